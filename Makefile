@@ -1,0 +1,31 @@
+# `make demo` and `make test` work in a fresh clone with nothing but Python 3.11+ installed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: demo test lint types readme bench clean
+
+$(INSTALLED): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+test: $(INSTALLED)
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The checkout is the package, so mypy needs a place where it goes by the package's name.
+types: $(INSTALLED)
+	mkdir -p build/mypy && ln -sfn ../.. build/mypy/textdiff
+	MYPYPATH=build/mypy $(BIN)/mypy -p textdiff
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/head.py
+	$(BIN)/python benchmarks/stages.py --measure
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

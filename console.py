@@ -1,0 +1,91 @@
+"""What a person sees while a command works: messages and progress, all on standard error.
+
+Standard output is kept for results, so ``textdiff score --json | jq`` works whatever is said meanwhile.
+"""
+
+__all__ = ["Progress", "duration", "info", "size", "warn"]
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+
+def info(message: str) -> None:
+    """Prints one line of information."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def warn(message: str) -> None:
+    """Prints one line that the user should read before trusting the result."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def size(count: float) -> str:
+    """A number of bytes for people: ``141.6 MB``. Decimal units, as disks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: ``45 s``, ``12 min 05 s``, ``3 h 20 min``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Progress:
+    """Progress of ``total`` equal units with rate and time left.
+
+    On a terminal one line is redrawn in place. Elsewhere (a log file, CI) a plain line is printed at the first unit,
+    then at most every ``every`` seconds, and at the end.
+    """
+
+    def __init__(self, total: int, what: str, unit: str = "images", *, done: int = 0, every: float = 15.0) -> None:
+        self.total, self.what, self.unit, self.every = total, what, unit, every
+        self.done = self._initial = done
+        self._terminal = sys.stderr.isatty()
+        self._start = self._last = time.monotonic()
+        self._note = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._terminal:
+            print(file=sys.stderr, flush=True)
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Counts ``count`` more units as done; ``note`` is shown at the end of the line."""
+        self.done += count
+        self._note = note or self._note
+        now = time.monotonic()
+        first = self.done - count == self._initial
+        if self._terminal:
+            # Redrawing costs more than counting: bytes of a download arrive thousands of times a second.
+            if first or now - self._last >= 0.1 or self.done >= self.total:
+                self._last = now
+                print(f"\r\x1b[2K{self.line()}", end="", file=sys.stderr, flush=True)
+        elif first or now - self._last >= self.every or self.done >= self.total:
+            self._last = now
+            print(self.line(), file=sys.stderr, flush=True)
+
+    def line(self) -> str:
+        """The state as one line of text."""
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        rate = (self.done - self._initial) / elapsed
+        left = duration((self.total - self.done) / rate) if rate else "unknown"
+        if self.unit == "bytes":
+            counts, speed = f"{size(self.done)} of {size(self.total)}", f"{size(rate)}/s"
+        else:
+            counts, speed = f"{self.done}/{self.total} {self.unit}", f"{rate:.2f} {self.unit}/s"
+        end = f"in {duration(elapsed)}" if self.done >= self.total else f"{left} left"
+        return f"{self.what}: {counts}, {speed}, {end}" + (f", {self._note}" if self._note else "")

@@ -1,0 +1,54 @@
+"""Files that are either whole or absent."""
+
+__all__ = ["atomic_path", "sha256_file", "write_json", "write_text"]
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary path beside ``path`` to write to; on success it becomes ``path`` in one step.
+
+    The content is flushed to the disk before the rename, so a crash leaves the old file, the new file or nothing,
+    never a part. On an exception the temporary file is removed and the exception goes on.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last, because writers such as Pillow and numpy choose the format by it.
+    partial = final.with_name(f".{final.stem}.{uuid.uuid4().hex[:8]}.partial{final.suffix}")
+    try:
+        yield partial
+        with partial.open("rb") as f:
+            os.fsync(f.fileno())
+        partial.replace(final)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes ``text`` in UTF-8, atomically."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes ``value`` as indented JSON, atomically. Non-finite floats are refused, as JSON has none."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256_file(path: str | os.PathLike[str], advance: Callable[[int], None] | None = None) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal; ``advance`` is told the size of each piece read."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as f:
+        while piece := f.read(1 << 22):
+            digest.update(piece)
+            if advance is not None:
+                advance(len(piece))
+    return digest.hexdigest()

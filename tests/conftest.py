@@ -1,0 +1,164 @@
+"""What several tests share: where the oracles and the real data are, and how the oracles fill weights."""
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+SHARED = Path(os.environ.get("TEXTDIFF_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+# Four xdist workers or a busy machine: one thread each is as fast and does not thrash.
+torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+
+
+def _fill(shapes: Mapping[str, Iterable[int]], seed: int) -> dict[str, torch.Tensor]:
+    """Weights by the oracles' fill rule: a seeded draw per entry name (see the oracles' README)."""
+    filled = {}
+    for name, shape in shapes.items():
+        size = tuple(shape)
+        w = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(size, dtype=np.float32)
+        if len(size) > 1:
+            w /= np.sqrt(np.prod(size[1:]))
+        elif name.endswith("weight"):
+            w = 1 + 0.1 * w
+        else:
+            w = 0.1 * w
+        filled[name] = torch.from_numpy(np.asarray(w, dtype=np.float32))
+    return filled
+
+
+@pytest.fixture(scope="session")
+def oracle_fill() -> Callable[[Mapping[str, Iterable[int]], int], dict[str, torch.Tensor]]:
+    return _fill
+
+
+@pytest.fixture(scope="session")
+def oracles() -> Path:
+    if not (SHARED / "oracles").is_dir():
+        pytest.skip(f"no oracles in {SHARED}")
+    return SHARED / "oracles"
+
+
+@pytest.fixture(scope="session")
+def real_monuseg() -> Path:
+    if not (SHARED / "data/MoNuSeg").is_dir():
+        pytest.skip(f"no MoNuSeg in {SHARED}")
+    return SHARED / "data/MoNuSeg"
+
+
+@pytest.fixture(scope="session")
+def textdiff_once() -> Callable[..., SimpleNamespace]:
+    """Runs a command in this process: ``textdiff_once(directory, *arguments, status=0)``.
+
+    A process of its own per command would import PyTorch each time; what the process is for (signals, exit) has tests
+    of its own that start one.
+    """
+
+    def run(directory: Path, *arguments: str, status: int = 0) -> SimpleNamespace:
+        from textdiff import cli
+
+        out, err = io.StringIO(), io.StringIO()
+        before = sys.argv, Path.cwd(), signal.getsignal(signal.SIGTERM)
+        sys.argv = ["textdiff", *arguments]
+        os.chdir(directory)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
+                cli.main()
+        finally:
+            sys.argv = before[0]
+            os.chdir(before[1])
+            signal.signal(signal.SIGTERM, before[2])
+        result = SimpleNamespace(status=stop.value.code, stdout=out.getvalue(), stderr=err.getvalue())
+        assert result.status == status, result.stderr
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the 256x256 network's topology, 18 decoder blocks, with 32 channels and random weights."""
+    from textdiff.pipeline.checkpoints import save_unet
+    from textdiff.pipeline.unet import UNet
+
+    unet = UNet(64, 3, 32, 6, 2, (2, 4, 8), (1, 1, 2, 2, 4, 4), 4, 32, True, True)
+    unet.load_state_dict(_fill({name: value.shape for name, value in unet.state_dict().items()}, seed=5))
+    path = tmp_path_factory.mktemp("backbone") / "tiny.safetensors"
+    save_unet(unet, path)
+    return path
+
+
+def _draw_case(number: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W, 3) of dark discs on pink, and its mask (H, W) in 0/255."""
+    draw = np.random.default_rng([7, number])
+    y, x = np.mgrid[:height, :width] + 0.5
+    inside = np.zeros((height, width), bool)
+    for _ in range(6):
+        cy, cx, radius = draw.uniform(0, height), draw.uniform(0, width), draw.uniform(0.06, 0.15) * min(height, width)
+        inside |= (y - cy) ** 2 + (x - cx) ** 2 < radius**2
+    image = np.where(inside[..., None], (90, 50, 130), (230, 190, 215)) + draw.normal(0, 8, (height, width, 3))
+    return image.clip(0, 255).astype(np.uint8), inside.astype(np.uint8) * 255
+
+
+def _make_lvit(
+    root: Path,
+    n_train: int = 3,
+    n_val: int = 1,
+    n_test: int = 2,
+    size: int | tuple[int, int] = 64,
+    qata: bool = False,
+    text: str = "The nuclei are {}.",
+    seed: int = 0,
+) -> Path:
+    """Writes a data set in the LViT layout and returns ``root``. Ids are ``train_000`` ...; a split of 0 is left out.
+
+    Extensions differ as in the published files: test images are TIFF, their masks and the names in the table PNG. With
+    ``qata`` masks are called ``mask_<image>`` and the table names the masks. ``size`` is a side or (height, width).
+    """
+    from openpyxl import Workbook
+    from PIL import Image
+
+    height, width = (size, size) if isinstance(size, int) else size
+    number = 1000 * seed
+    for split, count in (("Train", n_train), ("Val", n_val), ("Test", n_test)):
+        if count == 0:
+            continue
+        folder = root / f"{split}_Folder"
+        for name in ("img", "labelcol"):
+            (folder / name).mkdir(parents=True)
+        book = Workbook()
+        book.active.append(["Image", "Description"])
+        for index in range(count):
+            image, mask = _draw_case(number, height, width)
+            stem = f"{split.lower()}_{index:03d}"
+            mask_name = f"mask_{stem}.png" if qata else f"{stem}.png"
+            Image.fromarray(image).save(folder / "img" / f"{stem}.{'tif' if split == 'Test' else 'png'}")
+            Image.fromarray(mask).save(folder / "labelcol" / mask_name)
+            book.active.append([mask_name, text.format("sparse" if number % 2 else "dense")])
+            number += 1
+        book.save(folder / f"{split}_text.xlsx")
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_lvit_once() -> Callable[..., Path]:
+    """``make_lvit`` for fixtures that outlive one test: ``make_lvit_once(root, n_train=3, ...)``."""
+    return _make_lvit
+
+
+@pytest.fixture
+def make_lvit(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a small data set in the LViT layout: ``make_lvit(root="data", n_train=3, n_val=1, n_test=2, size=64)``.
+
+    A relative ``root`` is below ``tmp_path``; see ``_make_lvit`` for the rest.
+    """
+    return lambda root="data", **options: _make_lvit(tmp_path / root, **options)
