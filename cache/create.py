@@ -1,0 +1,171 @@
+"""A new cache: built aside with all its metadata, then put in its place in one step."""
+
+__all__ = ["build_cache", "read_attributes"]
+
+import errno
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+import textdiff
+from textdiff.cache import chunks
+from textdiff.cache.fingerprint import canonical, fingerprint_hash
+from textdiff.cache.layout import FORMAT, SCHEMA, Layout
+from textdiff.cache.rows import CacheError
+from textdiff.cache.staging import staging, sweep
+from textdiff.errors import UserError
+
+
+def build_cache(
+    path: Path,
+    layout: Layout,
+    table: bytes,
+    fingerprint: Mapping[str, Any],
+    about: Mapping[str, Any],
+    tokens: np.ndarray | None,
+    token_mask: np.ndarray | None,
+    overwrite: bool,
+) -> None:
+    """Makes an empty cache at ``path``, with its table and texts.
+
+    If another process puts one there meanwhile, that one stays: the caller opens and checks what it finds.
+
+    Raises:
+        CacheError: ``overwrite`` and what is at ``path`` is not a TextDiff cache.
+        UserError: the disk is full.
+    """
+    # A link is followed, so that the cache stays on the disk it points to.
+    final = path.resolve()
+    if overwrite and _occupied(final):
+        _check_replaceable(path)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        sweep(final.parent, final.name)
+        with staging(final.parent, final.name) as directory:
+            new = directory / "new"
+            _fill(new, layout, table, fingerprint, about, tokens, token_mask)
+            if overwrite and _occupied(final):
+                with suppress(FileNotFoundError):  # another process is replacing it as well
+                    final.rename(directory / "old")
+            try:
+                new.rename(final)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{path}: the disk is full; free some space or choose another --cache") from error
+        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
+            raise UserError(f"{path}: cannot be made ({error.strerror}); choose another --cache") from error
+        raise
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """The checked attributes of the cache at ``path``.
+
+    Raises:
+        CacheError: nothing there, no TextDiff cache, one of a newer schema, or a damaged one.
+    """
+    if not path.exists():
+        raise CacheError(f"{path}: no such cache; make it with textdiff extract, or name another with --cache")
+    attributes = _attributes(path)
+    if attributes.get("schema", 0) != SCHEMA:
+        raise CacheError(
+            f"{path}: a cache of schema {attributes.get('schema')}, and this TextDiff ({textdiff.__version__}) reads "
+            f"{SCHEMA}; upgrade TextDiff, or make the cache again with textdiff extract --overwrite"
+        )
+    if attributes.get("checksum") != _checksum(attributes):
+        raise CacheError(f"{path}: zarr.json is damaged; restore it from a copy, or extract again with --overwrite")
+    return attributes
+
+
+def _occupied(path: Path) -> bool:
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    try:
+        attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
+        if attributes["format"] == FORMAT:
+            return dict(attributes)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CacheError(f"{path}: not a TextDiff cache; name a directory that textdiff extract made") from None
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise CacheError(
+        f"{path}: its zarr.json is damaged or not that of a TextDiff cache; name a directory that textdiff extract made"
+    )
+
+
+def _check_replaceable(path: Path) -> None:
+    try:
+        _attributes(path)
+    except CacheError as error:
+        raise CacheError(
+            f"{path}: not a TextDiff cache, so --overwrite does not delete it; remove it by hand or choose another "
+            "--cache"
+        ) from error
+
+
+def _checksum(attributes: Mapping[str, Any]) -> str:
+    """SHA-256 over all attributes but the checksum itself, so that damage to them is seen."""
+    rest = {name: value for name, value in attributes.items() if name != "checksum"}
+    return hashlib.sha256(canonical(rest).encode()).hexdigest()
+
+
+def _fill(
+    path: Path,
+    layout: Layout,
+    table: bytes,
+    fingerprint: Mapping[str, Any],
+    about: Mapping[str, Any],
+    tokens: np.ndarray | None,
+    token_mask: np.ndarray | None,
+) -> None:
+    # The canonical form, so that equal caches have equal bytes in whatever order the fields were given.
+    attributes: dict[str, Any] = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "textdiff": textdiff.__version__,
+        "about": json.loads(canonical(about)),
+        "fingerprint": json.loads(canonical(fingerprint)),
+        "fingerprint_hash": fingerprint_hash(fingerprint),
+        "blocks": {str(block): list(shape) for block, shape in layout.blocks.items()},
+        "steps": list(layout.steps),
+        "image_size": layout.image_size,
+        "tokens": None if layout.tokens is None else list(layout.tokens),
+    }
+    attributes["checksum"] = _checksum(attributes)
+    layout.build(zarr.create_group(path, attributes=attributes))
+    _write(path / "table/c.0", chunks.compress(np.frombuffer(table, np.uint8)))
+    if tokens is not None and token_mask is not None:
+        for text, (values, mask) in enumerate(zip(tokens, token_mask, strict=True)):
+            _write(path / f"text/tokens/c.{text}.0.0", values)
+            _write(path / f"text/mask/c.{text}.0", mask)
+
+
+def _write(path: Path, data: np.ndarray | bytes) -> None:
+    chunks.write(path, [data, chunks.checksum(data)])
+
+
+def check_text(texts: Sequence[str], tokens: np.ndarray | None, token_mask: np.ndarray | None) -> None:
+    """Checks embeddings against the texts they belong to.
+
+    Raises:
+        ValueError: other shapes than (n, L, D) and (n, L), values that are not finite, or a text without a token.
+    """
+    if (tokens is None) != (token_mask is None):
+        raise ValueError("tokens and token_mask go together")
+    if tokens is None or token_mask is None:
+        return
+    if tokens.ndim != 3 or len(tokens) != len(texts) or token_mask.shape != tokens.shape[:2] or not tokens.size:
+        raise ValueError(f"{len(texts)} texts, but tokens {tokens.shape} and token_mask {token_mask.shape}")
+    for text, values, mask in zip(texts, tokens, token_mask, strict=True):
+        if not np.isfinite(values).all() or not mask.any():
+            raise ValueError(f"the text {text[:40]!r} has no token, or one that is not finite")

@@ -1,0 +1,163 @@
+"""The feature cache: writing rows, and reading what was written."""
+
+__all__ = ["FeatureCache"]
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from textdiff.cache import chunks
+from textdiff.cache.create import build_cache, check_text, read_attributes
+from textdiff.cache.fingerprint import differing_fields, differing_rows
+from textdiff.cache.info import cache_info
+from textdiff.cache.layout import Layout
+from textdiff.cache.reader import CacheReader
+from textdiff.cache.rows import CacheError, Row, check_rows, pack_table
+from textdiff.cache.verify import Fault, verify_rows
+from textdiff.cache.writer import sweep_rows, write_row
+
+
+class FeatureCache(CacheReader):
+    """Decoder activations, images, masks and text embeddings of a data set, in a Zarr v3 group (see ``layout``).
+
+    Make one with ``create`` or ``open``. Several processes may write different rows at the same time, and several
+    threads may read. A row exists once its ledger entry does, which is written last.
+    """
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        fingerprint: Mapping[str, Any],
+        rows: Sequence[Row],
+        blocks: Mapping[int, tuple[int, int, int]],
+        steps: Sequence[int],
+        image_size: int,
+        texts: Sequence[str] = (),
+        tokens: npt.ArrayLike | None = None,
+        token_mask: npt.ArrayLike | None = None,
+        about: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> Self:
+        """Makes a cache without rows; one of the same fingerprint that is there already is opened instead.
+
+        It appears complete with metadata, table and texts, or not at all.
+
+        Args:
+            path: where to, a directory.
+            fingerprint: all that determines the features, JSON-able; its "dtype" is float16 (default) or float32.
+            rows: the sample table.
+            blocks: the native shape (C, h, w) of each block's activations.
+            steps: the diffusion steps.
+            image_size: H = W of the stored images and of the upsampled features.
+            texts: the distinct texts that ``Row.text`` refers to.
+            tokens: (n, L, D) float32 embeddings of the texts, or None.
+            token_mask: (n, L) bool, False where there is padding, or None.
+            about: JSON-able facts that do not determine the features, such as the data set's name.
+            overwrite: replace a TextDiff cache that is there.
+
+        Raises:
+            CacheError: another cache is there, or something that is no cache.
+            ValueError: arguments that contradict each other.
+        """
+        path = Path(path)
+        check_rows(rows, texts)
+        values = None if tokens is None else np.ascontiguousarray(tokens, dtype="<f4")
+        mask = None if token_mask is None else np.ascontiguousarray(token_mask).astype(bool).astype(np.uint8)
+        check_text(texts, values, mask)
+        if overwrite or not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            table = pack_table(rows, texts)
+            shape = None if values is None else values.shape
+            layout = Layout.of(rows, blocks, steps, image_size, fingerprint, len(table), shape)
+            build_cache(path, layout, table, fingerprint, about or {}, values, mask, overwrite)
+        cache = cls.open(path, writable=True)
+        cache.check_fingerprint(fingerprint, rows, texts)
+        return cache
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], writable: bool = False) -> Self:
+        """Opens the cache at ``path``; ``writable`` also removes what killed writers left behind.
+
+        Raises:
+            CacheError: nothing there, no TextDiff cache, one of a newer schema, or a damaged one.
+        """
+        path = Path(path)
+        attributes = read_attributes(path)
+        if writable:
+            sweep_rows(path)
+        try:
+            table = chunks.decompress(chunks.checked(path / "table/c.0"), (-1,)).tobytes()
+            return cls(path, attributes, table, writable)
+        except (chunks.ChunkError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise CacheError(
+                f"{path}: its sample table is damaged ({error}); restore table/c.0, or extract again with --overwrite"
+            ) from error
+
+    def check_fingerprint(
+        self, fingerprint: Mapping[str, Any], rows: Sequence[Row], texts: Sequence[str] | None = None
+    ) -> None:
+        """Checks that the cache was made, and would be extended, in exactly this way.
+
+        Raises:
+            CacheError: names what differs, with both values.
+        """
+        found = differing_fields(self.fingerprint, fingerprint) or differing_rows(self.rows, rows)
+        if not found and texts is not None and tuple(texts) != self.texts:
+            found = ["the texts are not those it was made with"]
+        if found:
+            raise CacheError(f"{self.path}: made otherwise: {'; '.join(found)}; use --overwrite or another --cache")
+
+    def write(
+        self,
+        row: int,
+        features: Mapping[int, npt.ArrayLike],
+        image: np.ndarray,
+        mask: np.ndarray | None = None,
+        truth: np.ndarray | None = None,
+    ) -> None:
+        """Writes one row, replacing the one that is there. Until it is complete, nothing changes.
+
+        Args:
+            row: its index.
+            features: for every block (steps, C, h, w), any float dtype; cast to the cache's.
+            image: (H, W, 3) uint8.
+            mask: (H, W) uint8, exactly for rows whose image has one.
+            truth: (h, w) uint8 in the original size, exactly for rows with a mask and view 0.
+
+        Raises:
+            CacheError: a value is not finite in the cache's dtype; says which block and step.
+            ValueError: shapes or dtypes that are not the cache's, or the cache was opened for reading.
+            OSError: the disk is full or not writable.
+        """
+        if not self._writable:
+            raise ValueError(f"{self.path}: opened for reading")
+        if not 0 <= row < len(self.rows):
+            raise IndexError(f"row {row} of {len(self.rows)}")
+        write_row(self.path, self.layout, row, self.rows[row], features, image, mask, truth)
+
+    def forget(self, rows: Iterable[int]) -> None:
+        """Takes rows out of the ledger, so that ``extract`` makes them again."""
+        if not self._writable:
+            raise ValueError(f"{self.path}: opened for reading")
+        for row in rows:
+            self._ledger(row).unlink(missing_ok=True)
+
+    def verify(self, progress: Callable[[], object] | None = None) -> list[Fault]:
+        """Recomputes every checksum and every ledger entry.
+
+        Args:
+            progress: called once for each row that exists.
+
+        Returns:
+            Everything that is not as it was written, in the order of the rows.
+        """
+        return verify_rows(self.path, self.layout, self.rows, progress)
+
+    def info(self) -> dict[str, Any]:
+        """What the cache holds and how it was made, JSON-able."""
+        return cache_info(self)

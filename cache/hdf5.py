@@ -1,0 +1,190 @@
+"""A cache as one HDF5 file, for ilastik, MATLAB and archives, and back.
+
+The file holds plain datasets: ``features/b08`` (rows, steps, C, h, w) or upsampled (rows, steps, C, H, W), ``image``,
+``mask``, ``truth`` (zeros where a row has none; ``samples/has_mask`` and ``samples/has_truth`` tell), ``text/tokens``,
+``text/mask``, ``texts``, and one dataset per column of the sample table in ``samples``. Attributes are strings.
+"""
+
+__all__ = ["export_hdf5", "import_hdf5"]
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textdiff.cache.codec import upsample
+from textdiff.cache.feature_cache import FeatureCache
+from textdiff.cache.fingerprint import canonical, fingerprint_hash
+from textdiff.cache.layout import FORMAT, SCHEMA, features_name
+from textdiff.cache.rows import CacheError, Row
+from textdiff.files import atomic_path
+
+NUMBERS = ("view", "text", "height", "width")
+
+
+def export_hdf5(
+    cache: FeatureCache,
+    path: str | os.PathLike[str],
+    native: bool = True,
+    rows: Sequence[int] | None = None,
+    compress: bool = False,
+    progress: Callable[[], object] | None = None,
+) -> None:
+    """Writes rows of a cache to one HDF5 file, atomically.
+
+    Args:
+        cache: where from.
+        path: where to; a file that is there is replaced.
+        native: native grids, which ``import_hdf5`` takes back bit for bit; else upsampled ones, many times larger.
+        rows: which rows, by default all that exist.
+        compress: gzip, which is slow and saves little on activations.
+        progress: called once per row.
+
+    Raises:
+        CacheError: no rows, or one that does not exist or is damaged.
+    """
+    import h5py
+
+    chosen = np.flatnonzero(cache.done()).tolist() if rows is None else list(rows)
+    if not chosen:
+        raise CacheError(f"{cache.path}: has no rows to export; run textdiff extract first")
+    table, size = [cache.rows[row] for row in chosen], cache.image_size
+    filters: dict[str, Any] = {"compression": "gzip", "shuffle": True} if compress else {}
+
+    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
+        file.attrs.update(
+            {
+                "format": FORMAT,
+                "schema": str(SCHEMA),
+                "grid": "native" if native else "upsampled",
+                "about": canonical(cache.about),
+                "fingerprint": canonical(cache.fingerprint),
+                "fingerprint_hash": cache.fingerprint_hash,
+                "blocks": canonical({str(block): shape for block, shape in cache.blocks.items()}),
+                "steps": canonical(cache.steps),
+                "image_size": str(size),
+            }
+        )
+        for field in fields(Row):
+            values = [getattr(row, field.name) for row in table]
+            file[f"samples/{field.name}"] = (
+                np.array(values, np.int64)
+                if field.name in NUMBERS
+                else _strings(["" if v is None else v for v in values])
+            )
+        file["samples/has_mask"] = np.array([row.has_mask for row in table], np.uint8)
+        file["samples/has_truth"] = np.array([row.has_truth for row in table], np.uint8)
+        file["texts"] = _strings(cache.texts)
+        if cache.layout.tokens is not None:
+            n, L, D = cache.layout.tokens
+            file.create_dataset("text/tokens", (n, L, D), "<f4", chunks=(1, L, D), **filters)
+            file.create_dataset("text/mask", (n, L), "u1")
+            for text in range(n):
+                file["text/tokens"][text], file["text/mask"][text] = cache.embedding(text)
+
+        def create(name: str, shape: tuple[int, ...], dtype: Any, chunk: tuple[int, ...]) -> None:
+            file.create_dataset(name, (len(chosen), *shape), dtype, chunks=(1, *chunk), **filters)
+
+        for block, (C, h, w) in cache.blocks.items():
+            grid = (C, h, w) if native else (C, size, size)
+            create(features_name(block), (len(cache.steps), *grid), cache.dtype.newbyteorder("<"), (1, *grid))
+        create("image", (size, size, 3), "u1", (size, size, 3))
+        create("mask", (size, size), "u1", (size, size))
+        create("truth", cache.layout.truth, "u1", cache.layout.truth)
+
+        for number, row in enumerate(chosen):
+            for block in cache.blocks:
+                # One step at a time: an upsampled block of one image can be hundreds of megabytes.
+                for step, grid in enumerate(cache.features(row, block)):
+                    file[features_name(block)][number, step] = (
+                        grid if native else upsample(grid, (len(grid), size, size))
+                    )
+            file["image"][number] = cache.image(row)
+            if (mask := cache.mask(row)) is not None:
+                file["mask"][number] = mask
+            if (truth := cache.truth(row)) is not None:
+                file["truth"][number, : truth.shape[0], : truth.shape[1]] = truth
+            if progress is not None:
+                progress()
+
+
+def import_hdf5(
+    path: str | os.PathLike[str],
+    cache_path: str | os.PathLike[str],
+    overwrite: bool = False,
+    progress: Callable[[], object] | None = None,
+) -> FeatureCache:
+    """Makes a cache of an exported file with native grids: the rows, bit for bit. A stopped import goes on.
+
+    Args:
+        path: the HDF5 file.
+        cache_path: where to.
+        overwrite: replace a TextDiff cache that is there.
+        progress: called once per row that is written.
+
+    Raises:
+        CacheError: no such file, not an export, upsampled grids, or another cache at ``cache_path``.
+    """
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        reason = "no such file" if not Path(path).exists() else "not an HDF5 file, or a damaged one"
+        raise CacheError(f"{path}: {reason}; name a file that textdiff cache export wrote") from error
+    with file:
+        attributes = dict(file.attrs)
+        if attributes.get("format") != FORMAT or attributes.get("schema") != str(SCHEMA):
+            raise CacheError(f"{path}: not an export of this version; name a file that textdiff cache export wrote")
+        if attributes["grid"] != "native":
+            raise CacheError(f"{path}: holds upsampled grids, which cannot be taken back; export with native grids")
+        fingerprint = json.loads(attributes["fingerprint"])
+        if fingerprint_hash(fingerprint) != attributes["fingerprint_hash"]:
+            raise CacheError(f"{path}: its fingerprint is damaged; export the cache again")
+        blocks = {int(block): tuple(shape) for block, shape in json.loads(attributes["blocks"]).items()}
+        rows = _rows(file["samples"])
+        embedded = "text/tokens" in file
+        cache = FeatureCache.create(
+            cache_path,
+            fingerprint=fingerprint,
+            rows=rows,
+            blocks=blocks,
+            steps=json.loads(attributes["steps"]),
+            image_size=int(attributes["image_size"]),
+            texts=file["texts"].asstr()[:].tolist(),
+            tokens=file["text/tokens"][:] if embedded else None,
+            token_mask=file["text/mask"][:] if embedded else None,
+            about=json.loads(attributes["about"]),
+            overwrite=overwrite,
+        )
+        for row in cache.pending():
+            entry = rows[row]
+            cache.write(
+                row,
+                {block: file[features_name(block)][row] for block in blocks},
+                file["image"][row],
+                file["mask"][row] if entry.has_mask else None,
+                file["truth"][row, : entry.height, : entry.width] if entry.has_truth else None,
+            )
+            if progress is not None:
+                progress()
+    return cache
+
+
+def _rows(samples: Any) -> list[Row]:
+    columns: dict[str, list[Any]] = {}
+    for field in fields(Row):
+        values = samples[field.name]
+        columns[field.name] = (values if field.name in NUMBERS else values.asstr())[:].tolist()
+    columns["mask_sha256"] = [digest or None for digest in columns["mask_sha256"]]
+    return [Row(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+
+
+def _strings(values: Sequence[str]) -> np.ndarray:
+    import h5py
+
+    return np.array(values, dtype=h5py.string_dtype())

@@ -1,0 +1,73 @@
+"""What a cache holds, for people and for programs."""
+
+__all__ = ["cache_info", "format_info"]
+
+import math
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from textdiff import console
+from textdiff.cache.layout import SCHEMA
+
+if TYPE_CHECKING:
+    from textdiff.cache.feature_cache import FeatureCache
+
+
+def cache_info(cache: "FeatureCache") -> dict[str, Any]:
+    """See ``FeatureCache.info``."""
+    done = cache.done()
+    splits: dict[str, dict[str, int]] = {}
+    for row, there in zip(cache.rows, done, strict=True):
+        split = splits.setdefault(row.split, {"done": 0, "total": 0})
+        split["total"] += 1
+        split["done"] += int(there)
+    size = cache.image_size
+    upsampled = len(cache.steps) * size**2 * cache.dtype.itemsize * sum(C for C, _, _ in cache.blocks.values())
+    return {
+        "path": str(cache.path),
+        "schema": SCHEMA,
+        "complete": bool(done.all()),
+        "rows": {"done": int(done.sum()), "total": len(cache.rows)},
+        "splits": splits,
+        "blocks": {str(block): list(shape) for block, shape in cache.blocks.items()},
+        "steps": list(cache.steps),
+        "image_size": size,
+        "dtype": cache.dtype.name,
+        "texts": len(cache.texts),
+        "tokens": None if cache.layout.tokens is None else list(cache.layout.tokens),
+        "row_bytes": cache.row_nbytes,
+        "bytes_on_disk": sum(_sizes(str(cache.path))),
+        "logical_bytes": int(done.sum()) * (upsampled + 4 * math.prod((size, size))),
+        "about": cache.about,
+        "fingerprint": cache.fingerprint,
+        "fingerprint_hash": cache.fingerprint_hash,
+    }
+
+
+def format_info(info: dict[str, Any]) -> str:
+    """The facts of ``cache_info`` in lines for a terminal."""
+    splits = ", ".join(f"{name} {count['done']}/{count['total']}" for name, count in info["splits"].items())
+    tokens = info["tokens"]
+    facts = {
+        "cache": f"{info['path']} (schema {info['schema']})",
+        "rows": f"{info['rows']['done']} of {info['rows']['total']} ({splits})",
+        "blocks": ", ".join(f"{block}: {C}@{h}x{w}" for block, (C, h, w) in info["blocks"].items()),
+        "steps": ", ".join(map(str, info["steps"])),
+        "images": f"{info['image_size']}x{info['image_size']}",
+        "texts": f"{info['texts']}" + (f", {tokens[1]} tokens of {tokens[2]}" if tokens else ", without embeddings"),
+        "on disk": f"{console.size(info['bytes_on_disk'])}, {console.size(info['row_bytes'])} a row, {info['dtype']}",
+        "upsampled": f"{console.size(info['logical_bytes'])}, as other Zarr readers see it",
+        **{name.replace("_", " "): str(value) for name, value in info["about"].items()},
+        "fingerprint": info["fingerprint_hash"],
+    }
+    width = max(map(len, facts))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
+
+
+def _sizes(directory: str) -> Iterator[int]:
+    for entry in os.scandir(directory):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _sizes(entry.path)
+        else:
+            yield entry.stat().st_size

@@ -1,0 +1,187 @@
+"""Rows of a cache as tensors on a device, read ahead while the consumer computes."""
+
+__all__ = ["Item", "Loader"]
+
+import math
+import mmap
+import threading
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+
+from textdiff.cache.feature_cache import FeatureCache
+
+CPU_BUDGET = 1_000_000_000
+DEVICE_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row for stage two, as a batch of one."""
+
+    row: int
+    features: list[torch.Tensor]
+    """(1, steps * C_k, h_k, w_k) of each block ascending, in the cache's dtype; channels are step-major."""
+    mask: torch.Tensor | None
+    """(1, H, W) int64 class labels."""
+    tokens: torch.Tensor | None
+    """(1, L, D) float32."""
+    token_mask: torch.Tensor | None
+    """(1, L) bool."""
+
+
+_Image = tuple[list[torch.Tensor], torch.Tensor | None]
+_Text = tuple[torch.Tensor | None, torch.Tensor | None]
+_T = TypeVar("_T", _Image, _Text)
+
+
+class Loader:
+    """Gives rows of ``cache`` as ``Item`` on ``device``.
+
+    Worker threads read at most ``prefetch`` rows ahead, on a GPU through pinned memory and a stream of their own, so
+    that copying overlaps computing. Rows stay on the device once read until the budget is spent: if everything ever
+    asked for fits, each row is read once. What the consumer gets depends on none of this; it must not be changed in
+    place.
+
+    Args:
+        cache: where from.
+        device: where to.
+        blocks: which of the cache's blocks, all by default.
+        threads: how many read.
+        prefetch: how many rows may be read ahead.
+        resident: "auto", or "never" to read rows anew each time.
+        budget_bytes: memory for rows that stay; by default half of the GPU's free memory, or 1 GB on the CPU.
+    """
+
+    def __init__(
+        self,
+        cache: FeatureCache,
+        device: torch.device | str,
+        *,
+        blocks: Sequence[int] | None = None,
+        threads: int = 2,
+        prefetch: int = 2,
+        resident: Literal["auto", "never"] = "auto",
+        budget_bytes: int | None = None,
+    ) -> None:
+        self.cache, self.device = cache, torch.device(device)
+        self.blocks = sorted(cache.blocks if blocks is None else blocks)
+        self.threads, self.prefetch = threads, max(1, prefetch)
+        self._cuda = self.device.type == "cuda"
+        self._stream = torch.cuda.Stream(self.device) if self._cuda else None  # type: ignore[no-untyped-call]
+        if budget_bytes is None:
+            free = torch.cuda.mem_get_info(self.device)[0] if self._cuda else 0
+            budget_bytes = int(free * DEVICE_SHARE) if self._cuda else CPU_BUDGET
+        self._budget = 0 if resident == "never" else budget_bytes
+        self._rows: dict[int, _Image] = {}
+        self._texts: dict[int, _Text] = {}
+        self._free: defaultdict[int, list[mmap.mmap]] = defaultdict(list)
+        self._lock = threading.Lock()
+
+    @property
+    def resident_rows(self) -> int:
+        """How many rows stay on the device."""
+        return len(self._rows)
+
+    def epoch(self, rows: Sequence[int], texts: Mapping[int, int] | None = None) -> Iterator[Item]:
+        """Gives ``rows`` in this order. Its threads end when it is exhausted or closed, or the consumer breaks off.
+
+        Args:
+            rows: indices; a row may come more than once.
+            texts: for a row the row whose text it gets; its own by default.
+
+        Raises:
+            CacheError: when its turn comes, for a row that does not exist or is damaged.
+        """
+        todo = iter([(row, row if texts is None else texts[row]) for row in rows])
+        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="textdiff-loader")
+        try:
+            waiting = deque(pool.submit(self._load, *pair) for pair in islice(todo, self.prefetch))
+            while waiting:
+                item = waiting.popleft().result()
+                waiting.extend(pool.submit(self._load, *pair) for pair in islice(todo, 1))
+                self._hand_over(item)
+                yield item
+                # Else this row would stay in memory until the next one has come.
+                del item
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _load(self, row: int, donor: int) -> Item:
+        """The item as a worker thread reads it, or from what is resident."""
+        text = self.cache.rows[donor].text
+        with torch.cuda.stream(self._stream):  # does nothing without a GPU
+            image = self._rows.get(row) or self._keep(self._rows, row, self._read_image(row))
+            words = self._texts.get(text) or self._keep(self._texts, text, self._read_text(donor))
+        if self._stream is not None:
+            self._stream.synchronize()
+        return Item(row, *image, *words)
+
+    def _read_image(self, row: int) -> _Image:
+        features = []
+        for block in self.blocks:
+            C, h, w = self.cache.blocks[block]
+            steps = len(self.cache.steps)
+            grid = self._empty((1, steps * C, h, w))
+            self.cache.features(row, block, out=grid.numpy().reshape(steps, C, h, w))
+            features.append(self._move(grid))
+        mask = self.cache.mask(row)
+        return features, None if mask is None else self._move(torch.from_numpy(mask)[None]).long()
+
+    def _empty(self, shape: tuple[int, ...]) -> torch.Tensor:
+        dtype = getattr(torch, self.cache.dtype.name)
+        if self._cuda:
+            return torch.empty(shape, dtype=dtype, pin_memory=True)
+        # Buffers come back when the last tensor on them is gone. malloc, asked in one thread and given back in another,
+        # was seen to hold ten times the memory in use; and fresh memory from the system is slower than reading.
+        free = self._free[math.prod(shape) * dtype.itemsize]
+        try:
+            memory = free.pop()
+        except IndexError:
+            memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+        buffer = np.frombuffer(memory, np.uint8)
+        weakref.finalize(buffer, free.append, memory).atexit = False
+        return torch.frombuffer(buffer, dtype=dtype).reshape(shape)
+
+    def _read_text(self, row: int) -> _Text:
+        text = self.cache.text(row)
+        if text is None:
+            return None, None
+        tokens, mask = text
+        return self._move(torch.from_numpy(tokens)[None]), self._move(torch.from_numpy(mask)[None])
+
+    def _move(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self._cuda and not tensor.is_pinned():
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+    def _keep(self, kept: dict[int, _T], key: int, value: _T) -> _T:
+        """Lets ``value`` stay on the device if the budget has room for it."""
+        nbytes = sum(tensor.nbytes for tensor in _tensors(*value))
+        with self._lock:
+            if key not in kept and nbytes <= self._budget:
+                self._budget -= nbytes
+                kept[key] = value
+        return value
+
+    def _hand_over(self, item: Item) -> None:
+        """Tells the allocator that the consumer's stream uses what was allocated on ours."""
+        if self._cuda:
+            stream = torch.cuda.current_stream(self.device)
+            for tensor in _tensors(item.features, item.mask, item.tokens, item.token_mask):
+                tensor.record_stream(stream)
+
+
+def _tensors(*values: list[torch.Tensor] | torch.Tensor | None) -> Iterator[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif value is not None:
+            yield from value

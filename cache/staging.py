@@ -1,0 +1,69 @@
+"""Directories for what is not finished, and the removal of those whose process has died."""
+
+__all__ = ["staging", "sweep"]
+
+import glob
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def sweep(parent: Path, name: str) -> None:
+    """Removes the directories of ``staging`` that killed processes left behind, and none that is in use."""
+    for leftover in parent.glob(f".{glob.escape(name)}.*.partial"):
+        lock = _lock(leftover, wait=False)
+        if lock is not None:
+            shutil.rmtree(leftover, ignore_errors=True)
+            os.close(lock)
+
+
+@contextmanager
+def staging(parent: Path, name: str) -> Iterator[Path]:
+    """Gives a fresh directory ``.{name}.{random}.partial`` in ``parent``, removed with its content at the end.
+
+    Its owner holds a lock on it that ends with the process, however it ends: ``sweep`` goes by that.
+    """
+    lock = None
+    while lock is None:
+        path = parent / f".{name}.{uuid.uuid4().hex}.partial"
+        path.mkdir()
+        if sys.platform == "win32":
+            break
+        # Another process may have taken it for a leftover before it was locked; then there is none, and we go again.
+        lock = _lock(path, wait=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+if sys.platform == "win32":
+
+    def _lock(path: Path, *, wait: bool) -> int | None:
+        return None  # directories cannot be locked, so leftovers stay
+
+else:
+    import fcntl
+
+    def _lock(path: Path, *, wait: bool) -> int | None:
+        """Locks a directory; None if it is gone or, without ``wait``, if it cannot be had."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if path.exists():
+                return descriptor
+        except OSError:
+            # Some network file systems have no locks. Without them, nothing can be known to be left over.
+            if wait:
+                return descriptor
+        os.close(descriptor)
+        return None

@@ -1,0 +1,105 @@
+"""Writing one row: converted, checked, hashed on its way to the disk, and in the ledger last."""
+
+__all__ = ["sweep_rows", "write_row"]
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from textdiff.cache import chunks
+from textdiff.cache.layout import Layout, features_name
+from textdiff.cache.ledger import entry_of
+from textdiff.cache.rows import CacheError, Row
+from textdiff.cache.staging import staging, sweep
+
+# Rows are staged inside an array, because who lists the group meanwhile should not come across an unknown directory.
+STAGED = "table"
+
+
+def sweep_rows(path: Path) -> None:
+    """Removes what killed writers of the cache at ``path`` left behind."""
+    sweep(path / STAGED, "row")
+
+
+def write_row(
+    path: Path,
+    layout: Layout,
+    row: int,
+    entry: Row,
+    features: Mapping[int, npt.ArrayLike],
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    truth: np.ndarray | None,
+) -> None:
+    """See ``FeatureCache.write``."""
+    grids = _checked_features(layout, features)
+    size = layout.image_size
+    pixels = {"image": _checked_pixels("image", image, (size, size, 3), True)}
+    pixels["mask"] = _checked_pixels("mask", mask, (size, size), entry.has_mask)
+    pixels["truth"] = _checked_pixels("truth", truth, (entry.height, entry.width), entry.has_truth)
+
+    ledger = path / "ledger" / f"c.{row}.0"
+    digest, moves = xxhash.xxh3_128(), []
+    with staging(path / STAGED, "row") as directory:
+        for number, (name, step, final) in enumerate(layout.row_chunks(path, row, entry)):
+            data: np.ndarray | bytes
+            if step is not None:
+                what = f"{path}: {entry}: block {name[-2:].lstrip('0') or '0'} at step {layout.steps[step]}"
+                data = _cast(grids[name][step], layout.dtype, what)
+            elif name == "truth":
+                padded = np.zeros(layout.truth, np.uint8)
+                padded[: entry.height, : entry.width] = pixels[name]
+                data = chunks.compress(padded)
+            else:
+                data = np.ascontiguousarray(pixels[name])
+            parts = [data, chunks.checksum(data)]
+            chunks.write(directory / str(number), parts)
+            for part in parts:
+                digest.update(chunks.view_of(part))
+            moves.append((directory / str(number), final))
+        value = entry_of(digest)
+        chunks.write(directory / "ledger", [value, chunks.checksum(value)])
+
+        ledger.unlink(missing_ok=True)
+        for temporary, final in moves:
+            temporary.replace(final)
+        (directory / "ledger").replace(ledger)
+
+
+def _checked_features(layout: Layout, features: Mapping[int, npt.ArrayLike]) -> dict[str, np.ndarray]:
+    if features.keys() != layout.blocks.keys():
+        raise ValueError(f"features of blocks {sorted(features)}, and the cache has {sorted(layout.blocks)}")
+    grids = {}
+    for block, shape in layout.blocks.items():
+        grid = np.asarray(features[block])
+        if grid.shape != (len(layout.steps), *shape) or grid.dtype.kind != "f":
+            raise ValueError(f"block {block}: {grid.dtype} {grid.shape}, needs float {(len(layout.steps), *shape)}")
+        grids[features_name(block)] = grid
+    return grids
+
+
+def _checked_pixels(name: str, values: np.ndarray | None, shape: tuple[int, ...], needed: bool) -> np.ndarray:
+    if (values is not None) != needed:
+        raise ValueError(f"{name}: {'missing' if needed else 'given'}, and by the table the row has {'one' * needed}")
+    if values is None:
+        return np.empty(0, np.uint8)
+    if values.shape != shape or values.dtype != np.uint8:
+        raise ValueError(f"{name}: {values.dtype} {values.shape}, needs uint8 {shape}")
+    return values
+
+
+def _cast(grid: np.ndarray, dtype: str, what: str) -> np.ndarray:
+    """(C, h, w) in ``dtype``, refused if a value is not finite there."""
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(grid, dtype=np.dtype(dtype).newbyteorder("<"))
+    # Patterns with the sign shifted out sort as magnitudes do; numpy takes ten times as long to classify half floats.
+    bits: np.ndarray = cast.view(np.uint16 if dtype == "float16" else np.uint32)
+    if (bits << 1).max() >= (0xF800 if dtype == "float16" else 0xFF000000):
+        if not np.isfinite(grid).all():
+            raise CacheError(f"{what}: the activations hold NaN or infinity, so the row is refused; check the backbone")
+        largest = np.abs(grid.astype(np.float64)).max()
+        raise CacheError(f"{what}: {largest:.3g} is too large for {dtype}, so the row is refused; use --dtype float32")
+    return cast
