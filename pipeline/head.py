@@ -1,0 +1,244 @@
+"""The trainable network of stage two: level projections, cross-attention to the text, pixel classifier.
+
+The network of TextDiff (Feng, MICCAI 2024, section 2) with the sizes of the authors' code, computed in a cheaper and
+exactly equal way: see :mod:`textdiff.pipeline.attention` and :mod:`textdiff.pipeline.upsample_conv`.
+"""
+
+__all__ = ["VARIANTS", "Head"]
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from textdiff.pipeline.attention import TransformerBlock
+from textdiff.pipeline.pointwise import pointwise
+from textdiff.pipeline.reference_names import copy_reference, to_reference
+from textdiff.pipeline.upsample_conv import conv_upsampled
+
+VARIANTS = ("full", "no-text", "concat")
+REFERENCE_WIDTH = 768
+
+
+class _Limits(NamedTuple):
+    piece: int
+    """Pixels are worked through in pieces of about this many numbers."""
+    keep: int
+    """Bytes of intermediate results to keep for the backward pass; beyond it they are computed again, which takes an
+    eighth more time."""
+
+
+# A CPU is fastest while a piece stays in its cache, a GPU while the pieces are few.
+CPU_LIMITS = _Limits(piece=2**20, keep=2**30)
+GPU_LIMITS = _Limits(piece=2**27, keep=2**32)
+
+
+class _Place(Function):
+    """Writes rows into a buffer that is made for them and read only when it is full.
+
+    Unlike :func:`torch.cat` it lets go of each piece at once: hundreds of megabytes of short-lived pieces between
+    long-lived ones would leave as much memory in fragments.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, buffer: Tensor, piece: Tensor, start: int) -> Tensor:
+        """``buffer`` (N, C), changed in place; ``piece`` (n, C) becomes its rows from ``start``."""
+        ctx.rows = slice(start, start + len(piece))
+        buffer[ctx.rows] = piece
+        ctx.mark_dirty(buffer)
+        return buffer
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        """The buffer's gradient goes on as it is: what its rows held before was nobody's result."""
+        return grad, grad[ctx.rows], None
+
+
+class Head(nn.Module):
+    """Activations of several decoder blocks, and a text, to class scores of every pixel.
+
+    ``full`` has 9,683,234 parameters on MoNuSeg's blocks of ADM-256 (``dims`` 512, 512, 256, 256) and 10,862,882 on
+    QaTa-COVID19's (1024, 512, 512, 256). Two ablations of the paper (table 2) are variants of it:
+
+    * ``no-text`` (zeta 1): the projected levels straight to the classifier; 5,937,698 and 7,117,346 parameters.
+    * ``concat`` (zeta 2): to each projected level the mean of the text's embeddings is concatenated, instead of the
+      cross-attention, so the classifier sees ``width + text_dim`` channels per level; 9,476,642 and 10,656,290.
+
+    A level of ``steps x C`` channels is projected to ``width`` by a linear layer, unless it has that width. The first
+    level has a layer of its own, later ones share one per channel count.
+
+    Args:
+        dims: channels C_k of each level, at one diffusion step.
+        steps: diffusion steps, concatenated along the channels, step-major.
+        text_dim: width D of the token embeddings.
+        width: channels of a level within this network.
+        classes: classes, background included.
+        image_size: height and width of the scores.
+        heads: attention heads, 8 by default.
+        head_dim: channels of a head, by default 64 at width 768 and in proportion at others, but no less than 8.
+        variant: ``full``, ``no-text`` or ``concat``.
+    """
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        steps: int,
+        text_dim: int,
+        width: int = REFERENCE_WIDTH,
+        classes: int = 2,
+        image_size: int = 256,
+        heads: int | None = None,
+        head_dim: int | None = None,
+        variant: str = "full",
+    ) -> None:
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"variant={variant!r}: use one of {', '.join(VARIANTS)}")
+        self.variant, self.width, self.image_size = variant, width, image_size
+        heads, head_dim = heads or 8, head_dim or max(8, 64 * width // REFERENCE_WIDTH)
+        self.config: dict[str, Any] = {
+            "dims": list(dims),
+            "steps": steps,
+            "text_dim": text_dim,
+            "width": width,
+            "classes": classes,
+            "image_size": image_size,
+            "heads": heads,
+            "head_dim": head_dim,
+            "variant": variant,
+        }
+        self.down = nn.ModuleDict()
+        self._routes: list[str | None] = []  # by level: the name of its projection
+        later = list(dict.fromkeys(dim for dim in dims[1:] if steps * dim != width))
+        for k, dim in enumerate(dims):
+            name = None if steps * dim == width else str(later.index(dim) + 2) if k else "1"
+            if name is not None and name not in self.down:
+                self.down[name] = nn.Linear(steps * dim, width)
+            self._routes.append(name)
+        if variant == "full":
+            self.block = TransformerBlock(width, text_dim, heads, head_dim)
+        level = width + text_dim if variant == "concat" else width
+        self.conv1 = nn.Conv2d(level * len(dims), 128, 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(128)
+        self.conv2 = nn.Conv2d(128, 32, 3, padding=1)
+        self.norm2 = nn.BatchNorm2d(32)
+        self.conv3 = nn.Conv2d(32, classes, 3, padding=1)
+
+    def forward(self, features: Sequence[Tensor], text: Tensor | None, text_mask: Tensor | None = None) -> Tensor:
+        """Scores before the softmax.
+
+        Args:
+            features: per level (B, steps * C_k, h_k, w_k), any float dtype, at native size.
+            text: (B, L, D) token embeddings; ignored by ``no-text``.
+            text_mask: (B, L) bool, False for padding; ``None`` when there is none.
+
+        Returns:
+            (B, classes, H, W) in the parameters' dtype.
+
+        Raises:
+            ValueError: the number of levels is not this head's, or there is no text for a variant that reads it.
+        """
+        if len(features) != len(self._routes):
+            raise ValueError(f"{len(features)} levels of activations for a head of {len(self._routes)}")
+        if self.variant != "no-text" and text is None:
+            raise ValueError(f"a head of variant {self.variant} needs text")
+        kind = features[0].device.type
+        casting = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if casting else self.conv1.weight.dtype
+        attends = [self._attend_to(features, text, text_mask, i) for i in range(len(features[0]))]
+        levels = [
+            self._level(x, name, attends, dtype, *self._plan(features, text))
+            for x, name in zip(features, self._routes, strict=True)
+        ]
+        weights = list(self.conv1.weight.chunk(len(levels), dim=1))
+        if self.variant == "concat":
+            assert text is not None
+            # The same embedding is part of every level, and a constant is an image of one pixel, upsampled.
+            levels.append(_mean(text, text_mask)[:, None, None].to(dtype))
+            summed = torch.stack([w[:, self.width :] for w in weights]).sum(0)
+            weights = [w[:, : self.width] for w in weights] + [summed]
+        assert self.conv1.bias is not None
+        x = conv_upsampled(levels, weights, self.conv1.bias, (self.image_size, self.image_size))
+        x = self.conv2(F.relu(self.norm1(x), inplace=True))
+        scores: Tensor = self.conv3(F.relu(self.norm2(x), inplace=True))
+        return scores.to(self.conv3.weight.dtype)
+
+    def _attend_to(
+        self, features: Sequence[Tensor], text: Tensor | None, mask: Tensor | None, image: int
+    ) -> Callable[[Tensor], Tensor] | None:
+        """The transformer block for one image of the batch, if this variant has one."""
+        if self.variant != "full":
+            return None
+        assert text is not None
+        pixels = sum(x.shape[2] * x.shape[3] for x in features)
+        return self.block.attend_to(text[image], None if mask is None else mask[image], pixels)
+
+    def _plan(self, features: Sequence[Tensor], text: Tensor | None) -> tuple[int, bool]:
+        """How many pixels make a piece, and whether to recompute its intermediate results in the backward pass."""
+        limits = CPU_LIMITS if features[0].device.type == "cpu" else GPU_LIMITS
+        if self.variant != "full" or text is None:
+            return max(64, limits.piece // self.width // 64 * 64), False
+        scores = self.block.attention1.heads * text.shape[1]
+        pixels = sum(x.shape[0] * x.shape[2] * x.shape[3] for x in features)
+        kept = 4 * pixels * 6 * (self.width + scores)  # bytes; six of each kind, near enough
+        return max(64, limits.piece // max(self.width, scores) // 64 * 64), kept > limits.keep
+
+    def _level(
+        self,
+        x: Tensor,
+        name: str | None,
+        attends: Sequence[Callable[[Tensor], Tensor] | None],
+        dtype: torch.dtype,
+        size: int,
+        recompute: bool,
+    ) -> Tensor:
+        """One level, (B, steps * C, h, w), projected and attended in pieces of ``size`` pixels: (B, h, w, width)."""
+        B, _, h, w = x.shape
+
+        def through(piece: Tensor, attend: Callable[[Tensor], Tensor] | None) -> Tensor:
+            # In two copies: PyTorch transposes contiguous matrices several times faster than strided ones.
+            piece = piece.to(dtype).contiguous().t().contiguous()  # (n, steps * C)
+            if name is not None:
+                down = self.down[name]
+                assert isinstance(down, nn.Linear)
+                piece = pointwise(piece, down.weight, down.bias)
+            return piece if attend is None else attend(piece)
+
+        level = x.new_empty(B * h * w, self.width, dtype=dtype)
+        start = 0
+        for image, attend in zip(x.flatten(2), attends, strict=True):
+            for piece in image.split(size, dim=1):
+                if recompute and torch.is_grad_enabled():
+                    # The block's last and largest product is not among what is computed again.
+                    done = checkpoint(through, piece, attend, use_reentrant=False, preserve_rng_state=False)
+                else:
+                    done = through(piece, attend)
+                level = _Place.apply(level, done, start)  # type: ignore[no-untyped-call]
+                start += len(done)
+        return level.view(B, h, w, self.width)
+
+    def reference_state_dict(self) -> dict[str, Tensor]:
+        """The weights under the authors' names and in their shapes; tensors are shared with this head."""
+        return to_reference(self.state_dict())
+
+    def load_reference(self, state: Mapping[str, Tensor]) -> None:
+        """Loads a state dict of the authors' training code; a ``module.`` prefix (DataParallel) is understood.
+
+        Raises:
+            UserError: entries are missing, unknown or of another shape.
+        """
+        copy_reference(state, self.reference_state_dict())
+
+
+def _mean(text: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the tokens that are not padding: (B, L, D) -> (B, D); zero where all is padding."""
+    if mask is None:
+        return text.mean(1)
+    weight = mask[..., None].to(text.dtype)
+    return (text * weight).sum(1) / weight.sum(1).clamp(min=1)

@@ -1,0 +1,302 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from textdiff.errors import UserError
+from textdiff.pipeline import head as head_module
+from textdiff.pipeline.head import VARIANTS, Head
+from textdiff.pipeline.losses import segmentation_loss, soft_dice_loss
+
+sys.path.append(str(Path(__file__).parent))
+from plain_head import PlainHead
+
+PAPER = {
+    "monuseg": ((512, 512, 256, 256), (32, 64, 128, 256)),
+    "qata": ((1024, 512, 512, 256), (16, 32, 64, 128)),
+}
+
+
+def draw(seed, key, shape):
+    return torch.from_numpy(np.random.default_rng([seed, key]).standard_normal(shape, dtype=np.float32))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On a machine with other work, threads wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", params=PAPER)
+def oracle(request, one_thread, oracles, oracle_fill):
+    """The oracle's numbers, and the head's under the same weights and inputs: evaluated, then one training step."""
+    with np.load(oracles / f"head_{request.param}.npz") as file:
+        want = dict(file)
+    config = json.loads(str(want.pop("config")))
+    seed, dims, sizes = config["seed"], config["dims"], config["native_sizes"]
+    head = Head(dims, steps=3, text_dim=768)
+    state = head.reference_state_dict()
+    drawn = {name: shape for name, shape in config["names"].items() if "running_" not in name and "num_" not in name}
+    head.load_reference(state | oracle_fill(drawn, seed))
+    features = [draw(seed, 100 + k, (1, 3 * dim, s, s)) for k, (dim, s) in enumerate(zip(dims, sizes, strict=True))]
+    text = draw(seed, 200, (1, config["text_tokens"], 768))
+    labels = torch.from_numpy(np.random.default_rng([seed, 300]).random((1, 256, 256)) < 0.3)
+    with torch.inference_mode():
+        evaluated = head.eval()(features, text)
+    trained = head.train()(features, text)
+    loss = segmentation_loss(trained, labels)
+    loss.backward()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.copy_(parameter.grad)
+    gradients = {name: float(value.norm()) for name, value in head.reference_state_dict().items() if name in drawn}
+    return config, want, evaluated, trained.detach(), labels, float(loss.detach()), gradients
+
+
+def test_names_shapes_and_parameter_count_are_those_of_the_authors_network(oracle):
+    config = oracle[0]
+    head = Head(config["dims"], steps=3, text_dim=768)
+    assert {name: list(value.shape) for name, value in head.reference_state_dict().items()} == config["names"]
+    assert sum(p.numel() for p in head.parameters()) == config["params"]
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_forward_is_within_1e_4_of_the_authors_network(oracle, mode):
+    _, want, evaluated, trained, *_ = oracle
+    got = (evaluated if mode == "eval" else trained).flatten().double()
+    values = want[f"{mode}/values"]
+    at = np.linspace(0, len(got) - 1, len(values)).astype(np.int64)
+    assert np.abs(got[at].numpy() - values).max() < 1e-4 * np.abs(values).max()
+    assert float((got.mean() - want[f"{mode}/meanstd"][0]).abs()) < 1e-4
+    assert float(got.std()) == pytest.approx(want[f"{mode}/meanstd"][1], rel=1e-4)
+
+
+def test_losses_are_those_of_the_authors_training_script(oracle):
+    _, want, evaluated, _, labels, loss, _ = oracle
+    logits = evaluated.clone()
+    cross_entropy = segmentation_loss(logits, labels, dice_weight=0)
+    assert float(cross_entropy) == pytest.approx(want["eval/ce"], rel=1e-5)
+    assert float(soft_dice_loss(logits, labels)) == pytest.approx(want["eval/dice_raw_logits"], rel=1e-5)
+    assert float(soft_dice_loss(logits.softmax(1), labels)) == pytest.approx(want["eval/dice_softmax"], rel=1e-5)
+    assert loss == pytest.approx(want["train/loss_softmax_dice"], rel=1e-5)
+
+
+def test_gradient_norms_are_within_1e_3_of_the_authors_network(oracle):
+    _, want, *_, gradients = oracle
+    assert len(gradients) == sum(name.startswith("grad_norm/") for name in want)
+    for name, norm in gradients.items():
+        # Batch norm cancels the biases before it: their gradients are rounding errors.
+        assert norm == pytest.approx(want[f"grad_norm/{name}"], rel=1e-3, abs=1e-5), name
+
+
+COUNTS = {
+    ("full", "monuseg"): 9_683_234,
+    ("full", "qata"): 10_862_882,
+    ("no-text", "monuseg"): 5_937_698,
+    ("no-text", "qata"): 7_117_346,
+    ("concat", "monuseg"): 9_476_642,
+    ("concat", "qata"): 10_656_290,
+}
+
+
+@pytest.mark.parametrize(("variant", "dataset"), COUNTS)
+def test_documented_parameter_counts(variant, dataset):
+    with torch.device("meta"):
+        head = Head(PAPER[dataset][0], steps=3, text_dim=768, variant=variant)
+    count = sum(p.numel() for p in head.parameters())
+    assert count == COUNTS[variant, dataset]
+    assert f"{count:,}" in Head.__doc__
+
+
+@pytest.mark.parametrize(("dataset", "limit", "plain"), [("monuseg", 330, 861), ("qata", 100, 577)])
+def test_a_forward_pass_needs_a_fraction_of_the_plain_flops(dataset, limit, plain):
+    dims, sizes = PAPER[dataset]
+    measured = {}
+    with torch.device("meta"):
+        features = [torch.empty(1, 3 * dim, s, s) for dim, s in zip(dims, sizes, strict=True)]
+        for kind in (Head, PlainHead):
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                kind(dims, steps=3, text_dim=768)(features, torch.empty(1, 10, 768))
+            measured[kind] = counter.get_total_flops() / 1e9
+    assert measured[Head] <= limit
+    assert measured[PlainHead] == pytest.approx(plain, rel=0.005)
+
+
+# dims, steps, text_dim, width, image size, heads, head_dim, native sizes, batch, tokens
+CASES = {
+    "one level, native size, one token": ((4,), 2, 6, 12, 16, 2, 4, [(16, 16)], 1, 1),
+    "odd sizes, long text, batch 3": ((4, 4, 5, 6), 3, 10, 15, 24, 2, 4, [(3, 5), (7, 6), (11, 12), (24, 24)], 3, 100),
+    "no level at image size": ((8, 4, 4), 3, 7, 12, 20, 3, 8, [(2, 2), (5, 5), (10, 10)], 2, 10),
+    "larger than the image": ((4, 2), 3, 8, 12, 12, 2, 4, [(16, 20), (9, 24)], 2, 10),
+    "a single pixel, first level unprojected": ((4, 6, 5), 3, 8, 12, 18, 2, 6, [(1, 1), (6, 6), (18, 18)], 2, 3),
+    "pieces of several kinds": ((2, 2), 3, 8, 6, 32, 2, 4, [(8, 8), (32, 32)], 2, 10),
+}
+
+
+def example(case, variant="full", masked=True):
+    """Head and plain head with the same random weights, in float64, and inputs."""
+    dims, steps, text_dim, width, image_size, heads, head_dim, sizes, batch, tokens = CASES[case]
+    torch.manual_seed(0)
+    options = {"image_size": image_size, "heads": heads, "head_dim": head_dim, "variant": variant, "classes": 3}
+    plain = PlainHead(dims, steps, text_dim, width, **options).double()
+    for parameter in plain.parameters():  # the initial ones and zeros of the norms would hide errors
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    head = Head(dims, steps, text_dim, width, **options).double()
+    head.load_reference(plain.state_dict())
+    generator = torch.Generator().manual_seed(1)
+    features = [
+        torch.randn(batch, steps * dim, *size, dtype=torch.float64, generator=generator)
+        for dim, size in zip(dims, sizes, strict=True)
+    ]
+    text = torch.randn(batch, tokens, text_dim, dtype=torch.float64, generator=generator)
+    mask = torch.rand(batch, tokens, generator=generator) < 0.6 if masked else None
+    if mask is not None:
+        mask[:, 0] = True
+    return head, plain, features, text, mask
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("case", CASES)
+def test_scores_and_gradients_equal_the_plain_form(case, variant, masked):
+    head, plain, features, text, mask = example(case, variant, masked)
+    results = []
+    for network in (head, plain):
+        inputs = [x.clone().requires_grad_() for x in (*features, text)]
+        scores = network(inputs[:-1], inputs[-1], mask)
+        (scores * torch.linspace(-1, 1, scores.numel(), dtype=scores.dtype).view(scores.shape).sin()).sum().backward()
+        gradients = {"features": [x.grad for x in inputs[:-1]]}
+        if variant != "no-text":
+            gradients["text"] = inputs[-1].grad
+        if network is head:
+            with torch.no_grad():
+                for parameter in head.parameters():
+                    parameter.grad, parameter.data = None, parameter.grad
+            parameters = head.reference_state_dict()
+        else:
+            parameters = {name: parameter.grad for name, parameter in plain.named_parameters()}
+        results.append((scores.detach(), gradients, parameters))
+    (scores, gradients, parameters), (plain_scores, plain_gradients, plain_parameters) = results
+    close = {"rtol": 1e-8, "atol": 1e-9}
+    torch.testing.assert_close(scores, plain_scores, **close)
+    torch.testing.assert_close(gradients, plain_gradients, **close)
+    torch.testing.assert_close({name: parameters[name] for name in plain_parameters}, plain_parameters, **close)
+
+
+def test_pieces_and_recomputation_change_nothing(monkeypatch):
+    head, _, features, text, mask = example("pieces of several kinds")
+    results = []
+    for limits in (head_module.CPU_LIMITS, head_module._Limits(piece=64 * 20, keep=0)):
+        monkeypatch.setattr(head_module, "CPU_LIMITS", limits)
+        inputs = [x.clone().requires_grad_() for x in (*features, text)]
+        head.zero_grad()
+        head(inputs[:-1], inputs[-1], mask).square().sum().backward()
+        results.append([x.grad for x in (*inputs, *head.parameters())])
+    torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_images_of_a_batch_do_not_see_each_other_in_evaluation(variant):
+    head, _, features, text, mask = example("odd sizes, long text, batch 3", variant)
+    head.eval()
+    together = head(features, text, mask)
+    for i in range(len(text)):
+        alone = head([x[i : i + 1] for x in features], text[i : i + 1], mask[i : i + 1])
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("variant", ["full", "concat"])
+def test_padding_is_without_influence(variant):
+    head, _, features, text, mask = example("odd sizes, long text, batch 3", variant)
+    head.eval()
+    scores = head(features, text, mask)
+    assert torch.equal(scores, head(features, text.masked_fill(~mask[..., None], 1e4), mask))
+    nothing = torch.zeros_like(mask)
+    silent = head(features, text, nothing)
+    assert silent.isfinite().all()
+    assert torch.equal(silent, head(features, -2 * text, nothing))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_bfloat16_autocast_trains_and_stays_close(variant, dtype):
+    head, _, features, text, mask = example("no level at image size", variant)
+    head, features, text = head.float(), [x.to(dtype) for x in features], text.float()
+    exact = head([x.float() for x in features], text, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = head(features, text, mask)
+    assert scores.dtype == torch.float32
+    assert float(((scores - exact).norm() / exact.norm()).detach()) < 0.05
+    scores.square().mean().backward()
+    assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in head.parameters())
+
+
+def test_half_precision_activations_are_taken_as_they_are():
+    head, _, features, text, mask = example("no level at image size")
+    head, half, text = head.float(), [x.half() for x in features], text.float()
+    assert torch.equal(head(half, text, mask), head([x.float() for x in half], text, mask))
+
+
+def test_inference_before_training_does_not_disturb_it():
+    head, _, features, text, mask = example("odd sizes, long text, batch 3")
+    with torch.inference_mode():
+        before = head(features, text, mask)
+    after = head(features, text, mask)
+    after.sum().backward()
+    assert torch.equal(before.clone(), after.detach())
+
+
+def test_config_rebuilds_the_head():
+    head = example("no level at image size", "concat")[0]
+    again = Head(**json.loads(json.dumps(head.config)))
+    assert again.config == head.config
+    again.load_state_dict(head.state_dict())
+
+
+def test_levels_of_one_channel_count_share_a_projection_but_for_the_first():
+    head = Head((4, 4, 4, 5, 8, 5), steps=3, text_dim=8, width=24)
+    assert {name: tuple(value.shape) for name, value in head.down.state_dict().items() if "weight" in name} == {
+        "1.weight": (24, 12),
+        "2.weight": (24, 12),
+        "3.weight": (24, 15),
+    }
+
+
+def test_load_reference_takes_data_parallel_names():
+    head, plain, *_ = example("no level at image size")
+    for parameter in head.parameters():
+        torch.nn.init.zeros_(parameter)
+    head.load_reference({f"module.{name}": value for name, value in plain.state_dict().items()})
+    torch.testing.assert_close(head.reference_state_dict(), dict(plain.state_dict()), rtol=0, atol=0)
+
+
+def test_load_reference_says_in_one_line_what_does_not_fit_and_changes_nothing():
+    head, plain, *_ = example("no level at image size")
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    state = {name: value + 1 for name, value in plain.state_dict().items() if name != "decodes.6.bias"}
+    state |= {"extra": torch.zeros(1), "decodes.0.bias": torch.zeros(64)}
+    with pytest.raises(UserError) as error:
+        head.load_reference(state)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in ("no decodes.6.bias", "unknown extra", "decodes.0.bias is (64,), not (128,)"):
+        assert part in message
+    torch.testing.assert_close(dict(head.state_dict()), before, rtol=0, atol=0)
+
+
+def test_mistakes_of_a_caller_are_refused():
+    head, _, features, text, mask = example("no level at image size")
+    with pytest.raises(ValueError, match="2 levels of activations for a head of 3"):
+        head(features[:2], text, mask)
+    with pytest.raises(ValueError, match="needs text"):
+        head(features, None)
+    with pytest.raises(ValueError, match="use one of full, no-text, concat"):
+        Head((4,), 3, 8, variant="zeta")
+    assert example("no level at image size", "no-text")[0](features, None).shape == (2, 3, 20, 20)

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+
+from textdiff.pipeline.losses import segmentation_loss, soft_dice_loss
+
+LOGITS = torch.randn(2, 3, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+LABELS = torch.randint(3, (2, 5, 4), generator=torch.Generator().manual_seed(1))
+
+
+def dice_by_hand(scores, labels):
+    losses = []
+    for c in range(scores.shape[1]):
+        p, y = scores[:, c].numpy(), (labels == c).numpy().astype(float)
+        losses.append(1 - (2 * np.sum(p * y) + 1e-5) / (np.sum(p**2) + np.sum(y**2) + 1e-5))
+    return np.mean(losses)
+
+
+def test_dice_sums_over_the_batch_and_averages_over_classes():
+    scores = LOGITS.softmax(1)
+    assert float(soft_dice_loss(scores, LABELS)) == pytest.approx(dice_by_hand(scores, LABELS), rel=1e-9)
+
+
+@pytest.mark.parametrize("dice_on", ["softmax", "logits"])
+def test_loss_is_cross_entropy_and_one_and_a_half_times_dice(dice_on):
+    p = LOGITS.softmax(1)
+    cross_entropy = -np.mean(np.log(np.take_along_axis(p.numpy(), LABELS.numpy()[:, None], axis=1)))
+    expected = cross_entropy + 1.5 * dice_by_hand(p if dice_on == "softmax" else LOGITS, LABELS)
+    assert float(segmentation_loss(LOGITS, LABELS, dice_on=dice_on)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_perfect_prediction_costs_nothing_even_where_a_class_is_absent():
+    labels = torch.zeros(1, 4, 4, dtype=torch.bool)
+    logits = torch.stack([torch.full((1, 4, 4), 50.0), torch.full((1, 4, 4), -50.0)], 1)
+    assert float(segmentation_loss(logits, labels)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+def test_labels_may_be_of_any_integer_type(dtype):
+    labels = (LABELS > 0).to(dtype)
+    assert torch.equal(segmentation_loss(LOGITS[:, :2], labels), segmentation_loss(LOGITS[:, :2], (LABELS > 0).long()))
+
+
+def test_low_precision_logits_are_summed_in_float32():
+    logits = torch.full((1, 2, 256, 256), 0.5, dtype=torch.bfloat16)
+    labels = torch.zeros(1, 256, 256, dtype=torch.bool)
+    loss = segmentation_loss(logits, labels)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(segmentation_loss(logits.double(), labels)), rel=1e-5)
+
+
+def test_an_unknown_protocol_is_refused():
+    with pytest.raises(ValueError, match="use 'softmax' or 'logits'"):
+        segmentation_loss(LOGITS, LABELS, dice_on="probabilities")
