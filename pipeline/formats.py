@@ -1,0 +1,196 @@
+"""Image files -> the pixels that are stored in them, whole or not at all.
+
+PNG, JPEG and BMP are read by Pillow, TIFF by tifffile (by Pillow where the compression needs it: LZW, JPEG). A damaged
+file is an error that names it, never a half-grey picture.
+"""
+
+__all__ = ["JPEG_MAGIC", "MAX_MEGAPIXELS", "BadImageError", "open_pixels", "read_bytes"]
+
+import io
+import logging
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from textdiff.errors import UserError
+
+MAX_MEGAPIXELS = 80
+"""Largest image that is read, in millions of pixels: three of them decoded still fit a small machine."""
+
+# Without a handler of its own tifffile's complaints go to the terminal, beside the error that is raised here.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+JPEG_MAGIC = b"\xff\xd8"
+"""What every JPEG file starts with."""
+
+_REPLACE = "replace it by an intact copy"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# tifffile decodes these by itself. Others need its optional companion; asking Pillow instead gives every machine the
+# same pixels whether the companion is installed or not.
+_TIFF_COMPRESSIONS = (1, 8, 32773, 32946)
+
+
+class BadImageError(UserError):
+    """A file that cannot be used as an image or a mask.
+
+    Attributes:
+        what: is wrong with it.
+        fix: what the user can do.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], what: str, fix: str) -> None:
+        super().__init__(f"{path}: {what}; {fix}")
+        self.what, self.fix = what, fix
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a file; ``BadImageError`` if it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BadImageError(path, f"cannot be read ({error.strerror})", "check the path and its permissions") from error
+
+
+def open_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
+    """The pixels of an image file as they are stored, upright, without alpha, palette or CMYK.
+
+    Args:
+        path: of the file; names it in errors.
+        data: its bytes.
+
+    Returns:
+        (H, W) or (H, W, C) of any dtype, and what a user should know about the file, one phrase each.
+
+    Raises:
+        BadImageError: not an image, damaged, or larger than ``MAX_MEGAPIXELS``.
+    """
+    if not data:
+        raise BadImageError(path, "is empty (0 bytes)", _REPLACE)
+    try:
+        pixels, notes = _open_tiff(path, data) if data.startswith(_TIFF) else _open_pillow(path, data)
+    except (BadImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(path) from error
+    # The decoders raise whatever their parsers stumble over: struct.error, IndexError, SyntaxError, zlib.error ...
+    except Exception as error:
+        raise BadImageError(
+            path, "is not a readable PNG, JPEG, BMP or TIFF image (truncated or damaged)", _REPLACE
+        ) from error
+    if pixels.size == 0:
+        raise BadImageError(path, "has no pixels", _REPLACE)
+    return pixels, notes
+
+
+def _open_pillow(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
+    notes = []
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP", "TIFF")) as file:
+        _check_size(path, *file.size)
+        file.load()
+        image: Image.Image = file
+        if file.format == "PNG":
+            _check_png(data)
+            if data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
+                notes.append("16-bit (scaled to 8)")
+        if file.format != "TIFF" and image.getexif().get(0x0112, 1) != 1:
+            notes.append("EXIF orientation (applied)")
+            image = ImageOps.exif_transpose(image)
+        if image.mode in ("P", "PA"):
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        elif image.mode in ("CMYK", "YCbCr", "LAB", "RGBX"):
+            image = image.convert("RGB")
+        pixels = np.asarray(image)
+        if image.mode in ("LA", "RGBA"):
+            notes.append(_alpha_note(pixels[..., -1]))
+            pixels = pixels[..., :-1]
+    return pixels, notes
+
+
+def _open_tiff(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
+    notes = []
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        page = tiff.pages.first
+        _check_size(path, page.imagewidth, page.imagelength)
+        # tifffile fills pieces that are missing with zeros.
+        pieces = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+        if not pieces or any(count == 0 or offset + count > len(data) for offset, count in pieces):
+            raise ValueError("a piece of the image lies beyond the end of the file")
+        if page.samplesperpixel > 64:
+            raise ValueError("a damaged header asks for any amount of memory")
+        if len(tiff.pages) > 1:
+            notes.append(f"{len(tiff.pages)} pages (only the first is read)")
+        if page.compression not in _TIFF_COMPRESSIONS or page.bitspersample not in (1, 8, 16, 32, 64):
+            pixels, more = _open_pillow(path, data)
+            if np.dtype(page.dtype).itemsize == 2 and pixels.dtype == np.uint8:
+                more.append("16-bit (scaled to 8)")
+            return pixels, notes + more
+        pixels = page.asarray()
+        if page.axes == "SYX":
+            pixels = np.moveaxis(pixels, 0, -1)
+        elif page.axes not in ("YX", "YXS"):
+            raise BadImageError(path, f"is not a flat image (axes {page.axes})", "save one plane of it")
+        orientation = page.tags.get(274)
+        photometric, colours, extra = page.photometric, page.colormap, page.extrasamples
+    if photometric == tifffile.PHOTOMETRIC.PALETTE and colours is not None:
+        pixels = (np.moveaxis(colours, 0, -1)[pixels] >> 8).astype(np.uint8)
+    elif photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        pixels = ~pixels if pixels.dtype.kind in "bu" else pixels.max() - pixels
+    elif photometric == tifffile.PHOTOMETRIC.SEPARATED:
+        pixels = np.asarray(Image.fromarray(pixels[..., :4], "CMYK").convert("RGB"))
+    elif photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB):
+        raise BadImageError(path, f"has colours of the kind {tifffile.PHOTOMETRIC(photometric).name}", "save it as RGB")
+    elif extra and pixels.ndim == 3:
+        if extra[-1] == tifffile.EXTRASAMPLE.UNSPECIFIED:
+            notes.append(f"{pixels.shape[2]} channels (only the first {pixels.shape[2] - len(extra)} read)")
+        else:
+            notes.append(_alpha_note(pixels[..., -1]))
+        pixels = pixels[..., : pixels.shape[2] - len(extra)]
+    if orientation is not None and orientation.value != 1:
+        notes.append("EXIF orientation (applied)")
+        pixels = _orient(pixels, orientation.value)
+    return pixels, notes
+
+
+def _alpha_note(alpha: NDArray[Any]) -> str:
+    return "alpha (dropped)" if np.all(alpha == alpha.max()) else "alpha that is not opaque (dropped; colours kept)"
+
+
+def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
+    if width * height > MAX_MEGAPIXELS * 1_000_000:
+        raise _too_large(path, f"{width}x{height} pixels")
+
+
+def _too_large(path: str | os.PathLike[str], size: str = "too many pixels") -> BadImageError:
+    return BadImageError(path, f"has {size}, more than {MAX_MEGAPIXELS} megapixels", "cut it into tiles")
+
+
+def _check_png(data: bytes) -> None:
+    """Compares the checksum of every chunk: Pillow skips those of the pixels."""
+    at = 8
+    while at + 12 <= len(data):
+        (count,) = struct.unpack_from(">I", data, at)
+        end = at + 8 + count
+        if zlib.crc32(data[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise ValueError("a chunk does not have its checksum")
+        if data[at + 4 : at + 8] == b"IEND":
+            return
+        at = end + 4
+    raise ValueError("the file ends before its last chunk")
+
+
+def _orient(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Undoes the orientation 2..8 of the TIFF and EXIF standards."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
