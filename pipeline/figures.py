@@ -1,0 +1,119 @@
+"""Pictures of results: image, truth, prediction and errors side by side."""
+
+__all__ = ["Case", "overlay_figure"]
+
+import os
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textdiff.files import atomic_path
+
+# Vermilion and blue of Okabe and Ito (https://jfly.uni-koeln.de/color/) for what is wrong, a pale green for what is
+# right: whatever the colour vision, the two errors differ in hue and what is right is the lightest.
+TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = "#9FDDB0", "#D55E00", "#0072B2"
+_OUTLINE = "#F0E442"
+
+_PANEL, _GAP, _MARGIN, _LINE = 2.7, 0.08, 0.2, 0.19  # inches
+_CAPTION_LINES = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the figure.
+
+    ``image`` is RGB (H, W, 3) uint8; ``truth`` and ``prediction`` are (H, W), foreground where they are not 0.
+    """
+
+    title: str
+    text: str
+    image: NDArray[np.uint8]
+    truth: NDArray[Any]
+    prediction: NDArray[Any]
+
+
+def overlay_figure(path: str | os.PathLike[str], cases: list[Case]) -> None:
+    """Draws one row per case: the image, the outline of the truth, that of the prediction, and the errors.
+
+    Args:
+        path: to write, atomically; its suffix says the format (PNG, PDF, SVG).
+        cases: at least one.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    captions = [_caption(case.text) for case in cases]
+    tall = [_PANEL * case.image.shape[0] / case.image.shape[1] for case in cases]
+    width = 2 * _MARGIN + 4 * _PANEL + 3 * _GAP
+    used = [1.5 * _LINE + height + _LINE * (len(lines) + 1.5) for height, lines in zip(tall, captions, strict=True)]
+    height = 2 * _MARGIN + 1.4 * _LINE + sum(used) + 0.8 * _LINE
+    # A figure of its own, not pyplot's: no global state and no display.
+    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+
+    def write(x: float, y: float, text: str, **style: Any) -> None:
+        figure.text(x / width, y / height, text, parse_math=False, **style)
+
+    top = height - _MARGIN
+    for column, heading in enumerate(("image", "truth", "prediction", "errors")):
+        middle = _MARGIN + column * (_PANEL + _GAP) + _PANEL / 2
+        write(middle, top, heading, ha="center", va="top", color="0.35", fontsize=10)
+    top -= 1.4 * _LINE
+    for case, lines, panel in zip(cases, captions, tall, strict=True):
+        write(_MARGIN, top, case.title, ha="left", va="top", weight="bold", fontsize=10)
+        top -= 1.5 * _LINE
+        truth, prediction = np.asarray(case.truth) != 0, np.asarray(case.prediction) != 0
+        pictures: list[NDArray[Any]] = [*[case.image] * 3, _errors(case.image, truth, prediction)]
+        outlines = (None, truth, prediction, None)
+        for column, (picture, outline) in enumerate(zip(pictures, outlines, strict=True)):
+            left = _MARGIN + column * (_PANEL + _GAP)
+            axes = figure.add_axes((left / width, (top - panel) / height, _PANEL / width, panel / height))
+            axes.set_axis_off()
+            axes.imshow(picture, aspect="auto")
+            # Nothing or everything has no outline, and matplotlib would warn.
+            if outline is not None and outline.any() and not outline.all():
+                axes.contour(outline, levels=[0.5], colors="black", linewidths=1.3, alpha=0.6)
+                axes.contour(outline, levels=[0.5], colors=_OUTLINE, linewidths=0.8)
+        top -= panel + 0.4 * _LINE
+        write(_MARGIN, top, "\n".join(lines), ha="left", va="top", style="italic", color="0.25", fontsize=9)
+        top -= _LINE * (len(lines) + 1.1)
+    figure.legend(
+        handles=[
+            Patch(color=TRUE_POSITIVE, label="true positive"),
+            Patch(color=FALSE_POSITIVE, label="false positive"),
+            Patch(color=FALSE_NEGATIVE, label="false negative"),
+        ],
+        loc="lower right",
+        bbox_to_anchor=(1 - _MARGIN / width, 0.5 * _MARGIN / height),
+        borderaxespad=0,
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+    )
+    with atomic_path(path) as partial:
+        # The version of matplotlib in the file would make equal pictures differ.
+        figure.savefig(partial, metadata={"Software": None} if partial.suffix == ".png" else None)
+
+
+def _caption(text: str) -> list[str]:
+    # Some radiologists write in capitals only, which are half as wide again.
+    capitals = sum(letter.isupper() for letter in text) > len(text) / 2
+    lines = textwrap.wrap(text, 105 if capitals else 150, max_lines=_CAPTION_LINES, placeholder=" ...")
+    return lines or ["(no text)"]
+
+
+def _errors(image: NDArray[np.uint8], truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The image in pale grey, (H, W, 3) in 0..1, with right and wrong foreground in colour."""
+    from matplotlib.colors import to_rgb
+
+    grey = image.mean(axis=2, keepdims=True) / 255
+    picture = np.repeat(0.45 + 0.55 * grey, 3, axis=2)
+    for region, colour in (
+        (truth & prediction, TRUE_POSITIVE),
+        (~truth & prediction, FALSE_POSITIVE),
+        (truth & ~prediction, FALSE_NEGATIVE),
+    ):
+        picture[region] = 0.15 * picture[region] + 0.85 * np.array(to_rgb(colour))
+    return picture

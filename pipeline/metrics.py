@@ -1,0 +1,129 @@
+"""How well one mask agrees with another, per image, as pure functions on arrays.
+
+Empty masks have one stated rule: where truth and prediction are both empty the image is segmented perfectly and scores
+1, where only one of them is empty it scores 0. No image is left out of a mean because of it.
+"""
+
+__all__ = ["confusion", "dice", "dice_from_iou", "entropy", "iou", "mean_over_classes"]
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+Labels = NDArray[Any]
+
+
+class Confusion(NamedTuple):
+    """Pixel counts of one image; they add up to its number of pixels."""
+
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+
+
+def confusion(prediction: Mask, truth: Mask) -> Confusion:
+    """Counts the pixels that two binary masks agree and disagree on.
+
+    Args:
+        prediction: (H, W) bool, or integers 0 and 1.
+        truth: (H, W), the same.
+
+    Raises:
+        ValueError: the shapes differ or are not (H, W), or a mask has values other than 0 and 1.
+    """
+    prediction, truth = _binary("prediction", prediction), _binary("truth", truth)
+    _same_shape(prediction, truth)
+    both = int(np.count_nonzero(prediction & truth))
+    predicted, true = int(np.count_nonzero(prediction)), int(np.count_nonzero(truth))
+    return Confusion(both, predicted - both, true - both, truth.size - predicted - true + both)
+
+
+def iou(prediction: Mask, truth: Mask) -> float:
+    """Intersection over union (Jaccard index), TP / (TP + FP + FN), in [0, 1]; arguments as for ``confusion``."""
+    tp, fp, fn, _ = confusion(prediction, truth)
+    return tp / (tp + fp + fn) if tp + fp + fn else 1.0
+
+
+def dice(prediction: Mask, truth: Mask) -> float:
+    """Dice coefficient (F1 score), 2 TP / (2 TP + FP + FN), in [0, 1]; arguments as for ``confusion``."""
+    tp, fp, fn, _ = confusion(prediction, truth)
+    return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0
+
+
+def dice_from_iou(value: float) -> float:
+    """The Dice coefficient of an image whose IoU is ``value``: 2 IoU / (1 + IoU).
+
+    The paper's code computes Dice this way, per image before the mean. For one image it is ``dice`` exactly; applied
+    to a mean IoU it would not be the mean Dice.
+    """
+    return 2 * value / (1 + value)
+
+
+def mean_over_classes(
+    prediction: Labels, truth: Labels, classes: int, metric: Callable[[Mask, Mask], float] = dice
+) -> float:
+    """The mean of a binary metric over the foreground classes 1 ... ``classes`` - 1.
+
+    A class that neither mask has counts as perfectly segmented, by the rule for empty masks. With two classes this is
+    the binary metric itself.
+
+    Args:
+        prediction: (H, W) integer class labels, 0 is the background.
+        truth: (H, W), the same.
+        classes: number of classes, the background included.
+        metric: ``dice`` or ``iou``.
+
+    Raises:
+        ValueError: the shapes differ or are not (H, W), there is no foreground class, or a label is out of range.
+    """
+    prediction, truth = np.asarray(prediction), np.asarray(truth)
+    _same_shape(prediction, truth)
+    if classes < 2:
+        raise ValueError(f"{classes} classes leave no foreground")
+    for name, labels in (("prediction", prediction), ("truth", truth)):
+        if labels.size and (labels.min() < 0 or labels.max() >= classes):
+            raise ValueError(f"{name} has labels {labels.min()} to {labels.max()}, not 0 to {classes - 1}")
+    return float(np.mean([metric(prediction == label, truth == label) for label in range(1, classes)]))
+
+
+def entropy(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """How undecided a prediction is at every pixel: the Shannon entropy of its class probabilities.
+
+    Args:
+        probabilities: (classes, H, W), non-negative, summing to 1 over the classes.
+
+    Returns:
+        (H, W) float32 in nats, from 0 (certain) to log(classes) (all classes alike).
+
+    Raises:
+        ValueError: the shape is not (classes, H, W), or there is a negative or non-finite probability.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    if p.ndim != 3:
+        raise ValueError(f"probabilities have shape {p.shape}, not (classes, H, W)")
+    if not (np.isfinite(p).all() and (p >= 0).all()):
+        raise ValueError("probabilities must be finite and not negative")
+    # The limit of p log p at 0 is 0; a softmax that underflows must not turn a certain pixel into NaN.
+    logs = np.log(p, where=p > 0, out=np.zeros_like(p))
+    # Rounding can leave the sum for p = 1 + 1e-7 a little below 0, which a map in nats should not show.
+    nats: NDArray[np.float64] = np.maximum(-(p * logs).sum(axis=0), 0.0)
+    return nats.astype(np.float32)
+
+
+def _binary(name: str, mask: Mask) -> Mask:
+    mask = np.asarray(mask)
+    if mask.dtype == np.bool_:
+        return mask
+    as_bool = mask.astype(np.bool_)
+    if not np.array_equal(mask, as_bool):
+        raise ValueError(f"{name} is not a binary mask: it has values other than 0 and 1")
+    return as_bool
+
+
+def _same_shape(prediction: Labels, truth: Labels) -> None:
+    if prediction.shape != truth.shape or truth.ndim != 2:
+        raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} must have one shape (H, W)")

@@ -1,0 +1,90 @@
+"""The overlay figure is whole, shows the errors in the right colours and takes any text and mask."""
+
+import warnings
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from textdiff.pipeline import figures
+from textdiff.pipeline.figures import Case, overlay_figure
+
+
+def case(text: str = "The nuclei are dense.", size: tuple[int, int] = (64, 64), **masks: np.ndarray) -> Case:
+    image = np.full((*size, 3), 230, np.uint8)
+    truth, prediction = np.zeros(size, bool), np.zeros(size, bool)
+    truth[16:48, 8:40] = prediction[16:48, 24:56] = True
+    return Case("best: a  Dice 50.0, IoU 33.3", text, image, **{"truth": truth, "prediction": prediction, **masks})
+
+
+def picture(path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def count(pixels: np.ndarray, colour: str) -> int:
+    # A region is drawn with 85% of its colour over the pale image.
+    return int((np.abs(pixels - 0.85 * 255 * np.array(to_rgb(colour)) - 36).max(axis=2) < 8).sum())
+
+
+def test_figure_has_a_row_per_case_and_leaves_no_part_behind(tmp_path):
+    heights = []
+    for number in (1, 3):
+        overlay_figure(tmp_path / f"{number}.png", [case()] * number)
+        pixels = picture(tmp_path / f"{number}.png")
+        assert pixels.shape[1] > 1500
+        heights.append(pixels.shape[0])
+    assert 2.3 < heights[1] / heights[0] < 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.png", "3.png"]
+
+
+def test_errors_have_the_area_and_the_colour_of_their_kind(tmp_path):
+    masks = case()
+    overlay_figure(tmp_path / "a.png", [masks])
+    pixels = picture(tmp_path / "a.png")[200:-140]  # without the legend
+    panel = (figures._PANEL * 150) ** 2
+    for colour, region in (
+        (figures.TRUE_POSITIVE, masks.truth & masks.prediction),
+        (figures.FALSE_POSITIVE, ~masks.truth & masks.prediction),
+        (figures.FALSE_NEGATIVE, masks.truth & ~masks.prediction),
+    ):
+        assert count(pixels, colour) / panel == pytest.approx(region.mean(), rel=0.08)
+
+
+def test_perfect_prediction_shows_no_errors(tmp_path):
+    truth = case().truth
+    overlay_figure(tmp_path / "a.png", [case(prediction=truth)])
+    pixels = picture(tmp_path / "a.png")[200:-140]
+    assert count(pixels, figures.TRUE_POSITIVE) > 0
+    assert count(pixels, figures.FALSE_POSITIVE) == count(pixels, figures.FALSE_NEGATIVE) == 0
+
+
+@pytest.mark.parametrize("fill", [0, 1])
+@pytest.mark.parametrize("text", ["", "It costs $5 or $x_{$ and \\frac.", "WORD " * 900], ids=["none", "math", "long"])
+def test_any_text_and_any_mask_are_drawn_without_a_warning(tmp_path, fill, text):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        overlay_figure(tmp_path / "a.png", [case(text, prediction=np.full((64, 64), fill, np.uint8))])
+    pixels = picture(tmp_path / "a.png")
+    assert pixels.shape[0] < 700
+    assert (pixels[:, -20:] == 255).all(), "the text runs over the edge"
+
+
+def test_panels_keep_the_aspect_of_the_image(tmp_path):
+    overlay_figure(tmp_path / "square.png", [case()])
+    overlay_figure(tmp_path / "tall.png", [case(size=(128, 64))])
+    grown = picture(tmp_path / "tall.png").shape[0] - picture(tmp_path / "square.png").shape[0]
+    assert grown == pytest.approx(figures._PANEL * 150, abs=2)
+
+
+def test_same_cases_give_the_same_bytes(tmp_path):
+    for name in ("a.png", "b.png"):
+        overlay_figure(tmp_path / name, [case()])
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path):
+    with pytest.raises(ValueError, match=r"shape|broadcast"):
+        overlay_figure(tmp_path / "a.png", [case(truth=np.ones((3, 3), bool))])
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,200 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from scipy import stats
+from scipy.spatial import distance
+
+from textdiff.pipeline.bootstrap import Interval, bootstrap_mean
+from textdiff.pipeline.metrics import confusion, dice, dice_from_iou, entropy, iou, mean_over_classes
+
+PAIRS = array_shapes(min_dims=2, max_dims=2, max_side=9).flatmap(
+    lambda shape: st.tuples(arrays(np.bool_, shape), arrays(np.bool_, shape))
+)
+
+
+@given(PAIRS)
+def test_dice_and_iou_agree_with_scipy_on_any_two_masks(pair):
+    prediction, truth = pair
+    if not (prediction.any() or truth.any()):
+        return  # scipy's dice is 0/0 there; our rule is tested below
+    assert dice(prediction, truth) == pytest.approx(1 - distance.dice(prediction.ravel(), truth.ravel()))
+    assert iou(prediction, truth) == pytest.approx(1 - distance.jaccard(prediction.ravel(), truth.ravel()))
+
+
+@given(PAIRS)
+def test_the_papers_dice_from_iou_is_the_dice_of_the_image(pair):
+    assert dice_from_iou(iou(*pair)) == pytest.approx(dice(*pair), abs=1e-12)
+
+
+@given(PAIRS)
+def test_confusion_counts_every_pixel_once(pair):
+    prediction, truth = pair
+    expected = [sum(p == a and t == b for p, t in zip(prediction.flat, truth.flat, strict=True))
+                for a, b in ((1, 1), (1, 0), (0, 1), (0, 0))]  # fmt: skip
+    assert list(confusion(prediction, truth)) == expected
+
+
+def test_a_hand_counted_image():
+    prediction = np.array([[1, 1, 0], [0, 1, 0]], bool)
+    truth = np.array([[1, 0, 0], [0, 1, 1]], bool)
+    assert confusion(prediction, truth) == (2, 1, 1, 2)
+    assert iou(prediction, truth) == 2 / 4
+    assert dice(prediction, truth) == 4 / 6
+
+
+@pytest.mark.parametrize("metric", [dice, iou])
+def test_two_empty_masks_score_1_and_one_empty_mask_scores_0(metric):
+    empty, full = np.zeros((4, 5), bool), np.ones((4, 5), bool)
+    assert metric(empty, empty) == 1.0
+    assert metric(empty, full) == 0.0
+    assert metric(full, empty) == 0.0
+
+
+def test_counts_do_not_overflow_in_the_masks_own_dtype():
+    mask = np.ones((300, 300), np.uint8)
+    assert confusion(mask, mask) == (90_000, 0, 0, 0)
+    assert dice(mask, mask) == 1.0
+
+
+@pytest.mark.parametrize("metric", [confusion, dice, iou])
+@pytest.mark.parametrize(
+    ("prediction", "truth"),
+    [
+        (np.zeros((2, 3), bool), np.zeros((3, 2), bool)),
+        (np.zeros((1, 3), bool), np.zeros((3, 3), bool)),  # would broadcast
+        (np.zeros(3, bool), np.zeros(3, bool)),
+        (np.zeros((1, 2, 3), bool), np.zeros((1, 2, 3), bool)),
+        (np.full((2, 2), 255, np.uint8), np.ones((2, 2), bool)),
+        (np.full((2, 2), 0.5), np.ones((2, 2), bool)),
+    ],
+)
+def test_masks_of_other_shapes_or_values_are_refused(metric, prediction, truth):
+    with pytest.raises(ValueError, match=r"shape|binary"):
+        metric(prediction, truth)
+
+
+@pytest.mark.parametrize("metric", [dice, iou])
+def test_mean_over_classes_leaves_out_the_background(metric):
+    rng = np.random.default_rng(0)
+    prediction, truth = rng.integers(4, size=(2, 20, 30))
+    expected = sum(metric(prediction == c, truth == c) for c in (1, 2, 3)) / 3
+    assert mean_over_classes(prediction, truth, 4, metric) == pytest.approx(expected)
+    assert mean_over_classes(prediction, truth, 4, metric) != pytest.approx(
+        (3 * expected + metric(prediction == 0, truth == 0)) / 4
+    )
+
+
+def test_mean_over_two_classes_is_the_binary_metric():
+    prediction, truth = np.random.default_rng(1).integers(2, size=(2, 16, 16))
+    assert mean_over_classes(prediction, truth, 2) == dice(prediction, truth)
+
+
+def test_a_class_in_neither_mask_counts_as_perfect():
+    labels = np.array([[0, 1]])
+    assert mean_over_classes(labels, labels, 3) == 1.0
+    assert mean_over_classes(np.array([[0, 0]]), labels, 3) == 0.5
+
+
+@pytest.mark.parametrize("bad", [np.array([[0, 3]]), np.array([[-1, 0]]), np.array([0, 1])])
+def test_labels_out_of_range_or_of_another_shape_are_refused(bad):
+    with pytest.raises(ValueError, match=r"labels|shape"):
+        mean_over_classes(bad, np.array([[0, 1]]), 3)
+    with pytest.raises(ValueError, match=r"labels|shape"):
+        mean_over_classes(np.array([[0, 1]]), bad, 3)
+
+
+def test_one_class_has_no_foreground():
+    with pytest.raises(ValueError, match="foreground"):
+        mean_over_classes(np.zeros((2, 2), int), np.zeros((2, 2), int), 1)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_entropy_agrees_with_scipy_in_nats(classes):
+    p = np.random.default_rng(2).dirichlet(np.ones(classes), (6, 7)).transpose(2, 0, 1).astype(np.float32)
+    result = entropy(p)
+    assert result.shape == (6, 7)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, stats.entropy(p, axis=0), rtol=1e-5)
+
+
+def test_entropy_runs_from_0_where_certain_to_log_classes_where_not():
+    p = np.zeros((4, 1, 2), np.float32)
+    p[1, 0, 0] = 1 + 1e-7  # a softmax in float32 can overshoot
+    p[:, 0, 1] = 0.25
+    result = entropy(p)
+    assert result[0, 0] == 0
+    assert result[0, 1] == pytest.approx(np.log(4))
+
+
+@pytest.mark.parametrize("bad", [np.ones((2, 2)), np.full((2, 2, 2), -0.5), np.full((2, 2, 2), np.nan)])
+def test_entropy_refuses_what_is_not_a_stack_of_probabilities(bad):
+    with pytest.raises(ValueError, match="probabilities"):
+        entropy(bad)
+
+
+@pytest.mark.parametrize(("n", "level"), [(5, 0.95), (14, 0.95), (14, 0.8), (200, 0.95)])
+def test_the_interval_agrees_with_scipys_percentile_bootstrap(n, level):
+    values = np.random.default_rng(n).beta(8, 3, n)
+    ours = bootstrap_mean(values, seed=1, level=level)
+    theirs = stats.bootstrap(
+        (values,),
+        np.mean,
+        method="percentile",
+        n_resamples=10_000,
+        confidence_level=level,
+        rng=np.random.default_rng(2),
+    ).confidence_interval
+    # A bootstrap quantile of 10,000 draws has a standard error of about 0.03 of the bootstrap's standard deviation.
+    tolerance = 0.15 * values.std() / np.sqrt(n)
+    assert ours.mean == pytest.approx(values.mean())
+    assert ours.low == pytest.approx(theirs.low, abs=tolerance)
+    assert ours.high == pytest.approx(theirs.high, abs=tolerance)
+    assert ours.n == n
+
+
+def test_nominal_95_percent_intervals_cover_the_true_mean_about_as_often():
+    rng = np.random.default_rng(3)
+    intervals = [bootstrap_mean(rng.beta(8, 3, 40), seed=i, resamples=1000) for i in range(500)]
+    covered = np.mean([interval.low <= 8 / 11 <= interval.high for interval in intervals])
+    # Three binomial standard deviations around the 94% that percentile intervals reach at n = 40: a 90% or a 99%
+    # interval would fall outside.
+    assert 0.912 < covered < 0.968
+
+
+def test_the_interval_is_the_same_for_the_same_seed_and_another_for_another():
+    values = np.random.default_rng(4).random(14)
+    assert bootstrap_mean(values, seed=5) == bootstrap_mean(list(values), seed=5)
+    assert bootstrap_mean(values, seed=5) != bootstrap_mean(values, seed=6)
+
+
+def test_one_image_has_a_mean_but_no_interval():
+    assert bootstrap_mean([0.7]) == Interval(0.7, None, None, 1)
+
+
+def test_equal_scores_give_an_interval_of_no_width():
+    assert bootstrap_mean([0.5] * 8) == Interval(0.5, 0.5, 0.5, 8)
+
+
+def test_memory_does_not_grow_with_images_times_resamples():
+    values = np.random.default_rng(6).random(20_000)
+    tracemalloc.start()
+    bootstrap_mean(values, resamples=1000)  # 160 MB of indices if drawn at once
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120e6
+
+
+@pytest.mark.parametrize("bad", [[], [0.1, float("nan")], [0.1, float("inf")], np.zeros((2, 2))])
+def test_scores_without_a_mean_are_refused(bad):
+    with pytest.raises(ValueError, match="score"):
+        bootstrap_mean(bad)
+
+
+@pytest.mark.parametrize("options", [{"level": 0.0}, {"level": 1.0}, {"level": 95.0}, {"resamples": 0}])
+def test_impossible_levels_and_resamples_are_refused(options):
+    with pytest.raises(ValueError, match="level"):
+        bootstrap_mean([0.1, 0.2], **options)
