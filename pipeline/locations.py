@@ -1,0 +1,26 @@
+"""Where data sets are looked for when the command line does not say."""
+
+__all__ = ["find_data"]
+
+import os
+from pathlib import Path
+
+from textdiff.errors import UserError
+
+FOLDERS = {"monuseg": "MoNuSeg", "qata": "QaTa-COV19"}
+
+
+def find_data(dataset: str) -> Path:
+    """The directory of a data set: under ``$TEXTDIFF_DATA``, ``data/`` or ``datasets/``, by its usual name.
+
+    Raises:
+        UserError: it is in none of them.
+    """
+    folder = FOLDERS.get(dataset, dataset)
+    roots = [Path(os.environ["TEXTDIFF_DATA"])] if os.environ.get("TEXTDIFF_DATA") else []
+    places = [root / folder for root in (*roots, Path("data"), Path("datasets"))]
+    for place in places:
+        if place.is_dir():
+            return place
+    looked = ", ".join(str(place) for place in places)
+    raise UserError(f"--data: no {folder} directory in {looked}; give its place with --data, or set TEXTDIFF_DATA")

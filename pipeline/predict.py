@@ -1,0 +1,195 @@
+"""Images and text to masks, probabilities and uncertainty, with a finished run."""
+
+__all__ = ["Predictor", "enlarge", "predict_files", "predict_row", "write_prediction"]
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from textdiff import console
+from textdiff.cache import Item
+from textdiff.errors import UserError
+from textdiff.files import atomic_path
+from textdiff.pipeline import images, text, weights
+from textdiff.pipeline.backbone import Backbone
+from textdiff.pipeline.checkpoints import load_unet
+from textdiff.pipeline.device import autocast, choose_device
+from textdiff.pipeline.head import Head
+from textdiff.pipeline.metrics import entropy
+from textdiff.pipeline.runs import Run
+from textdiff.pipeline.train import collate
+
+
+@torch.inference_mode()
+def predict_row(head: Head, item: Item, precision: str) -> np.ndarray:
+    """Class probabilities (classes, S, S) in float32 of one cached row."""
+    head.eval()
+    with autocast(next(head.parameters()).device, precision):
+        logits = head(*collate([item]))
+    probabilities: np.ndarray = logits.float().softmax(1)[0].cpu().numpy()
+    return probabilities
+
+
+def enlarge(probabilities: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Probabilities (classes, S, S) at another size, bilinearly: (classes, height, width) in float32."""
+    grid = torch.from_numpy(probabilities).unsqueeze(0)
+    return F.interpolate(grid, (height, width), mode="bilinear")[0].numpy()
+
+
+class Predictor:
+    """A run with its backbone and text encoder, for images that are in no cache.
+
+    The image goes the way that the training images went: the same resizing, noise, network and rounding, so an image
+    of the data set gets the mask that ``score`` measures.
+
+    Args:
+        run: a finished run.
+        device: where to compute, ``auto``, ``cpu``, ``cuda`` ...
+        backbone: another place of the backbone; by default the one the cache was made with.
+
+    Raises:
+        UserError: the run is not finished; the backbone or the text encoder is missing or is another one.
+    """
+
+    def __init__(self, run: Run, device: str = "auto", backbone: str | None = None) -> None:
+        made, about = run.config["fingerprint"], run.config["about"]
+        self._device = choose_device(device)
+        self._head = run.load_head().to(self._device)
+        resolved = weights.resolve_backbone(backbone or about["backbone"])
+        if resolved.sha256 != made["backbone_sha256"]:
+            raise UserError(
+                f"{resolved.path}: not the backbone that {run.path} was fitted on, its sha256 begins with "
+                f"{resolved.sha256[:12]} and not {made['backbone_sha256'][:12]}; name the right one with --backbone"
+            )
+        unet = load_unet(resolved.path, image_size=made["image_size"], device=self._device)
+        self._backbone = Backbone(
+            unet,
+            made["steps"],
+            made["blocks"],
+            made["noise_seed"],
+            made["image_size"],
+            made["colour"],
+            made["precision"] if self._device.type == "cuda" else "float32",
+        )
+        self._made, self._precision = made, run.config["fit"]["precision"]
+        self._encoder = None
+        if self._head.variant != "no-text":
+            self._encoder = text.load_text_encoder(about["text_encoder"], pad_to=made["pad_to"])
+            if self._encoder.sha256 != made["text_encoder_sha256"]:
+                raise UserError(f"{about['text_encoder']}: not the text encoder that {run.path} was fitted with")
+        self._embedded: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the head looks at the text at all."""
+        return self._encoder is not None
+
+    def __call__(self, image: np.ndarray, description: str = "") -> np.ndarray:
+        """Class probabilities at the image's own size.
+
+        Args:
+            image: (H, W, 3) uint8, RGB, any size.
+            description: the text that comes with it.
+
+        Returns:
+            (classes, H, W) float32, summing to one over the classes.
+        """
+        size = self._made["image_size"]
+        grids = self._backbone(images.resize_image(image, size, self._made["resize"]))
+        # The cache rounds activations to its dtype; a head should see the same numbers here.
+        dtype = getattr(torch, self._made["dtype"])
+        features = [torch.from_numpy(grid).to(self._device, dtype).flatten(0, 1)[None] for grid in grids.values()]
+        tokens, mask = self._embed(description) if self._encoder is not None else (None, None)
+        item = Item(row=-1, features=features, mask=None, tokens=tokens, token_mask=mask)
+        precision = self._precision if self._device.type == "cuda" else "float32"
+        return enlarge(predict_row(self._head, item, precision), *image.shape[:2])
+
+    def _embed(self, description: str) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self._encoder is not None
+        if description not in self._embedded:
+            tokens, mask = self._encoder.encode([description])
+            self._embedded[description] = (
+                torch.from_numpy(tokens).to(self._device),
+                torch.from_numpy(mask).to(self._device),
+            )
+        return self._embedded[description]
+
+
+def write_prediction(
+    folder: Path, name: str, probabilities: np.ndarray, *, with_probabilities: bool = False, with_entropy: bool = False
+) -> list[Path]:
+    """Writes one image's result as PNG files and returns their paths.
+
+    ``<name>.png`` is the mask: 0 and 255 for two classes, the class number for more. ``<name>_probability.png`` is the
+    foreground's probability and ``<name>_entropy.png`` the entropy over its maximum log(classes), both in 16 bits:
+    0..65535 stands for 0..1.
+
+    Args:
+        folder: where to write; made if absent.
+        name: stem of the file names.
+        probabilities: (classes, H, W) float32.
+        with_probabilities: write the probability as well.
+        with_entropy: write the entropy as well.
+    """
+    classes = len(probabilities)
+    labels = probabilities.argmax(0).astype(np.uint8)
+    pictures = {f"{name}.png": labels * 255 if classes == 2 else labels}
+    if with_probabilities:
+        pictures[f"{name}_probability.png"] = _to_16_bits(1 - probabilities[0])
+    if with_entropy:
+        pictures[f"{name}_entropy.png"] = _to_16_bits(entropy(probabilities) / np.log(classes))
+    for file, picture in pictures.items():
+        with atomic_path(folder / file) as partial:
+            Image.fromarray(picture).save(partial)
+    return [folder / file for file in pictures]
+
+
+def predict_files(
+    run: Run,
+    paths: Sequence[Path],
+    description: str,
+    folder: Path,
+    *,
+    with_probabilities: bool = False,
+    with_entropy: bool = False,
+    backbone: str | None = None,
+    device: str = "auto",
+) -> Iterator[Path]:
+    """Segments image files one after the other and yields the path of every file written.
+
+    All images are looked for before any is segmented; one that cannot be read stops the work, and what was written
+    until then stays.
+
+    Raises:
+        UserError: an image is missing or unreadable, two would write the same file, or the run is not usable.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{path}: no such image file" + (", it is a directory" if path.is_dir() else ""))
+    twice = [stem for stem, count in Counter(path.stem for path in paths).items() if count > 1]
+    if twice:
+        raise UserError(f"{twice[0]}: two images of this name would write the same mask; predict them into two --out")
+    predictor = Predictor(run, device, backbone)
+    if predictor.reads_text and not description:
+        console.warn("no --text given: this run reads the text, and gets an empty one, which it was not fitted on")
+    with console.Progress(len(paths), "predict") as progress:
+        for path in paths:
+            probabilities = predictor(images.read_image(path), description)
+            yield from write_prediction(
+                folder,
+                path.stem,
+                probabilities,
+                with_probabilities=with_probabilities,
+                with_entropy=with_entropy,
+            )
+            progress.advance()
+
+
+def _to_16_bits(values: np.ndarray) -> np.ndarray:
+    scaled: np.ndarray = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)
+    return scaled

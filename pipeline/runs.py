@@ -1,0 +1,128 @@
+"""Run directories: one fit each, with everything needed to use or repeat it."""
+
+__all__ = ["Run", "find_run", "new_run_dir", "point_latest"]
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from textdiff.cache import FeatureCache
+from textdiff.errors import UserError
+from textdiff.pipeline.head import Head
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory: ``config.json``, ``log.csv``, ``last.pt`` for resuming, ``head.safetensors`` once finished."""
+
+    path: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved options, versions, device, cache fingerprint and ids used.
+
+        Raises:
+            UserError: the directory is not a run, or its ``config.json`` is damaged.
+        """
+        file = self.path / "config.json"
+        if not file.is_file():
+            raise UserError(
+                f"{self.path}: not a run directory, it has no config.json; give one that `textdiff fit` made"
+            )
+        try:
+            config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            raise UserError(f"{file}: damaged, it is not JSON; fit again") from None
+        return config
+
+    @property
+    def finished(self) -> bool:
+        """Whether the fit came to its end."""
+        return (self.path / "head.safetensors").is_file()
+
+    def load_head(self) -> Head:
+        """The selected head, in evaluation mode on the CPU.
+
+        Raises:
+            UserError: the fit has not finished, or the file is damaged.
+        """
+        config, file = self.config, self.path / "head.safetensors"
+        if not file.is_file():
+            raise UserError(
+                f"{self.path}: no head.safetensors, so this fit has not finished; "
+                f"finish it with `textdiff fit --resume --run {self.path}`"
+            )
+        head = Head(**config["head"])
+        try:
+            head.load_state_dict(load_file(file))
+        except Exception as error:  # safetensors has its own exception types, torch raises RuntimeError
+            raise UserError(f"{file}: damaged, or not of this run's configuration; fit again") from error
+        return head.eval()
+
+    def open_cache(self, path: Path | None = None) -> FeatureCache:
+        """The cache the run was fitted on, or the one at ``path`` if it was made the same way.
+
+        Raises:
+            UserError: it is not there, or its features were made otherwise.
+        """
+        where = path or Path(self.config["cache"])
+        if not where.exists():
+            raise UserError(f"{where}: the cache of {self.path} is not there; give its new place with --cache")
+        cache = FeatureCache.open(where)
+        if cache.fingerprint_hash != self.config["fingerprint_hash"]:
+            raise UserError(
+                f"{where}: its features were made otherwise than those that {self.path} was fitted on; "
+                "give the run's own cache with --cache, or fit again"
+            )
+        return cache
+
+
+def find_run(run: Path | None, runs: Path) -> Run:
+    """The run at ``run``, or the latest one in ``runs``.
+
+    Raises:
+        UserError: there is none.
+    """
+    if run is not None:
+        if not run.is_dir():
+            raise UserError(f"{run}: no such run directory; `ls {runs}` shows the runs there are")
+        return Run(run)
+    latest = runs / LATEST
+    if latest.is_symlink() and latest.exists():
+        return Run(runs / latest.readlink())
+    if latest.is_file() and (runs / latest.read_text(encoding="utf-8").strip()).is_dir():
+        return Run(runs / latest.read_text(encoding="utf-8").strip())
+    raise UserError(f"{runs}: no run yet; make one with `textdiff fit`, or name one with --run")
+
+
+def new_run_dir(runs: Path, name: str) -> Path:
+    """Makes ``runs/name-<time>/``; a number is added when two runs start in one second."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for attempt in range(1000):
+        path = runs / (f"{stem}-{attempt}" if attempt else stem)
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise UserError(f"{runs}: a thousand runs were started in this second; start them more slowly")
+
+
+def point_latest(run: Path) -> None:
+    """Makes ``runs/latest`` mean ``run``: a symbolic link, or a text file where links are not to be had."""
+    latest = run.parent / LATEST
+    partial = run.parent / f".{LATEST}.{os.getpid()}.partial"
+    partial.unlink(missing_ok=True)
+    try:
+        partial.symlink_to(run.name, target_is_directory=True)
+    except OSError:
+        partial.write_text(run.name + "\n", encoding="utf-8")
+    partial.replace(latest)

@@ -1,0 +1,191 @@
+"""Metrics of a finished run over a split: tables, per-image scores and overlays."""
+
+__all__ = ["Scores", "score"]
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textdiff import console
+from textdiff.cache import FeatureCache, Loader
+from textdiff.errors import UserError
+from textdiff.files import write_text
+from textdiff.pipeline import images
+from textdiff.pipeline.bootstrap import bootstrap_mean
+from textdiff.pipeline.device import choose_device
+from textdiff.pipeline.figures import Case, overlay_figure
+from textdiff.pipeline.metrics import dice_from_iou, iou
+from textdiff.pipeline.predict import enlarge, predict_row
+from textdiff.pipeline.published import PUBLISHED
+from textdiff.pipeline.runs import Run
+from textdiff.pipeline.tables import ScoreRow, score_table, write_scores
+from textdiff.pipeline.variants import assign_texts
+
+TRUTHS = {
+    "clean": "256, by area",
+    "paper": "256, paper's rule",
+    "original": "original size",
+}
+"""What a prediction is compared with: DESIGN, section 4."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What ``score`` found and wrote."""
+
+    table: str
+    summary: dict[str, Any]
+    files: list[Path]
+
+
+def score(
+    run: Run, *, split: str = "test", cache_path: Path | None = None, device: str = "auto", seed: int = 0
+) -> Scores:
+    """Scores a run on the annotated images of a split and writes the result into the run directory.
+
+    Every prediction is compared with three truths: ``clean``, the mask resized by area (>= 0.5); ``paper``, the mask
+    resized bilinearly and then > 0, as the paper's code does, which dilates it; ``original``, the mask at its own size
+    with the probabilities enlarged to it. Dice is 2 IoU / (1 + IoU) per image, then the mean.
+
+    Writes ``scores.json``, ``scores.csv``, ``overlay.png`` (best, median and worst image by ``clean`` Dice) and
+    ``report.md``; a split other than test is part of their names.
+
+    Args:
+        run: a finished run.
+        split: ``train``, ``val`` or ``test``.
+        cache_path: where the run's cache is now, if it was moved.
+        device: where to compute.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: the run is not finished, its cache is gone or another one, or the split has no annotated rows.
+    """
+    head = run.load_head()
+    cache = run.open_cache(cache_path)
+    rows = _rows(cache, split)
+    options = run.config["fit"]
+    where = choose_device(device)
+    head = head.to(where)
+    texts = assign_texts(cache, options["variant"], options["seed"], run.config["train_ids"])
+    precision = options["precision"] if where.type == "cuda" else "float32"
+
+    records, probabilities = [], {}
+    with console.Progress(len(rows), "score", "images") as progress:
+        for item in Loader(cache, where).epoch(rows, texts):
+            probability = predict_row(head, item, precision)
+            entry, truth = cache.rows[item.row], cache.truth(item.row)
+            assert truth is not None
+            record: dict[str, Any] = {
+                "id": entry.id,
+                "split": entry.split,
+                "text": cache.texts[cache.rows[texts[item.row]].text],
+            }
+            for name, (predicted, true) in _pairs(probability, truth).items():
+                overlap = iou(predicted, true)
+                record |= {f"dice_{name}": dice_from_iou(overlap), f"iou_{name}": overlap}
+            records.append(record)
+            probabilities[item.row] = probability
+            progress.advance()
+
+    intervals = {
+        name: {
+            metric: bootstrap_mean([record[f"{metric}_{name}"] for record in records], seed=seed)
+            for metric in ("dice", "iou")
+        }
+        for name in TRUTHS
+    }
+    labels = len(run.config["train_ids"])
+    table_rows = [
+        ScoreRow(f"{options['variant']} ({TRUTHS[name]})", value["dice"], value["iou"], labels)
+        for name, value in intervals.items()
+    ]
+    published = PUBLISHED.get(str(run.config["about"].get("dataset")), ()) if split == "test" else ()
+    summary = {
+        "schema": 1,
+        "run": run.path.name,
+        "split": split,
+        "variant": options["variant"],
+        "labels": labels,
+        "train_ids": run.config["train_ids"],
+        "about": run.config["about"],
+        "fingerprint_hash": run.config["fingerprint_hash"],
+        "bootstrap": {"resamples": 10_000, "level": 0.95, "seed": seed, "over": "images"},
+        "scores": intervals,
+        "published": [row._asdict() for row in published],
+    }
+    suffix = "" if split == "test" else f"-{split}"
+    written = write_scores(run.path, records, summary, suffix=suffix)
+    overlay = run.path / f"overlay{suffix}.png"
+    overlay_figure(overlay, _cases(cache, rows, records, probabilities))
+    report = run.path / f"report{suffix}.md"
+    write_text(
+        report, _report(run, split, score_table(table_rows, published, markdown=True), overlay.name, len(records))
+    )
+    return Scores(score_table(table_rows, published), summary, [*written, overlay, report])
+
+
+def _rows(cache: FeatureCache, split: str) -> list[int]:
+    """The annotated rows of a split, untransformed views only."""
+    if split not in ("train", "val", "test"):
+        raise UserError(f"--split {split}: unknown; use train, val or test")
+    rows = [r for r, entry in enumerate(cache.rows) if entry.split == split and entry.view == 0]
+    annotated = [row for row in rows if cache.rows[row].mask_sha256 is not None]
+    if not annotated:
+        raise UserError(f"{cache.path}: the {split} split has no image with a mask, so there is nothing to score")
+    done = cache.done()
+    missing = sum(not done[row] for row in annotated)
+    if missing:
+        raise UserError(
+            f"{cache.path}: not complete, {missing} of {len(annotated)} {split} images have rows to do; "
+            "run the same `textdiff extract` again to finish it"
+        )
+    if len(annotated) < len(rows):
+        console.warn(f"{len(rows) - len(annotated)} of {len(rows)} {split} images have no mask and are not scored")
+    return annotated
+
+
+def _pairs(probability: np.ndarray, truth: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Prediction and truth, bool (H, W), under each of ``TRUTHS``."""
+    size = probability.shape[-1]
+    predicted = probability.argmax(0) > 0
+    return {
+        "clean": (predicted, images.resize_mask(truth, size, "area") > 0),
+        "paper": (predicted, images.resize_mask(truth, size, "bilinear") > 0),
+        "original": (enlarge(probability, *truth.shape).argmax(0) > 0, truth > 0),
+    }
+
+
+def _cases(
+    cache: FeatureCache, rows: list[int], records: list[dict[str, Any]], probabilities: dict[int, np.ndarray]
+) -> list[Case]:
+    """The best, the median and the worst image, by rule and not by hand."""
+    order = sorted(range(len(rows)), key=lambda index: -records[index]["dice_clean"])
+    chosen = dict(zip(("worst", "median", "best"), (order[-1], order[len(order) // 2], order[0]), strict=True))
+    cases = []
+    for name in ("best", "median", "worst"):
+        index = chosen[name]
+        record, row = records[index], rows[index]
+        mask = cache.mask(row)
+        assert mask is not None
+        title = f"{name}: {record['id']}  Dice {100 * record['dice_clean']:.1f}, IoU {100 * record['iou_clean']:.1f}"
+        cases.append(Case(title, record["text"], cache.image(row), mask > 0, probabilities[row].argmax(0) > 0))
+    return cases
+
+
+def _report(run: Run, split: str, table: str, overlay: str, count: int) -> str:
+    config = run.config
+    about, options = config["about"], config["fit"]
+    return f"""# {run.path.name}: {split} split
+
+{table}
+
+Means over {count} images with bootstrap 95% intervals over images; they do not cover the draw of training images.
+
+![Best, median and worst image]({overlay})
+
+* data set {about["dataset"]}, backbone {about["backbone"]}, text encoder {about["text_encoder"]}
+* variant {options["variant"]}, seed {options["seed"]}, {options["epochs"]} epochs
+* {len(config["train_ids"])} training images: {", ".join(config["train_ids"])}
+"""

@@ -1,0 +1,177 @@
+"""The three commands and `predict` on a small data set in the LViT layout, with a network of the real topology."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from textdiff.cache import FeatureCache
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def extract_arguments(data: Path, backbone: Path, cache: Path, *more: str) -> list[str]:
+    return [
+        *("extract", "--dataset", "monuseg", "--data", str(data), "--cache", str(cache)),
+        *("--backbone", str(backbone), "--text-encoder", "none", "--image-size", "64", *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, make_lvit_once, tiny_backbone, textdiff_once) -> Path:
+    """A directory with a data set, its cache and one finished run."""
+    root = tmp_path_factory.mktemp("made")
+    make_lvit_once(root / "data", n_train=4, n_val=1, n_test=3, size=96)
+    textdiff_once(root, *extract_arguments(root / "data", tiny_backbone, root / "cache.zarr"))
+    textdiff_once(root, "fit", "--cache", "cache.zarr", "--labels", "3", "--epochs", "2", "--variant", "no-text")
+    textdiff_once(root, "score")
+    return root
+
+
+def test_score_writes_table_scores_and_overlay(made):
+    run = made / "runs" / (made / "runs/latest").readlink()
+    scores = json.loads((run / "scores.json").read_text())
+    rows = list(csv.DictReader((run / "scores.csv").open()))
+    assert len(rows) == 3
+    assert scores["labels"] == 3 == len(scores["train_ids"])
+    for name in ("clean", "paper", "original"):
+        mean = np.mean([float(row[f"dice_{name}"]) for row in rows])
+        assert scores["scores"][name]["dice"]["mean"] == pytest.approx(mean)
+        assert scores["scores"][name]["dice"]["low"] <= mean <= scores["scores"][name]["dice"]["high"]
+    with Image.open(run / "overlay.png") as picture:
+        assert picture.width > 500
+
+
+def test_predict_gives_the_mask_that_score_measured(made, textdiff_once):
+    test_images = sorted((made / "data/Test_Folder/img").iterdir())
+    textdiff_once(made, "predict", *map(str, test_images), "--out", "masks", "--probabilities", "--entropy")
+    run = made / "runs" / (made / "runs/latest").readlink()
+    scores = {row["id"]: row for row in csv.DictReader((run / "scores.csv").open())}
+    for image in test_images:
+        with Image.open(made / "masks" / f"{image.stem}.png") as picture:
+            mask = np.asarray(picture)
+        assert mask.shape == (96, 96)
+        assert set(np.unique(mask)) <= {0, 255}
+        with Image.open(next((made / "data/Test_Folder/labelcol").glob(f"{image.stem}.*"))) as picture:
+            truth = np.asarray(picture.convert("L")) > 127
+        overlap = (truth & (mask > 0)).sum() / (truth | (mask > 0)).sum()
+        assert overlap == pytest.approx(float(scores[image.stem]["iou_original"]), abs=1e-9)
+        with Image.open(made / "masks" / f"{image.stem}_probability.png") as picture:
+            probability = np.asarray(picture).astype(float) / 65535
+        assert ((probability > 0.501) <= (mask > 0)).all()
+        with Image.open(made / "masks" / f"{image.stem}_entropy.png") as picture:
+            entropy = np.asarray(picture).astype(float) / 65535
+        p = np.clip(probability, 1e-9, 1 - 1e-9)
+        expected = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+        assert np.abs(entropy - expected).max() < 1e-3
+
+
+def test_extract_again_does_nothing(made, tiny_backbone, textdiff_once):
+    before = {path: path.stat().st_mtime_ns for path in (made / "cache.zarr").rglob("*") if path.is_file()}
+    result = textdiff_once(made, *extract_arguments(made / "data", tiny_backbone, made / "cache.zarr"))
+    assert "nothing to do" in result.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in (made / "cache.zarr").rglob("*") if path.is_file()}
+
+
+def test_extract_twice_gives_the_same_bytes(made, tiny_backbone, textdiff_once):
+    textdiff_once(made, *extract_arguments(made / "data", tiny_backbone, made / "again.zarr"))
+    assert files(made / "again.zarr") == files(made / "cache.zarr")
+
+
+def test_shards_make_the_cache_of_one_process(made, tiny_backbone, textdiff_once):
+    for shard in ("0/2", "1/2"):
+        textdiff_once(made, *extract_arguments(made / "data", tiny_backbone, made / "sharded.zarr", "--shard", shard))
+    assert files(made / "sharded.zarr") == files(made / "cache.zarr")
+
+
+def test_eight_views_are_the_symmetries_of_training_images(made, tiny_backbone, textdiff_once):
+    textdiff_once(made, *extract_arguments(made / "data", tiny_backbone, made / "views.zarr", "--views", "8"))
+    cache, plain = FeatureCache.open(made / "views.zarr"), FeatureCache.open(made / "cache.zarr")
+    assert len(cache.rows) == 4 * 8 + 1 + 3
+    rows = [row for row, entry in enumerate(cache.rows) if entry.id == cache.rows[0].id]
+    pictures = {cache.image(row).tobytes() for row in rows}
+    assert len(pictures) == 8
+    assert (cache.image(rows[0]) == plain.image(0)).all()
+    for row in rows:
+        same = [
+            (turned == cache.image(row)).all() and (mask == cache.mask(row)).all()
+            for turns in range(4)
+            for turned, mask in (
+                (np.rot90(plain.image(0), turns), np.rot90(plain.mask(0), turns)),
+                (np.rot90(plain.image(0), turns)[:, ::-1], np.rot90(plain.mask(0), turns)[:, ::-1]),
+            )
+        ]
+        assert sum(same) == 1
+
+
+def test_killed_extract_resumes_to_the_same_bytes(made, tiny_backbone, textdiff_once):
+    cache = made / "killed.zarr"
+    arguments = extract_arguments(made / "data", tiny_backbone, cache)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "textdiff.cli", *arguments], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    ledger = cache / "ledger/c"
+    deadline = time.monotonic() + 120
+    while not (ledger.is_dir() and len(list(ledger.rglob("0"))) >= 2) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = FeatureCache.open(cache).done()
+    textdiff_once(made, *arguments)
+    assert done.sum() >= 2
+    assert files(cache) == files(made / "cache.zarr")
+
+
+def test_killed_fit_resumes_to_the_same_weights(made, textdiff_once, tmp_path):
+    # 60 epochs take a few seconds; a checkpoint is made every epoch so that there is one to resume from.
+    fit = ["fit", "--cache", str(made / "cache.zarr"), "--variant", "no-text", "--epochs", "40"]
+    environment_code = (
+        "import sys; from textdiff.pipeline import train; train.CHECKPOINT_SECONDS = 0;"
+        "from textdiff import cli; sys.argv = ['textdiff', *sys.argv[1:]]; cli.main()"
+    )
+    textdiff_once(made, *fit, "--runs", str(tmp_path / "whole"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", environment_code, *fit, "--runs", str(tmp_path / "cut")],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "cut").glob("*/last.pt")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (whole,) = (tmp_path / "whole").glob("monuseg-*")
+    (cut,) = (tmp_path / "cut").glob("monuseg-*")
+    assert not (cut / "head.safetensors").exists()
+    textdiff_once(made, "fit", "--resume", "--runs", str(tmp_path / "cut"))
+    left, right = load_file(whole / "head.safetensors"), load_file(cut / "head.safetensors")
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    steps = [[row["epoch"], row["loss"]] for row in csv.DictReader((whole / "log.csv").open())]
+    assert steps == [[row["epoch"], row["loss"]] for row in csv.DictReader((cut / "log.csv").open())]
+
+
+def test_labels_draws_recorded_images_by_seed(made, textdiff_once, tmp_path):
+    drawn = {}
+    for seed in (0, 1, 0):
+        runs = tmp_path / f"{seed}-{len(drawn)}"
+        arguments = ("--cache", "cache.zarr", "--labels", "2", "--seed", str(seed), "--epochs", "1")
+        textdiff_once(made, "fit", *arguments, "--variant", "no-text", "--runs", str(runs))
+        (run,) = runs.glob("monuseg-*")
+        drawn.setdefault(seed, []).append(json.loads((run / "config.json").read_text())["train_ids"])
+    assert all(len(ids) == 2 for draws in drawn.values() for ids in draws)
+    assert drawn[0][0] == drawn[0][1]
+    assert drawn[0][0] != drawn[1][0]
