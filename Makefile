@@ -11,6 +11,12 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
+demo: $(INSTALLED)
+	$(BIN)/textdiff extract --dataset phantom
+	$(BIN)/textdiff fit --cache cache/phantom.zarr --epochs 12 --learning-rate 1e-3
+	$(BIN)/textdiff score
+	@echo "the report is in runs/latest/report.md, the overlays in runs/latest/overlay.png"
+
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
 

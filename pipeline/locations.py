@@ -13,9 +13,15 @@ FOLDERS = {"monuseg": "MoNuSeg", "qata": "QaTa-COV19"}
 def find_data(dataset: str) -> Path:
     """The directory of a data set: under ``$TEXTDIFF_DATA``, ``data/`` or ``datasets/``, by its usual name.
 
+    The phantom is made in ``data/phantom`` if it is not there yet.
+
     Raises:
         UserError: it is in none of them.
     """
+    if dataset == "phantom":
+        from textdiff.pipeline.phantom import ensure_phantom
+
+        return ensure_phantom(Path("data") / "phantom")
     folder = FOLDERS.get(dataset, dataset)
     roots = [Path(os.environ["TEXTDIFF_DATA"])] if os.environ.get("TEXTDIFF_DATA") else []
     places = [root / folder for root in (*roots, Path("data"), Path("datasets"))]

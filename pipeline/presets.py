@@ -25,5 +25,7 @@ PRESETS = {
     for preset in (
         Preset("monuseg", blocks=(6, 8, 12, 16)),
         Preset("qata", blocks=(4, 6, 8, 12)),
+        # Synthetic, and made on the spot: nothing has to be downloaded for it.
+        Preset("phantom", blocks=(6, 8, 12, 16), backbone="nano-he", text_encoder="minilm"),
     )
 }

@@ -16,8 +16,11 @@ import torch
 
 SHARED = Path(os.environ.get("TEXTDIFF_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
-# Four xdist workers or a busy machine: one thread each is as fast and does not thrash.
-torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+# Workers that each use every core thrash. Processes that tests start inherit the number, as results depend on it.
+os.environ.setdefault(
+    "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def _fill(shapes: Mapping[str, Iterable[int]], seed: int) -> dict[str, torch.Tensor]:
