@@ -1,0 +1,141 @@
+"""The training objective and the sampler against independent derivations."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from textdiff.pipeline import objective
+from textdiff.pipeline.diffusion import alphas_cumprod, betas
+from textdiff.pipeline.objective import Posterior, training_loss
+from textdiff.pipeline.sampling import contact_sheet, denoise
+
+
+@pytest.fixture(scope="module")
+def posterior() -> Posterior:
+    return Posterior.linear()
+
+
+@pytest.mark.parametrize("t", [1, 50, 500, 999])
+def test_posterior_is_the_product_of_the_two_gaussians_of_bayes_rule(posterior, t):
+    x0, x_t = 0.3, -1.1
+    beta, before = betas()[t], alphas_cumprod()[t - 1]
+    # q(x_t | x_{t-1}) as a function of x_{t-1}, and q(x_{t-1} | x_0): precisions add, means are weighed by them.
+    likelihood, prior = (1 - beta) / beta, 1 / (1 - before)
+    precision = likelihood + prior
+    mean = (likelihood * x_t / math.sqrt(1 - beta) + prior * math.sqrt(before) * x0) / precision
+    steps = torch.tensor([t])
+    ours = posterior.mean(torch.full((1, 1, 1, 1), x0), torch.full((1, 1, 1, 1), x_t), steps)
+    assert ours.item() == pytest.approx(mean, rel=1e-5)
+    assert posterior.log_variance[t].item() == pytest.approx(-math.log(precision), rel=1e-5)
+
+
+def test_learned_variance_runs_from_the_posteriors_to_beta(posterior):
+    t = torch.tensor([0, 3, 700])
+    v = torch.ones(3, 1, 1, 1)
+    assert torch.equal(posterior.learned_log_variance(-v, t).flatten(), posterior.log_variance[t])
+    assert torch.equal(posterior.learned_log_variance(v, t).flatten(), posterior.log_beta[t])
+
+
+def test_predicting_the_true_noise_gives_the_image_back(posterior):
+    x0, noise, t = torch.rand(2, 3, 4, 4) * 2 - 1, torch.randn(2, 3, 4, 4), torch.tensor([5, 300])
+    x_t = posterior.noised(x0, t, noise)
+    torch.testing.assert_close(posterior.x0(x_t, t, noise), x0, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("t", [1, 20, 800])
+def test_vlb_term_is_the_divergence_that_torch_distributions_computes(posterior, t):
+    torch.manual_seed(t)
+    x0, noise, eps = torch.rand(1, 3, 4, 4) * 2 - 1, torch.randn(1, 3, 4, 4), torch.randn(1, 3, 4, 4)
+    v, steps = torch.rand(1, 3, 4, 4) * 2 - 1, torch.tensor([t])
+    x_t = posterior.noised(x0, steps, noise)
+    true = torch.distributions.Normal(posterior.mean(x0, x_t, steps), (posterior.log_variance[t] / 2).exp())
+    guess = posterior.mean(posterior.x0(x_t, steps, eps), x_t, steps)
+    model = torch.distributions.Normal(guess, (posterior.learned_log_variance(v, steps) / 2).exp())
+    expected = torch.distributions.kl_divergence(true, model).mean() / math.log(2)
+    torch.testing.assert_close(
+        objective.vlb_term(eps, v, x0, x_t, steps, posterior), expected[None], rtol=2e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("mean", [-1.0, 0.2, 0.999])
+def test_probabilities_of_all_256_levels_sum_to_one(mean):
+    levels = (torch.arange(256) / 127.5 - 1)[:, None, None, None]
+    log_p = objective.discrete_log_likelihood(levels, torch.tensor(mean), torch.tensor(-3.0))
+    assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_vlb_at_step_zero_is_the_likelihood_in_bits(posterior):
+    x0 = torch.full((1, 3, 2, 2), 100 / 127.5 - 1)
+    noise, t = torch.randn(1, 3, 2, 2), torch.tensor([0])
+    x_t = posterior.noised(x0, t, noise)
+    bits = objective.vlb_term(noise, torch.zeros(1, 3, 2, 2), x0, x_t, t, posterior)
+    scale = ((posterior.log_beta[0] + posterior.log_variance[0]) / 4).exp().item()
+    normal = torch.distributions.Normal(x0[0, 0, 0, 0].item(), scale)
+    inside = normal.cdf(x0[0, 0, 0, 0] + 1 / 255) - normal.cdf(x0[0, 0, 0, 0] - 1 / 255)
+    assert bits.item() == pytest.approx(-math.log2(inside), rel=1e-3)
+
+
+def test_hybrid_loss_adds_the_vlb_whose_gradient_reaches_only_the_variance(posterior):
+    torch.manual_seed(0)
+    x0, noise, t = torch.rand(2, 3, 4, 4) * 2 - 1, torch.randn(2, 3, 4, 4), torch.tensor([0, 200])
+    x_t = posterior.noised(x0, t, noise)
+    out = torch.randn(2, 6, 4, 4, requires_grad=True)
+    gradients = {}
+    for loss in ("mse", "hybrid"):
+        (gradients[loss],) = torch.autograd.grad(training_loss(out, x0, x_t, t, noise, posterior, loss).sum(), out)
+    assert torch.equal(gradients["mse"][:, :3], gradients["hybrid"][:, :3])
+    assert not gradients["mse"][:, 3:].any()
+    assert gradients["hybrid"][:, 3:].any()
+    simple, hybrid = (training_loss(out, x0, x_t, t, noise, posterior, loss) for loss in ("mse", "hybrid"))
+    vlb = objective.vlb_term(out[:, :3], out[:, 3:], x0, x_t, t, posterior)
+    torch.testing.assert_close(hybrid - simple, 0.001 * 1000 * vlb, rtol=1e-4, atol=1e-4)
+
+
+class KnowsGaussian(nn.Module):
+    """The ideal denoiser of pixels drawn from a Gaussian of the given mean and spread."""
+
+    def __init__(self, mean: float, spread: float) -> None:
+        super().__init__()
+        self.mean, self.spread = mean, spread
+
+    def forward(self, x, t):
+        kept = torch.from_numpy(alphas_cumprod())[t].float()[:, None, None, None]
+        variance = kept * self.spread**2 + 1 - kept
+        return (1 - kept).sqrt() * (x - kept.sqrt() * self.mean) / variance
+
+
+def test_samples_of_the_ideal_denoiser_have_the_datas_distribution():
+    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    samples = denoise(KnowsGaussian(0.2, 0.15), x, 999, steps=1000)
+    assert samples.mean().item() == pytest.approx(0.2, abs=0.01)
+    assert samples.std().item() == pytest.approx(0.15, abs=0.01)
+
+
+def test_denoising_starts_from_any_step_and_visits_no_more_than_allowed():
+    visited = []
+
+    class Watch(KnowsGaussian):
+        def forward(self, x, t):
+            visited.append(int(t[0]))
+            return super().forward(x, t)
+
+    denoise(Watch(0, 0.5), torch.randn(1, 3, 4, 4), 399, steps=20)
+    assert len(visited) == 20
+    assert (visited[0], visited[-1]) == (399, 0)
+    visited.clear()
+    denoise(Watch(0, 0.5), torch.randn(1, 3, 4, 4), 3, steps=20)
+    assert visited == [3, 2, 1, 0]
+
+
+def test_contact_sheet_shows_every_picture_in_its_place(tmp_path):
+    rows = [torch.full((2, 3, 8, 8), -1.0), torch.full((2, 3, 8, 8), 0.0)]
+    contact_sheet(rows, tmp_path / "sheet.png", gap=2)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (22, 22, 3)
+    assert (sheet[2:10, 12:20] == 0).all()
+    assert (abs(sheet[12:20, 2:10].astype(int) - 128) <= 1).all()
+    assert (sheet[10:12] == 255).all()
