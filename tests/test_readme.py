@@ -1,0 +1,41 @@
+"""What the documents tell a reader to type exists, and what they point to is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from textdiff.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
+
+
+def commands(text: str, program: str) -> list[str]:
+    lines = (line.split(" #")[0].strip() for line in text.splitlines() if line.startswith("    "))
+    return [line for line in lines if line.startswith(f"{program} ")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_parse(document):
+    for line in commands((ROOT / document).read_text(), "textdiff"):
+        command, arguments = typer.main.get_command(app), shlex.split(line)[1:]
+        while hasattr(command, "commands"):
+            assert arguments[0] in command.commands, line
+            command, arguments = command.commands[arguments[0]], arguments[1:]
+        command.make_context(line, list(arguments))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_and_pictures_are_there(document):
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = {line.split()[1] for line in commands((ROOT / "README.md").read_text(), "make")}
+    assert {"demo", "test"} == named <= targets
