@@ -13,7 +13,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 
 demo: $(INSTALLED)
 	$(BIN)/textdiff extract --dataset phantom
-	$(BIN)/textdiff fit --cache cache/phantom.zarr --epochs 12 --learning-rate 1e-3
+	$(BIN)/textdiff fit --cache cache/phantom.zarr --epochs 30 --batch-size 4 --learning-rate 1e-3
 	$(BIN)/textdiff score
 	@echo "the report is in runs/latest/report.md, the overlays in runs/latest/overlay.png"
 

@@ -21,9 +21,9 @@ from skimage.color import hed2rgb
 
 from textdiff.errors import UserError
 
-SPLITS = {"Train": 10, "Val": 2, "Test": 6}
+SPLITS = {"Train": 12, "Val": 3, "Test": 8}
 """Pictures per split; there are twice as many samples."""
-SIZE = 256
+SIZE = 128
 MARKER = "SYNTHETIC.txt"
 
 
@@ -42,8 +42,8 @@ class Kind:
 
 
 KINDS = {
-    "round": Kind("Segment the round and dark nuclei of lymphocytes.", (6.0, 8.0), (5.5, 7.0), (0.15, 0.21), 44),
-    "elongated": Kind("Segment the long and pale nuclei of fibroblasts.", (11.0, 16.0), (3.5, 5.0), (0.08, 0.12), 40),
+    "round": Kind("Segment the round and dark nuclei of lymphocytes.", (6.0, 8.0), (5.5, 7.0), (0.15, 0.21), 12),
+    "elongated": Kind("Segment the long and pale nuclei of fibroblasts.", (11.0, 16.0), (3.5, 5.0), (0.08, 0.12), 11),
 }
 
 

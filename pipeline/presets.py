@@ -26,6 +26,6 @@ PRESETS = {
         Preset("monuseg", blocks=(6, 8, 12, 16)),
         Preset("qata", blocks=(4, 6, 8, 12)),
         # Synthetic, and made on the spot: nothing has to be downloaded for it.
-        Preset("phantom", blocks=(6, 8, 12, 16), backbone="nano-he", text_encoder="minilm"),
+        Preset("phantom", blocks=(6, 8, 12, 16), image_size=128, backbone="nano-he", text_encoder="minilm"),
     )
 }

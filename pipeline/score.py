@@ -24,8 +24,8 @@ from textdiff.pipeline.tables import ScoreRow, score_table, write_scores
 from textdiff.pipeline.variants import assign_texts
 
 TRUTHS = {
-    "clean": "256, by area",
-    "paper": "256, paper's rule",
+    "clean": "mask by area",
+    "paper": "paper's mask",
     "original": "original size",
 }
 """What a prediction is compared with: DESIGN, section 4."""
