@@ -26,12 +26,12 @@ lint: $(INSTALLED)
 
 # The checkout is the package, so mypy needs a place where it goes by the package's name.
 types: $(INSTALLED)
-	mkdir -p build/mypy && ln -sfn ../.. build/mypy/textdiff
-	MYPYPATH=build/mypy $(BIN)/mypy -p textdiff
+	mkdir -p .mypy_path && ln -sfn .. .mypy_path/textdiff
+	MYPYPATH=.mypy_path $(BIN)/mypy -p textdiff
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/head.py
 	$(BIN)/python benchmarks/stages.py --measure
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build .mypy_path .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
