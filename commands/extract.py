@@ -1,0 +1,68 @@
+"""``textdiff extract``"""
+
+__all__ = ["extract"]
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from textdiff import console
+from textdiff.commands.options import Device, integers, shard_of
+from textdiff.errors import UserError
+from textdiff.pipeline.presets import PRESETS
+
+
+def extract(
+    dataset: Annotated[str, typer.Option(help=f"Data set: {', '.join(PRESETS)}.")],
+    data: Annotated[Path | None, typer.Option(help="Its directory; looked for in $TEXTDIFF_DATA and data/.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Where to store; cache/<dataset>.zarr by default.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="adm-256, nano-he, or a checkpoint file.")] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="clinical-biobert, minilm, none, a hub id or a directory.")
+    ] = None,
+    blocks: Annotated[str | None, typer.Option(help="Decoder blocks, as in 6,8,12,16.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Diffusion steps, as in 50,150,250.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
+    views: Annotated[int, typer.Option(help="1, or 8: also the symmetries of training images.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the shared noise.")] = 0,
+    protocol: Annotated[str, typer.Option(help="clean, or paper: as the paper's code does it.")] = "clean",
+    dtype: Annotated[str, typer.Option(help="Stored precision: float16 or float32.")] = "float16",
+    precision: Annotated[str, typer.Option(help="Computing: auto, float32, bfloat16.")] = "auto",
+    device: Device = "auto",
+    shard: Annotated[str, typer.Option(help="i/n: this process does every n-th row from the i-th.")] = "0/1",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cache that is there.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad images instead of stopping.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the plan.")] = False,
+) -> None:
+    """Stage one: run the frozen UNet once per image and cache its activations. Continues where it was stopped."""
+    preset = PRESETS.get(dataset)
+    if preset is None:
+        raise UserError(f"--dataset {dataset}: unknown; use one of {', '.join(PRESETS)}")
+    from textdiff.pipeline.extract import ExtractConfig
+    from textdiff.pipeline.extract import extract as run_extract
+    from textdiff.pipeline.locations import find_data
+
+    config = ExtractConfig(
+        dataset=dataset,
+        data=data or find_data(dataset),
+        cache=cache or Path("cache") / f"{dataset}.zarr",
+        backbone=backbone or preset.backbone,
+        text_encoder=text_encoder or preset.text_encoder,
+        blocks=integers("--blocks", blocks) if blocks else preset.blocks,
+        steps=integers("--steps", steps) if steps else preset.steps,
+        image_size=image_size or preset.image_size,
+        views=views,
+        seed=seed,
+        protocol=protocol,
+        dtype=dtype,
+        precision=precision,
+        device=device,
+        shard=shard_of(shard),
+        overwrite=overwrite,
+        skip_bad=skip_bad,
+        dry_run=dry_run,
+    )
+    result = run_extract(config)
+    if not result.pending():
+        console.info(f"next: textdiff fit --cache {result.path}")

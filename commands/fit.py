@@ -1,0 +1,61 @@
+"""``textdiff fit``"""
+
+__all__ = ["fit"]
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from textdiff.commands.options import RUNS, Device
+from textdiff.errors import UserError
+
+
+def fit(
+    cache: Annotated[Path | None, typer.Option(help="The feature cache to fit on.")] = None,
+    labels: Annotated[int | None, typer.Option(help="Number of training images to draw; all by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw, the weights, the order.")] = 0,
+    variant: Annotated[str, typer.Option(help="full, no-text, concat, shuffled-text, constant-text.")] = "full",
+    protocol: Annotated[str, typer.Option(help="clean, or paper: the loss and epochs of the paper's code.")] = "clean",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam; divided by ten from --decay-epoch on.")] = 1e-4,
+    decay_epoch: Annotated[int, typer.Option(help="See --learning-rate.")] = 60,
+    batch_size: Annotated[int, typer.Option(help="Images per optimiser step.")] = 1,
+    width: Annotated[int | None, typer.Option(help="Channels of the attention block.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop early after so many epochs without gain.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
+    device: Device = "auto",
+    runs: Annotated[Path, typer.Option(help="Where run directories are made.")] = RUNS,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped fit, with its own options.")] = False,
+    run: Annotated[Path | None, typer.Option(help="With --resume: which run; the latest by default.")] = None,
+) -> None:
+    """Stage two: train the cross-attention and the pixel classifier from a cache."""
+    from textdiff.pipeline.fit import FitConfig
+    from textdiff.pipeline.fit import fit as run_fit
+    from textdiff.pipeline.fit import resume as run_resume
+    from textdiff.pipeline.runs import find_run
+
+    if resume:
+        path = run_resume(find_run(run, runs), device if device != "auto" else None)
+    elif cache is None:
+        raise UserError("--cache is missing: name the cache that `textdiff extract` made, or --resume a stopped fit")
+    else:
+        path = run_fit(
+            FitConfig(
+                cache=cache,
+                labels=labels,
+                seed=seed,
+                variant=variant,
+                protocol=protocol,
+                epochs=epochs,
+                learning_rate=learning_rate,
+                decay_epoch=decay_epoch,
+                batch_size=batch_size,
+                width=width,
+                patience=patience,
+                precision=precision,
+                device=device,
+            ),
+            runs,
+        )
+    print(path)
