@@ -35,9 +35,11 @@ class Item:
     """(1, L, D) float32."""
     token_mask: torch.Tensor | None
     """(1, L) bool."""
+    image: torch.Tensor | None = None
+    """(1, 3, H, W) uint8 RGB, where the loader was asked for images."""
 
 
-_Image = tuple[list[torch.Tensor], torch.Tensor | None]
+_Image = tuple[list[torch.Tensor], torch.Tensor | None, torch.Tensor | None]
 _Text = tuple[torch.Tensor | None, torch.Tensor | None]
 _T = TypeVar("_T", _Image, _Text)
 
@@ -53,7 +55,8 @@ class Loader:
     Args:
         cache: where from.
         device: where to.
-        blocks: which of the cache's blocks, all by default.
+        blocks: which of the cache's blocks, all by default, and none if empty.
+        images: whether items carry the image too.
         threads: how many read.
         prefetch: how many rows may be read ahead.
         resident: "auto", or "never" to read rows anew each time.
@@ -66,6 +69,7 @@ class Loader:
         device: torch.device | str,
         *,
         blocks: Sequence[int] | None = None,
+        images: bool = False,
         threads: int = 2,
         prefetch: int = 2,
         resident: Literal["auto", "never"] = "auto",
@@ -73,7 +77,7 @@ class Loader:
     ) -> None:
         self.cache, self.device = cache, torch.device(device)
         self.blocks = sorted(cache.blocks if blocks is None else blocks)
-        self.threads, self.prefetch = threads, max(1, prefetch)
+        self.images, self.threads, self.prefetch = images, threads, max(1, prefetch)
         self._cuda = self.device.type == "cuda"
         self._stream = torch.cuda.Stream(self.device) if self._cuda else None  # type: ignore[no-untyped-call]
         if budget_bytes is None:
@@ -118,11 +122,11 @@ class Loader:
         """The item as a worker thread reads it, or from what is resident."""
         text = self.cache.rows[donor].text
         with torch.cuda.stream(self._stream):  # does nothing without a GPU
-            image = self._rows.get(row) or self._keep(self._rows, row, self._read_image(row))
+            features, mask, image = self._rows.get(row) or self._keep(self._rows, row, self._read_image(row))
             words = self._texts.get(text) or self._keep(self._texts, text, self._read_text(donor))
         if self._stream is not None:
             self._stream.synchronize()
-        return Item(row, *image, *words)
+        return Item(row, features, mask, *words, image)
 
     def _read_image(self, row: int) -> _Image:
         features = []
@@ -133,7 +137,10 @@ class Loader:
             self.cache.features(row, block, out=grid.numpy().reshape(steps, C, h, w))
             features.append(self._move(grid))
         mask = self.cache.mask(row)
-        return features, None if mask is None else self._move(torch.from_numpy(mask)[None]).long()
+        labels = None if mask is None else self._move(torch.from_numpy(mask)[None]).long()
+        if not self.images:
+            return features, labels, None
+        return features, labels, self._move(torch.from_numpy(self.cache.image(row)).permute(2, 0, 1)[None])
 
     def _empty(self, shape: tuple[int, ...]) -> torch.Tensor:
         dtype = getattr(torch, self.cache.dtype.name)
@@ -175,7 +182,7 @@ class Loader:
         """Tells the allocator that the consumer's stream uses what was allocated on ours."""
         if self._cuda:
             stream = torch.cuda.current_stream(self.device)
-            for tensor in _tensors(item.features, item.mask, item.tokens, item.token_mask):
+            for tensor in _tensors(item.features, item.mask, item.tokens, item.token_mask, item.image):
                 tensor.record_stream(stream)
 
 

@@ -14,13 +14,19 @@ from textdiff.errors import UserError
 def fit(
     cache: Annotated[Path | None, typer.Option(help="The feature cache to fit on.")] = None,
     labels: Annotated[int | None, typer.Option(help="Number of training images to draw; all by default.")] = None,
+    model: Annotated[
+        str, typer.Option(help="textdiff, or unet: a plain U-Net on the images, to compare with.")
+    ] = "textdiff",
     seed: Annotated[int, typer.Option(help="Of the draw, the weights, the order.")] = 0,
+    draw_seed: Annotated[int | None, typer.Option(help="Of the draw alone; --seed by default.")] = None,
     variant: Annotated[str, typer.Option(help="full, no-text, concat, shuffled-text, constant-text.")] = "full",
     protocol: Annotated[str, typer.Option(help="clean, or paper: the loss and epochs of the paper's code.")] = "clean",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam; divided by ten from --decay-epoch on.")] = 1e-4,
-    decay_epoch: Annotated[int, typer.Option(help="See --learning-rate.")] = 60,
-    batch_size: Annotated[int, typer.Option(help="Images per optimiser step.")] = 1,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of Adam, divided by ten from --decay-epoch on; 1e-4, U-Net 1e-3.")
+    ] = None,
+    decay_epoch: Annotated[int | None, typer.Option(help="See --learning-rate; 60, U-Net 150.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per optimiser step; 1, U-Net 2.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the attention block.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop early after so many epochs without gain.")] = None,
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
@@ -29,7 +35,7 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped fit, with its own options.")] = False,
     run: Annotated[Path | None, typer.Option(help="With --resume: which run; the latest by default.")] = None,
 ) -> None:
-    """Stage two: train the cross-attention and the pixel classifier from a cache."""
+    """Stage two: train the cross-attention and the pixel classifier, or a U-Net beside them, from a cache."""
     from textdiff.pipeline.fit import FitConfig
     from textdiff.pipeline.fit import fit as run_fit
     from textdiff.pipeline.fit import resume as run_resume
@@ -44,7 +50,9 @@ def fit(
             FitConfig(
                 cache=cache,
                 labels=labels,
+                model=model,
                 seed=seed,
+                draw_seed=draw_seed,
                 variant=variant,
                 protocol=protocol,
                 epochs=epochs,

@@ -1,4 +1,4 @@
-"""Stage two: draws the training images, makes a run directory and trains a head on the cached activations."""
+"""Stage two: draws the training images, makes a run directory and trains a network on what the cache holds."""
 
 __all__ = ["FitConfig", "fit", "resume"]
 
@@ -18,31 +18,32 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_json
 from textdiff.pipeline.device import choose_device, describe_device, resolve_precision
-from textdiff.pipeline.head import Head
+from textdiff.pipeline.models import get_model
 from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest
 from textdiff.pipeline.train import train
-from textdiff.pipeline.variants import check_variant, head_variant
-
-REFERENCE_WIDTH = 768
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """The options of one fit. ``None`` means: from the protocol, the cache or the data."""
+    """The options of one fit. ``None`` means: from the model, the protocol, the cache or the data."""
 
     cache: Path
     labels: int | None = None
     """Number of training images drawn; all of them by default."""
+    model: str = "textdiff"
+    """What is trained: a key of ``models.MODELS``."""
     seed: int = 0
-    """Of the draw of training images, the initial weights, the order, the views and the shuffled texts."""
+    """Of the initial weights, the order and the views."""
+    draw_seed: int | None = None
+    """Of the draw of training images and of the shuffled texts; ``seed`` by default."""
     variant: str = "full"
     protocol: str = "clean"
     epochs: int | None = None
-    learning_rate: float = 1e-4
-    decay_epoch: int = 60
+    learning_rate: float | None = None
+    decay_epoch: int | None = None
     """The learning rate is divided by ten from this epoch on."""
-    batch_size: int = 1
+    batch_size: int | None = None
     dice_weight: float = 1.5
     width: int | None = None
     """Channels of the attention block: 768 for the paper's backbone, three times the narrowest level for small ones."""
@@ -53,10 +54,11 @@ class FitConfig:
 
 
 def fit(config: FitConfig, runs: Path) -> Path:
-    """Fits a head and returns its run directory, ``runs/<dataset>-<time>/``.
+    """Fits a network and returns its run directory, ``runs/<dataset>-<time>/``.
 
-    Adam at 1e-4, divided by ten from epoch 60; cross-entropy + 1.5 x Dice. The head that is kept is the best on the
-    validation images, or the last where there are none; test images are never looked at.
+    Adam with the model's learning rate, divided by ten from its decay epoch on; cross-entropy + 1.5 x Dice. The weights
+    that are kept are the best on the validation images, or the last where there are none; test images are never looked
+    at.
 
     Raises:
         UserError: bad options, or a cache that cannot be fitted.
@@ -64,27 +66,19 @@ def fit(config: FitConfig, runs: Path) -> Path:
     """
     _check(config)
     cache = FeatureCache.open(config.cache)
-    check_variant(config.variant, cache)
     device = choose_device(config.device)
-    epochs = config.epochs or get_protocol(config.protocol).epochs
-    config = replace(config, epochs=epochs, precision=resolve_precision(config.precision, device))
-    channels = [c for c, _, _ in cache.blocks.values()]
-    train_ids, val_ids = _draw(cache, config.labels, config.seed)
+    config = _resolve(config, device)
+    assert config.draw_seed is not None
     torch.manual_seed(config.seed)
-    head = Head(
-        channels,
-        len(cache.steps),
-        cache.text_dim or REFERENCE_WIDTH,
-        width=config.width or min(REFERENCE_WIDTH, len(cache.steps) * min(channels)),
-        image_size=cache.image_size,
-        variant=head_variant(config.variant),
-    )
+    network = get_model(config.model).build(cache, config.variant, config.width)
+    train_ids, val_ids = _draw(cache, config.labels, config.draw_seed)
     run = Run(new_run_dir(runs, str(cache.about.get("dataset", "run"))))
     record = {
         "schema": 1,
         "fit": asdict(config) | {"cache": str(config.cache)},
-        "head": head.config,
-        "parameters": sum(parameter.numel() for parameter in head.parameters()),
+        "model": config.model,
+        "head": network.config,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "cache": str(config.cache.resolve()),
         "about": cache.about,
         "fingerprint": cache.fingerprint,
@@ -98,7 +92,7 @@ def fit(config: FitConfig, runs: Path) -> Path:
     }
     write_json(run.path / "config.json", record)
     point_latest(run.path)
-    return train(run, cache, head, device)
+    return train(run, cache, network, device)
 
 
 def resume(run: Run, device: str | None = None) -> Path:
@@ -111,8 +105,8 @@ def resume(run: Run, device: str | None = None) -> Path:
         raise UserError(f"{run.path}: finished already; `textdiff score --run {run.path}` scores it")
     cache = run.open_cache()
     torch.manual_seed(run.config["fit"]["seed"])
-    head = Head(**run.config["head"])
-    return train(run, cache, head, choose_device(device or run.config["fit"]["device"]))
+    network = get_model(run.config["model"]).network(**run.config["head"])
+    return train(run, cache, network, choose_device(device or run.config["fit"]["device"]))
 
 
 def _draw(cache: FeatureCache, labels: int | None, seed: int) -> tuple[list[str], list[str]]:
@@ -141,8 +135,23 @@ def _draw(cache: FeatureCache, labels: int | None, seed: int) -> tuple[list[str]
     return available, sorted(ids["val"])
 
 
+def _resolve(config: FitConfig, device: torch.device) -> FitConfig:
+    """The options with what the model and the protocol say where they say nothing."""
+    model = get_model(config.model)
+    return replace(
+        config,
+        draw_seed=config.seed if config.draw_seed is None else config.draw_seed,
+        epochs=config.epochs or model.epochs or get_protocol(config.protocol).epochs,
+        learning_rate=config.learning_rate or model.learning_rate,
+        decay_epoch=model.decay_epoch if config.decay_epoch is None else config.decay_epoch,
+        batch_size=config.batch_size or model.batch_size,
+        precision=resolve_precision(config.precision, device),
+    )
+
+
 def _check(config: FitConfig) -> None:
     get_protocol(config.protocol)
+    get_model(config.model)
     for name, value in (
         ("labels", config.labels),
         ("epochs", config.epochs),
@@ -152,7 +161,7 @@ def _check(config: FitConfig) -> None:
     ):
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: must be at least 1")
-    if not 0 < config.learning_rate < 1:
+    if config.learning_rate is not None and not 0 < config.learning_rate < 1:
         raise UserError(f"--learning-rate {config.learning_rate}: must be between 0 and 1; the paper's is 1e-4")
 
 

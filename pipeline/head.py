@@ -4,7 +4,7 @@ The network of TextDiff (Feng, MICCAI 2024, section 2) with the sizes of the aut
 exactly equal way: see :mod:`textdiff.pipeline.attention` and :mod:`textdiff.pipeline.upsample_conv`.
 """
 
-__all__ = ["VARIANTS", "Head"]
+__all__ = ["REFERENCE_WIDTH", "VARIANTS", "Head"]
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,9 +16,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from textdiff.cache import Item
 from textdiff.pipeline.attention import TransformerBlock
 from textdiff.pipeline.pointwise import pointwise
 from textdiff.pipeline.reference_names import copy_reference, to_reference
+from textdiff.pipeline.segmenter import Segmenter
 from textdiff.pipeline.upsample_conv import conv_upsampled
 
 VARIANTS = ("full", "no-text", "concat")
@@ -60,7 +62,7 @@ class _Place(Function):
         return grad, grad[ctx.rows], None
 
 
-class Head(nn.Module):
+class Head(Segmenter):
     """Activations of several decoder blocks, and a text, to class scores of every pixel.
 
     ``full`` has 9,683,234 parameters on MoNuSeg's blocks of ADM-256 (``dims`` 512, 512, 256, 256) and 10,862,882 on
@@ -102,7 +104,7 @@ class Head(nn.Module):
             raise ValueError(f"variant={variant!r}: use one of {', '.join(VARIANTS)}")
         self.variant, self.width, self.image_size = variant, width, image_size
         heads, head_dim = heads or 8, head_dim or max(8, 64 * width // REFERENCE_WIDTH)
-        self.config: dict[str, Any] = {
+        self.config = {
             "dims": list(dims),
             "steps": steps,
             "text_dim": text_dim,
@@ -168,6 +170,19 @@ class Head(nn.Module):
         x = self.conv2(F.relu(self.norm1(x), inplace=True))
         scores: Tensor = self.conv3(F.relu(self.norm2(x), inplace=True))
         return scores.to(self.conv3.weight.dtype)
+
+    def inputs(self, items: Sequence[Item]) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
+        """Joins items along the batch: levels (B, steps * C, h, w), text (B, L, D), text mask (B, L).
+
+        Shorter texts are padded, and their padding is masked.
+        """
+        features = [torch.cat(level) for level in zip(*(item.features for item in items), strict=True)]
+        tokens = [item.tokens[0] for item in items if item.tokens is not None]
+        masks = [item.token_mask[0] for item in items if item.token_mask is not None]
+        if not tokens:
+            return features, None, None
+        pad = torch.nn.utils.rnn.pad_sequence
+        return features, pad(tokens, batch_first=True), pad(masks, batch_first=True)
 
     def _attend_to(
         self, features: Sequence[Tensor], text: Tensor | None, mask: Tensor | None, image: int

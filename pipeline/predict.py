@@ -15,22 +15,20 @@ from textdiff import console
 from textdiff.cache import Item
 from textdiff.errors import UserError
 from textdiff.files import atomic_path
-from textdiff.pipeline import images, text, weights
-from textdiff.pipeline.backbone import Backbone
-from textdiff.pipeline.checkpoints import load_unet
+from textdiff.pipeline import images
 from textdiff.pipeline.device import autocast, choose_device
-from textdiff.pipeline.head import Head
 from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.train import collate
+from textdiff.pipeline.segmenter import Segmenter
+from textdiff.pipeline.sources import open_source
 
 
 @torch.inference_mode()
-def predict_row(head: Head, item: Item, precision: str) -> np.ndarray:
+def predict_row(network: Segmenter, item: Item, precision: str) -> np.ndarray:
     """Class probabilities (classes, S, S) in float32 of one cached row."""
-    head.eval()
-    with autocast(next(head.parameters()).device, precision):
-        logits = head(*collate([item]))
+    network.eval()
+    with autocast(next(network.parameters()).device, precision):
+        logits = network(*network.inputs([item]))
     probabilities: np.ndarray = logits.float().softmax(1)[0].cpu().numpy()
     return probabilities
 
@@ -42,7 +40,7 @@ def enlarge(probabilities: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 class Predictor:
-    """A run with its backbone and text encoder, for images that are in no cache.
+    """A run, with its backbone and text encoder where it needs them, for images that are in no cache.
 
     The image goes the way that the training images went: the same resizing, noise, network and rounding, so an image
     of the data set gets the mask that ``score`` measures.
@@ -57,37 +55,15 @@ class Predictor:
     """
 
     def __init__(self, run: Run, device: str = "auto", backbone: str | None = None) -> None:
-        made, about = run.config["fingerprint"], run.config["about"]
-        self._device = choose_device(device)
-        self._head = run.load_head().to(self._device)
-        resolved = weights.resolve_backbone(backbone or about["backbone"])
-        if resolved.sha256 != made["backbone_sha256"]:
-            raise UserError(
-                f"{resolved.path}: not the backbone that {run.path} was fitted on, its sha256 begins with "
-                f"{resolved.sha256[:12]} and not {made['backbone_sha256'][:12]}; name the right one with --backbone"
-            )
-        unet = load_unet(resolved.path, image_size=made["image_size"], device=self._device)
-        self._backbone = Backbone(
-            unet,
-            made["steps"],
-            made["blocks"],
-            made["noise_seed"],
-            made["image_size"],
-            made["colour"],
-            made["precision"] if self._device.type == "cuda" else "float32",
-        )
-        self._made, self._precision = made, run.config["fit"]["precision"]
-        self._encoder = None
-        if self._head.variant != "no-text":
-            self._encoder = text.load_text_encoder(about["text_encoder"], pad_to=made["pad_to"])
-            if self._encoder.sha256 != made["text_encoder_sha256"]:
-                raise UserError(f"{about['text_encoder']}: not the text encoder that {run.path} was fitted with")
-        self._embedded: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        where = choose_device(device)
+        self._network = run.load_network().to(where)
+        self._source = open_source(run, where, backbone)
+        self._precision = run.config["fit"]["precision"] if where.type == "cuda" else "float32"
 
     @property
     def reads_text(self) -> bool:
-        """Whether the head looks at the text at all."""
-        return self._encoder is not None
+        """Whether the network looks at the text at all."""
+        return self._source.reads_text
 
     def __call__(self, image: np.ndarray, description: str = "") -> np.ndarray:
         """Class probabilities at the image's own size.
@@ -99,25 +75,7 @@ class Predictor:
         Returns:
             (classes, H, W) float32, summing to one over the classes.
         """
-        size = self._made["image_size"]
-        grids = self._backbone(images.resize_image(image, size, self._made["resize"]))
-        # The cache rounds activations to its dtype; a head should see the same numbers here.
-        dtype = getattr(torch, self._made["dtype"])
-        features = [torch.from_numpy(grid).to(self._device, dtype).flatten(0, 1)[None] for grid in grids.values()]
-        tokens, mask = self._embed(description) if self._encoder is not None else (None, None)
-        item = Item(row=-1, features=features, mask=None, tokens=tokens, token_mask=mask)
-        precision = self._precision if self._device.type == "cuda" else "float32"
-        return enlarge(predict_row(self._head, item, precision), *image.shape[:2])
-
-    def _embed(self, description: str) -> tuple[torch.Tensor, torch.Tensor]:
-        assert self._encoder is not None
-        if description not in self._embedded:
-            tokens, mask = self._encoder.encode([description])
-            self._embedded[description] = (
-                torch.from_numpy(tokens).to(self._device),
-                torch.from_numpy(mask).to(self._device),
-            )
-        return self._embedded[description]
+        return enlarge(predict_row(self._network, self._source(image, description), self._precision), *image.shape[:2])
 
 
 def write_prediction(

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.pipeline.head import Head
+from textdiff.pipeline.models import get_model
+from textdiff.pipeline.segmenter import Segmenter
 
 LATEST = "latest"
 
@@ -41,15 +42,24 @@ class Run:
             config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             raise UserError(f"{file}: damaged, it is not JSON; fit again") from None
+        # Runs made before there were other models and draws say nothing about them.
+        config.setdefault("model", "textdiff")
+        config["fit"].setdefault("draw_seed", config["fit"]["seed"])
         return config
+
+    @property
+    def label(self) -> str:
+        """What was fitted, in a word, for tables: the variant, or the model where it has no variants."""
+        model: str = self.config["model"]
+        return str(self.config["fit"]["variant"]) if model == "textdiff" else model
 
     @property
     def finished(self) -> bool:
         """Whether the fit came to its end."""
         return (self.path / "head.safetensors").is_file()
 
-    def load_head(self) -> Head:
-        """The selected head, in evaluation mode on the CPU.
+    def load_network(self) -> Segmenter:
+        """The network with the weights selected, in evaluation mode on the CPU.
 
         Raises:
             UserError: the fit has not finished, or the file is damaged.
@@ -60,12 +70,12 @@ class Run:
                 f"{self.path}: no head.safetensors, so this fit has not finished; "
                 f"finish it with `textdiff fit --resume --run {self.path}`"
             )
-        head = Head(**config["head"])
+        network = get_model(config["model"]).network(**config["head"])
         try:
-            head.load_state_dict(load_file(file))
+            network.load_state_dict(load_file(file))
         except Exception as error:  # safetensors has its own exception types, torch raises RuntimeError
             raise UserError(f"{file}: damaged, or not of this run's configuration; fit again") from error
-        return head.eval()
+        return network.eval()
 
     def open_cache(self, path: Path | None = None) -> FeatureCache:
         """The cache the run was fitted on, or the one at ``path`` if it was made the same way.

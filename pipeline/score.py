@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from textdiff import console
-from textdiff.cache import FeatureCache, Loader
+from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.pipeline import images
@@ -62,19 +62,19 @@ def score(
     Raises:
         UserError: the run is not finished, its cache is gone or another one, or the split has no annotated rows.
     """
-    head = run.load_head()
+    network = run.load_network()
     cache = run.open_cache(cache_path)
     rows = _rows(cache, split)
     options = run.config["fit"]
     where = choose_device(device)
-    head = head.to(where)
-    texts = assign_texts(cache, options["variant"], options["seed"], run.config["train_ids"])
+    network = network.to(where)
+    texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
     precision = options["precision"] if where.type == "cuda" else "float32"
 
     records, probabilities = [], {}
     with console.Progress(len(rows), "score", "images") as progress:
-        for item in Loader(cache, where).epoch(rows, texts):
-            probability = predict_row(head, item, precision)
+        for item in network.loader(cache, where).epoch(rows, texts):
+            probability = predict_row(network, item, precision)
             entry, truth = cache.rows[item.row], cache.truth(item.row)
             assert truth is not None
             record: dict[str, Any] = {
@@ -98,7 +98,7 @@ def score(
     }
     labels = len(run.config["train_ids"])
     table_rows = [
-        ScoreRow(f"{options['variant']} ({TRUTHS[name]})", value["dice"], value["iou"], labels)
+        ScoreRow(f"{run.label} ({TRUTHS[name]})", value["dice"], value["iou"], labels)
         for name, value in intervals.items()
     ]
     published = PUBLISHED.get(str(run.config["about"].get("dataset")), ()) if split == "test" else ()
@@ -106,6 +106,7 @@ def score(
         "schema": 1,
         "run": run.path.name,
         "split": split,
+        "model": run.config["model"],
         "variant": options["variant"],
         "labels": labels,
         "train_ids": run.config["train_ids"],
@@ -177,6 +178,11 @@ def _cases(
 def _report(run: Run, split: str, table: str, overlay: str, count: int) -> str:
     config = run.config
     about, options = config["about"], config["fit"]
+    made_with = (
+        f"backbone {about['backbone']}, text encoder {about['text_encoder']}, variant {options['variant']}"
+        if config["model"] == "textdiff"
+        else f"model {config['model']}, from the images alone"
+    )
     return f"""# {run.path.name}: {split} split
 
 {table}
@@ -185,7 +191,7 @@ Means over {count} images with bootstrap 95% intervals over images; they do not 
 
 ![Best, median and worst image]({overlay})
 
-* data set {about["dataset"]}, backbone {about["backbone"]}, text encoder {about["text_encoder"]}
-* variant {options["variant"]}, seed {options["seed"]}, {options["epochs"]} epochs
+* data set {about["dataset"]}, {made_with}
+* seed {options["seed"]}, {options["epochs"]} epochs
 * {len(config["train_ids"])} training images: {", ".join(config["train_ids"])}
 """

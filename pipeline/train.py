@@ -1,6 +1,6 @@
 """The training loop of stage two, with checkpoints that resume to the very same weights."""
 
-__all__ = ["collate", "train"]
+__all__ = ["train"]
 
 import csv
 import io
@@ -15,15 +15,15 @@ import torch
 from safetensors.torch import save_file
 
 from textdiff import console
-from textdiff.cache import FeatureCache, Item, Loader
+from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.files import atomic_path, write_text
 from textdiff.pipeline.device import autocast
-from textdiff.pipeline.head import Head
 from textdiff.pipeline.losses import segmentation_loss
 from textdiff.pipeline.metrics import dice
 from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.segmenter import Segmenter
 from textdiff.pipeline.variants import assign_texts
 
 # A checkpoint of the paper's head is 150 MB: on a GPU an epoch over five images is over sooner than it is written.
@@ -40,8 +40,8 @@ class _State:
     log: list[dict[str, float]] = field(default_factory=list)
 
 
-def train(run: Run, cache: FeatureCache, head: Head, device: torch.device) -> Path:
-    """Trains ``head`` as ``run.config`` says, from its last checkpoint if there is one.
+def train(run: Run, cache: FeatureCache, network: Segmenter, device: torch.device) -> Path:
+    """Trains ``network`` as ``run.config`` says, from its last checkpoint if there is one.
 
     Leaves ``head.safetensors``, the weights selected, and ``log.csv``, a line per epoch, in the run directory, and
     returns it.
@@ -52,19 +52,20 @@ def train(run: Run, cache: FeatureCache, head: Head, device: torch.device) -> Pa
     options: dict[str, Any] = run.config["fit"]
     epochs, seed, patience = options["epochs"], options["seed"], options["patience"]
     rows = _rows_by_id(cache)
-    training = [rows[name] for name in run.config["train_ids"]]
+    views = slice(None) if network.cached_views else slice(1)
+    training = [rows[name][views] for name in run.config["train_ids"]]
     validation = [rows[name][0] for name in run.config["val_ids"]]
-    texts = assign_texts(cache, options["variant"], seed, run.config["train_ids"])
-    loader = Loader(cache, device)
+    texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
+    loader = network.loader(cache, device)
 
     _make_deterministic(device)
-    head = head.to(device)
-    optimizer = torch.optim.Adam(head.parameters(), lr=options["learning_rate"])
-    state, best = _State(), _copy(head)
+    network = network.to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=options["learning_rate"])
+    state, best = _State(), _copy(network)
     checkpoint = run.path / "last.pt"
     if checkpoint.is_file():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        head.load_state_dict(saved["head"])
+        network.load_state_dict(saved["head"])
         optimizer.load_state_dict(saved["optimizer"])
         state, best = _State(**saved["state"]), saved["best"]
         console.info(f"{run.path}: going on after epoch {state.epoch} of {epochs}")
@@ -75,8 +76,9 @@ def train(run: Run, cache: FeatureCache, head: Head, device: torch.device) -> Pa
             start = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = options["learning_rate"] * (0.1 if epoch >= options["decay_epoch"] else 1.0)
-            loss = _epoch(head, optimizer, loader.epoch(_order(training, seed, epoch), texts), options, device)
-            score = _validate(head, loader.epoch(validation, texts), options, device) if validation else None
+            items = network.augment(loader.epoch(_order(training, seed, epoch), texts), seed, epoch)
+            loss = _epoch(network, optimizer, items, options, device)
+            score = _validate(network, loader.epoch(validation, texts), options, device) if validation else None
             if not np.isfinite(loss):
                 raise UserError(
                     f"{run.path}: the loss is {loss} in epoch {epoch + 1}; "
@@ -84,14 +86,14 @@ def train(run: Run, cache: FeatureCache, head: Head, device: torch.device) -> Pa
                 )
             state.epoch = epoch + 1
             if score is None or score > state.best_dice:
-                state.best_epoch, best = state.epoch, _copy(head)
+                state.best_epoch, best = state.epoch, _copy(network)
                 state.best_dice = -1.0 if score is None else score
             line = {"epoch": state.epoch, "lr": optimizer.param_groups[0]["lr"], "loss": loss}
             line |= {} if score is None else {"val_dice": score}
             state.log.append(line | {"seconds": round(time.perf_counter() - start, 3)})
             write_text(run.path / "log.csv", _table(state.log))
             if time.monotonic() - written > CHECKPOINT_SECONDS:
-                _save(checkpoint, head, optimizer, best, state)
+                _save(checkpoint, network, optimizer, best, state)
                 written = time.monotonic()
             progress.advance(note=f"loss {loss:.3f}" + ("" if score is None else f", val Dice {100 * score:.2f}"))
             if patience is not None and validation and state.epoch - state.best_epoch >= patience:
@@ -101,27 +103,28 @@ def train(run: Run, cache: FeatureCache, head: Head, device: torch.device) -> Pa
     with atomic_path(run.path / "head.safetensors") as partial:
         save_file({name: value.contiguous().cpu() for name, value in best.items()}, partial)
     checkpoint.unlink(missing_ok=True)
-    chosen = f"of epoch {state.best_epoch}, validation Dice {100 * state.best_dice:.2f}" if validation else "the last"
-    console.info(f"{run.path}: fitted on {len(training)} images; the head is {chosen}")
+    chosen = (
+        f"epoch {state.best_epoch}, validation Dice {100 * state.best_dice:.2f}" if validation else "the last epoch"
+    )
+    console.info(f"{run.path}: fitted on {len(training)} images; kept are the weights of {chosen}")
     return run.path
 
 
 def _epoch(
-    head: Head,
+    network: Segmenter,
     optimizer: torch.optim.Optimizer,
     items: Iterator[Item],
     options: Mapping[str, Any],
     device: torch.device,
 ) -> float:
     """One pass over the training images; the mean loss."""
-    head.train()
+    network.train()
     dice_on = get_protocol(options["protocol"]).dice_on
     losses = []
     for batch in _batches(items, options["batch_size"]):
-        features, text, text_mask = collate(batch)
         labels = torch.cat([item.mask for item in batch if item.mask is not None])  # (B, H, W)
         with autocast(device, options["precision"]):
-            logits = head(features, text, text_mask)
+            logits = network(*network.inputs(batch))
         loss = segmentation_loss(logits.float(), labels, dice_weight=options["dice_weight"], dice_on=dice_on)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -131,30 +134,16 @@ def _epoch(
 
 
 @torch.inference_mode()
-def _validate(head: Head, items: Iterator[Item], options: Mapping[str, Any], device: torch.device) -> float:
+def _validate(network: Segmenter, items: Iterator[Item], options: Mapping[str, Any], device: torch.device) -> float:
     """Mean Dice of the foreground over the images."""
-    head.eval()
+    network.eval()
     scores = []
     for item in items:
         assert item.mask is not None
         with autocast(device, options["precision"]):
-            predicted = head(*collate([item])).argmax(1)
+            predicted = network(*network.inputs([item])).argmax(1)
         scores.append(dice((predicted[0] > 0).cpu().numpy(), (item.mask[0] > 0).cpu().numpy()))
     return float(np.mean(scores))
-
-
-def collate(items: list[Item]) -> tuple[list[torch.Tensor], torch.Tensor | None, torch.Tensor | None]:
-    """Joins items along the batch: levels (B, steps * C, h, w), text (B, L, D), text mask (B, L).
-
-    Shorter texts are padded, and their padding is masked.
-    """
-    features = [torch.cat(level) for level in zip(*(item.features for item in items), strict=True)]
-    tokens = [item.tokens[0] for item in items if item.tokens is not None]
-    masks = [item.token_mask[0] for item in items if item.token_mask is not None]
-    if not tokens:
-        return features, None, None
-    pad = torch.nn.utils.rnn.pad_sequence
-    return features, pad(tokens, batch_first=True), pad(masks, batch_first=True)
 
 
 def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
@@ -184,16 +173,16 @@ def _rows_by_id(cache: FeatureCache) -> dict[str, list[int]]:
     return rows
 
 
-def _copy(head: Head) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in head.state_dict().items()}
+def _copy(network: Segmenter) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def _save(
-    path: Path, head: Head, optimizer: torch.optim.Optimizer, best: dict[str, torch.Tensor], state: _State
+    path: Path, network: Segmenter, optimizer: torch.optim.Optimizer, best: dict[str, torch.Tensor], state: _State
 ) -> None:
     with atomic_path(path) as partial:
         torch.save(
-            {"head": head.state_dict(), "optimizer": optimizer.state_dict(), "best": best, "state": asdict(state)},
+            {"head": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best, "state": asdict(state)},
             partial,
         )
 

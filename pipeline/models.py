@@ -1,0 +1,66 @@
+"""The networks that ``fit`` can train, and how each is trained by default."""
+
+__all__ = ["MODELS", "Model", "get_model"]
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from textdiff.cache import FeatureCache
+from textdiff.errors import UserError
+from textdiff.pipeline.head import REFERENCE_WIDTH, Head
+from textdiff.pipeline.plain_unet import PlainUNet
+from textdiff.pipeline.segmenter import Segmenter
+from textdiff.pipeline.variants import check_variant, head_variant
+
+
+class Model(NamedTuple):
+    """One kind of network."""
+
+    network: type[Segmenter]
+    """Makes it again from its ``config``."""
+    build: Callable[[FeatureCache, str, int | None], Segmenter]
+    """Makes one for a cache, a ``--variant`` and a ``--width``; raises UserError for one that it does not have."""
+    learning_rate: float
+    decay_epoch: int
+    batch_size: int
+    epochs: int | None = None
+    """Passes over the training images; None for the protocol's."""
+
+
+def _build_head(cache: FeatureCache, variant: str, width: int | None) -> Head:
+    check_variant(variant, cache)
+    channels = [c for c, _, _ in cache.blocks.values()]
+    return Head(
+        channels,
+        len(cache.steps),
+        cache.text_dim or REFERENCE_WIDTH,
+        width=width or min(REFERENCE_WIDTH, len(cache.steps) * min(channels)),
+        image_size=cache.image_size,
+        variant=head_variant(variant),
+    )
+
+
+def _build_unet(cache: FeatureCache, variant: str, width: int | None) -> PlainUNet:
+    if variant != "full":
+        raise UserError(f"--variant {variant}: a U-Net reads no text and has no variants; leave it out")
+    if width is not None:
+        raise UserError(f"--width {width}: of the attention block, which a U-Net has not; leave it out")
+    return PlainUNet()
+
+
+MODELS = {
+    "textdiff": Model(Head, _build_head, learning_rate=1e-4, decay_epoch=60, batch_size=1),
+    # Two images a step, so that batch normalisation mostly sees more than one image.
+    "unet": Model(PlainUNet, _build_unet, learning_rate=1e-3, decay_epoch=150, batch_size=2, epochs=200),
+}
+
+
+def get_model(name: str) -> Model:
+    """The model called ``name``.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in MODELS:
+        raise UserError(f"--model {name}: unknown; use {' or '.join(MODELS)}")
+    return MODELS[name]

@@ -1,0 +1,37 @@
+"""What training, scoring and prediction ask of a network of stage two."""
+
+__all__ = ["Segmenter"]
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from textdiff.cache import FeatureCache, Item, Loader
+
+
+class Segmenter(nn.Module, ABC):
+    """A network that gives class scores (B, classes, S, S) to cached rows: ``network(*network.inputs(items))``.
+
+    By default it reads activations and texts and is trained on the cached views; a network that reads something else
+    overrides ``loader``, and one that turns images by itself ``augment``.
+    """
+
+    config: dict[str, Any]
+    """The arguments that make the network again, JSON-able."""
+    cached_views: ClassVar[bool] = True
+    """Whether training draws among an image's cached views; otherwise it gets the image as it is."""
+
+    @abstractmethod
+    def inputs(self, items: Sequence[Item]) -> tuple[Any, ...]:
+        """The arguments of ``forward`` for rows as a batch."""
+
+    def loader(self, cache: FeatureCache, device: torch.device) -> Loader:
+        """Reads of each row what ``inputs`` needs."""
+        return Loader(cache, device)
+
+    def augment(self, items: Iterable[Item], seed: int, epoch: int) -> Iterator[Item]:
+        """The training items of an epoch, changed at random; drawn from (seed, epoch) alone, so that a fit resumes."""
+        yield from items

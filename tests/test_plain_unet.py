@@ -1,0 +1,179 @@
+"""The plain U-Net: trained on images alone, with the same draws, selection and run directories as the head."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from textdiff.cache import FeatureCache, Item, Loader
+from textdiff.errors import UserError
+from textdiff.pipeline import train
+from textdiff.pipeline.fit import FitConfig, fit, resume
+from textdiff.pipeline.images import symmetry
+from textdiff.pipeline.plain_unet import PlainUNet, turned
+from textdiff.pipeline.runs import Run
+
+FIT = ("fit", "--cache", "cache.zarr", "--model", "unet", "--labels", "3", "--seed", "4")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, make_lvit_once, tiny_backbone, textdiff_once) -> Path:
+    """A data set, a cache without any activations left, and a finished run of the U-Net on it."""
+    root = tmp_path_factory.mktemp("made")
+    make_lvit_once(root / "data", n_train=4, n_val=1, n_test=2, size=96)
+    extract = ("extract", "--dataset", "monuseg", "--data", "data", "--cache", "cache.zarr")
+    smallest = ("--text-encoder", "none", "--image-size", "64", "--views", "8", "--blocks", "2", "--steps", "50")
+    textdiff_once(root, *extract, "--backbone", str(tiny_backbone), *smallest)
+    # Whatever passes below has been done without them.
+    for block in (root / "cache.zarr/features").glob("b*"):
+        for chunk in block.glob("c.*"):
+            chunk.unlink()
+    textdiff_once(root, *FIT, "--epochs", "12")
+    return root
+
+
+def latest(root: Path) -> Run:
+    return Run(root / "runs" / (root / "runs/latest").readlink())
+
+
+def test_has_the_layout_of_the_paper_with_padding_and_normalisation():
+    # Figure 1 read from left to right: channels of every 3x3 convolution, then of every 2x2 transposed one.
+    wide = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512), (512, 1024)]
+    wide += [(1024, 1024), (1024, 512), (512, 512), (512, 256), (256, 256), (256, 128), (128, 128), (128, 64), (64, 64)]
+    network = PlainUNet(width=64)
+    kinds = [type(module) for module in network.modules()]
+    assert [m.weight.shape[1::-1] for m in network.modules() if getattr(m, "kernel_size", 0) == (3, 3)] == wide
+    up = [m.weight.shape[:2] for m in network.enlarge]
+    assert up == [(1024, 512), (512, 256), (256, 128), (128, 64)]
+    assert kinds.count(torch.nn.BatchNorm2d) == kinds.count(torch.nn.ReLU) == len(wide)
+    assert sum(p.numel() for p in PlainUNet().parameters()) == 7_763_074
+    assert PlainUNet(width=4)(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).shape == (2, 2, 64, 64)
+
+
+def test_every_pixel_and_every_level_takes_part():
+    network = PlainUNet(width=4).eval()
+    network(torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+@pytest.mark.parametrize("view", range(8))
+def test_image_and_mask_are_turned_alike(view):
+    mask = np.random.default_rng(0).integers(0, 2, (6, 6))
+    image = np.stack([mask * 255, mask * 100, 255 - mask], axis=-1).astype(np.uint8)
+    item = Item(0, [], torch.from_numpy(mask)[None], None, None, torch.from_numpy(image).permute(2, 0, 1)[None])
+    result = turned(item, view)
+    assert (result.image[0, 0] == result.mask[0] * 255).all()
+    assert (result.image[0].permute(1, 2, 0).numpy() == symmetry(image, view)).all()
+    assert (result.mask[0].numpy() == symmetry(mask, view)).all()
+
+
+def test_training_images_come_in_all_eight_symmetries_repeatably():
+    picture = torch.arange(3 * 4 * 4, dtype=torch.uint8).reshape(1, 3, 4, 4)
+    items = [Item(0, [], None, None, None, picture)] * 800
+    network = PlainUNet(width=4)
+
+    def pictures(epoch: int) -> list[bytes]:
+        return [item.image.numpy().tobytes() for item in network.augment(items, seed=1, epoch=epoch)]
+
+    seen = pictures(epoch=2)
+    counts = [seen.count(kind) for kind in set(seen)]
+    assert len(counts) == 8
+    assert min(counts) > 60  # 100 are expected, with a standard deviation of 9.4
+    assert seen == pictures(epoch=2)
+    assert seen != pictures(epoch=3)
+
+
+def test_loader_gives_the_stored_image_and_no_activations(made):
+    cache = FeatureCache.open(made / "cache.zarr")
+    (item,) = PlainUNet(width=4).loader(cache, torch.device("cpu")).epoch([3])
+    assert item.features == []
+    assert (item.image[0].permute(1, 2, 0).numpy() == cache.image(3)).all()
+    assert (item.mask[0].numpy() == cache.mask(3)).all()
+    assert Loader(cache, "cpu", blocks=()).epoch([3]).__next__().image is None
+
+
+def test_learns_more_than_a_trivial_mask_scores_and_is_reported(made, textdiff_once):
+    result = textdiff_once(made, "score")
+    run = latest(made)
+    scores = json.loads((run.path / "scores.json").read_text())
+    cache = FeatureCache.open(made / "cache.zarr")
+    truths = [cache.mask(row) > 0 for row, entry in enumerate(cache.rows) if entry.split == "test"]
+    everything = np.mean([2 * truth.sum() / (truth.sum() + truth.size) for truth in truths])
+    assert scores["scores"]["clean"]["dice"]["mean"] > everything + 0.3
+    assert scores["model"] == run.config["model"] == "unet"
+    assert "unet (mask by area)" in result.stdout
+    assert "model unet" in (run.path / "report.md").read_text()
+    assert (run.path / "overlay.png").is_file()
+
+
+def test_defaults_are_resolved_and_the_draw_is_that_of_the_head(made, tmp_path):
+    config = latest(made).config
+    expected = {"model": "unet", "epochs": 12, "learning_rate": 1e-3, "decay_epoch": 150, "batch_size": 2}
+    assert {name: config["fit"][name] for name in expected} == expected
+    with pytest.raises(UserError, match="damaged"):  # the activations are gone: this is the head's fit
+        fit(FitConfig(made / "cache.zarr", labels=3, seed=4, epochs=1, variant="no-text"), tmp_path)
+    (head,) = tmp_path.glob("monuseg-*")
+    assert Run(head).config["train_ids"] == config["train_ids"]
+
+
+def test_predict_needs_no_backbone_and_gives_the_mask_that_score_measured(made, textdiff_once):
+    textdiff_once(made, "score")
+    images = sorted((made / "data/Test_Folder/img").iterdir())
+    textdiff_once(made, "predict", *map(str, images), "--out", "masks")
+    scores = {row["id"]: row for row in csv.DictReader((latest(made).path / "scores.csv").open())}
+    for image in images:
+        with Image.open(made / "masks" / f"{image.stem}.png") as picture:
+            mask = np.asarray(picture) > 0
+        with Image.open(made / "data/Test_Folder/labelcol" / f"{image.stem}.png") as picture:
+            truth = np.asarray(picture) > 127
+        overlap = (truth & mask).sum() / (truth | mask).sum()
+        assert overlap == pytest.approx(float(scores[image.stem]["iou_original"]), abs=1e-9)
+
+
+def test_stopped_fit_resumes_to_the_same_weights(made, tmp_path, monkeypatch):
+    config = FitConfig(made / "cache.zarr", model="unet", labels=2, epochs=3, decay_epoch=2)
+    whole = Run(fit(config, tmp_path / "whole"))
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    advance = train.console.Progress.advance
+
+    def stop_after_two(self, *arguments, **options):
+        advance(self, *arguments, **options)
+        if self.done == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.console.Progress, "advance", stop_after_two)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, tmp_path / "cut")
+    (cut,) = (Run(path) for path in (tmp_path / "cut").glob("monuseg-*"))
+    assert not cut.finished
+    torch.manual_seed(999)
+    resume(cut)
+    left, right = (load_file(run.path / "head.safetensors") for run in (whole, cut))
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--variant", "no-text"), "--variant no-text"),
+        (("--width", "64"), "--width 64"),
+        (("--model", "unett"), "--model unett"),
+    ],
+)
+def test_what_has_no_meaning_is_refused_in_one_line(made, textdiff_once, options, words):
+    result = textdiff_once(made, "fit", "--cache", "cache.zarr", "--model", "unet", *options, status=2)
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_backbone_is_refused_where_none_is_used(made, textdiff_once):
+    image = next((made / "data/Test_Folder/img").iterdir())
+    result = textdiff_once(made, "predict", str(image), "--backbone", "nano-he", status=2)
+    assert "--backbone nano-he" in result.stderr
