@@ -21,12 +21,20 @@ def fit(
     draw_seed: Annotated[int | None, typer.Option(help="Of the draw alone; --seed by default.")] = None,
     variant: Annotated[str, typer.Option(help="full, no-text, concat, shuffled-text, constant-text.")] = "full",
     protocol: Annotated[str, typer.Option(help="clean, or paper: the loss and epochs of the paper's code.")] = "clean",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Of Adam, divided by ten from --decay-epoch on; 1e-4, U-Net 1e-3.")
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="reference (the paper's), light (small backbones), unet; by the cache's backbone."),
     ] = None,
-    decay_epoch: Annotated[int | None, typer.Option(help="See --learning-rate; 60, U-Net 150.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per optimiser step; 1, U-Net 2.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images; the recipe's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of Adam; the recipe's.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="step: a tenth from --decay-epoch on; cosine; the recipe's.")
+    ] = None,
+    decay_epoch: Annotated[int | None, typer.Option(help="See --schedule.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per optimiser step; the recipe's.")] = None,
+    select: Annotated[
+        str | None, typer.Option(help="Which weights are kept: best (on validation) or last; the recipe's.")
+    ] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the attention block.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop early after so many epochs without gain.")] = None,
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
@@ -55,10 +63,13 @@ def fit(
                 draw_seed=draw_seed,
                 variant=variant,
                 protocol=protocol,
+                recipe=recipe,
                 epochs=epochs,
                 learning_rate=learning_rate,
+                schedule=schedule,
                 decay_epoch=decay_epoch,
                 batch_size=batch_size,
+                select=select,
                 width=width,
                 patience=patience,
                 precision=precision,

@@ -20,13 +20,14 @@ from textdiff.files import write_json
 from textdiff.pipeline.device import choose_device, describe_device, resolve_precision
 from textdiff.pipeline.models import get_model
 from textdiff.pipeline.protocol import get_protocol
+from textdiff.pipeline.recipes import get_recipe
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest
 from textdiff.pipeline.train import train
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """The options of one fit. ``None`` means: from the model, the protocol, the cache or the data."""
+    """The options of one fit. ``None`` means: from the recipe, the protocol, the cache or the data."""
 
     cache: Path
     labels: int | None = None
@@ -39,11 +40,14 @@ class FitConfig:
     """Of the draw of training images and of the shuffled texts; ``seed`` by default."""
     variant: str = "full"
     protocol: str = "clean"
+    recipe: str | None = None
+    """A key of ``recipes.RECIPES``; by default the one that suits the model and the cache. It fills the next fields."""
     epochs: int | None = None
     learning_rate: float | None = None
+    schedule: str | None = None
     decay_epoch: int | None = None
-    """The learning rate is divided by ten from this epoch on."""
     batch_size: int | None = None
+    select: str | None = None
     dice_weight: float = 1.5
     width: int | None = None
     """Channels of the attention block: 768 for the paper's backbone, three times the narrowest level for small ones."""
@@ -56,9 +60,8 @@ class FitConfig:
 def fit(config: FitConfig, runs: Path) -> Path:
     """Fits a network and returns its run directory, ``runs/<dataset>-<time>/``.
 
-    Adam with the model's learning rate, divided by ten from its decay epoch on; cross-entropy + 1.5 x Dice. The weights
-    that are kept are the best on the validation images, or the last where there are none; test images are never looked
-    at.
+    Adam and cross-entropy + 1.5 x Dice; the rest is as the recipe says. Where there are no validation images the last
+    weights are kept; test images are never looked at.
 
     Raises:
         UserError: bad options, or a cache that cannot be fitted.
@@ -67,10 +70,11 @@ def fit(config: FitConfig, runs: Path) -> Path:
     _check(config)
     cache = FeatureCache.open(config.cache)
     device = choose_device(config.device)
-    config = _resolve(config, device)
+    config = _resolve(config, cache, device)
     assert config.draw_seed is not None
+    assert config.recipe is not None
     torch.manual_seed(config.seed)
-    network = get_model(config.model).build(cache, config.variant, config.width)
+    network = get_model(config.model).build(cache, config.variant, config.width, get_recipe(config.recipe))
     train_ids, val_ids = _draw(cache, config.labels, config.draw_seed)
     run = Run(new_run_dir(runs, str(cache.about.get("dataset", "run"))))
     record = {
@@ -135,16 +139,26 @@ def _draw(cache: FeatureCache, labels: int | None, seed: int) -> tuple[list[str]
     return available, sorted(ids["val"])
 
 
-def _resolve(config: FitConfig, device: torch.device) -> FitConfig:
-    """The options with what the model and the protocol say where they say nothing."""
+def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device) -> FitConfig:
+    """The options with what the recipe and the protocol say where they say nothing."""
     model = get_model(config.model)
+    if config.patience is not None and config.select == "last":
+        raise UserError(f"--patience {config.patience}: keeps the best weights, so it does not go with --select last")
+    name = config.recipe or model.usual(cache)
+    recipe = get_recipe(name)
+    if name not in model.recipes:
+        raise UserError(f"--recipe {name}: not for --model {config.model}; use {' or '.join(model.recipes)}")
     return replace(
         config,
+        recipe=name,
         draw_seed=config.seed if config.draw_seed is None else config.draw_seed,
-        epochs=config.epochs or model.epochs or get_protocol(config.protocol).epochs,
-        learning_rate=config.learning_rate or model.learning_rate,
-        decay_epoch=model.decay_epoch if config.decay_epoch is None else config.decay_epoch,
-        batch_size=config.batch_size or model.batch_size,
+        epochs=config.epochs or recipe.epochs or get_protocol(config.protocol).epochs,
+        learning_rate=config.learning_rate or recipe.learning_rate,
+        schedule=config.schedule or recipe.schedule,
+        decay_epoch=recipe.decay_epoch if config.decay_epoch is None else config.decay_epoch,
+        batch_size=config.batch_size or recipe.batch_size,
+        # Stopping early is of no use but to the weights that were best.
+        select=config.select or ("best" if config.patience else recipe.select),
         precision=resolve_precision(config.precision, device),
     )
 
@@ -161,6 +175,12 @@ def _check(config: FitConfig) -> None:
     ):
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: must be at least 1")
+    for name, choice, known in (
+        ("schedule", config.schedule, ("step", "cosine")),
+        ("select", config.select, ("best", "last")),
+    ):
+        if choice is not None and choice not in known:
+            raise UserError(f"--{name} {choice}: unknown; use {' or '.join(known)}")
     if config.learning_rate is not None and not 0 < config.learning_rate < 1:
         raise UserError(f"--learning-rate {config.learning_rate}: must be between 0 and 1; the paper's is 1e-4")
 

@@ -25,6 +25,7 @@ from textdiff.pipeline.upsample_conv import conv_upsampled
 
 VARIANTS = ("full", "no-text", "concat")
 REFERENCE_WIDTH = 768
+REFERENCE_HIDDEN = (128, 32)
 
 
 class _Limits(NamedTuple):
@@ -85,6 +86,9 @@ class Head(Segmenter):
         heads: attention heads, 8 by default.
         head_dim: channels of a head, by default 64 at width 768 and in proportion at others, but no less than 8.
         variant: ``full``, ``no-text`` or ``concat``.
+        hidden: channels after the classifier's first and second convolution; the authors' by default.
+        standardise: bring every channel of every level, of each image for itself, to mean 0 and standard deviation 1
+            first. Not in the paper: it takes out what differs between stainings and scanners.
     """
 
     def __init__(
@@ -98,6 +102,8 @@ class Head(Segmenter):
         heads: int | None = None,
         head_dim: int | None = None,
         variant: str = "full",
+        hidden: Sequence[int] = REFERENCE_HIDDEN,
+        standardise: bool = False,
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
@@ -114,7 +120,10 @@ class Head(Segmenter):
             "heads": heads,
             "head_dim": head_dim,
             "variant": variant,
+            "hidden": list(hidden),
+            "standardise": standardise,
         }
+        self.standardise = standardise
         self.down = nn.ModuleDict()
         self._routes: list[str | None] = []  # by level: the name of its projection
         later = list(dict.fromkeys(dim for dim in dims[1:] if steps * dim != width))
@@ -126,11 +135,11 @@ class Head(Segmenter):
         if variant == "full":
             self.block = TransformerBlock(width, text_dim, heads, head_dim)
         level = width + text_dim if variant == "concat" else width
-        self.conv1 = nn.Conv2d(level * len(dims), 128, 3, padding=1)
-        self.norm1 = nn.BatchNorm2d(128)
-        self.conv2 = nn.Conv2d(128, 32, 3, padding=1)
-        self.norm2 = nn.BatchNorm2d(32)
-        self.conv3 = nn.Conv2d(32, classes, 3, padding=1)
+        self.conv1 = nn.Conv2d(level * len(dims), hidden[0], 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(hidden[0])
+        self.conv2 = nn.Conv2d(hidden[0], hidden[1], 3, padding=1)
+        self.norm2 = nn.BatchNorm2d(hidden[1])
+        self.conv3 = nn.Conv2d(hidden[1], classes, 3, padding=1)
 
     def forward(self, features: Sequence[Tensor], text: Tensor | None, text_mask: Tensor | None = None) -> Tensor:
         """Scores before the softmax.
@@ -150,6 +159,8 @@ class Head(Segmenter):
             raise ValueError(f"{len(features)} levels of activations for a head of {len(self._routes)}")
         if self.variant != "no-text" and text is None:
             raise ValueError(f"a head of variant {self.variant} needs text")
+        if self.standardise:
+            features = [standardised(x) for x in features]
         kind = features[0].device.type
         casting = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if casting else self.conv1.weight.dtype
@@ -249,6 +260,16 @@ class Head(Segmenter):
             UserError: entries are missing, unknown or of another shape.
         """
         copy_reference(state, self.reference_state_dict())
+
+
+def standardised(x: Tensor) -> Tensor:
+    """Activations (B, C, h, w) with mean 0 and standard deviation 1 over the pixels, per image and channel: float32.
+
+    A channel that is constant over an image comes out as zero.
+    """
+    x = x.float()
+    variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+    return (x - mean) * torch.rsqrt(variance + 1e-6)
 
 
 def _mean(text: Tensor, mask: Tensor | None) -> Tensor:

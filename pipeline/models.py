@@ -9,6 +9,7 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.pipeline.head import REFERENCE_WIDTH, Head
 from textdiff.pipeline.plain_unet import PlainUNet
+from textdiff.pipeline.recipes import Recipe
 from textdiff.pipeline.segmenter import Segmenter
 from textdiff.pipeline.variants import check_variant, head_variant
 
@@ -18,16 +19,15 @@ class Model(NamedTuple):
 
     network: type[Segmenter]
     """Makes it again from its ``config``."""
-    build: Callable[[FeatureCache, str, int | None], Segmenter]
+    build: Callable[[FeatureCache, str, int | None, Recipe], Segmenter]
     """Makes one for a cache, a ``--variant`` and a ``--width``; raises UserError for one that it does not have."""
-    learning_rate: float
-    decay_epoch: int
-    batch_size: int
-    epochs: int | None = None
-    """Passes over the training images; None for the protocol's."""
+    recipes: tuple[str, ...]
+    """Those it can be trained by."""
+    usual: Callable[[FeatureCache], str]
+    """The recipe that suits a cache."""
 
 
-def _build_head(cache: FeatureCache, variant: str, width: int | None) -> Head:
+def _build_head(cache: FeatureCache, variant: str, width: int | None, recipe: Recipe) -> Head:
     check_variant(variant, cache)
     channels = [c for c, _, _ in cache.blocks.values()]
     return Head(
@@ -37,10 +37,17 @@ def _build_head(cache: FeatureCache, variant: str, width: int | None) -> Head:
         width=width or min(REFERENCE_WIDTH, len(cache.steps) * min(channels)),
         image_size=cache.image_size,
         variant=head_variant(variant),
+        hidden=recipe.hidden,
+        standardise=recipe.standardise,
     )
 
 
-def _build_unet(cache: FeatureCache, variant: str, width: int | None) -> PlainUNet:
+def _suits_head(cache: FeatureCache) -> str:
+    """The paper's recipe for backbones of the paper's width."""
+    return "reference" if len(cache.steps) * min(c for c, _, _ in cache.blocks.values()) >= REFERENCE_WIDTH else "light"
+
+
+def _build_unet(cache: FeatureCache, variant: str, width: int | None, recipe: Recipe) -> PlainUNet:
     if variant != "full":
         raise UserError(f"--variant {variant}: a U-Net reads no text and has no variants; leave it out")
     if width is not None:
@@ -49,9 +56,8 @@ def _build_unet(cache: FeatureCache, variant: str, width: int | None) -> PlainUN
 
 
 MODELS = {
-    "textdiff": Model(Head, _build_head, learning_rate=1e-4, decay_epoch=60, batch_size=1),
-    # Two images a step, so that batch normalisation mostly sees more than one image.
-    "unet": Model(PlainUNet, _build_unet, learning_rate=1e-3, decay_epoch=150, batch_size=2, epochs=200),
+    "textdiff": Model(Head, _build_head, ("reference", "light"), _suits_head),
+    "unet": Model(PlainUNet, _build_unet, ("unet",), lambda cache: "unet"),
 }
 
 

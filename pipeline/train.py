@@ -4,6 +4,7 @@ __all__ = ["train"]
 
 import csv
 import io
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -75,7 +76,7 @@ def train(run: Run, cache: FeatureCache, network: Segmenter, device: torch.devic
         for epoch in range(state.epoch, epochs):
             start = time.perf_counter()
             for group in optimizer.param_groups:
-                group["lr"] = options["learning_rate"] * (0.1 if epoch >= options["decay_epoch"] else 1.0)
+                group["lr"] = _learning_rate(options, epoch)
             items = network.augment(loader.epoch(_order(training, seed, epoch), texts), seed, epoch)
             loss = _epoch(network, optimizer, items, options, device)
             score = _validate(network, loader.epoch(validation, texts), options, device) if validation else None
@@ -85,7 +86,7 @@ def train(run: Run, cache: FeatureCache, network: Segmenter, device: torch.devic
                     "fit with a smaller --learning-rate, or with --precision float32"
                 )
             state.epoch = epoch + 1
-            if score is None or score > state.best_dice:
+            if score is None or options["select"] == "last" or score > state.best_dice:
                 state.best_epoch, best = state.epoch, _copy(network)
                 state.best_dice = -1.0 if score is None else score
             line = {"epoch": state.epoch, "lr": optimizer.param_groups[0]["lr"], "loss": loss}
@@ -108,6 +109,14 @@ def train(run: Run, cache: FeatureCache, network: Segmenter, device: torch.devic
     )
     console.info(f"{run.path}: fitted on {len(training)} images; kept are the weights of {chosen}")
     return run.path
+
+
+def _learning_rate(options: Mapping[str, Any], epoch: int) -> float:
+    """That of an epoch, counted from 0."""
+    base: float = options["learning_rate"]
+    if options["schedule"] == "cosine":
+        return base * 0.5 * (1 + math.cos(math.pi * epoch / options["epochs"]))
+    return base * (0.1 if epoch >= options["decay_epoch"] else 1.0)
 
 
 def _epoch(

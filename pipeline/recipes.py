@@ -1,0 +1,47 @@
+"""How a network is trained unless the user says otherwise."""
+
+__all__ = ["RECIPES", "Recipe", "get_recipe"]
+
+from typing import NamedTuple
+
+from textdiff.errors import UserError
+
+
+class Recipe(NamedTuple):
+    """Everything that a fit needs to know and the data do not tell."""
+
+    learning_rate: float
+    """Of Adam."""
+    schedule: str
+    """``step``: a tenth of the learning rate from ``decay_epoch`` on; ``cosine``: down to zero over the whole fit."""
+    decay_epoch: int
+    batch_size: int
+    epochs: int | None
+    """Passes over the training images; None for the protocol's."""
+    select: str
+    """``best``: the weights with the highest validation Dice, ``last``: those at the end."""
+    hidden: tuple[int, int] = (128, 32)
+    """Channels of the pixel classifier."""
+    standardise: bool = False
+    """Whether activations are standardised per image and channel."""
+
+
+RECIPES = {
+    # The paper's, section 3.1, with the decay of its code.
+    "reference": Recipe(1e-4, "step", 60, batch_size=1, epochs=None, select="best"),
+    # For backbones much smaller than the paper's: docs/results.md has the measurements behind each choice.
+    "light": Recipe(2e-3, "cosine", 60, batch_size=1, epochs=60, select="last", hidden=(48, 24), standardise=True),
+    # Two images a step, so that batch normalisation mostly sees more than one image.
+    "unet": Recipe(1e-3, "step", 150, batch_size=2, epochs=200, select="best"),
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe called ``name``.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in RECIPES:
+        raise UserError(f"--recipe {name}: unknown; use one of {', '.join(RECIPES)}")
+    return RECIPES[name]
