@@ -127,7 +127,7 @@ class FeatureCache(CacheReader):
             features: for every block (steps, C, h, w), any float dtype; cast to the cache's.
             image: (H, W, 3) uint8.
             mask: (H, W) uint8, exactly for rows whose image has one.
-            truth: (h, w) uint8 in the original size, exactly for rows with a mask and view 0.
+            truth: ``Row.truth_shape`` uint8, in the original size, exactly for rows with a mask and view 0.
 
         Raises:
             CacheError: a value is not finite in the cache's dtype; says which block and step.

@@ -35,7 +35,7 @@ def differing_fields(here: Mapping[str, Any], asked: Mapping[str, Any]) -> list[
 
 def differing_rows(here: Sequence[Row], asked: Sequence[Row]) -> list[str]:
     """What differs between two sample tables, at most a few lines of it."""
-    a, b = ({(row.id, row.view): row for row in rows} for rows in (here, asked))
+    a, b = ({row.key: row for row in rows} for rows in (here, asked))
     found = [f"{row}: only in the cache" for key, row in a.items() if key not in b]
     found += [f"{row}: not in the cache" for key, row in b.items() if key not in a]
     for key in a.keys() & b.keys():

@@ -20,10 +20,10 @@ from textdiff.cache.codec import upsample
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.fingerprint import canonical, fingerprint_hash
 from textdiff.cache.layout import FORMAT, SCHEMA, features_name
-from textdiff.cache.rows import CacheError, Row
+from textdiff.cache.rows import CacheError, Row, columns
 from textdiff.files import atomic_path
 
-NUMBERS = ("view", "text", "height", "width")
+NUMBERS = ("view", "text", "height", "width", "tile", "y", "x")
 
 
 def export_hdf5(
@@ -69,12 +69,10 @@ def export_hdf5(
                 "image_size": str(size),
             }
         )
-        for field in fields(Row):
-            values = [getattr(row, field.name) for row in table]
-            file[f"samples/{field.name}"] = (
-                np.array(values, np.int64)
-                if field.name in NUMBERS
-                else _strings(["" if v is None else v for v in values])
+        for name in columns(table):
+            values = [getattr(row, name) for row in table]
+            file[f"samples/{name}"] = (
+                np.array(values, np.int64) if name in NUMBERS else _strings(["" if v is None else v for v in values])
             )
         file["samples/has_mask"] = np.array([row.has_mask for row in table], np.uint8)
         file["samples/has_truth"] = np.array([row.has_truth for row in table], np.uint8)
@@ -168,7 +166,7 @@ def import_hdf5(
                 {block: file[features_name(block)][row] for block in blocks},
                 file["image"][row],
                 file["mask"][row] if entry.has_mask else None,
-                file["truth"][row, : entry.height, : entry.width] if entry.has_truth else None,
+                file["truth"][row, : entry.truth_shape[0], : entry.truth_shape[1]] if entry.has_truth else None,
             )
             if progress is not None:
                 progress()
@@ -176,12 +174,13 @@ def import_hdf5(
 
 
 def _rows(samples: Any) -> list[Row]:
-    columns: dict[str, list[Any]] = {}
+    table: dict[str, list[Any]] = {}
     for field in fields(Row):
-        values = samples[field.name]
-        columns[field.name] = (values if field.name in NUMBERS else values.asstr())[:].tolist()
-    columns["mask_sha256"] = [digest or None for digest in columns["mask_sha256"]]
-    return [Row(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+        if field.name in samples:
+            values = samples[field.name]
+            table[field.name] = (values if field.name in NUMBERS else values.asstr())[:].tolist()
+    table["mask_sha256"] = [digest or None for digest in table["mask_sha256"]]
+    return [Row(**dict(zip(table, values, strict=True))) for values in zip(*table.values(), strict=True)]
 
 
 def _strings(values: Sequence[str]) -> np.ndarray:

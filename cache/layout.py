@@ -49,7 +49,7 @@ class Layout:
     image_size: int
     dtype: str
     truth: tuple[int, int]
-    """The largest original height and width among the rows that have a ``truth``."""
+    """The largest height and width of a ``truth``."""
     table: int
     """Bytes of the table."""
     tokens: tuple[int, int, int] | None
@@ -76,14 +76,14 @@ class Layout:
         dtype = fingerprint.get("dtype", "float16")
         if dtype not in DTYPES:
             raise ValueError(f"dtype {dtype}: must be one of {', '.join(DTYPES)}")
-        masked = [row for row in rows if row.has_truth]
+        truths = [row.truth_shape for row in rows if row.has_truth]
         return cls(
             rows=len(rows),
             blocks={block: (C, h, w) for block, (C, h, w) in sorted(blocks.items())},
             steps=tuple(int(step) for step in steps),
             image_size=image_size,
             dtype=dtype,
-            truth=(max((row.height for row in masked), default=1), max((row.width for row in masked), default=1)),
+            truth=(max((h for h, _ in truths), default=1), max((w for _, w in truths), default=1)),
             table=table,
             tokens=None if tokens is None else (tokens[0], tokens[1], tokens[2]),
         )

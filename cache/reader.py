@@ -109,6 +109,8 @@ class CacheReader:
     def truth(self, row: int) -> np.ndarray | None:
         """The mask (h, w) uint8 in the original size, None for turned views and where the image has none.
 
+        Of a tile that is the part of the image that it shows, without what it has beyond the image's end.
+
         Raises:
             CacheError: the row does not exist or is damaged.
         """
@@ -119,7 +121,8 @@ class CacheReader:
             padded = chunks.decompress(chunks.checked(self.path / "truth" / f"c.{row}.0.0"), self.layout.truth)
         except chunks.ChunkError as error:
             raise self._damaged(row, "the truth", error) from error
-        return padded[: entry.height, : entry.width].copy()
+        h, w = entry.truth_shape
+        return padded[:h, :w].copy()
 
     def text(self, row: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The row's text as tokens (L, D) float32 and mask (L,) bool, without masked padding at its end.

@@ -1,10 +1,10 @@
-"""The sample table: which row of the cache is which view of which image."""
+"""The sample table: which row of the cache is which view of which image, or of which tile of it."""
 
-__all__ = ["CacheError", "Row", "check_rows", "pack_table", "unpack_table"]
+__all__ = ["CacheError", "Row", "check_rows", "columns", "pack_table", "unpack_table"]
 
 import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 from textdiff.errors import UserError
 
@@ -15,7 +15,7 @@ class CacheError(UserError):
 
 @dataclass(frozen=True)
 class Row:
-    """One view of one image. Sizes are those of the original image, in pixels, before resizing and turning."""
+    """One view of one image or tile. Sizes are those of the original, in pixels, before resizing and turning."""
 
     id: str
     split: str
@@ -29,7 +29,14 @@ class Row:
     mask_sha256: str | None
     """None where the image has no mask."""
     height: int
+    """Of the whole image, whatever part of it the row shows."""
     width: int
+    tile: int = 0
+    """Side of the square that the row shows, 0 for the whole image."""
+    y: int = 0
+    """First row of the image that the tile shows."""
+    x: int = 0
+    """First column."""
 
     @property
     def has_mask(self) -> bool:
@@ -41,31 +48,58 @@ class Row:
         """Whether the row stores the mask at the original size: unturned views of annotated images do."""
         return self.has_mask and self.view == 0
 
+    @property
+    def truth_shape(self) -> tuple[int, int]:
+        """(h, w) of that mask: what the row shows of the image, without what a tile has beyond its end."""
+        if not self.tile:
+            return self.height, self.width
+        return min(self.tile, self.height - self.y), min(self.tile, self.width - self.x)
+
+    @property
+    def key(self) -> tuple[str, int, int, int]:
+        """What tells a row from all others of its cache."""
+        return self.id, self.y, self.x, self.view
+
     def __str__(self) -> str:
-        return f"{self.id}, view {self.view}"
+        return f"{self.id}, view {self.view}" + (f", tile at {self.y},{self.x}" if self.tile else "")
 
 
 def check_rows(rows: Sequence[Row], texts: Sequence[str]) -> None:
     """Checks what the rest of the cache relies on.
 
     Raises:
-        ValueError: no rows, the same (id, view) twice, a text index out of range, or an impossible size.
+        ValueError: no rows, the same image, tile and view twice, a text index out of range, or an impossible size.
     """
     if not rows:
         raise ValueError("a cache needs at least one row")
-    if len({(row.id, row.view) for row in rows}) < len(rows):
-        raise ValueError("two rows have the same id and view")
+    if len({row.key for row in rows}) < len(rows):
+        raise ValueError("two rows have the same id and view (and tile)")
     for row in rows:
         if not -1 <= row.text < len(texts):
             raise ValueError(f"row {row}: text {row.text} is not among the {len(texts)} texts")
         if row.height < 1 or row.width < 1:
             raise ValueError(f"row {row}: impossible size {row.height}x{row.width}")
+        inside = 0 <= row.y < row.height and 0 <= row.x < row.width
+        if row.tile < 0 or not inside or (row.tile == 0 and (row.y, row.x) != (0, 0)):
+            raise ValueError(f"row {row}: a tile of {row.tile} pixels at {row.y},{row.x} is not in the image")
+
+
+def columns(rows: Sequence[Row]) -> list[str]:
+    """The fields of ``Row`` that these rows need stored: all but those in which every row has the default.
+
+    So a cache without tiles has no columns about tiles, and the same bytes as before there were any.
+    """
+    return [
+        field.name
+        for field in fields(Row)
+        if field.default is MISSING or any(getattr(row, field.name) != field.default for row in rows)
+    ]
 
 
 def pack_table(rows: Sequence[Row], texts: Sequence[str]) -> bytes:
     """The table as UTF-8 JSON. Rows are lists in the order of ``columns``: names would be half of its size."""
-    columns = [field.name for field in fields(Row)]
-    table = {"columns": columns, "rows": [astuple(row) for row in rows], "texts": list(texts)}
+    names = columns(rows)
+    table = {"columns": names, "rows": [[getattr(row, name) for name in names] for row in rows], "texts": list(texts)}
     return json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -39,7 +39,7 @@ def write_row(
     size = layout.image_size
     pixels = {"image": _checked_pixels("image", image, (size, size, 3), True)}
     pixels["mask"] = _checked_pixels("mask", mask, (size, size), entry.has_mask)
-    pixels["truth"] = _checked_pixels("truth", truth, (entry.height, entry.width), entry.has_truth)
+    pixels["truth"] = _checked_pixels("truth", truth, entry.truth_shape, entry.has_truth)
 
     ledger = path / "ledger" / f"c.{row}.0"
     digest, moves = xxhash.xxh3_128(), []
@@ -51,7 +51,7 @@ def write_row(
                 data = _cast(grids[name][step], layout.dtype, what)
             elif name == "truth":
                 padded = np.zeros(layout.truth, np.uint8)
-                padded[: entry.height, : entry.width] = pixels[name]
+                padded[: entry.truth_shape[0], : entry.truth_shape[1]] = pixels[name]
                 data = chunks.compress(padded)
             else:
                 data = np.ascontiguousarray(pixels[name])
