@@ -24,6 +24,12 @@ def extract(
     blocks: Annotated[str | None, typer.Option(help="Decoder blocks, as in 6,8,12,16.")] = None,
     steps: Annotated[str | None, typer.Option(help="Diffusion steps, as in 50,150,250.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Cut images into tiles of this side in pixels; not cut by default.")
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Pixels that tiles share; an eighth of --tile by default.")
+    ] = None,
     views: Annotated[int, typer.Option(help="1, or 8: also the symmetries of training images.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the shared noise.")] = 0,
     protocol: Annotated[str, typer.Option(help="clean, or paper: as the paper's code does it.")] = "clean",
@@ -52,6 +58,8 @@ def extract(
         blocks=integers("--blocks", blocks) if blocks else preset.blocks,
         steps=integers("--steps", steps) if steps else preset.steps,
         image_size=image_size or preset.image_size,
+        tile=tile,
+        overlap=overlap,
         views=views,
         seed=seed,
         protocol=protocol,

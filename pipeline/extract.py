@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from textdiff.pipeline.backbone import Backbone
 from textdiff.pipeline.checkpoints import load_unet
 from textdiff.pipeline.device import choose_device, describe_device, resolve_precision
 from textdiff.pipeline.protocol import get_protocol
+from textdiff.pipeline.tiles import Grid, check_tiles, cut
 
 VIEWS = (1, 8)
 
@@ -39,6 +41,10 @@ class ExtractConfig:
     steps: tuple[int, ...]
     """Diffusion time steps at which the image is noised, each in 0..999."""
     image_size: int = 256
+    tile: int | None = None
+    """Side in pixels of the tiles that images are cut into, each resized to ``image_size``; by default they are not."""
+    overlap: int | None = None
+    """What neighbouring tiles share, in pixels; an eighth of a tile by default."""
     views: int = 1
     """1, or 8 to store the eight symmetries of every training image."""
     seed: int = 0
@@ -92,7 +98,8 @@ def extract(config: ExtractConfig) -> FeatureCache:
     if config.text_encoder != "none":
         encoder = text.load_text_encoder(config.text_encoder, pad_to=protocol.pad_to)
 
-    rows, texts = _rows(facts, config.views)
+    tiling = _tiling(config)
+    rows, texts = _rows(facts, config.views, tiling)
     fingerprint = {
         "backbone_sha256": resolved.sha256,
         "blocks": list(config.blocks),
@@ -108,6 +115,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
         "steps": list(config.steps),
         "text_encoder_sha256": encoder.sha256 if encoder else None,
         "unet": unet.config,
+        **tiling,
     }
     if config.cache.exists() and not config.overwrite:
         cache = FeatureCache.open(config.cache, writable=True)
@@ -167,15 +175,24 @@ def _run(
     progress: console.Progress,
 ) -> None:
     """Reads ahead and writes behind while the UNet works; at most one row is in flight on either side."""
+    # The views and tiles of an image follow one another: it is decoded once for all of them.
+    read_image, read_mask = lru_cache(1)(images.read_image), lru_cache(1)(images.read_mask)
 
     def prepare(row: int) -> _Prepared:
         entry = cache.rows[row]
         sample = sources[entry.id].sample
-        image = images.symmetry(images.read_image(sample.image), entry.view)
-        truth = images.symmetry(images.read_mask(sample.mask), entry.view) if sample.mask else None
+
+        def shown(pixels: np.ndarray) -> np.ndarray:
+            return images.symmetry(cut(pixels, entry.y, entry.x, entry.tile) if entry.tile else pixels, entry.view)
+
         size = cache.image_size
-        mask = images.resize_mask(truth, size, rule) if truth is not None else None
-        return _Prepared(row, images.resize_image(image, size, rule), mask, truth if entry.view == 0 else None)
+        image = images.resize_image(shown(read_image(sample.image)), size, rule)
+        if sample.mask is None:
+            return _Prepared(row, image, None, None)
+        truth = shown(read_mask(sample.mask))
+        mask = images.resize_mask(truth, size, rule)
+        h, w = entry.truth_shape
+        return _Prepared(row, image, mask, truth[:h, :w] if entry.has_truth else None)
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
@@ -223,13 +240,22 @@ def _read_data(config: ExtractConfig) -> list[datasets.Facts]:
     return facts
 
 
-def _rows(facts: list[datasets.Facts], views: int) -> tuple[list[Row], list[str]]:
-    """The sample table, one row per (sample, view), and the distinct texts in the order of their first use."""
+def _tiling(config: ExtractConfig) -> dict[str, int]:
+    """What the fingerprint says about tiles: nothing where there are none."""
+    if config.tile is None:
+        return {}
+    return {"tile": config.tile, "overlap": config.tile // 8 if config.overlap is None else config.overlap}
+
+
+def _rows(facts: list[datasets.Facts], views: int, tiling: dict[str, int]) -> tuple[list[Row], list[str]]:
+    """The sample table, one row per (sample, tile, view), and the distinct texts in the order of their first use."""
+    tile = tiling.get("tile", 0)
     index: dict[str, int] = {}
     rows = []
     for fact in facts:
         sample = fact.sample
         number = index.setdefault(sample.text, len(index))
+        places = Grid(fact.height, fact.width, tile, tiling["overlap"]).places if tile else [(0, 0)]
         rows += [
             Row(
                 id=sample.id,
@@ -241,7 +267,11 @@ def _rows(facts: list[datasets.Facts], views: int) -> tuple[list[Row], list[str]
                 mask_sha256=fact.mask_sha256,
                 height=fact.height,
                 width=fact.width,
+                tile=tile,
+                y=y,
+                x=x,
             )
+            for y, x in places
             for view in range(views if sample.split == "train" else 1)
         ]
     return rows, list(index)
@@ -289,6 +319,7 @@ def _check(config: ExtractConfig) -> None:
         raise UserError(f"--dtype {config.dtype}: must be float16 or float32")
     if config.image_size < 32 or config.image_size % 32:
         raise UserError(f"--image-size {config.image_size}: must be a multiple of 32, as the UNet halves it five times")
+    check_tiles(config.tile, config.overlap)
     if not 0 <= config.shard[0] < config.shard[1]:
         raise UserError(f"--shard {config.shard[0]}/{config.shard[1]}: must be i/n with 0 <= i < n")
 

@@ -1,6 +1,7 @@
 """Arrays in, arrays out: reading, resizing, turning and scaling of images and masks."""
 
 __all__ = [
+    "axis_weights",
     "read_image",
     "read_mask",
     "resize_image",
@@ -79,6 +80,19 @@ def resize_mask(mask: NDArray[Any], size: int, rule: str) -> NDArray[np.uint8]:
     total, whole = _weighted_sum((np.asarray(mask) != 0).astype(np.uint8), size, rule)
     foreground = 2 * total >= whole if rule == "area" else _rounded_quotient(255 * total, whole) > 0
     return foreground.astype(np.uint8)
+
+
+def axis_weights(old: int, new: int, rule: str) -> NDArray[np.float32]:
+    """What each of ``old`` pixels counts for each of ``new`` ones along an axis, by a rule of ``resize_image``.
+
+    Returns:
+        (new, old) float32; rows sum to one. A product with it resizes values that are not 8-bit pixels, also a part
+        of the rows at a time.
+    """
+    index, weight, whole = _taps(old, new, rule)
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (np.arange(new)[:, None], index), weight / whole)
+    return matrix.astype(np.float32)
 
 
 def symmetry(array: NDArray[Any], view: int, axes: tuple[int, int] = (0, 1)) -> NDArray[Any]:

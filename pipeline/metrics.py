@@ -4,9 +4,9 @@ Empty masks have one stated rule: where truth and prediction are both empty the 
 1, where only one of them is empty it scores 0. No image is left out of a mean because of it.
 """
 
-__all__ = ["confusion", "dice", "dice_from_iou", "entropy", "iou", "mean_over_classes"]
+__all__ = ["Confusion", "confusion", "dice", "dice_from_iou", "entropy", "iou", "mean_over_classes", "pooled_dice"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +50,12 @@ def iou(prediction: Mask, truth: Mask) -> float:
 
 def dice(prediction: Mask, truth: Mask) -> float:
     """Dice coefficient (F1 score), 2 TP / (2 TP + FP + FN), in [0, 1]; arguments as for ``confusion``."""
-    tp, fp, fn, _ = confusion(prediction, truth)
+    return pooled_dice([confusion(prediction, truth)])
+
+
+def pooled_dice(counts: Iterable[Confusion]) -> float:
+    """The Dice coefficient of the pixels of several pieces taken together, such as the tiles of one image."""
+    tp, fp, fn, _ = (sum(column) for column in zip(*counts, strict=True))
     return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0
 
 

@@ -21,6 +21,7 @@ from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.segmenter import Segmenter
 from textdiff.pipeline.sources import open_source
+from textdiff.pipeline.tiles import Grid, cut, stitch
 
 
 @torch.inference_mode()
@@ -58,7 +59,13 @@ class Predictor:
         where = choose_device(device)
         self._network = run.load_network().to(where)
         self._source = open_source(run, where, backbone)
+        self._made = run.config["fingerprint"]
         self._precision = run.config["fit"]["precision"] if where.type == "cuda" else "float32"
+
+    def grid(self, height: int, width: int) -> Grid | None:
+        """The tiles that an image (height, width) is predicted by, as the run's cache was cut; None if it was not."""
+        made = self._made
+        return Grid(height, width, made["tile"], made["overlap"]) if "tile" in made else None
 
     @property
     def reads_text(self) -> bool:
@@ -66,7 +73,7 @@ class Predictor:
         return self._source.reads_text
 
     def __call__(self, image: np.ndarray, description: str = "") -> np.ndarray:
-        """Class probabilities at the image's own size.
+        """Class probabilities at the image's own size. A run that was fitted on tiles predicts by tiles.
 
         Args:
             image: (H, W, 3) uint8, RGB, any size.
@@ -75,7 +82,19 @@ class Predictor:
         Returns:
             (classes, H, W) float32, summing to one over the classes.
         """
-        return enlarge(predict_row(self._network, self._source(image, description), self._precision), *image.shape[:2])
+        grid = self.grid(*image.shape[:2])
+        if grid is None:
+            return self.tile(image, description)
+        tiles = (self.tile(cut(image, y, x, grid.size), description) for y, x in grid.places)
+        probabilities = np.empty((self._network.config["classes"], *image.shape[:2]), np.float32)
+        for y, band in stitch(grid, tiles):
+            probabilities[:, y : y + band.shape[1]] = band
+        return probabilities
+
+    def tile(self, pixels: np.ndarray, description: str = "") -> np.ndarray:
+        """Class probabilities (classes, h, w) float32 of what the network sees at once, RGB (h, w, 3) uint8."""
+        small = predict_row(self._network, self._source(pixels, description), self._precision)
+        return enlarge(small, *pixels.shape[:2])
 
 
 def write_prediction(

@@ -17,11 +17,12 @@ from textdiff.pipeline.bootstrap import bootstrap_mean
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.figures import Case, overlay_figure
 from textdiff.pipeline.metrics import dice_from_iou, iou
-from textdiff.pipeline.predict import enlarge, predict_row
+from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.published import PUBLISHED
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.tables import ScoreRow, score_table, write_scores
 from textdiff.pipeline.variants import assign_texts
+from textdiff.pipeline.whole import Whole, panels, whole_images
 
 TRUTHS = {
     "clean": "mask by area",
@@ -29,6 +30,8 @@ TRUTHS = {
     "original": "original size",
 }
 """What a prediction is compared with: DESIGN, section 4."""
+PRIMARY = {False: "clean", True: "original"}
+"""The truth that comes first and that cases are chosen by, without and with tiles."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,11 @@ def score(
     resized bilinearly and then > 0, as the paper's code does, which dilates it; ``original``, the mask at its own size
     with the probabilities enlarged to it. Dice is 2 IoU / (1 + IoU) per image, then the mean.
 
-    Writes ``scores.json``, ``scores.csv``, ``overlay.png`` (best, median and worst image by ``clean`` Dice) and
+    Of a cache in tiles every image is stitched at its own size, and ``original`` is the truth to go by. For ``clean``
+    and ``paper`` the stitched probabilities are averaged down to the cache's image size, where the masks are those that
+    images in one row are compared with: scores of the two ways, and the paper's, can be put side by side.
+
+    Writes ``scores.json``, ``scores.csv``, ``overlay.png`` (best, median and worst image by the Dice to go by) and
     ``report.md``; a split other than test is part of their names.
 
     Args:
@@ -71,22 +78,23 @@ def score(
     texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
     precision = options["precision"] if where.type == "cuda" else "float32"
 
-    records, probabilities = [], {}
-    with console.Progress(len(rows), "score", "images") as progress:
-        for item in network.loader(cache, where).epoch(rows, texts):
-            probability = predict_row(network, item, precision)
-            entry, truth = cache.rows[item.row], cache.truth(item.row)
-            assert truth is not None
+    primary = PRIMARY[bool(cache.rows[rows[0]].tile)]
+    records: list[dict[str, Any]] = []
+    shown: dict[int, np.ndarray] = {}
+    with console.Progress(len({cache.rows[row].id for row in rows}), "score", "images") as progress:
+        items = network.loader(cache, where).epoch(rows, texts)
+        for whole in whole_images(cache, items, lambda item: predict_row(network, item, precision)):
+            entry = cache.rows[whole.row]
             record: dict[str, Any] = {
                 "id": entry.id,
                 "split": entry.split,
-                "text": cache.texts[cache.rows[texts[item.row]].text],
+                "text": cache.texts[cache.rows[texts[whole.row]].text],
             }
-            for name, (predicted, true) in _pairs(probability, truth).items():
+            for name, (predicted, true) in _pairs(whole).items():
                 overlap = iou(predicted, true)
                 record |= {f"dice_{name}": dice_from_iou(overlap), f"iou_{name}": overlap}
             records.append(record)
-            probabilities[item.row] = probability
+            shown[whole.row] = whole.shown
             progress.advance()
 
     intervals = {
@@ -99,7 +107,7 @@ def score(
     labels = len(run.config["train_ids"])
     table_rows = [
         ScoreRow(f"{run.label} ({TRUTHS[name]})", value["dice"], value["iou"], labels)
-        for name, value in intervals.items()
+        for name, value in sorted(intervals.items(), key=lambda pair: pair[0] != primary)
     ]
     published = PUBLISHED.get(str(run.config["about"].get("dataset")), ()) if split == "test" else ()
     summary = {
@@ -113,13 +121,14 @@ def score(
         "about": run.config["about"],
         "fingerprint_hash": run.config["fingerprint_hash"],
         "bootstrap": {"resamples": 10_000, "level": 0.95, "seed": seed, "over": "images"},
+        "primary": primary,
         "scores": intervals,
         "published": [row._asdict() for row in published],
     }
     suffix = "" if split == "test" else f"-{split}"
     written = write_scores(run.path, records, summary, suffix=suffix)
     overlay = run.path / f"overlay{suffix}.png"
-    overlay_figure(overlay, _cases(cache, rows, records, probabilities))
+    overlay_figure(overlay, _cases(cache, shown, records, primary))
     report = run.path / f"report{suffix}.md"
     write_text(
         report, _report(run, split, score_table(table_rows, published, markdown=True), overlay.name, len(records))
@@ -133,45 +142,47 @@ def _rows(cache: FeatureCache, split: str) -> list[int]:
         raise UserError(f"--split {split}: unknown; use train, val or test")
     rows = [r for r, entry in enumerate(cache.rows) if entry.split == split and entry.view == 0]
     annotated = [row for row in rows if cache.rows[row].mask_sha256 is not None]
+    ids, masked = ({cache.rows[row].id for row in some} for some in (rows, annotated))
     if not annotated:
         raise UserError(f"{cache.path}: the {split} split has no image with a mask, so there is nothing to score")
     done = cache.done()
-    missing = sum(not done[row] for row in annotated)
+    missing = {cache.rows[row].id for row in annotated if not done[row]}
     if missing:
         raise UserError(
-            f"{cache.path}: not complete, {missing} of {len(annotated)} {split} images have rows to do; "
+            f"{cache.path}: not complete, {len(missing)} of {len(masked)} {split} images have rows to do; "
             "run the same `textdiff extract` again to finish it"
         )
-    if len(annotated) < len(rows):
-        console.warn(f"{len(rows) - len(annotated)} of {len(rows)} {split} images have no mask and are not scored")
+    if len(masked) < len(ids):
+        console.warn(f"{len(ids) - len(masked)} of {len(ids)} {split} images have no mask and are not scored")
     return annotated
 
 
-def _pairs(probability: np.ndarray, truth: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _pairs(whole: Whole) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Prediction and truth, bool (H, W), under each of ``TRUTHS``."""
-    size = probability.shape[-1]
-    predicted = probability.argmax(0) > 0
+    size = whole.probability.shape[-1]
+    predicted = whole.probability.argmax(0) > 0
     return {
-        "clean": (predicted, images.resize_mask(truth, size, "area") > 0),
-        "paper": (predicted, images.resize_mask(truth, size, "bilinear") > 0),
-        "original": (enlarge(probability, *truth.shape).argmax(0) > 0, truth > 0),
+        "clean": (predicted, images.resize_mask(whole.truth, size, "area") > 0),
+        "paper": (predicted, images.resize_mask(whole.truth, size, "bilinear") > 0),
+        "original": (whole.labels > 0, whole.truth > 0),
     }
 
 
 def _cases(
-    cache: FeatureCache, rows: list[int], records: list[dict[str, Any]], probabilities: dict[int, np.ndarray]
+    cache: FeatureCache, shown: dict[int, np.ndarray], records: list[dict[str, Any]], primary: str
 ) -> list[Case]:
-    """The best, the median and the worst image, by rule and not by hand."""
-    order = sorted(range(len(rows)), key=lambda index: -records[index]["dice_clean"])
+    """The best, the median and the worst image, by rule and not by hand; ``shown`` is in the order of ``records``."""
+    rows = list(shown)
+    order = sorted(range(len(rows)), key=lambda index: -records[index][f"dice_{primary}"])
     chosen = dict(zip(("worst", "median", "best"), (order[-1], order[len(order) // 2], order[0]), strict=True))
     cases = []
     for name in ("best", "median", "worst"):
         index = chosen[name]
         record, row = records[index], rows[index]
-        mask = cache.mask(row)
-        assert mask is not None
-        title = f"{name}: {record['id']}  Dice {100 * record['dice_clean']:.1f}, IoU {100 * record['iou_clean']:.1f}"
-        cases.append(Case(title, record["text"], cache.image(row), mask > 0, probabilities[row].argmax(0) > 0))
+        dice, overlap = (100 * record[f"{metric}_{primary}"] for metric in ("dice", "iou"))
+        image, truth = panels(cache, row)
+        title = f"{name}: {record['id']}  Dice {dice:.1f}, IoU {overlap:.1f}"
+        cases.append(Case(title, record["text"], image, truth, shown[row]))
     return cases
 
 

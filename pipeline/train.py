@@ -21,7 +21,7 @@ from textdiff.errors import UserError
 from textdiff.files import atomic_path, write_text
 from textdiff.pipeline.device import autocast
 from textdiff.pipeline.losses import segmentation_loss
-from textdiff.pipeline.metrics import dice
+from textdiff.pipeline.metrics import Confusion, confusion, pooled_dice
 from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.segmenter import Segmenter
@@ -52,10 +52,10 @@ def train(run: Run, cache: FeatureCache, network: Segmenter, device: torch.devic
     """
     options: dict[str, Any] = run.config["fit"]
     epochs, seed, patience = options["epochs"], options["seed"], options["patience"]
-    rows = _rows_by_id(cache)
+    rows = _rows_by_tile(cache)
     views = slice(None) if network.cached_views else slice(1)
-    training = [rows[name][views] for name in run.config["train_ids"]]
-    validation = [rows[name][0] for name in run.config["val_ids"]]
+    training = [tile[views] for name in run.config["train_ids"] for tile in rows[name]]
+    validation = [tile[0] for name in run.config["val_ids"] for tile in rows[name]]
     texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
     loader = network.loader(cache, device)
 
@@ -79,7 +79,7 @@ def train(run: Run, cache: FeatureCache, network: Segmenter, device: torch.devic
                 group["lr"] = _learning_rate(options, epoch)
             items = network.augment(loader.epoch(_order(training, seed, epoch), texts), seed, epoch)
             loss = _epoch(network, optimizer, items, options, device)
-            score = _validate(network, loader.epoch(validation, texts), options, device) if validation else None
+            score = _validate(network, cache, loader.epoch(validation, texts), options, device) if validation else None
             if not np.isfinite(loss):
                 raise UserError(
                     f"{run.path}: the loss is {loss} in epoch {epoch + 1}; "
@@ -107,7 +107,9 @@ def train(run: Run, cache: FeatureCache, network: Segmenter, device: torch.devic
     chosen = (
         f"epoch {state.best_epoch}, validation Dice {100 * state.best_dice:.2f}" if validation else "the last epoch"
     )
-    console.info(f"{run.path}: fitted on {len(training)} images; kept are the weights of {chosen}")
+    images = len(run.config["train_ids"])
+    count = f"{images} images" + (f" in {len(training)} tiles" if len(training) > images else "")
+    console.info(f"{run.path}: fitted on {count}; kept are the weights of {chosen}")
     return run.path
 
 
@@ -143,16 +145,19 @@ def _epoch(
 
 
 @torch.inference_mode()
-def _validate(network: Segmenter, items: Iterator[Item], options: Mapping[str, Any], device: torch.device) -> float:
-    """Mean Dice of the foreground over the images."""
+def _validate(
+    network: Segmenter, cache: FeatureCache, items: Iterator[Item], options: Mapping[str, Any], device: torch.device
+) -> float:
+    """Mean Dice of the foreground over the images; of an image in tiles over the pixels of all its tiles."""
     network.eval()
-    scores = []
+    counts: dict[str, list[Confusion]] = {}
     for item in items:
         assert item.mask is not None
         with autocast(device, options["precision"]):
             predicted = network(*network.inputs([item])).argmax(1)
-        scores.append(dice((predicted[0] > 0).cpu().numpy(), (item.mask[0] > 0).cpu().numpy()))
-    return float(np.mean(scores))
+        count = confusion((predicted[0] > 0).cpu().numpy(), (item.mask[0] > 0).cpu().numpy())
+        counts.setdefault(cache.rows[item.row].id, []).append(count)
+    return float(np.mean([pooled_dice(pieces) for pieces in counts.values()]))
 
 
 def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
@@ -167,7 +172,7 @@ def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _order(images: list[list[int]], seed: int, epoch: int) -> list[int]:
-    """The epoch's rows: every image once, in random order, each in a random one of its cached views.
+    """The epoch's rows: every image (or tile) once, in random order, each in a random one of its cached views.
 
     Drawn from (seed, epoch) alone, so that a resumed fit sees the rows that it would have seen.
     """
@@ -175,11 +180,12 @@ def _order(images: list[list[int]], seed: int, epoch: int) -> list[int]:
     return [images[index][generator.integers(len(images[index]))] for index in generator.permutation(len(images))]
 
 
-def _rows_by_id(cache: FeatureCache) -> dict[str, list[int]]:
-    rows: dict[str, list[int]] = {}
+def _rows_by_tile(cache: FeatureCache) -> dict[str, list[list[int]]]:
+    """By the id of an image, for each of its tiles the rows of its views; an image that is not cut is one tile."""
+    rows: dict[str, dict[tuple[int, int], list[int]]] = {}
     for row, entry in enumerate(cache.rows):
-        rows.setdefault(entry.id, []).append(row)
-    return rows
+        rows.setdefault(entry.id, {}).setdefault((entry.y, entry.x), []).append(row)
+    return {name: list(tiles.values()) for name, tiles in rows.items()}
 
 
 def _copy(network: Segmenter) -> dict[str, torch.Tensor]:

@@ -47,14 +47,15 @@ def assign_texts(cache: FeatureCache, variant: str, seed: int, train_ids: Collec
     ``constant-text`` uses the sentence that is most frequent among ``train_ids``.
     """
     rows = range(len(cache.rows))
+    first = {cache.rows[row].id: row for row in reversed(rows)}
     if variant == "constant-text":
-        used = [row for row in rows if cache.rows[row].id in train_ids]
+        # One row of each image, since a large one has more of them.
+        used = sorted(row for name, row in first.items() if name in train_ids)
         most = Counter(cache.rows[row].text for row in used).most_common(1)[0][0]
         source = next(row for row in used if cache.rows[row].text == most)
         return dict.fromkeys(rows, source)
     if variant != "shuffled-text":
         return {row: row for row in rows}
-    first = {cache.rows[row].id: row for row in reversed(rows)}
     donors: dict[str, int] = {}
     for number, split in enumerate(("train", "val", "test")):
         # Training images are shuffled among those that were drawn: no text comes in that the fit would not have had.
