@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -63,13 +64,14 @@ def read_dataset(name: str, root: str | os.PathLike[str]) -> tuple[list[Sample],
 
 
 def inspect(
-    samples: list[Sample], progress: Callable[[int], object] | None = None
+    samples: list[Sample], progress: Callable[[int], object] | None = None, *, tiled: bool = False
 ) -> tuple[list[Facts], list[Problem]]:
     """Decodes every image and mask once, in a few threads; at most one sample per thread is in memory.
 
     Args:
         samples: of ``read_dataset``.
         progress: is told 1 for each sample that is done.
+        tiled: images are going to be cut into tiles, so that their shape is nothing to remark.
 
     Returns:
         The facts of every sample, in the order of ``samples``, and what was found wrong.
@@ -77,7 +79,7 @@ def inspect(
     facts, problems = [], []
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     try:
-        for fact, found in pool.map(_inspect, samples):
+        for fact, found in pool.map(partial(_inspect, tiled=tiled), samples):
             facts.append(fact)
             problems += found
             if progress is not None:
@@ -120,7 +122,7 @@ def _together(alike: list[Problem]) -> str:
     return str(alike[0]) + (f" (and {others} other{'s' if others > 1 else ''} like it)" if others else "")
 
 
-def _inspect(sample: Sample) -> tuple[Facts, list[Problem]]:
+def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
     problems: list[Problem] = []
     where = _where(sample.image)
     height = width = 0
@@ -137,7 +139,7 @@ def _inspect(sample: Sample) -> tuple[Facts, list[Problem]]:
         height, width = image.shape[:2]
         for note in notes:
             say("note", sample.image, note)
-        if height != width:
+        if height != width and not tiled:
             say("note", sample.image, f"is not square ({width}x{height}): it is squeezed to a square")
     except BadImageError as error:
         say("error", sample.image, error.what, error.fix)

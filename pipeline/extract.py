@@ -226,7 +226,7 @@ def _read_data(config: ExtractConfig) -> list[datasets.Facts]:
     """Reads and checks the whole data set before any work is done on it."""
     samples, problems = datasets.read_dataset(config.dataset, config.data)
     with console.Progress(len(samples), "check", "images") as progress:
-        facts, found = datasets.inspect(samples, progress.advance)
+        facts, found = datasets.inspect(samples, progress.advance, tiled=config.tile is not None)
     problems += found
     if config.skip_bad:
         bad = [problem for problem in problems if problem.severity == "error"]

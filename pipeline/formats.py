@@ -4,7 +4,15 @@ PNG, JPEG and BMP are read by Pillow, TIFF by tifffile (by Pillow where the comp
 file is an error that names it, never a half-grey picture.
 """
 
-__all__ = ["JPEG_MAGIC", "MAX_MEGAPIXELS", "BadImageError", "open_pixels", "read_bytes"]
+__all__ = [
+    "JPEG_MAGIC",
+    "MAX_MEGAPIXELS",
+    "TIFF_COMPRESSIONS",
+    "TIFF_MAGIC",
+    "BadImageError",
+    "open_pixels",
+    "read_bytes",
+]
 
 import io
 import logging
@@ -31,10 +39,10 @@ JPEG_MAGIC = b"\xff\xd8"
 """What every JPEG file starts with."""
 
 _REPLACE = "replace it by an intact copy"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # tifffile decodes these by itself. Others need its optional companion; asking Pillow instead gives every machine the
 # same pixels whether the companion is installed or not.
-_TIFF_COMPRESSIONS = (1, 8, 32773, 32946)
+TIFF_COMPRESSIONS = (1, 8, 32773, 32946)
 
 
 class BadImageError(UserError):
@@ -74,7 +82,7 @@ def open_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any]
     if not data:
         raise BadImageError(path, "is empty (0 bytes)", _REPLACE)
     try:
-        pixels, notes = _open_tiff(path, data) if data.startswith(_TIFF) else _open_pillow(path, data)
+        pixels, notes = _open_tiff(path, data) if data.startswith(TIFF_MAGIC) else _open_pillow(path, data)
     except (BadImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -126,7 +134,7 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any],
             raise ValueError("a damaged header asks for any amount of memory")
         if len(tiff.pages) > 1:
             notes.append(f"{len(tiff.pages)} pages (only the first is read)")
-        if page.compression not in _TIFF_COMPRESSIONS or page.bitspersample not in (1, 8, 16, 32, 64):
+        if page.compression not in TIFF_COMPRESSIONS or page.bitspersample not in (1, 8, 16, 32, 64):
             pixels, more = _open_pillow(path, data)
             if np.dtype(page.dtype).itemsize == 2 and pixels.dtype == np.uint8:
                 more.append("16-bit (scaled to 8)")

@@ -1,6 +1,6 @@
 """Images and text to masks, probabilities and uncertainty, with a finished run."""
 
-__all__ = ["Predictor", "enlarge", "predict_files", "predict_row", "write_prediction"]
+__all__ = ["Predictor", "enlarge", "pictures", "predict_files", "predict_row", "write_prediction"]
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from textdiff.errors import UserError
 from textdiff.files import atomic_path
 from textdiff.pipeline import images
 from textdiff.pipeline.device import autocast, choose_device
+from textdiff.pipeline.large import is_large, segment_large
 from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.segmenter import Segmenter
@@ -113,17 +114,24 @@ def write_prediction(
         with_probabilities: write the probability as well.
         with_entropy: write the entropy as well.
     """
+    files = []
+    for suffix, picture in pictures(probabilities, with_probabilities, with_entropy).items():
+        files.append(folder / f"{name}{suffix}.png")
+        with atomic_path(files[-1]) as partial:
+            Image.fromarray(picture).save(partial)
+    return files
+
+
+def pictures(probabilities: np.ndarray, with_probabilities: bool, with_entropy: bool) -> dict[str, np.ndarray]:
+    """What ``write_prediction`` writes of probabilities (classes, H, W), by the end of the name: (H, W) each."""
     classes = len(probabilities)
     labels = probabilities.argmax(0).astype(np.uint8)
-    pictures = {f"{name}.png": labels * 255 if classes == 2 else labels}
+    found = {"": labels * 255 if classes == 2 else labels}
     if with_probabilities:
-        pictures[f"{name}_probability.png"] = _to_16_bits(1 - probabilities[0])
+        found["_probability"] = _to_16_bits(1 - probabilities[0])
     if with_entropy:
-        pictures[f"{name}_entropy.png"] = _to_16_bits(entropy(probabilities) / np.log(classes))
-    for file, picture in pictures.items():
-        with atomic_path(folder / file) as partial:
-            Image.fromarray(picture).save(partial)
-    return [folder / file for file in pictures]
+        found["_entropy"] = _to_16_bits(entropy(probabilities) / np.log(classes))
+    return found
 
 
 def predict_files(
@@ -140,7 +148,7 @@ def predict_files(
     """Segments image files one after the other and yields the path of every file written.
 
     All images are looked for before any is segmented; one that cannot be read stops the work, and what was written
-    until then stays.
+    until then stays. A TIFF of more than ``MAX_MEGAPIXELS`` is worked through in parts, and its masks are TIFFs.
 
     Raises:
         UserError: an image is missing or unreadable, two would write the same file, or the run is not usable.
@@ -156,6 +164,16 @@ def predict_files(
         console.warn("no --text given: this run reads the text, and gets an empty one, which it was not fitted on")
     with console.Progress(len(paths), "predict") as progress:
         for path in paths:
+            if is_large(path):
+                yield from segment_large(
+                    path,
+                    folder,
+                    predictor.grid,
+                    lambda pixels: predictor.tile(pixels, description),
+                    lambda probabilities: pictures(probabilities, with_probabilities, with_entropy),
+                )
+                progress.advance()
+                continue
             probabilities = predictor(images.read_image(path), description)
             yield from write_prediction(
                 folder,

@@ -1,0 +1,147 @@
+"""Large TIFFs: rows read alone are those of the whole image, what is written is whole, and memory stays bounded."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from textdiff.errors import UserError
+from textdiff.pipeline import large
+from textdiff.pipeline.images import read_image
+from textdiff.pipeline.large import is_large, open_rows, segment_large
+from textdiff.pipeline.tiff_writer import tiff_writer
+from textdiff.pipeline.tiles import Grid
+
+RGB = np.random.default_rng(0).integers(0, 256, (301, 187, 3), dtype=np.uint8)
+KINDS = {
+    "contiguous": {},
+    "strips": {"rowsperstrip": 64, "compression": "zlib"},
+    "tiles": {"tile": (64, 48), "compression": "zlib", "predictor": True},
+    "bigtiff": {"bigtiff": True, "byteorder": ">"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels", [0, 3, 4])
+def test_rows_are_those_of_the_whole_image(tmp_path, kind, channels):
+    pixels = RGB[..., 0] if channels == 0 else np.dstack([RGB, RGB[..., :1]])[..., :channels]
+    options = {"photometric": "rgb", "extrasamples": ["unassalpha"] * (channels - 3)} if channels else {}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **options, **KINDS[kind])
+    with open_rows(tmp_path / "a.tif") as source:
+        assert (source.height, source.width) == (301, 187)
+        for first, end in ((0, 301), (0, 1), (60, 200), (300, 301)):
+            np.testing.assert_array_equal(source.read(first, end), read_image(tmp_path / "a.tif")[first:end])
+
+
+def test_white_is_zero_is_turned_as_in_small_files(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB[..., 0], photometric="miniswhite")
+    with open_rows(tmp_path / "a.tif") as source:
+        np.testing.assert_array_equal(source.read(5, 9), read_image(tmp_path / "a.tif")[5:9])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "what"),
+    [
+        (RGB.astype(np.uint16), {"photometric": "rgb"}, "not plain"),
+        (RGB, {"photometric": "rgb", "extratags": [(274, 3, 1, 6, True)]}, "not plain"),
+        (RGB.transpose(2, 0, 1), {"photometric": "rgb", "planarconfig": "separate"}, "not plain"),
+    ],
+    ids=["16 bits", "turned", "planes"],
+)
+def test_what_cannot_be_read_in_parts_is_refused(tmp_path, pixels, options, what):
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
+    with pytest.raises(UserError, match=rf"a\.tif.*{what}"), open_rows(tmp_path / "a.tif"):
+        pass
+
+
+def test_a_file_that_ends_too_early_is_named_with_its_rows(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb")
+    data = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(data[: len(data) // 2])
+    with open_rows(tmp_path / "a.tif") as source:
+        source.read(0, 10)
+        with pytest.raises(UserError, match=r"a\.tif.*rows 250 to 300"):
+            source.read(250, 301)
+
+
+def test_only_large_tiffs_are_read_in_parts(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", RGB)
+    (tmp_path / "b.png").write_bytes(b"\x89PNG")
+    (tmp_path / "c.tif").write_bytes(b"II*\0damaged")
+    assert not is_large(tmp_path / "a.tif")
+    monkeypatch.setattr(large, "MAX_MEGAPIXELS", 0.05)
+    assert is_large(tmp_path / "a.tif")
+    assert not is_large(tmp_path / "b.png")
+    assert not is_large(tmp_path / "c.tif")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (256, 256), (600, 300), (255, 513)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_file_written_by_rows_holds_them(tmp_path, shape, dtype):
+    image = np.random.default_rng(1).integers(0, 200, shape).astype(dtype)
+    with tiff_writer(tmp_path / "new" / "a.tif", shape, dtype) as write:
+        for y in range(0, shape[0], 256):
+            write(image[y : y + 256])
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "new" / "a.tif"), image)
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.tif"]
+
+
+def test_a_file_that_is_not_finished_is_not_there(tmp_path):
+    def wrong() -> None:
+        with tiff_writer(tmp_path / "a.tif", (600, 9), np.uint8) as write:
+            write(np.zeros((256, 9), np.uint8))
+            write(np.zeros((9, 9), np.uint8))
+
+    with pytest.raises(ValueError, match="for the rows from 256"):
+        wrong()
+    with pytest.raises(ValueError, match="256 rows"), tiff_writer(tmp_path / "a.tif", (600, 9), np.uint8) as write:
+        write(np.zeros((256, 9), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_large_image_is_segmented_as_a_small_one(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb", tile=(64, 64), compression="zlib")
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        red = pixels[..., 0].astype(np.float32) / 255
+        return np.stack([1 - red, red])
+
+    (mask, probability) = segment_large(
+        tmp_path / "a.tif",
+        tmp_path / "out",
+        lambda height, width: Grid(height, width, 96, 20),
+        predict,
+        lambda p: {"": p.argmax(0).astype(np.uint8), "_p": p[1]},
+    )
+    assert (mask.name, probability.name) == ("a.tif", "a_p.tif")
+    np.testing.assert_allclose(tifffile.imread(probability), RGB[..., 0] / np.float32(255), atol=1e-6)
+    np.testing.assert_array_equal(tifffile.imread(mask), RGB[..., 0] > 127)
+
+
+def test_a_run_without_tiles_refuses_a_large_image(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb")
+    with pytest.raises(UserError, match="extract --tile"):
+        segment_large(tmp_path / "a.tif", tmp_path, lambda h, w: None, lambda p: p, lambda p: {})
+
+
+MEMORY = """
+import json, pathlib, runpy, sys
+large = runpy.run_path(sys.argv[1])
+folder = pathlib.Path(sys.argv[2])
+for height in (1000, 14000):
+    large["make"](folder / "a.tif", height, 700, "contiguous")
+    print(json.dumps(large["measure"](folder / "a.tif", folder / "out", 256, 32)))
+"""
+
+
+def test_memory_does_not_grow_with_the_height_of_the_image(tmp_path):
+    program = Path(__file__).parents[1] / "benchmarks/large.py"
+    command = [sys.executable, "-c", MEMORY, str(program), str(tmp_path)]
+    output = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    short, tall = map(json.loads, output.splitlines())
+    assert (short["image_mb"], tall["image_mb"]) == (2, 29)
+    assert tall["peak_mb"] - short["peak_mb"] < 10
