@@ -158,6 +158,18 @@ def test_a_large_tiff_gets_the_same_mask_as_when_it_is_read_whole(made, textdiff
         assert np.abs(whole - parts).max() <= (1 if suffix else 0)
 
 
+def test_a_unet_is_fitted_scored_and_used_on_tiles_too(made, textdiff_once):
+    fit = ("fit", "--cache", "tiled.zarr", "--model", "unet", "--epochs", "1", "--runs", "unets")
+    textdiff_once(made, *fit)
+    textdiff_once(made, "score", "--runs", "unets")
+    (run,) = (path for path in (made / "unets").glob("monuseg-*"))
+    image = next((made / "data/Test_Folder/img").iterdir())
+    truth = read_mask(next((made / "data/Test_Folder/labelcol").glob(f"{image.stem}.*"))) > 0
+    mask = Predictor(Run(run), "cpu")(read_image(image)).argmax(0) > 0
+    scores = {row["id"]: row for row in csv.DictReader((run / "scores.csv").open())}
+    assert dice(mask, truth) == pytest.approx(float(scores[image.stem]["dice_original"]), abs=1e-9)
+
+
 def test_the_predictor_stitches_images_of_any_size(run):
     predictor = Predictor(run, "cpu")
     for size in ((30, 200), (64, 64)):
