@@ -176,7 +176,7 @@ def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
 
 
 def _too_large(path: str | os.PathLike[str], size: str = "too many pixels") -> BadImageError:
-    return BadImageError(path, f"has {size}, more than {MAX_MEGAPIXELS} megapixels", "cut it into tiles")
+    return BadImageError(path, f"has {size}, more than {MAX_MEGAPIXELS} megapixels", "cut regions out of it")
 
 
 def _check_png(data: bytes) -> None:
