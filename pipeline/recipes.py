@@ -30,9 +30,9 @@ RECIPES = {
     # The paper's, section 3.1, with the decay of its code.
     "reference": Recipe(1e-4, "step", 60, batch_size=1, epochs=None, select="best"),
     # For backbones much smaller than the paper's: docs/results.md has the measurements behind each choice.
-    "light": Recipe(2e-3, "cosine", 60, batch_size=1, epochs=60, select="last", hidden=(96, 32), standardise=True),
+    "light": Recipe(2e-3, "cosine", 60, batch_size=1, epochs=40, select="last", hidden=(96, 32), standardise=True),
     # Two images a step, so that batch normalisation mostly sees more than one image.
-    "unet": Recipe(1e-3, "step", 150, batch_size=2, epochs=200, select="best"),
+    "unet": Recipe(1e-3, "cosine", 60, batch_size=2, epochs=100, select="last"),
 }
 
 
