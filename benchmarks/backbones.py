@@ -1,0 +1,160 @@
+"""Does a pretrained backbone help? The same head on four kinds of input, and the U-Net a lab would use, on MoNuSeg.
+
+    python benchmarks/backbones.py --data data/MoNuSeg --out backbones --backbone nano-he
+
+Rows: the backbone; its twin with the weights it was initialised with; the image itself and Gaussian blurs of it, at the
+sizes of the backbone's activations; a plain U-Net trained from scratch. All see the same draws of training images
+and are scored on the same test images; the heads read no text, so that the features alone are compared. Prints
+Markdown with 95% intervals over draws and images, keeps the numbers in results/backbones.json, and goes on where
+it was stopped. ``--part i/n`` does every n-th fit, so that n processes can share the work; run it without for the table.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from textdiff import console
+from textdiff.cache import FeatureCache
+from textdiff.commands.options import shard_of
+from textdiff.experiments.nested import nested_bootstrap
+from textdiff.files import write_json
+from textdiff.pipeline import weights
+from textdiff.pipeline.checkpoints import load_unet, save_unet
+from textdiff.pipeline.extract import ExtractConfig, extract
+from textdiff.pipeline.fit import FitConfig, fit, resume
+from textdiff.pipeline.runs import Run, find_run
+from textdiff.pipeline.score import score
+from textdiff.pipeline.unet import UNet
+
+RESULTS = Path(__file__).resolve().parent / "results" / "backbones.json"
+BLOCKS, STEPS, VIEWS = (6, 8, 12, 16), (0, 50, 150, 250), 8
+ROWS = {
+    "backbone": "pretrained features",
+    "untrained": "features of the untrained twin",
+    "rgb": "RGB and Gaussian blurs",
+    "unet": "plain U-Net from scratch",
+}
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("backbones"))
+    parser.add_argument("--backbone", default="nano-he")
+    parser.add_argument("--labels", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--part", type=shard_of, default=(0, 1), metavar="i/n")
+    options = parser.parse_args()
+
+    caches = dict(_caches(options.data, options.out, options.backbone))
+    jobs = [(row, draw) for draw in range(options.draws) for row in ROWS]
+    for row, draw in jobs[options.part[0] :: options.part[1]]:
+        _fit(caches[row], options.out / f"{row}-{draw}", row, draw, options.labels)
+    runs = {row: [options.out / f"{row}-{draw}" / "latest" for draw in range(options.draws)] for row in ROWS}
+    missing = sum(not (run / "scores.csv").is_file() for row in runs.values() for run in row)
+    if missing:
+        console.info(f"{missing} of {len(jobs)} fits are still missing")
+        return
+    _table({row: [_dice(run) for run in of_row] for row, of_row in runs.items()}, options)
+
+
+def _caches(data: Path, out: Path, backbone: str) -> Iterator[tuple[str, Path]]:
+    """The caches of the rows, made or completed."""
+    out.mkdir(parents=True, exist_ok=True)
+    config = ExtractConfig(
+        dataset="monuseg",
+        data=data,
+        cache=out / "cache" / "backbone.zarr",
+        backbone=backbone,
+        text_encoder="minilm",  # not read here, but then the cache serves other experiments too
+        blocks=BLOCKS,
+        steps=STEPS,
+        views=VIEWS,
+    )
+    twin = out / "untrained.safetensors"
+    if not twin.is_file():
+        trained = load_unet(weights.resolve_backbone(backbone).path, image_size=256)
+        torch.manual_seed(0)
+        save_unet(UNet(**trained.config), twin)
+    trained_cache = extract(config)
+    yield "backbone", config.cache
+    yield "untrained", extract(replace(config, cache=out / "cache" / "untrained.zarr", backbone=str(twin))).path
+    yield "rgb", _blurred(trained_cache, out / "cache" / "rgb.zarr")
+    yield "unet", config.cache
+
+
+def _blurred(source: FeatureCache, path: Path) -> Path:
+    """A cache of the same rows whose levels are the image, blurred to what a level of that size can hold."""
+    fingerprint = source.fingerprint | {"backbone_sha256": "Gaussian blurs", "unet": {}, "steps": [0]}
+    blocks = {block: (3, h, w) for block, (_, h, w) in source.blocks.items()}
+    cache = FeatureCache.create(
+        path,
+        fingerprint=fingerprint,
+        rows=source.rows,
+        blocks=blocks,
+        steps=(0,),
+        image_size=source.image_size,
+        texts=source.texts,
+        about=dict(source.about) | {"backbone": "Gaussian blurs"},
+    )
+    for row in cache.pending():
+        image = source.image(row)
+        levels = {block: _shrunk(image, h)[None] for block, (_, h, _) in blocks.items()}
+        cache.write(row, levels, image, source.mask(row), source.truth(row))
+    return path
+
+
+def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
+    """(S, S, 3) uint8 to (3, size, size) float32 in [-1, 1], blurred by half the reduction factor, then sampled."""
+    factor = image.shape[0] // size
+    x = image.astype(np.float32) / 127.5 - 1
+    if factor > 1:
+        x = gaussian_filter(x, (factor / 2, factor / 2, 0))
+        x = x.reshape(size, factor, size, factor, 3).mean((1, 3))
+    return np.ascontiguousarray(x.transpose(2, 0, 1))
+
+
+def _fit(cache: Path, runs: Path, row: str, draw: int, labels: int) -> None:
+    """One fit with its score, unless it is there."""
+    run = find_run(None, runs) if (runs / "latest").exists() else None
+    if run is None or not run.finished:
+        config = FitConfig(cache=cache, labels=labels, seed=draw)
+        config = replace(config, model="unet") if row == "unet" else replace(config, recipe="light", variant="no-text")
+        run = Run(fit(config, runs) if run is None else resume(run))
+    if not (run.path / "scores.csv").is_file():
+        score(run)
+
+
+def _dice(run: Path) -> dict[str, float]:
+    with (run / "scores.csv").open(newline="", encoding="utf-8") as file:
+        return {line["id"]: 100 * float(line["dice_clean"]) for line in csv.DictReader(file)}
+
+
+def _table(scores: dict[str, list[dict[str, float]]], options: argparse.Namespace) -> None:
+    ids = sorted(scores["unet"][0])
+    draws = {row: [np.array([[run[name] for name in ids]]) for run in runs] for row, runs in scores.items()}
+    print("| input | test Dice % | each draw | U-Net's subtracted |\n| :-- | :-- | :-- | :-- |")
+    record = {}
+    for row, name in ROWS.items():
+        mean = nested_bootstrap(draws[row])
+        less = nested_bootstrap([a - b for a, b in zip(draws[row], draws["unet"], strict=True)])
+        each = [float(draw.mean()) for draw in draws[row]]
+        record[row] = {"dice": mean._asdict(), "minus_unet": less._asdict(), "each_draw": each}
+        difference = "" if row == "unet" else f"{less.mean:+.2f} [{less.low:+.2f}, {less.high:+.2f}]"
+        print(
+            f"| {name} | {mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}] "
+            f"| {', '.join(f'{value:.1f}' for value in each)} | {difference} |"
+        )
+    write_json(RESULTS, {"labels": options.labels, "draws": options.draws, "images": len(ids), "rows": record})
+    console.info(f"wrote {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()
