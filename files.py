@@ -1,10 +1,11 @@
 """Files that are either whole or absent."""
 
-__all__ = ["atomic_path", "sha256_file", "write_json", "write_text"]
+__all__ = ["atomic_directory", "atomic_path", "sha256_file", "write_json", "write_text"]
 
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,30 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         partial.replace(final)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary directory beside ``path`` to fill; on success it becomes ``path``, replacing what is there.
+
+    No reader sees a part of it under the final name. On an exception it is removed and what was there stays.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.partial")
+    replaced = partial.with_suffix(".replaced")
+    partial.mkdir()
+    try:
+        yield partial
+        # Directories cannot be exchanged in one step: for an instant there is neither, never a mixture.
+        if final.exists():
+            final.replace(replaced)
+        partial.replace(final)
+    finally:
+        if replaced.exists() and not final.exists():
+            replaced.replace(final)
+        for leftover in (partial, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

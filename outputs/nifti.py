@@ -1,0 +1,46 @@
+"""Masks as NIfTI, for ITK-SNAP and whatever else reads volumes."""
+
+__all__ = ["write_nifti"]
+
+from pathlib import Path
+
+import numpy as np
+
+from textdiff.errors import UserError
+from textdiff.files import atomic_path
+from textdiff.outputs.objects import Segmentation
+
+
+def write_nifti(path: Path, segmented: Segmentation, *, numbered: bool = False) -> None:
+    """Writes the class numbers, or the object numbers, as a NIfTI-1 volume of one slice, atomically.
+
+    The array is (W, H, 1): NIfTI's first axis is x. Voxels are 1 x 1 x 1 without a unit, and the orientation is the one
+    that ITK gives to a PNG or TIFF (x to the patient's left, y to the back: the affine is diag(-1, -1, 1)), so that the
+    mask lies on its image in ITK-SNAP.
+
+    Args:
+        path: should end in ``.nii.gz``.
+        segmented: what was found.
+        numbered: write the numbers of objects (uint16, uint32 beyond 65535) instead of classes (uint8).
+
+    Raises:
+        UserError: nibabel is not installed.
+    """
+    try:
+        import nibabel
+    except ImportError:
+        raise UserError("--format nifti needs the package nibabel: pip install 'textdiff[nifti]'") from None
+    values = segmented.labels
+    if numbered:
+        values = segmented.objects.astype(np.uint16 if len(segmented.found) < 2**16 else np.uint32)
+    volume = nibabel.Nifti1Image(values.T[..., None], np.diag([-1.0, -1.0, 1.0, 1.0]))
+    volume.header.set_xyzt_units("unknown")
+    with atomic_path(path) as partial:
+        # By default the name of the temporary file would go into the header of gzip.
+        partial.write_bytes(_gzip(volume.to_bytes()))
+
+
+def _gzip(data: bytes) -> bytes:
+    import gzip
+
+    return gzip.compress(data, compresslevel=6, mtime=0)

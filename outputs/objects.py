@@ -1,0 +1,117 @@
+"""What was found in an image, object by object, and as tables."""
+
+__all__ = ["OBJECT_COLUMNS", "Found", "Segmentation", "class_colours", "object_record", "segmentation"]
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Found(NamedTuple):
+    """One object. Positions are (x, y) in pixels from the outer corner of the top left pixel, y pointing down."""
+
+    number: int
+    """Its number in the map of objects."""
+    class_number: int
+    area: int
+    """In pixels."""
+    centroid: tuple[float, float]
+    box: tuple[int, int, int, int]
+    """Left, top, width and height of the bounding box, which encloses whole pixels."""
+    probability: float
+    """Mean probability of its class over its pixels."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Everything that the writers of formats need to know about one image."""
+
+    name: str
+    """Of the image, without suffix; ``/`` where it is in a subdirectory."""
+    image: NDArray[np.uint8]
+    """(H, W, 3), RGB."""
+    labels: NDArray[np.uint8]
+    """(H, W) class numbers, 0 for the background."""
+    objects: NDArray[np.int32]
+    """(H, W) object numbers, 0 where there is none."""
+    found: tuple[Found, ...]
+    """The objects in the order of their numbers."""
+    class_names: tuple[str, ...]
+    """Of classes 1, 2, ..., without the background."""
+
+
+OBJECT_COLUMNS = (
+    *("image", "object", "class", "area", "centroid_x", "centroid_y"),
+    *("left", "top", "width", "height", "probability"),
+)
+"""Columns of ``predictions.csv``."""
+
+
+def segmentation(
+    name: str,
+    image: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    objects: NDArray[np.int32],
+    class_names: Sequence[str],
+) -> Segmentation:
+    """Measures the objects of one image.
+
+    Args:
+        name: of the image.
+        image: (H, W, 3) uint8.
+        probabilities: (classes, H, W).
+        objects: (H, W), numbered 1..n, each of one class: see ``pipeline.instances``.
+        class_names: one for each class but the background.
+
+    Raises:
+        ValueError: a number of names that is not that of the classes.
+    """
+    if len(class_names) != len(probabilities) - 1:
+        raise ValueError(f"{len(class_names)} names for {len(probabilities) - 1} classes")
+    labels = probabilities.argmax(0).astype(np.uint8)
+    y, x = np.nonzero(objects)
+    number = objects[y, x] - 1
+    count = int(number.max()) + 1 if number.size else 0
+    areas = np.bincount(number, minlength=count)
+
+    def mean(values: NDArray[Any]) -> NDArray[np.float64]:
+        quotient: NDArray[np.float64] = np.bincount(number, values, minlength=count) / areas
+        return quotient
+
+    centroids = zip(mean(x + 0.5).tolist(), mean(y + 0.5).tolist(), strict=True)
+    likely = mean(probabilities[labels[y, x], y, x]).tolist()
+    low, high = np.full((2, count), np.iinfo(np.int64).max), np.zeros((2, count), np.int64)
+    for axis, values in enumerate((x, y)):
+        np.minimum.at(low[axis], number, values)
+        np.maximum.at(high[axis], number, values + 1)
+    boxes = np.concatenate([low, high - low]).T.tolist()
+    classes = np.zeros(count, np.int64)
+    classes[number] = labels[y, x]
+    found = tuple(
+        Found(index + 1, int(classes[index]), int(areas[index]), centroid, tuple(boxes[index]), likely[index])
+        for index, centroid in enumerate(centroids)
+    )
+    return Segmentation(name, image, labels, objects, found, tuple(class_names))
+
+
+def object_record(segmented: Segmentation, found: Found) -> dict[str, str | int | float]:
+    """One line of ``predictions.csv`` as ``OBJECT_COLUMNS``."""
+    values: tuple[str | int | float, ...] = (
+        *(segmented.name, found.number, segmented.class_names[found.class_number - 1], found.area),
+        *(round(position, 3) for position in found.centroid),
+        *found.box,
+        round(found.probability, 6),
+    )
+    return dict(zip(OBJECT_COLUMNS, values, strict=True))
+
+
+def class_colours(count: int) -> list[tuple[int, int, int]]:
+    """RGB in 0..255 for classes 1..count, the same ones in every format: vermilion, blue, then hues that differ."""
+    # Okabe and Ito, as in the overlays; beyond their number steps of the golden angle never come close to each other.
+    first = [(213, 94, 0), (0, 114, 178), (0, 158, 115), (230, 159, 0), (204, 121, 167), (86, 180, 233)]
+    further = [colorsys.hsv_to_rgb(0.13 + 0.618034 * k % 1, 0.7, 0.85) for k in range(max(0, count - len(first)))]
+    return [*first, *((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in further)][:count]
