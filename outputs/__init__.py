@@ -1,9 +1,11 @@
 """Results in the formats of the programs that a laboratory uses: see ``docs/outputs.md``."""
 
-__all__ = ["FORMATS", "Found", "Segmentation", "segmentation", "write_output"]
+__all__ = ["FORMATS", "Found", "Segmentation", "require", "segmentation", "write_output"]
 
+import importlib.util
 from pathlib import Path
 
+from textdiff.errors import UserError
 from textdiff.outputs.objects import Found, Segmentation, segmentation
 
 FORMATS = {
@@ -16,6 +18,22 @@ FORMATS = {
 """The formats, and what a file of each is called after the image's name."""
 
 
+_PACKAGES = {"nifti": "nibabel", "roi": "roifile"}
+
+
+def require(kind: str) -> None:
+    """Checks, before any work, that a format is known and can be written here.
+
+    Raises:
+        UserError: it is not one of ``FORMATS``, or its package is missing.
+    """
+    if kind not in FORMATS:
+        raise UserError(f"--format {kind}: unknown; formats are {', '.join(FORMATS)}")
+    package = _PACKAGES.get(kind)
+    if package and importlib.util.find_spec(package) is None:
+        raise UserError(f"--format {kind}: needs the package {package}; pip install 'textdiff[{kind}]'")
+
+
 def write_output(kind: str, path: Path, segmented: Segmentation, *, numbered: bool = False) -> None:
     """Writes one of ``FORMATS``, atomically, replacing what is there.
 
@@ -26,9 +44,9 @@ def write_output(kind: str, path: Path, segmented: Segmentation, *, numbered: bo
         numbered: PNG and NIfTI hold the numbers of objects instead of classes; the other formats hold both anyway.
 
     Raises:
-        UserError: the format's package is missing, or the format cannot hold the image.
+        UserError: the format cannot hold the image.
     """
-    # Only what is asked for is imported: two of the formats need a package that is optional.
+    # Only what is asked for is imported: two of the formats need packages that are optional.
     if kind == "png":
         from textdiff.outputs.png import write_png
 

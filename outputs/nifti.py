@@ -2,11 +2,11 @@
 
 __all__ = ["write_nifti"]
 
+import gzip
 from pathlib import Path
 
 import numpy as np
 
-from textdiff.errors import UserError
 from textdiff.files import atomic_path
 from textdiff.outputs.objects import Segmentation
 
@@ -22,25 +22,14 @@ def write_nifti(path: Path, segmented: Segmentation, *, numbered: bool = False) 
         path: should end in ``.nii.gz``.
         segmented: what was found.
         numbered: write the numbers of objects (uint16, uint32 beyond 65535) instead of classes (uint8).
-
-    Raises:
-        UserError: nibabel is not installed.
     """
-    try:
-        import nibabel
-    except ImportError:
-        raise UserError("--format nifti needs the package nibabel: pip install 'textdiff[nifti]'") from None
+    import nibabel
+
     values = segmented.labels
     if numbered:
         values = segmented.objects.astype(np.uint16 if len(segmented.found) < 2**16 else np.uint32)
     volume = nibabel.Nifti1Image(values.T[..., None], np.diag([-1.0, -1.0, 1.0, 1.0]))
     volume.header.set_xyzt_units("unknown")
     with atomic_path(path) as partial:
-        # By default the name of the temporary file would go into the header of gzip.
-        partial.write_bytes(_gzip(volume.to_bytes()))
-
-
-def _gzip(data: bytes) -> bytes:
-    import gzip
-
-    return gzip.compress(data, compresslevel=6, mtime=0)
+        # Without a time in it, the same mask has the same bytes.
+        partial.write_bytes(gzip.compress(volume.to_bytes(), compresslevel=6, mtime=0))

@@ -58,7 +58,7 @@ def segmentation(
     objects: NDArray[np.int32],
     class_names: Sequence[str],
 ) -> Segmentation:
-    """Measures the objects of one image.
+    """Measures the objects of one image. Pixels that belong to none become background: too small ones leave no trace.
 
     Args:
         name: of the image.
@@ -72,7 +72,7 @@ def segmentation(
     """
     if len(class_names) != len(probabilities) - 1:
         raise ValueError(f"{len(class_names)} names for {len(probabilities) - 1} classes")
-    labels = probabilities.argmax(0).astype(np.uint8)
+    labels = np.where(objects > 0, probabilities.argmax(0), 0).astype(np.uint8)
     y, x = np.nonzero(objects)
     number = objects[y, x] - 1
     count = int(number.max()) + 1 if number.size else 0

@@ -25,12 +25,10 @@ def write_rois(path: Path, segmented: Segmentation) -> None:
     selection. Corners lie on the edges of pixels, where ImageJ has them. The same segmentation gives the same bytes.
 
     Raises:
-        UserError: roifile is not installed, or the image is too large for the format.
+        UserError: the image is too large for the format.
     """
-    try:
-        import roifile
-    except ImportError:
-        raise UserError("--format roi needs the package roifile: pip install 'textdiff[roi]'") from None
+    import roifile
+
     if max(segmented.objects.shape) > _LARGEST:
         height, width = segmented.objects.shape
         raise UserError(
