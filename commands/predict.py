@@ -8,31 +8,53 @@ from typing import Annotated
 import typer
 
 from textdiff.commands.options import RUNS, Device, RunOption
+from textdiff.errors import UserError
 
 
 def predict(
-    image: Annotated[list[Path], typer.Argument(help="Image files.", metavar="IMAGE...")],
-    text: Annotated[str, typer.Option(help="The text that comes with the images.")] = "",
+    image: Annotated[
+        list[Path] | None, typer.Argument(help="Image files and directories of images.", metavar="[IMAGE|DIR]...")
+    ] = None,
+    text: Annotated[str, typer.Option(help="The text of images that have none of their own.")] = "",
+    list_file: Annotated[
+        Path | None, typer.Option("--list", help="A file of paths, or a CSV with columns image and text.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Segment the images of a data set that have no mask.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The directory of --dataset.")] = None,
     run: RunOption = None,
-    out: Annotated[Path, typer.Option(help="Where the masks are written.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Where the results are written.")] = Path("predictions"),
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Beside PNG: geojson, ome-zarr, nifti, roi; repeat, or use commas."),
+    ] = None,
+    instances: Annotated[
+        str | None, typer.Option(help="components or watershed (splits touching objects); also writes object maps.")
+    ] = None,
+    min_area: Annotated[int, typer.Option(help="Leave out smaller objects, in pixels.")] = 0,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write the probability too.")] = False,
     entropy: Annotated[bool, typer.Option("--entropy", help="Write the entropy map too.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do images again that are done.")] = False,
     backbone: Annotated[str | None, typer.Option(help="The run's backbone, if it was moved.")] = None,
     device: Device = "auto",
     runs: Annotated[Path, typer.Option(help="Where run directories are.")] = RUNS,
 ) -> None:
-    """Segment images with a fitted run: mask PNGs at the original size."""
-    from textdiff.pipeline.predict import predict_files
+    """Segment images with a fitted run: masks at the original size, objects as tables and in other tools' formats."""
+    from textdiff.pipeline.batch import Wanted, predict_all
+    from textdiff.pipeline.inputs import from_dataset, from_list, from_paths
     from textdiff.pipeline.runs import find_run
 
-    for path in predict_files(
-        find_run(run, runs),
-        image,
-        text,
-        out,
-        with_probabilities=probabilities,
-        with_entropy=entropy,
-        backbone=backbone,
-        device=device,
+    if (dataset is None) != (data is None):
+        raise UserError("--dataset and --data: give both, or neither")
+    inputs = from_paths(image or [], text, without=out)
+    inputs += from_list(list_file, text) if list_file else []
+    inputs += from_dataset(dataset, data, text) if dataset and data else []
+    if not inputs:
+        raise UserError(
+            "nothing to segment: give image files or directories, --list FILE, or --dataset NAME --data DIR"
+        )
+    kinds = tuple(kind.strip() for value in formats or () for kind in value.split(","))
+    wanted = Wanted(kinds, instances, min_area, probabilities, entropy)
+    for path in predict_all(
+        find_run(run, runs), inputs, out, wanted, overwrite=overwrite, backbone=backbone, device=device
     ):
         print(path)

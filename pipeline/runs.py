@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
+from textdiff.files import sha256_file
 from textdiff.pipeline.models import get_model
 from textdiff.pipeline.segmenter import Segmenter
 
@@ -57,6 +58,12 @@ class Run:
     def finished(self) -> bool:
         """Whether the fit came to its end."""
         return (self.path / "head.safetensors").is_file()
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the weights selected, empty while the fit has not finished."""
+        file = self.path / "head.safetensors"
+        return sha256_file(file) if file.is_file() else ""
 
     def load_network(self) -> Segmenter:
         """The network with the weights selected, in evaluation mode on the CPU.

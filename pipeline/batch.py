@@ -1,0 +1,222 @@
+"""Many images, one after the other, to files: goes on where it was stopped, and loses nothing to a bad image."""
+
+__all__ = ["Wanted", "predict_all"]
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from textdiff import console
+from textdiff.errors import UserError
+from textdiff.files import atomic_path, sha256_file, write_json
+from textdiff.outputs import FORMATS, Segmentation, require, segmentation, write_output
+from textdiff.outputs.objects import object_record
+from textdiff.outputs.tables import image_record, write_tables
+from textdiff.pipeline import images
+from textdiff.pipeline.formats import BadImageError
+from textdiff.pipeline.inputs import Input
+from textdiff.pipeline.instances import METHODS, find_instances
+from textdiff.pipeline.metrics import entropy
+from textdiff.pipeline.predict import Predictor
+from textdiff.pipeline.runs import Run
+
+_RECORDS = ".records"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is written for each image.
+
+    A PNG of the mask is among it whatever the formats. ``instances`` is one of ``METHODS`` or None; given, PNG and
+    NIfTI come with a second file, ``<name>_objects``, that holds the numbers of the objects. None counts connected
+    components. Smaller objects than ``min_area`` pixels are background.
+    """
+
+    formats: tuple[str, ...] = ()
+    instances: str | None = None
+    min_area: int = 0
+    probabilities: bool = False
+    entropy: bool = False
+
+    def files(self, folder: Path, name: str) -> dict[Path, tuple[str, bool]]:
+        """Every file of an image and what it is: a format or a map, and whether it holds the numbers of objects."""
+        formats = dict.fromkeys(("png", *self.formats))
+        files = {folder / f"{name}{FORMATS[kind]}": (kind, False) for kind in formats}
+        if self.instances:
+            numbered = [kind for kind in formats if kind in ("png", "nifti")]
+            files |= {folder / f"{name}_objects{FORMATS[kind]}": (kind, True) for kind in numbered}
+        maps = {"probability": self.probabilities, "entropy": self.entropy}
+        return files | {folder / f"{name}_{kind}.png": (kind, False) for kind, asked in maps.items() if asked}
+
+
+def predict_all(
+    run: Run,
+    inputs: Sequence[Input],
+    folder: Path,
+    wanted: Wanted,
+    *,
+    overwrite: bool = False,
+    backbone: str | None = None,
+    device: str = "auto",
+) -> Iterator[Path]:
+    """Segments one image after the other and yields the path of every file written, as soon as it is.
+
+    An image that has all its files from the same run, text and options is passed over. ``predictions.csv``, a line per
+    object, and ``images.csv``, a line per image, are written at the end, however it comes, and cover everything in the
+    folder. One image is in memory at a time.
+
+    Args:
+        run: a finished run.
+        inputs: what to segment.
+        folder: where to write; made if absent.
+        wanted: which files.
+        overwrite: do everything anew.
+        backbone: another place of the run's backbone.
+        device: where to compute.
+
+    Raises:
+        UserError: before any work: two images of one name, an unknown or unavailable format, a folder with results of
+            another run, a run that is not usable. At the end: some images could not be read; the others are done.
+    """
+    _check(inputs, folder, wanted)
+    settings = _settings(run, wanted)
+    if not overwrite:
+        _check_same(folder, settings)
+    left = [one for one in inputs if overwrite or not _is_done(one, folder, wanted)]
+    if len(left) < len(inputs):
+        console.info(f"{len(inputs) - len(left)} of {len(inputs)} images are done already (--overwrite: do them again)")
+    predictor = Predictor(run, device, backbone) if left else None
+    _claim(folder, settings)
+    bad: dict[str, str] = {}
+    try:
+        if predictor is not None:
+            yield from _predict_left(predictor, run, left, folder, wanted, bad)
+    finally:
+        write_tables(folder, sorted((folder / _RECORDS / "images").rglob("*.json")), bad)
+    yield from (folder / "predictions.csv", folder / "images.csv")
+    if bad:
+        raise UserError(
+            f"{len(bad)} of {len(inputs)} images could not be read (named above and in {folder / 'images.csv'}); the "
+            "others are done: mend these and run the same command again"
+        )
+
+
+def _predict_left(
+    predictor: Predictor, run: Run, left: Sequence[Input], folder: Path, wanted: Wanted, bad: dict[str, str]
+) -> Iterator[Path]:
+    if predictor.reads_text and not all(one.text for one in left):
+        console.warn("no text for an image (--text): this run reads it, and gets an empty one, which it never saw")
+    class_names = tuple(run.config["fingerprint"].get("classes", ("foreground",)))
+    with console.Progress(len(left), "predict") as progress:
+        for one in left:
+            try:
+                digest, image = sha256_file(one.path), images.read_image(one.path)
+            except BadImageError as error:
+                console.warn(f"passed over: {error}")
+                bad[one.name] = str(error)
+            except OSError as error:
+                console.warn(f"passed over: {one.path}: cannot be read ({error.strerror})")
+                bad[one.name] = f"cannot be read ({error.strerror})"
+            else:
+                probabilities = predictor(image, one.text)
+                objects = find_instances(probabilities, wanted.instances or METHODS[0], wanted.min_area)
+                segmented = segmentation(one.name, image, probabilities, objects, class_names)
+                yield from _write(segmented, probabilities, folder, wanted)
+                record = {
+                    "text": one.text,
+                    "sha256": digest,
+                    "image": image_record(segmented, str(one.path)),
+                    "objects": [object_record(segmented, found) for found in segmented.found],
+                }
+                # The last file of an image: once it is there, the others are.
+                write_json(_record(folder, one), record)
+            progress.advance()
+
+
+def _write(segmented: Segmentation, probabilities: np.ndarray, folder: Path, wanted: Wanted) -> Iterator[Path]:
+    for path, (kind, numbered) in wanted.files(folder, segmented.name).items():
+        if kind == "probability":
+            _write_map(path, 1 - probabilities[0])
+        elif kind == "entropy":
+            _write_map(path, entropy(probabilities) / np.log(len(probabilities)))
+        else:
+            write_output(kind, path, segmented, numbered=numbered)
+        yield path
+
+
+def _write_map(path: Path, values: np.ndarray) -> None:
+    """0..1 as a PNG of 16 bits, 0..65535."""
+    with atomic_path(path) as partial:
+        Image.fromarray(np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)).save(partial)
+
+
+def _check(inputs: Sequence[Input], folder: Path, wanted: Wanted) -> None:
+    for kind in wanted.formats:
+        require(kind)
+    if wanted.instances not in (None, *METHODS):
+        raise UserError(f"--instances {wanted.instances}: unknown; use {' or '.join(METHODS)}")
+    if wanted.min_area < 0:
+        raise UserError(f"--min-area {wanted.min_area}: a number of pixels, from 0")
+    writers: dict[Path, Input] = {}
+    for one in inputs:
+        for path in (_record(folder, one), *wanted.files(folder, one.name)):
+            other = writers.setdefault(path, one)
+            if other is not one:
+                raise UserError(
+                    f"{one.path} and {other.path}: both would write {path.name}; predict them into two --out"
+                )
+
+
+def _settings(run: Run, wanted: Wanted) -> dict[str, Any]:
+    """What all images of a folder have in common."""
+    return {
+        "run": run.path.resolve().name,
+        "network": run.digest,
+        "instances": wanted.instances or METHODS[0],
+        "min_area": wanted.min_area,
+    }
+
+
+def _check_same(folder: Path, settings: dict[str, Any]) -> None:
+    there = _read(folder / _RECORDS / "settings.json")
+    for name in settings if there else ():
+        if there.get(name) != settings[name]:
+            raise UserError(
+                f"{folder}: holds results of other settings ({name} {there.get(name)}, now {settings[name]}); "
+                "choose another --out, or start anew with --overwrite"
+            )
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Makes the folder one for these settings; results of others count no longer."""
+    path = folder / _RECORDS / "settings.json"
+    if _read(path) != settings:
+        shutil.rmtree(folder / _RECORDS, ignore_errors=True)
+        write_json(path, settings)
+
+
+def _is_done(one: Input, folder: Path, wanted: Wanted) -> bool:
+    record = _read(_record(folder, one))
+    try:
+        same = bool(record) and record["text"] == one.text and record["sha256"] == sha256_file(one.path)
+    except OSError:
+        return False
+    return same and all(path.exists() for path in wanted.files(folder, one.name))
+
+
+def _record(folder: Path, one: Input) -> Path:
+    return folder / _RECORDS / "images" / f"{one.name}.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return value
