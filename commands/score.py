@@ -16,15 +16,31 @@ def score(
     run: RunOption = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     cache: Annotated[Path | None, typer.Option(help="The run's cache, if it was moved.")] = None,
+    metrics: Annotated[
+        str, typer.Option(help="dice, iou, aji, pq, dq, sq, f1, hd95, nsd, with commas between.")
+    ] = "dice,iou,aji,pq,f1",
+    instances: Annotated[str, typer.Option(help="Objects of the prediction: components or watershed.")] = "components",
+    min_area: Annotated[int, typer.Option(help="Leave out smaller predicted objects, in pixels.")] = 0,
+    tolerance: Annotated[float, typer.Option(help="Of nsd, the surface Dice, in pixels.")] = 2.0,
     device: Device = "auto",
     runs: Annotated[Path, typer.Option(help="Where run directories are.")] = RUNS,
     as_json: AsJson = False,
 ) -> None:
-    """Dice and IoU with intervals, beside the paper's; per-image scores and overlays into the run directory."""
+    """Dice, IoU and object metrics with intervals, beside the paper's; scores and overlays into the run directory."""
+    from textdiff.pipeline.object_scores import parse_metrics
     from textdiff.pipeline.runs import find_run
     from textdiff.pipeline.score import score as run_score
 
-    result = run_score(find_run(run, runs), split=split, cache_path=cache, device=device)
+    result = run_score(
+        find_run(run, runs),
+        split=split,
+        cache_path=cache,
+        device=device,
+        metrics=parse_metrics(metrics),
+        instances=instances,
+        min_area=min_area,
+        tolerance=tolerance,
+    )
     print(json.dumps(result.summary, indent=2) if as_json else result.table)
     for file in result.files:
         console.info(f"wrote {file}")

@@ -2,6 +2,7 @@
 
 __all__ = ["Scores", "score"]
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from textdiff.pipeline import images
 from textdiff.pipeline.bootstrap import bootstrap_mean
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.figures import Case, overlay_figure
+from textdiff.pipeline.instances import METHODS
 from textdiff.pipeline.metrics import dice_from_iou, iou
+from textdiff.pipeline.object_scores import DEFAULT, measure, metrics_table
 from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.published import PUBLISHED
 from textdiff.pipeline.runs import Run
@@ -44,13 +47,23 @@ class Scores:
 
 
 def score(
-    run: Run, *, split: str = "test", cache_path: Path | None = None, device: str = "auto", seed: int = 0
+    run: Run,
+    *,
+    split: str = "test",
+    cache_path: Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    metrics: Sequence[str] = DEFAULT,
+    instances: str = METHODS[0],
+    min_area: int = 0,
+    tolerance: float = 2.0,
 ) -> Scores:
     """Scores a run on the annotated images of a split and writes the result into the run directory.
 
     Every prediction is compared with three truths: ``clean``, the mask resized by area (>= 0.5); ``paper``, the mask
     resized bilinearly and then > 0, as the paper's code does, which dilates it; ``original``, the mask at its own size
-    with the probabilities enlarged to it. Dice is 2 IoU / (1 + IoU) per image, then the mean.
+    with the probabilities enlarged to it; the further ``metrics`` are of this last one. Dice is 2 IoU / (1 + IoU) per
+    image, then the mean.
 
     Of a cache in tiles every image is stitched at its own size, and ``original`` is the truth to go by. For ``clean``
     and ``paper`` the stitched probabilities are averaged down to the cache's image size, where the masks are those that
@@ -65,10 +78,17 @@ def score(
         cache_path: where the run's cache is now, if it was moved.
         device: where to compute.
         seed: of the bootstrap.
+        metrics: names of ``object_scores.METRICS``; all but Dice and IoU are of the original size only.
+        instances: how objects are told apart in the prediction, one of ``instances.METHODS``.
+        min_area: predicted objects of fewer pixels do not count.
+        tolerance: of the surface Dice, in pixels.
 
     Raises:
-        UserError: the run is not finished, its cache is gone or another one, or the split has no annotated rows.
+        UserError: the run is not finished, its cache is gone or another one, the split has no annotated rows, or an
+            option is out of range.
     """
+    if instances not in METHODS or min_area < 0 or tolerance < 0:
+        raise UserError(f"--instances is {' or '.join(METHODS)}; --min-area and --tolerance are not negative")
     network = run.load_network()
     cache = run.open_cache(cache_path)
     rows = _rows(cache, split)
@@ -93,6 +113,17 @@ def score(
             for name, (predicted, true) in _pairs(whole).items():
                 overlap = iou(predicted, true)
                 record |= {f"dice_{name}": dice_from_iou(overlap), f"iou_{name}": overlap}
+            more = measure(
+                metrics,
+                whole.labels,
+                whole.likelihood,
+                whole.truth,
+                None,
+                method=instances,
+                min_area=min_area,
+                tolerance=tolerance,
+            )
+            record |= {f"{metric}_original": value for metric, value in more.items()}
             records.append(record)
             shown[whole.row] = whole.shown
             progress.advance()
@@ -104,6 +135,12 @@ def score(
         }
         for name in TRUTHS
     }
+    further = {
+        metric: bootstrap_mean([record[f"{metric}_original"] for record in records], seed=seed)
+        for metric in metrics
+        if metric not in ("dice", "iou")
+    }
+    intervals["original"] |= further
     labels = len(run.config["train_ids"])
     table_rows = [
         ScoreRow(f"{run.label} ({TRUTHS[name]})", value["dice"], value["iou"], labels)
@@ -123,6 +160,7 @@ def score(
         "bootstrap": {"resamples": 10_000, "level": 0.95, "seed": seed, "over": "images"},
         "primary": primary,
         "scores": intervals,
+        "objects": {"prediction": instances, "min_area": min_area, "truth": "components", "tolerance": tolerance},
         "published": [row._asdict() for row in published],
     }
     suffix = "" if split == "test" else f"-{split}"
@@ -130,10 +168,17 @@ def score(
     overlay = run.path / f"overlay{suffix}.png"
     overlay_figure(overlay, _cases(cache, shown, records, primary))
     report = run.path / f"report{suffix}.md"
-    write_text(
-        report, _report(run, split, score_table(table_rows, published, markdown=True), overlay.name, len(records))
-    )
-    return Scores(score_table(table_rows, published), summary, [*written, overlay, report])
+    note = f"At the original size; predicted objects: {instances}, true ones: components."
+
+    def table(markdown: bool) -> str:
+        parts = (
+            score_table(table_rows, published, markdown=markdown),
+            metrics_table(further, note, markdown=markdown),
+        )
+        return "\n\n".join(part for part in parts if part)
+
+    write_text(report, _report(run, split, table(markdown=True), overlay.name, len(records)))
+    return Scores(table(markdown=False), summary, [*written, overlay, report])
 
 
 def _rows(cache: FeatureCache, split: str) -> list[int]:

@@ -24,7 +24,8 @@ class Whole:
     """The prediction for one image, and the truth.
 
     ``probability`` is (classes, S, S) float32 at the cache's image size; of tiles it is the stitched one, averaged by
-    area. ``labels`` and ``truth`` are (H, W) uint8 at the image's own size. ``shown`` is the predicted foreground
+    area. ``labels`` and ``truth`` are (H, W) uint8 at the image's own size, and ``likelihood`` (H, W) float32 is the
+    probability of each pixel's label. ``shown`` is the predicted foreground
     (h, w) bool at the size of ``panels``.
     """
 
@@ -32,6 +33,7 @@ class Whole:
     """The image's first row in the cache."""
     probability: NDArray[np.float32]
     labels: NDArray[np.uint8]
+    likelihood: NDArray[np.float32]
     truth: NDArray[np.uint8]
     shown: NDArray[np.bool_]
 
@@ -80,8 +82,9 @@ def _whole(cache: FeatureCache, items: Iterator[Item], predict: Callable[[Item],
     entry, size = cache.rows[first.row], cache.image_size
     if not entry.tile:
         probability, truth = predict(first), _truth(cache, [first.row])
-        labels = enlarge(probability, *truth.shape).argmax(0).astype(np.uint8)
-        return Whole(first.row, probability, labels, truth, probability.argmax(0) > 0)
+        full = enlarge(probability, *truth.shape)
+        shown = probability.argmax(0) > 0
+        return Whole(first.row, probability, full.argmax(0).astype(np.uint8), full.max(0), truth, shown)
     grid = Grid(entry.height, entry.width, entry.tile, cache.fingerprint["overlap"])
     rows: list[int] = []
 
@@ -92,13 +95,15 @@ def _whole(cache: FeatureCache, items: Iterator[Item], predict: Callable[[Item],
 
     down, across = (axis_weights(length, size, "area") for length in (entry.height, entry.width))
     labels = np.empty((entry.height, entry.width), np.uint8)
+    likelihood = np.empty(labels.shape, np.float32)
     reduced: NDArray[Any] | float = 0.0
     for y, band in stitch(grid, predicted()):
         end = y + band.shape[1]
-        labels[y:end] = band.argmax(0)
+        labels[y:end], likelihood[y:end] = band.argmax(0), band.max(0)
         reduced = reduced + down[:, y:end] @ band @ across.T
     step = _thinning(entry)
-    return Whole(first.row, np.asarray(reduced, np.float32), labels, _truth(cache, rows), labels[::step, ::step] > 0)
+    reduced = np.asarray(reduced, np.float32)
+    return Whole(first.row, reduced, labels, likelihood, _truth(cache, rows), labels[::step, ::step] > 0)
 
 
 def _truth(cache: FeatureCache, rows: Sequence[int]) -> NDArray[np.uint8]:

@@ -1,0 +1,210 @@
+"""``predict`` over directories, lists and data sets: what is written, passed over, and gone on with; and ``score``."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from textdiff.pipeline.instance_metrics import aji
+from textdiff.pipeline.surface_metrics import hd95
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, make_lvit_once, textdiff_once, tiny_backbone) -> Path:
+    """A data set with its cache and a run, the quickest there is."""
+    root = tmp_path_factory.mktemp("predict")
+    make_lvit_once(root / "data", n_train=2, n_val=1, n_test=3, size=(72, 96))
+    arguments = ("--data", "data", "--backbone", str(tiny_backbone), "--text-encoder", "none", "--image-size", "64")
+    textdiff_once(root, "extract", "--dataset", "monuseg", *arguments, "--cache", "cache.zarr")
+    textdiff_once(root, "fit", "--cache", "cache.zarr", "--epochs", "2", "--variant", "no-text")
+    return root
+
+
+@pytest.fixture
+def images(made, tmp_path) -> Path:
+    """Three images, one in a subdirectory, and something that is none."""
+    folder = tmp_path / "images"
+    shutil.copytree(made / "data/Test_Folder/img", folder)
+    (folder / "deeper").mkdir()
+    (folder / "test_001.tif").rename(folder / "deeper/test_000.tif")
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_directory_gives_masks_and_tables_that_agree(made, images, tmp_path, textdiff_once):
+    out = tmp_path / "out"
+    result = textdiff_once(made, "predict", str(images), "--out", str(out), "--instances", "watershed")
+    listed = [Path(line) for line in result.stdout.splitlines()]
+    assert all(path.is_file() for path in listed)
+    names = {"test_000", "test_002", "deeper/test_000"}
+    summary = {row["image"]: row for row in table(out / "images.csv")}
+    assert set(summary) == names
+    rows = table(out / "predictions.csv")
+    for name in names:
+        mask = np.asarray(Image.open(out / f"{name}.png"))
+        objects = np.asarray(Image.open(out / f"{name}_objects.png"))
+        assert mask.shape == (72, 96)
+        assert ((objects > 0) == (mask == 255)).all()
+        mine = [row for row in rows if row["image"] == name]
+        assert [int(row["object"]) for row in mine] == list(range(1, objects.max() + 1))
+        assert [int(row["area"]) for row in mine] == np.bincount(objects.ravel())[1:].tolist()
+        assert int(summary[name]["objects"]) == len(mine)
+        assert int(summary[name]["area"]) == (mask > 0).sum()
+
+
+def test_every_format_is_written_and_a_second_run_keeps_all(made, images, tmp_path, textdiff_once):
+    out = tmp_path / "out"
+    arguments = ("predict", str(images), "--out", str(out), "--format", "geojson,nifti", "--format", "ome-zarr,roi")
+    textdiff_once(made, *arguments)
+    for suffix in (".png", ".geojson", ".nii.gz", ".ome.zarr/labels/objects/0/zarr.json", ".roi.zip"):
+        assert (out / f"deeper/test_000{suffix}").is_file()
+    before, times = content(out), {path: path.stat().st_mtime_ns for path in out.glob("test_*")}
+    again = textdiff_once(made, *arguments)
+    assert "3 of 3 images are done already" in again.stderr
+    assert content(out) == before
+    assert times == {path: path.stat().st_mtime_ns for path in out.glob("test_*")}
+    textdiff_once(made, *arguments, "--overwrite")
+    assert content(out) == before
+    assert all(path.stat().st_mtime_ns > time for path, time in times.items())
+    (out / "test_002.roi.zip").unlink()
+    assert "2 of 3" in textdiff_once(made, *arguments).stderr
+    assert content(out) == before
+
+
+def test_an_unreadable_image_is_named_once_and_the_others_are_done(made, images, tmp_path, textdiff_once):
+    good = (images / "test_002.tif").read_bytes()
+    (images / "test_002.tif").write_bytes(good[: len(good) // 2])
+    out = tmp_path / "out"
+    result = textdiff_once(made, "predict", str(images), "--out", str(out), status=2)
+    assert result.stderr.count("test_002.tif") == 1
+    assert "1 of 3 images could not be read" in result.stderr
+    assert (out / "test_000.png").is_file()
+    assert (out / "deeper/test_000.png").is_file()
+    assert {row["image"]: bool(row["error"]) for row in table(out / "images.csv")} == {
+        "test_000": False,
+        "deeper/test_000": False,
+        "test_002": True,
+    }
+    (images / "test_002.tif").write_bytes(good)
+    mended = textdiff_once(made, "predict", str(images), "--out", str(out))
+    assert "2 of 3" in mended.stderr
+    assert not any(row["error"] for row in table(out / "images.csv"))
+
+
+def test_stopped_it_goes_on_to_the_same_files(made, images, tmp_path, textdiff_once):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    arguments = ["predict", str(images), "--format", "geojson", "--out"]
+    textdiff_once(made, *arguments, str(whole))
+    code = (
+        "import os, signal, sys; from textdiff.pipeline import batch; write = batch.write_json\n"
+        "def once(path, value):\n    write(path, value)\n"
+        "    if path.parent.name == 'images': os.kill(os.getpid(), signal.SIGINT)\n"
+        "batch.write_json = once\n"
+        "from textdiff import cli; sys.argv = ['textdiff', *sys.argv[1:]]; cli.main()"
+    )
+    command = [sys.executable, "-c", code, *arguments, str(cut)]
+    stopped = subprocess.run(command, cwd=made, capture_output=True, text=True, check=False)
+    assert stopped.returncode == 130
+    assert "again" in stopped.stderr
+    done = len(table(cut / "images.csv"))
+    assert 1 <= done < 3
+    assert f"{done} of 3" in textdiff_once(made, *arguments, str(cut)).stderr
+    assert content(cut) == content(whole)
+
+
+def test_other_settings_do_not_mix_in_one_folder(made, images, tmp_path, textdiff_once):
+    arguments = ("predict", str(images / "test_000.tif"), "--out", str(tmp_path / "out"))
+    textdiff_once(made, *arguments)
+    refused = textdiff_once(made, *arguments, "--min-area", "30", status=2)
+    assert "min_area" in refused.stderr
+    assert "--overwrite" in refused.stderr
+    textdiff_once(made, *arguments, "--min-area", "30", "--overwrite")
+    assert all(int(row["area"]) >= 30 for row in table(tmp_path / "out/predictions.csv"))
+
+
+def test_lists_name_images_relative_to_themselves(made, images, tmp_path, textdiff_once):
+    (images / "list.csv").write_text("Image,Text\ndeeper/test_000.tif,The nuclei are dense.\ntest_002.tif,\n")
+    (images / "list.txt").write_text("# two of them\n\ntest_000.tif\n")
+    out = tmp_path / "out"
+    textdiff_once(made, "predict", "--list", str(images / "list.csv"), "--text", "Some.", "--out", str(out))
+    records = {p.relative_to(out / ".records/images").as_posix(): json.loads(p.read_text())["text"]
+               for p in (out / ".records/images").rglob("*.json")}  # fmt: skip
+    assert records == {"deeper/test_000.json": "The nuclei are dense.", "test_002.json": "Some."}
+    textdiff_once(made, "predict", "--list", str(images / "list.txt"), "--out", str(out))
+    assert len(table(out / "images.csv")) == 3
+
+
+def test_a_data_set_gives_its_images_without_a_mask(made, tmp_path, textdiff_once):
+    data = Path(shutil.copytree(made / "data", tmp_path / "data"))
+    (data / "Train_Folder/labelcol/train_001.png").unlink()
+    result = textdiff_once(made, "predict", "--dataset", "monuseg", "--data", str(data), "--out", str(tmp_path / "out"))
+    assert "1 of 6 images have no mask" in result.stderr
+    assert [row["image"] for row in table(tmp_path / "out/images.csv")] == ["train_001"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "nothing to segment"),
+        (("{images}", "--format", "svg"), "--format svg"),
+        (("{images}", "--instances", "voronoi"), "watershed"),
+        (("{images}", "--min-area", "-1"), "--min-area"),
+        (("{images}/test_000.tif", "{images}/deeper/test_000.tif"), "both would write test_000"),
+        (("--list", "{images}/gone.csv"), "gone.csv"),
+        (("--list", "{images}/notes.txt"), "not an image: no such image file"),
+        (("--dataset", "monuseg"), "--data"),
+        (("--dataset", "monuseg", "--data", "data"), "every image has a mask"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_any_work(arguments, words, made, images, tmp_path, textdiff_once):
+    arguments = [argument.format(images=images) for argument in arguments]
+    result = textdiff_once(made, "predict", *arguments, "--out", str(tmp_path / "out"), status=2)
+    assert words in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_inside_the_directory_are_not_images(made, images, textdiff_once):
+    for _ in range(2):
+        textdiff_once(made, "predict", str(images), "--out", str(images / "predictions"))
+    assert len(table(images / "predictions/images.csv")) == 3
+
+
+def test_score_measures_objects_and_outlines_of_the_predicted_masks(made, tmp_path, textdiff_once):
+    test = made / "data/Test_Folder"
+    textdiff_once(made, "predict", str(test / "img"), "--out", str(tmp_path / "out"))
+    result = textdiff_once(made, "score", "--metrics", "aji,hd95,nsd", "--json")
+    run = made / "runs" / (made / "runs/latest").readlink()
+    scores = table(run / "scores.csv")
+    corners = np.ones((3, 3))
+    for row in scores:
+        mask = np.asarray(Image.open(tmp_path / "out" / f"{row['id']}.png")) > 0
+        truth = np.asarray(Image.open(test / "labelcol" / f"{row['id']}.png")) > 127
+        expected = aji(ndimage.label(mask, corners)[0], ndimage.label(truth, corners)[0])
+        assert float(row["aji_original"]) == pytest.approx(expected, abs=1e-9)
+        assert float(row["hd95_original"]) == pytest.approx(hd95(mask, truth))
+    summary = json.loads(result.stdout)["scores"]["original"]
+    assert list(summary) == ["dice", "iou", "aji", "hd95", "nsd"]
+    shown = textdiff_once(made, "score").stdout
+    assert [line.split()[0] for line in shown.splitlines() if line.startswith(("AJI", "PQ", "F1"))] == [
+        "AJI",
+        "PQ",
+        "F1",
+    ]
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "--metrics auc" in textdiff_once(made, "score", "--metrics", "auc", status=2).stderr
