@@ -54,7 +54,8 @@ OBJECT_COLUMNS = (
 def segmentation(
     name: str,
     image: NDArray[np.uint8],
-    probabilities: NDArray[np.float32],
+    labels: NDArray[Any],
+    likelihood: NDArray[np.floating[Any]],
     objects: NDArray[np.int32],
     class_names: Sequence[str],
 ) -> Segmentation:
@@ -63,16 +64,17 @@ def segmentation(
     Args:
         name: of the image.
         image: (H, W, 3) uint8.
-        probabilities: (classes, H, W).
+        labels: (H, W) classes, 0 for the background.
+        likelihood: (H, W), the probability of each pixel's class.
         objects: (H, W), numbered 1..n, each of one class: see ``pipeline.instances``.
         class_names: one for each class but the background.
 
     Raises:
-        ValueError: a number of names that is not that of the classes.
+        ValueError: a class without a name.
     """
-    if len(class_names) != len(probabilities) - 1:
-        raise ValueError(f"{len(class_names)} names for {len(probabilities) - 1} classes")
-    labels = np.where(objects > 0, probabilities.argmax(0), 0).astype(np.uint8)
+    labels = np.where(objects > 0, labels, 0).astype(np.uint8)
+    if labels.size and labels.max() > len(class_names):
+        raise ValueError(f"class {labels.max()} has no name among {', '.join(class_names)}")
     y, x = np.nonzero(objects)
     number = objects[y, x] - 1
     count = int(number.max()) + 1 if number.size else 0
@@ -83,7 +85,7 @@ def segmentation(
         return quotient
 
     centroids = zip(mean(x + 0.5).tolist(), mean(y + 0.5).tolist(), strict=True)
-    likely = mean(probabilities[labels[y, x], y, x]).tolist()
+    likely = mean(likelihood[y, x]).tolist()
     low, high = np.full((2, count), np.iinfo(np.int64).max), np.zeros((2, count), np.int64)
     for axis, values in enumerate((x, y)):
         np.minimum.at(low[axis], number, values)

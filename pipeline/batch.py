@@ -125,8 +125,9 @@ def _predict_left(
                 bad[one.name] = f"cannot be read ({error.strerror})"
             else:
                 probabilities = predictor(image, one.text)
-                objects = find_instances(probabilities, wanted.instances or METHODS[0], wanted.min_area)
-                segmented = segmentation(one.name, image, probabilities, objects, class_names)
+                labels, likelihood = probabilities.argmax(0), probabilities.max(0)
+                objects = find_instances(labels, likelihood, wanted.instances or METHODS[0], wanted.min_area)
+                segmented = segmentation(one.name, image, labels, likelihood, objects, class_names)
                 yield from _write(segmented, probabilities, folder, wanted)
                 record = {
                     "text": one.text,

@@ -16,12 +16,13 @@ _LEVELS, _FLOOR = 32, 0.05
 
 
 def find_instances(
-    probabilities: NDArray[np.float32], method: str = "components", min_area: int = 0
+    labels: NDArray[Any], likelihood: NDArray[np.floating[Any]], method: str = "components", min_area: int = 0
 ) -> NDArray[np.int32]:
-    """The objects in class probabilities.
+    """The objects in a predicted class map.
 
     Args:
-        probabilities: (classes, H, W); class 0 is the background and a pixel has the most probable class.
+        labels: (H, W) classes, 0 for the background.
+        likelihood: (H, W), the probability of each pixel's class; only the watershed looks at it.
         method: one of ``METHODS``.
         min_area: objects of fewer pixels are left out.
 
@@ -33,12 +34,11 @@ def find_instances(
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
-    labels = probabilities.argmax(0)
     if method == "components":
         return _numbered(components(labels), min_area)
     objects = np.zeros(labels.shape, np.int32)
-    for number in range(1, len(probabilities)):
-        found = watershed_instances(probabilities[number], labels == number)
+    for number in np.unique(labels[labels > 0]):
+        found = watershed_instances(likelihood, labels == number)
         objects[found > 0] = found[found > 0] + objects.max()
     return _numbered(objects, min_area)
 

@@ -43,7 +43,8 @@ def parse_metrics(value: str) -> tuple[str, ...]:
 
 def measure(
     metrics: Sequence[str],
-    probabilities: NDArray[np.float32],
+    labels: NDArray[Any],
+    likelihood: NDArray[np.floating[Any]],
     truth: NDArray[Any],
     instances: NDArray[Any] | None,
     *,
@@ -55,7 +56,8 @@ def measure(
 
     Args:
         metrics: names of ``METRICS``.
-        probabilities: (classes, h, w) at the original size.
+        labels: (h, w) predicted classes at the original size.
+        likelihood: (h, w), the probability of each pixel's class.
         truth: (h, w) classes.
         instances: (h, w) numbers of the true objects; None where the data set does not tell them apart, and connected
             components of the truth take their place.
@@ -66,10 +68,10 @@ def measure(
     values: dict[str, float] = {}
     of_objects = [name for name in metrics if name in _OF_OBJECTS]
     if of_objects:
-        found = find_instances(probabilities, method, min_area)
+        found = find_instances(labels, likelihood, method, min_area)
         true = components(truth) if instances is None else instances
         values |= {name: _OF_OBJECTS[name][1](found, true) for name in of_objects}
-    predicted, foreground = probabilities.argmax(0) > 0, np.asarray(truth) > 0
+    predicted, foreground = np.asarray(labels) > 0, np.asarray(truth) > 0
     if "hd95" in metrics:
         values["hd95"] = hd95(predicted, foreground)
     if "nsd" in metrics:

@@ -24,7 +24,7 @@ from textdiff.errors import UserError
 from textdiff.outputs import FORMATS, segmentation, write_output
 from textdiff.outputs.objects import class_colours, object_record
 from textdiff.outputs.polygons import trace
-from textdiff.pipeline.instances import components, find_instances
+from textdiff.pipeline.instances import find_instances
 
 MASKS = array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9).flatmap(lambda shape: arrays(np.bool_, shape))
 # A hole that meets the outside at a corner, a chain of diagonal pixels, rings in rings.
@@ -84,6 +84,11 @@ def test_a_hole_that_meets_the_outside_at_a_corner_is_a_hole():
     assert [hole.tolist() for hole in holes] == [[[1, 1], [1, 2], [2, 2], [2, 1]]]
 
 
+def segment(name, image, probabilities, class_names, **options):
+    labels, likelihood = probabilities.argmax(0), probabilities.max(0)
+    return segmentation(name, image, labels, likelihood, find_instances(labels, likelihood, **options), class_names)
+
+
 @pytest.fixture(scope="module")
 def made():
     """A crowded image of two classes, 130 x 701, with objects that touch, holes and parts that meet at corners."""
@@ -92,8 +97,7 @@ def made():
     weights = np.exp(40 * noise + np.array([2.5, 0, 0])[:, None, None])
     probabilities = (weights / weights.sum(0)).astype(np.float32)
     image = rng.integers(0, 256, (130, 701, 3), dtype=np.uint8)
-    objects = find_instances(probabilities)
-    return segmentation("case", image, probabilities, objects, ("nucleus", "stroma")), probabilities
+    return segment("case", image, probabilities, ("nucleus", "stroma")), probabilities
 
 
 def write(kind, folder, segmented, **options):
@@ -223,7 +227,7 @@ def test_png_holds_the_classes_or_the_objects(made, tmp_path):
         assert (np.asarray(picture) == segmented.labels).all()
     with Image.open(write("png", tmp_path, segmented, numbered=True)) as picture:
         assert (np.asarray(picture) == segmented.objects).all()
-    single = segmentation("a", segmented.image, made[1][:2], components(made[1][:2].argmax(0)), ("nucleus",))
+    single = segment("a", segmented.image, made[1][:2], ("nucleus",))
     with Image.open(write("png", tmp_path, single)) as picture:
         assert (np.asarray(picture) == 255 * made[1][:2].argmax(0)).all()
 
@@ -244,17 +248,16 @@ def test_measurements_agree_with_each_object_on_its_own(made):
 
 def test_what_is_no_object_is_background_everywhere(made):
     _, probabilities = made
-    objects = find_instances(probabilities, min_area=60)
-    segmented = segmentation("a", np.zeros((130, 701, 3), np.uint8), probabilities, objects, ("a", "b"))
-    assert ((segmented.labels > 0) == (objects > 0)).all()
-    assert (probabilities.argmax(0) > 0).sum() > (objects > 0).sum()
+    segmented = segment("a", np.zeros((130, 701, 3), np.uint8), probabilities, ("a", "b"), min_area=60)
+    assert ((segmented.labels > 0) == (segmented.objects > 0)).all()
+    assert (probabilities.argmax(0) > 0).sum() > (segmented.objects > 0).sum()
     assert min(found.area for found in segmented.found) >= 60
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_an_image_without_objects_is_written_too(kind, tmp_path):
     nothing = np.stack([np.ones((20, 30)), np.zeros((20, 30))]).astype(np.float32)
-    empty = segmentation("a", np.zeros((20, 30, 3), np.uint8), nothing, components(nothing.argmax(0)), ("nucleus",))
+    empty = segment("a", np.zeros((20, 30, 3), np.uint8), nothing, ("nucleus",))
     path = write(kind, tmp_path, empty)
     if kind == "geojson":
         assert json.loads(path.read_text())["features"] == []
@@ -307,7 +310,7 @@ def test_a_directory_that_is_no_ome_zarr_is_not_replaced(made, tmp_path):
 
 def test_rois_of_an_image_beyond_16_bits_are_refused(tmp_path):
     wide = np.stack([np.zeros((2, 40_000)), np.ones((2, 40_000))]).astype(np.float32)
-    segmented = segmentation("wide", np.zeros((2, 40_000, 3), np.uint8), wide, components(wide.argmax(0)), ("a",))
+    segmented = segment("wide", np.zeros((2, 40_000, 3), np.uint8), wide, ("a",))
     with pytest.raises(UserError, match="geojson"):
         write_output("roi", tmp_path / "x.zip", segmented)
 
