@@ -4,7 +4,7 @@ __all__ = ["Wanted", "predict_all"]
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from textdiff.pipeline import images
 from textdiff.pipeline.formats import BadImageError
 from textdiff.pipeline.inputs import Input
 from textdiff.pipeline.instances import METHODS, find_instances
-from textdiff.pipeline.metrics import entropy
-from textdiff.pipeline.predict import Predictor
+from textdiff.pipeline.large import is_large, segment_large
+from textdiff.pipeline.predict import Predictor, pictures
 from textdiff.pipeline.runs import Run
 
 _RECORDS = ".records"
@@ -43,6 +43,11 @@ class Wanted:
     min_area: int = 0
     probabilities: bool = False
     entropy: bool = False
+
+    def large_files(self, folder: Path, name: str) -> list[Path]:
+        """Every file of an image that is worked through in parts: its mask and maps, without objects."""
+        suffixes = {"": True, "_probability": self.probabilities, "_entropy": self.entropy}
+        return [folder / f"{name}{suffix}.tif" for suffix, asked in suffixes.items() if asked]
 
     def files(self, folder: Path, name: str) -> dict[Path, tuple[str, bool]]:
         """Every file of an image and what it is: a format or a map, and whether it holds the numbers of objects."""
@@ -116,45 +121,59 @@ def _predict_left(
     with console.Progress(len(left), "predict") as progress:
         for one in left:
             try:
-                digest, image = sha256_file(one.path), images.read_image(one.path)
-            except BadImageError as error:
+                record, files = _segment(predictor, one, folder, wanted, class_names)
+            except UserError as error:
                 console.warn(f"passed over: {error}")
                 bad[one.name] = str(error)
-            except OSError as error:
-                console.warn(f"passed over: {one.path}: cannot be read ({error.strerror})")
-                bad[one.name] = f"cannot be read ({error.strerror})"
             else:
-                probabilities = predictor(image, one.text)
-                labels, likelihood = probabilities.argmax(0), probabilities.max(0)
-                objects = find_instances(labels, likelihood, wanted.instances or METHODS[0], wanted.min_area)
-                segmented = segmentation(one.name, image, labels, likelihood, objects, class_names)
-                yield from _write(segmented, probabilities, folder, wanted)
-                record = {
-                    "text": one.text,
-                    "sha256": digest,
-                    "image": image_record(segmented, str(one.path)),
-                    "objects": [object_record(segmented, found) for found in segmented.found],
-                }
+                yield from files
                 # The last file of an image: once it is there, the others are.
                 write_json(_record(folder, one), record)
             progress.advance()
 
 
+def _segment(
+    predictor: Predictor, one: Input, folder: Path, wanted: Wanted, class_names: Sequence[str]
+) -> tuple[dict[str, Any], Iterable[Path]]:
+    """One image's record, and its files, which are written as they are asked for."""
+    try:
+        large = is_large(one.path)
+        record: dict[str, Any] = {"text": one.text, "sha256": sha256_file(one.path), "large": large}
+    except OSError as error:
+        raise BadImageError(one.path, f"cannot be read ({error.strerror})", "check its permissions") from error
+    if large:
+        record |= {"image": {"image": one.name, "file": str(one.path)}, "objects": []}
+        return record, _write_large(predictor, one, folder, wanted)
+    image = images.read_image(one.path)
+    probabilities = predictor(image, one.text)
+    labels, likelihood = probabilities.argmax(0), probabilities.max(0)
+    objects = find_instances(labels, likelihood, wanted.instances or METHODS[0], wanted.min_area)
+    segmented = segmentation(one.name, image, labels, likelihood, objects, class_names)
+    record["image"] = image_record(segmented, str(one.path))
+    record["objects"] = [object_record(segmented, found) for found in segmented.found]
+    return record, _write(segmented, probabilities, folder, wanted)
+
+
 def _write(segmented: Segmentation, probabilities: np.ndarray, folder: Path, wanted: Wanted) -> Iterator[Path]:
+    maps = pictures(probabilities, wanted.probabilities, wanted.entropy)
     for path, (kind, numbered) in wanted.files(folder, segmented.name).items():
-        if kind == "probability":
-            _write_map(path, 1 - probabilities[0])
-        elif kind == "entropy":
-            _write_map(path, entropy(probabilities) / np.log(len(probabilities)))
-        else:
+        if kind in FORMATS:
             write_output(kind, path, segmented, numbered=numbered)
+        else:
+            with atomic_path(path) as partial:
+                Image.fromarray(maps[f"_{kind}"]).save(partial)
         yield path
 
 
-def _write_map(path: Path, values: np.ndarray) -> None:
-    """0..1 as a PNG of 16 bits, 0..65535."""
-    with atomic_path(path) as partial:
-        Image.fromarray(np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)).save(partial)
+def _write_large(predictor: Predictor, one: Input, folder: Path, wanted: Wanted) -> list[Path]:
+    console.warn(f"{one.path}: too large to be held, so its objects are not told apart; its masks are TIFFs")
+    return segment_large(
+        one.path,
+        (folder / one.name).parent,
+        predictor.grid,
+        lambda pixels: predictor.tile(pixels, one.text),
+        lambda probabilities: pictures(probabilities, wanted.probabilities, wanted.entropy),
+    )
 
 
 def _check(inputs: Sequence[Input], folder: Path, wanted: Wanted) -> None:
@@ -208,7 +227,8 @@ def _is_done(one: Input, folder: Path, wanted: Wanted) -> bool:
         same = bool(record) and record["text"] == one.text and record["sha256"] == sha256_file(one.path)
     except OSError:
         return False
-    return same and all(path.exists() for path in wanted.files(folder, one.name))
+    files = wanted.large_files if record.get("large") else wanted.files
+    return same and all(path.exists() for path in files(folder, one.name))
 
 
 def _record(folder: Path, one: Input) -> Path:

@@ -156,6 +156,7 @@ def test_a_large_tiff_gets_the_same_mask_as_when_it_is_read_whole(made, textdiff
             whole = np.asarray(picture).astype(int)
         parts = tifffile.imread(made / "parts" / f"{image.stem}{suffix}.tif").astype(int)
         assert np.abs(whole - parts).max() <= (1 if suffix else 0)
+    assert "1 of 1 images are done already" in textdiff_once(made, *arguments, "parts").stderr
 
 
 def test_a_unet_is_fitted_scored_and_used_on_tiles_too(made, textdiff_once):
