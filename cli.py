@@ -12,6 +12,7 @@ import typer
 
 from textdiff import __version__, console
 from textdiff.commands.cache import cache_export, cache_import, cache_info, cache_verify
+from textdiff.commands.data import data_check
 from textdiff.commands.extract import extract
 from textdiff.commands.fit import fit
 from textdiff.commands.predict import predict
@@ -34,6 +35,8 @@ app = typer.Typer(
 )
 cache_app = typer.Typer(help="Look into, check and convert a feature cache.", no_args_is_help=True)
 app.add_typer(cache_app, name="cache")
+data_app = typer.Typer(help="Look into a data set.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:
@@ -99,6 +102,7 @@ app.command()(predict)
 app.command()(pretrain)
 app.command()(doctor)
 app.command()(download)
+data_app.command("check")(data_check)
 cache_app.command("info")(cache_info)
 cache_app.command("verify")(cache_verify)
 cache_app.command("export")(cache_export)

@@ -1,9 +1,10 @@
 """Chunk files, read and written without a detour: the bytes are those Zarr's own codecs would write.
 
 A chunk ``(i, j, ...)`` of an array is the file ``c.i.j...`` in the array's directory: little-endian values in C order
-(for ``truth`` and ``table`` compressed by zstd), then their crc32c in 4 bytes, as in the Zarr v3 specification of these
-codecs. Doing this here costs no copies: activations go from the disk into the tensor they belong to, and what is
-written is hashed on its way. Zarr's pipeline takes one thread for everything and copies each chunk twice.
+(for ``truth``, ``instances`` and ``table`` compressed by zstd), then their crc32c in 4 bytes, as in the Zarr v3
+specification of these codecs. Doing this here costs no copies: activations go from the disk into the tensor they belong
+to, and what is written is hashed on its way. Zarr's pipeline takes one thread for everything and copies each chunk
+twice.
 """
 
 __all__ = ["ChunkError", "checked", "checksum", "compress", "decompress", "read_into", "view_of", "write"]
@@ -76,9 +77,10 @@ def compress(values: np.ndarray) -> bytes:
     return bytes(Zstd(level=ZSTD_LEVEL).encode(np.ascontiguousarray(values)))
 
 
-def decompress(chunk: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """The uint8 values (``shape``) of a compressed chunk with its checksum, which must be right."""
-    return np.frombuffer(Zstd().decode(chunk[:-CRC_BYTES]), np.uint8).reshape(shape)
+def decompress(chunk: bytes, shape: tuple[int, ...], dtype: str = "uint8") -> np.ndarray:
+    """The values (``shape``) of a compressed chunk with its checksum, which must be right."""
+    stored = np.dtype(dtype).newbyteorder("<")
+    return np.frombuffer(Zstd().decode(chunk[:-CRC_BYTES]), stored).reshape(shape)
 
 
 def view_of(data: np.ndarray | bytes) -> memoryview:

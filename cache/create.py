@@ -16,7 +16,7 @@ import zarr
 import textdiff
 from textdiff.cache import chunks
 from textdiff.cache.fingerprint import canonical, fingerprint_hash
-from textdiff.cache.layout import FORMAT, SCHEMA, Layout
+from textdiff.cache.layout import FORMAT, SCHEMA, Layout, schema_of
 from textdiff.cache.rows import CacheError
 from textdiff.cache.staging import staging, sweep
 from textdiff.errors import UserError
@@ -75,10 +75,10 @@ def read_attributes(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise CacheError(f"{path}: no such cache; make it with textdiff extract, or name another with --cache")
     attributes = _attributes(path)
-    if attributes.get("schema", 0) != SCHEMA:
+    if attributes.get("schema", 0) not in range(1, SCHEMA + 1):
         raise CacheError(
             f"{path}: a cache of schema {attributes.get('schema')}, and this TextDiff ({textdiff.__version__}) reads "
-            f"{SCHEMA}; upgrade TextDiff, or make the cache again with textdiff extract --overwrite"
+            f"up to {SCHEMA}; upgrade TextDiff, or make the cache again with textdiff extract --overwrite"
         )
     if attributes.get("checksum") != _checksum(attributes):
         raise CacheError(f"{path}: zarr.json is damaged; restore it from a copy, or extract again with --overwrite")
@@ -131,7 +131,7 @@ def _fill(
     # The canonical form, so that equal caches have equal bytes in whatever order the fields were given.
     attributes: dict[str, Any] = {
         "format": FORMAT,
-        "schema": SCHEMA,
+        "schema": schema_of(fingerprint),
         "textdiff": textdiff.__version__,
         "about": json.loads(canonical(about)),
         "fingerprint": json.loads(canonical(fingerprint)),

@@ -50,7 +50,8 @@ class FeatureCache(CacheReader):
 
         Args:
             path: where to, a directory.
-            fingerprint: all that determines the features, JSON-able; its "dtype" is float16 (default) or float32.
+            fingerprint: all that determines the rows, JSON-able. Its "dtype" is float16 (default) or float32; with
+                "instances", uint16 or uint32, rows also hold object numbers; "classes" names the mask's values 1, 2 ...
             rows: the sample table.
             blocks: the native shape (C, h, w) of each block's activations.
             steps: the diffusion steps.
@@ -119,6 +120,7 @@ class FeatureCache(CacheReader):
         image: np.ndarray,
         mask: np.ndarray | None = None,
         truth: np.ndarray | None = None,
+        instances: np.ndarray | None = None,
     ) -> None:
         """Writes one row, replacing the one that is there. Until it is complete, nothing changes.
 
@@ -126,8 +128,9 @@ class FeatureCache(CacheReader):
             row: its index.
             features: for every block (steps, C, h, w), any float dtype; cast to the cache's.
             image: (H, W, 3) uint8.
-            mask: (H, W) uint8, exactly for rows whose image has one.
+            mask: (H, W) uint8 class numbers, exactly for rows whose image has one.
             truth: ``Row.truth_shape`` uint8, in the original size, exactly for rows with a mask and view 0.
+            instances: ``Row.truth_shape`` unsigned object numbers, exactly for those rows of a cache that has instances.
 
         Raises:
             CacheError: a value is not finite in the cache's dtype; says which block and step.
@@ -138,7 +141,7 @@ class FeatureCache(CacheReader):
             raise ValueError(f"{self.path}: opened for reading")
         if not 0 <= row < len(self.rows):
             raise IndexError(f"row {row} of {len(self.rows)}")
-        write_row(self.path, self.layout, row, self.rows[row], features, image, mask, truth)
+        write_row(self.path, self.layout, row, self.rows[row], features, image, mask, truth, instances)
 
     def forget(self, rows: Iterable[int]) -> None:
         """Takes rows out of the ledger, so that ``extract`` makes them again."""

@@ -1,8 +1,9 @@
 """A cache as one HDF5 file, for ilastik, MATLAB and archives, and back.
 
 The file holds plain datasets: ``features/b08`` (rows, steps, C, h, w) or upsampled (rows, steps, C, H, W), ``image``,
-``mask``, ``truth`` (zeros where a row has none; ``samples/has_mask`` and ``samples/has_truth`` tell), ``text/tokens``,
-``text/mask``, ``texts``, and one dataset per column of the sample table in ``samples``. Attributes are strings.
+``mask``, ``truth`` and, if the cache has them, ``instances`` (zeros where a row has none; ``samples/has_mask`` and
+``samples/has_truth`` tell), ``text/tokens``, ``text/mask``, ``texts``, and one dataset per column of the sample table
+in ``samples``. Attributes are strings.
 """
 
 __all__ = ["export_hdf5", "import_hdf5"]
@@ -19,7 +20,7 @@ import numpy as np
 from textdiff.cache.codec import upsample
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.fingerprint import canonical, fingerprint_hash
-from textdiff.cache.layout import FORMAT, SCHEMA, features_name
+from textdiff.cache.layout import FORMAT, SCHEMA, features_name, schema_of
 from textdiff.cache.rows import CacheError, Row, columns
 from textdiff.files import atomic_path
 
@@ -59,7 +60,7 @@ def export_hdf5(
         file.attrs.update(
             {
                 "format": FORMAT,
-                "schema": str(SCHEMA),
+                "schema": str(schema_of(cache.fingerprint)),
                 "grid": "native" if native else "upsampled",
                 "about": canonical(cache.about),
                 "fingerprint": canonical(cache.fingerprint),
@@ -93,6 +94,8 @@ def export_hdf5(
         create("image", (size, size, 3), "u1", (size, size, 3))
         create("mask", (size, size), "u1", (size, size))
         create("truth", cache.layout.truth, "u1", cache.layout.truth)
+        if cache.layout.instances is not None:
+            create("instances", cache.layout.truth, cache.layout.instances, cache.layout.truth)
 
         for number, row in enumerate(chosen):
             for block in cache.blocks:
@@ -106,6 +109,8 @@ def export_hdf5(
                 file["mask"][number] = mask
             if (truth := cache.truth(row)) is not None:
                 file["truth"][number, : truth.shape[0], : truth.shape[1]] = truth
+            if (objects := cache.instances(row)) is not None:
+                file["instances"][number, : objects.shape[0], : objects.shape[1]] = objects
             if progress is not None:
                 progress()
 
@@ -136,7 +141,7 @@ def import_hdf5(
         raise CacheError(f"{path}: {reason}; name a file that textdiff cache export wrote") from error
     with file:
         attributes = dict(file.attrs)
-        if attributes.get("format") != FORMAT or attributes.get("schema") != str(SCHEMA):
+        if attributes.get("format") != FORMAT or str(attributes.get("schema")) not in map(str, range(1, SCHEMA + 1)):
             raise CacheError(f"{path}: not an export of this version; name a file that textdiff cache export wrote")
         if attributes["grid"] != "native":
             raise CacheError(f"{path}: holds upsampled grids, which cannot be taken back; export with native grids")
@@ -161,12 +166,14 @@ def import_hdf5(
         )
         for row in cache.pending():
             entry = rows[row]
+            original = np.s_[row, : entry.truth_shape[0], : entry.truth_shape[1]]
             cache.write(
                 row,
                 {block: file[features_name(block)][row] for block in blocks},
                 file["image"][row],
                 file["mask"][row] if entry.has_mask else None,
-                file["truth"][row, : entry.truth_shape[0], : entry.truth_shape[1]] if entry.has_truth else None,
+                file["truth"][original] if entry.has_truth else None,
+                file["instances"][original] if entry.has_truth and cache.has_instances else None,
             )
             if progress is not None:
                 progress()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from textdiff import console
-from textdiff.cache.layout import SCHEMA
+from textdiff.cache.layout import schema_of
 
 if TYPE_CHECKING:
     from textdiff.cache.feature_cache import FeatureCache
@@ -26,7 +26,7 @@ def cache_info(cache: "FeatureCache") -> dict[str, Any]:
     upsampled = len(cache.steps) * size**2 * cache.dtype.itemsize * sum(C for C, _, _ in cache.blocks.values())
     return {
         "path": str(cache.path),
-        "schema": SCHEMA,
+        "schema": schema_of(cache.fingerprint),
         "complete": bool(done.all()),
         "rows": {"done": int(done.sum()), "total": len(cache.rows)},
         "splits": splits,
@@ -34,6 +34,8 @@ def cache_info(cache: "FeatureCache") -> dict[str, Any]:
         "steps": list(cache.steps),
         "image_size": size,
         "dtype": cache.dtype.name,
+        "classes": list(cache.classes),
+        "instances": cache.layout.instances,
         "texts": len(cache.texts),
         "tokens": None if cache.layout.tokens is None else list(cache.layout.tokens),
         "row_bytes": cache.row_nbytes,
@@ -55,6 +57,7 @@ def format_info(info: dict[str, Any]) -> str:
         "blocks": ", ".join(f"{block}: {C}@{h}x{w}" for block, (C, h, w) in info["blocks"].items()),
         "steps": ", ".join(map(str, info["steps"])),
         "images": f"{info['image_size']}x{info['image_size']}",
+        "masks": ", ".join(info["classes"]) + (f"; objects in {info['instances']}" if info["instances"] else ""),
         "texts": f"{info['texts']}" + (f", {tokens[1]} tokens of {tokens[2]}" if tokens else ", without embeddings"),
         "on disk": f"{console.size(info['bytes_on_disk'])}, {console.size(info['row_bytes'])} a row, {info['dtype']}",
         "upsampled": f"{console.size(info['logical_bytes'])}, as other Zarr readers see it",

@@ -7,16 +7,20 @@ features/b{block}  (rows, steps, C, H, W)    fp16/32  each row and step; stored 
 image              (rows, H, W, 3)           uint8    each row
 mask               (rows, H, W)              uint8    each row that has a mask
 truth              (rows, Hmax, Wmax)        uint8    each unturned row that has a mask; padded with zeros, zstd
+instances          (rows, Hmax, Wmax)        uint16/32  as truth; only where masks number their objects (schema 2)
 text/tokens        (texts, L, D)             float32  each text
 text/mask          (texts, L)                uint8    each text
 table              (bytes,)                  uint8    all; rows and texts as JSON, zstd
 ledger             (rows, 16)                uint8    each row
 =================  ========================  =======  ======================================================
 
+Masks hold class numbers. Their names are in the fingerprint's "classes" where there is more than foreground and
+background, the type of ``instances`` in its "instances"; a cache with either has schema 2, all others schema 1.
+
 Every chunk ends with a crc32c. There are no shards, because two processes that write one shard lose rows.
 """
 
-__all__ = ["FORMAT", "SCHEMA", "Layout", "features_name"]
+__all__ = ["FORMAT", "SCHEMA", "Layout", "features_name", "schema_of"]
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,8 +38,10 @@ from textdiff.cache.ledger import ENTRY_BYTES
 from textdiff.cache.rows import Row
 
 FORMAT = "textdiff feature cache"
-SCHEMA = 1
-COMPRESSED = ("truth", "table")
+SCHEMA = 2
+"""The newest schema; older ones are read as well."""
+COMPRESSED = ("truth", "instances", "table")
+INSTANCES = ("uint16", "uint32")
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Layout:
     """Bytes of the table."""
     tokens: tuple[int, int, int] | None
     """(texts, L, D), None without embeddings."""
+    instances: str | None = None
+    """The type of ``instances``, None without."""
 
     @classmethod
     def of(
@@ -69,13 +77,16 @@ class Layout:
         """The layout for these rows.
 
         Raises:
-            ValueError: no blocks, no steps, an impossible size, or a dtype that is not float16 or float32.
+            ValueError: no blocks, no steps, an impossible size, or a dtype of features or instances that is none.
         """
         if not blocks or not steps or image_size < 1 or any(len(s) != 3 or min(s) < 1 for s in blocks.values()):
             raise ValueError(f"impossible sizes: blocks {dict(blocks)}, steps {list(steps)}, image size {image_size}")
         dtype = fingerprint.get("dtype", "float16")
         if dtype not in DTYPES:
             raise ValueError(f"dtype {dtype}: must be one of {', '.join(DTYPES)}")
+        instances = fingerprint.get("instances")
+        if instances is not None and instances not in INSTANCES:
+            raise ValueError(f"instances {instances}: must be one of {', '.join(INSTANCES)}")
         truths = [row.truth_shape for row in rows if row.has_truth]
         return cls(
             rows=len(rows),
@@ -86,11 +97,15 @@ class Layout:
             truth=(max((h for h, _ in truths), default=1), max((w for _, w in truths), default=1)),
             table=table,
             tokens=None if tokens is None else (tokens[0], tokens[1], tokens[2]),
+            instances=instances,
         )
 
     @property
     def row_nbytes(self) -> int:
-        """Bytes of the files of a row that has a mask. Its ``truth`` comes on top: a few kB, known once compressed."""
+        """Bytes of the files of a row that has a mask.
+
+        Its ``truth`` and ``instances`` come on top: some kB, known once compressed.
+        """
         itemsize = np.dtype(self.dtype).itemsize
         features = sum(len(self.steps) * (math.prod(shape) * itemsize + CRC_BYTES) for shape in self.blocks.values())
         pixels = self.image_size**2
@@ -110,6 +125,9 @@ class Layout:
         self._create(group, "image", (rows, size, size, 3), (1, size, size, 3), "uint8", ("row", "y", "x", "rgb"))
         self._create(group, "mask", (rows, size, size), (1, size, size), "uint8", ("row", "y", "x"))
         self._create(group, "truth", (rows, *self.truth), (1, *self.truth), "uint8", ("row", "truth_y", "truth_x"))
+        if self.instances is not None:
+            dimensions = ("row", "truth_y", "truth_x")
+            self._create(group, "instances", (rows, *self.truth), (1, *self.truth), self.instances, dimensions)
         self._create(group, "ledger", (rows, ENTRY_BYTES), (1, ENTRY_BYTES), "uint8", ("row", "byte"))
         self._create(group, "table", (self.table,), (self.table,), "uint8", ("character",))
         if self.tokens is not None:
@@ -153,8 +171,15 @@ class Layout:
             yield "mask", None, path / "mask" / f"c.{row}.0.0"
         if entry.has_truth:
             yield "truth", None, path / "truth" / f"c.{row}.0.0"
+            if self.instances is not None:
+                yield "instances", None, path / "instances" / f"c.{row}.0.0"
 
 
 def features_name(block: int) -> str:
     """The array that holds a block's activations."""
     return f"features/b{block:02d}"
+
+
+def schema_of(fingerprint: Mapping[str, Any]) -> int:
+    """The schema of a cache: 2 with what schema 1 did not have, so that a TextDiff that does not know it says so."""
+    return 2 if "instances" in fingerprint or "classes" in fingerprint else 1

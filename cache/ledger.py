@@ -1,8 +1,8 @@
 """The ledger: which rows exist, and what their chunks were when they were written.
 
 The entry of a row is the xxh3-128 digest (https://xxhash.com) over the row's stored chunks, each with its crc32c, in
-this order: for every block ascending its chunks in the order of the steps; image; mask, if the row has one; truth, if
-the row has one. It is written last. A row exists if and only if its entry is there and not zero. It guards against
+this order: for every block ascending its chunks in the order of the steps; image; mask, truth and instances, as far
+as the row has them. It is written last. A row exists if and only if its entry is there and not zero. It guards against
 faults, not against forgers.
 """
 

@@ -62,8 +62,18 @@ class CacheReader:
         return None if self.layout.tokens is None else self.layout.tokens[2]
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the mask's values 1, 2, ...; one, ``foreground``, where the data set names none."""
+        return tuple(self.fingerprint.get("classes", ("foreground",)))
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether rows with a ``truth`` also have ``instances``."""
+        return self.layout.instances is not None
+
+    @property
     def row_nbytes(self) -> int:
-        """Bytes of a row's files, but for the few kB of its compressed ``truth``."""
+        """Bytes of a row's files, but for some kB of its compressed ``truth`` and ``instances``."""
         return self.layout.row_nbytes
 
     def done(self) -> npt.NDArray[np.bool_]:
@@ -114,15 +124,30 @@ class CacheReader:
         Raises:
             CacheError: the row does not exist or is damaged.
         """
+        return self._original("truth", row, "uint8")
+
+    def instances(self, row: int) -> np.ndarray | None:
+        """The numbers of the objects (h, w) uint16 or uint32 in the original size, 0 for the background.
+
+        None where the data set does not tell objects apart, for turned views and where the image has no mask. A number
+        is as the data set has it: they need not be consecutive.
+
+        Raises:
+            CacheError: the row does not exist or is damaged.
+        """
+        return None if self.layout.instances is None else self._original("instances", row, self.layout.instances)
+
+    def _original(self, name: str, row: int, dtype: str) -> np.ndarray | None:
+        """What ``truth`` or ``instances`` holds for a row, without padding."""
         entry = self._require(row)
         if not entry.has_truth:
             return None
         try:
-            padded = chunks.decompress(chunks.checked(self.path / "truth" / f"c.{row}.0.0"), self.layout.truth)
+            padded = chunks.decompress(chunks.checked(self.path / name / f"c.{row}.0.0"), self.layout.truth, dtype)
         except chunks.ChunkError as error:
-            raise self._damaged(row, "the truth", error) from error
+            raise self._damaged(row, f"the {name}", error) from error
         h, w = entry.truth_shape
-        return padded[:h, :w].copy()
+        return padded[:h, :w].astype(dtype)
 
     def text(self, row: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The row's text as tokens (L, D) float32 and mask (L,) bool, without masked padding at its end.

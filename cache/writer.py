@@ -33,6 +33,7 @@ def write_row(
     image: np.ndarray,
     mask: np.ndarray | None,
     truth: np.ndarray | None,
+    instances: np.ndarray | None = None,
 ) -> None:
     """See ``FeatureCache.write``."""
     grids = _checked_features(layout, features)
@@ -40,6 +41,9 @@ def write_row(
     pixels = {"image": _checked_pixels("image", image, (size, size, 3), True)}
     pixels["mask"] = _checked_pixels("mask", mask, (size, size), entry.has_mask)
     pixels["truth"] = _checked_pixels("truth", truth, entry.truth_shape, entry.has_truth)
+    if layout.instances is not None or instances is not None:
+        needed = layout.instances is not None and entry.has_truth
+        pixels["instances"] = _checked_instances(layout, instances, entry.truth_shape, needed)
 
     ledger = path / "ledger" / f"c.{row}.0"
     digest, moves = xxhash.xxh3_128(), []
@@ -49,8 +53,8 @@ def write_row(
             if step is not None:
                 what = f"{path}: {entry}: block {name[-2:].lstrip('0') or '0'} at step {layout.steps[step]}"
                 data = _cast(grids[name][step], layout.dtype, what)
-            elif name == "truth":
-                padded = np.zeros(layout.truth, np.uint8)
+            elif name in ("truth", "instances"):
+                padded = np.zeros(layout.truth, pixels[name].dtype)
                 padded[: entry.truth_shape[0], : entry.truth_shape[1]] = pixels[name]
                 data = chunks.compress(padded)
             else:
@@ -81,14 +85,27 @@ def _checked_features(layout: Layout, features: Mapping[int, npt.ArrayLike]) -> 
     return grids
 
 
-def _checked_pixels(name: str, values: np.ndarray | None, shape: tuple[int, ...], needed: bool) -> np.ndarray:
+def _checked_pixels(
+    name: str, values: np.ndarray | None, shape: tuple[int, ...], needed: bool, dtype: npt.DTypeLike = np.uint8
+) -> np.ndarray:
     if (values is not None) != needed:
         raise ValueError(f"{name}: {'missing' if needed else 'given'}, and by the table the row has {'one' * needed}")
     if values is None:
         return np.empty(0, np.uint8)
-    if values.shape != shape or values.dtype != np.uint8:
-        raise ValueError(f"{name}: {values.dtype} {values.shape}, needs uint8 {shape}")
+    if values.shape != shape or values.dtype != dtype:
+        raise ValueError(f"{name}: {values.dtype} {values.shape}, needs {np.dtype(dtype)} {shape}")
     return values
+
+
+def _checked_instances(layout: Layout, values: np.ndarray | None, shape: tuple[int, ...], needed: bool) -> np.ndarray:
+    """The object numbers in the cache's type."""
+    if values is not None and values.dtype.kind == "u":
+        # Unlike uint8 pixels they come from files of any width; the cache's is chosen to hold the largest.
+        dtype = np.dtype(layout.instances).newbyteorder("<")
+        if values.size and int(values.max()) > np.iinfo(dtype).max:
+            raise ValueError(f"instances: the number {values.max()} does not fit {layout.instances}")
+        return _checked_pixels("instances", values.astype(dtype), shape, needed, dtype)
+    return _checked_pixels("instances", values, shape, needed)
 
 
 def _cast(grid: np.ndarray, dtype: str, what: str) -> np.ndarray:

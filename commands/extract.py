@@ -9,14 +9,31 @@ import typer
 
 from textdiff import console
 from textdiff.commands.options import Device, integers, shard_of
+from textdiff.commands.reading import (
+    Classes,
+    Data,
+    H5Group,
+    H5Images,
+    H5Masks,
+    H5Split,
+    H5Texts,
+    Instances,
+    Test,
+    Val,
+    names,
+)
 from textdiff.errors import UserError
 from textdiff.pipeline.presets import PRESETS
+from textdiff.readers.options import ReadOptions
 
 
 def extract(
     dataset: Annotated[str, typer.Option(help=f"Data set: {', '.join(PRESETS)}.")],
-    data: Annotated[Path | None, typer.Option(help="Its directory; looked for in $TEXTDIFF_DATA and data/.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Where to store; cache/<dataset>.zarr by default.")] = None,
+    data: Data = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Where to store; by default cache/<dataset>.zarr, named after --data for your own data."),
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="adm-256, nano-he, or a checkpoint file.")] = None,
     text_encoder: Annotated[
         str | None, typer.Option(help="clinical-biobert, minilm, none, a hub id or a directory.")
@@ -31,7 +48,7 @@ def extract(
         int | None, typer.Option(help="Pixels that tiles share; an eighth of --tile by default.")
     ] = None,
     views: Annotated[int, typer.Option(help="1, or 8: also the symmetries of training images.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the shared noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the shared noise, and of splits that are drawn.")] = 0,
     protocol: Annotated[str, typer.Option(help="clean, or paper: as the paper's code does it.")] = "clean",
     dtype: Annotated[str, typer.Option(help="Stored precision: float16 or float32.")] = "float16",
     precision: Annotated[str, typer.Option(help="Computing: auto, float32, bfloat16.")] = "auto",
@@ -40,6 +57,15 @@ def extract(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cache that is there.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad images instead of stopping.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the plan.")] = False,
+    classes: Classes = None,
+    instances: Instances = False,
+    val: Val = None,
+    test: Test = None,
+    h5_images: H5Images = "images",
+    h5_masks: H5Masks = None,
+    h5_texts: H5Texts = None,
+    h5_split: H5Split = None,
+    h5_group: H5Group = None,
 ) -> None:
     """Stage one: run the frozen UNet once per image and cache its activations. Continues where it was stopped."""
     preset = PRESETS.get(dataset)
@@ -47,12 +73,14 @@ def extract(
         raise UserError(f"--dataset {dataset}: unknown; use one of {', '.join(PRESETS)}")
     from textdiff.pipeline.extract import ExtractConfig
     from textdiff.pipeline.extract import extract as run_extract
-    from textdiff.pipeline.locations import find_data
+    from textdiff.pipeline.locations import OWN, find_data
 
+    data = data or find_data(dataset)
+    name = data.resolve().stem if dataset in OWN else dataset
     config = ExtractConfig(
         dataset=dataset,
-        data=data or find_data(dataset),
-        cache=cache or Path("cache") / f"{dataset}.zarr",
+        data=data,
+        cache=cache or Path("cache") / f"{name}.zarr",
         backbone=backbone or preset.backbone,
         text_encoder=text_encoder or preset.text_encoder,
         blocks=integers("--blocks", blocks) if blocks else preset.blocks,
@@ -70,6 +98,18 @@ def extract(
         overwrite=overwrite,
         skip_bad=skip_bad,
         dry_run=dry_run,
+        reading=ReadOptions(
+            classes=names("--classes", classes),
+            instances=instances,
+            val=val,
+            test=test,
+            seed=seed,
+            h5_images=h5_images,
+            h5_masks=h5_masks,
+            h5_texts=h5_texts,
+            h5_split=h5_split,
+            h5_group=h5_group,
+        ),
     )
     result = run_extract(config)
     if not result.pending():

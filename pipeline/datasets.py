@@ -1,26 +1,35 @@
 """Data sets -> samples: what there is, what is wrong with it, all said before any work is done."""
 
-__all__ = ["READERS", "Facts", "Problem", "Sample", "inspect", "read_dataset", "report"]
+__all__ = ["READERS", "Facts", "Problem", "Sample", "inspect", "leaks", "read_dataset", "report"]
 
-import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import xxhash
+
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.pipeline.decode import decode, decode_mask
-from textdiff.pipeline.formats import BadImageError, read_bytes
-from textdiff.pipeline.lvit import read_lvit
-from textdiff.pipeline.sample import Problem, Sample
+from textdiff.pipeline.formats import BadImageError
+from textdiff.pipeline.sample import Problem, Sample, Slice
+from textdiff.readers.aperio import read_monuseg
+from textdiff.readers.folder import read_folder
+from textdiff.readers.hdf5 import read_hdf5
+from textdiff.readers.load import load_image, load_mask
+from textdiff.readers.lvit import read_lvit
+from textdiff.readers.options import ReadOptions
 
-READERS: dict[str, Callable[[Path], tuple[list[Sample], list[Problem]]]] = {
-    "monuseg": read_lvit,
+READERS: dict[str, Callable[[Path, ReadOptions], tuple[list[Sample], list[Problem]]]] = {
+    "folder": read_folder,
+    "hdf5": read_hdf5,
+    "monuseg": read_monuseg,
+    "mosmed": read_lvit,
     "phantom": read_lvit,
     "qata": read_lvit,
 }
@@ -43,14 +52,25 @@ class Facts:
     image_sha256: str
     mask_sha256: str | None
     usable: bool = True
+    levels: tuple[int, int] = (0, 0)
+    """The darkest and the brightest level of the 8-bit image."""
+    shares: tuple[float, ...] = ()
+    """The share of the mask that each class takes, the background left out; empty without a mask."""
+    objects: int = 0
+    """The largest object number in a mask that numbers its objects."""
+    content: str = ""
+    """A digest of the decoded pixels: the same picture in another format has the same."""
 
 
-def read_dataset(name: str, root: str | os.PathLike[str]) -> tuple[list[Sample], list[Problem]]:
+def read_dataset(
+    name: str, root: str | os.PathLike[str], options: ReadOptions | None = None
+) -> tuple[list[Sample], list[Problem]]:
     """Lists a data set by the names of its files and its tables of texts, without opening any image.
 
     Args:
-        name: ``monuseg``, ``qata`` or ``phantom``, all in the LViT layout (see ``read_lvit``).
-        root: its directory.
+        name: ``folder``, ``hdf5``, or a data set that is known: ``monuseg``, ``mosmed``, ``qata``, ``phantom``.
+        root: its directory or file.
+        options: how to read it.
 
     Returns:
         The samples without an error, in the order train, val, test and by id, and all problems.
@@ -60,7 +80,11 @@ def read_dataset(name: str, root: str | os.PathLike[str]) -> tuple[list[Sample],
     """
     if name not in READERS:
         raise UserError(f"{name}: unknown data set; known are {', '.join(sorted(READERS))}")
-    return READERS[name](Path(root))
+    options = options or ReadOptions()
+    samples, problems = READERS[name](Path(root), options)
+    return [
+        replace(sample, classes=options.classes, instances=sample.instances or options.instances) for sample in samples
+    ], problems
 
 
 def inspect(
@@ -87,7 +111,7 @@ def inspect(
     finally:
         # After Ctrl-C the thousands of files that are still queued must not be read first.
         pool.shutdown(cancel_futures=True)
-    return facts, problems + _leaks(facts)
+    return facts, problems + leaks(facts)
 
 
 def report(problems: list[Problem]) -> None:
@@ -122,61 +146,70 @@ def _together(alike: list[Problem]) -> str:
     return str(alike[0]) + (f" (and {others} other{'s' if others > 1 else ''} like it)" if others else "")
 
 
-def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
-    problems: list[Problem] = []
-    where = _where(sample.image)
-    height = width = 0
-    digest = ""
-
-    def say(severity: Literal["error", "note"], path: Path, what: str, fix: str = "") -> None:
-        problems.append(Problem(severity, _where(path), what, fix))
-
-    try:
-        # The bytes that are hashed are the bytes that are decoded, and the disk is asked once.
-        data = read_bytes(sample.image)
-        digest = hashlib.sha256(data).hexdigest()
-        image, notes = decode(sample.image, data)
-        height, width = image.shape[:2]
-        for note in notes:
-            say("note", sample.image, note)
-        if height != width and not tiled:
-            say("note", sample.image, f"is not square ({width}x{height}): it is squeezed to a square")
-    except BadImageError as error:
-        say("error", sample.image, error.what, error.fix)
-    mask_digest = None
-    if sample.mask is not None:
-        try:
-            data = read_bytes(sample.mask)
-            mask_digest = hashlib.sha256(data).hexdigest()
-            mask, notes = decode_mask(sample.mask, data)
-            for note in notes:
-                say("note", sample.mask, note)
-            if height and mask.shape != (height, width):
-                size = f"{mask.shape[1]}x{mask.shape[0]}"
-                what = f"is {size} pixels, but its image {where} is {width}x{height}"
-                say("error", sample.mask, what, "export the mask at the image's size")
-            elif not mask.any():
-                say("note", sample.mask, "is an empty mask (no foreground)")
-            elif mask.all():
-                say("note", sample.mask, "is all foreground", "check that it is not inverted")
-        except BadImageError as error:
-            say("error", sample.mask, error.what, error.fix)
-    usable = all(problem.severity != "error" for problem in problems)
-    return Facts(sample, height, width, digest, mask_digest, usable), problems
-
-
-def _where(path: Path) -> str:
-    """``Train_Folder/img/a.png``: enough to find it, short enough to read."""
-    return "/".join(path.parts[-3:])
-
-
-def _leaks(facts: list[Facts]) -> list[Problem]:
-    """The same file in two splits: what was trained on would be tested on."""
+def leaks(facts: Sequence[Facts]) -> list[Problem]:
+    """The same picture in two splits: what was trained on would be tested on."""
     seen: dict[str, Sample] = {}
     problems = []
     for fact in facts:
-        first = seen.setdefault(fact.image_sha256, fact.sample)
-        if fact.image_sha256 and first.split != fact.sample.split:
+        first = seen.setdefault(fact.content, fact.sample)
+        if fact.content and first.split != fact.sample.split:
             what = f"is the same image as {_where(first.image)}: scores would be too good"
             problems.append(Problem("note", _where(fact.sample.image), what, "keep it in one split"))
     return problems
+
+
+def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
+    problems: list[Problem] = []
+    facts = Facts(sample, 0, 0, "", None)
+
+    def say(severity: Literal["error", "note"], source: Path | Slice, what: str, fix: str = "") -> None:
+        problems.append(Problem(severity, _where(source), what, fix))
+
+    try:
+        image = load_image(sample.image)
+        height, width = image.pixels.shape[:2]
+        levels = int(image.pixels.min()), int(image.pixels.max())
+        content = xxhash.xxh3_128_hexdigest(image.pixels.data) + f" {width}x{height}"
+        facts = replace(facts, height=height, width=width, image_sha256=image.sha256, levels=levels, content=content)
+        for note in image.notes:
+            say("note", sample.image, note)
+        if height != width and not tiled:
+            say("note", sample.image, f"is not square ({width}x{height}): it is squeezed to a square")
+        if levels[0] == levels[1]:
+            say("note", sample.image, f"is flat: every value is {levels[0]}", "check that it is an image")
+    except BadImageError as error:
+        say("error", sample.image, error.what, error.fix)
+    if sample.mask is not None:
+        facts = _inspect_mask(facts, sample.mask, say)
+    return replace(facts, usable=all(problem.severity != "error" for problem in problems)), problems
+
+
+def _inspect_mask(facts: Facts, source: Path | Slice, say: Callable[..., None]) -> Facts:
+    """``facts`` with those of the mask; ``say(severity, source, what, fix)`` is told what is wrong."""
+    if not facts.height and source.name.lower().endswith(".xml"):
+        return facts  # outlines mean nothing without the size of their image
+    try:
+        mask = load_mask(facts.sample, facts.height, facts.width)
+    except BadImageError as error:
+        say("error", source, error.what, error.fix)
+        return facts
+    for note in mask.notes:
+        say("note", source, note)
+    labels = mask.labels
+    if facts.height and labels.shape != (facts.height, facts.width):
+        size = f"{labels.shape[1]}x{labels.shape[0]}"
+        what = f"is {size} pixels, but its image {_where(facts.sample.image)} is {facts.width}x{facts.height}"
+        say("error", source, what, "export the mask at the image's size")
+    elif not labels.any():
+        say("note", source, "is an empty mask (no foreground)")
+    elif labels.all():
+        say("note", source, "is all foreground", "check that it is not inverted")
+    counts = np.bincount(labels.ravel(), minlength=max(2, len(facts.sample.classes) + 1))
+    objects = 0 if mask.instances is None else int(mask.instances.max())
+    shares = tuple(float(share) for share in counts[1:] / labels.size)
+    return replace(facts, mask_sha256=mask.sha256, shares=shares, objects=objects)
+
+
+def _where(source: Path | Slice) -> str:
+    """``Train_Folder/img/a.png``: enough to find it, short enough to read."""
+    return "/".join(source.parts[-3:])

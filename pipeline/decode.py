@@ -1,6 +1,6 @@
 """Image files -> 8-bit RGB and binary masks. What had to be changed on the way is said in notes."""
 
-__all__ = ["decode", "decode_mask"]
+__all__ = ["binary_mask", "decode", "decode_mask", "to_rgb"]
 
 import os
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.pipeline.formats import JPEG_MAGIC, BadImageError, open_pixels, read_bytes
+from textdiff.pipeline.formats import DICOM_MAGIC, JPEG_MAGIC, BadImageError, open_pixels, read_bytes
 
 
 def decode(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDArray[np.uint8], list[str]]:
@@ -21,6 +21,7 @@ def decode(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDA
     * Floating point is taken as 0..1 if no value exceeds 1, otherwise as 0..255. Other ranges, NaN and signed integers
       (CT in Hounsfield units) have no natural brightness and are refused.
     * Alpha is dropped, not composited: pixels keep the colours that are stored, as OpenCV reads them.
+    * DICOM is seen through its rescaling and its window; see ``dicom_pixels``.
     * Grey is replicated, palettes and CMYK are converted, the EXIF orientation is applied, and of several pages the
       first is read.
 
@@ -34,8 +35,28 @@ def decode(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDA
     Raises:
         BadImageError: not an image, damaged, too large, or without a natural 8-bit form.
     """
-    pixels, notes = open_pixels(path, read_bytes(path) if data is None else data)
-    pixels = _to_8_bit(path, pixels, notes)
+    data = read_bytes(path) if data is None else data
+    if data[128:132] == DICOM_MAGIC:
+        from textdiff.pipeline.dicom import dicom_pixels
+
+        stored, notes = dicom_pixels(path, data)
+    else:
+        stored, notes = open_pixels(path, data)
+    pixels, more = to_rgb(path, stored)
+    return pixels, notes + more
+
+
+def to_rgb(path: str | os.PathLike[str], stored: NDArray[Any]) -> tuple[NDArray[np.uint8], list[str]]:
+    """Stored pixels (H, W) or (H, W, C) of any type as 8-bit RGB, by the rules of ``decode``.
+
+    Returns:
+        The image (H, W, 3) uint8, and what a user should know about it, one phrase each.
+
+    Raises:
+        BadImageError: there is no natural 8-bit form.
+    """
+    notes: list[str] = []
+    pixels = _to_8_bit(path, stored, notes)
     if pixels.ndim == 2 or pixels.shape[2] < 3:
         notes.append("grey (replicated to RGB)")
         pixels = np.repeat(_first_channel(pixels)[..., None], 3, axis=2)
@@ -56,9 +77,17 @@ def decode_mask(path: str | os.PathLike[str], data: bytes | None = None) -> tupl
     """
     data = read_bytes(path) if data is None else data
     pixels, notes = open_pixels(path, data)
+    return binary_mask(path, pixels, lossy=data.startswith(JPEG_MAGIC)), notes
+
+
+def binary_mask(path: str | os.PathLike[str], pixels: NDArray[Any], lossy: bool = False) -> NDArray[np.uint8]:
+    """Stored pixels (H, W) or (H, W, C) as a mask (H, W) uint8 in {0, 1}, by the rules of ``decode_mask``.
+
+    Raises:
+        BadImageError: more than two classes, or values that no mask has.
+    """
     if pixels.ndim == 3:
         pixels = pixels[..., :3].max(axis=2) if pixels.shape[2] >= 3 else _first_channel(pixels)
-    lossy = data.startswith(JPEG_MAGIC)
     top = 255.0 if lossy else float(pixels.max())
     if not np.isfinite(top) or pixels.min() < 0:
         raise BadImageError(path, "has values that are negative or not finite", "store the mask with 0 and 255")
@@ -73,9 +102,9 @@ def decode_mask(path: str | os.PathLike[str], data: bytes | None = None) -> tupl
         raise BadImageError(
             path,
             f"is not a mask of two classes (values {shown})",
-            "store background as 0 and foreground as 255 (for a map of instances: 255 where it is not 0)",
+            "store 0 and 255, or say what the values are with --instances or --classes",
         )
-    return mask, notes
+    return mask
 
 
 def _to_8_bit(path: str | os.PathLike[str], pixels: NDArray[Any], notes: list[str]) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ import errno
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from textdiff.pipeline.checkpoints import load_unet
 from textdiff.pipeline.device import choose_device, describe_device, resolve_precision
 from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.tiles import Grid, check_tiles, cut
+from textdiff.readers.load import load_image, load_mask
+from textdiff.readers.options import ReadOptions
 
 VIEWS = (1, 8)
 
@@ -60,6 +62,8 @@ class ExtractConfig:
     """Leave out the images that have errors instead of stopping."""
     dry_run: bool = False
     """Stop after the plan."""
+    reading: ReadOptions = field(default_factory=ReadOptions)
+    """How the data set is read: classes, instances, splits to draw."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class _Prepared:
     image: np.ndarray
     mask: np.ndarray | None
     truth: np.ndarray | None
+    instances: np.ndarray | None
 
 
 def extract(config: ExtractConfig) -> FeatureCache:
@@ -116,6 +121,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
         "text_encoder_sha256": encoder.sha256 if encoder else None,
         "unet": unet.config,
         **tiling,
+        **_mask_kind(facts),
     }
     if config.cache.exists() and not config.overwrite:
         cache = FeatureCache.open(config.cache, writable=True)
@@ -176,7 +182,7 @@ def _run(
 ) -> None:
     """Reads ahead and writes behind while the UNet works; at most one row is in flight on either side."""
     # The views and tiles of an image follow one another: it is decoded once for all of them.
-    read_image, read_mask = lru_cache(1)(images.read_image), lru_cache(1)(images.read_mask)
+    read_image, read_mask = lru_cache(1)(load_image), lru_cache(1)(load_mask)
 
     def prepare(row: int) -> _Prepared:
         entry = cache.rows[row]
@@ -186,13 +192,17 @@ def _run(
             return images.symmetry(cut(pixels, entry.y, entry.x, entry.tile) if entry.tile else pixels, entry.view)
 
         size = cache.image_size
-        image = images.resize_image(shown(read_image(sample.image)), size, rule)
+        image = images.resize_image(shown(read_image(sample.image).pixels), size, rule)
         if sample.mask is None:
-            return _Prepared(row, image, None, None)
-        truth = shown(read_mask(sample.mask))
-        mask = images.resize_mask(truth, size, rule)
+            return _Prepared(row, image, None, None, None)
+        stored = read_mask(sample, entry.height, entry.width)
+        truth = shown(stored.labels)
+        mask = images.resize_mask(truth, size, rule, classes=len(cache.classes) + 1)
+        if not entry.has_truth:
+            return _Prepared(row, image, mask, None, None)
         h, w = entry.truth_shape
-        return _Prepared(row, image, mask, truth[:h, :w] if entry.has_truth else None)
+        objects = None if stored.instances is None else shown(stored.instances)[:h, :w]
+        return _Prepared(row, image, mask, truth[:h, :w], objects)
 
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
@@ -203,7 +213,13 @@ def _run(
                     written.result()
                     progress.advance()
                 written = writer.submit(
-                    cache.write, prepared.row, features, prepared.image, prepared.mask, prepared.truth
+                    cache.write,
+                    prepared.row,
+                    features,
+                    prepared.image,
+                    prepared.mask,
+                    prepared.truth,
+                    prepared.instances,
                 )
             if written is not None:
                 written.result()
@@ -224,7 +240,7 @@ def _ahead(pool: ThreadPoolExecutor, prepare: Any, rows: list[int]) -> Iterator[
 
 def _read_data(config: ExtractConfig) -> list[datasets.Facts]:
     """Reads and checks the whole data set before any work is done on it."""
-    samples, problems = datasets.read_dataset(config.dataset, config.data)
+    samples, problems = datasets.read_dataset(config.dataset, config.data, config.reading)
     with console.Progress(len(samples), "check", "images") as progress:
         facts, found = datasets.inspect(samples, progress.advance, tiled=config.tile is not None)
     problems += found
@@ -275,6 +291,16 @@ def _rows(facts: list[datasets.Facts], views: int, tiling: dict[str, int]) -> tu
             for view in range(views if sample.split == "train" else 1)
         ]
     return rows, list(index)
+
+
+def _mask_kind(facts: list[datasets.Facts]) -> dict[str, Any]:
+    """What the fingerprint says about masks that hold more than foreground; nothing where they do not."""
+    sample = facts[0].sample
+    if sample.classes:
+        return {"classes": list(sample.classes)}
+    if sample.instances:
+        return {"instances": "uint16" if max(fact.objects for fact in facts) < 2**16 else "uint32"}
+    return {}
 
 
 def _plan(

@@ -5,6 +5,7 @@ file is an error that names it, never a half-grey picture.
 """
 
 __all__ = [
+    "DICOM_MAGIC",
     "JPEG_MAGIC",
     "MAX_MEGAPIXELS",
     "TIFF_COMPRESSIONS",
@@ -38,6 +39,9 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 JPEG_MAGIC = b"\xff\xd8"
 """What every JPEG file starts with."""
 
+DICOM_MAGIC = b"DICM"
+"""What a DICOM file holds after 128 bytes of any kind."""
+
 _REPLACE = "replace it by an intact copy"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # tifffile decodes these by itself. Others need its optional companion; asking Pillow instead gives every machine the
@@ -66,12 +70,13 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise BadImageError(path, f"cannot be read ({error.strerror})", "check the path and its permissions") from error
 
 
-def open_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
+def open_pixels(path: str | os.PathLike[str], data: bytes, indices: bool = False) -> tuple[NDArray[Any], list[str]]:
     """The pixels of an image file as they are stored, upright, without alpha, palette or CMYK.
 
     Args:
         path: of the file; names it in errors.
         data: its bytes.
+        indices: of a file with a palette the indices instead of the colours.
 
     Returns:
         (H, W) or (H, W, C) of any dtype, and what a user should know about the file, one phrase each.
@@ -82,7 +87,8 @@ def open_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any]
     if not data:
         raise BadImageError(path, "is empty (0 bytes)", _REPLACE)
     try:
-        pixels, notes = _open_tiff(path, data) if data.startswith(TIFF_MAGIC) else _open_pillow(path, data)
+        tiff = data.startswith(TIFF_MAGIC)
+        pixels, notes = _open_tiff(path, data, indices) if tiff else _open_pillow(path, data, indices)
     except (BadImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -97,7 +103,7 @@ def open_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any]
     return pixels, notes
 
 
-def _open_pillow(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
+def _open_pillow(path: str | os.PathLike[str], data: bytes, indices: bool) -> tuple[NDArray[Any], list[str]]:
     notes = []
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP", "TIFF")) as file:
         _check_size(path, *file.size)
@@ -110,18 +116,18 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any
         if file.format != "TIFF" and image.getexif().get(0x0112, 1) != 1:
             notes.append("EXIF orientation (applied)")
             image = ImageOps.exif_transpose(image)
-        if image.mode in ("P", "PA"):
+        if image.mode in ("P", "PA") and not indices:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         elif image.mode in ("CMYK", "YCbCr", "LAB", "RGBX"):
             image = image.convert("RGB")
         pixels = np.asarray(image)
-        if image.mode in ("LA", "RGBA"):
+        if image.mode in ("LA", "PA", "RGBA"):
             notes.append(_alpha_note(pixels[..., -1]))
             pixels = pixels[..., :-1]
     return pixels, notes
 
 
-def _open_tiff(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
+def _open_tiff(path: str | os.PathLike[str], data: bytes, indices: bool) -> tuple[NDArray[Any], list[str]]:
     notes = []
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
@@ -135,7 +141,7 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any],
         if len(tiff.pages) > 1:
             notes.append(f"{len(tiff.pages)} pages (only the first is read)")
         if page.compression not in TIFF_COMPRESSIONS or page.bitspersample not in (1, 8, 16, 32, 64):
-            pixels, more = _open_pillow(path, data)
+            pixels, more = _open_pillow(path, data, indices)
             if np.dtype(page.dtype).itemsize == 2 and pixels.dtype == np.uint8:
                 more.append("16-bit (scaled to 8)")
             return pixels, notes + more
@@ -146,7 +152,9 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any],
             raise BadImageError(path, f"is not a flat image (axes {page.axes})", "save one plane of it")
         orientation = page.tags.get(274)
         photometric, colours, extra = page.photometric, page.colormap, page.extrasamples
-    if photometric == tifffile.PHOTOMETRIC.PALETTE and colours is not None:
+    if indices and photometric in (tifffile.PHOTOMETRIC.PALETTE, tifffile.PHOTOMETRIC.MINISWHITE):
+        pass  # how a number is shown does not change it
+    elif photometric == tifffile.PHOTOMETRIC.PALETTE and colours is not None:
         pixels = (np.moveaxis(colours, 0, -1)[pixels] >> 8).astype(np.uint8)
     elif photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         pixels = ~pixels if pixels.dtype.kind in "bu" else pixels.max() - pixels

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from textdiff.errors import UserError
 
-FOLDERS = {"monuseg": "MoNuSeg", "qata": "QaTa-COV19"}
+FOLDERS = {"monuseg": "MoNuSeg", "mosmed": "MosMedDataPlus", "qata": "QaTa-COV19"}
+OWN = ("folder", "hdf5")
+"""A lab's own data, which has no usual place."""
+_KIND = {"folder": "directory", "hdf5": "HDF5 file"}
 
 
 def find_data(dataset: str) -> Path:
@@ -22,6 +25,8 @@ def find_data(dataset: str) -> Path:
         from textdiff.pipeline.phantom import ensure_phantom
 
         return ensure_phantom(Path("data") / "phantom")
+    if dataset in OWN:
+        raise UserError(f"--data: missing; --dataset {dataset} needs the place of your {_KIND[dataset]}")
     folder = FOLDERS.get(dataset, dataset)
     roots = [Path(os.environ["TEXTDIFF_DATA"])] if os.environ.get("TEXTDIFF_DATA") else []
     places = [root / folder for root in (*roots, Path("data"), Path("datasets"))]

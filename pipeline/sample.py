@@ -1,10 +1,38 @@
 """One image with its mask and its text, and what can be wrong with them: what every reader returns."""
 
-__all__ = ["Problem", "Sample"]
+__all__ = ["Problem", "Sample", "Slice", "Split"]
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One image or mask inside an HDF5 file; stands where the path of a file of its own would."""
+
+    file: Path
+    dataset: str
+    index: int | None
+    """Along the dataset's first axis; None where the dataset is the image itself."""
+
+    @property
+    def name(self) -> str:
+        """What a table of files would call it."""
+        return str(self).rsplit("/", 1)[-1] if self.index is None else f"{self.dataset}[{self.index}]"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of its place, as of a path."""
+        return (*self.file.parts, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.file}/{self.dataset}" + ("" if self.index is None else f"[{self.index}]")
+
+    def __fspath__(self) -> str:
+        return str(self)
 
 
 @dataclass(frozen=True)
@@ -12,10 +40,16 @@ class Sample:
     """One image of a data set. ``id`` is the stem of its file name, unique over all splits."""
 
     id: str
-    split: Literal["train", "val", "test"]
-    image: Path
-    mask: Path | None
+    split: Split
+    image: Path | Slice
+    mask: Path | Slice | None
     text: str
+    group: str = ""
+    """What must stay in one split, such as a patient; empty where nothing is known."""
+    classes: tuple[str, ...] = ()
+    """Names of the mask's values 1, 2, ...; empty for a mask of two classes."""
+    instances: bool = False
+    """Whether the mask numbers its objects."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Text to token embeddings: the last hidden state of a frozen language model, for every token."""
 
-__all__ = ["TextEncoder", "load_text_encoder"]
+__all__ = ["TextEncoder", "count_tokens", "load_text_encoder"]
 
 import contextlib
 import logging
@@ -111,6 +111,29 @@ def load_text_encoder(name: str, max_tokens: int | None = None, pad_to: int | No
     return TextEncoder(
         name, model, tokenizer, model.config.hidden_size, sha256, wanted or min(MAX_TOKENS, limit), pad_to
     )
+
+
+def count_tokens(name: str, texts: Sequence[str]) -> tuple[list[int], int]:
+    """How many tokens each text has, special ones included, and how many are read; loads the tokenizer only.
+
+    Args:
+        name: an encoder that is in place (``hub.locate``).
+        texts: any number.
+
+    Raises:
+        UserError: its tokenizer cannot be loaded.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    directory = locate(name) or snapshot(name)
+    with _quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+            config = AutoConfig.from_pretrained(directory, local_files_only=True)
+        except Exception as error:  # a damaged file shows as any of a dozen kinds
+            raise UserError(f"{name}: {directory} cannot be loaded as a text encoder") from error
+        lengths = [len(tokenizer(text)["input_ids"]) for text in texts]
+    return lengths, min(MAX_TOKENS, _limit(config, tokenizer))
 
 
 def _load(name: str, directory: Path) -> tuple[Any, Any]:

@@ -359,7 +359,7 @@ def test_create_takes_an_empty_directory_and_follows_a_link(tmp_path):
             lambda p: (p / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}'),
             ["not that of a TextDiff"],
         ),
-        (lambda p: edit(p, schema=2), ["schema 2", "upgrade"]),
+        (lambda p: edit(p, schema=3), ["schema 3", "upgrade"]),
         (lambda p: edit(p, steps=[50, 150, 251]), ["damaged"]),
         (lambda p: edit(p, fingerprint={}), ["damaged"]),
         (lambda p: (p / "table/c.0").unlink(), ["table", "missing"]),

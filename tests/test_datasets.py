@@ -250,7 +250,7 @@ def test_same_text_twice_is_harmless(make_lvit):
 
 
 def test_unknown_data_sets_are_answered_with_the_known(tmp_path):
-    with pytest.raises(UserError, match="cityscapes: unknown data set; known are monuseg, phantom, qata"):
+    with pytest.raises(UserError, match="cityscapes: unknown data set; known are folder, hdf5, monuseg"):
         read_dataset("cityscapes", tmp_path)
 
 
@@ -429,9 +429,10 @@ def test_unusual_files_are_noted_and_used(make_lvit):
         "labelcol/train_004.png: is all foreground",
         "img/train_005.png: is not square (64x40)",
         "img/train_006.tif: 2 pages (only the first is read)",
+        "img/train_000.png: is flat: every value is 233",
     ):
         assert line in said
-    assert len(notes(found)) == 8
+    assert len(notes(found)) == 9
 
 
 def test_one_image_in_two_splits_is_noted(make_lvit):
@@ -448,7 +449,7 @@ def test_one_image_in_two_splits_is_noted(make_lvit):
 def test_inspect_stops_at_once_when_interrupted(make_lvit, monkeypatch):
     samples, _ = read_dataset("monuseg", make_lvit(n_train=1))
     opened: list[Path] = []
-    monkeypatch.setattr("textdiff.pipeline.datasets.read_bytes", lambda path: opened.append(path) or path.read_bytes())
+    monkeypatch.setattr("textdiff.readers.load.read_bytes", lambda path: opened.append(path) or path.read_bytes())
 
     def interrupt(count: int) -> None:
         raise KeyboardInterrupt

@@ -11,21 +11,32 @@ Names are matched without their extensions, which differ between the three in th
 __all__ = ["read_lvit"]
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
 
 from textdiff.errors import UserError
-from textdiff.pipeline.sample import Problem, Sample
+from textdiff.pipeline.sample import Problem, Sample, Split
+from textdiff.readers.names import (
+    by_name,
+    error,
+    key_of,
+    listing,
+    note,
+    owner,
+    relative,
+    sort_problems,
+    unique_ids,
+    visible,
+)
+from textdiff.readers.options import ReadOptions
+from textdiff.readers.texts import cell, sheets
 
-Split = Literal["train", "val", "test"]
 _SPLITS: dict[Split, str] = {"train": "Train", "val": "Val", "test": "Test"}
-_IMAGE = re.compile(r"\.(png|jpe?g|bmp|tiff?)$", re.IGNORECASE)
+_IMAGE = r"\.(png|jpe?g|bmp|tiff?)$"
 _LAYOUT = "Train_Folder and Test_Folder, each with img/, labelcol/ and a table such as Train_text.xlsx"
 
 
-def read_lvit(root: Path) -> tuple[list[Sample], list[Problem]]:
+def read_lvit(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
     """Lists the samples below ``root`` and matches images, masks and texts; opens no image.
 
     An image without a mask is unlabelled, an empty description is an empty text; both are noted. Errors: a mask or a
@@ -39,6 +50,8 @@ def read_lvit(root: Path) -> tuple[list[Sample], list[Problem]]:
         UserError: no such directory, another layout, or a table that is missing or unreadable.
     """
     _check_layout(root)
+    if options.draws:
+        raise UserError(f"--val, --test: {root} has splits of its own; leave these options out")
     samples: list[Sample] = []
     problems: list[Problem] = []
     for split, name in _SPLITS.items():
@@ -49,88 +62,69 @@ def read_lvit(root: Path) -> tuple[list[Sample], list[Problem]]:
             problems += wrong
         else:
             lost = "the last epoch is kept" if split == "val" else "nothing can be scored"
-            problems.append(Problem("note", folder.name, f"is not there: {lost}", ""))
-    unique: dict[str, list[Sample]] = {}
-    for sample in samples:
-        unique.setdefault(sample.id, []).append(sample)
-    for same in unique.values():
-        for sample in same[1:]:
-            first, second = (_relative(root, one.image) for one in (same[0], sample))
-            problems.append(_error(second, f"has the name of {first}", "names are unique over all splits: rename one"))
-    return [same[0] for same in unique.values() if len(same) == 1], problems
+            problems.append(note(folder.name, f"is not there: {lost}"))
+    return unique_ids(root, samples, problems), problems
 
 
 def _read_split(root: Path, folder: Path, split: Split, name: str) -> tuple[list[Sample], list[Problem]]:
     problems: list[Problem] = []
     if not (folder / "img").is_dir():
-        raise UserError(f"{folder}: has no folder img with the images; found {_listing(folder)}")
-    images = _by_name(root, folder / "img", problems)
+        raise UserError(f"{folder}: has no folder img with the images; found {listing(folder)}")
+    images = by_name(root, folder / "img", problems, _IMAGE)
     if not images:
         raise UserError(f"{folder / 'img'}: holds no images (PNG, JPEG, BMP or TIFF); put them there")
     masks: dict[str, list[Path]] = {}
     if (folder / "labelcol").is_dir():
-        for key, paths in _by_name(root, folder / "labelcol", problems).items():
-            masks.setdefault(_owner(key, images), []).extend(paths)
+        for key, paths in by_name(root, folder / "labelcol", problems, _IMAGE).items():
+            masks.setdefault(owner(key, images), []).extend(paths)
     elif split == "train":
-        raise UserError(f"{folder}: has no folder labelcol with the masks; found {_listing(folder)}")
+        raise UserError(f"{folder}: has no folder labelcol with the masks; found {listing(folder)}")
     else:
-        problems.append(Problem("note", f"{folder.name}/labelcol", "is not there: all its images are unlabelled", ""))
+        problems.append(note(f"{folder.name}/labelcol", "is not there: all its images are unlabelled"))
     table = _find_table(root, folder, name)
     texts = _texts(root, table, images, problems)
 
     for key in masks.keys() - images.keys():
         for path in masks[key]:
-            problems.append(_error(_relative(root, path), "is a mask without an image", "add the image or remove it"))
+            problems.append(error(relative(root, path), "is a mask without an image", "add the image or remove it"))
     samples = []
     for key, paths in images.items():
-        where = _relative(root, paths[0])
+        where = relative(root, paths[0])
         own = masks.get(key, [])
         sound = True
         for other in paths[1:]:
-            problems.append(_error(_relative(root, other), f"has the name of {where}", "keep one of them"))
+            problems.append(error(relative(root, other), f"has the name of {where}", "keep one of them"))
             sound = False
         for other in own[1:]:
             what = f"is a second mask of {where}, beside {own[0].name}"
-            problems.append(_error(_relative(root, other), what, "keep one of them"))
+            problems.append(error(relative(root, other), what, "keep one of them"))
             sound = False
         if key not in texts:
-            problems.append(_error(where, f"has no row in {_relative(root, table)}", "add its row"))
+            problems.append(error(where, f"has no row in {relative(root, table)}", "add its row"))
             sound = False
         elif texts[key] is None:
             sound = False
         elif not texts[key]:
-            problems.append(Problem("note", where, f"has no description in {table.name}: its text is empty", ""))
+            problems.append(note(where, f"has no description in {table.name}: its text is empty"))
         if not own and (folder / "labelcol").is_dir():
-            problems.append(Problem("note", where, "has no mask: it is unlabelled", ""))
+            problems.append(note(where, "has no mask: it is unlabelled"))
         if sound:
             samples.append(Sample(key, split, paths[0], own[0] if own else None, texts[key] or ""))
-    order = {"error": 0, "note": 1}
-    return samples, sorted(problems, key=lambda problem: (order[problem.severity], problem.where))
-
-
-def _by_name(root: Path, folder: Path, problems: list[Problem]) -> dict[str, list[Path]]:
-    """The image files in a folder by name without extension, sorted."""
-    named: dict[str, list[Path]] = {}
-    for path in sorted(_visible(folder)):
-        if path.is_file() and _IMAGE.search(path.name):
-            named.setdefault(_key(path.name), []).append(path)
-        else:
-            problems.append(Problem("note", _relative(root, path), "is not an image: it is ignored", ""))
-    return named
+    return samples, sort_problems(problems)
 
 
 def _texts(root: Path, table: Path, images: dict[str, list[Path]], problems: list[Problem]) -> dict[str, str | None]:
     """The text of each image that has a row; ``None`` where rows contradict each other."""
     texts: dict[str, str | None] = {}
-    where = _relative(root, table)
+    where = relative(root, table)
     for number, entry, text in _rows(table):
-        key = _owner(_key(entry), images)
+        key = owner(key_of(entry), images)
         if key not in images:
             what = f"row {number} is a text for {entry}, an image that is not there"
-            problems.append(_error(where, what, "add the image or remove the row"))
+            problems.append(error(where, what, "add the image or remove the row"))
         elif key in texts and texts[key] != text:
             what = f"row {number} is another text for {entry}"
-            problems.append(_error(where, what, "keep one row for each image"))
+            problems.append(error(where, what, "keep one row for each image"))
             texts[key] = None
         else:
             texts[key] = text
@@ -139,14 +133,14 @@ def _texts(root: Path, table: Path, images: dict[str, list[Path]], problems: lis
 
 def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
     """Row number, image name and text of every row that is not blank."""
-    for sheet in _sheets(table):
-        rows = ((number, row) for number, row in enumerate(sheet, 1) if any(map(_cell, row)))
-        titles = [_cell(cell).lower() for cell in next(rows, (0, ()))[1]]
+    for sheet in sheets(table):
+        rows = ((number, row) for number, row in enumerate(sheet, 1) if any(map(cell, row)))
+        titles = [cell(value).lower() for value in next(rows, (0, ()))[1]]
         if "image" not in titles or "description" not in titles:
             continue
         image, description = titles.index("image"), titles.index("description")
         for number, row in rows:
-            cells = [_cell(cell) for cell in row]
+            cells = [cell(value) for value in row]
             cells += [""] * (len(titles) - len(cells))
             if cells[image] or cells[description]:
                 # Excel stores a name such as 12 as a number.
@@ -155,30 +149,12 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
     raise UserError(f"{table}: has no columns Image and Description; name them so in its first row")
 
 
-def _cell(value: Any) -> str:
-    return "" if value is None else " ".join(str(value).split())
-
-
-def _sheets(table: Path) -> list[list[tuple[Any, ...]]]:
-    from openpyxl import load_workbook
-
-    try:
-        book = load_workbook(table, read_only=True, data_only=True)
-        try:
-            return [list(sheet.iter_rows(values_only=True)) for sheet in book.worksheets]
-        finally:
-            book.close()
-    # A damaged archive surfaces as zipfile, zlib, XML, key or type errors.
-    except Exception as error:
-        raise UserError(f"{table}: is not a readable Excel table; save it again as .xlsx") from error
-
-
 def _find_table(root: Path, folder: Path, name: str) -> Path:
     wanted = f"{name}_text.xlsx"
     for place in (folder, root):
         if (place / wanted).is_file():
             return place / wanted
-    alike = sorted(p for p in _visible(folder) if re.search(r"text.*\.xlsx$", p.name, re.IGNORECASE))
+    alike = sorted(p for p in visible(folder) if re.search(r"text.*\.xlsx$", p.name, re.IGNORECASE))
     if len(alike) == 1:
         return alike[0]
     if alike:
@@ -193,42 +169,13 @@ def _check_layout(root: Path) -> None:
         raise UserError(f"{root}: no such directory; give the data set's with --data")
     if not root.is_dir():
         raise UserError(f"{root}: is a file; give the data set's directory")
-    if not _visible(root):
+    if not visible(root):
         raise UserError(f"{root}: is an empty directory; expected {_LAYOUT}")
     if (root / "Train_Folder").is_dir():
         return
     if (root / "img").is_dir():
         raise UserError(f"{root}: is one part of a data set; give its parent directory {root.resolve().parent}")
-    for below in sorted(_visible(root)):
+    for below in sorted(visible(root)):
         if (below / "Train_Folder").is_dir():
             raise UserError(f"{root}: has no Train_Folder; did you mean {below}?")
-    raise UserError(f"{root}: has no Train_Folder; expected {_LAYOUT}; found {_listing(root)}")
-
-
-def _visible(folder: Path) -> list[Path]:
-    """What is in a folder, without what file managers and Excel leave there."""
-    return [p for p in folder.iterdir() if not p.name.startswith((".", "~$")) and p.name.lower() != "thumbs.db"]
-
-
-def _listing(folder: Path) -> str:
-    names = sorted(p.name + ("/" if p.is_dir() else "") for p in _visible(folder))
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "nothing"
-
-
-def _key(name: str) -> str:
-    """A file name or table entry without folder and extension; macOS decomposes accents, Excel does not."""
-    return unicodedata.normalize("NFC", _IMAGE.sub("", re.split(r"[/\\]", name.strip())[-1]))
-
-
-def _owner(key: str, images: dict[str, list[Path]]) -> str:
-    """The image that a mask or a table entry called ``key`` belongs to; ``key`` itself if there is none."""
-    bare = key.removeprefix("mask_")
-    return bare if key not in images and bare in images else key
-
-
-def _relative(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
-def _error(where: str, what: str, fix: str) -> Problem:
-    return Problem("error", where, what, fix)
+    raise UserError(f"{root}: has no Train_Folder; expected {_LAYOUT}; found {listing(root)}")

@@ -1,0 +1,195 @@
+"""Everything that is wrong with a data set, found in one pass before anything is computed."""
+
+__all__ = ["Check", "check_dataset"]
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textdiff import console
+from textdiff.errors import UserError
+from textdiff.pipeline.datasets import Facts, inspect, leaks, read_dataset
+from textdiff.pipeline.sample import Problem, Sample
+from textdiff.readers.options import ReadOptions
+
+_SPLITS = ("train", "val", "test")
+_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Check:
+    """What ``check_dataset`` found.
+
+    ``errors`` stop ``extract``; ``leaks`` do not, but the scores would be worth nothing; ``notes`` are for judging.
+    """
+
+    summary: dict[str, Any]
+    """JSON-able: counts, sizes, levels, shares of the foreground, texts."""
+    errors: list[Problem]
+    leaks: list[Problem]
+    notes: list[Problem]
+
+    @property
+    def sound(self) -> bool:
+        """Whether there is neither an error nor a leak."""
+        return not self.errors and not self.leaks
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, JSON-able."""
+        found = {name: [asdict(problem) for problem in getattr(self, name)] for name in ("errors", "leaks", "notes")}
+        return {"sound": self.sound, **self.summary, **found}
+
+    def table(self) -> str:
+        """All of it, as text for a terminal."""
+        splits, texts = self.summary["splits"], self.summary["texts"]
+        head = ("", *splits)
+        rows = [head] + [(title, *(show(facts) for facts in splits.values())) for title, show in _ROWS.items()]
+        for name in self.summary["classes"]:
+            rows.append((f"{name} %", *(_percent(facts["share"].get(name)) for facts in splits.values())))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+        longest = f"the longest has {texts['longest']} {texts['unit']}" if texts["distinct"] else ""
+        lines += ["", f"texts: {texts['distinct']} distinct, {texts['empty']} images with an empty one; {longest}"]
+        for title, problems in (("error", self.errors), ("leak", self.leaks), ("note", self.notes)):
+            lines += [f"{title}: {problem}" for problem in problems[:_SHOWN]]
+            if len(problems) > _SHOWN:
+                lines.append(f"{title}: ... and {len(problems) - _SHOWN} more (all with --json)")
+        verdict = "sound" if self.sound else "not sound"
+        counts = f"{len(self.errors)} errors, {len(self.leaks)} leaks between splits, {len(self.notes)} notes"
+        return "\n".join([*lines, "", f"{verdict}: {counts}"])
+
+
+def check_dataset(name: str, root: Path, options: ReadOptions | None = None, text_encoder: str = "none") -> Check:
+    """Reads a data set and decodes every image and mask once.
+
+    Args:
+        name: as for ``read_dataset``.
+        root: its directory or file.
+        options: how to read it.
+        text_encoder: whose tokens to count in the texts, if it is on this machine; words otherwise.
+
+    Raises:
+        UserError: as ``read_dataset``: it is not even the layout.
+    """
+    samples, listed = read_dataset(name, root, options)
+    with console.Progress(len(samples), "check", "images") as progress:
+        facts, found = inspect(samples, progress.advance)
+    between = leaks(facts)
+    grouped = [problem for problem in listed if "of the same group" in problem.what]
+    others = [problem for problem in [*listed, *found] if problem not in between and problem not in grouped]
+    if not facts and not others:
+        raise UserError(f"{root}: holds no image; check --data")
+    others += _within(facts) + _empty_splits(samples)
+    texts, too_long = _texts(samples, text_encoder)
+    summary = {
+        "dataset": name,
+        "data": str(root),
+        "classes": list(samples[0].classes) or ["foreground"] if samples else [],
+        "splits": {split: _facts([fact for fact in facts if fact.sample.split == split]) for split in _SPLITS},
+        "texts": texts,
+    }
+    return Check(
+        summary,
+        [problem for problem in others if problem.severity == "error"],
+        between + grouped,
+        [problem for problem in others if problem.severity == "note"] + too_long,
+    )
+
+
+def _facts(facts: Sequence[Facts]) -> dict[str, Any]:
+    """The numbers of one split; None where there is nothing to take them from."""
+    read = [fact for fact in facts if fact.height]
+    masked = [fact for fact in facts if fact.mask_sha256 is not None and fact.shares]
+    names = (facts[0].sample.classes or ("foreground",)) if facts else ()
+    sizes = Counter((fact.width, fact.height) for fact in read)
+    return {
+        "images": len(facts),
+        "annotated": sum(fact.sample.mask is not None for fact in facts),
+        "groups": len({fact.sample.group for fact in facts if fact.sample.group}),
+        "smallest": list(min(sizes, key=math.prod)) if sizes else None,
+        "largest": list(max(sizes, key=math.prod)) if sizes else None,
+        "levels": [min(f.levels[0] for f in read), max(f.levels[1] for f in read)] if read else None,
+        "share": {
+            name: float(np.mean([fact.shares[index] for fact in masked])) for index, name in enumerate(names) if masked
+        },
+        "unreadable": sum(not fact.usable for fact in facts),
+    }
+
+
+def _texts(samples: Sequence[Sample], encoder: str) -> tuple[dict[str, Any], list[Problem]]:
+    distinct = sorted({sample.text for sample in samples})
+    lengths, unit, limit = _lengths(distinct, encoder)
+    longest = max(range(len(distinct)), key=lengths.__getitem__, default=None)
+    problems = []
+    if limit is not None:
+        for text, length in zip(distinct, lengths, strict=True):
+            if length > limit:
+                owner = next(sample.id for sample in samples if sample.text == text)
+                problems.append(Problem("note", owner, f"has a text of {length} tokens; {limit} of them are read", ""))
+    summary = {
+        "distinct": len(distinct),
+        "empty": sum(not sample.text for sample in samples),
+        "longest": 0 if longest is None else lengths[longest],
+        "unit": unit,
+        "longest_of": None if longest is None else next(s.id for s in samples if s.text == distinct[longest]),
+    }
+    return summary, problems
+
+
+def _lengths(texts: Sequence[str], encoder: str) -> tuple[list[int], str, int | None]:
+    """The length of each text, its unit, and how much of it is read if that is known."""
+    if encoder != "none":
+        from textdiff.pipeline.hub import locate
+        from textdiff.pipeline.text import count_tokens
+
+        # Nothing is downloaded for a check.
+        if locate(encoder) is not None:
+            lengths, limit = count_tokens(encoder, texts)
+            return lengths, f"tokens of {encoder}", limit
+    return [len(text.split()) for text in texts], "words", None
+
+
+def _within(facts: Sequence[Facts]) -> list[Problem]:
+    """The same picture twice in one split, which counts it twice."""
+    seen: dict[tuple[str, str], Sample] = {}
+    problems = []
+    for fact in facts:
+        first = seen.setdefault((fact.sample.split, fact.content), fact.sample)
+        if fact.content and first.id != fact.sample.id:
+            problems.append(Problem("note", fact.sample.image.name, f"is the same image as {first.image.name}", ""))
+    return problems
+
+
+def _empty_splits(samples: Sequence[Sample]) -> list[Problem]:
+    """Splits without any mask."""
+    lost = {"train": "nothing can be fitted", "val": "the last epoch is kept", "test": "nothing can be scored"}
+    masked = {sample.split for sample in samples if sample.mask is not None}
+    return [
+        Problem("error" if split == "train" else "note", split, f"has no image with a mask: {lost[split]}", "")
+        for split in _SPLITS
+        if split not in masked
+    ]
+
+
+def _size(size: list[int] | None) -> str:
+    return "" if size is None else f"{size[0]}x{size[1]}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+_ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "images": lambda facts: str(facts["images"]),
+    "with a mask": lambda facts: str(facts["annotated"]),
+    "groups": lambda facts: str(facts["groups"] or ""),
+    "unreadable": lambda facts: str(facts["unreadable"] or ""),
+    "smallest": lambda facts: _size(facts["smallest"]),
+    "largest": lambda facts: _size(facts["largest"]),
+    "levels (of 0-255)": lambda facts: "-".join(map(str, facts["levels"] or [])),
+}

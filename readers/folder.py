@@ -1,0 +1,244 @@
+"""Reads a plain folder of images, masks and a table of texts.
+
+    DIR/
+        images/      PNG, JPEG, BMP, TIFF or DICOM; or below images/train/, images/val/, images/test/
+        masks/       named as the image, or mask_<image>; in the same subfolders or in none; may be missing
+        texts.csv    or .tsv, .xlsx, .jsonl: columns image and text, and if you like split and group
+
+``DIR/train/images``, ``DIR/train/masks`` and so on are read as well. Names are matched without folder and extension.
+"""
+
+__all__ = ["matched_texts", "read_folder", "settle_splits"]
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from textdiff.errors import UserError
+from textdiff.pipeline.sample import Problem, Sample, Split
+from textdiff.readers.names import (
+    MASK,
+    by_name,
+    error,
+    key_of,
+    listing,
+    note,
+    owner,
+    relative,
+    sort_problems,
+    unique_ids,
+    visible,
+)
+from textdiff.readers.options import ReadOptions
+from textdiff.readers.splits import draw_splits, parse_split
+from textdiff.readers.texts import TextRow, find_table, read_table
+
+_LAYOUT = "images/, masks/ and texts.csv (or .tsv, .xlsx, .jsonl)"
+_ORDER = ("train", "val", "test")
+
+
+def read_folder(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
+    """Lists the samples below ``root`` and matches images, masks and texts; opens no image.
+
+    Splits come from the table's column, from subfolders, or are drawn (``options.val``, ``options.test``); with none
+    of these all images are for training. An image without a mask is unlabelled, an empty text is an empty text; both
+    are noted.
+
+    Returns:
+        The samples without an error, by split and id, and all problems.
+
+    Raises:
+        UserError: no such directory, another layout, an unreadable table, or options that contradict the data.
+    """
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    parts = _parts(root)
+    for split, base in parts:
+        found, wrong = _read_part(root, base, split)
+        samples += found
+        problems += wrong
+    if not samples and not problems:
+        raise UserError(f"{root}: holds no images (PNG, JPEG, BMP, TIFF or DICOM) in images/; put them there")
+    samples = unique_ids(root, samples, problems)
+    return settle_splits(root.name, samples, problems, options), sort_problems(problems)
+
+
+def settle_splits(
+    where: str, samples: list[Sample], problems: list[Problem], options: ReadOptions, given: bool | None = None
+) -> list[Sample]:
+    """Draws splits if asked to, says what is odd about those there are, and sorts the samples by split and id.
+
+    Args:
+        where: names the data set in messages.
+        samples: with the splits that the data set gives, ``train`` where it gives none.
+        problems: what is odd is added here.
+        options: shares and seed of the draw.
+        given: whether the data set gives splits; by default if one of them is not ``train``.
+
+    Raises:
+        UserError: splits are to be drawn and are there already, or cannot be drawn.
+    """
+    given = any(sample.split != "train" for sample in samples) if given is None else given
+    if options.draws:
+        if given:
+            raise UserError(f"--val, --test: {where} has splits of its own; leave these options out, or its splits")
+        samples = draw_splits(samples, options)
+    elif samples and not given:
+        what = "has no splits: all its images are for training, and nothing can be scored"
+        problems.append(note(where, what, "draw some with --val 0.2 --test 0.2, or add a column split"))
+    groups: dict[str, Sample] = {}
+    for sample in samples:
+        first = groups.setdefault(sample.group, sample)
+        if sample.group and first.split != sample.split:
+            what = f"is in {sample.split} and {first.id} of the same group {sample.group} in {first.split}"
+            problems.append(note(sample.id, f"{what}: scores would be too good", "keep a group in one split"))
+    return sorted(samples, key=lambda sample: (_ORDER.index(sample.split), sample.id))
+
+
+def matched_texts(
+    where: str, rows: list[TextRow], images: Collection[str], problems: list[Problem]
+) -> dict[str, TextRow | None]:
+    """The row of each image that has one; None where rows are wrong or contradict each other."""
+    texts: dict[str, TextRow | None] = {}
+    column = any(row.split for row in rows)
+    for row in rows:
+        key = owner(key_of(row.image), images)
+        wrong: tuple[str, str] | None = None
+        if not row.image:
+            problems.append(error(where, f"row {row.number} has a text and no image", "name its image"))
+            continue
+        if key not in images:
+            what = f"row {row.number} is a text for {row.image}, an image that is not there"
+            problems.append(error(where, what, "add the image or remove the row"))
+            continue
+        before = texts.get(key)
+        if key in texts and (before is None or before[2:] != row[2:]):
+            other = "text" if before is None or before.text != row.text else "split or group"
+            wrong = f"row {row.number} is another {other} for {row.image}", "keep one row for each image"
+        elif column and not row.split:
+            wrong = f"row {row.number} has no split, and others have", "fill the column split, or remove it"
+        elif row.split and parse_split(row.split) is None:
+            wrong = f"row {row.number} has the split {row.split}", "use train, val or test"
+        if wrong:
+            problems.append(error(where, *wrong))
+        texts[key] = None if wrong else row
+    return texts
+
+
+def _read_part(root: Path, base: Path, split: Split | None) -> tuple[list[Sample], list[Problem]]:
+    problems: list[Problem] = []
+    images: dict[str, list[tuple[Path, Split | None]]] = {}
+    for key, path, own in _files(root, base / "images", split, problems):
+        images.setdefault(key, []).append((path, own))
+    masks: dict[str, list[Path]] = {}
+    if (base / "masks").is_dir():
+        for key, path, _ in _files(root, base / "masks", split, problems, MASK):
+            masks.setdefault(owner(key, images), []).append(path)
+        for key in masks.keys() - images.keys():
+            for path in masks[key]:
+                problems.append(error(relative(root, path), "is a mask without an image", "add the image or remove it"))
+    table = find_table(base) or find_table(root)
+    if table is None:
+        raise UserError(
+            f"{base}: has no table of texts; write texts.csv with the columns image and text (a text may be empty); "
+            f"found {listing(base)}"
+        )
+    rows = read_table(table)
+    if base != root and table.parent == root:
+        # One table for all parts: what belongs to the others is not missing here.
+        others = {key_of(path.name) for path in root.glob("*/images/*")} - images.keys()
+        rows = [row for row in rows if owner(key_of(row.image), others) not in others]
+    texts = matched_texts(relative(root, table), rows, images, problems)
+    samples = []
+    split_folders = sorted({path.parent.name for found in images.values() for path, _ in found} - {"images"})
+    for key, found in images.items():
+        for path, own in found:
+            if split_folders and path.parent == base / "images":
+                what = f"lies beside the folders of splits ({', '.join(split_folders)})"
+                problems.append(error(relative(root, path), what, "move it into one of them"))
+                continue
+            sample = _sample(root, table, (key, path, own), masks.get(key, []), texts, problems)
+            if sample is not None:
+                samples.append(sample)
+    return samples, problems
+
+
+def _sample(
+    root: Path,
+    table: Path,
+    image: tuple[str, Path, Split | None],
+    masks: list[Path],
+    texts: Mapping[str, TextRow | None],
+    problems: list[Problem],
+) -> Sample | None:
+    """The sample of one image, or None and why not among the problems."""
+    key, path, split = image
+    where = relative(root, path)
+    sound = True
+    for other in masks[1:]:
+        what = f"is a second mask of {where}, beside {masks[0].name}"
+        problems.append(error(relative(root, other), what, "keep one of them"))
+        sound = False
+    if key not in texts:
+        fix = "add its row; its text may be empty"
+        problems.append(error(where, f"has no row in {relative(root, table)}", fix))
+        return None
+    row = texts[key]
+    if row is None or not sound:
+        return None
+    named = parse_split(row.split)
+    if named and split and named != split:
+        what = f"lies in {split}/, and row {row.number} of {table.name} says {named}"
+        problems.append(error(where, what, "keep one of the two"))
+        return None
+    if not row.text:
+        problems.append(note(where, f"has no text in {table.name}: its text is empty"))
+    if not masks:
+        problems.append(note(where, "has no mask: it is unlabelled"))
+    mask = masks[0] if masks else None
+    return Sample(key, split or named or "train", path, mask, row.text, row.group)
+
+
+def _files(
+    root: Path, folder: Path, split: Split | None, problems: list[Problem], pattern: str | None = None
+) -> Iterator[tuple[str, Path, Split | None]]:
+    """(key, file, split) of every image in a folder and in its subfolders called after splits."""
+    parts = {path.name: own for path in sorted(visible(folder)) if path.is_dir() and (own := parse_split(path.name))}
+    flat: list[Problem] = []  # problems of the folder itself, its subfolders among them
+    options = {} if pattern is None else {"pattern": pattern}
+    for key, paths in by_name(root, folder, flat, **options).items():
+        for path in paths:
+            yield key, path, split
+    problems += [
+        # A folder of images that is passed over in silence would be missed only at the end.
+        error(said.where, "is a folder", "only folders called train, val and test are looked into")
+        if (root / said.where).is_dir()
+        else said
+        for said in flat
+        if said.where.rsplit("/", 1)[-1] not in parts
+    ]
+    for name, own in parts.items():
+        if split and own != split:
+            problems.append(error(relative(root, folder / name), f"lies below {split}/", "keep one of the two"))
+            continue
+        for key, paths in by_name(root, folder / name, problems, **options).items():
+            for path in paths:
+                yield key, path, own
+
+
+def _parts(root: Path) -> list[tuple[Split | None, Path]]:
+    """Where ``images/`` is: in the directory itself, or in its folders called after splits."""
+    if not root.exists():
+        raise UserError(f"{root}: no such directory; give the data set's with --data")
+    if not root.is_dir():
+        raise UserError(f"{root}: is a file; give the data set's directory, or use --dataset hdf5 for an HDF5 file")
+    if (root / "images").is_dir():
+        return [(None, root)]
+    below = [(parse_split(path.name), path) for path in sorted(visible(root)) if (path / "images").is_dir()]
+    parts = [(split, path) for split, path in below if split is not None]
+    if parts:
+        return list(parts)
+    if (root / "Train_Folder").is_dir():
+        raise UserError(f"{root}: is in the LViT layout; use --dataset monuseg, qata or mosmed")
+    if below:
+        raise UserError(f"{root}: has no folder images; did you mean {below[0][1]}?")
+    raise UserError(f"{root}: has no folder images; expected {_LAYOUT}; found {listing(root)}")

@@ -1,0 +1,89 @@
+"""What a sample's image and mask hold, wherever they are stored. Every pixel comes through here."""
+
+__all__ = ["LoadedImage", "LoadedMask", "load_image", "load_mask"]
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textdiff.pipeline.decode import binary_mask, decode, decode_mask, to_rgb
+from textdiff.pipeline.formats import read_bytes
+from textdiff.pipeline.labels import class_map, instance_map, stored_numbers
+from textdiff.pipeline.sample import Sample, Slice
+from textdiff.readers.aperio import outlines_of, rasterise
+from textdiff.readers.hdf5 import read_slice
+
+
+class LoadedImage(NamedTuple):
+    """An image as the pipeline takes it."""
+
+    pixels: NDArray[np.uint8]
+    """(H, W, 3), RGB."""
+    sha256: str
+    """Of the file's bytes, or of the stored array."""
+    notes: list[str]
+    """What a user should know about it, one phrase each."""
+
+
+class LoadedMask(NamedTuple):
+    """A mask as the pipeline takes it."""
+
+    labels: NDArray[np.uint8]
+    """(H, W) class numbers, 0 for the background."""
+    instances: NDArray[np.uint32] | None
+    """(H, W) object numbers, None where the sample does not keep them."""
+    sha256: str
+    notes: list[str]
+
+
+def load_image(source: Path | Slice) -> LoadedImage:
+    """Reads and decodes an image.
+
+    Raises:
+        BadImageError: it cannot be used; see ``decode``.
+    """
+    if isinstance(source, Slice):
+        stored, digest = read_slice(source)
+        pixels, notes = to_rgb(source, stored)
+        return LoadedImage(pixels, digest, notes)
+    # The bytes that are hashed are the bytes that are decoded, and the disk is asked once.
+    data = read_bytes(source)
+    pixels, notes = decode(source, data)
+    return LoadedImage(pixels, hashlib.sha256(data).hexdigest(), notes)
+
+
+def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
+    """Reads and decodes the mask that ``sample`` has, in the way its classes and instances ask for.
+
+    Args:
+        sample: one with a mask.
+        height: of its image, in pixels: outlines have no size of their own.
+        width: the same.
+
+    Raises:
+        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map`` and ``outlines_of``.
+    """
+    source, notes = sample.mask, list[str]()
+    assert source is not None
+    if isinstance(source, Slice):
+        stored, digest = read_slice(source)
+        if not (sample.classes or sample.instances):
+            return LoadedMask(binary_mask(source, stored), None, digest, notes)
+    else:
+        data = read_bytes(source)
+        digest = hashlib.sha256(data).hexdigest()
+        if source.suffix.lower() == ".xml":
+            instances, notes = rasterise(source, outlines_of(source, data), height, width)
+            labels = (instances > 0).astype(np.uint8)
+            return LoadedMask(labels, instances if sample.instances else None, digest, notes)
+        if not (sample.classes or sample.instances):
+            labels, notes = decode_mask(source, data)
+            return LoadedMask(labels, None, digest, notes)
+        stored, notes = stored_numbers(source, data)
+    if sample.classes:
+        return LoadedMask(class_map(source, stored, sample.classes), None, digest, notes)
+    instances = instance_map(source, stored)
+    return LoadedMask((instances > 0).astype(np.uint8), instances, digest, notes)
