@@ -76,7 +76,8 @@ def extract(
     from textdiff.pipeline.locations import OWN, find_data
 
     data = data or find_data(dataset)
-    name = data.resolve().stem if dataset in OWN else dataset
+    place = data.resolve()
+    name = dataset if dataset not in OWN else place.stem if place.is_file() else place.name
     config = ExtractConfig(
         dataset=dataset,
         data=data,

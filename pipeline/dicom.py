@@ -40,6 +40,8 @@ def dicom_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[np.
         from pydicom.pixels.utils import pixel_array
     except ImportError:
         raise UserError(f"{path}: is DICOM, which {_EXTRA}") from None
+    # Strings that are longer than the standard allows are common, and of no interest for the picture.
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     notes: list[str] = []
     try:
         file = pydicom.dcmread(io.BytesIO(data))

@@ -35,6 +35,7 @@ def _build_head(cache: FeatureCache, variant: str, width: int | None, recipe: Re
         len(cache.steps),
         cache.text_dim or REFERENCE_WIDTH,
         width=width or min(REFERENCE_WIDTH, len(cache.steps) * min(channels)),
+        classes=len(cache.classes) + 1,
         image_size=cache.image_size,
         variant=head_variant(variant),
         hidden=recipe.hidden,
@@ -52,7 +53,7 @@ def _build_unet(cache: FeatureCache, variant: str, width: int | None, recipe: Re
         raise UserError(f"--variant {variant}: a U-Net reads no text and has no variants; leave it out")
     if width is not None:
         raise UserError(f"--width {width}: of the attention block, which a U-Net has not; leave it out")
-    return PlainUNet()
+    return PlainUNet(classes=len(cache.classes) + 1)
 
 
 MODELS = {

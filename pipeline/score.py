@@ -15,10 +15,10 @@ from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.pipeline import images
 from textdiff.pipeline.bootstrap import bootstrap_mean
+from textdiff.pipeline.class_scores import class_intervals, class_scores
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.figures import Case, overlay_figure
 from textdiff.pipeline.instances import METHODS
-from textdiff.pipeline.metrics import dice_from_iou, iou
 from textdiff.pipeline.object_scores import DEFAULT, measure, metrics_table
 from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.published import PUBLISHED
@@ -63,7 +63,7 @@ def score(
     Every prediction is compared with three truths: ``clean``, the mask resized by area (>= 0.5); ``paper``, the mask
     resized bilinearly and then > 0, as the paper's code does, which dilates it; ``original``, the mask at its own size
     with the probabilities enlarged to it; the further ``metrics`` are of this last one. Dice is 2 IoU / (1 + IoU) per
-    image, then the mean.
+    image, then the mean. With several classes both are means over them, and each class is scored as well.
 
     Of a cache in tiles every image is stitched at its own size, and ``original`` is the truth to go by. For ``clean``
     and ``paper`` the stitched probabilities are averaged down to the cache's image size, where the masks are those that
@@ -111,8 +111,7 @@ def score(
                 "text": cache.texts[cache.rows[texts[whole.row]].text],
             }
             for name, (predicted, true) in _pairs(whole).items():
-                overlap = iou(predicted, true)
-                record |= {f"dice_{name}": dice_from_iou(overlap), f"iou_{name}": overlap}
+                record |= class_scores(predicted, true, cache.classes, name)
             more = measure(
                 metrics,
                 whole.labels,
@@ -141,11 +140,12 @@ def score(
         if metric not in ("dice", "iou")
     }
     intervals["original"] |= further
+    by_class = {name: class_intervals(records, cache.classes, name, seed) for name in TRUTHS}
     labels = len(run.config["train_ids"])
-    table_rows = [
-        ScoreRow(f"{run.label} ({TRUTHS[name]})", value["dice"], value["iou"], labels)
-        for name, value in sorted(intervals.items(), key=lambda pair: pair[0] != primary)
-    ]
+    table_rows = []
+    for name, value in sorted(intervals.items(), key=lambda pair: pair[0] != primary):
+        table_rows.append(ScoreRow(f"{run.label} ({TRUTHS[name]})", value["dice"], value["iou"], labels))
+        table_rows += [ScoreRow(f"- {label}", own["dice"], own["iou"]) for label, own in by_class[name].items()]
     published = PUBLISHED.get(str(run.config["about"].get("dataset")), ()) if split == "test" else ()
     summary = {
         "schema": 1,
@@ -159,7 +159,10 @@ def score(
         "fingerprint_hash": run.config["fingerprint_hash"],
         "bootstrap": {"resamples": 10_000, "level": 0.95, "seed": seed, "over": "images"},
         "primary": primary,
-        "scores": intervals,
+        "scores": {
+            name: {**value, **({"classes": by_class[name]} if by_class[name] else {})}
+            for name, value in intervals.items()
+        },
         "objects": {"prediction": instances, "min_area": min_area, "truth": "components", "tolerance": tolerance},
         "published": [row._asdict() for row in published],
     }
@@ -203,13 +206,13 @@ def _rows(cache: FeatureCache, split: str) -> list[int]:
 
 
 def _pairs(whole: Whole) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Prediction and truth, bool (H, W), under each of ``TRUTHS``."""
-    size = whole.probability.shape[-1]
-    predicted = whole.probability.argmax(0) > 0
+    """Prediction and truth, class numbers (H, W), under each of ``TRUTHS``."""
+    classes, size = len(whole.probability), whole.probability.shape[-1]
+    predicted = whole.probability.argmax(0)
     return {
-        "clean": (predicted, images.resize_mask(whole.truth, size, "area") > 0),
-        "paper": (predicted, images.resize_mask(whole.truth, size, "bilinear") > 0),
-        "original": (whole.labels > 0, whole.truth > 0),
+        "clean": (predicted, images.resize_mask(whole.truth, size, "area", classes)),
+        "paper": (predicted, images.resize_mask(whole.truth, size, "bilinear", classes)),
+        "original": (whole.labels, whole.truth),
     }
 
 

@@ -148,15 +148,17 @@ def _epoch(
 def _validate(
     network: Segmenter, cache: FeatureCache, items: Iterator[Item], options: Mapping[str, Any], device: torch.device
 ) -> float:
-    """Mean Dice of the foreground over the images; of an image in tiles over the pixels of all its tiles."""
+    """Mean Dice over the images, of several classes their mean; of an image in tiles over all its tiles' pixels."""
     network.eval()
-    counts: dict[str, list[Confusion]] = {}
+    counts: dict[tuple[str, int], list[Confusion]] = {}
     for item in items:
         assert item.mask is not None
         with autocast(device, options["precision"]):
-            predicted = network(*network.inputs([item])).argmax(1)
-        count = confusion((predicted[0] > 0).cpu().numpy(), (item.mask[0] > 0).cpu().numpy())
-        counts.setdefault(cache.rows[item.row].id, []).append(count)
+            logits = network(*network.inputs([item]))
+        predicted, true = logits.argmax(1)[0].cpu().numpy(), item.mask[0].cpu().numpy()
+        for label in range(1, logits.shape[1]):
+            count = confusion(predicted == label, true == label)
+            counts.setdefault((cache.rows[item.row].id, label), []).append(count)
     return float(np.mean([pooled_dice(pieces) for pieces in counts.values()]))
 
 

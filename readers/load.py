@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.pipeline.decode import binary_mask, decode, decode_mask, to_rgb
-from textdiff.pipeline.formats import read_bytes
+from textdiff.pipeline.formats import BadImageError, read_bytes
 from textdiff.pipeline.labels import class_map, instance_map, stored_numbers
 from textdiff.pipeline.sample import Sample, Slice
 from textdiff.readers.aperio import outlines_of, rasterise
@@ -76,6 +76,8 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
         data = read_bytes(source)
         digest = hashlib.sha256(data).hexdigest()
         if source.suffix.lower() == ".xml":
+            if sample.classes:
+                raise BadImageError(source, "holds outlines, which name no classes", "leave --classes out")
             instances, notes = rasterise(source, outlines_of(source, data), height, width)
             labels = (instances > 0).astype(np.uint8)
             return LoadedMask(labels, instances if sample.instances else None, digest, notes)

@@ -435,6 +435,11 @@ BAD = {
         {"instances": True},
         "masks/a.tif: has fractions where object numbers",
     ),
+    "outlines with classes": (
+        lambda r: ([p.unlink() for p in r.glob("masks/*")], (r / "masks/a.xml").write_text("<Annotations/>")),
+        {"classes": ("x",)},
+        "masks/a.xml: holds outlines, which name no classes; leave --classes out",
+    ),
     "outlines that define entities": (
         lambda r: (
             (r / "masks/a.png").unlink(),
@@ -508,7 +513,7 @@ def test_renamed_16_bit_copies_of_monuseg_give_the_same_rows(real_monuseg, tiny_
             book.active.append(row)
         book.save(lvit / f"{split.title()}_Folder/{split.title()}_text.xlsx")
     write_table(folder, "csv", rows)
-    options = ("--backbone", str(tiny_backbone), "--text-encoder", "none", "--image-size", "64")
+    options = ("--backbone", str(tiny_backbone), "--text-encoder", "none", "--image-size", "64", "--blocks", "4,8")
     checked = textdiff_once(tmp_path, "data", "check", "--dataset", "folder", "--data", "folder", "--json")
     assert json.loads(checked.stdout)["splits"]["train"]["images"] == 2
     textdiff_once(tmp_path, "extract", "--dataset", "monuseg", "--data", "lvit", "--cache", "a.zarr", *options)

@@ -1,0 +1,144 @@
+"""DICOM in: rescaling, window and photometric interpretation, checked against pydicom's own functions."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+
+from textdiff.errors import UserError
+from textdiff.pipeline.datasets import inspect, read_dataset
+from textdiff.pipeline.decode import decode
+
+pydicom = pytest.importorskip("pydicom", reason="the extra dicom is not installed")
+from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
+from pydicom.pixels.processing import apply_modality_lut, apply_windowing  # noqa: E402
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless  # noqa: E402
+
+
+def dicom(pixels: np.ndarray, bits: int = 16, **attributes) -> Dataset:
+    """A secondary capture of these pixels, (H, W) or (H, W, 3) or with ``NumberOfFrames`` (F, H, W)."""
+    file = Dataset()
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = "1.2.3"
+    colour = pixels.ndim == 3 and "NumberOfFrames" not in attributes
+    file.Rows, file.Columns = pixels.shape[:2] if colour else pixels.shape[-2:]
+    file.SamplesPerPixel = 3 if colour else 1
+    file.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
+    if colour:
+        file.PlanarConfiguration = 0
+    file.BitsAllocated = 8 * pixels.itemsize
+    file.BitsStored, file.HighBit = bits, bits - 1
+    file.PixelRepresentation = int(pixels.dtype.kind == "i")
+    file.PixelData = pixels.tobytes()
+    for name, value in attributes.items():
+        setattr(file, name, value)
+    return file
+
+
+def data_of(file: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    file.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+SLICE = np.random.default_rng(0).integers(-1000, 2000, (12, 16)).astype(np.int16)
+CT = {"RescaleSlope": 1, "RescaleIntercept": -24, "WindowCenter": 40, "WindowWidth": 400}
+
+
+def grey(file: Dataset) -> np.ndarray:
+    image, _ = decode("a.dcm", data_of(file))
+    assert (image == image[..., :1]).all()
+    return image[..., 0]
+
+
+def levels(shown: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.floor((np.asarray(shown, float) - low) / (high - low) * 255 + 0.5).astype(np.uint8)
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_rescaling_and_window_are_those_of_the_standard(function):
+    file = dicom(SLICE, VOILUTFunction=function, **CT)
+    hounsfield = apply_modality_lut(SLICE, file)
+    shown = apply_windowing(hounsfield, file)
+    ends = -32768 - 24, 32767 - 24
+    np.testing.assert_allclose(grey(file).astype(int), levels(shown, *ends).astype(int), atol=1)
+    # 40 +- 200 Hounsfield units are all that is seen.
+    if function != "SIGMOID":
+        assert (grey(file)[hounsfield <= -161] == 0).all()
+        assert (grey(file)[hounsfield >= 240] == 255).all()
+
+
+def test_the_first_of_several_windows_is_applied_and_said():
+    file = dicom(SLICE, **CT | {"WindowCenter": [40, 500], "WindowWidth": [400, 2000]})
+    np.testing.assert_array_equal(grey(file), grey(dicom(SLICE, **CT)))
+    assert "2 DICOM windows (the first applied)" in decode("a.dcm", data_of(file))[1]
+
+
+def test_monochrome1_is_inverted():
+    file = dicom(SLICE, PhotometricInterpretation="MONOCHROME1", **CT)
+    np.testing.assert_array_equal(grey(file), 255 - grey(dicom(SLICE, **CT)))
+
+
+def test_without_a_window_the_stored_bits_are_the_range():
+    pixels = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    image, notes = decode("a.dcm", data_of(dicom(pixels, bits=12)))
+    np.testing.assert_array_equal(image[..., 0], np.floor(pixels / 4095 * 255 + 0.5))
+    assert "DICOM without a window (12 bits scaled to 8)" in notes
+
+
+def test_colour_and_the_first_of_several_frames_are_read():
+    pixels = np.random.default_rng(1).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(decode("a.dcm", data_of(dicom(pixels, bits=8)))[0], pixels)
+    frames = np.stack([SLICE, SLICE // 2])
+    file = dicom(frames, NumberOfFrames=2, **CT)
+    np.testing.assert_array_equal(grey(file), grey(dicom(SLICE, **CT)))
+    assert "2 frames (only the first is read)" in decode("a.dcm", data_of(file))[1]
+
+
+def truncated(file: Dataset) -> bytes:
+    return data_of(file)[:-50]
+
+
+def without_pixels(file: Dataset) -> bytes:
+    del file.PixelData
+    return data_of(file)
+
+
+def compressed(file: Dataset) -> bytes:
+    file.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    file.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" + bytes(60)])
+    return data_of(file)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (truncated, "is not a readable DICOM image"),
+        (without_pixels, "is DICOM without an image"),
+        (compressed, "is compressed as JPEG 2000 .*, which cannot be decoded here"),
+    ],
+)
+def test_bad_dicom_files_get_one_line(damage, words):
+    with pytest.raises(UserError, match=f"a.dcm: ({words})") as raised:
+        decode("a.dcm", damage(dicom(SLICE, **CT)))
+    assert "\n" not in str(raised.value)
+
+
+def test_without_pydicom_the_extra_is_named(monkeypatch):
+    data = data_of(dicom(SLICE, **CT))
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(UserError, match=r'a.dcm: is DICOM, which needs pydicom; pip install "textdiff\[dicom\]"'):
+        decode("a.dcm", data)
+
+
+def test_a_folder_of_dicom_files_is_a_data_set(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/slice.dcm").write_bytes(data_of(dicom(SLICE, **CT)))
+    (tmp_path / "texts.csv").write_text("image,text\nslice.dcm,Ground glass.\n")
+    samples, _ = read_dataset("folder", tmp_path)
+    facts, problems = inspect(samples)
+    assert (facts[0].height, facts[0].width, facts[0].usable) == (12, 16, True)
+    assert [str(problem) for problem in problems if problem.severity == "error"] == []
