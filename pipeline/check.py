@@ -13,7 +13,7 @@ import numpy as np
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.pipeline.datasets import Facts, inspect, leaks, read_dataset
+from textdiff.pipeline.datasets import Facts, alike, inspect, leaks, read_dataset
 from textdiff.pipeline.sample import Problem, Sample
 from textdiff.readers.options import ReadOptions
 
@@ -55,12 +55,19 @@ class Check:
         lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
         longest = f"the longest has {texts['longest']} {texts['unit']}" if texts["distinct"] else ""
         lines += ["", f"texts: {texts['distinct']} distinct, {texts['empty']} images with an empty one; {longest}"]
-        for title, problems in (("error", self.errors), ("leak", self.leaks), ("note", self.notes)):
-            lines += [f"{title}: {problem}" for problem in problems[:_SHOWN]]
-            if len(problems) > _SHOWN:
-                lines.append(f"{title}: ... and {len(problems) - _SHOWN} more (all with --json)")
+        for title, said in (
+            ("error", list(map(str, self.errors))),
+            ("leak", list(map(str, self.leaks))),
+            ("note", alike(self.notes)),
+        ):
+            lines += [f"{title}: {line}" for line in said[:_SHOWN]]
+            if len(said) > _SHOWN:
+                lines.append(f"{title}: ... and {len(said) - _SHOWN} more (all with --json)")
         verdict = "sound" if self.sound else "not sound"
-        counts = f"{len(self.errors)} errors, {len(self.leaks)} leaks between splits, {len(self.notes)} notes"
+        counts = ", ".join(
+            f"{len(found)} {title}{'' if len(found) == 1 else 's'}"
+            for title, found in (("error", self.errors), ("leak", self.leaks), ("note", self.notes))
+        )
         return "\n".join([*lines, "", f"{verdict}: {counts}"])
 
 
@@ -117,7 +124,7 @@ def _facts(facts: Sequence[Facts]) -> dict[str, Any]:
         "share": {
             name: float(np.mean([fact.shares[index] for fact in masked])) for index, name in enumerate(names) if masked
         },
-        "unreadable": sum(not fact.usable for fact in facts),
+        "faulty": sum(not fact.usable for fact in facts),
     }
 
 
@@ -188,7 +195,7 @@ _ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
     "images": lambda facts: str(facts["images"]),
     "with a mask": lambda facts: str(facts["annotated"]),
     "groups": lambda facts: str(facts["groups"] or ""),
-    "unreadable": lambda facts: str(facts["unreadable"] or ""),
+    "with an error": lambda facts: str(facts["faulty"] or ""),
     "smallest": lambda facts: _size(facts["smallest"]),
     "largest": lambda facts: _size(facts["largest"]),
     "levels (of 0-255)": lambda facts: "-".join(map(str, facts["levels"] or [])),

@@ -1,6 +1,6 @@
 """Data sets -> samples: what there is, what is wrong with it, all said before any work is done."""
 
-__all__ = ["READERS", "Facts", "Problem", "Sample", "inspect", "leaks", "read_dataset", "report"]
+__all__ = ["READERS", "Facts", "Problem", "Sample", "alike", "inspect", "leaks", "read_dataset", "report"]
 
 import os
 import re
@@ -120,12 +120,7 @@ def report(problems: list[Problem]) -> None:
     Raises:
         UserError: there are errors. A single one is the message itself; several are printed first (at most 20).
     """
-    notes: dict[str, list[Problem]] = {}
-    for problem in problems:
-        if problem.severity == "note":
-            # The same remark with another number in it (a largest value, a size) is still the same remark.
-            notes.setdefault(re.sub(r"\d+", "#", problem.what), []).append(problem)
-    lines = [_together(alike) for alike in notes.values()]
+    lines = alike([problem for problem in problems if problem.severity == "note"])
     for line in lines[:_SHOWN]:
         console.warn(line)
     if len(lines) > _SHOWN:
@@ -141,9 +136,17 @@ def report(problems: list[Problem]) -> None:
         raise UserError(f"{len(errors)} errors in the data set: mend them, or leave those images out with --skip-bad")
 
 
-def _together(alike: list[Problem]) -> str:
-    others = len(alike) - 1
-    return str(alike[0]) + (f" (and {others} other{'s' if others > 1 else ''} like it)" if others else "")
+def alike(problems: Sequence[Problem]) -> list[str]:
+    """One line for each kind of remark: the first of its kind, and how many others there are."""
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        # The same remark with another number in it (a largest value, a size) is still the same remark.
+        kinds.setdefault(re.sub(r"\d+", "#", problem.what), []).append(problem)
+    lines = []
+    for kind in kinds.values():
+        others = len(kind) - 1
+        lines.append(str(kind[0]) + (f" (and {others} other{'s' if others > 1 else ''} like it)" if others else ""))
+    return lines
 
 
 def leaks(facts: Sequence[Facts]) -> list[Problem]:

@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from textdiff.errors import UserError
 from textdiff.pipeline.formats import BadImageError
 from textdiff.pipeline.sample import Problem, Sample, Split
-from textdiff.readers.folder import matched_texts, settle_splits
 from textdiff.readers.lvit import read_lvit
 from textdiff.readers.names import error, key_of, note, relative, sort_problems, unique_ids
 from textdiff.readers.options import ReadOptions
-from textdiff.readers.splits import draw_splits, parse_split
-from textdiff.readers.texts import find_table, read_table
+from textdiff.readers.splits import draw_splits, parse_split, settle_splits
+from textdiff.readers.texts import find_table, matched_texts, read_table
 
 Outline = NDArray[np.float64]
 """(n, 2): the corners (x, y) of a polygon in pixels, the upper left corner of the image at (0, 0)."""
@@ -135,7 +134,7 @@ def _read_challenge(root: Path, options: ReadOptions) -> tuple[list[Sample], lis
     outlines: dict[str, list[Path]] = {}
     for path in sorted(root.glob("**/*")):
         ending, hidden = path.suffix.lower(), any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.is_file() and not hidden and ending in (".tif", ".tiff", ".png", ".xml"):
+        if path.is_file() and not hidden and ending in (".tif", ".tiff", ".xml"):
             (outlines if ending == ".xml" else files).setdefault(key_of(path.name), []).append(path)
     for key in sorted(outlines.keys() - files.keys()):
         where = relative(root, outlines[key][0])

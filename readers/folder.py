@@ -8,9 +8,9 @@
 ``DIR/train/images``, ``DIR/train/masks`` and so on are read as well. Names are matched without folder and extension.
 """
 
-__all__ = ["matched_texts", "read_folder", "settle_splits"]
+__all__ = ["read_folder"]
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from textdiff.errors import UserError
@@ -29,11 +29,10 @@ from textdiff.readers.names import (
     visible,
 )
 from textdiff.readers.options import ReadOptions
-from textdiff.readers.splits import draw_splits, parse_split
-from textdiff.readers.texts import TextRow, find_table, read_table
+from textdiff.readers.splits import parse_split, settle_splits
+from textdiff.readers.texts import TextRow, find_table, matched_texts, read_table
 
 _LAYOUT = "images/, masks/ and texts.csv (or .tsv, .xlsx, .jsonl)"
-_ORDER = ("train", "val", "test")
 
 
 def read_folder(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
@@ -60,68 +59,6 @@ def read_folder(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Pr
         raise UserError(f"{root}: holds no images (PNG, JPEG, BMP, TIFF or DICOM) in images/; put them there")
     samples = unique_ids(root, samples, problems)
     return settle_splits(root.name, samples, problems, options), sort_problems(problems)
-
-
-def settle_splits(
-    where: str, samples: list[Sample], problems: list[Problem], options: ReadOptions, given: bool | None = None
-) -> list[Sample]:
-    """Draws splits if asked to, says what is odd about those there are, and sorts the samples by split and id.
-
-    Args:
-        where: names the data set in messages.
-        samples: with the splits that the data set gives, ``train`` where it gives none.
-        problems: what is odd is added here.
-        options: shares and seed of the draw.
-        given: whether the data set gives splits; by default if one of them is not ``train``.
-
-    Raises:
-        UserError: splits are to be drawn and are there already, or cannot be drawn.
-    """
-    given = any(sample.split != "train" for sample in samples) if given is None else given
-    if options.draws:
-        if given:
-            raise UserError(f"--val, --test: {where} has splits of its own; leave these options out, or its splits")
-        samples = draw_splits(samples, options)
-    elif samples and not given:
-        what = "has no splits: all its images are for training, and nothing can be scored"
-        problems.append(note(where, what, "draw some with --val 0.2 --test 0.2, or add a column split"))
-    groups: dict[str, Sample] = {}
-    for sample in samples:
-        first = groups.setdefault(sample.group, sample)
-        if sample.group and first.split != sample.split:
-            what = f"is in {sample.split} and {first.id} of the same group {sample.group} in {first.split}"
-            problems.append(note(sample.id, f"{what}: scores would be too good", "keep a group in one split"))
-    return sorted(samples, key=lambda sample: (_ORDER.index(sample.split), sample.id))
-
-
-def matched_texts(
-    where: str, rows: list[TextRow], images: Collection[str], problems: list[Problem]
-) -> dict[str, TextRow | None]:
-    """The row of each image that has one; None where rows are wrong or contradict each other."""
-    texts: dict[str, TextRow | None] = {}
-    column = any(row.split for row in rows)
-    for row in rows:
-        key = owner(key_of(row.image), images)
-        wrong: tuple[str, str] | None = None
-        if not row.image:
-            problems.append(error(where, f"row {row.number} has a text and no image", "name its image"))
-            continue
-        if key not in images:
-            what = f"row {row.number} is a text for {row.image}, an image that is not there"
-            problems.append(error(where, what, "add the image or remove the row"))
-            continue
-        before = texts.get(key)
-        if key in texts and (before is None or before[2:] != row[2:]):
-            other = "text" if before is None or before.text != row.text else "split or group"
-            wrong = f"row {row.number} is another {other} for {row.image}", "keep one row for each image"
-        elif column and not row.split:
-            wrong = f"row {row.number} has no split, and others have", "fill the column split, or remove it"
-        elif row.split and parse_split(row.split) is None:
-            wrong = f"row {row.number} has the split {row.split}", "use train, val or test"
-        if wrong:
-            problems.append(error(where, *wrong))
-        texts[key] = None if wrong else row
-    return texts
 
 
 def _read_part(root: Path, base: Path, split: Split | None) -> tuple[list[Sample], list[Problem]]:

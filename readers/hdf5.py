@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from textdiff.errors import UserError
 from textdiff.pipeline.formats import MAX_MEGAPIXELS, BadImageError
 from textdiff.pipeline.sample import Problem, Sample, Slice
-from textdiff.readers.folder import settle_splits
 from textdiff.readers.names import error, note, sort_problems
 from textdiff.readers.options import ReadOptions
-from textdiff.readers.splits import parse_split
+from textdiff.readers.splits import parse_split, settle_splits
 from textdiff.readers.texts import cell
 
 

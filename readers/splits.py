@@ -1,13 +1,14 @@
 """Which image is for training, validation or the test: as the data set says, or drawn by groups."""
 
-__all__ = ["draw_splits", "parse_split"]
+__all__ = ["draw_splits", "parse_split", "settle_splits"]
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from textdiff.errors import UserError
-from textdiff.pipeline.sample import Sample, Split
+from textdiff.pipeline.sample import Problem, Sample, Split
+from textdiff.readers.names import note
 from textdiff.readers.options import ReadOptions
 
 _NAMES: dict[str, Split] = {
@@ -19,6 +20,8 @@ _NAMES: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
+
+_ORDER = ("train", "val", "test")
 
 
 def parse_split(name: str) -> Split | None:
@@ -70,3 +73,35 @@ def draw_splits(samples: Sequence[Sample], options: ReadOptions) -> list[Sample]
         raise UserError(f"--val, --test: nothing of {total} annotated images is left to train on; give smaller shares")
     by_id = {sample.id: split for name, split in chosen.items() for sample in groups[name]}
     return [replace(sample, split=by_id.get(sample.id, "train")) for sample in samples]
+
+
+def settle_splits(
+    where: str, samples: list[Sample], problems: list[Problem], options: ReadOptions, given: bool | None = None
+) -> list[Sample]:
+    """Draws splits if asked to, says what is odd about those there are, and sorts the samples by split and id.
+
+    Args:
+        where: names the data set in messages.
+        samples: with the splits that the data set gives, ``train`` where it gives none.
+        problems: what is odd is added here.
+        options: shares and seed of the draw.
+        given: whether the data set gives splits; by default if one of them is not ``train``.
+
+    Raises:
+        UserError: splits are to be drawn and are there already, or cannot be drawn.
+    """
+    given = any(sample.split != "train" for sample in samples) if given is None else given
+    if options.draws:
+        if given:
+            raise UserError(f"--val, --test: {where} has splits of its own; leave these options out, or its splits")
+        samples = draw_splits(samples, options)
+    elif samples and not given:
+        what = "has no splits: all its images are for training, and nothing can be scored"
+        problems.append(note(where, what, "draw some with --val 0.2 --test 0.2, or add a column split"))
+    groups: dict[str, Sample] = {}
+    for sample in samples:
+        first = groups.setdefault(sample.group, sample)
+        if sample.group and first.split != sample.split:
+            what = f"is in {sample.split} and {first.id} of the same group {sample.group} in {first.split}"
+            problems.append(note(sample.id, f"{what}: scores would be too good", "keep a group in one split"))
+    return sorted(samples, key=lambda sample: (_ORDER.index(sample.split), sample.id))

@@ -1,16 +1,19 @@
 """Tables of texts: CSV, TSV, Excel or JSON lines with the columns image and text, and optionally split and group."""
 
-__all__ = ["TextRow", "cell", "find_table", "read_table", "sheets"]
+__all__ = ["TextRow", "cell", "find_table", "matched_texts", "read_table", "sheets"]
 
 import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from textdiff.errors import UserError
+from textdiff.pipeline.sample import Problem
+from textdiff.readers.names import error, key_of, owner
+from textdiff.readers.splits import parse_split
 
 _ENDINGS = ("csv", "tsv", "xlsx", "jsonl")
 _HEADER = "name the columns image and text (and, if you like, split and group) in its first row"
@@ -52,6 +55,7 @@ def read_table(table: Path) -> list[TextRow]:
     if table.suffix == ".jsonl":
         return list(_json_rows(table))
     grids = sheets(table) if table.suffix == ".xlsx" else [_csv_rows(table)]
+    titles: list[str] = []
     for grid in grids:
         rows = ((number, [cell(value) for value in row]) for number, row in enumerate(grid, 1))
         filled = [(number, row) for number, row in rows if any(row)]
@@ -63,6 +67,38 @@ def read_table(table: Path) -> list[TextRow]:
             return [row for number, values in filled[1:] if (row := _row(number, titles, values)).image or row.text]
     found = f"; found {', '.join(title for title in titles if title)[:80]}" if any(titles) else " (it is empty)"
     raise UserError(f"{table}: has no columns image and text{found}; {_HEADER}")
+
+
+def matched_texts(
+    where: str, rows: list[TextRow], images: Collection[str], problems: list[Problem]
+) -> dict[str, TextRow | None]:
+    """The row of each image that has one; None where rows are wrong or contradict each other."""
+    texts: dict[str, TextRow | None] = {}
+    column = any(row.split for row in rows)
+    for row in rows:
+        key = owner(key_of(row.image), images)
+        wrong: tuple[str, str] | None = None
+        if not row.image:
+            problems.append(error(where, f"row {row.number} has a text and no image", "name its image"))
+            continue
+        if key not in images:
+            what = f"row {row.number} is a text for {row.image}, an image that is not there"
+            problems.append(error(where, what, "add the image or remove the row"))
+            continue
+        before = texts.get(key)
+        if key in texts and before is None:
+            continue
+        if before is not None and before[2:] != row[2:]:
+            other = "text" if before.text != row.text else "split or group"
+            wrong = f"row {row.number} is another {other} for {row.image}", "keep one row for each image"
+        elif column and not row.split:
+            wrong = f"row {row.number} has no split, and others have", "fill the column split, or remove it"
+        elif row.split and parse_split(row.split) is None:
+            wrong = f"row {row.number} has the split {row.split}", "use train, val or test"
+        if wrong:
+            problems.append(error(where, *wrong))
+        texts[key] = None if wrong else row
+    return texts
 
 
 def cell(value: Any) -> str:
@@ -85,8 +121,8 @@ def sheets(table: Path) -> list[list[tuple[Any, ...]]]:
         finally:
             book.close()
     # A damaged archive surfaces as zipfile, zlib, XML, key or type errors.
-    except Exception as error:
-        raise UserError(f"{table}: is not a readable Excel table; save it again as .xlsx") from error
+    except Exception as reason:
+        raise UserError(f"{table}: is not a readable Excel table; save it again as .xlsx") from reason
 
 
 def _row(number: int, titles: Sequence[str], values: Iterable[str]) -> TextRow:
@@ -102,8 +138,8 @@ def _csv_rows(table: Path) -> list[list[str]]:
     separator = "\t" if table.suffix == ".tsv" else max(",;\t", key=first.count)
     try:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
-    except csv.Error as error:
-        raise UserError(f"{table}: is not a readable table ({error}); save it again, quoting texts") from error
+    except csv.Error as reason:
+        raise UserError(f"{table}: is not a readable table ({reason}); save it again, quoting texts") from reason
 
 
 def _json_rows(table: Path) -> Iterator[TextRow]:
@@ -113,8 +149,8 @@ def _json_rows(table: Path) -> Iterator[TextRow]:
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{table}: line {number} is not JSON ({error}); write one object per line") from error
+        except ValueError as reason:
+            raise UserError(f"{table}: line {number} is not JSON ({reason}); write one object per line") from reason
         if not isinstance(record, dict) or "image" not in record or "text" not in record:
             raise UserError(f'{table}: line {number} is not an object with "image" and "text"; write one per line')
         yield _row(number, titles, [cell(record.get(title)) for title in titles])
@@ -123,9 +159,9 @@ def _json_rows(table: Path) -> Iterator[TextRow]:
 def _decode(table: Path) -> str:
     try:
         data = table.read_bytes()
-    except OSError as error:
-        raise UserError(f"{table}: cannot be read ({error.strerror}); check its permissions") from error
+    except OSError as reason:
+        raise UserError(f"{table}: cannot be read ({reason.strerror}); check its permissions") from reason
     try:
         return data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{table}: is not UTF-8 (byte {error.start}); save it as 'CSV UTF-8', or as .xlsx") from error
+    except UnicodeDecodeError as reason:
+        raise UserError(f"{table}: is not UTF-8 (byte {reason.start}); save it as 'CSV UTF-8', or as .xlsx") from reason

@@ -40,7 +40,7 @@ def test_a_sound_data_set_is_counted_and_gives_status_0(data, textdiff_once):
     assert train["share"] == {"foreground": 0.25}
     assert (found["texts"]["distinct"], found["texts"]["longest"], found["texts"]["empty"]) == (4, 3, 0)
     table = textdiff_once(data.parent, "data", "check", "--dataset", "folder", "--data", "data").stdout
-    assert "sound: 0 errors, 0 leaks between splits" in table
+    assert "sound: 0 errors, 0 leaks, 4 notes" in table
 
 
 def test_leaks_are_found_by_content_whatever_the_format_and_give_status_1(data, textdiff_once):
@@ -50,7 +50,7 @@ def test_leaks_are_found_by_content_whatever_the_format_and_give_status_1(data, 
     shutil.copy(data / "masks/0.png", data / "masks/3.png")
     result = textdiff_once(data.parent, "data", "check", "--dataset", "folder", "--data", "data", status=1)
     assert "leak: data/images/3.bmp: is the same image as data/images/0.png: scores would be too good" in result.stdout
-    assert "not sound: 0 errors, 1 leaks between splits" in result.stdout
+    assert "not sound: 0 errors, 1 leak, " in result.stdout
 
 
 def test_a_patient_in_two_splits_is_a_leak(data):
@@ -81,7 +81,7 @@ def test_all_kinds_of_trouble_are_told_in_one_pass(data):
         "val: has no image with a mask",
     ):
         assert words in told
-    assert check.summary["splits"]["train"]["unreadable"] == 2
+    assert check.summary["splits"]["train"]["faulty"] == 2
 
 
 def test_the_same_image_twice_in_one_split_is_told(data):
