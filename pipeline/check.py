@@ -91,7 +91,7 @@ def check_dataset(name: str, root: Path, options: ReadOptions | None = None, tex
     others = [problem for problem in [*listed, *found] if problem not in between and problem not in grouped]
     if not facts and not others:
         raise UserError(f"{root}: holds no image; check --data")
-    others += _within(facts) + _empty_splits(samples)
+    others += _within(facts) + _empty_splits(samples) + _absent_classes(facts)
     texts, too_long = _texts(samples, text_encoder)
     summary = {
         "dataset": name,
@@ -181,6 +181,17 @@ def _empty_splits(samples: Sequence[Sample]) -> list[Problem]:
         for split in _SPLITS
         if split not in masked
     ]
+
+
+def _absent_classes(facts: Sequence[Facts]) -> list[Problem]:
+    """Classes that no mask of a split holds, where there are masks."""
+    problems = []
+    for split in _SPLITS:
+        shares = [fact.shares for fact in facts if fact.sample.split == split and fact.shares]
+        for label, name in enumerate(facts[0].sample.classes if shares else ()):
+            if not any(share[label] for share in shares):
+                problems.append(Problem("note", split, f"has no pixel of the class {name}", ""))
+    return problems
 
 
 def _size(size: list[int] | None) -> str:

@@ -207,6 +207,8 @@ def _inspect_mask(facts: Facts, source: Path | Slice, say: Callable[..., None]) 
         say("note", source, "is an empty mask (no foreground)")
     elif labels.all():
         say("note", source, "is all foreground", "check that it is not inverted")
+    elif mask.instances is not None and np.all(mask.instances[labels > 0] == 255):
+        say("note", source, "numbers a single object 255: it looks like a plain mask", "check --instances")
     counts = np.bincount(labels.ravel(), minlength=max(2, len(facts.sample.classes) + 1))
     objects = 0 if mask.instances is None else int(mask.instances.max())
     shares = tuple(float(share) for share in counts[1:] / labels.size)

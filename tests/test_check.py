@@ -98,6 +98,13 @@ def test_shares_are_told_for_each_class(data):
     check = check_dataset("folder", data, ReadOptions(classes=("nucleus", "stroma")))
     assert check.summary["splits"]["val"]["share"] == {"nucleus": 0.25, "stroma": 0.125}
     assert "stroma %" in check.table()
+    third = check_dataset("folder", data, ReadOptions(classes=("nucleus", "stroma", "vessel")))
+    assert "val: has no pixel of the class vessel" in map(str, third.notes)
+
+
+def test_plain_masks_that_are_announced_as_instances_are_told(data):
+    told = [str(note) for note in check_dataset("folder", data, ReadOptions(instances=True)).notes]
+    assert any("masks/0.png: numbers a single object 255: it looks like a plain mask" in note for note in told)
 
 
 def test_texts_are_counted_in_tokens_where_the_encoder_is_there(data):
