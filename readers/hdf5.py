@@ -90,7 +90,7 @@ def read_slice(source: Slice) -> tuple[NDArray[Any], str]:
             dataset = file[source.dataset]
             pixels = np.asarray(dataset[()] if source.index is None else dataset[source.index])
     # What a damaged file raises depends on the filter that stumbles over it.
-    except (OSError, KeyError, ValueError, RuntimeError, IndexError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError) as error:
         raise BadImageError(source, "cannot be read", "replace the file by an intact copy") from error
     if pixels.ndim not in (2, 3) or pixels.size == 0 or pixels.dtype.kind not in "buif":
         raise BadImageError(
@@ -118,13 +118,19 @@ def _open(root: Path) -> Iterator[Any]:
     except OSError as error:
         raise UserError(f"{root}: is not an HDF5 file, or a damaged one; give an HDF5 file with --data") from error
     with file:
-        yield file
+        try:
+            yield file
+        # The library reports damage inside a file as any of these, wherever it stumbles over it.
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise UserError(f"{root}: is damaged ({error}); replace it by an intact copy") from error
 
 
 def _find(root: Path, file: Any, option: str, name: str | None, default: str | None = None) -> Any:
     """The dataset or group of that name; None if none was asked for and there is no ``default`` one."""
     wanted = name or default
-    if wanted in file:
+    import h5py
+
+    if wanted in file and isinstance(file[wanted], h5py.Dataset | h5py.Group):
         return file[wanted]
     if name is None:
         return None

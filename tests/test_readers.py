@@ -410,6 +410,11 @@ HDF5 = {
         r"has the shape \(64, 64\); store images",
     ),
     "no image at all": (lambda p: change(p, "images", np.zeros((0, 64, 64))), {}, "images holds no images"),
+    "a group inside a group": (
+        lambda p: (change(p, "images", None), change(p, "images/a/b", np.zeros((9, 9)))),
+        {"h5_masks": None, "h5_texts": "images"},
+        "data.h5: is damaged",
+    ),
     "an unknown split": (
         lambda p: change(p, "split", ["train", "train", "valdiation", "test"]),
         {},
