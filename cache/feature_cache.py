@@ -130,7 +130,7 @@ class FeatureCache(CacheReader):
             image: (H, W, 3) uint8.
             mask: (H, W) uint8 class numbers, exactly for rows whose image has one.
             truth: ``Row.truth_shape`` uint8, in the original size, exactly for rows with a mask and view 0.
-            instances: ``Row.truth_shape`` unsigned object numbers, exactly for those rows of a cache that has instances.
+            instances: ``Row.truth_shape`` unsigned object numbers, exactly for those rows of a cache with instances.
 
         Raises:
             CacheError: a value is not finite in the cache's dtype; says which block and step.

@@ -1,6 +1,6 @@
 """From cached rows back to whole images: tiles of one image are stitched, and an image in one row is enlarged."""
 
-__all__ = ["Whole", "panels", "whole_images"]
+__all__ = ["Whole", "panels", "whole_images", "whole_instances"]
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,6 +74,20 @@ def panels(cache: FeatureCache, row: int) -> tuple[NDArray[np.uint8], NDArray[np
         at = np.ix_((y - tile.y) * size // tile.tile, (x - tile.x) * size // tile.tile)
         picture[np.ix_(y // step, x // step)] = cache.image(r)[at]
     return picture, _truth(cache, rows)[::step, ::step]
+
+
+def whole_instances(cache: FeatureCache, row: int) -> NDArray[Any] | None:
+    """The object numbers of the image that ``row`` is the first row of, (H, W) unsigned at its own size.
+
+    None where the cache holds none.
+    """
+    entry = cache.rows[row]
+    whole: NDArray[Any] | None = None
+    for r, tile in enumerate(cache.rows):
+        if tile.id == entry.id and tile.view == 0 and (piece := cache.instances(r)) is not None:
+            whole = np.zeros((entry.height, entry.width), piece.dtype) if whole is None else whole
+            whole[tile.y : tile.y + piece.shape[0], tile.x : tile.x + piece.shape[1]] = piece
+    return whole
 
 
 def _whole(cache: FeatureCache, items: Iterator[Item], predict: Callable[[Item], NDArray[np.float32]]) -> Whole:

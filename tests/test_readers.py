@@ -19,6 +19,7 @@ from textdiff.pipeline.class_scores import class_scores
 from textdiff.pipeline.datasets import inspect, read_dataset, report
 from textdiff.pipeline.formats import BadImageError
 from textdiff.pipeline.images import resize_mask
+from textdiff.pipeline.whole import whole_instances
 from textdiff.readers.aperio import outlines_of, rasterise
 from textdiff.readers.options import ReadOptions
 
@@ -82,6 +83,16 @@ def test_instances_survive_into_the_cache_at_their_original_size(with_instances)
         np.testing.assert_array_equal(cache.truth(row), labels_of(int(entry.id)) > 0)
     assert cache.verify() == []
     assert json.loads((cache.path / "zarr.json").read_text())["attributes"]["schema"] == 2
+
+
+def test_instances_of_an_image_in_tiles_are_put_together_again(with_instances, tiny_backbone, textdiff_once):
+    options = ("--dataset", "folder", "--data", "data", "--backbone", str(tiny_backbone), "--instances")
+    textdiff_once(with_instances, *EXTRACT, *options, "--tile", "48", "--overlap", "8", "--cache", "tiles.zarr")
+    cache = FeatureCache.open(with_instances / "tiles.zarr")
+    assert len(cache.rows) == 16
+    assert cache.verify() == []
+    for row in range(0, 16, 4):
+        np.testing.assert_array_equal(whole_instances(cache, row), labels_of(int(cache.rows[row].id)))
 
 
 def test_instances_go_through_hdf5_bit_for_bit(with_instances, tmp_path):
