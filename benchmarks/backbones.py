@@ -6,7 +6,7 @@ Rows: the backbone; its twin with the weights it was initialised with; the image
 sizes of the backbone's activations; a plain U-Net trained from scratch. All see the same draws of training images
 and are scored on the same test images; the heads read no text, so that the features alone are compared. Prints
 Markdown with 95% intervals over draws and images, keeps the numbers in results/backbones.json, and goes on where
-it was stopped. ``--part i/n`` does every n-th fit, so that n processes can share the work; run it without for the table.
+it was stopped. ``--part i/n`` does every n-th fit, for n processes side by side; without it, the table.
 """
 
 import argparse

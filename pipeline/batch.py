@@ -18,13 +18,15 @@ from textdiff.files import atomic_path, sha256_file, write_json
 from textdiff.outputs import FORMATS, Segmentation, require, segmentation, write_output
 from textdiff.outputs.objects import object_record
 from textdiff.outputs.tables import image_record, write_tables
-from textdiff.pipeline import images
 from textdiff.pipeline.formats import BadImageError
 from textdiff.pipeline.inputs import Input
 from textdiff.pipeline.instances import METHODS, find_instances
 from textdiff.pipeline.large import is_large, segment_large
 from textdiff.pipeline.predict import Predictor, pictures
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.sample import Slice
+from textdiff.readers.hdf5 import read_slice
+from textdiff.readers.load import load_image
 
 _RECORDS = ".records"
 
@@ -137,14 +139,15 @@ def _segment(
 ) -> tuple[dict[str, Any], Iterable[Path]]:
     """One image's record, and its files, which are written as they are asked for."""
     try:
-        large = is_large(one.path)
-        record: dict[str, Any] = {"text": one.text, "sha256": sha256_file(one.path), "large": large}
+        large = not isinstance(one.path, Slice) and is_large(one.path)
+        record: dict[str, Any] = {"text": one.text, "sha256": _digest(one.path), "large": large}
     except OSError as error:
         raise BadImageError(one.path, f"cannot be read ({error.strerror})", "check its permissions") from error
     if large:
+        assert isinstance(one.path, Path)
         record |= {"image": {"image": one.name, "file": str(one.path)}, "objects": []}
-        return record, _write_large(predictor, one, folder, wanted)
-    image = images.read_image(one.path)
+        return record, _write_large(predictor, one.path, one, folder, wanted)
+    image = load_image(one.path).pixels
     probabilities = predictor(image, one.text)
     labels, likelihood = probabilities.argmax(0), probabilities.max(0)
     objects = find_instances(labels, likelihood, wanted.instances or METHODS[0], wanted.min_area)
@@ -165,10 +168,10 @@ def _write(segmented: Segmentation, probabilities: np.ndarray, folder: Path, wan
         yield path
 
 
-def _write_large(predictor: Predictor, one: Input, folder: Path, wanted: Wanted) -> list[Path]:
-    console.warn(f"{one.path}: too large to be held, so its objects are not told apart; its masks are TIFFs")
+def _write_large(predictor: Predictor, path: Path, one: Input, folder: Path, wanted: Wanted) -> list[Path]:
+    console.warn(f"{path}: too large to be held, so its objects are not told apart; its masks are TIFFs")
     return segment_large(
-        one.path,
+        path,
         (folder / one.name).parent,
         predictor.grid,
         lambda pixels: predictor.tile(pixels, one.text),
@@ -221,10 +224,14 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
         write_json(path, settings)
 
 
+def _digest(source: Path | Slice) -> str:
+    return read_slice(source)[1] if isinstance(source, Slice) else sha256_file(source)
+
+
 def _is_done(one: Input, folder: Path, wanted: Wanted) -> bool:
     record = _read(_record(folder, one))
     try:
-        same = bool(record) and record["text"] == one.text and record["sha256"] == sha256_file(one.path)
+        same = bool(record) and record["text"] == one.text and record["sha256"] == _digest(one.path)
     except OSError:
         return False
     files = wanted.large_files if record.get("large") else wanted.files

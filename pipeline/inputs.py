@@ -10,6 +10,7 @@ from pathlib import Path
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.pipeline.datasets import read_dataset, report
+from textdiff.pipeline.sample import Slice
 from textdiff.pipeline.unlabelled import SUFFIXES
 
 _TABLES = {".csv": ",", ".tsv": "\t"}
@@ -21,7 +22,7 @@ class Input:
 
     name: str
     """What its results are called: unique, without suffix, with ``/`` where it is in a subdirectory."""
-    path: Path
+    path: Path | Slice
     text: str
 
 

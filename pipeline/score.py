@@ -25,7 +25,7 @@ from textdiff.pipeline.published import PUBLISHED
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.tables import ScoreRow, score_table, write_scores
 from textdiff.pipeline.variants import assign_texts
-from textdiff.pipeline.whole import Whole, panels, whole_images
+from textdiff.pipeline.whole import Whole, panels, whole_images, whole_instances
 
 TRUTHS = {
     "clean": "mask by area",
@@ -117,7 +117,7 @@ def score(
                 whole.labels,
                 whole.likelihood,
                 whole.truth,
-                None,
+                whole_instances(cache, whole.row),
                 method=instances,
                 min_area=min_area,
                 tolerance=tolerance,
@@ -141,6 +141,7 @@ def score(
     }
     intervals["original"] |= further
     by_class = {name: class_intervals(records, cache.classes, name, seed) for name in TRUTHS}
+    true_objects = "instance maps" if cache.has_instances else "components"
     labels = len(run.config["train_ids"])
     table_rows = []
     for name, value in sorted(intervals.items(), key=lambda pair: pair[0] != primary):
@@ -163,7 +164,7 @@ def score(
             name: {**value, **({"classes": by_class[name]} if by_class[name] else {})}
             for name, value in intervals.items()
         },
-        "objects": {"prediction": instances, "min_area": min_area, "truth": "components", "tolerance": tolerance},
+        "objects": {"prediction": instances, "min_area": min_area, "truth": true_objects, "tolerance": tolerance},
         "published": [row._asdict() for row in published],
     }
     suffix = "" if split == "test" else f"-{split}"
@@ -171,7 +172,7 @@ def score(
     overlay = run.path / f"overlay{suffix}.png"
     overlay_figure(overlay, _cases(cache, shown, records, primary))
     report = run.path / f"report{suffix}.md"
-    note = f"At the original size; predicted objects: {instances}, true ones: components."
+    note = f"At the original size; predicted objects: {instances}, true ones: {true_objects}."
 
     def table(markdown: bool) -> str:
         parts = (

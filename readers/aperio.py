@@ -109,7 +109,7 @@ def rasterise(
     outside = covered = 0
     for number, outline in enumerate(outlines, 1):
         corners = outline[:, 1] - 0.5, outline[:, 0] - 0.5
-        rows, columns = polygon(*corners, (height, width))  # type: ignore[no-untyped-call]
+        rows, columns = polygon(*corners, (height, width))
         free = instances[rows, columns] == 0
         instances[rows[free], columns[free]] = number
         beyond = outline.max(0) <= 0, outline.min(0) >= (width, height)
