@@ -17,6 +17,7 @@ from textdiff.commands.extract import extract
 from textdiff.commands.fit import fit
 from textdiff.commands.predict import predict
 from textdiff.commands.pretrain import pretrain
+from textdiff.commands.report import report
 from textdiff.commands.score import score
 from textdiff.commands.setup import doctor, download
 from textdiff.errors import UserError
@@ -98,6 +99,7 @@ def _global(
 app.command()(extract)
 app.command()(fit)
 app.command()(score)
+app.command()(report)
 app.command()(predict)
 app.command()(pretrain)
 app.command()(doctor)

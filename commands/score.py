@@ -31,8 +31,9 @@ def score(
     from textdiff.pipeline.runs import find_run
     from textdiff.pipeline.score import score as run_score
 
+    found = find_run(run, runs)
     result = run_score(
-        find_run(run, runs),
+        found,
         split=split,
         cache_path=cache,
         device=device,
@@ -44,3 +45,4 @@ def score(
     print(json.dumps(result.summary, indent=2) if as_json else result.table)
     for file in result.files:
         console.info(f"wrote {file}")
+    console.info(f"next: textdiff report {found.path}" + ("" if split == "test" else f" --split {split}"))

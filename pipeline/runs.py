@@ -2,6 +2,7 @@
 
 __all__ = ["Run", "find_run", "new_run_dir", "point_latest"]
 
+import csv
 import json
 import os
 import time
@@ -64,6 +65,30 @@ class Run:
         """The SHA-256 of the weights selected, empty while the fit has not finished."""
         file = self.path / "head.safetensors"
         return sha256_file(file) if file.is_file() else ""
+
+    def log(self) -> list[dict[str, float]]:
+        """The lines of ``log.csv``, one mapping per epoch; empty before the first has ended."""
+        file = self.path / "log.csv"
+        if not file.is_file():
+            return []
+        with file.open(newline="", encoding="utf-8") as lines:
+            return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(lines)]
+
+    def scores(self, split: str = "test") -> dict[str, Any]:
+        """What ``score`` stored of a split: its summary, with the per-image scores under ``images``.
+
+        Raises:
+            UserError: it was not scored on that split, or the file is damaged.
+        """
+        file = self.path / ("scores.json" if split == "test" else f"scores-{split}.json")
+        again = f"`textdiff score --run {self.path}{'' if split == 'test' else f' --split {split}'}`"
+        if not file.is_file():
+            raise UserError(f"{file}: not there, so this run is not scored on the {split} split; run {again} first")
+        try:
+            scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            raise UserError(f"{file}: damaged, it is not JSON; run {again}") from None
+        return scores
 
     def load_network(self) -> Segmenter:
         """The network with the weights selected, in evaluation mode on the CPU.

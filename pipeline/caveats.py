@@ -1,0 +1,120 @@
+"""What a reader should know before trusting the scores of a run, derived from what the run recorded."""
+
+__all__ = ["Caveat", "caveats"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from textdiff.pipeline.presets import PRESETS
+
+_FEW_IMAGES = 30
+_FEW_VALIDATION = 5
+_WIDE = 0.10
+_PAPER = ("adm-256", "clinical-biobert")
+
+
+class Caveat(NamedTuple):
+    """One sentence or two; a ``warning`` can change what the scores mean, a ``note`` helps to read them."""
+
+    level: Literal["warning", "note"]
+    text: str
+
+
+def caveats(config: Mapping[str, Any], summary: Mapping[str, Any], log: Sequence[Mapping[str, float]]) -> list[Caveat]:
+    """What holds of this run, the gravest first.
+
+    Args:
+        config: the run's ``config.json``.
+        summary: the run's ``scores.json`` of one split, with ``images``.
+        log: the run's ``log.csv``, a mapping per epoch.
+    """
+    return sorted(
+        [*_data(config, summary), *_certainty(summary), *_selection(config, summary, log), *_comparison(summary)],
+        key=lambda caveat: caveat.level != "warning",
+    )
+
+
+def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Caveat]:
+    found = []
+    if summary["about"].get("dataset") == "phantom":
+        text = "Synthetic data: the phantom shows that the program works, and nothing about real images."
+        found.append(Caveat("warning", text))
+    if summary["split"] == "train":
+        found.append(Caveat("warning", "Scored on the training split: the head has seen images and masks of it."))
+    if summary["split"] == "val":
+        found.append(Caveat("warning", "Scored on the validation split, by which the weights were selected."))
+    control = {
+        "no-text": "The head of this run does not read the text (variant no-text).",
+        "shuffled-text": "A control: every image was given the text of another one (variant shuffled-text).",
+        "constant-text": "A control: every image was given the same text (variant constant-text).",
+    }.get(summary["variant"])
+    if control:
+        found.append(Caveat("note", control))
+    if (config.get("git") or "").endswith("+"):
+        found.append(Caveat("note", "Fitted with uncommitted changes: the recorded revision is not the whole code."))
+    return found
+
+
+def _certainty(summary: Mapping[str, Any]) -> list[Caveat]:
+    dice, found = summary["scores"]["clean"]["dice"], []
+    if dice["n"] < _FEW_IMAGES:
+        which = "image" if dice["n"] == 1 else "images"
+        text = f"Few images: the means are over {dice['n']} {which}, and percentile intervals over few are too narrow."
+        found.append(Caveat("warning", text))
+    if dice["low"] is None:
+        found.append(Caveat("warning", "One image has no interval: it says nothing about how images vary."))
+    elif dice["high"] - dice["low"] > _WIDE:
+        width = 100 * (dice["high"] - dice["low"])
+        found.append(Caveat("warning", f"Wide interval: the 95% interval of the Dice spans {width:.1f} points."))
+    failed = sum(image["dice_clean"] == 0 for image in summary["images"])
+    if failed:
+        found.append(Caveat("warning", f"{failed} of {dice['n']} images have a Dice of 0."))
+    text = "The intervals are over the scored images; they do not cover the draw of the training images."
+    return [*found, Caveat("note", text)]
+
+
+def _selection(
+    config: Mapping[str, Any], summary: Mapping[str, Any], log: Sequence[Mapping[str, float]]
+) -> list[Caveat]:
+    chosen = [line["val_dice"] for line in log if "val_dice" in line]
+    if not chosen:
+        return [Caveat("note", "No validation images: the weights of the last epoch were kept.")]
+    found, count, best = [], len(config["val_ids"]), max(chosen)
+    if count < _FEW_VALIDATION:
+        text = f"The weights were selected on {count} validation image{'s' if count > 1 else ''} only."
+        found.append(Caveat("warning", text))
+    dice = summary["scores"]["clean"]["dice"]
+    if summary["split"] == "test" and dice["low"] is not None and not dice["low"] <= best <= dice["high"]:
+        text = (
+            f"Validation unlike test: the best validation Dice, {100 * best:.1f}, is outside the interval of the test "
+            f"images, {100 * dice['low']:.1f} to {100 * dice['high']:.1f}."
+        )
+        found.append(Caveat("warning", text))
+    kept = chosen.index(best) + 1
+    if len(chosen) >= 10 and kept <= len(chosen) / 10:
+        text = f"The kept weights are those of epoch {kept} of {len(chosen)}: from there on validation only got worse."
+        found.append(Caveat("warning", text))
+    if len(chosen) > 1 and kept == len(chosen):
+        found.append(Caveat("note", "The best epoch is the last one: a longer fit may do better."))
+    return found
+
+
+def _comparison(summary: Mapping[str, Any]) -> list[Caveat]:
+    if not summary["published"]:
+        return []
+    about, found = summary["about"], []
+    ours = (("backbone", about["backbone"]), ("text encoder", about["text_encoder"]))
+    other = [f"{what} {name} ({paper})" for (what, name), paper in zip(ours, _PAPER, strict=True) if name != paper]
+    if summary.get("model", "textdiff") != "textdiff":
+        found.append(Caveat("note", f"A comparison: the network is a {summary['model']}, not TextDiff's."))
+    elif other:
+        text = f"Not the paper's models, so not like for like: {' and '.join(other)}."
+        found.append(Caveat("warning", text))
+    labels = {row["labels"] for row in summary["published"] if row["method"] == "TextDiff"}
+    if labels and summary["labels"] not in labels:
+        found.append(Caveat("warning", f"{summary['labels']} training images; the paper's TextDiff had {min(labels)}."))
+    preset = PRESETS.get(str(about.get("dataset")))
+    if preset is not None and about.get("protocol") != "paper":
+        text = "Made with the clean protocol; of the three rows, “Paper’s mask” is scored as the published numbers are."
+        found.append(Caveat("note", text))
+    return found
