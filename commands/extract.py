@@ -22,7 +22,6 @@ from textdiff.commands.reading import (
     Val,
     names,
 )
-from textdiff.errors import UserError
 from textdiff.pipeline.presets import PRESETS
 from textdiff.readers.options import ReadOptions
 
@@ -68,25 +67,18 @@ def extract(
     h5_group: H5Group = None,
 ) -> None:
     """Stage one: run the frozen UNet once per image and cache its activations. Continues where it was stopped."""
-    preset = PRESETS.get(dataset)
-    if preset is None:
-        raise UserError(f"--dataset {dataset}: unknown; use one of {', '.join(PRESETS)}")
-    from textdiff.pipeline.extract import ExtractConfig
+    from textdiff.pipeline.defaults import extract_config
     from textdiff.pipeline.extract import extract as run_extract
-    from textdiff.pipeline.locations import OWN, find_data
 
-    data = data or find_data(dataset)
-    place = data.resolve()
-    name = dataset if dataset not in OWN else place.stem if place.is_file() else place.name
-    config = ExtractConfig(
-        dataset=dataset,
+    config = extract_config(
+        dataset,
         data=data,
-        cache=cache or Path("cache") / f"{name}.zarr",
-        backbone=backbone or preset.backbone,
-        text_encoder=text_encoder or preset.text_encoder,
-        blocks=integers("--blocks", blocks) if blocks else preset.blocks,
-        steps=integers("--steps", steps) if steps else preset.steps,
-        image_size=image_size or preset.image_size,
+        cache=cache,
+        backbone=backbone,
+        text_encoder=text_encoder,
+        blocks=integers("--blocks", blocks) if blocks else None,
+        steps=integers("--steps", steps) if steps else None,
+        image_size=image_size,
         tile=tile,
         overlap=overlap,
         views=views,

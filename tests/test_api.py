@@ -1,0 +1,154 @@
+"""The Python API: the same defaults and results as the command line, and an import that costs nothing."""
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import textdiff
+from textdiff.commands.extract import extract as extract_command
+from textdiff.commands.fit import fit as fit_command
+from textdiff.commands.predict import predict as predict_command
+from textdiff.commands.report import report as report_command
+from textdiff.commands.score import score as score_command
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, make_lvit_once) -> Path:
+    return make_lvit_once(tmp_path_factory.mktemp("api") / "data", n_train=3, n_val=1, n_test=2, size=64)
+
+
+@pytest.fixture(scope="module")
+def cache(data, tiny_backbone):
+    return textdiff.extract(
+        "monuseg",
+        data=str(data),
+        cache=data.parent / "c.zarr",
+        backbone=tiny_backbone,
+        text_encoder="none",
+        image_size=64,
+        blocks=[4, 8],
+        steps=(50, 250),
+    )
+
+
+@pytest.fixture(scope="module")
+def run(cache, data):
+    return textdiff.fit(cache, variant="no-text", epochs=2, labels=2, runs=data.parent / "runs")
+
+
+def plain(value):
+    return str(value) if isinstance(value, Path) else value
+
+
+@pytest.mark.parametrize(
+    ("function", "command", "not_in_api"),
+    [
+        (textdiff.extract, extract_command, set()),
+        (textdiff.fit, fit_command, {"resume", "run"}),
+        (textdiff.score, score_command, {"as_json"}),
+        (textdiff.predict, predict_command, set()),
+        (textdiff.report, report_command, set()),
+    ],
+)
+def test_options_and_defaults_are_those_of_the_command(function, command, not_in_api):
+    theirs = inspect.signature(command).parameters
+    ours = inspect.signature(function).parameters
+    assert set(ours) == set(theirs) - not_in_api
+    for name, option in ours.items():
+        # On the command line a shard is text.
+        if option.default is not inspect.Parameter.empty and name != "shard":
+            assert plain(option.default) == plain(theirs[name].default), name
+        assert f"{name}:" in function.__doc__, name
+
+
+def test_import_is_light_and_every_name_is_there_when_asked_for():
+    code = (
+        "import sys, textdiff; assert not {'torch', 'numpy', 'zarr'} & set(sys.modules);"
+        "assert set(textdiff.__all__) <= set(dir(textdiff));"
+        "assert all(getattr(textdiff, name) is not None for name in textdiff.__all__)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    with pytest.raises(AttributeError, match="no attribute 'extracts'"):
+        textdiff.extracts  # noqa: B018
+
+
+def test_extract_resolves_as_the_command_line_does(cache, data, tiny_backbone, textdiff_once):
+    arguments = ("--data", str(data), "--cache", "cli.zarr", "--backbone", str(tiny_backbone), "--text-encoder", "none")
+    options = ("--image-size", "64", "--blocks", "4,8", "--steps", "50,250")
+    textdiff_once(data.parent, "extract", "--dataset", "monuseg", *arguments, *options)
+    other = textdiff.open_cache(str(data.parent / "cli.zarr"))
+    assert isinstance(other, textdiff.FeatureCache)
+    assert other.fingerprint_hash == cache.fingerprint_hash
+    assert all(
+        (other.features(row, block) == cache.features(row, block)).all()
+        for row in range(len(cache.rows))
+        for block in cache.blocks
+    )
+
+
+def test_fit_and_score_give_runs_and_scores(run):
+    assert run.finished
+    assert len(run.config["train_ids"]) == 2
+    assert [line["epoch"] for line in run.log()] == [1, 2]
+    scores = textdiff.score(run)
+    means = [image["dice_clean"] for image in run.scores()["images"]]
+    assert scores.summary["scores"]["clean"]["dice"].mean == pytest.approx(np.mean(means))
+    assert textdiff.open_run(runs=run.path.parent).path.samefile(run.path)
+    assert textdiff.open_run(str(run.path)).config == run.config
+
+
+def test_predictor_takes_a_file_or_its_pixels_and_gives_what_predict_writes(run, data, tmp_path):
+    predictor = textdiff.Predictor(str(run.path))
+    assert not predictor.reads_text
+    image = next((data / "Test_Folder/img").iterdir())
+    pixels = np.asarray(Image.open(image))
+    probabilities = predictor(image)
+    assert probabilities.shape == (2, 64, 64)
+    assert np.allclose(probabilities.sum(0), 1, atol=1e-5)
+    assert (predictor(pixels) == probabilities).all()
+    (written,) = textdiff.predict(image, run=run, out=tmp_path)
+    assert ((np.asarray(Image.open(written)) > 0) == (probabilities.argmax(0) > 0)).all()
+    grey = pixels[..., 0]
+    assert (predictor(grey) == predictor(np.stack([grey] * 3, axis=2))).all()
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)])
+def test_an_array_that_is_no_image_is_refused_by_its_shape_and_dtype(run, wrong):
+    with pytest.raises(textdiff.UserError, match=r"uint8"):
+        textdiff.Predictor(run)(wrong)
+
+
+def test_mistakes_are_user_errors(tmp_path):
+    for mistake in (
+        lambda: textdiff.extract("nothing"),
+        lambda: textdiff.open_cache(tmp_path / "none.zarr"),
+        lambda: textdiff.fit(tmp_path / "none.zarr"),
+        lambda: textdiff.score(runs=tmp_path),
+        lambda: textdiff.predict("no.png", run=tmp_path / "none"),
+    ):
+        with pytest.raises(textdiff.UserError):
+            mistake()
+
+
+def test_resume_refuses_a_finished_run_and_score_names_the_missing_cache(run):
+    with pytest.raises(textdiff.UserError, match="finished already"):
+        textdiff.resume(run)
+    with pytest.raises(textdiff.UserError, match=r"gone\.zarr"):
+        textdiff.score(run, cache=run.path / "gone.zarr")
+
+
+def test_scores_of_a_run_name_the_command_that_makes_them(run):
+    with pytest.raises(textdiff.UserError, match=r"textdiff score --run .* --split val"):
+        run.scores("val")
+    damaged = run.path / "scores-train.json"
+    damaged.write_text("{")
+    with pytest.raises(textdiff.UserError, match="damaged"):
+        run.scores("train")
+    damaged.write_text(json.dumps({"images": []}))
+    assert run.scores("train") == {"images": []}
