@@ -159,28 +159,32 @@ def fit(
     cache: FeatureCache | AnyPath,
     *,
     labels: int | None = None,
+    model: str = "textdiff",
     seed: int = 0,
+    draw_seed: int | None = None,
     variant: str = "full",
     protocol: str = "clean",
     epochs: int | None = None,
-    learning_rate: float = 1e-4,
-    decay_epoch: int = 60,
-    batch_size: int = 1,
+    learning_rate: float | None = None,
+    decay_epoch: int | None = None,
+    batch_size: int | None = None,
     width: int | None = None,
     patience: int | None = None,
     precision: str = "auto",
     device: str = "auto",
     runs: AnyPath = "runs",
 ) -> Run:
-    """Stage two: trains the cross-attention and the pixel classifier from a cache.
+    """Stage two: trains the cross-attention and the pixel classifier, or a U-Net beside them, from a cache.
 
     Args:
         cache: what ``extract`` returned, or its path.
         labels: number of training images to draw; all by default.
+        model: ``textdiff``, or ``unet``, a plain U-Net on the images, to compare with.
         seed: of the draw, the initial weights and the order.
+        draw_seed: of the draw alone; ``seed`` by default.
         variant: ``full``, ``no-text``, ``concat``, ``shuffled-text`` or ``constant-text``.
         protocol: ``clean``, or ``paper`` for the loss and the epochs of the paper's code.
-        epochs: passes over the training images; the protocol's by default.
+        epochs: passes over the training images; the model's or the protocol's by default, like the next three.
         learning_rate: of Adam; divided by ten from ``decay_epoch`` on.
         decay_epoch: see ``learning_rate``.
         batch_size: images per optimiser step.
@@ -200,7 +204,9 @@ def fit(
     config = FitConfig(
         cache=_path(cache),
         labels=labels,
+        model=model,
         seed=seed,
+        draw_seed=draw_seed,
         variant=variant,
         protocol=protocol,
         epochs=epochs,
