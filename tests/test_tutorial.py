@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from textdiff import Run
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -35,17 +37,17 @@ def done(tmp_path_factory, textdiff_once) -> tuple[Path, str]:
 
 
 @pytest.mark.xdist_group("tutorial")
-def test_tutorial_ends_with_masks_a_report_and_equal_scores(done):
+def test_tutorial_ends_with_good_masks_and_a_report(done):
     root, printed = done
-    assert len(list((root / "runs").glob("slides-*")) + list((root / "runs").glob("folder-*"))) == 2
     for number in (8, 9):
         mask = np.asarray(Image.open(root / f"masks/slide{number}.png"))
         assert mask.shape == (96, 96)
         assert (root / f"masks/slide{number}_entropy.png").is_file()
     assert (root / "runs/latest/report.html").is_file()
-    dice = [float(value) for value in re.findall(r"\(mask by area\) +5 +([\d.]+)", printed)]
-    assert len(dice) == 2
-    assert min(dice) > 60
+    runs = [Run(path.parent) for path in sorted((root / "runs").glob("folder-*/scores.json"))]
+    assert [run.label for run in runs] == ["full", "no-text"]
+    assert all(run.scores()["scores"]["clean"]["dice"]["mean"] > 0.7 for run in runs)
+    assert "full (mask by area)" in printed
     assert "slide9: " in printed
 
 
