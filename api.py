@@ -164,10 +164,13 @@ def fit(
     draw_seed: int | None = None,
     variant: str = "full",
     protocol: str = "clean",
+    recipe: str | None = None,
     epochs: int | None = None,
     learning_rate: float | None = None,
+    schedule: str | None = None,
     decay_epoch: int | None = None,
     batch_size: int | None = None,
+    select: str | None = None,
     width: int | None = None,
     patience: int | None = None,
     precision: str = "auto",
@@ -184,10 +187,13 @@ def fit(
         draw_seed: of the draw alone; ``seed`` by default.
         variant: ``full``, ``no-text``, ``concat``, ``shuffled-text`` or ``constant-text``.
         protocol: ``clean``, or ``paper`` for the loss and the epochs of the paper's code.
-        epochs: passes over the training images; the model's or the protocol's by default, like the next three.
-        learning_rate: of Adam; divided by ten from ``decay_epoch`` on.
-        decay_epoch: see ``learning_rate``.
+        recipe: ``reference`` (the paper's), ``light`` (small backbones) or ``unet``; by the cache's backbone.
+        epochs: passes over the training images; the recipe's by default, like the next five.
+        learning_rate: of Adam.
+        schedule: ``step``, a tenth from ``decay_epoch`` on, or ``cosine``.
+        decay_epoch: see ``schedule``.
         batch_size: images per optimiser step.
+        select: which weights are kept, ``best`` on validation or ``last``.
         width: channels of the attention block; by the backbone's width.
         patience: stop after so many epochs without a better validation Dice; never by default.
         precision: ``auto``, ``float32`` or ``bfloat16``.
@@ -209,10 +215,13 @@ def fit(
         draw_seed=draw_seed,
         variant=variant,
         protocol=protocol,
+        recipe=recipe,
         epochs=epochs,
         learning_rate=learning_rate,
+        schedule=schedule,
         decay_epoch=decay_epoch,
         batch_size=batch_size,
+        select=select,
         width=width,
         patience=patience,
         precision=precision,

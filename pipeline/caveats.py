@@ -28,10 +28,14 @@ def caveats(config: Mapping[str, Any], summary: Mapping[str, Any], log: Sequence
         summary: the run's ``scores.json`` of one split, with ``images``.
         log: the run's ``log.csv``, a mapping per epoch.
     """
-    return sorted(
-        [*_data(config, summary), *_certainty(summary), *_selection(config, summary, log), *_comparison(summary)],
-        key=lambda caveat: caveat.level != "warning",
-    )
+    primary = summary.get("primary", "clean")
+    found = [
+        *_data(config, summary),
+        *_certainty(summary, primary),
+        *_selection(config, summary, log, primary),
+        *_comparison(summary),
+    ]
+    return sorted(found, key=lambda caveat: caveat.level != "warning")
 
 
 def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Caveat]:
@@ -55,8 +59,8 @@ def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Caveat]
     return found
 
 
-def _certainty(summary: Mapping[str, Any]) -> list[Caveat]:
-    dice, found = summary["scores"]["clean"]["dice"], []
+def _certainty(summary: Mapping[str, Any], primary: str) -> list[Caveat]:
+    dice, found = summary["scores"][primary]["dice"], []
     if dice["n"] < _FEW_IMAGES:
         which = "image" if dice["n"] == 1 else "images"
         text = f"Few images: the means are over {dice['n']} {which}, and percentile intervals over few are too narrow."
@@ -66,7 +70,7 @@ def _certainty(summary: Mapping[str, Any]) -> list[Caveat]:
     elif dice["high"] - dice["low"] > _WIDE:
         width = 100 * (dice["high"] - dice["low"])
         found.append(Caveat("warning", f"Wide interval: the 95% interval of the Dice spans {width:.1f} points."))
-    failed = sum(image["dice_clean"] == 0 for image in summary["images"])
+    failed = sum(image[f"dice_{primary}"] == 0 for image in summary["images"])
     if failed:
         found.append(Caveat("warning", f"{failed} of {dice['n']} images have a Dice of 0."))
     text = "The intervals are over the scored images; they do not cover the draw of the training images."
@@ -74,27 +78,30 @@ def _certainty(summary: Mapping[str, Any]) -> list[Caveat]:
 
 
 def _selection(
-    config: Mapping[str, Any], summary: Mapping[str, Any], log: Sequence[Mapping[str, float]]
+    config: Mapping[str, Any], summary: Mapping[str, Any], log: Sequence[Mapping[str, float]], primary: str
 ) -> list[Caveat]:
     chosen = [line["val_dice"] for line in log if "val_dice" in line]
     if not chosen:
         return [Caveat("note", "No validation images: the weights of the last epoch were kept.")]
-    found, count, best = [], len(config["val_ids"]), max(chosen)
-    if count < _FEW_VALIDATION:
+    found, count, last = [], len(config["val_ids"]), config["fit"].get("select") == "last"
+    best = max(chosen)
+    reached, kept = (chosen[-1], len(chosen)) if last else (best, chosen.index(best) + 1)
+    if count < _FEW_VALIDATION and not last:
         text = f"The weights were selected on {count} validation image{'s' if count > 1 else ''} only."
         found.append(Caveat("warning", text))
-    dice = summary["scores"]["clean"]["dice"]
-    if summary["split"] == "test" and dice["low"] is not None and not dice["low"] <= best <= dice["high"]:
+    dice = summary["scores"][primary]["dice"]
+    if summary["split"] == "test" and dice["low"] is not None and not dice["low"] <= reached <= dice["high"]:
         text = (
-            f"Validation unlike test: the best validation Dice, {100 * best:.1f}, is outside the interval of the test "
-            f"images, {100 * dice['low']:.1f} to {100 * dice['high']:.1f}."
+            f"Validation unlike test: the kept weights have a validation Dice of {100 * reached:.1f}, outside the "
+            f"interval of the test images, {100 * dice['low']:.1f} to {100 * dice['high']:.1f}."
         )
         found.append(Caveat("warning", text))
-    kept = chosen.index(best) + 1
     if len(chosen) >= 10 and kept <= len(chosen) / 10:
-        text = f"The kept weights are those of epoch {kept} of {len(chosen)}: from there on validation only got worse."
+        text = f"The kept weights are those of epoch {kept} of {len(chosen)}: validation was never better after it."
         found.append(Caveat("warning", text))
-    if len(chosen) > 1 and kept == len(chosen):
+    if last:
+        found.append(Caveat("note", "The weights of the last epoch were kept, as the recipe says."))
+    elif len(chosen) > 1 and kept == len(chosen):
         found.append(Caveat("note", "The best epoch is the last one: a longer fit may do better."))
     return found
 

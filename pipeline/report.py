@@ -23,7 +23,7 @@ from textdiff.pipeline.runs import Run
 from textdiff.pipeline.variants import assign_texts
 
 _TRUTHS = {
-    "clean": ("Mask by area", "is resized to the size of the network's output; the main score."),
+    "clean": ("Mask by area", "is resized to the size of the network's output."),
     "paper": ("Paper’s mask", "is resized as in the paper's code, which dilates it."),
     "original": ("Original size", "is the mask as it is, with the probabilities enlarged to it."),
 }
@@ -60,7 +60,8 @@ def write_report(
         raise UserError(f"--images {limit}: must be at least 1")
     summary, config, log = run.scores(split), run.config, run.log()
     cache = run.open_cache(cache_path)
-    ids = [image["id"] for image in sorted(summary["images"], key=lambda image: -image["dice_clean"])]
+    primary = summary.get("primary", "clean")
+    ids = [image["id"] for image in sorted(summary["images"], key=lambda image: -image[f"dice_{primary}"])]
     if len(ids) > limit:
         ids = [ids[index] for index in np.linspace(0, len(ids) - 1, limit).round().astype(int)]
     data = {
@@ -72,12 +73,13 @@ def write_report(
             "labels": summary["labels"],
             "images": len(summary["images"]),
         },
-        "scores": _score_rows(summary),
+        "primary": primary,
+        "scores": _score_rows(summary, primary),
         "caveats": [caveat._asdict() for caveat in caveats(config, summary, log)],
         "images": summary["images"],
         "pictures": _pictures(run, cache, split, ids, device),
         "log": log,
-        "bestEpoch": _best_epoch(log),
+        "keptEpoch": _kept_epoch(log, config["fit"].get("select", "best")),
         "training": _training(cache, config["train_ids"]),
         "options": _options(config, cache),
         "versions": [[name, value] for name, value in config["versions"].items()],
@@ -88,7 +90,7 @@ def write_report(
     return path
 
 
-def _score_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _score_rows(summary: Mapping[str, Any], primary: str) -> list[dict[str, Any]]:
     ours = [
         {
             "kind": "ours",
@@ -98,7 +100,7 @@ def _score_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
             "dice": value["dice"],
             "iou": value["iou"],
         }
-        for name, value in summary["scores"].items()
+        for name, value in sorted(summary["scores"].items(), key=lambda entry: entry[0] != primary)
     ]
     published = [
         {
@@ -155,17 +157,18 @@ def _training(cache: FeatureCache, train_ids: Sequence[str]) -> list[dict[str, A
     ]
 
 
-def _best_epoch(log: Sequence[Mapping[str, float]]) -> int | None:
+def _kept_epoch(log: Sequence[Mapping[str, float]], select: str) -> int | None:
     """The epoch whose weights were kept: the first of the best validation Dice, or the last."""
-    if not log:
-        return None
     scored = [line for line in log if "val_dice" in line]
-    return int(max(scored, key=lambda line: line["val_dice"])["epoch"] if scored else log[-1]["epoch"])
+    if scored and select == "best":
+        return int(max(scored, key=lambda line: line["val_dice"])["epoch"])
+    return int(log[-1]["epoch"]) if log else None
 
 
 def _options(config: Mapping[str, Any], cache: FeatureCache) -> list[list[str]]:
     about, made, fit = config["about"], config["fingerprint"], config["fit"]
     revision = config.get("git") or ""
+    schedule = "cosine" if fit.get("schedule") == "cosine" else f"a tenth from epoch {fit['decay_epoch']}"
     rows = {
         "data set": about.get("dataset"),
         "protocol": f"{about.get('protocol')} (extract), {fit['protocol']} (fit)",
@@ -180,7 +183,8 @@ def _options(config: Mapping[str, Any], cache: FeatureCache) -> list[list[str]]:
         "labels": f"{len(config['train_ids'])} drawn" + (" (all)" if fit["labels"] is None else ""),
         "seed": f"{fit['seed']}, of the draw {fit['draw_seed']}",
         "epochs": fit["epochs"],
-        "learning rate": f"{fit['learning_rate']:g}, a tenth from epoch {fit['decay_epoch']}",
+        "recipe": fit.get("recipe"),
+        "learning rate": f"{fit['learning_rate']:g}, {schedule}",
         "batch size": fit["batch_size"],
         "head width": config["head"].get("width"),
         "parameters": f"{config['parameters']:,}".replace(",", " "),
@@ -192,4 +196,4 @@ def _options(config: Mapping[str, Any], cache: FeatureCache) -> list[list[str]]:
         # Another network looks at the images alone; the cache it read has these, the fit did not use them.
         for name in ("backbone", "blocks", "steps", "text encoder", "noise seed", "variant", "head width"):
             del rows[name]
-    return [[name, str(value)] for name, value in rows.items()]
+    return [[name, str(value)] for name, value in rows.items() if value is not None]

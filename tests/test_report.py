@@ -193,18 +193,21 @@ GOOD = [{"epoch": epoch + 1, "val_dice": value} for epoch, value in enumerate([0
     ],
 )
 def test_each_doubt_is_said(changes, log, warning):
-    config = {"git": "abc", "val_ids": ["v"] * 9}
+    config = {"git": "abc", "val_ids": ["v"] * 9, "fit": {"select": "best"}}
     assert [caveat.level for caveat in caveats(config, summary(), GOOD)] == ["note"]
     found = caveats(config, summary(**changes), log)
     assert any(caveat.level == "warning" and warning in caveat.text for caveat in found), found
 
 
 def test_weights_without_validation_or_with_little_are_said():
-    config = {"git": None, "val_ids": []}
+    config = {"git": None, "val_ids": [], "fit": {}}
     assert any("last epoch" in caveat.text for caveat in caveats(config, summary(), [{"epoch": 1.0}]))
-    found = caveats({"git": "abc+", "val_ids": ["v"]}, summary(), GOOD)
+    found = caveats({"git": "abc+", "val_ids": ["v"], "fit": {}}, summary(), GOOD)
     assert any("1 validation image only" in caveat.text for caveat in found)
     assert any("uncommitted" in caveat.text for caveat in found)
+    found = caveats({"git": "abc", "val_ids": ["v"], "fit": {"select": "last"}}, summary(), GOOD)
+    assert not any("selected on" in caveat.text for caveat in found)
+    assert any("70.0" in caveat.text and caveat.level == "warning" for caveat in found)
 
 
 @pytest.fixture(scope="module")

@@ -231,23 +231,29 @@ async function draw() {
 // ---------------------------------------------------------------- scores of each image
 
 const NAMES = { dice_clean: "Dice", iou_clean: "IoU", dice_paper: "Dice, paper’s mask", iou_paper: "IoU, paper’s mask", dice_original: "Dice, original size", iou_original: "IoU, original size" };
-const COLUMNS = ["dice_clean", "iou_clean", "dice_original", "uncertainty"];
 const rows = data.images.map((image) => ({ ...image, uncertainty: data.pictures[image.id]?.meanEntropy ?? null }));
 const byId = new Map(rows.map((row) => [row.id, row]));
 const measures = Object.keys(rows[0]).filter((key) => key !== "uncertainty" && rows.some((row) => typeof row[key] === "number"));
 const title = (key) => NAMES[key] ?? key.replaceAll("_", " ");
-const heads = { id: "Image", dice_clean: "Dice %", iou_clean: "IoU %", dice_original: "Dice %, original", uncertainty: "Entropy" };
+const main = `dice_${data.primary}`;
+// The score to go by, the two others that are read most, and whatever else was measured than these.
+const COLUMNS = [...new Set([main, `iou_${data.primary}`, "dice_clean", "dice_original"])]
+  .filter((key) => measures.includes(key))
+  .concat(measures.filter((key) => !/^(dice|iou)_/.test(key)), "uncertainty");
 const inPercent = (key) => /^(dice|iou|aji|pq|f1)(_|$)/.test(key);
+const heads = (key) =>
+  ({ id: "Image", uncertainty: "Entropy", dice_clean: main === "dice_clean" ? "Dice %" : "Dice %, by area" })[key] ??
+  (key === "dice_original" ? `Dice %${main === key ? "" : ", original"}` : /^iou_/.test(key) ? "IoU %" : title(key) + (inPercent(key) ? " %" : ""));
 const show = (key, value) => (inPercent(key) ? percent(value) : number(value));
 
-let order = { key: "dice_clean", down: true }, visible = [];
+let order = { key: main, down: true }, visible = [];
 const body = element("tbody");
 const lines = new Map();
 
 function makeTable() {
   const head = element("tr");
   for (const key of ["id", ...COLUMNS]) {
-    const button = element("button", { type: "button" }, heads[key]);
+    const button = element("button", { type: "button" }, heads(key));
     button.addEventListener("click", () => {
       // Names start at A, scores at the best; a second click turns the order round.
       order = { key, down: order.key === key ? !order.down : key !== "id" };
@@ -283,7 +289,7 @@ function arrange() {
   const below = $("below").value === "" ? Infinity : Number($("below").value) / 100;
   const kept = rows.filter((row) => {
     const text = `${row.id} ${row.text ?? ""}`.toLowerCase();
-    return words.every((word) => text.includes(word)) && (below === Infinity || row.dice_clean < below);
+    return words.every((word) => text.includes(word)) && (below === Infinity || row[main] < below);
   });
   const sign = order.down ? -1 : 1;
   kept.sort((a, b) => {
@@ -348,7 +354,7 @@ function chart(name, key, format) {
   const svg = shape("svg", { role: "img", tabindex: 0, "aria-label": `${name} by epoch; arrow keys read the values` });
   const box = element("div", { class: "chart" }, element("div", { class: "head" }, element("h3", {}, name), readout), svg);
   $("charts").append(box);
-  const best = points.find((point) => point.x === data.bestEpoch);
+  const best = points.find((point) => point.x === data.keptEpoch);
   let at = null;
 
   const say = () => {
