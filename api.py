@@ -40,9 +40,13 @@ from textdiff.errors import UserError
 from textdiff.pipeline import fit as fit_stage
 from textdiff.pipeline import images
 from textdiff.pipeline import predict as prediction
+from textdiff.pipeline.batch import Wanted, predict_all
 from textdiff.pipeline.defaults import extract_config
 from textdiff.pipeline.extract import extract as run_extract
 from textdiff.pipeline.fit import FitConfig
+from textdiff.pipeline.inputs import gather
+from textdiff.pipeline.object_scores import DEFAULT as DEFAULT_METRICS
+from textdiff.pipeline.object_scores import parse_metrics
 from textdiff.pipeline.report import write_report
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.score import Scores
@@ -62,6 +66,8 @@ def extract(
     blocks: Sequence[int] | None = None,
     steps: Sequence[int] | None = None,
     image_size: int | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
     views: int = 1,
     seed: int = 0,
     protocol: str = "clean",
@@ -93,6 +99,8 @@ def extract(
         blocks: decoder blocks, numbered as in ``output_blocks``.
         steps: diffusion steps, each in 0..999.
         image_size: height and width in pixels.
+        tile: cut images into tiles of so many pixels; by default each is one row.
+        overlap: pixels that tiles share; an eighth of ``tile`` by default.
         views: 1, or 8 to cache the symmetries of training images too.
         seed: of the shared noise, and of splits that are drawn.
         protocol: ``clean``, or ``paper`` for what the paper's code does.
@@ -129,6 +137,8 @@ def extract(
             blocks=blocks,
             steps=steps,
             image_size=image_size,
+            tile=tile,
+            overlap=overlap,
             views=views,
             seed=seed,
             protocol=protocol,
@@ -243,6 +253,10 @@ def score(
     run: Run | AnyPath | None = None,
     *,
     split: str = "test",
+    metrics: str = ",".join(DEFAULT_METRICS),
+    instances: str = "components",
+    min_area: int = 0,
+    tolerance: float = 2.0,
     cache: FeatureCache | AnyPath | None = None,
     device: str = "auto",
     runs: AnyPath = "runs",
@@ -252,6 +266,10 @@ def score(
     Args:
         run: a finished run.
         split: ``train``, ``val`` or ``test``.
+        metrics: names with commas between; docs/metrics.md explains them.
+        instances: how objects are found in a prediction, ``components`` or ``watershed``.
+        min_area: predicted objects of fewer pixels do not count.
+        tolerance: of the surface Dice, in pixels.
         cache: the run's cache, if it was moved.
         device: ``auto``, ``cpu``, ``cuda`` ...
         runs: where run directories are.
@@ -260,7 +278,16 @@ def score(
         UserError: the run is not finished, its cache is gone or another one, or the split has no annotated images.
     """
     where = None if cache is None else _path(cache)
-    return run_score(open_run(run, runs=runs), split=split, cache_path=where, device=device)
+    return run_score(
+        open_run(run, runs=runs),
+        split=split,
+        cache_path=where,
+        device=device,
+        metrics=parse_metrics(metrics),
+        instances=instances,
+        min_area=min_area,
+        tolerance=tolerance,
+    )
 
 
 def report(
@@ -298,26 +325,40 @@ def report(
 
 
 def predict(
-    image: AnyPath | Sequence[AnyPath],
+    image: AnyPath | Sequence[AnyPath] | None = None,
     text: str = "",
     *,
+    list_file: AnyPath | None = None,
+    dataset: str | None = None,
+    data: AnyPath | None = None,
     run: Run | AnyPath | None = None,
     out: AnyPath = "predictions",
+    formats: Sequence[str] | None = None,
+    instances: str | None = None,
+    min_area: int = 0,
     probabilities: bool = False,
     entropy: bool = False,
+    overwrite: bool = False,
     backbone: AnyPath | None = None,
     device: str = "auto",
     runs: AnyPath = "runs",
 ) -> list[Path]:
-    """Segments image files with a finished run and returns the PNG files it wrote; for arrays see ``Predictor``.
+    """Segments images with a finished run and returns the files it wrote; for arrays see ``Predictor``.
 
     Args:
-        image: one file or several.
-        text: the text that comes with them.
+        image: files and directories, one or several.
+        text: that comes with each of them.
+        list_file: a file of paths, or a CSV with columns image and text.
+        dataset: segment the images of a data set that have no mask, with their texts.
+        data: the directory of ``dataset``.
         run: a finished run.
-        out: where the masks are written, at the images' own sizes.
+        out: where the results are written, at the images' own sizes.
+        formats: beside PNG: ``geojson``, ``ome-zarr``, ``nifti``, ``roi``.
+        instances: ``components`` or ``watershed``; also writes maps of objects.
+        min_area: leave out smaller objects, in pixels.
         probabilities: write the foreground's probability too, in 16 bits.
         entropy: write the entropy over its maximum too, in 16 bits.
+        overwrite: do images again that are done.
         backbone: the run's backbone, if it was moved.
         device: ``auto``, ``cpu``, ``cuda`` ...
         runs: where run directories are.
@@ -325,19 +366,19 @@ def predict(
     Raises:
         UserError: an image is missing or unreadable, two would write the same file, or the run is not usable.
     """
-    files = [image] if isinstance(image, str | PathLike) else image
-    return list(
-        prediction.predict_files(
-            open_run(run, runs=runs),
-            [Path(file) for file in files],
-            text,
-            Path(out),
-            with_probabilities=probabilities,
-            with_entropy=entropy,
-            backbone=None if backbone is None else str(backbone),
-            device=device,
-        )
+    given = [] if image is None else [image] if isinstance(image, str | PathLike) else image
+    inputs = gather(
+        [Path(path) for path in given],
+        text,
+        list_file=None if list_file is None else Path(list_file),
+        dataset=dataset,
+        data=None if data is None else Path(data),
+        without=Path(out),
     )
+    wanted = Wanted(tuple(formats or ()), instances, min_area, probabilities, entropy)
+    where = None if backbone is None else str(backbone)
+    found = open_run(run, runs=runs)
+    return list(predict_all(found, inputs, Path(out), wanted, overwrite=overwrite, backbone=where, device=device))
 
 
 class Predictor:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from textdiff.commands.options import RUNS, Device, RunOption
-from textdiff.errors import UserError
 
 
 def predict(
@@ -40,18 +39,10 @@ def predict(
 ) -> None:
     """Segment images with a fitted run: masks at the original size, objects as tables and in other tools' formats."""
     from textdiff.pipeline.batch import Wanted, predict_all
-    from textdiff.pipeline.inputs import from_dataset, from_list, from_paths
+    from textdiff.pipeline.inputs import gather
     from textdiff.pipeline.runs import find_run
 
-    if (dataset is None) != (data is None):
-        raise UserError("--dataset and --data: give both, or neither")
-    inputs = from_paths(image or [], text, without=out)
-    inputs += from_list(list_file, text) if list_file else []
-    inputs += from_dataset(dataset, data, text) if dataset and data else []
-    if not inputs:
-        raise UserError(
-            "nothing to segment: give image files or directories, --list FILE, or --dataset NAME --data DIR"
-        )
+    inputs = gather(image or [], text, list_file=list_file, dataset=dataset, data=data, without=out)
     kinds = tuple(kind.strip() for value in formats or () for kind in value.split(","))
     wanted = Wanted(kinds, instances, min_area, probabilities, entropy)
     for path in predict_all(

@@ -1,6 +1,6 @@
 """What is to be segmented: image files, directories, lists, and the images of a data set that have no mask."""
 
-__all__ = ["Input", "from_dataset", "from_list", "from_paths"]
+__all__ = ["Input", "from_dataset", "from_list", "from_paths", "gather"]
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -24,6 +24,32 @@ class Input:
     """What its results are called: unique, without suffix, with ``/`` where it is in a subdirectory."""
     path: Path | Slice
     text: str
+
+
+def gather(
+    paths: Sequence[Path],
+    text: str,
+    *,
+    list_file: Path | None,
+    dataset: str | None,
+    data: Path | None,
+    without: Path,
+) -> list[Input]:
+    """Everything that is asked for: files and directories, a list, a data set. See the functions below.
+
+    Raises:
+        UserError: as they do, or there is nothing to segment.
+    """
+    if (dataset is None) != (data is None):
+        raise UserError("--dataset and --data: give both, or neither")
+    inputs = from_paths(paths, text, without=without)
+    inputs += from_list(list_file, text) if list_file else []
+    inputs += from_dataset(dataset, data, text) if dataset and data else []
+    if not inputs:
+        raise UserError(
+            "nothing to segment: give image files or directories, --list FILE, or --dataset NAME --data DIR"
+        )
+    return inputs
 
 
 def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:

@@ -21,6 +21,7 @@ from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.variants import assign_texts
+from textdiff.pipeline.whole import panels, whole_images
 
 _TRUTHS = {
     "clean": ("Mask by area", "is resized to the size of the network's output."),
@@ -127,16 +128,14 @@ def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], dev
         row for row, entry in enumerate(cache.rows) if entry.split == split and entry.view == 0 and entry.id in wanted
     ]
     found = {}
-    with console.Progress(len(rows), "report") as progress:
-        for item in network.loader(cache, where).epoch(rows, texts):
-            probability = predict_row(network, item, precision)
-            uncertainty = entropy(probability) / np.log(len(probability))
-            truth = cache.truth(item.row)
-            assert truth is not None
-            found[cache.rows[item.row].id] = {
-                "image": data_uri(cache.image(item.row), "photo"),
-                "truth": data_uri(images.resize_mask(truth, cache.image_size, "area") > 0, "mask"),
-                "prediction": data_uri(probability.argmax(0) > 0, "mask"),
+    with console.Progress(len(wanted), "report") as progress:
+        items = network.loader(cache, where).epoch(rows, texts)
+        for whole in whole_images(cache, items, lambda item: predict_row(network, item, precision)):
+            uncertainty = entropy(whole.probability) / np.log(len(whole.probability))
+            found[cache.rows[whole.row].id] = {
+                "image": data_uri(panels(cache, whole.row)[0], "photo", 2 * cache.image_size),
+                "truth": data_uri(images.resize_mask(whole.truth, cache.image_size, "area") > 0, "mask"),
+                "prediction": data_uri(whole.probability.argmax(0) > 0, "mask"),
                 "entropy": data_uri(np.round(255 * uncertainty.clip(0, 1)).astype(np.uint8), "photo"),
                 "meanEntropy": float(uncertainty.mean()),
             }
@@ -146,7 +145,7 @@ def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], dev
 
 def _training(cache: FeatureCache, train_ids: Sequence[str]) -> list[dict[str, Any]]:
     """The images that were drawn; the first ones with a picture."""
-    rows = {entry.id: row for row, entry in enumerate(cache.rows) if entry.view == 0}
+    rows = {entry.id: row for row, entry in reversed(list(enumerate(cache.rows))) if entry.view == 0}
     return [
         {
             "id": name,
