@@ -12,10 +12,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/textdiff extract --dataset phantom
-	$(BIN)/textdiff fit --cache cache/phantom.zarr --epochs 30 --batch-size 4 --learning-rate 1e-3
-	$(BIN)/textdiff score
-	@echo "the report is in runs/latest/report.md, the overlays in runs/latest/overlay.png"
+	$(BIN)/textdiff demo
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"

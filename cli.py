@@ -13,6 +13,7 @@ import typer
 from textdiff import __version__, console
 from textdiff.commands.cache import cache_export, cache_import, cache_info, cache_verify
 from textdiff.commands.data import data_check
+from textdiff.commands.demo import demo
 from textdiff.commands.extract import extract
 from textdiff.commands.fit import fit
 from textdiff.commands.predict import predict
@@ -102,6 +103,7 @@ app.command()(score)
 app.command()(report)
 app.command()(predict)
 app.command()(pretrain)
+app.command()(demo)
 app.command()(doctor)
 app.command()(download)
 data_app.command("check")(data_check)

@@ -9,6 +9,7 @@ __all__ = ["KINDS", "draw_tissue", "ensure_phantom"]
 
 import shutil
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from textdiff.errors import UserError
 SPLITS = {"Train": 12, "Val": 3, "Test": 8}
 """Pictures per split; there are twice as many samples."""
 SIZE = 128
+"""Height and width in pixels."""
 MARKER = "SYNTHETIC.txt"
 
 
@@ -39,6 +41,7 @@ class Kind:
     stain: tuple[float, float]
     """Haematoxylin concentration, in scikit-image's HED units."""
     count: int
+    """In a picture of 128x128 pixels; in proportion to the area in others."""
 
 
 KINDS = {
@@ -64,7 +67,7 @@ def draw_tissue(seed: int, size: int = SIZE) -> tuple[NDArray[np.uint8], dict[st
     taken = np.zeros((size, size), dtype=bool)
     y, x = np.mgrid[:size, :size].astype(np.float64)
     for name, kind in KINDS.items():
-        for _ in range(kind.count):
+        for _ in range(round(kind.count * (size / SIZE) ** 2)):
             nucleus = _place(generator, kind, x, y, taken)
             if nucleus is None:
                 continue
@@ -79,8 +82,14 @@ def draw_tissue(seed: int, size: int = SIZE) -> tuple[NDArray[np.uint8], dict[st
     return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8), masks
 
 
-def ensure_phantom(root: Path, seed: int = 0) -> Path:
+def ensure_phantom(root: Path, seed: int = 0, *, size: int = SIZE, splits: Mapping[str, int] = SPLITS) -> Path:
     """Makes the data set at ``root`` in the LViT layout if it is not there, all at once, and returns ``root``.
+
+    Args:
+        root: a directory, new, empty, or made by this.
+        seed: of all that is drawn.
+        size: height and width of the pictures in pixels.
+        splits: pictures per split.
 
     Raises:
         UserError: ``root`` is something else.
@@ -93,8 +102,8 @@ def ensure_phantom(root: Path, seed: int = 0) -> Path:
     partial = root.with_name(f".{root.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         number = 0
-        for split, count in SPLITS.items():
-            _write_split(partial / f"{split}_Folder", split, range(number, number + count), seed)
+        for split, count in splits.items():
+            _write_split(partial / f"{split}_Folder", split, range(number, number + count), seed, size)
             number += count
         (partial / MARKER).write_text("Synthetic images made by TextDiff: pipeline/phantom.py\n", encoding="utf-8")
         if root.exists():
@@ -105,7 +114,7 @@ def ensure_phantom(root: Path, seed: int = 0) -> Path:
     return root
 
 
-def _write_split(folder: Path, split: str, numbers: range, seed: int) -> None:
+def _write_split(folder: Path, split: str, numbers: range, seed: int, size: int) -> None:
     from openpyxl import Workbook
 
     for name in ("img", "labelcol"):
@@ -114,7 +123,7 @@ def _write_split(folder: Path, split: str, numbers: range, seed: int) -> None:
     sheet = book.active
     sheet.append(["Image", "Description"])
     for number in numbers:
-        image, masks = draw_tissue(1000 * seed + number)
+        image, masks = draw_tissue(1000 * seed + number, size)
         for kind, mask in masks.items():
             file = f"phantom-{number:02d}-{kind}.png"
             Image.fromarray(image).save(folder / "img" / file)

