@@ -16,6 +16,7 @@ from textdiff.commands.data import data_check
 from textdiff.commands.demo import demo
 from textdiff.commands.extract import extract
 from textdiff.commands.fit import fit
+from textdiff.commands.next import next_image
 from textdiff.commands.predict import predict
 from textdiff.commands.pretrain import pretrain
 from textdiff.commands.report import report
@@ -102,6 +103,7 @@ app.command()(fit)
 app.command()(score)
 app.command()(report)
 app.command()(predict)
+app.command("next")(next_image)
 app.command()(pretrain)
 app.command()(demo)
 app.command()(doctor)

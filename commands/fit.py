@@ -19,6 +19,7 @@ def fit(
     ] = "textdiff",
     seed: Annotated[int, typer.Option(help="Of the draw, the weights, the order.")] = 0,
     draw_seed: Annotated[int | None, typer.Option(help="Of the draw alone; --seed by default.")] = None,
+    ensemble: Annotated[int | None, typer.Option(help="Fit so many with seeds from --seed on; use their mean.")] = None,
     variant: Annotated[str, typer.Option(help="full, no-text, concat, shuffled-text, constant-text.")] = "full",
     protocol: Annotated[str, typer.Option(help="clean, or paper: the loss and epochs of the paper's code.")] = "clean",
     recipe: Annotated[
@@ -61,6 +62,7 @@ def fit(
                 model=model,
                 seed=seed,
                 draw_seed=draw_seed,
+                ensemble=ensemble,
                 variant=variant,
                 protocol=protocol,
                 recipe=recipe,

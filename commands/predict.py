@@ -32,6 +32,9 @@ def predict(
     min_area: Annotated[int, typer.Option(help="Leave out smaller objects, in pixels.")] = 0,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write the probability too.")] = False,
     entropy: Annotated[bool, typer.Option("--entropy", help="Write the entropy map too.")] = False,
+    disagreement: Annotated[
+        bool, typer.Option("--disagreement", help="Write the disagreement of an ensemble's members too.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do images again that are done.")] = False,
     backbone: Annotated[str | None, typer.Option(help="The run's backbone, if it was moved.")] = None,
     device: Device = "auto",
@@ -44,7 +47,7 @@ def predict(
 
     inputs = gather(image or [], text, list_file=list_file, dataset=dataset, data=data, without=out)
     kinds = tuple(kind.strip() for value in formats or () for kind in value.split(","))
-    wanted = Wanted(kinds, instances, min_area, probabilities, entropy)
+    wanted = Wanted(kinds, instances, min_area, probabilities, entropy, disagreement)
     for path in predict_all(
         find_run(run, runs), inputs, out, wanted, overwrite=overwrite, backbone=backbone, device=device
     ):

@@ -45,11 +45,17 @@ class Wanted:
     min_area: int = 0
     probabilities: bool = False
     entropy: bool = False
+    disagreement: bool = False
+
+    @property
+    def maps(self) -> dict[str, bool]:
+        """Which maps are asked for, by the end of a file's name."""
+        return {"probability": self.probabilities, "entropy": self.entropy, "disagreement": self.disagreement}
 
     def large_files(self, folder: Path, name: str) -> list[Path]:
         """Every file of an image that is worked through in parts: its mask and maps, without objects."""
-        suffixes = {"": True, "_probability": self.probabilities, "_entropy": self.entropy}
-        return [folder / f"{name}{suffix}.tif" for suffix, asked in suffixes.items() if asked]
+        suffixes = ["", *(f"_{kind}" for kind, asked in self.maps.items() if asked)]
+        return [folder / f"{name}{suffix}.tif" for suffix in suffixes]
 
     def files(self, folder: Path, name: str) -> dict[Path, tuple[str, bool]]:
         """Every file of an image and what it is: a format or a map, and whether it holds the numbers of objects."""
@@ -58,8 +64,11 @@ class Wanted:
         if self.instances:
             numbered = [kind for kind in formats if kind in ("png", "nifti")]
             files |= {folder / f"{name}_objects{FORMATS[kind]}": (kind, True) for kind in numbered}
-        maps = {"probability": self.probabilities, "entropy": self.entropy}
-        return files | {folder / f"{name}_{kind}.png": (kind, False) for kind, asked in maps.items() if asked}
+        return files | {folder / f"{name}_{kind}.png": (kind, False) for kind, asked in self.maps.items() if asked}
+
+    def pictures(self, members: np.ndarray) -> dict[str, np.ndarray]:
+        """The mask and the maps asked for, of probabilities (members, classes, H, W); see ``predict.pictures``."""
+        return pictures(members, self.probabilities, self.entropy, self.disagreement)
 
 
 def predict_all(
@@ -89,9 +98,14 @@ def predict_all(
 
     Raises:
         UserError: before any work: two images of one name, an unknown or unavailable format, a folder with results of
-            another run, a run that is not usable. At the end: some images could not be read; the others are done.
+            another run, a run that is not usable, disagreement asked of a single network. At the end: some images could
+            not be read; the others are done.
     """
     _check(inputs, folder, wanted)
+    if wanted.disagreement and not run.members:
+        raise UserError(
+            f"--disagreement: {run.path} is a single network; fit with --ensemble 5, or ask for --entropy instead"
+        )
     settings = _settings(run, wanted)
     if not overwrite:
         _check_same(folder, settings)
@@ -148,17 +162,17 @@ def _segment(
         record |= {"image": {"image": one.name, "file": str(one.path)}, "objects": []}
         return record, _write_large(predictor, one.path, one, folder, wanted)
     image = load_image(one.path).pixels
-    probabilities = predictor(image, one.text)
+    members = predictor.members(image, one.text) if wanted.disagreement else predictor(image, one.text)[None]
+    probabilities = members.mean(0)
     labels, likelihood = probabilities.argmax(0), probabilities.max(0)
     objects = find_instances(labels, likelihood, wanted.instances or METHODS[0], wanted.min_area)
     segmented = segmentation(one.name, image, labels, likelihood, objects, class_names)
     record["image"] = image_record(segmented, str(one.path))
     record["objects"] = [object_record(segmented, found) for found in segmented.found]
-    return record, _write(segmented, probabilities, folder, wanted)
+    return record, _write(segmented, wanted.pictures(members), folder, wanted)
 
 
-def _write(segmented: Segmentation, probabilities: np.ndarray, folder: Path, wanted: Wanted) -> Iterator[Path]:
-    maps = pictures(probabilities, wanted.probabilities, wanted.entropy)
+def _write(segmented: Segmentation, maps: dict[str, np.ndarray], folder: Path, wanted: Wanted) -> Iterator[Path]:
     for path, (kind, numbered) in wanted.files(folder, segmented.name).items():
         if kind in FORMATS:
             write_output(kind, path, segmented, numbered=numbered)
@@ -170,12 +184,18 @@ def _write(segmented: Segmentation, probabilities: np.ndarray, folder: Path, wan
 
 def _write_large(predictor: Predictor, path: Path, one: Input, folder: Path, wanted: Wanted) -> list[Path]:
     console.warn(f"{path}: too large to be held, so its objects are not told apart; its masks are TIFFs")
+
+    def layers(pixels: np.ndarray) -> np.ndarray:
+        if not wanted.disagreement:
+            return predictor.tile(pixels, one.text)
+        return predictor.tile_members(pixels, one.text).reshape(-1, *pixels.shape[:2])
+
     return segment_large(
         path,
         (folder / one.name).parent,
         predictor.grid,
-        lambda pixels: predictor.tile(pixels, one.text),
-        lambda probabilities: pictures(probabilities, wanted.probabilities, wanted.entropy),
+        layers,
+        lambda values: wanted.pictures(values.reshape(-1, predictor.classes, *values.shape[1:])),
     )
 
 

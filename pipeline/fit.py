@@ -38,6 +38,8 @@ class FitConfig:
     """Of the initial weights, the order and the views."""
     draw_seed: int | None = None
     """Of the draw of training images and of the shuffled texts; ``seed`` by default."""
+    ensemble: int | None = None
+    """Fit so many networks, with the seeds from ``seed`` on, and use their mean; one alone by default."""
     variant: str = "full"
     protocol: str = "clean"
     recipe: str | None = None
@@ -96,6 +98,8 @@ def fit(config: FitConfig, runs: Path) -> Path:
     }
     write_json(run.path / "config.json", record)
     point_latest(run.path)
+    if config.ensemble:
+        return _fit_members(run, config.device)
     return train(run, cache, network, device)
 
 
@@ -107,10 +111,25 @@ def resume(run: Run, device: str | None = None) -> Path:
     """
     if run.finished:
         raise UserError(f"{run.path}: finished already; `textdiff score --run {run.path}` scores it")
+    device = device or run.config["fit"]["device"]
+    if run.members:
+        return _fit_members(run, device)
     cache = run.open_cache()
     torch.manual_seed(run.config["fit"]["seed"])
     network = get_model(run.config["model"]).network(**run.config["head"])
-    return train(run, cache, network, choose_device(device or run.config["fit"]["device"]))
+    return train(run, cache, network, choose_device(device))
+
+
+def _fit_members(run: Run, device: str) -> Path:
+    """Fits the members of an ensemble that are not finished, each like a single fit with a seed of its own."""
+    for number, member in enumerate(run.members):
+        if not (member.path / "config.json").is_file():
+            options = run.config["fit"] | {"seed": run.config["fit"]["seed"] + number, "ensemble": None}
+            write_json(member.path / "config.json", run.config | {"fit": options})
+        if not member.finished:
+            console.info(f"{member.path}: member {number + 1} of {len(run.members)}")
+            resume(member, device)
+    return run.path
 
 
 def _draw(cache: FeatureCache, labels: int | None, seed: int) -> tuple[list[str], list[str]]:
@@ -172,6 +191,7 @@ def _check(config: FitConfig) -> None:
         ("batch-size", config.batch_size),
         ("width", config.width),
         ("patience", config.patience),
+        ("ensemble", config.ensemble),
     ):
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: must be at least 1")

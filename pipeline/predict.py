@@ -1,7 +1,8 @@
 """Images and text to masks, probabilities and uncertainty, with a finished run."""
 
-__all__ = ["Predictor", "enlarge", "pictures", "predict_row"]
+__all__ = ["Predictor", "enlarge", "pictures", "predict_members", "predict_row"]
 
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,22 +15,34 @@ from textdiff.pipeline.runs import Run
 from textdiff.pipeline.segmenter import Segmenter
 from textdiff.pipeline.sources import open_source
 from textdiff.pipeline.tiles import Grid, cut, stitch
+from textdiff.pipeline.uncertainty import jensen_shannon
 
 
 @torch.inference_mode()
-def predict_row(network: Segmenter, item: Item, precision: str) -> np.ndarray:
-    """Class probabilities (classes, S, S) in float32 of one cached row."""
+def predict_members(network: Segmenter, item: Item, precision: str) -> np.ndarray:
+    """Class probabilities (members, classes, S, S) in float32 of one cached row, from each member of an ensemble.
+
+    A network that is none is the only member.
+    """
     network.eval()
+    inputs = network.inputs([item])
     with autocast(next(network.parameters()).device, precision):
-        logits = network(*network.inputs([item]))
-    probabilities: np.ndarray = logits.float().softmax(1)[0].cpu().numpy()
+        logits = torch.cat([member(*inputs) for member in network.members])
+    probabilities: np.ndarray = logits.float().softmax(1).cpu().numpy()
     return probabilities
 
 
+def predict_row(network: Segmenter, item: Item, precision: str) -> np.ndarray:
+    """Class probabilities (classes, S, S) in float32 of one cached row; the mean of an ensemble's."""
+    mean: np.ndarray = predict_members(network, item, precision).mean(0)
+    return mean
+
+
 def enlarge(probabilities: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Probabilities (classes, S, S) at another size, bilinearly: (classes, height, width) in float32."""
-    grid = torch.from_numpy(probabilities).unsqueeze(0)
-    return F.interpolate(grid, (height, width), mode="bilinear")[0].numpy()
+    """Probabilities (..., classes, S, S) at another size, bilinearly: (..., classes, height, width) in float32."""
+    grid = torch.from_numpy(probabilities)
+    sized = F.interpolate(grid.reshape(-1, *grid.shape[-3:]), (height, width), mode="bilinear")
+    return sized.reshape(*grid.shape[:-2], height, width).numpy()
 
 
 class Predictor:
@@ -74,23 +87,57 @@ class Predictor:
         Returns:
             (classes, H, W) float32, summing to one over the classes.
         """
-        grid = self.grid(*image.shape[:2])
-        if grid is None:
-            return self.tile(image, description)
-        tiles = (self.tile(cut(image, y, x, grid.size), description) for y, x in grid.places)
-        probabilities = np.empty((self._network.config["classes"], *image.shape[:2]), np.float32)
-        for y, band in stitch(grid, tiles):
-            probabilities[:, y : y + band.shape[1]] = band
-        return probabilities
+        return self._whole(image, self.classes, lambda pixels: self.tile(pixels, description))
+
+    def members(self, image: np.ndarray, description: str = "") -> np.ndarray:
+        """What each member of an ensemble says, the only one being the network itself where it is none.
+
+        Arguments as for the call, which gives the mean of these, (members, classes, H, W) float32.
+        """
+        layers = self._whole(
+            image,
+            len(self._network.members) * self.classes,
+            lambda pixels: self.tile_members(pixels, description).reshape(-1, *pixels.shape[:2]),
+        )
+        return layers.reshape(-1, self.classes, *image.shape[:2])
+
+    @property
+    def classes(self) -> int:
+        """Classes, background included."""
+        count: int = self._network.config["classes"]
+        return count
 
     def tile(self, pixels: np.ndarray, description: str = "") -> np.ndarray:
         """Class probabilities (classes, h, w) float32 of what the network sees at once, RGB (h, w, 3) uint8."""
         small = predict_row(self._network, self._source(pixels, description), self._precision)
         return enlarge(small, *pixels.shape[:2])
 
+    def tile_members(self, pixels: np.ndarray, description: str = "") -> np.ndarray:
+        """The same for each member: (members, classes, h, w) float32."""
+        small = predict_members(self._network, self._source(pixels, description), self._precision)
+        return enlarge(small, *pixels.shape[:2])
 
-def pictures(probabilities: np.ndarray, with_probabilities: bool, with_entropy: bool) -> dict[str, np.ndarray]:
-    """What may be shown of probabilities (classes, H, W), by the end of a file's name: (H, W) each."""
+    def _whole(self, image: np.ndarray, layers: int, predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Of the whole image (layers, H, W), from what ``predict`` gives to all that the network sees at once."""
+        grid = self.grid(*image.shape[:2])
+        if grid is None:
+            return predict(image)
+        whole = np.empty((layers, *image.shape[:2]), np.float32)
+        for y, band in stitch(grid, (predict(cut(image, y, x, grid.size)) for y, x in grid.places)):
+            whole[:, y : y + band.shape[1]] = band
+        return whole
+
+
+def pictures(
+    members: np.ndarray, with_probabilities: bool, with_entropy: bool, with_disagreement: bool = False
+) -> dict[str, np.ndarray]:
+    """What may be shown of probabilities (members, classes, H, W), by the end of a file's name: (H, W) each.
+
+    Of their mean the mask, 0 and 255 for two classes, the class number for more; in 16 bits, 0..65535 standing for
+    0..1, the foreground's probability, the entropy over its maximum log(classes), and the members' disagreement over
+    the same.
+    """
+    probabilities: np.ndarray = members.mean(0)
     classes = len(probabilities)
     labels = probabilities.argmax(0).astype(np.uint8)
     found = {"": labels * 255 if classes == 2 else labels}
@@ -98,6 +145,8 @@ def pictures(probabilities: np.ndarray, with_probabilities: bool, with_entropy: 
         found["_probability"] = _to_16_bits(1 - probabilities[0])
     if with_entropy:
         found["_entropy"] = _to_16_bits(entropy(probabilities) / np.log(classes))
+    if with_disagreement:
+        found["_disagreement"] = _to_16_bits(jensen_shannon(members) / np.log(classes))
     return found
 
 

@@ -3,6 +3,7 @@
 __all__ = ["Run", "find_run", "new_run_dir", "point_latest"]
 
 import csv
+import hashlib
 import json
 import os
 import time
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import sha256_file
+from textdiff.pipeline.ensemble import Ensemble
 from textdiff.pipeline.models import get_model
 from textdiff.pipeline.segmenter import Segmenter
 
@@ -24,7 +26,10 @@ LATEST = "latest"
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory: ``config.json``, ``log.csv``, ``last.pt`` for resuming, ``head.safetensors`` once finished."""
+    """A run directory: ``config.json``, ``log.csv``, ``last.pt`` for resuming, ``head.safetensors`` once finished.
+
+    An ensemble's has a ``config.json`` and, below ``members/``, a run directory for each of its networks.
+    """
 
     path: Path
 
@@ -44,27 +49,36 @@ class Run:
             config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             raise UserError(f"{file}: damaged, it is not JSON; fit again") from None
-        # Runs made before there were other models and draws say nothing about them.
+        # Runs made before there were other models, draws and ensembles say nothing about them.
         config.setdefault("model", "textdiff")
-        config["fit"].setdefault("draw_seed", config["fit"]["seed"])
+        config["fit"] = {"draw_seed": config["fit"]["seed"], "ensemble": None} | config["fit"]
         return config
 
     @property
     def label(self) -> str:
-        """What was fitted, in a word, for tables: the variant, or the model where it has no variants."""
-        model: str = self.config["model"]
-        return str(self.config["fit"]["variant"]) if model == "textdiff" else model
+        """What was fitted, in a few words, for tables: the variant, or the model where it has no variants."""
+        options = self.config["fit"]
+        name: str = options["variant"] if self.config["model"] == "textdiff" else self.config["model"]
+        return f"{name}, mean of {options['ensemble']}" if options["ensemble"] else name
+
+    @property
+    def members(self) -> "list[Run]":
+        """The runs of an ensemble, run directories below this one; otherwise none."""
+        return [Run(self.path / "members" / str(index)) for index in range(self.config["fit"]["ensemble"] or 0)]
 
     @property
     def finished(self) -> bool:
         """Whether the fit came to its end."""
-        return (self.path / "head.safetensors").is_file()
+        return not self._unfinished()
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the weights selected, empty while the fit has not finished."""
-        file = self.path / "head.safetensors"
-        return sha256_file(file) if file.is_file() else ""
+        """The SHA-256 of the weights selected, or of those of all members; empty while the fit has not finished."""
+        if self._unfinished():
+            return ""
+        if not self.members:
+            return sha256_file(self.path / "head.safetensors")
+        return hashlib.sha256("".join(member.digest for member in self.members).encode()).hexdigest()
 
     def log(self) -> list[dict[str, float]]:
         """The lines of ``log.csv``, one mapping per epoch; empty before the first has ended."""
@@ -91,23 +105,30 @@ class Run:
         return scores
 
     def load_network(self) -> Segmenter:
-        """The network with the weights selected, in evaluation mode on the CPU.
+        """The network with the weights selected, or the ensemble of them, in evaluation mode on the CPU.
 
         Raises:
             UserError: the fit has not finished, or the file is damaged.
         """
-        config, file = self.config, self.path / "head.safetensors"
-        if not file.is_file():
+        if unfinished := self._unfinished():
             raise UserError(
-                f"{self.path}: no head.safetensors, so this fit has not finished; "
+                f"{unfinished[0]}: no head.safetensors, so this fit has not finished; "
                 f"finish it with `textdiff fit --resume --run {self.path}`"
             )
+        if self.members:
+            return Ensemble([member.load_network() for member in self.members]).eval()
+        config, file = self.config, self.path / "head.safetensors"
         network = get_model(config["model"]).network(**config["head"])
         try:
             network.load_state_dict(load_file(file))
         except Exception as error:  # safetensors has its own exception types, torch raises RuntimeError
             raise UserError(f"{file}: damaged, or not of this run's configuration; fit again") from error
         return network.eval()
+
+    def _unfinished(self) -> list[Path]:
+        # A member that was never started has no config.json that could be asked.
+        paths = [run.path for run in self.members or [self]]
+        return [path for path in paths if not (path / "head.safetensors").is_file()]
 
     def open_cache(self, path: Path | None = None) -> FeatureCache:
         """The cache the run was fitted on, or the one at ``path`` if it was made the same way.

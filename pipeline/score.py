@@ -154,6 +154,7 @@ def score(
         "split": split,
         "model": run.config["model"],
         "variant": options["variant"],
+        "ensemble": options["ensemble"],
         "labels": labels,
         "train_ids": run.config["train_ids"],
         "about": run.config["about"],

@@ -24,6 +24,11 @@ class Segmenter(nn.Module, ABC):
     cached_views: ClassVar[bool] = True
     """Whether training draws among an image's cached views; otherwise it gets the image as it is."""
 
+    @property
+    def members(self) -> "list[Segmenter]":
+        """The networks whose mean this is: itself alone, unless it is an ensemble."""
+        return [self]
+
     @abstractmethod
     def inputs(self, items: Sequence[Item]) -> tuple[Any, ...]:
         """The arguments of ``forward`` for rows as a batch."""
