@@ -15,8 +15,8 @@ from textdiff.pipeline.presets import PRESETS
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.score import score
 
-# A demonstration has minutes: fewer epochs than a fit's, with larger steps.
-EPOCHS, LEARNING_RATE, BATCH_SIZE = 30, 1e-3, 4
+# A demonstration has minutes.
+EPOCHS, BATCH_SIZE = 15, 4
 
 
 class Demo(NamedTuple):
@@ -61,8 +61,7 @@ def _fitted(cache: Path, runs: Path, device: str) -> Run:
     try:
         run = find_run(None, runs)
     except UserError:
-        config = FitConfig(cache, epochs=EPOCHS, learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, device=device)
-        return Run(fit(config, runs))
+        return Run(fit(FitConfig(cache, epochs=EPOCHS, batch_size=BATCH_SIZE, device=device), runs))
     if not run.finished:
         return Run(resume(run, device))
     console.info(f"{run.path}: fitted already")

@@ -244,6 +244,8 @@ def _report(run: Run, split: str, table: str, overlay: str, count: int) -> str:
         if config["model"] == "textdiff"
         else f"model {config['model']}, from the images alone"
     )
+    seed, count = options["seed"], options["ensemble"]
+    seeds = f"mean of {count} networks, seeds {seed} to {seed + count - 1}" if count else f"seed {seed}"
     return f"""# {run.path.name}: {split} split
 
 {table}
@@ -253,6 +255,6 @@ Means over {count} images with bootstrap 95% intervals over images; they do not 
 ![Best, median and worst image]({overlay})
 
 * data set {about["dataset"]}, {made_with}
-* seed {options["seed"]}, {options["epochs"]} epochs
+* {seeds}, {options["epochs"]} epochs
 * {len(config["train_ids"])} training images: {", ".join(config["train_ids"])}
 """

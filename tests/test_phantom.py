@@ -77,11 +77,9 @@ def test_the_method_gains_from_the_sentence_and_only_from_the_right_one(tmp_path
     )
     dice = {}
     for variant in ("full", "no-text", "shuffled-text"):
-        config = FitConfig(
-            cache.path, variant=variant, epochs=20, decay_epoch=14, learning_rate=2e-3, batch_size=4, device="cpu"
-        )
+        config = FitConfig(cache.path, variant=variant, epochs=16, batch_size=4, device="cpu")
         dice[variant] = score(Run(fit(config, tmp_path / "runs"))).summary["scores"]["clean"]["dice"].mean
     # Without the sentence both kinds in every picture are the best answer: 2/3 where they cover as much.
     assert dice["no-text"] < 2 / 3 + 0.03
-    assert dice["full"] > dice["no-text"] + 0.15
-    assert dice["full"] > dice["shuffled-text"] + 0.15
+    assert dice["full"] > dice["no-text"] + 0.2
+    assert dice["full"] > dice["shuffled-text"] + 0.2
