@@ -113,7 +113,7 @@ def test_learns_more_than_a_trivial_mask_scores_and_is_reported(made, textdiff_o
 
 def test_defaults_are_resolved_and_the_draw_is_that_of_the_head(made, tmp_path):
     config = latest(made).config
-    expected = {"model": "unet", "epochs": 12, "learning_rate": 1e-3, "decay_epoch": 150, "batch_size": 2}
+    expected = {"model": "unet", "epochs": 12, "recipe": "unet", "learning_rate": 1e-3, "batch_size": 2}
     assert {name: config["fit"][name] for name in expected} == expected
     with pytest.raises(UserError, match="damaged"):  # the activations are gone: this is the head's fit
         fit(FitConfig(made / "cache.zarr", labels=3, seed=4, epochs=1, variant="no-text"), tmp_path)
