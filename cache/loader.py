@@ -7,9 +7,9 @@ import mmap
 import threading
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal, TypeVar
 
@@ -56,6 +56,7 @@ class Loader:
         cache: where from.
         device: where to.
         blocks: which of the cache's blocks, all by default, and none if empty.
+        steps: which of the cache's steps, all by default.
         images: whether items carry the image too.
         threads: how many read.
         prefetch: how many rows may be read ahead.
@@ -69,6 +70,7 @@ class Loader:
         device: torch.device | str,
         *,
         blocks: Sequence[int] | None = None,
+        steps: Sequence[int] | None = None,
         images: bool = False,
         threads: int = 2,
         prefetch: int = 2,
@@ -77,6 +79,7 @@ class Loader:
     ) -> None:
         self.cache, self.device = cache, torch.device(device)
         self.blocks = sorted(cache.blocks if blocks is None else blocks)
+        self.steps = tuple(sorted(cache.steps if steps is None else steps, key=cache.steps.index))
         self.images, self.threads, self.prefetch = images, threads, max(1, prefetch)
         self._cuda = self.device.type == "cuda"
         self._stream = torch.cuda.Stream(self.device) if self._cuda else None  # type: ignore[no-untyped-call]
@@ -94,7 +97,7 @@ class Loader:
         """How many rows stay on the device."""
         return len(self._rows)
 
-    def epoch(self, rows: Sequence[int], texts: Mapping[int, int] | None = None) -> Iterator[Item]:
+    def epoch(self, rows: Sequence[int], texts: Mapping[int, int] | None = None) -> Generator[Item, None, None]:
         """Gives ``rows`` in this order. Its threads end when it is exhausted or closed, or the consumer breaks off.
 
         Args:
@@ -118,6 +121,30 @@ class Loader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
+    def narrowed(
+        self, item: Item, donor: int, blocks: Sequence[int] | None = None, steps: Sequence[int] | None = None
+    ) -> Item:
+        """One of this loader's items with the text of row ``donor``, and with some of its blocks and steps only.
+
+        So one reader serves consumers that differ in these. Nothing is copied unless steps are left out.
+        """
+        text = self.cache.rows[donor].text
+        with torch.cuda.stream(self._stream):
+            tokens, token_mask = self._texts.get(text) or self._keep(self._texts, text, self._read_text(donor))
+        if self._stream is not None:
+            self._stream.synchronize()
+        features = item.features
+        if blocks is not None:
+            features = [features[self.blocks.index(block)] for block in sorted(blocks)]
+        if steps is not None and tuple(steps) != self.steps:
+            kept = [self.steps.index(step) for step in self.steps if step in steps]
+            features = [
+                level.view(1, len(self.steps), -1, *level.shape[2:])[:, kept].flatten(1, 2) for level in features
+            ]
+        narrow = replace(item, features=features, tokens=tokens, token_mask=token_mask)
+        self._hand_over(narrow)
+        return narrow
+
     def _load(self, row: int, donor: int) -> Item:
         """The item as a worker thread reads it, or from what is resident."""
         text = self.cache.rows[donor].text
@@ -132,9 +159,8 @@ class Loader:
         features = []
         for block in self.blocks:
             C, h, w = self.cache.blocks[block]
-            steps = len(self.cache.steps)
-            grid = self._empty((1, steps * C, h, w))
-            self.cache.features(row, block, out=grid.numpy().reshape(steps, C, h, w))
+            grid = self._empty((1, len(self.steps) * C, h, w))
+            self.cache.features(row, block, grid.numpy().reshape(-1, C, h, w), self.steps)
             features.append(self._move(grid))
         mask = self.cache.mask(row)
         labels = None if mask is None else self._move(torch.from_numpy(mask)[None]).long()

@@ -3,7 +3,7 @@
 __all__ = ["CacheReader"]
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,20 +85,25 @@ class CacheReader:
         """The rows that do not exist yet."""
         return np.flatnonzero(~self.done()).tolist()
 
-    def features(self, row: int, block: int, out: np.ndarray | None = None) -> np.ndarray:
+    def features(
+        self, row: int, block: int, out: np.ndarray | None = None, steps: Sequence[int] | None = None
+    ) -> np.ndarray:
         """The native grids (steps, C, h, w) of one block in the cache's dtype, read into ``out`` if given.
+
+        ``steps`` are those to read, in this order; all of the cache's by default.
 
         Raises:
             CacheError: the row does not exist or is damaged.
         """
         self._require(row)
-        shape = (len(self.steps), *self.blocks[block])
+        wanted = self.steps if steps is None else steps
+        shape = (len(wanted), *self.blocks[block])
         result = np.empty(shape, self.dtype) if out is None else out
         if result.shape != shape or result.dtype != self.dtype or not result.flags.c_contiguous:
             raise ValueError(f"out must be a contiguous {self.dtype} array {shape}")
-        for step, grid in enumerate(result):
-            file = self.path / features_name(block) / f"c.{row}.{step}.0.0.0"
-            self._read(file, grid, row, f"block {block} at step {self.steps[step]}")
+        for step, grid in zip(wanted, result, strict=True):
+            file = self.path / features_name(block) / f"c.{row}.{self.steps.index(step)}.0.0.0"
+            self._read(file, grid, row, f"block {block} at step {step}")
         return result
 
     def image(self, row: int) -> np.ndarray:

@@ -37,7 +37,7 @@ def extract(
     text_encoder: Annotated[
         str | None, typer.Option(help="clinical-biobert, minilm, none, a hub id or a directory.")
     ] = None,
-    blocks: Annotated[str | None, typer.Option(help="Decoder blocks, as in 6,8,12,16.")] = None,
+    blocks: Annotated[str | None, typer.Option(help="Decoder blocks, as in 6,8,12,16, or all.")] = None,
     steps: Annotated[str | None, typer.Option(help="Diffusion steps, as in 50,150,250.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Height and width in pixels.")] = None,
     tile: Annotated[
@@ -76,7 +76,7 @@ def extract(
         cache=cache,
         backbone=backbone,
         text_encoder=text_encoder,
-        blocks=integers("--blocks", blocks) if blocks else None,
+        blocks="all" if blocks == "all" else integers("--blocks", blocks) if blocks else None,
         steps=integers("--steps", steps) if steps else None,
         image_size=image_size,
         tile=tile,

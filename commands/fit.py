@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from textdiff.commands.options import RUNS, Device
+from textdiff.commands.options import RUNS, Device, integers
 from textdiff.errors import UserError
 
 
@@ -37,6 +37,8 @@ def fit(
         str | None, typer.Option(help="Which weights are kept: best (on validation) or last; the recipe's.")
     ] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the attention block.")] = None,
+    blocks: Annotated[str | None, typer.Option(help="Blocks of the cache to read, as in 8,12; all by default.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Diffusion steps of the cache; all by default.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop early after so many epochs without gain.")] = None,
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
     device: Device = "auto",
@@ -73,6 +75,8 @@ def fit(
                 batch_size=batch_size,
                 select=select,
                 width=width,
+                blocks=integers("--blocks", blocks) if blocks else None,
+                steps=integers("--steps", steps) if steps else None,
                 patience=patience,
                 precision=precision,
                 device=device,

@@ -5,7 +5,7 @@ __all__ = ["extract_config"]
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from textdiff.errors import UserError
 from textdiff.pipeline.extract import ExtractConfig
@@ -20,7 +20,7 @@ def extract_config(
     cache: str | PathLike[str] | None = None,
     backbone: str | PathLike[str] | None = None,
     text_encoder: str | PathLike[str] | None = None,
-    blocks: Sequence[int] | None = None,
+    blocks: Sequence[int] | Literal["all"] | None = None,
     steps: Sequence[int] | None = None,
     image_size: int | None = None,
     **options: Any,
@@ -33,7 +33,7 @@ def extract_config(
         cache: where to store; ``cache/<dataset>.zarr``, named after ``data`` for a lab's own.
         backbone: a name or a checkpoint file.
         text_encoder: a name, a hub id, a directory or ``none``.
-        blocks: decoder blocks.
+        blocks: decoder blocks, or ``"all"``.
         steps: diffusion steps.
         image_size: H = W in pixels.
         options: the other fields of ``ExtractConfig``, as they are.
@@ -53,7 +53,7 @@ def extract_config(
         cache=Path("cache") / f"{name}.zarr" if cache is None else Path(cache),
         backbone=preset.backbone if backbone is None else str(backbone),
         text_encoder=preset.text_encoder if text_encoder is None else str(text_encoder),
-        blocks=preset.blocks if blocks is None else tuple(blocks),
+        blocks=preset.blocks if blocks is None else None if blocks == "all" else tuple(blocks),
         steps=preset.steps if steps is None else tuple(steps),
         image_size=preset.image_size if image_size is None else image_size,
         **options,

@@ -38,8 +38,8 @@ class ExtractConfig:
     cache: Path
     backbone: str
     text_encoder: str
-    blocks: tuple[int, ...]
-    """Decoder blocks whose activations are kept, numbered as in ``output_blocks``."""
+    blocks: tuple[int, ...] | None
+    """Decoder blocks whose activations are kept, numbered as in ``output_blocks``; None for all of them."""
     steps: tuple[int, ...]
     """Diffusion time steps at which the image is noised, each in 0..999."""
     image_size: int = 256
@@ -98,7 +98,8 @@ def extract(config: ExtractConfig) -> FeatureCache:
     facts = _read_data(config)
     resolved = weights.resolve_backbone(config.backbone)
     unet = load_unet(resolved.path, image_size=config.image_size, device=device)
-    _check_blocks(config.blocks, len(unet.output_blocks), config.backbone)
+    blocks = tuple(range(len(unet.output_blocks))) if config.blocks is None else config.blocks
+    _check_blocks(blocks, len(unet.output_blocks), config.backbone)
     encoder = None
     if config.text_encoder != "none":
         encoder = text.load_text_encoder(config.text_encoder, pad_to=protocol.pad_to)
@@ -107,7 +108,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
     rows, texts = _rows(facts, config.views, tiling)
     fingerprint = {
         "backbone_sha256": resolved.sha256,
-        "blocks": list(config.blocks),
+        "blocks": list(blocks),
         "colour": protocol.colour,
         "dtype": config.dtype,
         "image_size": config.image_size,
@@ -133,7 +134,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
             config.cache,
             fingerprint=fingerprint,
             rows=rows,
-            blocks={block: shapes[block] for block in config.blocks},
+            blocks={block: shapes[block] for block in blocks},
             steps=config.steps,
             image_size=config.image_size,
             texts=texts,
@@ -151,7 +152,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
 
     shard, shards = config.shard
     pending = [row for row in cache.pending() if row % shards == shard]
-    backbone = Backbone(unet, config.steps, config.blocks, config.seed, config.image_size, protocol.colour, precision)
+    backbone = Backbone(unet, config.steps, blocks, config.seed, config.image_size, protocol.colour, precision)
     _plan(cache, pending, backbone, device, config)
     if config.dry_run or not pending:
         return cache
@@ -335,10 +336,11 @@ def _check(config: ExtractConfig) -> None:
         raise UserError(f"--steps {wrong[0] if wrong else ''}: must be in 0..{diffusion.STEPS - 1}, as in 50,150,250")
     if len(set(config.steps)) < len(config.steps):
         raise UserError(f"--steps {','.join(map(str, config.steps))}: a step is named twice")
-    if not config.blocks or len(set(config.blocks)) < len(config.blocks):
-        raise UserError(f"--blocks {','.join(map(str, config.blocks))}: name at least one block, and none twice")
-    if list(config.blocks) != sorted(config.blocks):
-        raise UserError(f"--blocks {','.join(map(str, config.blocks))}: give them in ascending order")
+    blocks = config.blocks
+    if blocks is not None and (not blocks or len(set(blocks)) < len(blocks)):
+        raise UserError(f"--blocks {','.join(map(str, blocks))}: name at least one block, and none twice")
+    if blocks is not None and list(blocks) != sorted(blocks):
+        raise UserError(f"--blocks {','.join(map(str, blocks))}: give them in ascending order")
     if config.views not in VIEWS:
         raise UserError(f"--views {config.views}: must be 1 or 8 (the eight symmetries)")
     if config.dtype not in ("float16", "float32"):

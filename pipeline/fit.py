@@ -1,11 +1,13 @@
 """Stage two: draws the training images, makes a run directory and trains a network on what the cache holds."""
 
-__all__ = ["FitConfig", "fit", "resume"]
+__all__ = ["FitConfig", "begin", "draw_images", "fit", "initial_network", "resume"]
 
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from textdiff.pipeline.models import get_model
 from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.recipes import get_recipe
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest
+from textdiff.pipeline.segmenter import Segmenter
 from textdiff.pipeline.train import train
 
 
@@ -53,6 +56,10 @@ class FitConfig:
     dice_weight: float = 1.5
     width: int | None = None
     """Channels of the attention block: 768 for the paper's backbone, three times the narrowest level for small ones."""
+    blocks: tuple[int, ...] | None = None
+    """Which of the cache's blocks the head reads; all by default."""
+    steps: tuple[int, ...] | None = None
+    """Which of the cache's diffusion steps; all by default."""
     patience: int | None = None
     """Stop after this many epochs without a better validation Dice; never by default."""
     precision: str = "auto"
@@ -69,16 +76,32 @@ def fit(config: FitConfig, runs: Path) -> Path:
         UserError: bad options, or a cache that cannot be fitted.
         KeyboardInterrupt: stopped; :func:`resume` goes on from the last checkpoint.
     """
+    run = begin(config, partial(new_run_dir, runs))
+    point_latest(run.path)
+    return resume(run)
+
+
+def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
+    """Makes a run directory that :func:`resume` can train, with all options resolved and the training images drawn.
+
+    Args:
+        config: the options.
+        directory: makes the directory, or finds its place, for a data set's name.
+
+    Raises:
+        UserError: bad options, or a cache that cannot be fitted.
+    """
     _check(config)
     cache = FeatureCache.open(config.cache)
     device = choose_device(config.device)
     config = _resolve(config, cache, device)
     assert config.draw_seed is not None
     assert config.recipe is not None
-    torch.manual_seed(config.seed)
-    network = get_model(config.model).build(cache, config.variant, config.width, get_recipe(config.recipe))
-    train_ids, val_ids = _draw(cache, config.labels, config.draw_seed)
-    run = Run(new_run_dir(runs, str(cache.about.get("dataset", "run"))))
+    network = get_model(config.model).build(
+        cache, config.variant, config.width, get_recipe(config.recipe), config.blocks, config.steps
+    )
+    train_ids, val_ids = draw_images(cache, config.labels, config.draw_seed)
+    run = Run(directory(str(cache.about.get("dataset", "run"))))
     record = {
         "schema": 1,
         "fit": asdict(config) | {"cache": str(config.cache)},
@@ -97,10 +120,7 @@ def fit(config: FitConfig, runs: Path) -> Path:
         "command": sys.argv,
     }
     write_json(run.path / "config.json", record)
-    point_latest(run.path)
-    if config.ensemble:
-        return _fit_members(run, config.device)
-    return train(run, cache, network, device)
+    return run
 
 
 def resume(run: Run, device: str | None = None) -> Path:
@@ -114,10 +134,13 @@ def resume(run: Run, device: str | None = None) -> Path:
     device = device or run.config["fit"]["device"]
     if run.members:
         return _fit_members(run, device)
-    cache = run.open_cache()
+    return train(run, run.open_cache(), initial_network(run), choose_device(device))
+
+
+def initial_network(run: Run) -> Segmenter:
+    """The network of a run as it is before the first step: determined by the options and the seed."""
     torch.manual_seed(run.config["fit"]["seed"])
-    network = get_model(run.config["model"]).network(**run.config["head"])
-    return train(run, cache, network, choose_device(device))
+    return get_model(run.config["model"]).network(**run.config["head"])
 
 
 def _fit_members(run: Run, device: str) -> Path:
@@ -132,8 +155,12 @@ def _fit_members(run: Run, device: str) -> Path:
     return run.path
 
 
-def _draw(cache: FeatureCache, labels: int | None, seed: int) -> tuple[list[str], list[str]]:
-    """The ids to train on and to select by: only images with a mask whose rows are in the cache."""
+def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[list[str], list[str]]:
+    """The ids to train on and to select by: only images with a mask whose rows are in the cache.
+
+    Raises:
+        UserError: rows are missing, or there are fewer such images than ``labels``.
+    """
     done = cache.done()
     ids: dict[str, set[str]] = {"train": set(), "val": set()}
     missing: set[str] = set()

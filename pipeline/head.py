@@ -89,6 +89,8 @@ class Head(Segmenter):
         hidden: channels after the classifier's first and second convolution; the authors' by default.
         standardise: bring every channel of every level, of each image for itself, to mean 0 and standard deviation 1
             first. Not in the paper: it takes out what differs between stainings and scanners.
+        blocks: which of a cache's blocks the levels are; all by default.
+        times: which of a cache's diffusion steps; all by default.
     """
 
     def __init__(
@@ -104,11 +106,14 @@ class Head(Segmenter):
         variant: str = "full",
         hidden: Sequence[int] = REFERENCE_HIDDEN,
         standardise: bool = False,
+        blocks: Sequence[int] | None = None,
+        times: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant!r}: use one of {', '.join(VARIANTS)}")
         self.variant, self.width, self.image_size = variant, width, image_size
+        self.blocks, self.times = blocks, times
         heads, head_dim = heads or 8, head_dim or max(8, 64 * width // REFERENCE_WIDTH)
         self.config = {
             "dims": list(dims),
@@ -122,6 +127,8 @@ class Head(Segmenter):
             "variant": variant,
             "hidden": list(hidden),
             "standardise": standardise,
+            "blocks": None if blocks is None else list(blocks),
+            "times": None if times is None else list(times),
         }
         self.standardise = standardise
         self.down = nn.ModuleDict()

@@ -1,6 +1,6 @@
 """Metrics of a finished run over a split: tables, per-image scores and overlays."""
 
-__all__ = ["Scores", "score"]
+__all__ = ["TRUTHS", "Scores", "compared", "score", "scored_rows"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ def score(
         raise UserError(f"--instances is {' or '.join(METHODS)}; --min-area and --tolerance are not negative")
     network = run.load_network()
     cache = run.open_cache(cache_path)
-    rows = _rows(cache, split)
+    rows = scored_rows(cache, split)
     options = run.config["fit"]
     where = choose_device(device)
     network = network.to(where)
@@ -110,7 +110,7 @@ def score(
                 "split": entry.split,
                 "text": cache.texts[cache.rows[texts[whole.row]].text],
             }
-            for name, (predicted, true) in _pairs(whole).items():
+            for name, (predicted, true) in compared(whole).items():
                 record |= class_scores(predicted, true, cache.classes, name)
             more = measure(
                 metrics,
@@ -186,7 +186,7 @@ def score(
     return Scores(table(markdown=False), summary, [*written, overlay, report])
 
 
-def _rows(cache: FeatureCache, split: str) -> list[int]:
+def scored_rows(cache: FeatureCache, split: str) -> list[int]:
     """The annotated rows of a split, untransformed views only."""
     if split not in ("train", "val", "test"):
         raise UserError(f"--split {split}: unknown; use train, val or test")
@@ -207,7 +207,7 @@ def _rows(cache: FeatureCache, split: str) -> list[int]:
     return annotated
 
 
-def _pairs(whole: Whole) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def compared(whole: Whole) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Prediction and truth, class numbers (H, W), under each of ``TRUTHS``."""
     classes, size = len(whole.probability), whole.probability.shape[-1]
     predicted = whole.probability.argmax(0)

@@ -21,6 +21,10 @@ class Segmenter(nn.Module, ABC):
 
     config: dict[str, Any]
     """The arguments that make the network again, JSON-able."""
+    blocks: Sequence[int] | None = None
+    """Which of the cache's blocks it reads; all by default."""
+    times: Sequence[int] | None = None
+    """Which of the cache's diffusion steps it reads; all by default."""
     cached_views: ClassVar[bool] = True
     """Whether training draws among an image's cached views; otherwise it gets the image as it is."""
 
@@ -35,7 +39,7 @@ class Segmenter(nn.Module, ABC):
 
     def loader(self, cache: FeatureCache, device: torch.device) -> Loader:
         """Reads of each row what ``inputs`` needs."""
-        return Loader(cache, device)
+        return Loader(cache, device, blocks=self.blocks, steps=self.times)
 
     def augment(self, items: Iterable[Item], seed: int, epoch: int) -> Iterator[Item]:
         """The training items of an epoch, changed at random; drawn from (seed, epoch) alone, so that a fit resumes."""

@@ -62,7 +62,7 @@ class _Activations:
     """Runs the backbone and the text encoder: the same resizing, noise, network and rounding as the cache's."""
 
     def __init__(self, run: Run, device: torch.device, backbone: str | None) -> None:
-        made, about = run.config["fingerprint"], run.config["about"]
+        made, about, head = run.config["fingerprint"], run.config["about"], run.config["head"]
         self._made, self._device = made, device
         resolved = weights.resolve_backbone(backbone or about["backbone"])
         if resolved.sha256 != made["backbone_sha256"]:
@@ -73,14 +73,14 @@ class _Activations:
         unet = load_unet(resolved.path, image_size=made["image_size"], device=device)
         self._backbone = Backbone(
             unet,
-            made["steps"],
-            made["blocks"],
+            head.get("times") or made["steps"],
+            head.get("blocks") or made["blocks"],
             made["noise_seed"],
             made["image_size"],
             made["colour"],
             made["precision"] if device.type == "cuda" else "float32",
         )
-        self.reads_text = run.config["head"]["variant"] != "no-text"
+        self.reads_text = head["variant"] != "no-text"
         if self.reads_text:
             self._encoder = text.load_text_encoder(about["text_encoder"], pad_to=made["pad_to"])
             if self._encoder.sha256 != made["text_encoder_sha256"]:

@@ -77,6 +77,30 @@ def test_predict_gives_the_mask_that_score_measured(made, textdiff_once):
         assert np.abs(entropy - expected).max() < 1e-3
 
 
+def test_a_head_on_some_blocks_and_steps_predicts_what_score_measured(made, textdiff_once, tmp_path):
+    narrow = ("--blocks", "8,12", "--steps", "150", "--epochs", "1", "--variant", "no-text")
+    textdiff_once(made, "fit", "--cache", "cache.zarr", *narrow, "--runs", str(tmp_path))
+    (run,) = tmp_path.glob("monuseg-*")
+    textdiff_once(made, "score", "--run", str(run))
+    row = next(csv.DictReader((run / "scores.csv").open()))
+    image = next((made / "data/Test_Folder/img").glob(f"{row['id']}.*"))
+    textdiff_once(made, "predict", str(image), "--run", str(run), "--out", str(tmp_path / "masks"))
+    with Image.open(tmp_path / "masks" / f"{row['id']}.png") as picture:
+        mask = np.asarray(picture) > 0
+    with Image.open(next((made / "data/Test_Folder/labelcol").glob(f"{row['id']}.*"))) as picture:
+        truth = np.asarray(picture.convert("L")) > 127
+    overlap = (truth & mask).sum() / max(1, (truth | mask).sum())
+    assert overlap == pytest.approx(float(row["iou_original"]), abs=1e-9)
+
+
+def test_extract_of_all_blocks_says_its_size_before_it_starts(made, tiny_backbone, textdiff_once):
+    arguments = extract_arguments(made / "data", tiny_backbone, made / "all.zarr", "--blocks", "all", "--dry-run")
+    result = textdiff_once(made, *arguments)
+    assert all(f"b{block:02d} " in result.stderr for block in range(18))
+    assert "8 of 8 rows to do" in result.stderr
+    assert len(FeatureCache.open(made / "all.zarr").blocks) == 18
+
+
 def test_extract_again_does_nothing(made, tiny_backbone, textdiff_once):
     before = {path: path.stat().st_mtime_ns for path in (made / "cache.zarr").rglob("*") if path.is_file()}
     result = textdiff_once(made, *extract_arguments(made / "data", tiny_backbone, made / "cache.zarr"))
