@@ -11,17 +11,21 @@ from typing import Annotated
 import typer
 
 from textdiff import __version__, console
+from textdiff.commands.ablate import ablate
 from textdiff.commands.cache import cache_export, cache_import, cache_info, cache_verify
+from textdiff.commands.curve import curve
 from textdiff.commands.data import data_check
 from textdiff.commands.demo import demo
 from textdiff.commands.extract import extract
 from textdiff.commands.fit import fit
 from textdiff.commands.next import next_image
+from textdiff.commands.panel import panel
 from textdiff.commands.predict import predict
 from textdiff.commands.pretrain import pretrain
 from textdiff.commands.report import report
 from textdiff.commands.score import score
 from textdiff.commands.setup import doctor, download
+from textdiff.commands.sweep import sweep
 from textdiff.errors import UserError
 
 STOPPED = 130
@@ -106,6 +110,10 @@ app.command()(predict)
 app.command("next")(next_image)
 app.command()(pretrain)
 app.command()(demo)
+app.command()(ablate)
+app.command()(sweep)
+app.command()(curve)
+app.command()(panel)
 app.command()(doctor)
 app.command()(download)
 data_app.command("check")(data_check)

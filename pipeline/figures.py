@@ -1,6 +1,6 @@
 """Pictures of results: image, truth, prediction and errors side by side."""
 
-__all__ = ["Case", "overlay_figure"]
+__all__ = ["Case", "error_picture", "overlay_figure"]
 
 import os
 import textwrap
@@ -65,7 +65,7 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case]) -> None:
         write(_MARGIN, top, case.title, ha="left", va="top", weight="bold", fontsize=10)
         top -= 1.5 * _LINE
         truth, prediction = np.asarray(case.truth) != 0, np.asarray(case.prediction) != 0
-        pictures: list[NDArray[Any]] = [*[case.image] * 3, _errors(case.image, truth, prediction)]
+        pictures: list[NDArray[Any]] = [*[case.image] * 3, error_picture(case.image, truth, prediction)]
         outlines = (None, truth, prediction, None)
         for column, (picture, outline) in enumerate(zip(pictures, outlines, strict=True)):
             left = _MARGIN + column * (_PANEL + _GAP)
@@ -104,7 +104,9 @@ def _caption(text: str) -> list[str]:
     return lines or ["(no text)"]
 
 
-def _errors(image: NDArray[np.uint8], truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> NDArray[np.float64]:
+def error_picture(
+    image: NDArray[np.uint8], truth: NDArray[np.bool_], prediction: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """The image in pale grey, (H, W, 3) in 0..1, with right and wrong foreground in colour."""
     from matplotlib.colors import to_rgb
 

@@ -1,0 +1,131 @@
+"""Table 2 of the paper: what each part contributes, with paired differences and intervals."""
+
+__all__ = ["ablate", "ablation_plan", "ablation_table"]
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from textdiff.cache import FeatureCache
+from textdiff.errors import UserError
+from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
+from textdiff.experiments.results import gather
+from textdiff.experiments.setup import (
+    UNET,
+    VARIED,
+    Setup,
+    check_methods,
+    check_truth,
+    conduct,
+    method_config,
+    repetitions,
+)
+from textdiff.experiments.tables import Outcome, Table, notes, points, score, verdict, write_tables
+from textdiff.pipeline.published import PUBLISHED
+from textdiff.pipeline.variants import VARIANTS
+
+
+def ablate(
+    path: Path,
+    setup: Setup,
+    *,
+    labels: int = 5,
+    variants: Sequence[str] | None = None,
+    unet: bool = True,
+    truth: str = "clean",
+    against: str | None = None,
+    processes: int | None = None,
+    table_only: bool = False,
+) -> Outcome:
+    """Fits and scores every variant on the same draws and seeds, going on where it was stopped, and makes the table.
+
+    Args:
+        path: the experiment's directory; each job is a run directory in it.
+        setup: options of all fits; how many draws and seeds; what to score on.
+        labels: training images in each draw.
+        variants: some of ``VARIANTS``; all of them by default.
+        unet: whether a plain U-Net on the same draws is a row.
+        truth: what the table's scores are measured by.
+        against: the row that differences are taken to; the first by default.
+        processes: how many at a time; as many as there is room for by default.
+        table_only: only make the table, of what has finished.
+
+    Raises:
+        UserError: bad options, or others than the experiment was begun with.
+        KeyboardInterrupt: stopped; the same call goes on.
+    """
+    cache = FeatureCache.open(setup.base.cache)
+    methods = [*(variants or VARIANTS), *([UNET] if unet else [])]
+    check_truth(truth)
+    if against is not None and against not in methods:
+        raise UserError(f"--against {against}: not among the rows, which are {', '.join(methods)}")
+    plan = ablation_plan(setup, cache, methods, labels)
+    experiment, failures = conduct(path, plan, cache, setup.base.device, processes, table_only)
+    return ablation_table(experiment, truth, against or methods[0])._replace(failures=failures)
+
+
+def ablation_plan(setup: Setup, cache: FeatureCache, methods: Sequence[str], labels: int) -> Plan:
+    """Every method on the same draws with the same seeds; those of one draw and seed are trained side by side.
+
+    Raises:
+        UserError: options that the cache does not allow.
+    """
+    check_methods(methods, cache)
+    jobs = [
+        make_job(
+            f"{method}-d{draw}-s{seed}",
+            {"method": method, "labels": labels},
+            f"d{draw}-s{seed}",
+            replace(method_config(setup, method), labels=labels, draw_seed=draw, seed=seed),
+        )
+        for draw, seed in repetitions(setup, cache, labels)
+        for method in methods
+    ]
+    options = {
+        "variants": list(methods),
+        "labels": labels,
+        "draws": setup.draws,
+        "seeds": setup.seeds,
+        "unet-epochs": setup.unet_epochs,
+        **fit_options(setup.base, VARIED),
+    }
+    return Plan("ablate", options, setup.split, jobs)
+
+
+def ablation_table(experiment: Experiment, truth: str, against: str) -> Outcome:
+    """The table of what has finished, also as files in the experiment's directory.
+
+    Args:
+        experiment: of ``ablate``.
+        truth: a key of ``TRUTHS``: what the table's scores are measured by.
+        against: the method that differences are taken to.
+
+    """
+    results = {result.point["method"]: result for result in gather(experiment)}
+    reference = results[against]
+    rows, records, estimates = [], [], []
+    for method, result in results.items():
+        dice, iou = result.estimate(f"dice_{truth}"), result.estimate(f"iou_{truth}")
+        difference = None if method == against else result.minus(reference, f"dice_{truth}")
+        estimates.append(dice)
+        rows.append(
+            [
+                method,
+                str(result.point["labels"]),
+                result.progress,
+                score(dice),
+                score(iou),
+                points(difference),
+                verdict(difference),
+            ]
+        )
+        records += result.records(None if method == against else reference)
+    published = PUBLISHED.get(experiment.dataset, ()) if experiment.plan.split == "test" else ()
+    rows += [
+        [f"published: {row.method}", str(row.labels), "", f"{row.dice:.2f}", f"{row.iou:.2f}", "", ""]
+        for row in published
+    ]
+    columns = ("variant", "labels", "runs", "Dice %", "IoU %", f"Dice against {against}, points", "")
+    table = Table(columns, rows, notes(experiment, estimates, truth))
+    summary = {"truth": truth, "against": against, "published": [row._asdict() for row in published]}
+    return write_tables(experiment, table, records, summary)

@@ -1,0 +1,63 @@
+"""Scores image by image of several runs, side by side in one pass over the cache."""
+
+__all__ = ["evaluate"]
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import tee
+
+import torch
+
+from textdiff import console
+from textdiff.cache import FeatureCache, Item, Loader
+from textdiff.files import write_json
+from textdiff.pipeline.class_scores import class_scores
+from textdiff.pipeline.predict import predict_row
+from textdiff.pipeline.runs import Run
+from textdiff.pipeline.score import compared, scored_rows
+from textdiff.pipeline.variants import assign_texts
+from textdiff.pipeline.whole import Whole, whole_images
+
+
+def evaluate(
+    runs: Sequence[Run], cache: FeatureCache, device: torch.device, split: str, loader: Loader | None = None
+) -> None:
+    """Writes ``images-<split>.json`` into each run directory: Dice and IoU of every image, as ``score`` computes them.
+
+    Args:
+        runs: finished ones, on this cache.
+        cache: where the images come from; each is read once for all runs.
+        device: to compute on.
+        split: ``train``, ``val`` or ``test``.
+        loader: a reader of all that the runs' networks read; by default the first network's own.
+
+    Raises:
+        UserError: a run is not finished, or the split has no annotated rows.
+    """
+    rows = scored_rows(cache, split)
+    networks = [run.load_network().to(device) for run in runs]
+    options = [run.config["fit"] for run in runs]
+    texts = [
+        assign_texts(cache, option["variant"], option["draw_seed"], run.config["train_ids"])
+        for run, option in zip(runs, options, strict=True)
+    ]
+    loader = loader or networks[0].loader(cache, device)
+    scores: list[dict[str, list[float]]] = [{} for _ in runs]
+    ids = list(dict.fromkeys(cache.rows[row].id for row in rows))
+
+    def seen_by(number: int, items: Iterator[Item]) -> Iterator[Whole]:
+        network = networks[number]
+        precision = options[number]["precision"] if device.type == "cuda" else "float32"
+        own = (loader.narrowed(item, texts[number][item.row], network.blocks, network.times) for item in items)
+        return whole_images(cache, own, lambda item: predict_row(network, item, precision))
+
+    with console.Progress(len(ids), "score", "images") as progress, closing(loader.epoch(rows)) as items:
+        views = [seen_by(number, own) for number, own in enumerate(tee(items, len(runs)))]
+        for image in zip(*views, strict=True):
+            for whole, found in zip(image, scores, strict=True):
+                for truth, (predicted, true) in compared(whole).items():
+                    for name, value in class_scores(predicted, true, cache.classes, truth).items():
+                        found.setdefault(name, []).append(value)
+            progress.advance()
+    for run, found in zip(runs, scores, strict=True):
+        write_json(run.path / f"images-{split}.json", {"schema": 1, "split": split, "ids": ids, "scores": found})

@@ -1,0 +1,186 @@
+"""Experiments: a directory with a list of jobs, each of them one fit and its scores, in a run directory of its own."""
+
+__all__ = ["FILE", "Experiment", "Job", "Plan", "fit_options", "make_job", "open_experiment", "plan_experiment"]
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from textdiff.cache import FeatureCache
+from textdiff.errors import UserError
+from textdiff.files import write_json
+from textdiff.pipeline.fit import FitConfig
+from textdiff.pipeline.runs import Run
+
+SCHEMA = 1
+FILE = "experiment.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fit. Its run directory is called like it."""
+
+    name: str
+    point: dict[str, Any]
+    """Where its scores belong, as in ``{"variant": "full", "labels": 5}``; its runs differ by draw and seed."""
+    group: str
+    """Jobs of a group are done by one process, side by side where they see the same images in the same order."""
+    fit: dict[str, Any]
+    """The fields of its ``FitConfig``."""
+
+    @property
+    def config(self) -> FitConfig:
+        """The options to fit with."""
+        return FitConfig(**(self.fit | {"cache": Path(self.fit["cache"])}))
+
+    @property
+    def draw(self) -> int:
+        """Which draw of training images."""
+        draw = self.fit["draw_seed"]
+        return int(self.fit["seed"] if draw is None else draw)
+
+    @property
+    def seed(self) -> int:
+        """Of the weights and the order."""
+        return int(self.fit["seed"])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an experiment is to consist of."""
+
+    kind: str
+    """The command: ``ablate``, ``sweep`` or ``curve``."""
+    options: dict[str, Any]
+    """All that determines the jobs, JSON-able."""
+    split: str
+    """The images that every run is scored on."""
+    jobs: list[Job]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A plan in its directory."""
+
+    path: Path
+    plan: Plan
+    cache: Path
+    fingerprint_hash: str
+    dataset: str
+    threads: int
+    """Of each process: with another number the last digits of a fit would differ."""
+
+    def run(self, job: Job) -> Run:
+        """The run directory of a job."""
+        return Run(self.path / job.name)
+
+    def scores_file(self, job: Job) -> Path:
+        """The job's scores image by image; a job is done once it is there."""
+        return self.path / job.name / f"images-{self.plan.split}.json"
+
+    def missing(self) -> list[Job]:
+        """The jobs that are not done, in the order of the plan."""
+        return [job for job in self.plan.jobs if not self.scores_file(job).is_file()]
+
+    def open_cache(self) -> FeatureCache:
+        """The cache of all its runs.
+
+        Raises:
+            UserError: it is not there, or no longer the one the experiment was begun with.
+        """
+        cache = FeatureCache.open(self.cache)
+        if cache.fingerprint_hash != self.fingerprint_hash:
+            raise UserError(
+                f"{self.cache}: its features were made otherwise than when {self.path} was begun; "
+                "give the experiment another --name"
+            )
+        return cache
+
+
+def make_job(name: str, point: Mapping[str, Any], group: str, config: FitConfig) -> Job:
+    """A job with its options in the form that is written down."""
+    return Job(name, dict(point), group, asdict(config) | {"cache": str(config.cache)})
+
+
+def plan_experiment(path: Path, plan: Plan, cache: FeatureCache, threads: int) -> Experiment:
+    """Writes the list of jobs at ``path``, or opens the one that is there if it is the same.
+
+    Raises:
+        UserError: an experiment with other options is there; names what differs.
+    """
+    if (path / FILE).exists():
+        found = open_experiment(path)
+        differing = _differing(found, plan, cache)
+        if differing:
+            raise UserError(
+                f"{path}: begun with other options ({'; '.join(differing)}); repeat them, or give another --name"
+            )
+        return found
+    record = {
+        "schema": SCHEMA,
+        "kind": plan.kind,
+        "options": plan.options,
+        "split": plan.split,
+        "cache": str(cache.path.resolve()),
+        "fingerprint_hash": cache.fingerprint_hash,
+        "dataset": str(cache.about.get("dataset", "data")),
+        "threads": threads,
+        "jobs": [asdict(job) for job in plan.jobs],
+    }
+    write_json(path / FILE, record)
+    return open_experiment(path)
+
+
+def open_experiment(path: Path) -> Experiment:
+    """The experiment at ``path``.
+
+    Raises:
+        UserError: there is none, or its list of jobs is damaged or of another version.
+    """
+    file = path / FILE
+    if not file.is_file():
+        raise UserError(f"{path}: no {FILE} there; name a directory that ablate, sweep or curve made")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["schema"] != SCHEMA:
+            raise UserError(f"{file}: of schema {record['schema']}, and this TextDiff reads {SCHEMA}")
+        known = {field.name for field in fields(FitConfig)}
+        jobs = [Job(**job) for job in record["jobs"]]
+        strange = sorted({name for job in jobs for name in job.fit} - known)
+        if strange:
+            raise UserError(f"{file}: made by a newer TextDiff, it has the options {', '.join(strange)}")
+        plan = Plan(record["kind"], record["options"], record["split"], jobs)
+        return Experiment(
+            path, plan, Path(record["cache"]), record["fingerprint_hash"], record["dataset"], record["threads"]
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: damaged ({error}); restore it, or begin again with another --name") from None
+
+
+def _differing(found: Experiment, plan: Plan, cache: FeatureCache) -> list[str]:
+    """``name: value before, now value`` of everything that is not as it was."""
+    defaults = {f"fit.{field.name}": field.default for field in fields(FitConfig)}
+    # An option that is younger than the experiment had its default then.
+    before = defaults | found.plan.options | {"kind": found.plan.kind, "split": found.plan.split}
+    now = defaults | plan.options | {"kind": plan.kind, "split": plan.split}
+    before |= {"cache": str(found.cache), "the cache's features": found.fingerprint_hash[:12]}
+    now |= {"cache": str(cache.path.resolve()), "the cache's features": cache.fingerprint_hash[:12]}
+    names = list(dict.fromkeys([*before, *now]))
+    # As JSON, in which a tuple and a list are the same.
+    return [
+        f"{name.removeprefix('fit.')}: {_shown(before.get(name))} before, now {_shown(now.get(name))}"
+        for name in names
+        if _shown(before.get(name)) != _shown(now.get(name))
+    ]
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+def fit_options(config: FitConfig, varied: Iterable[str]) -> dict[str, Any]:
+    """The options all jobs share, as ``fit.<name>``: those of ``config`` but for the ones that vary between jobs."""
+    left_out = {"cache", *varied}
+    return {f"fit.{name}": value for name, value in asdict(config).items() if name not in left_out}

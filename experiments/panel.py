@@ -1,0 +1,134 @@
+"""Figure 2 of the paper: image, text, truth and what several runs make of it, for images chosen by rule."""
+
+__all__ = ["RULES", "Choice", "choose", "panel"]
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textdiff import console
+from textdiff.errors import UserError
+from textdiff.experiments.panel_figure import PanelRow, Prediction, panel_figure
+from textdiff.pipeline.device import choose_device
+from textdiff.pipeline.metrics import dice
+from textdiff.pipeline.predict import predict_row
+from textdiff.pipeline.runs import Run
+from textdiff.pipeline.score import scored_rows
+from textdiff.pipeline.variants import assign_texts
+from textdiff.pipeline.whole import panels, whole_images
+
+RULES = ("extremes", "disagreement")
+FORMATS = (".png", ".pdf", ".svg")
+
+
+class Choice(NamedTuple):
+    """An image of the figure and why it is there."""
+
+    image: int
+    reason: str
+
+
+class _Seen(NamedTuple):
+    masks: dict[str, NDArray[np.bool_]]
+    """By image id: foreground as predicted (H, W)."""
+    truths: dict[str, NDArray[np.bool_]]
+    dice: dict[str, float]
+
+
+def panel(
+    runs: Sequence[Run], out: Path, *, split: str = "test", rule: str = "extremes", count: int = 3, device: str = "auto"
+) -> list[Choice]:
+    """Draws the images that the rule picks, a row each, with the errors of every run in colour.
+
+    Args:
+        runs: finished ones; they may be of different models and caches, as long as these hold the same images.
+        out: the picture to write, ``.png``, ``.pdf`` or ``.svg``.
+        split: ``train``, ``val`` or ``test``.
+        rule: ``extremes``: from the best to the worst image of the first run by Dice, evenly spaced in rank;
+            ``disagreement``: the images on which the runs' Dice is furthest apart.
+        count: how many images, 3 being the best, the median and the worst.
+        device: to compute on.
+
+    Returns:
+        The images chosen, by their place among the split's annotated images.
+
+    Raises:
+        UserError: bad options, a run that is not finished, or runs without a common image.
+    """
+    if out.suffix not in FORMATS:
+        raise UserError(f"--out {out}: name a file that ends in {', '.join(FORMATS)}")
+    if rule not in RULES:
+        raise UserError(f"--rule {rule}: unknown; use {' or '.join(RULES)}")
+    if rule == "disagreement" and len(runs) < 2:
+        raise UserError("--rule disagreement: takes at least two runs")
+    seen = [_look(run, split, device) for run in runs]
+    ids = [name for name in seen[0].dice if all(name in other.dice for other in seen)]
+    if not ids:
+        raise UserError(f"--runs: no {split} image is in the caches of all of them")
+    chosen = choose(np.array([[found.dice[name] for name in ids] for found in seen]), rule, count)
+
+    cache = runs[0].open_cache()
+    rows = {cache.rows[row].id: row for row in reversed(scored_rows(cache, split))}  # an image's first row
+    titles = _titles(runs)
+    drawn = []
+    for choice in chosen:
+        name = ids[choice.image]
+        entry = cache.rows[rows[name]]
+        predictions = [
+            Prediction(title, found.masks[name], found.truths[name], found.dice[name])
+            for title, found in zip(titles, seen, strict=True)
+        ]
+        text = cache.texts[entry.text] if entry.text >= 0 else ""
+        drawn.append(PanelRow(f"{name}: {choice.reason}", text, panels(cache, rows[name])[0], predictions))
+    panel_figure(out, drawn)
+    return chosen
+
+
+def choose(scores: NDArray[np.float64], rule: str, count: int) -> list[Choice]:
+    """The images that a rule picks from ``scores`` (runs, images); ties go to the image that comes first.
+
+    Raises:
+        UserError: ``count`` is not among 1 to the number of images.
+    """
+    total = scores.shape[1]
+    if not 1 <= count <= total:
+        raise UserError(f"--images {count}: there are {total}; use 1..{total}")
+    if rule == "disagreement":
+        apart = scores.max(axis=0) - scores.min(axis=0)
+        order = np.argsort(-apart, kind="stable")[:count]
+        return [Choice(int(i), f"the runs are {100 * apart[i]:.1f} points of Dice apart") for i in order]
+    order = np.argsort(-scores[0], kind="stable")
+    ranks = [0] if count == 1 else [round(k * (total - 1) / (count - 1)) for k in range(count)]
+    names = {0: "best", (total - 1) // 2: "median", total // 2: "median", total - 1: "worst"}
+    return [
+        Choice(int(order[rank]), f"{names.get(rank, f'rank {rank + 1} of {total}')} of the first run") for rank in ranks
+    ]
+
+
+def _look(run: Run, split: str, device: str) -> _Seen:
+    """What a run makes of every image of a split."""
+    network, cache, where = run.load_network(), run.open_cache(), choose_device(device)
+    rows, options = scored_rows(cache, split), run.config["fit"]
+    texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
+    network = network.to(where)
+    precision = options["precision"] if where.type == "cuda" else "float32"
+    seen = _Seen({}, {}, {})
+    with console.Progress(len({cache.rows[row].id for row in rows}), f"predict with {run.path.name}") as progress:
+        items = network.loader(cache, where).epoch(rows, texts)
+        for whole in whole_images(cache, items, lambda item: predict_row(network, item, precision)):
+            name = cache.rows[whole.row].id
+            seen.masks[name] = whole.shown
+            seen.truths[name] = panels(cache, whole.row)[1] > 0
+            seen.dice[name] = dice(whole.shown, seen.truths[name])
+            progress.advance()
+    return seen
+
+
+def _titles(runs: Sequence[Run]) -> list[str]:
+    """What stands above a run's column: its label, with the directory's name where two have the same."""
+    counts = Counter(run.label for run in runs)
+    return [run.label if counts[run.label] == 1 else f"{run.label}\n{run.path.name}" for run in runs]

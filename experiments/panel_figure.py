@@ -1,0 +1,111 @@
+"""The picture that ``panel`` makes."""
+
+__all__ = ["PanelRow", "Prediction", "panel_figure"]
+
+import textwrap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textdiff.files import atomic_path
+from textdiff.pipeline.figures import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, error_picture
+
+PANEL, TEXT, GAP, MARGIN, LINE = 1.9, 1.7, 0.07, 0.15, 0.17  # inches
+
+
+class Prediction(NamedTuple):
+    """What a run made of an image; masks are (H, W) bool, in the size of the run's cache."""
+
+    title: str
+    mask: NDArray[np.bool_]
+    truth: NDArray[np.bool_]
+    dice: float
+
+
+class PanelRow(NamedTuple):
+    """One image, RGB (H, W, 3) uint8, and what each run made of it."""
+
+    title: str
+    text: str
+    image: NDArray[np.uint8]
+    predictions: list[Prediction]
+
+
+def panel_figure(path: Path, rows: list[PanelRow]) -> None:
+    """Draws image, text, truth and every run's errors, a row for each image; all rows have the same runs.
+
+    Args:
+        path: to write, atomically; its suffix says the format.
+        rows: at least one.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    titles = [prediction.title for prediction in rows[0].predictions]
+    headings = ["image", "text", "truth", *titles]
+    lefts = np.cumsum([MARGIN, PANEL + GAP, TEXT + 2 * GAP, *[PANEL + GAP] * len(titles)])
+    width = lefts[-1] + PANEL + MARGIN
+    tall = [PANEL * row.image.shape[0] / row.image.shape[1] for row in rows]
+    top_lines = max(title.count("\n") for title in titles) + 1
+    height = 2 * MARGIN + (top_lines + 0.6) * LINE + sum(tall) + len(rows) * 2.7 * LINE + 1.2 * LINE
+    figure = Figure(figsize=(width, height), dpi=200, facecolor="white")
+
+    def write(x: float, y: float, text: str, **style: Any) -> None:
+        # A dollar sign in a text is no formula.
+        figure.text(x / width, y / height, text, parse_math=False, **style)
+
+    top = height - MARGIN
+    for left, heading in zip(lefts, headings, strict=True):
+        wide = TEXT if heading == "text" else PANEL
+        write(left + wide / 2, top - top_lines * LINE, heading, ha="center", va="bottom", color="0.3", fontsize=9)
+    top -= (top_lines + 0.6) * LINE
+    for row, panel in zip(rows, tall, strict=True):
+        write(MARGIN, top, row.title, ha="left", va="top", weight="bold", fontsize=8.5)
+        top -= 1.3 * LINE
+        first = row.predictions[0]
+        truth = error_picture(_sized(row.image, first.truth), first.truth, first.truth)
+        pictures: list[NDArray[Any] | None] = [row.image, None, truth]
+        pictures += [error_picture(_sized(row.image, p.truth), p.truth, p.mask) for p in row.predictions]
+        for left, picture in zip(lefts, pictures, strict=True):
+            if picture is None:
+                lines = textwrap.wrap(row.text, 24, max_lines=11, placeholder=" ...") or ["(no text)"]
+                style = {"ha": "left", "va": "center", "style": "italic", "color": "0.2", "fontsize": 8.5}
+                write(left + GAP, top - panel / 2, "\n".join(lines), **style)
+                continue
+            axes = figure.add_axes((left / width, (top - panel) / height, PANEL / width, panel / height))
+            axes.set_axis_off()
+            axes.imshow(picture, aspect="auto", interpolation="nearest")
+        top -= panel
+        for left, prediction in zip(lefts[3:], row.predictions, strict=True):
+            dice = f"Dice {100 * prediction.dice:.1f} %"
+            write(left + PANEL / 2, top - 0.2 * LINE, dice, ha="center", va="top", color="0.2", fontsize=8.5)
+        top -= 1.4 * LINE
+    figure.legend(
+        handles=[
+            Patch(color=TRUE_POSITIVE, label="hit"),
+            Patch(color=FALSE_POSITIVE, label="false positive"),
+            Patch(color=FALSE_NEGATIVE, label="false negative"),
+        ],
+        loc="lower right",
+        bbox_to_anchor=(1 - MARGIN / width, 0.5 * MARGIN / height),
+        borderaxespad=0,
+        ncols=3,
+        frameon=False,
+        fontsize=8.5,
+    )
+    # Dates, versions and random ids in the file would make equal pictures differ.
+    metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}[path.suffix]
+    with atomic_path(path) as partial, rc_context({"svg.hashsalt": "textdiff"}):
+        figure.savefig(partial, metadata=metadata)
+
+
+def _sized(image: NDArray[np.uint8], truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The image in the size of a run's masks, where its cache has another size than the first run's."""
+    if image.shape[:2] == truth.shape:
+        return image
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize(truth.shape[::-1], Image.Resampling.BOX))

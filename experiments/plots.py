@@ -1,0 +1,67 @@
+"""What the figures of experiments look like: colours, markers, error bars."""
+
+__all__ = ["MARKERS", "colour", "error_bars", "new_figure", "save_figure"]
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textdiff.experiments.nested import Estimate
+from textdiff.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito (https://jfly.uni-koeln.de/color/), told apart with any colour vision; markers differ as well, for print
+# in grey. The light yellow is left out, which is hard to see on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def colour(index: int) -> str:
+    """The colour of the ``index``-th line."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def new_figure(width: float, height: float, columns: int = 1) -> "tuple[Figure, list[Axes]]":
+    """A figure of its own (no global state, no display) with axes side by side that share their y axis; inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=200, facecolor="white", layout="constrained")
+    axes = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(axis="y", color="0.9", linewidth=0.8)
+        ax.set_axisbelow(True)
+    return figure, list(axes)
+
+
+def error_bars(
+    ax: "Axes", x: Sequence[float], estimates: Sequence[Estimate | None], index: int, label: str, **style: Any
+) -> None:
+    """A line through the means in percent with the intervals as bars; points that are missing are left out."""
+    there = [(at, estimate) for at, estimate in zip(x, estimates, strict=True) if estimate is not None]
+    if not there:
+        return
+    means = [100 * estimate.mean for _, estimate in there]
+    down = [0 if e.low is None else max(0.0, 100 * (e.mean - e.low)) for _, e in there]
+    up = [0 if e.high is None else max(0.0, 100 * (e.high - e.mean)) for _, e in there]
+    ax.errorbar(
+        [at for at, _ in there],
+        means,
+        yerr=[down, up],
+        color=colour(index),
+        marker=MARKERS[index % len(MARKERS)],
+        label=label,
+        **{"markersize": 4.5, "linewidth": 1.4, "elinewidth": 1.0, "capsize": 2.5} | style,
+    )
+
+
+def save_figure(figure: "Figure", stem: Path) -> list[Path]:
+    """Writes PNG and PDF, atomically, without dates, so that equal figures are equal files."""
+    paths = [stem.with_suffix(suffix) for suffix in (".png", ".pdf")]
+    for path, metadata in zip(paths, ({"Software": None}, {"CreationDate": None}), strict=True):
+        with atomic_path(path) as partial:
+            figure.savefig(partial, metadata=metadata)
+    return paths

@@ -1,0 +1,160 @@
+"""Does what is missing of an experiment, in as many processes as there is room for."""
+
+__all__ = ["choose_processes", "run_experiment"]
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from textdiff import console
+from textdiff.errors import UserError
+from textdiff.experiments.jobs import Experiment, Job
+from textdiff.experiments.machine import available_memory, cores
+from textdiff.experiments.work import Worker, groups_to_do
+from textdiff.pipeline.device import choose_device
+
+PROCESS_BYTES = 2.5e9
+"""What a process takes besides cached rows: PyTorch and one training step of the nano network at 256 pixels."""
+
+
+def choose_processes(device: str, asked: int | None = None) -> int:
+    """How many processes to use: as asked, or one for each GPU, or for each core that there is memory for.
+
+    Raises:
+        UserError: fewer than one is asked for.
+    """
+    if asked is not None:
+        if asked < 1:
+            raise UserError(f"--jobs {asked}: must be at least 1")
+        return asked
+    where = choose_device(device)
+    if where.type == "cuda":
+        return torch.cuda.device_count() if where.index is None else 1
+    if where.type != "cpu":
+        return 1
+    memory = available_memory()
+    return max(1, min(cores(), cores() if memory is None else int(memory // PROCESS_BYTES)))
+
+
+def run_experiment(experiment: Experiment, processes: int) -> list[str]:
+    """Does all jobs that are not done. Each process does whole groups; which does which changes no result.
+
+    Returns:
+        What went wrong, one line each; the other jobs are done nevertheless.
+
+    Raises:
+        UserError: a process died.
+        KeyboardInterrupt: stopped; the next call goes on.
+    """
+    todo = groups_to_do(experiment)
+    total, missing = len(experiment.plan.jobs), len(experiment.missing())
+    if not missing:
+        console.info(f"{experiment.path}: all {total} jobs are done")
+        return []
+    processes = min(processes, len(todo))
+    console.info(
+        f"{experiment.path}: {missing} of {total} jobs to do, {processes} "
+        f"{'process' if processes == 1 else 'processes'} of {experiment.threads} "
+        f"{'thread' if experiment.threads == 1 else 'threads'}; stop it whenever you like, the same command goes on"
+    )
+    with console.Progress(total, experiment.plan.kind, "jobs", done=total - missing) as progress:
+        if processes == 1:
+            return _here(experiment, todo, progress)
+        return _elsewhere(experiment, todo, processes, progress)
+
+
+def _here(experiment: Experiment, todo: dict[str, list[Job]], progress: console.Progress) -> list[str]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(experiment.threads)
+    failures: list[str] = []
+    try:
+        worker = Worker(experiment)
+        for name, jobs in todo.items():
+            failures += worker.do(jobs)
+            progress.advance(len(jobs), note=name)
+    finally:
+        torch.set_num_threads(before)
+    return failures
+
+
+def _elsewhere(
+    experiment: Experiment, todo: dict[str, list[Job]], processes: int, progress: console.Progress
+) -> list[str]:
+    names: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for name in todo:
+        names.put(name)
+    lock, failures, dead = threading.Lock(), list[str](), list[str]()
+
+    def done(name: str, found: list[str]) -> None:
+        with lock:
+            failures.extend(found)
+            progress.advance(len(todo[name]), note=name)
+
+    workers = [_start(experiment, number, processes) for number in range(processes)]
+    try:
+        with ThreadPoolExecutor(processes) as pool:
+            try:
+                dead = [line for line in pool.map(lambda worker: _serve(worker, names, done), workers) if line]
+            except BaseException:
+                # Before the pool is waited for: its threads wait for the workers.
+                _stop(workers)
+                raise
+    finally:
+        _stop(workers)
+        for worker in workers:
+            worker.communicate()
+    if dead:
+        raise UserError(
+            f"{experiment.path}: a process died while it did {dead[0]} (see the worker logs there); "
+            "run the same command again, with a smaller --jobs if memory was short"
+        )
+    return failures
+
+
+def _start(experiment: Experiment, number: int, processes: int) -> "subprocess.Popen[str]":
+    """A worker; its messages go to a file, because those of several would be mixed."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(experiment.threads), "MKL_NUM_THREADS": str(experiment.threads)}
+    if torch.cuda.is_available() and torch.cuda.device_count() > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = str(number % torch.cuda.device_count())
+    with (experiment.path / f"worker-{number}.log").open("a", encoding="utf-8") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "textdiff.experiments.worker", str(experiment.path), str(processes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+        )
+
+
+def _stop(workers: "list[subprocess.Popen[str]]") -> None:
+    for worker in workers:
+        worker.terminate()
+
+
+def _serve(
+    worker: "subprocess.Popen[str]", names: "queue.SimpleQueue[str]", done: Callable[[str, list[str]], None]
+) -> str | None:
+    """Gives one worker groups until there are no more; the group it died in, if it did."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    while True:
+        try:
+            name = names.get_nowait()
+        except queue.Empty:
+            return None
+        try:
+            print(name, file=worker.stdin, flush=True)
+            answer = worker.stdout.readline()
+        except OSError:
+            return name
+        if not answer:
+            return name
+        done(name, json.loads(answer))

@@ -1,0 +1,164 @@
+"""Tables of results as people read them (text, Markdown, LaTeX) and as programs do (CSV, JSON)."""
+
+__all__ = ["Outcome", "Table", "latex", "notes", "points", "score", "verdict", "write_tables"]
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from textdiff.experiments.jobs import Experiment
+from textdiff.experiments.nested import Estimate
+from textdiff.files import write_json, write_text
+from textdiff.pipeline.score import TRUTHS
+
+MINUS = "\N{MINUS SIGN}"
+FEW_DRAWS = 5
+_LATEX = {
+    **{character: "\\" + character for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    MINUS: "$-$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+}
+
+
+class Outcome(NamedTuple):
+    """What an experiment gives."""
+
+    text: str
+    """The table to be printed."""
+    summary: dict[str, Any]
+    files: list[Path]
+    failures: Sequence[str] = ()
+    """What went wrong, one line each; the table is of the other jobs."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are shown, and lines to stand below them."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+    def text(self) -> str:
+        """Aligned columns."""
+        widths = [max(len(line[i]) for line in (self.columns, *self.rows)) for i in range(len(self.columns))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in (self.columns, ["-" * width for width in widths], *self.rows)
+        ]
+        return "\n".join([*lines, "", *self.notes])
+
+    def markdown(self) -> str:
+        """A GitHub table and the notes as a list."""
+        # A name with a bar in it would otherwise end its cell.
+        lines = [[cell.replace("|", "\\|") for cell in line] for line in (self.columns, *self.rows)]
+        lines.insert(1, [":--"] * len(self.columns))
+        return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", *(f"* {n}" for n in self.notes)])
+
+    def latex(self) -> str:
+        r"""A ``tabular`` in the style of the booktabs package (``\usepackage{booktabs}``); the notes are comments."""
+        body = [" & ".join(map(latex, line)) + r" \\" for line in self.rows]
+        return "\n".join(
+            [
+                *("% " + note for note in self.notes),
+                rf"\begin{{tabular}}{{{'l' * len(self.columns)}}}",
+                r"\toprule",
+                " & ".join(map(latex, self.columns)) + r" \\",
+                r"\midrule",
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}",
+            ]
+        )
+
+
+def latex(text: str) -> str:
+    """``text`` with everything escaped that means something to LaTeX."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def score(estimate: Estimate | None) -> str:
+    """A score in [0, 1] in percent: ``78.67 [75.02, 81.90]``; empty where nothing has finished."""
+    if estimate is None:
+        return ""
+    mean = f"{100 * estimate.mean:.2f}"
+    if estimate.low is None or estimate.high is None:
+        return mean
+    return f"{mean} [{100 * estimate.low:.2f}, {100 * estimate.high:.2f}]"
+
+
+def points(estimate: Estimate | None) -> str:
+    """A difference of scores in percentage points, with its sign: ``+0.94 [-0.31, +2.15]``, with a true minus."""
+    if estimate is None:
+        return ""
+    shown = [f"{100 * value:+.2f}".replace("-", MINUS) for value in estimate[:3] if value is not None]
+    return shown[0] if len(shown) == 1 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+
+
+def verdict(difference: Estimate | None) -> str:
+    """``higher``, ``lower``, ``no difference seen``, or nothing where there is nothing to compare."""
+    return difference.verdict if difference else ""
+
+
+def notes(experiment: Experiment, estimates: Sequence[Estimate | None], truth: str) -> list[str]:
+    """What a reader must know of intervals and of what is missing."""
+    there = [estimate for estimate in estimates if estimate is not None]
+    missing, total = len(experiment.missing()), len(experiment.plan.jobs)
+    lines = [f"INCOMPLETE: {missing} of {total} jobs are missing; the same command does them."] if missing else []
+    if not there:
+        return lines
+    draws, runs, images = (max(getattr(estimate, name) for estimate in there) for name in ("draws", "runs", "images"))
+    lines.append(
+        f"{experiment.dataset}, {images} {experiment.plan.split} images, truth: {TRUTHS[truth]}; "
+        f"means over {_count(draws, 'draw')} of training images, {_count(runs, 'run')} in all, with 95% intervals "
+        "(bootstrap over draws, seeds within draws, and images)."
+    )
+    if draws == 1:
+        lines.append("With one draw of training images no interval covers what another draw would give.")
+    elif draws < FEW_DRAWS:
+        lines.append(f"{draws} draws are few: intervals that claim 95% cover less (docs/experiments.md says how much).")
+    if experiment.plan.split == "test":
+        lines.append("Choosing among these rows by these numbers makes the test images validation images.")
+    return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def write_tables(
+    experiment: Experiment, table: Table, records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]
+) -> Outcome:
+    """Writes ``<kind>.md``, ``.tex``, ``.csv`` (the records) and ``.json`` (the summary with the records)."""
+    whole = {
+        "schema": 1,
+        "kind": experiment.plan.kind,
+        "dataset": experiment.dataset,
+        "split": experiment.plan.split,
+        "fingerprint_hash": experiment.fingerprint_hash,
+        "options": experiment.plan.options,
+        "jobs": len(experiment.plan.jobs),
+        "missing": [job.name for job in experiment.missing()],
+        **summary,
+        "notes": list(table.notes),
+        "rows": list(records),
+    }
+    flat = io.StringIO()
+    writer = csv.DictWriter(flat, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    stem = experiment.path / experiment.plan.kind
+    texts = {".md": table.markdown() + "\n", ".tex": table.latex() + "\n", ".csv": flat.getvalue()}
+    for suffix, content in texts.items():
+        write_text(stem.with_suffix(suffix), content)
+    write_json(stem.with_suffix(".json"), whole)
+    return Outcome(table.text(), whole, [stem.with_suffix(suffix) for suffix in (*texts, ".json")])

@@ -1,0 +1,100 @@
+"""Does the jobs of an experiment, in this process: what a worker runs."""
+
+__all__ = ["Worker", "groups_to_do"]
+
+from collections.abc import Sequence
+
+from textdiff.cache import FeatureCache, Loader
+from textdiff.errors import UserError
+from textdiff.experiments.evaluate import evaluate
+from textdiff.experiments.jobs import Experiment, Job
+from textdiff.experiments.machine import available_memory
+from textdiff.pipeline.device import choose_device
+from textdiff.pipeline.fit import begin, initial_network
+from textdiff.pipeline.train import train_many
+
+MEMORY_SHARE = 0.5
+"""Of the memory that is available, shared between the processes, for rows that stay."""
+
+
+def groups_to_do(experiment: Experiment) -> dict[str, list[Job]]:
+    """The jobs that are not done by group, in the order of the plan."""
+    groups: dict[str, list[Job]] = {}
+    for job in experiment.missing():
+        groups.setdefault(job.group, []).append(job)
+    return groups
+
+
+class Worker:
+    """Does groups of jobs one after the other, and keeps the rows it has read for the groups to come.
+
+    Args:
+        experiment: whose jobs.
+        processes: how many share the machine's memory.
+    """
+
+    def __init__(self, experiment: Experiment, processes: int = 1) -> None:
+        self.experiment, self.processes = experiment, processes
+        self.cache = experiment.open_cache()
+        self._reads: tuple[list[int], list[int]] | None = None
+        self._loader: Loader | None = None
+
+    def do(self, jobs: Sequence[Job]) -> list[str]:
+        """Fits and scores what is missing of a group, going on where a killed process left it.
+
+        Returns:
+            What went wrong, one line for each set of jobs side by side of which one could not be fitted.
+        """
+        beside: dict[tuple[object, ...], list[Job]] = {}
+        for job in jobs:
+            beside.setdefault((job.config.model, job.config.labels, job.draw, job.seed), []).append(job)
+        heads = [job for job in jobs if job.config.model == "textdiff"]
+        failures = []
+        for together in beside.values():
+            loader = self._reader(heads) if together[0] in heads else None
+            try:
+                self._together(together, loader)
+            except UserError as error:
+                failures.append(str(error))
+        return failures
+
+    def _together(self, jobs: Sequence[Job], loader: Loader | None) -> None:
+        experiment, cache = self.experiment, self.cache
+        device = choose_device(jobs[0].config.device)
+        runs = [experiment.run(job) for job in jobs]
+        for job, run in zip(jobs, runs, strict=True):
+            if not (run.path / "config.json").is_file():
+                begin(job.config, lambda _, path=run.path: path)  # type: ignore[misc]
+        try:
+            fresh = [run for run in runs if not run.finished]
+            if fresh:
+                train_many([(run, initial_network(run)) for run in fresh], cache, device, loader)
+        finally:
+            # One that failed does not keep the others from being scored.
+            fitted = [run for run in runs if run.finished]
+            if fitted:
+                evaluate(fitted, cache, device, experiment.plan.split, loader)
+
+    def _reader(self, jobs: Sequence[Job]) -> Loader:
+        """A loader of all blocks and steps that these jobs read, or the one there is."""
+        blocks = sorted({block for job in jobs for block in job.fit["blocks"] or self.cache.blocks})
+        steps = [s for s in self.cache.steps if any(s in (job.fit["steps"] or self.cache.steps) for job in jobs)]
+        if self._loader is None or self._reads != (blocks, steps):
+            self._loader = None  # its memory goes before the next one takes its own
+            device = choose_device(jobs[0].config.device)
+            budget = None if device.type == "cuda" else self._budget(self.cache, blocks)
+            self._loader = Loader(self.cache, device, blocks=blocks, steps=steps, budget_bytes=budget)
+            self._reads = blocks, steps
+        return self._loader
+
+    def _budget(self, cache: FeatureCache, blocks: Sequence[int]) -> int | None:
+        """Memory for rows on the CPU: all that are ever asked for, if there is room."""
+        free = available_memory()
+        if free is None:
+            return None
+        native = sum(C * h * w for block, (C, h, w) in cache.blocks.items() if block in blocks)
+        row = len(cache.steps) * native * cache.dtype.itemsize + 8 * cache.image_size**2
+        texts = (
+            0 if cache.layout.tokens is None else 4 * len(cache.texts) * cache.layout.tokens[1] * (cache.text_dim or 0)
+        )
+        return int(min(len(cache.rows) * row + 2 * texts, free * MEMORY_SHARE / self.processes))

@@ -1,0 +1,392 @@
+"""Experiments: tables of made-up scores, and real ones on a tiny cache that are killed, resumed and counted."""
+
+import csv
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from textdiff.cache import FeatureCache, Loader
+from textdiff.errors import UserError
+from textdiff.experiments import work
+from textdiff.experiments.ablate import ablation_table
+from textdiff.experiments.jobs import open_experiment
+from textdiff.experiments.panel import choose
+from textdiff.experiments.tables import Table, latex
+from textdiff.pipeline import train
+from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
+from textdiff.pipeline.runs import Run
+
+cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("experiment_cases.py"))))
+FITS = ("--epochs", "2", "--learning-rate", "1e-3", "--batch-size", "2", "--set", "width=8", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> FeatureCache:
+    """No test changes it."""
+    return cases.make_cache(tmp_path_factory.mktemp("cache") / "tiny.zarr")
+
+
+@pytest.fixture
+def fake(tmp_path, cache):
+    return cases.fake_experiment(tmp_path / "ablate-fake", cache)
+
+
+@pytest.fixture(scope="module")
+def ablated(tmp_path_factory, cache, textdiff_once) -> Path:
+    """An experiment of two variants, two draws, two seeds, in one process."""
+    root = tmp_path_factory.mktemp("ablated")
+    textdiff_once(root, "ablate", "--cache", str(cache.path), *ablate_options(), "--jobs", "1")
+    return root / "runs/ablate-tiny"
+
+
+def ablate_options() -> list[str]:
+    return ["--labels", "2", "--draws", "2", "--seeds", "2", "--variants", "full,shuffled-text", "--no-unet", *FITS]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path / "head.safetensors")
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    left, right = weights(one), weights(other)
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+# Tables
+
+
+def test_table_shows_paired_differences_and_says_where_none_was_seen(fake):
+    outcome = ablation_table(fake, "clean", "full")
+    lines = outcome.text.splitlines()
+    without, noise = (next(line for line in lines if line.startswith(name)) for name in ("no-text", "a_b&c"))
+    assert "−5.00 [−5.00, −5.00]" in without
+    assert without.rstrip().endswith("lower")
+    assert noise.rstrip().endswith("no difference seen")
+    assert "3 draws are few" in outcome.text
+    assert "INCOMPLETE" not in outcome.text
+
+
+def test_csv_and_json_hold_the_numbers_of_the_table(fake):
+    outcome = ablation_table(fake, "clean", "full")
+    rows = list(csv.DictReader((fake.path / "ablate.csv").open()))
+    assert len(rows) == 3 * 3 * 2  # methods, truths, metrics
+    row = next(r for r in rows if (r["method"], r["truth"], r["metric"]) == ("no-text", "paper", "iou"))
+    assert float(row["difference"]) == pytest.approx(-0.05)
+    assert row["verdict"] == "lower"
+    saved = json.loads((fake.path / "ablate.json").read_text())
+    assert saved == outcome.summary
+    means = [
+        np.mean(json.loads((fake.path / f"full-d{draw}-s{seed}/images-test.json").read_text())["scores"]["dice_clean"])
+        for draw in range(3)
+        for seed in range(2)
+    ]
+    assert saved["rows"][0]["mean"] == pytest.approx(np.mean(means))
+
+
+def test_table_of_what_has_finished_says_how_many_are_missing(fake):
+    for name in ("full-d2-s0", "full-d2-s1", "no-text-d0-s0"):
+        (fake.path / name / "images-test.json").unlink()
+    outcome = ablation_table(fake, "clean", "full")
+    assert "INCOMPLETE: 3 of 18 jobs are missing" in outcome.text
+    assert sorted(outcome.summary["missing"]) == ["full-d2-s0", "full-d2-s1", "no-text-d0-s0"]
+    # Pairs only: the draw that full lacks takes no part in the difference.
+    assert "−5.00 [−5.00, −5.00]" in outcome.text
+    assert "4 of 6" in outcome.text
+
+
+def test_a_row_without_any_run_is_empty(fake):
+    for file in fake.path.glob("a_b&c-*/images-test.json"):
+        file.unlink()
+    line = next(line for line in ablation_table(fake, "clean", "full").text.splitlines() if line.startswith("a_b&c"))
+    assert line.split() == ["a_b&c", "2", "0", "of", "6"]
+
+
+def test_scores_of_other_images_are_refused(fake):
+    file = fake.path / "full-d1-s0/images-test.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"ids": list("fedcba")}))
+    with pytest.raises(UserError, match="not scored on the images of the other runs"):
+        ablation_table(fake, "clean", "full")
+
+
+def test_latex_escapes_what_means_something_to_it(fake):
+    assert latex("a_b & 5% of $1 #2 {x} ~^\\ −1") == (
+        r"a\_b \& 5\% of \$1 \#2 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} $-$1"
+    )
+    ablation_table(fake, "clean", "full")
+    lines = (fake.path / "ablate.tex").read_text().splitlines()
+    (row,) = (line for line in lines if line.startswith(r"a\_b\&c"))
+    assert row.count(" & ") == 6
+    assert row.endswith(r"\\")
+
+
+def test_markdown_keeps_a_bar_within_its_cell():
+    table = Table(("name", "value"), [("a|b", "1")], ["a note"])
+    assert table.markdown().splitlines() == ["| name | value |", "| :-- | :-- |", "| a\\|b | 1 |", "", "* a note"]
+
+
+# Fits side by side
+
+
+@pytest.mark.parametrize("resident", ["auto", "never"])
+def test_side_by_side_each_fit_is_the_one_it_is_alone(cache, tmp_path, resident):
+    base = FitConfig(cache=cache.path, labels=3, epochs=3, learning_rate=1e-3, width=8, seed=5, draw_seed=1)
+    configs = {
+        "full": base,
+        "shuffled": replace(base, variant="shuffled-text"),
+        "concat": replace(base, variant="concat", batch_size=2),
+        "one level": replace(base, blocks=(8,), steps=(150,)),
+        "short": replace(base, variant="no-text", epochs=2),
+    }
+    runs = [begin(config, lambda _, name=name: tmp_path / name) for name, config in configs.items()]
+    loader = Loader(cache, "cpu", resident=resident)
+    train.train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"), loader)
+    for name, config in configs.items():
+        alone = fit(config, tmp_path / f"alone {name}")
+        assert_equal_runs(alone, tmp_path / name)
+        logs = [[line.split(",")[:4] for line in (p / "log.csv").open()] for p in (alone, tmp_path / name)]
+        assert logs[0] == logs[1]
+
+
+def test_side_by_side_reads_a_row_once_for_all(cache, tmp_path, monkeypatch):
+    read, features = [], FeatureCache.features
+    monkeypatch.setattr(FeatureCache, "features", lambda self, row, *a: read.append(row) or features(self, row, *a))
+    base = FitConfig(cache=cache.path, epochs=2, width=8)
+    runs = [
+        begin(replace(base, variant=name), lambda _, name=name: tmp_path / name)
+        for name in ("full", "no-text", "concat")
+    ]
+    pairs = [(run, initial_network(run)) for run in runs]
+    train.train_many(pairs, cache, torch.device("cpu"), Loader(cache, "cpu", resident="never"))
+    assert len(read) == 2 * 6 * len(cases.BLOCKS)  # epochs, images: as many as one fit alone
+
+
+def test_networks_that_see_other_images_cannot_be_side_by_side(cache, tmp_path):
+    runs = [
+        begin(FitConfig(cache=cache.path, seed=seed, width=8), lambda _, seed=seed: tmp_path / str(seed))
+        for seed in (0, 1)
+    ]
+    with pytest.raises(ValueError, match="the same seed"):
+        train.train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"))
+
+
+def test_one_that_diverges_does_not_stop_the_others(cache, tmp_path):
+    base = FitConfig(cache=cache.path, labels=2, epochs=3, width=8)
+    runs = [begin(base, lambda _: tmp_path / "good"), begin(base, lambda _: tmp_path / "bad")]
+    pairs = [(run, initial_network(run)) for run in runs]
+    with torch.no_grad():
+        pairs[1][1].conv1.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"bad: the loss is nan in epoch 1"):
+        train.train_many(pairs, cache, torch.device("cpu"))
+    assert runs[0].finished
+    assert not runs[1].finished
+
+
+def test_stopped_side_by_side_they_resume_to_the_same_weights(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
+    base = FitConfig(cache=cache.path, labels=3, epochs=4, learning_rate=1e-3, width=8)
+    names = ("full", "constant-text")
+
+    def trained(root: Path, stop: int | None) -> None:
+        runs = [Run(root / name) for name in names]
+        for run in runs:
+            if not run.path.exists():
+                begin(replace(base, variant=run.path.name), lambda _, run=run: run.path)
+        close, closed = train._Fit.close_epoch, []
+
+        def closing(self, seconds):
+            close(self, seconds)
+            closed.append(self)
+            if len(closed) == stop:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(train._Fit, "close_epoch", closing)
+            train.train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"))
+
+    trained(tmp_path / "whole", None)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "cut", 5)  # one of the two has closed its third epoch, the other has not
+    trained(tmp_path / "cut", None)
+    for name in names:
+        assert_equal_runs(tmp_path / "whole" / name, tmp_path / "cut" / name)
+
+
+# Commands
+
+
+def test_ablate_makes_normal_runs_of_every_method_on_the_same_draws(ablated, textdiff_once):
+    experiment = open_experiment(ablated)
+    assert [job.name for job in experiment.plan.jobs] == [
+        f"{method}-d{draw}-s{100 * draw + seed}"
+        for seed in (0, 1)
+        for draw in (0, 1)
+        for method in ("full", "shuffled-text")
+    ]
+    configs = {job.name: experiment.run(job).config for job in experiment.plan.jobs}
+    for draw in (0, 1):
+        ids = [config["train_ids"] for name, config in configs.items() if f"-d{draw}-" in name]
+        assert ids[0] == ids[1] == ids[2] == ids[3]
+    assert configs["full-d0-s0"]["train_ids"] != configs["full-d1-s100"]["train_ids"]
+    assert configs["full-d0-s0"]["fit"]["width"] == 8
+    textdiff_once(ablated.parent.parent, "score", "--run", str(ablated / "full-d0-s0"))
+    with (ablated / "full-d0-s0/scores.csv").open() as file:
+        scored = [float(row["dice_paper"]) for row in csv.DictReader(file)]
+    ours = json.loads((ablated / "full-d0-s0/images-test.json").read_text())["scores"]["dice_paper"]
+    assert ours == pytest.approx(scored, abs=1e-6)
+
+
+def test_done_jobs_are_not_done_again(ablated, cache, textdiff_once):
+    before = {file: file.stat().st_mtime_ns for file in ablated.glob("*-d*/*")}
+    table = (ablated / "ablate.md").read_bytes()
+    result = textdiff_once(ablated.parent.parent, "ablate", "--cache", str(cache.path), *ablate_options())
+    assert "all 8 jobs are done" in result.stderr
+    assert before == {file: file.stat().st_mtime_ns for file in ablated.glob("*-d*/*")}
+    assert (ablated / "ablate.md").read_bytes() == table
+
+
+def test_other_options_are_refused_with_what_differs(ablated, cache, textdiff_once):
+    changed = ["--draws", "3", "--epochs", "5"]
+    result = textdiff_once(
+        ablated.parent.parent, "ablate", "--cache", str(cache.path), *ablate_options(), *changed, status=2
+    )
+    assert "draws: 2 before, now 3" in result.stderr
+    assert "epochs: 2 before, now 5" in result.stderr
+    assert "--name" in result.stderr
+
+
+def test_killed_half_way_and_run_again_it_gives_the_same_table(ablated, cache, tmp_path, textdiff_once):
+    command = ["ablate", "--cache", str(cache.path), *ablate_options(), "--jobs", "2"]
+    # Each of the two processes gets half of the threads: as many as the experiment it is compared with had.
+    environment = os.environ | {"OMP_NUM_THREADS": str(2 * open_experiment(ablated).threads)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "textdiff.cli", *command], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
+    )
+    place = tmp_path / "runs/ablate-tiny"
+    deadline = time.monotonic() + 300
+    while not list(place.glob("*/images-test.json")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # Its processes end with it, or they would go on beside the next ones.
+    while left := [path for path in Path("/proc").glob("[0-9]*") if place.name in _command(path, tmp_path)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+    done = {file: file.stat().st_mtime_ns for file in place.glob("*/head.safetensors")}
+    assert 0 < len(list(place.glob("*/images-test.json"))) < 8
+    textdiff_once(tmp_path, *command[:-2], "--jobs", "1")
+    assert {file: file.stat().st_mtime_ns for file in done} == done
+    for name in ("ablate.md", "ablate.csv", "ablate.tex", "ablate.json"):
+        assert (place / name).read_text() == (ablated / name).read_text()
+
+
+def _command(process: Path, directory: Path) -> str:
+    """The arguments of a process that works in ``directory``; empty for others."""
+    try:
+        return (process / "cmdline").read_text() if (process / "cwd").resolve() == directory.resolve() else ""
+    except OSError:
+        return ""
+
+
+def test_a_failed_job_is_named_and_the_others_are_done(cache, tmp_path, monkeypatch, textdiff_once):
+    real = work.initial_network
+
+    def broken(run):
+        network = real(run)
+        if "no-text" in run.path.name:
+            with torch.no_grad():
+                network.conv1.weight.fill_(float("nan"))
+        return network
+
+    monkeypatch.setattr(work, "initial_network", broken)
+    options = ["--labels", "2", "--draws", "1", "--seeds", "1", "--variants", "full,no-text", "--no-unet", *FITS]
+    result = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *options, "--jobs", "1", status=2)
+    assert "no-text-d0-s0: the loss is nan" in result.stderr
+    assert "INCOMPLETE: 1 of 2 jobs are missing" in result.stdout
+
+
+def test_sweep_reads_each_block_once_for_all_heads(cache, tmp_path, monkeypatch, textdiff_once):
+    read, features = [], FeatureCache.features
+
+    def counted(self, row, block, *more):
+        read.append((row, block))
+        return features(self, row, block, *more)
+
+    monkeypatch.setattr(FeatureCache, "features", counted)
+    options = ["--labels", "5", "--seeds", "2", *FITS, "--jobs", "1"]
+    result = textdiff_once(tmp_path, "sweep", "--cache", str(cache.path), *options)
+    assert sorted(read) == [(row, block) for row in range(len(cache.rows)) for block in cases.BLOCKS]
+    place = tmp_path / "runs/sweep-tiny"
+    assert len(list(place.glob("*/head.safetensors"))) == 2 * 2 * 2 * 2  # blocks, steps, text or not, seeds
+    config = Run(place / "b08-t150-no-text-d0-s0").config
+    assert (config["fit"]["blocks"], config["fit"]["steps"], config["head"]["dims"]) == ([8], [150], [4])
+    assert len([line for line in result.stdout.splitlines() if line.startswith(("6 ", "8 "))]) == 4
+    with Image.open(place / "sweep.png") as picture:
+        assert picture.width > 500
+
+
+def test_curve_has_one_draw_where_all_images_are_drawn(cache, tmp_path, textdiff_once):
+    options = ["--labels", "2,5", "--draws", "2", "--variants", "no-text", *FITS, "--jobs", "1"]
+    result = textdiff_once(tmp_path, "curve", "--cache", str(cache.path), *options)
+    names = sorted(path.name for path in (tmp_path / "runs/curve-tiny").iterdir() if path.is_dir())
+    assert names == ["no-text-n2-d0-s0", "no-text-n2-d1-s100", "no-text-n5-d0-s0"]
+    assert (tmp_path / "runs/curve-tiny/curve.pdf").read_bytes().startswith(b"%PDF")
+    assert "no-text" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["ablate", "--variants", "ful"], "--variants ful: unknown"),
+        (["ablate", "--labels", "9"], "--labels 9: the cache has 5"),
+        (["ablate", "--against", "concat", "--variants", "full"], "--against concat: not among the rows"),
+        (["ablate", "--set", "widht=8"], "--set widht=8: give name=value, where name is one of"),
+        (["ablate", "--truth", "mine"], "--truth mine: unknown"),
+        (["ablate", "--draws", "0"], "at least 1 each"),
+        (["ablate", "--split", "dev"], "--split dev: unknown"),
+        (["ablate", "--table-only"], "no experiment.json"),
+        (["curve", "--labels", "5,2"], "ascending"),
+        (["sweep", "--blocks", "7"], "--blocks 7: name some of those"),
+    ],
+)
+def test_bad_options_are_one_clear_line(cache, tmp_path, textdiff_once, options, message):
+    result = textdiff_once(tmp_path, *options, "--cache", str(cache.path), "--device", "cpu", status=2)
+    assert message in result.stderr
+    assert len([line for line in result.stderr.splitlines() if line.startswith("error:")]) == 1
+
+
+# The panel
+
+
+def test_images_are_chosen_by_rank_or_by_disagreement():
+    scores = np.array([[0.5, 0.9, 0.1, 0.7, 0.3], [0.5, 0.2, 0.1, 0.6, 0.9]])
+    assert [choice.image for choice in choose(scores, "extremes", 3)] == [1, 0, 2]
+    assert [choice.reason.split()[0] for choice in choose(scores, "extremes", 3)] == ["best", "median", "worst"]
+    assert [choice.image for choice in choose(scores, "disagreement", 2)] == [1, 4]
+    with pytest.raises(UserError, match=r"use 1\.\.5"):
+        choose(scores, "extremes", 6)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_panel_draws_heads_and_the_unet_together(ablated, cache, tmp_path, textdiff_once, suffix):
+    unet = FitConfig(cache=cache.path, model="unet", labels=2, epochs=1, device="cpu")
+    runs = [str(ablated / name) for name in ("full-d0-s0", "shuffled-text-d0-s0")] + [str(fit(unet, tmp_path))]
+    textdiff_once(tmp_path, "panel", "--runs", *runs, "--out", f"panel{suffix}", "--images", "2")
+    first = (tmp_path / f"panel{suffix}").read_bytes()
+    textdiff_once(tmp_path, "panel", "--runs", *runs, "--out", f"panel{suffix}", "--images", "2")
+    assert (tmp_path / f"panel{suffix}").read_bytes() == first
