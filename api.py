@@ -59,6 +59,7 @@ AnyPath = str | PathLike[str]
 def extract(
     dataset: str,
     *,
+    preset: str = "paper",
     data: AnyPath | None = None,
     cache: AnyPath | None = None,
     backbone: AnyPath | None = None,
@@ -68,7 +69,7 @@ def extract(
     image_size: int | None = None,
     tile: int | None = None,
     overlap: int | None = None,
-    views: int = 1,
+    views: int | None = None,
     seed: int = 0,
     protocol: str = "clean",
     dtype: str = "float16",
@@ -92,6 +93,7 @@ def extract(
 
     Args:
         dataset: ``folder``, ``hdf5``, ``monuseg``, ``qata`` ...; the names in ``textdiff.pipeline.presets``.
+        preset: defaults: ``paper``, or ``nano`` for what suits the backbone in the package.
         data: its directory or file; looked for in ``$TEXTDIFF_DATA``, ``data/`` and ``datasets/``.
         cache: where to store; ``cache/<dataset>.zarr``, named after ``data`` for your own.
         backbone: ``adm-256``, ``nano-he`` or a checkpoint file; the preset's by default, like the next four.
@@ -101,7 +103,7 @@ def extract(
         image_size: height and width in pixels.
         tile: cut images into tiles of so many pixels; by default each is one row.
         overlap: pixels that tiles share; an eighth of ``tile`` by default.
-        views: 1, or 8 to cache the symmetries of training images too.
+        views: 1, or 8 to cache the symmetries of training images too; the preset's by default.
         seed: of the shared noise, and of splits that are drawn.
         protocol: ``clean``, or ``paper`` for what the paper's code does.
         dtype: stored precision, ``float16`` or ``float32``.
@@ -130,6 +132,7 @@ def extract(
     return run_extract(
         extract_config(
             dataset,
+            preset=preset,
             data=data,
             cache=cache,
             backbone=backbone,

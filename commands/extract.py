@@ -28,6 +28,9 @@ from textdiff.readers.options import ReadOptions
 
 def extract(
     dataset: Annotated[str, typer.Option(help=f"Data set: {', '.join(PRESETS)}.")],
+    preset: Annotated[
+        str, typer.Option(help="Defaults: paper, or nano: what suits nano-he, the backbone in the package.")
+    ] = "paper",
     data: Data = None,
     cache: Annotated[
         Path | None,
@@ -46,7 +49,9 @@ def extract(
     overlap: Annotated[
         int | None, typer.Option(help="Pixels that tiles share; an eighth of --tile by default.")
     ] = None,
-    views: Annotated[int, typer.Option(help="1, or 8: also the symmetries of training images.")] = 1,
+    views: Annotated[
+        int | None, typer.Option(help="1, or 8: also the symmetries of training images; the preset's.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the shared noise, and of splits that are drawn.")] = 0,
     protocol: Annotated[str, typer.Option(help="clean, or paper: as the paper's code does it.")] = "clean",
     dtype: Annotated[str, typer.Option(help="Stored precision: float16 or float32.")] = "float16",
@@ -72,6 +77,7 @@ def extract(
 
     config = extract_config(
         dataset,
+        preset=preset,
         data=data,
         cache=cache,
         backbone=backbone,

@@ -1,8 +1,11 @@
 """What a data set's experiments share: which activations, at which steps, from which models."""
 
-__all__ = ["PRESETS", "Preset"]
+__all__ = ["NANO", "PRESETS", "Preset", "get_preset"]
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+from textdiff.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class Preset:
     image_size: int = 256
     backbone: str = "adm-256"
     text_encoder: str = "clinical-biobert"
+    views: int = 1
 
 
 PRESETS = {
@@ -34,3 +38,24 @@ PRESETS = {
         Preset("phantom", blocks=(6, 8, 12, 16), image_size=128, backbone="nano-he", text_encoder="minilm"),
     )
 }
+
+NANO: dict[str, Any] = {
+    "backbone": "nano-he",
+    "text_encoder": "minilm",
+    "steps": (0, 50, 150, 250),
+    "views": 8,
+}
+"""What a small backbone is best used with, beside the recipe ``light``; docs/results.md has the measurements."""
+
+
+def get_preset(dataset: str, kind: str = "paper") -> Preset:
+    """The defaults of a data set: ``paper``, or ``nano`` for the backbone that is in the package.
+
+    Raises:
+        UserError: there is no such data set or kind of preset.
+    """
+    if dataset not in PRESETS:
+        raise UserError(f"--dataset {dataset}: unknown; use one of {', '.join(PRESETS)}")
+    if kind not in ("paper", "nano"):
+        raise UserError(f"--preset {kind}: unknown; use paper or nano")
+    return replace(PRESETS[dataset], **NANO) if kind == "nano" else PRESETS[dataset]
