@@ -244,8 +244,8 @@ def _report(run: Run, split: str, table: str, overlay: str, count: int) -> str:
         if config["model"] == "textdiff"
         else f"model {config['model']}, from the images alone"
     )
-    seed, count = options["seed"], options["ensemble"]
-    seeds = f"mean of {count} networks, seeds {seed} to {seed + count - 1}" if count else f"seed {seed}"
+    seed, members = options["seed"], options["ensemble"]
+    seeds = f"mean of {members} networks, seeds {seed} to {seed + members - 1}" if members else f"seed {seed}"
     return f"""# {run.path.name}: {split} split
 
 {table}

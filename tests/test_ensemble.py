@@ -128,7 +128,9 @@ def test_score_and_predict_take_the_mean_and_write_both_uncertainties(made, text
     result = textdiff_once(made, "score")
     assert "no-text, mean of 3" in result.stdout
     run = latest(made / "runs")
-    assert "mean of 3 networks, seeds 7 to 9" in (run.path / "report.md").read_text()
+    report = (run.path / "report.md").read_text()
+    assert "mean of 3 networks, seeds 7 to 9" in report
+    assert "Means over 2 images" in report
     scores = {row["id"]: row for row in csv.DictReader((run.path / "scores.csv").open())}
     image = sorted((made / "data/Test_Folder/img").iterdir())[0]
     textdiff_once(made, "predict", str(image), "--out", "masks", "--entropy", "--disagreement")

@@ -107,7 +107,10 @@ def test_learns_more_than_a_trivial_mask_scores_and_is_reported(made, textdiff_o
     assert scores["scores"]["clean"]["dice"]["mean"] > everything + 0.3
     assert scores["model"] == run.config["model"] == "unet"
     assert "unet (mask by area)" in result.stdout
-    assert "model unet" in (run.path / "report.md").read_text()
+    report = (run.path / "report.md").read_text()
+    assert "model unet" in report
+    assert "seed 4" in report
+    assert "Means over 2 images" in report
     assert (run.path / "overlay.png").is_file()
 
 
