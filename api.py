@@ -175,6 +175,7 @@ def fit(
     model: str = "textdiff",
     seed: int = 0,
     draw_seed: int | None = None,
+    ensemble: int | None = None,
     variant: str = "full",
     protocol: str = "clean",
     recipe: str | None = None,
@@ -185,6 +186,8 @@ def fit(
     batch_size: int | None = None,
     select: str | None = None,
     width: int | None = None,
+    blocks: Sequence[int] | None = None,
+    steps: Sequence[int] | None = None,
     patience: int | None = None,
     precision: str = "auto",
     device: str = "auto",
@@ -198,6 +201,7 @@ def fit(
         model: ``textdiff``, or ``unet``, a plain U-Net on the images, to compare with.
         seed: of the draw, the initial weights and the order.
         draw_seed: of the draw alone; ``seed`` by default.
+        ensemble: fit so many, with seeds from ``seed`` on, and use their mean.
         variant: ``full``, ``no-text``, ``concat``, ``shuffled-text`` or ``constant-text``.
         protocol: ``clean``, or ``paper`` for the loss and the epochs of the paper's code.
         recipe: ``reference`` (the paper's), ``light`` (small backbones) or ``unet``; by the cache's backbone.
@@ -208,6 +212,8 @@ def fit(
         batch_size: images per optimiser step.
         select: which weights are kept, ``best`` on validation or ``last``.
         width: channels of the attention block; by the backbone's width.
+        blocks: of the cache's blocks those to read; all by default.
+        steps: of its diffusion steps those to read; all by default.
         patience: stop after so many epochs without a better validation Dice; never by default.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         device: ``auto``, ``cpu``, ``cuda`` ...
@@ -226,6 +232,7 @@ def fit(
         model=model,
         seed=seed,
         draw_seed=draw_seed,
+        ensemble=ensemble,
         variant=variant,
         protocol=protocol,
         recipe=recipe,
@@ -236,6 +243,8 @@ def fit(
         batch_size=batch_size,
         select=select,
         width=width,
+        blocks=None if blocks is None else tuple(blocks),
+        steps=None if steps is None else tuple(steps),
         patience=patience,
         precision=precision,
         device=device,
@@ -341,6 +350,7 @@ def predict(
     min_area: int = 0,
     probabilities: bool = False,
     entropy: bool = False,
+    disagreement: bool = False,
     overwrite: bool = False,
     backbone: AnyPath | None = None,
     device: str = "auto",
@@ -361,6 +371,7 @@ def predict(
         min_area: leave out smaller objects, in pixels.
         probabilities: write the foreground's probability too, in 16 bits.
         entropy: write the entropy over its maximum too, in 16 bits.
+        disagreement: write the disagreement of an ensemble's members too, in 16 bits.
         overwrite: do images again that are done.
         backbone: the run's backbone, if it was moved.
         device: ``auto``, ``cpu``, ``cuda`` ...
@@ -378,7 +389,7 @@ def predict(
         data=None if data is None else Path(data),
         without=Path(out),
     )
-    wanted = Wanted(tuple(formats or ()), instances, min_area, probabilities, entropy)
+    wanted = Wanted(tuple(formats or ()), instances, min_area, probabilities, entropy, disagreement)
     where = None if backbone is None else str(backbone)
     found = open_run(run, runs=runs)
     return list(predict_all(found, inputs, Path(out), wanted, overwrite=overwrite, backbone=where, device=device))

@@ -16,6 +16,10 @@ import torch
 
 SHARED = Path(os.environ.get("TEXTDIFF_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
+# What a script starts in the background ignores SIGINT, and so would every process that a test means to interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # Workers that each use every core thrash. Processes that tests start inherit the number, as results depend on it.
 os.environ.setdefault(
     "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
