@@ -157,7 +157,8 @@ def find_run(run: Path | None, runs: Path) -> Run:
     if run is not None:
         if not run.is_dir():
             raise UserError(f"{run}: no such run directory; `ls {runs}` shows the runs there are")
-        return Run(run)
+        # Named ``latest`` in a table or a picture, a run could not be found again.
+        return Run(run.parent / run.readlink() if run.is_symlink() else run)
     latest = runs / LATEST
     if latest.is_symlink() and latest.exists():
         return Run(runs / latest.readlink())
