@@ -230,7 +230,8 @@ async function draw() {
 
 // ---------------------------------------------------------------- scores of each image
 
-const NAMES = { dice_clean: "Dice", iou_clean: "IoU", dice_paper: "Dice, paper’s mask", iou_paper: "IoU, paper’s mask", dice_original: "Dice, original size", iou_original: "IoU, original size" };
+const NAMES = { dice_clean: "Dice", iou_clean: "IoU", dice_paper: "Dice, paper’s mask", iou_paper: "IoU, paper’s mask", dice_original: "Dice, original size", iou_original: "IoU, original size",
+  aji_original: "AJI", pq_original: "PQ", dq_original: "DQ", sq_original: "SQ", f1_original: "F1", hd95_original: "HD95, px", nsd_original: "Surface Dice" };
 const rows = data.images.map((image) => ({ ...image, uncertainty: data.pictures[image.id]?.meanEntropy ?? null }));
 const byId = new Map(rows.map((row) => [row.id, row]));
 const measures = Object.keys(rows[0]).filter((key) => key !== "uncertainty" && rows.some((row) => typeof row[key] === "number"));
@@ -240,7 +241,7 @@ const main = `dice_${data.primary}`;
 const COLUMNS = [...new Set([main, `iou_${data.primary}`, "dice_clean", "dice_original"])]
   .filter((key) => measures.includes(key))
   .concat(measures.filter((key) => !/^(dice|iou)_/.test(key)), "uncertainty");
-const inPercent = (key) => /^(dice|iou|aji|pq|f1)(_|$)/.test(key);
+const inPercent = (key) => /^(dice|iou|aji|pq|dq|sq|f1|nsd)(_|$)/.test(key);
 const heads = (key) =>
   ({ id: "Image", uncertainty: "Entropy", dice_clean: main === "dice_clean" ? "Dice %" : "Dice %, by area" })[key] ??
   (key === "dice_original" ? `Dice %${main === key ? "" : ", original"}` : /^iou_/.test(key) ? "IoU %" : title(key) + (inPercent(key) ? " %" : ""));
