@@ -269,6 +269,7 @@ def score(
     instances: str = "components",
     min_area: int = 0,
     tolerance: float = 2.0,
+    text: str | None = None,
     cache: FeatureCache | AnyPath | None = None,
     device: str = "auto",
     runs: AnyPath = "runs",
@@ -282,12 +283,14 @@ def score(
         instances: how objects are found in a prediction, ``components`` or ``watershed``.
         min_area: predicted objects of fewer pixels do not count.
         tolerance: of the surface Dice, in pixels.
+        text: every image is given this text instead of its own, or none if it is empty.
         cache: the run's cache, if it was moved.
         device: ``auto``, ``cpu``, ``cuda`` ...
         runs: where run directories are.
 
     Raises:
-        UserError: the run is not finished, its cache is gone or another one, or the split has no annotated images.
+        UserError: the run is not finished, its cache is gone or another one, the split has no annotated images, or a
+            text is given and the run reads none.
     """
     where = None if cache is None else _path(cache)
     return run_score(
@@ -299,6 +302,7 @@ def score(
         instances=instances,
         min_area=min_area,
         tolerance=tolerance,
+        text=text,
     )
 
 

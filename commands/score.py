@@ -22,6 +22,9 @@ def score(
     instances: Annotated[str, typer.Option(help="Objects of the prediction: components or watershed.")] = "components",
     min_area: Annotated[int, typer.Option(help="Leave out smaller predicted objects, in pixels.")] = 0,
     tolerance: Annotated[float, typer.Option(help="Of nsd, the surface Dice, in pixels.")] = 2.0,
+    text: Annotated[
+        str | None, typer.Option(help='Give every image this text instead of its own; "" for none: docs/texts.md.')
+    ] = None,
     device: Device = "auto",
     runs: Annotated[Path, typer.Option(help="Where run directories are.")] = RUNS,
     as_json: AsJson = False,
@@ -41,8 +44,13 @@ def score(
         instances=instances,
         min_area=min_area,
         tolerance=tolerance,
+        text=text,
     )
     print(json.dumps(result.summary, indent=2) if as_json else result.table)
     for file in result.files:
         console.info(f"wrote {file}")
-    console.info(f"next: textdiff report {found.path}" + ("" if split == "test" else f" --split {split}"))
+    of_split = "" if split == "test" else f" --split {split}"
+    if text is None:
+        console.info(f"next: textdiff report {found.path}{of_split}")
+    elif result.summary["differences"] is None:
+        console.info(f"to see the difference: textdiff score --run {found.path}{of_split}, and this command again")

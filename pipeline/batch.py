@@ -23,6 +23,7 @@ from textdiff.pipeline.inputs import Input
 from textdiff.pipeline.instances import METHODS, find_instances
 from textdiff.pipeline.large import is_large, segment_large
 from textdiff.pipeline.predict import Predictor, pictures
+from textdiff.pipeline.run_text import missing_text
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.sample import Slice
 from textdiff.readers.hdf5 import read_slice
@@ -131,8 +132,12 @@ def predict_all(
 def _predict_left(
     predictor: Predictor, run: Run, left: Sequence[Input], folder: Path, wanted: Wanted, bad: dict[str, str]
 ) -> Iterator[Path]:
-    if predictor.reads_text and not all(one.text for one in left):
-        console.warn("no text for an image (--text): this run reads it, and gets an empty one, which it never saw")
+    without = sum(not one.text for one in left)
+    if predictor.reads_text and without:
+        console.warn(
+            f"{without} of {len(left)} images have no text (--text): the run reads it, so it {missing_text(run)}; "
+            f'what that costs: textdiff score --run {run.path} --text ""'
+        )
     class_names = tuple(run.config["fingerprint"].get("classes", ("foreground",)))
     with console.Progress(len(left), "predict") as progress:
         for one in left:

@@ -88,13 +88,17 @@ class Run:
         with file.open(newline="", encoding="utf-8") as lines:
             return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(lines)]
 
+    def scores_file(self, split: str = "test") -> Path:
+        """Where ``score`` stores its summary of a split."""
+        return self.path / ("scores.json" if split == "test" else f"scores-{split}.json")
+
     def scores(self, split: str = "test") -> dict[str, Any]:
         """What ``score`` stored of a split: its summary, with the per-image scores under ``images``.
 
         Raises:
             UserError: it was not scored on that split, or the file is damaged.
         """
-        file = self.path / ("scores.json" if split == "test" else f"scores-{split}.json")
+        file = self.scores_file(split)
         again = f"`textdiff score --run {self.path}{'' if split == 'test' else f' --split {split}'}`"
         if not file.is_file():
             raise UserError(f"{file}: not there, so this run is not scored on the {split} split; run {again} first")

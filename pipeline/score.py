@@ -2,7 +2,7 @@
 
 __all__ = ["TRUTHS", "Scores", "compared", "score", "scored_rows"]
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from textdiff import console
-from textdiff.cache import FeatureCache
+from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.pipeline import images
@@ -18,6 +18,7 @@ from textdiff.pipeline.bootstrap import bootstrap_mean
 from textdiff.pipeline.class_scores import class_intervals, class_scores
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.figures import Case, overlay_figure
+from textdiff.pipeline.given_text import GivenText, difference_table, paired_differences
 from textdiff.pipeline.instances import METHODS
 from textdiff.pipeline.object_scores import DEFAULT, measure, metrics_table
 from textdiff.pipeline.predict import predict_row
@@ -57,6 +58,7 @@ def score(
     instances: str = METHODS[0],
     min_area: int = 0,
     tolerance: float = 2.0,
+    text: str | None = None,
 ) -> Scores:
     """Scores a run on the annotated images of a split and writes the result into the run directory.
 
@@ -70,7 +72,8 @@ def score(
     images in one row are compared with: scores of the two ways, and the paper's, can be put side by side.
 
     Writes ``scores.json``, ``scores.csv``, ``overlay.png`` (best, median and worst image by the Dice to go by) and
-    ``report.md``; a split other than test is part of their names.
+    ``report.md``; a split other than test is part of their names, and so is ``text``, so that the run's own scores
+    stay. Where these are there, the differences from them are given too, image by image.
 
     Args:
         run: a finished run.
@@ -82,10 +85,11 @@ def score(
         instances: how objects are told apart in the prediction, one of ``instances.METHODS``.
         min_area: predicted objects of fewer pixels do not count.
         tolerance: of the surface Dice, in pixels.
+        text: every image is given this text instead of its own, or none if it is empty; see docs/texts.md.
 
     Raises:
-        UserError: the run is not finished, its cache is gone or another one, the split has no annotated rows, or an
-            option is out of range.
+        UserError: the run is not finished, its cache is gone or another one, the split has no annotated rows, an
+            option is out of range, or there is a ``text`` and the run reads none or its text encoder is not there.
     """
     if instances not in METHODS or min_area < 0 or tolerance < 0:
         raise UserError(f"--instances is {' or '.join(METHODS)}; --min-area and --tolerance are not negative")
@@ -95,6 +99,8 @@ def score(
     options = run.config["fit"]
     where = choose_device(device)
     network = network.to(where)
+    given = None if text is None else GivenText.embed(run, text, where)
+    own = run.scores(split) if given and run.scores_file(split).is_file() else None
     texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
     precision = options["precision"] if where.type == "cuda" else "float32"
 
@@ -102,13 +108,15 @@ def score(
     records: list[dict[str, Any]] = []
     shown: dict[int, np.ndarray] = {}
     with console.Progress(len({cache.rows[row].id for row in rows}), "score", "images") as progress:
-        items = network.loader(cache, where).epoch(rows, texts)
+        items: Iterable[Item] = network.loader(cache, where).epoch(rows, texts)
+        if given:
+            items = given.put(items)
         for whole in whole_images(cache, items, lambda item: predict_row(network, item, precision)):
             entry = cache.rows[whole.row]
             record: dict[str, Any] = {
                 "id": entry.id,
                 "split": entry.split,
-                "text": cache.texts[cache.rows[texts[whole.row]].text],
+                "text": given.text if given else cache.texts[cache.rows[texts[whole.row]].text],
             }
             for name, (predicted, true) in compared(whole).items():
                 record |= class_scores(predicted, true, cache.classes, name)
@@ -147,7 +155,14 @@ def score(
     for name, value in sorted(intervals.items(), key=lambda pair: pair[0] != primary):
         table_rows.append(ScoreRow(f"{run.label} ({TRUTHS[name]})", value["dice"], value["iou"], labels))
         table_rows += [ScoreRow(f"- {label}", own["dice"], own["iou"]) for label, own in by_class[name].items()]
-    published = PUBLISHED.get(str(run.config["about"].get("dataset")), ()) if split == "test" else ()
+    # What is published is of images with their own texts.
+    published = PUBLISHED.get(str(run.config["about"].get("dataset")), ()) if split == "test" and not given else ()
+    objects = {"prediction": instances, "min_area": min_area, "truth": true_objects, "tolerance": tolerance}
+    differences = None
+    if own is not None:
+        # Scores of objects told apart in another way have nothing to be subtracted from.
+        comparable = metrics if own.get("objects") == objects else ("dice", "iou")
+        differences = paired_differences(records, own["images"], TRUTHS, comparable, seed)
     summary = {
         "schema": 1,
         "run": run.path.name,
@@ -165,10 +180,12 @@ def score(
             name: {**value, **({"classes": by_class[name]} if by_class[name] else {})}
             for name, value in intervals.items()
         },
-        "objects": {"prediction": instances, "min_area": min_area, "truth": true_objects, "tolerance": tolerance},
+        "objects": objects,
+        "given_text": {"text": given.text, "tokens": given.count} if given else None,
+        "differences": differences,
         "published": [row._asdict() for row in published],
     }
-    suffix = "" if split == "test" else f"-{split}"
+    suffix = ("" if split == "test" else f"-{split}") + (given.suffix if given else "")
     written = write_scores(run.path, records, summary, suffix=suffix)
     overlay = run.path / f"overlay{suffix}.png"
     overlay_figure(overlay, _cases(cache, shown, records, primary))
@@ -177,8 +194,12 @@ def score(
 
     def table(markdown: bool) -> str:
         parts = (
+            given.line if given else "",
             score_table(table_rows, published, markdown=markdown),
             metrics_table(further, note, markdown=markdown),
+            difference_table(differences, {primary: TRUTHS[primary], **TRUTHS}, markdown=markdown)
+            if differences
+            else "",
         )
         return "\n\n".join(part for part in parts if part)
 

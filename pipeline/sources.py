@@ -9,9 +9,10 @@ import torch
 
 from textdiff.cache import Item
 from textdiff.errors import UserError
-from textdiff.pipeline import images, text, weights
+from textdiff.pipeline import images, weights
 from textdiff.pipeline.backbone import Backbone
 from textdiff.pipeline.checkpoints import load_unet
+from textdiff.pipeline.run_text import RunText, reads_text
 from textdiff.pipeline.runs import Run
 
 
@@ -80,12 +81,8 @@ class _Activations:
             made["colour"],
             made["precision"] if device.type == "cuda" else "float32",
         )
-        self.reads_text = head["variant"] != "no-text"
-        if self.reads_text:
-            self._encoder = text.load_text_encoder(about["text_encoder"], pad_to=made["pad_to"])
-            if self._encoder.sha256 != made["text_encoder_sha256"]:
-                raise UserError(f"{about['text_encoder']}: not the text encoder that {run.path} was fitted with")
-        self._embedded: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.reads_text = reads_text(run)
+        self._embed = RunText(run, device) if self.reads_text else None
 
     def __call__(self, image: np.ndarray, description: str) -> Item:
         size = self._made["image_size"]
@@ -93,14 +90,5 @@ class _Activations:
         # The cache rounds activations to its dtype; a head should see the same numbers here.
         dtype = getattr(torch, self._made["dtype"])
         features = [torch.from_numpy(grid).to(self._device, dtype).flatten(0, 1)[None] for grid in grids.values()]
-        tokens, mask = self._embed(description) if self.reads_text else (None, None)
+        tokens, mask = (None, None) if self._embed is None else self._embed(description)
         return Item(row=-1, features=features, mask=None, tokens=tokens, token_mask=mask)
-
-    def _embed(self, description: str) -> tuple[torch.Tensor, torch.Tensor]:
-        if description not in self._embedded:
-            tokens, mask = self._encoder.encode([description])
-            self._embedded[description] = (
-                torch.from_numpy(tokens).to(self._device),
-                torch.from_numpy(mask).to(self._device),
-            )
-        return self._embedded[description]

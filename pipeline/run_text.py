@@ -1,0 +1,59 @@
+"""Texts that are in no cache, for a finished run: embedded as those of its cache were; and what a missing one does."""
+
+__all__ = ["RunText", "missing_text", "reads_text"]
+
+import torch
+
+from textdiff.errors import UserError
+from textdiff.pipeline import text
+from textdiff.pipeline.runs import Run
+
+
+def reads_text(run: Run) -> bool:
+    """Whether the network of a run looks at the text at all."""
+    return bool(run.config["model"] != "unet" and run.config["head"]["variant"] != "no-text")
+
+
+def missing_text(run: Run) -> str:
+    """What a run that reads text does with an image that has none, in a few words; docs/texts.md says more."""
+    config = run.config
+    does = "averages" if config["head"]["variant"] == "concat" else "attends to"
+    tokens = "special tokens and the padding" if config["fingerprint"]["pad_to"] else "special tokens"
+    known = (
+        " instead of the one sentence that it was fitted with" if config["fit"]["variant"] == "constant-text" else ""
+    )
+    return f"is given the empty string and {does} its {tokens} alone{known}"
+
+
+class RunText:
+    """The text encoder of a run, in place and checked. Each distinct text is embedded once.
+
+    Args:
+        run: a finished run.
+        device: where the embeddings go; the encoder itself stays on the CPU, as when the cache was made.
+
+    Raises:
+        UserError: the run reads no text, or its text encoder is missing or is another one.
+    """
+
+    def __init__(self, run: Run, device: torch.device) -> None:
+        about, made = run.config["about"], run.config["fingerprint"]
+        if not reads_text(run):
+            model = "a U-Net" if run.config["model"] == "unet" else "of the variant no-text"
+            cached = "" if made["text_encoder_sha256"] else ", and its cache was made with --text-encoder none"
+            raise UserError(f"--text: {run.path} is {model} and reads no text{cached}; leave --text out")
+        self._encoder = text.load_text_encoder(about["text_encoder"], pad_to=made["pad_to"])
+        if self._encoder.sha256 != made["text_encoder_sha256"]:
+            raise UserError(f"{about['text_encoder']}: not the text encoder that {run.path} was fitted with")
+        self._device = device
+        self._embedded: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __call__(self, description: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token embeddings (1, L, D) float32 and their mask (1, L) bool, true at every token that is read."""
+        if description not in self._embedded:
+            tokens, mask = self._encoder.encode([description])
+            self._embedded[description] = (
+                torch.from_numpy(tokens).to(self._device),
+                torch.from_numpy(mask).to(self._device),
+            )
+        return self._embedded[description]
