@@ -5,6 +5,7 @@ __all__ = ["app", "main"]
 import signal
 import sys
 import traceback
+import warnings
 from types import FrameType
 from typing import Annotated
 
@@ -51,6 +52,8 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     signal.signal(signal.SIGTERM, _stop)
+    # Pillow's remark on large images: the limit is ours, and an image beyond it gets a line that says what to do.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     try:
         status = app(args=arguments, prog_name="textdiff", standalone_mode=False)
     except UserError as error:
