@@ -28,14 +28,19 @@ def main() -> None:
             commands.put(line.strip())
         commands.put(None)
         if busy.is_set():
-            _thread.interrupt_main()
+            # Not SIGINT: shells start commands in the background with that one ignored, and nothing would happen.
+            _thread.interrupt_main(signal.SIGTERM)
 
     threading.Thread(target=listen, daemon=True).start()
     try:
+        import torch
+
         from textdiff.experiments.jobs import open_experiment
         from textdiff.experiments.work import Worker, groups_to_do
 
         experiment = open_experiment(Path(sys.argv[1]))
+        # From the environment PyTorch takes no more than there are cores: fewer, where those who began had more.
+        torch.set_num_threads(experiment.threads)
         worker = Worker(experiment, int(sys.argv[2]))
         while (group := commands.get()) is not None:
             busy.set()

@@ -20,11 +20,18 @@ SHARED = Path(os.environ.get("TEXTDIFF_SHARED", Path(__file__).resolve().parents
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Workers that each use every core thrash. Processes that tests start inherit the number, as results depend on it.
-os.environ.setdefault(
-    "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
-)
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Shares the cores between xdist's workers, as workers that each use every core thrash.
+
+    Processes that tests start inherit the number, as results depend on it. But what xdist's controller sets its workers
+    inherit too, so it sets nothing.
+    """
+    workers = getattr(config, "workerinput", {}).get("workercount")
+    if workers is None and config.getoption("dist", "no") != "no":
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // (workers or 1))))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def _fill(shapes: Mapping[str, Iterable[int]], seed: int) -> dict[str, torch.Tensor]:

@@ -22,7 +22,7 @@ from textdiff.cache import FeatureCache, Loader
 from textdiff.errors import UserError
 from textdiff.experiments import work
 from textdiff.experiments.ablate import ablation_table
-from textdiff.experiments.jobs import open_experiment
+from textdiff.experiments.jobs import Plan, make_job, open_experiment, plan_experiment
 from textdiff.experiments.panel import choose
 from textdiff.experiments.tables import Table, latex
 from textdiff.pipeline import train
@@ -46,9 +46,12 @@ def fake(tmp_path, cache):
 
 @pytest.fixture(scope="module")
 def ablated(tmp_path_factory, cache, textdiff_once) -> Path:
-    """An experiment of two variants, two draws, two seeds, in one process."""
+    """An experiment of two variants, two draws, two seeds, in one process of one thread."""
     root = tmp_path_factory.mktemp("ablated")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     textdiff_once(root, "ablate", "--cache", str(cache.path), *ablate_options(), "--jobs", "1")
+    torch.set_num_threads(threads)
     return root / "runs/ablate-tiny"
 
 
@@ -271,8 +274,9 @@ def test_other_options_are_refused_with_what_differs(ablated, cache, textdiff_on
 
 def test_killed_half_way_and_run_again_it_gives_the_same_table(ablated, cache, tmp_path, textdiff_once):
     command = ["ablate", "--cache", str(cache.path), *ablate_options(), "--jobs", "2"]
-    # Each of the two processes gets half of the threads: as many as the experiment it is compared with had.
-    environment = os.environ | {"OMP_NUM_THREADS": str(2 * open_experiment(ablated).threads)}
+    # Each of the two processes gets half of the threads: one, as the experiment it is compared with had. More would
+    # need twice as many cores: PyTorch takes no more threads than those from the environment.
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
     process = subprocess.Popen(
         [sys.executable, "-m", "textdiff.cli", *command], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
     )
@@ -289,10 +293,44 @@ def test_killed_half_way_and_run_again_it_gives_the_same_table(ablated, cache, t
         time.sleep(0.05)
     done = {file: file.stat().st_mtime_ns for file in place.glob("*/head.safetensors")}
     assert 0 < len(list(place.glob("*/images-test.json"))) < 8
+    assert open_experiment(place).threads == open_experiment(ablated).threads == 1
     textdiff_once(tmp_path, *command[:-2], "--jobs", "1")
     assert {file: file.stat().st_mtime_ns for file in done} == done
+    for job in open_experiment(ablated).plan.jobs:
+        assert_equal_runs(ablated / job.name, place / job.name)
     for name in ("ablate.md", "ablate.csv", "ablate.tex", "ablate.json"):
         assert (place / name).read_text() == (ablated / name).read_text()
+
+
+def test_a_worker_in_the_background_ends_with_its_parent_in_the_middle_of_a_group(cache, tmp_path):
+    threads = (os.cpu_count() or 1) + 1
+    job = make_job("long", {}, "long", FitConfig(cache.path, labels=2, epochs=100_000, width=8, device="cpu"))
+    experiment = plan_experiment(tmp_path / "long", Plan("ablate", {}, "test", [job]), cache, threads)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does, and the worker inherits it
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "textdiff.experiments.worker", str(experiment.path), "1"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        process.stdin.write(b"long\n")
+        process.stdin.flush()
+        deadline = time.monotonic() + 120
+        while not (experiment.run(job).path / "log.csv").is_file():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.communicate(timeout=60)  # closes standard input, as the parent's end does
+        assert process.returncode == 130
+        # Also where the experiment was begun with more threads than there are cores here.
+        assert f"{threads} threads" in experiment.run(job).config["device"]
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _command(process: Path, directory: Path) -> str:
