@@ -38,16 +38,16 @@ from numpy.typing import NDArray
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.pipeline import fit as fit_stage
-from textdiff.pipeline import images
 from textdiff.pipeline import predict as prediction
-from textdiff.pipeline.batch import Wanted, predict_all
 from textdiff.pipeline.defaults import extract_config
+from textdiff.pipeline.evaluation.object_scores import DEFAULT as DEFAULT_METRICS
+from textdiff.pipeline.evaluation.object_scores import parse_metrics
 from textdiff.pipeline.extract import extract as run_extract
 from textdiff.pipeline.fit import FitConfig
-from textdiff.pipeline.inputs import gather
-from textdiff.pipeline.object_scores import DEFAULT as DEFAULT_METRICS
-from textdiff.pipeline.object_scores import parse_metrics
-from textdiff.pipeline.report import write_report
+from textdiff.pipeline.imaging import images
+from textdiff.pipeline.prediction.batch import Wanted, predict_all
+from textdiff.pipeline.prediction.inputs import gather
+from textdiff.pipeline.reporting.report import write_report
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.score import Scores
 from textdiff.pipeline.score import score as run_score

@@ -25,7 +25,7 @@ from textdiff.commands.options import shard_of
 from textdiff.experiments.nested import nested_bootstrap
 from textdiff.files import write_json
 from textdiff.pipeline import weights
-from textdiff.pipeline.checkpoints import load_unet, save_unet
+from textdiff.pipeline.backbones.checkpoints import load_unet, save_unet
 from textdiff.pipeline.extract import ExtractConfig, extract
 from textdiff.pipeline.fit import FitConfig, fit, resume
 from textdiff.pipeline.runs import Run, find_run

@@ -36,7 +36,7 @@ def measure(case: str, form: str, what: str, tokens: int, repeats: int) -> dict[
 
     from textdiff.pipeline.device import peak_memory
     from textdiff.pipeline.head import Head
-    from textdiff.pipeline.losses import segmentation_loss
+    from textdiff.pipeline.training.losses import segmentation_loss
 
     dims, sizes, image_size, width, text_dim = CASES[case]
     torch.manual_seed(0)

@@ -54,9 +54,9 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
     import numpy as np
 
     from textdiff.pipeline.device import peak_memory
-    from textdiff.pipeline.large import segment_large
+    from textdiff.pipeline.imaging.tiles import Grid
     from textdiff.pipeline.predict import pictures
-    from textdiff.pipeline.tiles import Grid
+    from textdiff.pipeline.prediction.large import segment_large
 
     def threshold(pixels: np.ndarray) -> np.ndarray:
         bright = pixels[..., 0].astype(np.float32) / 255

@@ -28,9 +28,9 @@ from textdiff.cache import FeatureCache, Loader, Row, chunks
 from textdiff.files import write_json
 from textdiff.pipeline.device import describe_device
 from textdiff.pipeline.fit import FitConfig, begin, initial_network
+from textdiff.pipeline.networks.variants import VARIANTS
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.train import train_many
-from textdiff.pipeline.variants import VARIANTS
+from textdiff.pipeline.training.train import train_many
 
 HERE = Path(__file__).resolve().parent
 STEPS, TOKENS, TEXT_DIM, IMAGES = (50, 150, 250), 12, 384, 5

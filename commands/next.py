@@ -21,7 +21,7 @@ def next_image(
     as_json: AsJson = False,
 ) -> None:
     """Which image to annotate next: those the run was not fitted on, the least certain first."""
-    from textdiff.pipeline.ranking import format_ranking, rank
+    from textdiff.pipeline.prediction.ranking import format_ranking, rank
     from textdiff.pipeline.runs import find_run
 
     ranking = rank(find_run(run, runs), cache_path=cache, device=device)

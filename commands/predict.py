@@ -41,8 +41,8 @@ def predict(
     runs: Annotated[Path, typer.Option(help="Where run directories are.")] = RUNS,
 ) -> None:
     """Segment images with a fitted run: masks at the original size, objects as tables and in other tools' formats."""
-    from textdiff.pipeline.batch import Wanted, predict_all
-    from textdiff.pipeline.inputs import gather
+    from textdiff.pipeline.prediction.batch import Wanted, predict_all
+    from textdiff.pipeline.prediction.inputs import gather
     from textdiff.pipeline.runs import find_run
 
     inputs = gather(image or [], text, list_file=list_file, dataset=dataset, data=data, without=out)

@@ -41,7 +41,7 @@ def pretrain(
 ) -> None:
     """Train a backbone on your own unlabelled images; extract --backbone takes the result."""
     from textdiff.pipeline.pretrain import pretrain as run_pretrain
-    from textdiff.pipeline.pretrain_config import PretrainConfig
+    from textdiff.pipeline.pretraining.config import PretrainConfig
 
     path = run_pretrain(
         PretrainConfig(

@@ -20,7 +20,7 @@ def report(
     runs: Annotated[Path, typer.Option(help="Where run directories are.")] = RUNS,
 ) -> None:
     """A scored run as one HTML file: scores, curves, every image with its prediction and uncertainty."""
-    from textdiff.pipeline.report import write_report
+    from textdiff.pipeline.reporting.report import write_report
     from textdiff.pipeline.runs import find_run
 
     print(write_report(find_run(run, runs), split=split, limit=images, out=out, cache_path=cache, device=device))

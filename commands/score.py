@@ -30,7 +30,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Dice, IoU and object metrics with intervals, beside the paper's; scores and overlays into the run directory."""
-    from textdiff.pipeline.object_scores import parse_metrics
+    from textdiff.pipeline.evaluation.object_scores import parse_metrics
     from textdiff.pipeline.runs import find_run
     from textdiff.pipeline.score import score as run_score
 

@@ -34,6 +34,6 @@ def download(
     url: Annotated[str | None, typer.Option(help="Another place to fetch it from.")] = None,
 ) -> None:
     """Fetch weights or a data set ahead of time: resumed, verified, atomic."""
-    from textdiff.pipeline.fetch import fetch
+    from textdiff.pipeline.downloads.fetch import fetch
 
     print(fetch(name, to, url))

@@ -21,8 +21,8 @@ from textdiff.experiments.setup import (
     repetitions,
 )
 from textdiff.experiments.tables import Outcome, Table, notes, points, score, verdict, write_tables
-from textdiff.pipeline.published import PUBLISHED
-from textdiff.pipeline.variants import VARIANTS
+from textdiff.pipeline.evaluation.published import PUBLISHED
+from textdiff.pipeline.networks.variants import VARIANTS
 
 
 def ablate(

@@ -11,12 +11,12 @@ import torch
 from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.files import write_json
-from textdiff.pipeline.class_scores import class_scores
+from textdiff.pipeline.evaluation.class_scores import class_scores
+from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
+from textdiff.pipeline.prediction.whole import Whole, whole_images
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import compared, scored_rows
-from textdiff.pipeline.variants import assign_texts
-from textdiff.pipeline.whole import Whole, whole_images
 
 
 def evaluate(

@@ -15,11 +15,11 @@ from textdiff.errors import UserError
 from textdiff.experiments.panel_figure import PanelRow, Prediction, panel_figure
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.metrics import dice
+from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
+from textdiff.pipeline.prediction.whole import panels, whole_images
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import scored_rows
-from textdiff.pipeline.variants import assign_texts
-from textdiff.pipeline.whole import panels, whole_images
 
 RULES = ("extremes", "disagreement")
 FORMATS = (".png", ".pdf", ".svg")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.files import atomic_path
-from textdiff.pipeline.figures import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, error_picture
+from textdiff.pipeline.evaluation.figures import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, error_picture
 
 PANEL, TEXT, GAP, MARGIN, LINE = 1.9, 1.7, 0.07, 0.15, 0.17  # inches
 

@@ -26,8 +26,8 @@ from textdiff.errors import UserError
 from textdiff.experiments.jobs import FILE, Experiment, Plan, open_experiment, plan_experiment
 from textdiff.experiments.run import choose_processes, run_experiment
 from textdiff.pipeline.fit import FitConfig, draw_images
+from textdiff.pipeline.networks.variants import VARIANTS, check_variant
 from textdiff.pipeline.score import TRUTHS, scored_rows
-from textdiff.pipeline.variants import VARIANTS, check_variant
 
 UNET = "unet"
 SEEDS_PER_DRAW = 100

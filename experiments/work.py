@@ -11,7 +11,7 @@ from textdiff.experiments.jobs import Experiment, Job
 from textdiff.experiments.machine import available_memory
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.fit import begin, initial_network
-from textdiff.pipeline.train import train_many
+from textdiff.pipeline.training.train import train_many
 
 MEMORY_SHARE = 0.5
 """Of the memory that is available, shared between the processes, for rows that stay."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from textdiff.pipeline.pointwise import full_precision, pointwise
+from textdiff.pipeline.networks.pointwise import full_precision, pointwise
 
 
 class CrossAttention(nn.Module):

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from textdiff.pipeline import diffusion, images
+from textdiff.pipeline import diffusion
 from textdiff.pipeline.device import autocast, synchronize
+from textdiff.pipeline.imaging import images
 from textdiff.pipeline.unet import UNet
 
 

@@ -151,7 +151,7 @@ def _texts(samples: Sequence[Sample], encoder: str) -> tuple[dict[str, Any], lis
 def _lengths(texts: Sequence[str], encoder: str) -> tuple[list[int], str, int | None]:
     """The length of each text, its unit, and how much of it is read if that is known."""
     if encoder != "none":
-        from textdiff.pipeline.hub import locate
+        from textdiff.pipeline.downloads.hub import locate
         from textdiff.pipeline.text import count_tokens
 
         # Nothing is downloaded for a check.

@@ -16,7 +16,7 @@ import xxhash
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.pipeline.formats import BadImageError
+from textdiff.pipeline.imaging.formats import BadImageError
 from textdiff.pipeline.sample import Problem, Sample, Slice
 from textdiff.readers.aperio import read_monuseg
 from textdiff.readers.folder import read_folder

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.pipeline.downloads.hub import locate
 from textdiff.pipeline.extract import ExtractConfig, extract
 from textdiff.pipeline.fit import FitConfig, fit, resume
-from textdiff.pipeline.hub import locate
 from textdiff.pipeline.phantom import ensure_phantom
 from textdiff.pipeline.presets import PRESETS
 from textdiff.pipeline.runs import Run, find_run

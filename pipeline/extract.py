@@ -17,12 +17,13 @@ import torch
 from textdiff import console
 from textdiff.cache import FeatureCache, Row
 from textdiff.errors import UserError
-from textdiff.pipeline import datasets, diffusion, images, text, weights
+from textdiff.pipeline import datasets, diffusion, text, weights
 from textdiff.pipeline.backbone import Backbone
-from textdiff.pipeline.checkpoints import load_unet
+from textdiff.pipeline.backbones.checkpoints import load_unet
 from textdiff.pipeline.device import choose_device, describe_device, resolve_precision
+from textdiff.pipeline.imaging import images
+from textdiff.pipeline.imaging.tiles import Grid, check_tiles, cut
 from textdiff.pipeline.protocol import get_protocol
-from textdiff.pipeline.tiles import Grid, check_tiles, cut
 from textdiff.readers.load import load_image, load_mask
 from textdiff.readers.options import ReadOptions
 

@@ -20,12 +20,12 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_json
 from textdiff.pipeline.device import choose_device, describe_device, resolve_precision
-from textdiff.pipeline.models import get_model
+from textdiff.pipeline.networks.models import get_model
+from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.protocol import get_protocol
-from textdiff.pipeline.recipes import get_recipe
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest
-from textdiff.pipeline.segmenter import Segmenter
-from textdiff.pipeline.train import train
+from textdiff.pipeline.training.recipes import get_recipe
+from textdiff.pipeline.training.train import train
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The trainable network of stage two: level projections, cross-attention to the text, pixel classifier.
 
 The network of TextDiff (Feng, MICCAI 2024, section 2) with the sizes of the authors' code, computed in a cheaper and
-exactly equal way: see :mod:`textdiff.pipeline.attention` and :mod:`textdiff.pipeline.upsample_conv`.
+exactly equal way: see :mod:`textdiff.pipeline.attention` and :mod:`textdiff.pipeline.networks.upsample_conv`.
 """
 
 __all__ = ["REFERENCE_WIDTH", "VARIANTS", "Head"]
@@ -18,10 +18,10 @@ from torch.utils.checkpoint import checkpoint
 
 from textdiff.cache import Item
 from textdiff.pipeline.attention import TransformerBlock
-from textdiff.pipeline.pointwise import pointwise
-from textdiff.pipeline.reference_names import copy_reference, to_reference
-from textdiff.pipeline.segmenter import Segmenter
-from textdiff.pipeline.upsample_conv import conv_upsampled
+from textdiff.pipeline.networks.pointwise import pointwise
+from textdiff.pipeline.networks.reference_names import copy_reference, to_reference
+from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.pipeline.networks.upsample_conv import conv_upsampled
 
 VARIANTS = ("full", "no-text", "concat")
 REFERENCE_WIDTH = 768

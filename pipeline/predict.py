@@ -10,12 +10,12 @@ import torch.nn.functional as F
 
 from textdiff.cache import Item
 from textdiff.pipeline.device import autocast, choose_device
+from textdiff.pipeline.evaluation.uncertainty import jensen_shannon
+from textdiff.pipeline.imaging.tiles import Grid, cut, stitch
 from textdiff.pipeline.metrics import entropy
+from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.pipeline.prediction.sources import open_source
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.segmenter import Segmenter
-from textdiff.pipeline.sources import open_source
-from textdiff.pipeline.tiles import Grid, cut, stitch
-from textdiff.pipeline.uncertainty import jensen_shannon
 
 
 @torch.inference_mode()

@@ -17,16 +17,16 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.pipeline.crops import Batch, CropLoader, Crops, ImageCache, as_input
 from textdiff.pipeline.device import autocast, choose_device, describe_device, resolve_precision
-from textdiff.pipeline.objective import Posterior, training_loss
-from textdiff.pipeline.pretrain_config import PretrainConfig, build_unet
-from textdiff.pipeline.pretrain_log import Row, write_log
-from textdiff.pipeline.pretrain_result import write_result
-from textdiff.pipeline.pretrain_state import load_state, save_state
-from textdiff.pipeline.sampling import noised
-from textdiff.pipeline.stopping import stop_signals
-from textdiff.pipeline.unlabelled import held_out, survey
+from textdiff.pipeline.pretraining.config import PretrainConfig, build_unet
+from textdiff.pipeline.pretraining.crops import Batch, CropLoader, Crops, ImageCache, as_input
+from textdiff.pipeline.pretraining.log import Row, write_log
+from textdiff.pipeline.pretraining.objective import Posterior, training_loss
+from textdiff.pipeline.pretraining.result import write_result
+from textdiff.pipeline.pretraining.sampling import noised
+from textdiff.pipeline.pretraining.state import load_state, save_state
+from textdiff.pipeline.pretraining.stopping import stop_signals
+from textdiff.pipeline.pretraining.unlabelled import held_out, survey
 
 HELD_OUT_STEPS = (50, 150, 250)  # the timesteps at which features are read
 

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import sha256_file
-from textdiff.pipeline.ensemble import Ensemble
-from textdiff.pipeline.models import get_model
-from textdiff.pipeline.segmenter import Segmenter
+from textdiff.pipeline.networks.ensemble import Ensemble
+from textdiff.pipeline.networks.models import get_model
+from textdiff.pipeline.networks.segmenter import Segmenter
 
 LATEST = "latest"
 

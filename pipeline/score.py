@@ -13,20 +13,20 @@ from textdiff import console
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.files import write_text
-from textdiff.pipeline import images
-from textdiff.pipeline.bootstrap import bootstrap_mean
-from textdiff.pipeline.class_scores import class_intervals, class_scores
 from textdiff.pipeline.device import choose_device
-from textdiff.pipeline.figures import Case, overlay_figure
-from textdiff.pipeline.given_text import GivenText, difference_table, paired_differences
-from textdiff.pipeline.instances import METHODS
-from textdiff.pipeline.object_scores import DEFAULT, measure, metrics_table
+from textdiff.pipeline.evaluation.bootstrap import bootstrap_mean
+from textdiff.pipeline.evaluation.class_scores import class_intervals, class_scores
+from textdiff.pipeline.evaluation.figures import Case, overlay_figure
+from textdiff.pipeline.evaluation.instances import METHODS
+from textdiff.pipeline.evaluation.object_scores import DEFAULT, measure, metrics_table
+from textdiff.pipeline.evaluation.published import PUBLISHED
+from textdiff.pipeline.evaluation.tables import ScoreRow, score_table, write_scores
+from textdiff.pipeline.imaging import images
+from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
-from textdiff.pipeline.published import PUBLISHED
+from textdiff.pipeline.prediction.given_text import GivenText, difference_table, paired_differences
+from textdiff.pipeline.prediction.whole import Whole, panels, whole_images, whole_instances
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.tables import ScoreRow, score_table, write_scores
-from textdiff.pipeline.variants import assign_texts
-from textdiff.pipeline.whole import Whole, panels, whole_images, whole_instances
 
 TRUTHS = {
     "clean": "mask by area",

@@ -13,7 +13,7 @@ import torch
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.pipeline.hub import locate, snapshot, weights_sha256
+from textdiff.pipeline.downloads.hub import locate, snapshot, weights_sha256
 from textdiff.pipeline.weights import TEXT_ENCODERS
 
 MAX_TOKENS = 512

@@ -22,8 +22,8 @@ from typing import Literal, NamedTuple
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.files import sha256_file
-from textdiff.pipeline.download import OfflineError, download
-from textdiff.pipeline.hashes import noted_sha256, remembered_sha256
+from textdiff.pipeline.downloads.download import OfflineError, download
+from textdiff.pipeline.downloads.hashes import noted_sha256, remembered_sha256
 
 _PACKAGED = Path(__file__).parent / "backbones"
 
@@ -203,7 +203,7 @@ def status() -> list[tuple[Literal["PASS", "WARN", "FAIL"], str, str, str]]:
         (verdict, name, what was found, the fix) of each. Missing weights are a warning, damaged ones a failure. Hashes
         are computed where none is noted, a few seconds for adm-256; nothing is downloaded or written.
     """
-    from textdiff.pipeline import hub
+    from textdiff.pipeline.downloads import hub
 
     lines: list[tuple[Literal["PASS", "WARN", "FAIL"], str, str, str]] = []
     for weights in BACKBONES.values():

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
-from textdiff.pipeline.formats import BadImageError
+from textdiff.pipeline.imaging.formats import BadImageError
 from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.lvit import read_lvit
 from textdiff.readers.names import error, key_of, note, relative, sort_problems, unique_ids

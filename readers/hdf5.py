@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
-from textdiff.pipeline.formats import MAX_MEGAPIXELS, BadImageError
+from textdiff.pipeline.imaging.formats import MAX_MEGAPIXELS, BadImageError
 from textdiff.pipeline.sample import Problem, Sample, Slice
 from textdiff.readers.names import error, note, sort_problems
 from textdiff.readers.options import ReadOptions

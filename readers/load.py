@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.pipeline.decode import binary_mask, decode, decode_mask, to_rgb
-from textdiff.pipeline.formats import BadImageError, read_bytes
-from textdiff.pipeline.labels import class_map, instance_map, stored_numbers
+from textdiff.pipeline.imaging.decode import binary_mask, decode, decode_mask, to_rgb
+from textdiff.pipeline.imaging.formats import BadImageError, read_bytes
+from textdiff.pipeline.imaging.labels import class_map, instance_map, stored_numbers
 from textdiff.pipeline.sample import Sample, Slice
 from textdiff.readers.aperio import outlines_of, rasterise
 from textdiff.readers.hdf5 import read_slice

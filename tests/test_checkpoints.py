@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from textdiff.errors import UserError
-from textdiff.pipeline.checkpoints import load_unet, read_checkpoint, save_unet
-from textdiff.pipeline.recognise import recognise
+from textdiff.pipeline.backbones.checkpoints import load_unet, read_checkpoint, save_unet
+from textdiff.pipeline.backbones.recognise import recognise
 from textdiff.pipeline.unet import UNet
 
 NEW = {

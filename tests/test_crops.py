@@ -9,9 +9,9 @@ import tifffile
 from PIL import Image
 
 from textdiff.errors import UserError
-from textdiff.pipeline import formats
-from textdiff.pipeline.crops import CropLoader, Crops, ImageCache, jitter
-from textdiff.pipeline.unlabelled import held_out, survey
+from textdiff.pipeline.imaging import formats
+from textdiff.pipeline.pretraining.crops import CropLoader, Crops, ImageCache, jitter
+from textdiff.pipeline.pretraining.unlabelled import held_out, survey
 
 
 def colour(rng, height=40, width=48):

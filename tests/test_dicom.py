@@ -8,7 +8,7 @@ import pytest
 
 from textdiff.errors import UserError
 from textdiff.pipeline.datasets import inspect, read_dataset
-from textdiff.pipeline.decode import decode
+from textdiff.pipeline.imaging.decode import decode
 
 pydicom = pytest.importorskip("pydicom", reason="the extra dicom is not installed")
 from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402

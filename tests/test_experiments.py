@@ -25,9 +25,9 @@ from textdiff.experiments.ablate import ablation_table
 from textdiff.experiments.jobs import Plan, make_job, open_experiment, plan_experiment
 from textdiff.experiments.panel import choose
 from textdiff.experiments.tables import Table, latex
-from textdiff.pipeline import train
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training import train
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("experiment_cases.py"))))
 FITS = ("--epochs", "2", "--learning-rate", "1e-3", "--batch-size", "2", "--set", "width=8", "--device", "cpu")

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from textdiff.pipeline import figures
-from textdiff.pipeline.figures import Case, overlay_figure
+from textdiff.pipeline.evaluation import figures
+from textdiff.pipeline.evaluation.figures import Case, overlay_figure
 
 
 def case(text: str = "The nuclei are dense.", size: tuple[int, int] = (64, 64), **masks: np.ndarray) -> Case:

@@ -14,8 +14,8 @@ from PIL import Image
 
 import textdiff
 from textdiff.pipeline import score
-from textdiff.pipeline.bootstrap import bootstrap_mean
-from textdiff.pipeline.given_text import GivenText, paired_differences
+from textdiff.pipeline.evaluation.bootstrap import bootstrap_mean
+from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import TRUTHS
 

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from textdiff.errors import UserError
 from textdiff.pipeline import head as head_module
 from textdiff.pipeline.head import VARIANTS, Head
-from textdiff.pipeline.losses import segmentation_loss, soft_dice_loss
+from textdiff.pipeline.training.losses import segmentation_loss, soft_dice_loss
 
 sys.path.append(str(Path(__file__).parent))
 from plain_head import PlainHead

@@ -14,9 +14,9 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from textdiff.errors import UserError
-from textdiff.pipeline import formats
-from textdiff.pipeline.decode import decode, decode_mask
-from textdiff.pipeline.images import (
+from textdiff.pipeline.imaging import formats
+from textdiff.pipeline.imaging.decode import decode, decode_mask
+from textdiff.pipeline.imaging.images import (
     read_image,
     read_mask,
     resize_image,

@@ -10,11 +10,11 @@ import pytest
 import tifffile
 
 from textdiff.errors import UserError
-from textdiff.pipeline import large
-from textdiff.pipeline.images import read_image
-from textdiff.pipeline.large import is_large, open_rows, segment_large
-from textdiff.pipeline.tiff_writer import tiff_writer
-from textdiff.pipeline.tiles import Grid
+from textdiff.pipeline.imaging.images import read_image
+from textdiff.pipeline.imaging.tiff_writer import tiff_writer
+from textdiff.pipeline.imaging.tiles import Grid
+from textdiff.pipeline.prediction import large
+from textdiff.pipeline.prediction.large import is_large, open_rows, segment_large
 
 RGB = np.random.default_rng(0).integers(0, 256, (301, 187, 3), dtype=np.uint8)
 KINDS = {

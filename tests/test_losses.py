@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from textdiff.pipeline.losses import segmentation_loss, soft_dice_loss
+from textdiff.pipeline.training.losses import segmentation_loss, soft_dice_loss
 
 LOGITS = torch.randn(2, 3, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 LABELS = torch.randint(3, (2, 5, 4), generator=torch.Generator().manual_seed(1))

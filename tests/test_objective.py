@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from textdiff.pipeline import objective
 from textdiff.pipeline.diffusion import alphas_cumprod, betas
-from textdiff.pipeline.objective import Posterior, training_loss
-from textdiff.pipeline.sampling import contact_sheet, denoise
+from textdiff.pipeline.pretraining import objective
+from textdiff.pipeline.pretraining.objective import Posterior, training_loss
+from textdiff.pipeline.pretraining.sampling import contact_sheet, denoise
 
 
 @pytest.fixture(scope="module")

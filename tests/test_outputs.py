@@ -24,7 +24,7 @@ from textdiff.errors import UserError
 from textdiff.outputs import FORMATS, segmentation, write_output
 from textdiff.outputs.objects import class_colours, object_record
 from textdiff.outputs.polygons import trace
-from textdiff.pipeline.instances import find_instances
+from textdiff.pipeline.evaluation.instances import find_instances
 
 MASKS = array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9).flatmap(lambda shape: arrays(np.bool_, shape))
 # A hole that meets the outside at a corner, a chain of diagonal pixels, rings in rings.

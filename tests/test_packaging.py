@@ -8,13 +8,14 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setupto
 
 
 def test_every_subpackage_is_listed():
-    found = {f"textdiff.{path.parent.name}" for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests"}
+    modules = [path.relative_to(ROOT).parent for depth in ("*", "*/*") for path in ROOT.glob(f"{depth}/__init__.py")]
+    found = {".".join(("textdiff", *path.parts)) for path in modules if path.parts[0] not in ("tests", ".mypy_path")}
     assert set(SETTINGS["packages"]) == found | {"textdiff"}
 
 
 def test_every_data_file_beside_the_modules_is_listed():
     listed = {path for pattern in SETTINGS["package-data"]["textdiff"] for path in ROOT.glob(pattern)}
-    packages = [ROOT / name.removeprefix("textdiff.") for name in SETTINGS["packages"] if "." in name]
+    packages = [ROOT.joinpath(*name.split(".")[1:]) for name in SETTINGS["packages"] if "." in name]
     files = {
         path
         for package in packages

@@ -9,7 +9,7 @@ from textdiff.errors import UserError
 from textdiff.pipeline.datasets import inspect, read_dataset
 from textdiff.pipeline.extract import ExtractConfig, extract
 from textdiff.pipeline.fit import FitConfig, fit
-from textdiff.pipeline.images import read_image, read_mask
+from textdiff.pipeline.imaging.images import read_image, read_mask
 from textdiff.pipeline.phantom import KINDS, SPLITS, draw_tissue, ensure_phantom
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import score

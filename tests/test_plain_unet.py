@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.errors import UserError
-from textdiff.pipeline import train
 from textdiff.pipeline.fit import FitConfig, fit, resume
-from textdiff.pipeline.images import symmetry
-from textdiff.pipeline.plain_unet import PlainUNet, turned
+from textdiff.pipeline.imaging.images import symmetry
+from textdiff.pipeline.networks.plain_unet import PlainUNet, turned
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training import train
 
 FIT = ("fit", "--cache", "cache.zarr", "--model", "unet", "--labels", "3", "--seed", "4")
 

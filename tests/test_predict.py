@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from textdiff.pipeline.instance_metrics import aji
-from textdiff.pipeline.surface_metrics import hd95
+from textdiff.pipeline.evaluation.instance_metrics import aji
+from textdiff.pipeline.evaluation.surface_metrics import hd95
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_stopped_it_goes_on_to_the_same_files(made, images, tmp_path, textdiff_o
     arguments = ["predict", str(images), "--format", "geojson", "--out"]
     textdiff_once(made, *arguments, str(whole))
     code = (
-        "import os, signal, sys; from textdiff.pipeline import batch; write = batch.write_json\n"
+        "import os, signal, sys; from textdiff.pipeline.prediction import batch; write = batch.write_json\n"
         "def once(path, value):\n    write(path, value)\n"
         "    if path.parent.name == 'images': os.kill(os.getpid(), signal.SIGINT)\n"
         "batch.write_json = once\n"

@@ -17,10 +17,10 @@ from PIL import Image
 from safetensors import safe_open
 
 from textdiff.errors import UserError
-from textdiff.pipeline.checkpoints import load_unet, read_checkpoint
+from textdiff.pipeline.backbones.checkpoints import load_unet, read_checkpoint
 from textdiff.pipeline.diffusion import alphas_cumprod
 from textdiff.pipeline.pretrain import PretrainConfig, pretrain
-from textdiff.pipeline.pretrain_config import CONFIGS
+from textdiff.pipeline.pretraining.config import CONFIGS
 from textdiff.pipeline.unet import UNet
 
 TINY = {

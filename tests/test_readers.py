@@ -15,11 +15,11 @@ from PIL import Image
 
 from textdiff.cache import CacheError, FeatureCache, export_hdf5, import_hdf5
 from textdiff.errors import UserError
-from textdiff.pipeline.class_scores import class_scores
 from textdiff.pipeline.datasets import inspect, read_dataset, report
-from textdiff.pipeline.formats import BadImageError
-from textdiff.pipeline.images import resize_mask
-from textdiff.pipeline.whole import whole_instances
+from textdiff.pipeline.evaluation.class_scores import class_scores
+from textdiff.pipeline.imaging.formats import BadImageError
+from textdiff.pipeline.imaging.images import resize_mask
+from textdiff.pipeline.prediction.whole import whole_instances
 from textdiff.readers.aperio import outlines_of, rasterise
 from textdiff.readers.options import ReadOptions
 

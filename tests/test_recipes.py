@@ -8,8 +8,8 @@ import torch
 
 from textdiff.errors import UserError
 from textdiff.pipeline.head import Head, standardised
-from textdiff.pipeline.recipes import RECIPES, get_recipe
-from textdiff.pipeline.train import _learning_rate
+from textdiff.pipeline.training.recipes import RECIPES, get_recipe
+from textdiff.pipeline.training.train import _learning_rate
 
 
 def test_reference_recipe_is_the_papers():

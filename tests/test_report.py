@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import textdiff
-from textdiff.pipeline.caveats import caveats
-from textdiff.pipeline.html_page import data_uri, render_page
+from textdiff.pipeline.reporting.caveats import caveats
+from textdiff.pipeline.reporting.html_page import data_uri, render_page
 
 browser = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("browser.py"))))
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from textdiff.errors import UserError
-from textdiff.pipeline import hub
+from textdiff.pipeline.downloads import hub
 from textdiff.pipeline.text import load_text_encoder
 
 WORDS = ["cells", "nuclei", "left", "upper", "many", "in", "the", "and", ".", ",", "##us", "nucle", "Cells"]
@@ -302,7 +302,12 @@ def in_a_process(tmp_path: Path, code: str, **variables: str) -> subprocess.Comp
     outside = ("HF_", "HUGGING", "TRANSFORMERS", "TEXTDIFF", "XDG", "http", "HTTP", "all_proxy", "ALL_PROXY")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
     environment |= {"HF_HOME": str(tmp_path / "hub"), "OMP_NUM_THREADS": "1", **variables}
-    code = "from textdiff.errors import UserError\nfrom textdiff.pipeline import hub, weights\n" + code
+    imports = (
+        "from textdiff.errors import UserError",
+        "from textdiff.pipeline import weights",
+        "from textdiff.pipeline.downloads import hub",
+    )
+    code = "\n".join([*imports, code])
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100, check=False
     )

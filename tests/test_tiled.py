@@ -11,13 +11,14 @@ import tifffile
 from PIL import Image
 
 from textdiff.cache import FeatureCache, Loader, Row
-from textdiff.pipeline import large, train
-from textdiff.pipeline.images import axis_weights, read_image, read_mask, resize_image, resize_mask
+from textdiff.pipeline.imaging.images import axis_weights, read_image, read_mask, resize_image, resize_mask
+from textdiff.pipeline.imaging.tiles import Grid, cut
 from textdiff.pipeline.metrics import confusion, dice, pooled_dice
+from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import Predictor, predict_row
+from textdiff.pipeline.prediction import large
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.tiles import Grid, cut
-from textdiff.pipeline.variants import assign_texts
+from textdiff.pipeline.training import train
 
 SIZE, TILE, OVERLAP = (100, 76), 64, 12
 

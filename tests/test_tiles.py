@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textdiff.errors import UserError
-from textdiff.pipeline.tiles import Grid, check_tiles, cut, reblock, stitch
+from textdiff.pipeline.imaging.tiles import Grid, check_tiles, cut, reblock, stitch
 
 sizes = st.integers(1, 90)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from textdiff.errors import UserError
-from textdiff.pipeline import fetch, hashes, weights
+from textdiff.pipeline import weights
+from textdiff.pipeline.downloads import fetch, hashes
 from textdiff.pipeline.weights import BACKBONES, fetch_backbone, resolve_backbone, status, weights_dir
 
 DATA = b"the weights" * 1000

@@ -1,0 +1,1 @@
+"""Weights and data fetched, resumed and verified."""

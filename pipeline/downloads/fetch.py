@@ -1,0 +1,34 @@
+"""``textdiff download``: weights and data sets by their names, ahead of time."""
+
+__all__ = ["fetch"]
+
+from pathlib import Path
+
+from textdiff.errors import UserError
+from textdiff.pipeline.downloads.hub import locate, snapshot
+from textdiff.pipeline.downloads.monuseg_files import download_monuseg
+from textdiff.pipeline.locations import FOLDERS
+from textdiff.pipeline.weights import BACKBONES, TEXT_ENCODERS, fetch_backbone, suggest
+
+
+def fetch(name: str, to: Path | None = None, url: str | None = None) -> Path:
+    """Fetches what is called ``name``, unless it is in place, and gives its path.
+
+    Args:
+        name: a backbone, a text encoder, or ``monuseg``.
+        to: the directory to put it into; by default where the other commands look for it.
+        url: another address; for ``monuseg``, which has no fixed one, also the path of a zip file.
+
+    Raises:
+        UserError: no such name; it cannot be fetched; what came is not what it should be.
+    """
+    if name in BACKBONES:
+        return fetch_backbone(name, to, url).path
+    if name in TEXT_ENCODERS:
+        if url is not None:
+            raise UserError(f"--url {url}: {name} comes from the hub; name a mirror of it in HF_ENDPOINT")
+        return (locate(name) if to is None else None) or snapshot(name, to)
+    if name == "monuseg":
+        return download_monuseg(to or Path("data") / FOLDERS[name], url)
+    known = (*BACKBONES, *TEXT_ENCODERS, "monuseg")
+    raise UserError(f"{name}: nothing of this name{suggest(name, known)}; known are {', '.join(known)}")

@@ -1,0 +1,1 @@
+"""What `score` consists of: metrics beyond Dice and IoU, intervals, tables, figures."""

@@ -1,0 +1,107 @@
+"""The metrics of ``score`` beyond Dice and IoU: of objects and of outlines, at the original size."""
+
+__all__ = ["DEFAULT", "METRICS", "measure", "metrics_table", "parse_metrics"]
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textdiff.errors import UserError
+from textdiff.pipeline.evaluation.bootstrap import Interval
+from textdiff.pipeline.evaluation.instance_metrics import aji, detection_f1, panoptic_quality
+from textdiff.pipeline.evaluation.instances import components, find_instances
+from textdiff.pipeline.evaluation.surface_metrics import hd95, surface_dice
+
+_OF_OBJECTS: dict[str, tuple[str, Callable[[NDArray[Any], NDArray[Any]], float]]] = {
+    "aji": ("AJI %", aji),
+    "pq": ("PQ %", lambda prediction, truth: panoptic_quality(prediction, truth).pq),
+    "dq": ("DQ %", lambda prediction, truth: panoptic_quality(prediction, truth).dq),
+    "sq": ("SQ %", lambda prediction, truth: panoptic_quality(prediction, truth).sq),
+    "f1": ("F1 %", detection_f1),
+}
+METRICS = ("dice", "iou", *_OF_OBJECTS, "hd95", "nsd")
+"""All that ``--metrics`` knows."""
+
+DEFAULT = ("dice", "iou", "aji", "pq", "f1")
+"""What is reported unasked. Outlines are left out: of a crowd of nuclei the distance between them says little."""
+
+
+def parse_metrics(value: str) -> tuple[str, ...]:
+    """Names with commas between, in the order of ``METRICS``; Dice and IoU are always among them.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    names = [name.strip().lower() for name in value.split(",")]
+    for name in names:
+        if name not in METRICS:
+            raise UserError(f"--metrics {name}: unknown; metrics are {', '.join(METRICS)}")
+    return tuple(name for name in METRICS if name in (*names, "dice", "iou"))
+
+
+def measure(
+    metrics: Sequence[str],
+    labels: NDArray[Any],
+    likelihood: NDArray[np.floating[Any]],
+    truth: NDArray[Any],
+    instances: NDArray[Any] | None,
+    *,
+    method: str = "components",
+    min_area: int = 0,
+    tolerance: float = 2.0,
+) -> dict[str, float]:
+    """The metrics of one image, but for Dice and IoU.
+
+    Args:
+        metrics: names of ``METRICS``.
+        labels: (h, w) predicted classes at the original size.
+        likelihood: (h, w), the probability of each pixel's class.
+        truth: (h, w) classes.
+        instances: (h, w) numbers of the true objects; None where the data set does not tell them apart, and connected
+            components of the truth take their place.
+        method: how objects are found in the prediction: see ``find_instances``.
+        min_area: predicted objects of fewer pixels do not count.
+        tolerance: of the surface Dice, in pixels.
+    """
+    values: dict[str, float] = {}
+    of_objects = [name for name in metrics if name in _OF_OBJECTS]
+    if of_objects:
+        found = find_instances(labels, likelihood, method, min_area)
+        true = components(truth) if instances is None else instances
+        values |= {name: _OF_OBJECTS[name][1](found, true) for name in of_objects}
+    predicted, foreground = np.asarray(labels) > 0, np.asarray(truth) > 0
+    if "hd95" in metrics:
+        values["hd95"] = hd95(predicted, foreground)
+    if "nsd" in metrics:
+        values["nsd"] = surface_dice(predicted, foreground, tolerance)
+    return values
+
+
+def metrics_table(intervals: Mapping[str, Interval], note: str, *, markdown: bool = False) -> str:
+    """One line for each metric with its interval, and a last line that says what it is of; empty without any.
+
+    Args:
+        intervals: by name, those of ``METRICS`` but Dice and IoU.
+        note: what a reader must know.
+        markdown: a GitHub table; otherwise aligned text.
+    """
+    lines = [(_title(name), _cell(name, interval)) for name, interval in intervals.items()]
+    if not lines:
+        return ""
+    if markdown:
+        rows = [("original size", "mean"), (":--", ":--"), *lines]
+        return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", note])
+    width = max(len(title) for title, _ in lines)
+    return "\n".join([*(f"{title:<{width}}  {cell}" for title, cell in lines), note])
+
+
+def _title(name: str) -> str:
+    return _OF_OBJECTS[name][0] if name in _OF_OBJECTS else {"hd95": "HD95 px", "nsd": "NSD %"}[name]
+
+
+def _cell(name: str, interval: Interval) -> str:
+    mean, low, high, _ = (value if value is None or name == "hd95" else 100 * value for value in interval)
+    ends = f" [{low:.2f}, {high:.2f}]" if low is not None and high is not None else ""
+    return f"{mean:.2f}{ends}"

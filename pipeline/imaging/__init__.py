@@ -1,0 +1,1 @@
+"""Image files read and written, and images cut into tiles."""

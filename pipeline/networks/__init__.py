@@ -1,0 +1,1 @@
+"""The networks that `fit` trains, and what they are built of."""

@@ -1,0 +1,119 @@
+"""One text for all images in place of their own, to measure what a missing or a fixed text costs."""
+
+__all__ = ["GivenText", "difference_table", "paired_differences"]
+
+import hashlib
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from textdiff import console
+from textdiff.cache import Item
+from textdiff.pipeline.evaluation.bootstrap import Interval, bootstrap_mean
+from textdiff.pipeline.evaluation.object_scores import metrics_table
+from textdiff.pipeline.evaluation.tables import ScoreRow, score_table
+from textdiff.pipeline.prediction.run_text import RunText
+from textdiff.pipeline.runs import Run
+
+_SLUG = 24
+
+
+@dataclass(frozen=True)
+class GivenText:
+    """A text, and its embedding by the run's own encoder: tokens (1, L, D) float32 and their mask (1, L) bool."""
+
+    text: str
+    tokens: torch.Tensor
+    token_mask: torch.Tensor
+
+    @classmethod
+    def embed(cls, run: Run, text: str, device: torch.device) -> "GivenText":
+        """Embeds ``text``, which may be empty, for ``run``.
+
+        Raises:
+            UserError: the run reads no text, or its text encoder is missing or is another one.
+        """
+        return cls(text, *RunText(run, device)(text))
+
+    @property
+    def count(self) -> int:
+        """Tokens that the network reads, special ones included."""
+        return int(self.token_mask.sum())
+
+    @property
+    def suffix(self) -> str:
+        """Goes into names of files: ``-text-empty``, or the text's first words and eight digits of its SHA-256."""
+        if not self.text:
+            return "-text-empty"
+        words = re.sub(r"[^a-z0-9]+", "-", self.text.lower()).strip("-")[:_SLUG].strip("-")
+        digest = hashlib.sha256(self.text.encode()).hexdigest()[:8]
+        return "-".join(part for part in ("-text", words, digest) if part)
+
+    @property
+    def line(self) -> str:
+        """What the images were given, for people; at most 80 columns wide."""
+        what = f'"{" ".join(self.text.split())}"' if self.text else "no text, the empty string"
+        return textwrap.fill(f"Given to every image: {what} ({self.count} tokens)", 80)
+
+    def put(self, items: Iterable[Item]) -> Iterator[Item]:
+        """``items`` with this text instead of their own."""
+        for item in items:
+            yield replace(item, tokens=self.tokens, token_mask=self.token_mask)
+
+
+def paired_differences(
+    records: Sequence[Mapping[str, Any]],
+    own: Sequence[Mapping[str, Any]],
+    truths: Iterable[str],
+    metrics: Iterable[str],
+    seed: int,
+) -> dict[str, dict[str, Interval]] | None:
+    """Mean of each score minus the same image's score in ``own``, with a bootstrap interval over the images.
+
+    Args:
+        records: for every image its ``id`` and scores, called ``<metric>_<truth>``.
+        own: the same of another scoring, in any order.
+        truths: what predictions were compared with.
+        metrics: the scores that are wanted; those that either side lacks are left out.
+        seed: of the bootstrap.
+
+    Returns:
+        By truth and metric; None, and a warning, where the images are not the same ones.
+    """
+    before = {image["id"]: image for image in own}
+    if {record["id"] for record in records} != set(before):
+        console.warn("the run's own scores are of other images: score again without --text to see the difference")
+        return None
+    columns = set.intersection(*(set(image) for image in (*records, *own)))
+    return {
+        truth: {
+            metric: bootstrap_mean([record[name] - before[record["id"]][name] for record in records], seed=seed)
+            for metric in metrics
+            if (name := f"{metric}_{truth}") in columns
+        }
+        for truth in truths
+    }
+
+
+def difference_table(
+    differences: Mapping[str, Mapping[str, Interval]], names: Mapping[str, str], *, markdown: bool = False
+) -> str:
+    """What ``paired_differences`` found, as lines.
+
+    Args:
+        differences: by truth and metric.
+        names: what each truth is called, in the order in which they are shown.
+        markdown: a GitHub table; otherwise aligned text.
+    """
+    rows = [ScoreRow(names[truth], differences[truth]["dice"], differences[truth]["iou"]) for truth in names]
+    further = {name: value for name, value in differences["original"].items() if name not in ("dice", "iou")}
+    parts = (
+        "Difference to this run's own scores, image by image:",
+        score_table(rows, markdown=markdown),
+        metrics_table(further, "Differences too, at the original size.", markdown=markdown),
+    )
+    return "\n\n".join(part for part in parts if part)

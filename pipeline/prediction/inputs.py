@@ -1,0 +1,154 @@
+"""What is to be segmented: image files, directories, lists, and the images of a data set that have no mask."""
+
+__all__ = ["Input", "from_dataset", "from_list", "from_paths", "gather"]
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from textdiff import console
+from textdiff.errors import UserError
+from textdiff.pipeline.datasets import read_dataset, report
+from textdiff.pipeline.pretraining.unlabelled import SUFFIXES
+from textdiff.pipeline.sample import Slice
+
+_TABLES = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image to segment."""
+
+    name: str
+    """What its results are called: unique, without suffix, with ``/`` where it is in a subdirectory."""
+    path: Path | Slice
+    text: str
+
+
+def gather(
+    paths: Sequence[Path],
+    text: str,
+    *,
+    list_file: Path | None,
+    dataset: str | None,
+    data: Path | None,
+    without: Path,
+) -> list[Input]:
+    """Everything that is asked for: files and directories, a list, a data set. See the functions below.
+
+    Raises:
+        UserError: as they do, or there is nothing to segment.
+    """
+    if (dataset is None) != (data is None):
+        raise UserError("--dataset and --data: give both, or neither")
+    inputs = from_paths(paths, text, without=without)
+    inputs += from_list(list_file, text) if list_file else []
+    inputs += from_dataset(dataset, data, text) if dataset and data else []
+    if not inputs:
+        raise UserError(
+            "nothing to segment: give image files or directories, --list FILE, or --dataset NAME --data DIR"
+        )
+    return inputs
+
+
+def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
+    """Image files and, recursively, the images of directories, in the order of their names.
+
+    Args:
+        paths: files and directories.
+        text: that comes with each of them.
+        without: a directory that is left out: where the results go.
+
+    Raises:
+        UserError: one is not there, or a directory holds no images.
+    """
+    inputs = []
+    for path in paths:
+        if path.is_file():
+            inputs.append(Input(path.stem, path, text))
+        elif path.is_dir():
+            found = [Input(_name(file.relative_to(path)), file, text) for file in _images_below(path, without)]
+            if not found:
+                raise UserError(f"{path}: holds no images ({', '.join(SUFFIXES)})")
+            inputs += found
+        else:
+            raise UserError(f"{path}: no such image file or directory")
+    return inputs
+
+
+def from_list(path: Path, text: str) -> list[Input]:
+    """The images that a file names, relative to its directory.
+
+    A ``.csv`` or ``.tsv`` table has a column ``image`` and may have a column ``text``; any other file has one path a
+    line, and empty lines and those that begin with # mean nothing.
+
+    Args:
+        path: the list.
+        text: for images without one of their own.
+
+    Raises:
+        UserError: the list, or an image that it names, is not there; it has no such column; it is empty.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"--list {path}: cannot be read ({reason}); give a text file of paths, or a CSV") from None
+    delimiter = _TABLES.get(path.suffix.lower())
+    named: Iterable[tuple[str, str]]
+    if delimiter is None:
+        named = ((line.strip(), "") for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    else:
+        table = csv.DictReader(lines, delimiter=delimiter)
+        columns = {(column or "").strip().lower(): column for column in table.fieldnames or ()}
+        if "image" not in columns:
+            raise UserError(f"--list {path}: has no column `image`; its columns are {', '.join(columns) or 'none'}")
+        image, own = columns["image"], columns.get("text")
+        named = ((row[image].strip(), (row[own] or "").strip() if own else "") for row in table if row[image])
+    inputs = []
+    for name, own_text in named:
+        file = path.parent / name
+        if not file.is_file():
+            raise UserError(f"--list {path}: {file}: no such image file")
+        inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+        inputs.append(Input(_name(Path(name)) if inside else file.stem, file, own_text or text))
+    if not inputs:
+        raise UserError(f"--list {path}: names no images")
+    return inputs
+
+
+def from_dataset(name: str, root: Path, text: str) -> list[Input]:
+    """The images of a data set that have no mask, with their texts, named by their ids.
+
+    Args:
+        name: of the data set, as for ``textdiff extract``.
+        root: its directory.
+        text: for images without one of their own.
+
+    Raises:
+        UserError: as ``read_dataset``, or every image has a mask.
+    """
+    samples, problems = read_dataset(name, root)
+    report(problems)
+    inputs = [Input(sample.id, sample.image, sample.text or text) for sample in samples if sample.mask is None]
+    if not inputs:
+        raise UserError(f"{root}: every image has a mask; to segment them all the same, give their directory instead")
+    console.info(f"{len(inputs)} of {len(samples)} images have no mask and are segmented")
+    return inputs
+
+
+def _images_below(root: Path, without: Path) -> list[Path]:
+    left_out = without.resolve()
+    return sorted(
+        file
+        for file in root.rglob("*")
+        if file.suffix.lower() in SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(root).parts)
+        and left_out not in file.resolve().parents
+    )
+
+
+def _name(path: Path) -> str:
+    return path.with_suffix("").as_posix()

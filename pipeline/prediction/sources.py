@@ -1,0 +1,95 @@
+"""Images that are in no cache, as the items that a run's network reads."""
+
+__all__ = ["Source", "open_source"]
+
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from textdiff.cache import Item
+from textdiff.errors import UserError
+from textdiff.pipeline import weights
+from textdiff.pipeline.backbone import Backbone
+from textdiff.pipeline.backbones.checkpoints import load_unet
+from textdiff.pipeline.imaging import images
+from textdiff.pipeline.prediction.run_text import RunText, reads_text
+from textdiff.pipeline.runs import Run
+
+
+class Source(Protocol):
+    """Prepares an image (H, W, 3) uint8 RGB of any size, and its text, the way the training images were prepared."""
+
+    reads_text: bool
+    """Whether the network looks at the text at all."""
+
+    def __call__(self, image: np.ndarray, description: str) -> Item:
+        """The image as a batch of one."""
+        ...
+
+
+def open_source(run: Run, device: torch.device, backbone: str | None = None) -> Source:
+    """What prepares images for the network of ``run``.
+
+    Args:
+        run: a finished run.
+        device: where to compute.
+        backbone: another place of the backbone; by default the one the cache was made with.
+
+    Raises:
+        UserError: the backbone or the text encoder is missing or is another one, or one is named that is not needed.
+    """
+    if run.config["model"] == "unet":
+        if backbone is not None:
+            raise UserError(f"--backbone {backbone}: {run.path} is a U-Net, which needs none; leave it out")
+        return _Images(run, device)
+    return _Activations(run, device, backbone)
+
+
+class _Images:
+    """Resizes the image, and that is all."""
+
+    reads_text = False
+
+    def __init__(self, run: Run, device: torch.device) -> None:
+        self._made, self._device = run.config["fingerprint"], device
+
+    def __call__(self, image: np.ndarray, description: str) -> Item:
+        resized = images.resize_image(image, self._made["image_size"], self._made["resize"])
+        tensor = torch.from_numpy(resized).permute(2, 0, 1)[None].to(self._device)
+        return Item(row=-1, features=[], mask=None, tokens=None, token_mask=None, image=tensor)
+
+
+class _Activations:
+    """Runs the backbone and the text encoder: the same resizing, noise, network and rounding as the cache's."""
+
+    def __init__(self, run: Run, device: torch.device, backbone: str | None) -> None:
+        made, about, head = run.config["fingerprint"], run.config["about"], run.config["head"]
+        self._made, self._device = made, device
+        resolved = weights.resolve_backbone(backbone or about["backbone"])
+        if resolved.sha256 != made["backbone_sha256"]:
+            raise UserError(
+                f"{resolved.path}: not the backbone that {run.path} was fitted on, its sha256 begins with "
+                f"{resolved.sha256[:12]} and not {made['backbone_sha256'][:12]}; name the right one with --backbone"
+            )
+        unet = load_unet(resolved.path, image_size=made["image_size"], device=device)
+        self._backbone = Backbone(
+            unet,
+            head.get("times") or made["steps"],
+            head.get("blocks") or made["blocks"],
+            made["noise_seed"],
+            made["image_size"],
+            made["colour"],
+            made["precision"] if device.type == "cuda" else "float32",
+        )
+        self.reads_text = reads_text(run)
+        self._embed = RunText(run, device) if self.reads_text else None
+
+    def __call__(self, image: np.ndarray, description: str) -> Item:
+        size = self._made["image_size"]
+        grids = self._backbone(images.resize_image(image, size, self._made["resize"]))
+        # The cache rounds activations to its dtype; a head should see the same numbers here.
+        dtype = getattr(torch, self._made["dtype"])
+        features = [torch.from_numpy(grid).to(self._device, dtype).flatten(0, 1)[None] for grid in grids.values()]
+        tokens, mask = (None, None) if self._embed is None else self._embed(description)
+        return Item(row=-1, features=features, mask=None, tokens=tokens, token_mask=mask)

@@ -1,0 +1,1 @@
+"""What `pretrain` consists of: crops, the objective, checkpoints, samples."""

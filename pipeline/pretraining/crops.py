@@ -1,0 +1,173 @@
+"""Random crops of unlabelled images for training, the same for the same seed whatever prepares them."""
+
+__all__ = ["Batch", "CropLoader", "Crops", "ImageCache", "as_input", "jitter"]
+
+import math
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.color import hed_from_rgb, rgb_from_hed
+from torch import Tensor
+
+from textdiff.pipeline.imaging.images import read_image
+
+# Optical density of each 8-bit level; level 0 counts as a half, since its logarithm has no end.
+_DENSITY = -np.log(np.maximum(np.arange(256), 0.5) / 255).astype(np.float32)
+
+
+class Batch(NamedTuple):
+    """What one step trains on: ``x0`` (B, 3, S, S) float32 in [-1, 1], ``t`` (B,) int64, ``noise`` like ``x0``."""
+
+    x0: Tensor
+    t: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Crops of ``size`` pixels from images reduced by a factor drawn log-uniformly from ``scale``.
+
+    A crop at factor s averages a window of size / s pixels over areas, without aliasing. Where an image is too small
+    for a factor, the range is cut to what it allows. ``modality`` says what is varied beside place, scale and the
+    eight symmetries: ``he`` the strength of both stains, ``cxr`` brightness and contrast, ``none`` nothing.
+
+    Everything about sample ``index`` is drawn from a generator seeded by (seed, index), and images come in a new order
+    every epoch, drawn from (seed, epoch): neither the number of workers nor an interruption changes a sample.
+    """
+
+    images: tuple[Path, ...]
+    size: int
+    scale: tuple[float, float]
+    modality: str
+    t_max: int
+    seed: int
+    cache: "ImageCache"
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], int, NDArray[np.float32]]:
+        """Sample ``index`` of an endless sequence: crop (S, S, 3) uint8, timestep, noise (3, S, S) float32."""
+        epoch, place = divmod(index, len(self.images))
+        image = self.cache[self.images[self._order(epoch)[place]]]
+        rng = np.random.default_rng([self.seed, 1, index])
+        crop = jitter(self._crop(image, rng), self.modality, rng)
+        view = int(rng.integers(8))
+        crop = np.rot90(crop, view % 4)
+        crop = crop[:, ::-1] if view >= 4 else crop
+        t = int(rng.integers(self.t_max))
+        return np.ascontiguousarray(crop), t, rng.standard_normal((3, self.size, self.size), np.float32)
+
+    def fixed(self, image: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """The one crop of a held-out image, unvaried, at the middle of the scales: (S, S, 3) uint8, and its noise."""
+        rng = np.random.default_rng([self.seed, 2, *image.name.encode()])
+        return self._crop(self.cache[image], rng, middle=True), rng.standard_normal(
+            (3, self.size, self.size), np.float32
+        )
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.images))
+
+    def _crop(self, image: NDArray[np.uint8], rng: np.random.Generator, middle: bool = False) -> NDArray[np.uint8]:
+        height, width, _ = image.shape
+        low, high = self.scale
+        low = min(max(low, self.size / min(height, width)), high)
+        draw = 0.5 if middle else float(rng.random())
+        window = self.size / math.exp(math.log(low) + draw * (math.log(high) - math.log(low)))
+        window = min(window, height, width)
+        left, top = rng.random() * (width - window), rng.random() * (height - window)
+        box = (left, top, left + window, top + window)
+        # Cutting first keeps Pillow from copying the whole of a large image.
+        x, y = int(left), int(top)
+        part = Image.fromarray(image[y : math.ceil(box[3]), x : math.ceil(box[2])])
+        box = (left - x, top - y, min(box[2] - x, part.width), min(box[3] - y, part.height))
+        return np.asarray(part.resize((self.size, self.size), Image.Resampling.BOX, box=box), np.uint8)
+
+
+def jitter(crop: NDArray[np.uint8], modality: str, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Varies the colours of a crop (S, S, 3) uint8 as they vary between laboratories.
+
+    H&E: the optical density, unmixed into haematoxylin, eosin and residue (Ruifrok & Johnston 2001, the matrix of
+    scikit-image), is scaled per stain by 0.75 to 1.33 (the residue by 0.9 to 1.1) and shifted by up to 0.03, after
+    Tellez et al. (2019, https://arxiv.org/abs/1902.06543). Chest X-rays: contrast 0.8 to 1.25, brightness up to 0.1 of
+    the range.
+    """
+    if modality == "he":
+        gain = np.exp(rng.uniform(-1, 1, 3) * np.log([4 / 3, 4 / 3, 1.1]))
+        mix = (hed_from_rgb @ np.diag(gain) @ rgb_from_hed).astype(np.float32)
+        density = np.einsum("hwc,cd->hwd", _DENSITY[crop], mix) + rng.uniform(-0.03, 0.03, 3).astype(np.float32)
+        return np.asarray(np.rint(255 * np.exp(-np.maximum(density, 0))), np.uint8)
+    if modality == "cxr":
+        contrast, shift = np.exp(rng.uniform(-1, 1) * np.log(1.25)), rng.uniform(-25.5, 25.5)
+        levels = np.clip(np.rint((np.arange(256) - 127.5) * contrast + 127.5 + shift), 0, 255).astype(np.uint8)
+        return np.asarray(levels[crop])
+    return crop
+
+
+class ImageCache:
+    """Decoded images by path, the least recently used ones dropped beyond ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.bytes = limit, 0
+        self._images: OrderedDict[Path, NDArray[np.uint8]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getitem__(self, path: Path) -> NDArray[np.uint8]:
+        with self._lock:
+            if path in self._images:
+                self._images.move_to_end(path)
+                return self._images[path]
+        image = read_image(path)  # outside the lock: workers decode at the same time
+        with self._lock:
+            if path not in self._images:
+                self._images[path] = image
+                self.bytes += image.nbytes
+            while self.bytes > self.limit:
+                self.bytes -= self._images.popitem(last=False)[1].nbytes
+        return image
+
+
+class CropLoader:
+    """Batches of a step sequence prepared ahead by threads (decoding, resizing and drawing release Python's lock).
+
+    Step k trains on samples k * batch ... (k + 1) * batch - 1; of them process ``rank`` of ``world`` takes every
+    ``world``-th. ``waited`` sums the seconds in which the trainer had to wait.
+    """
+
+    def __init__(self, crops: Crops, batch: int, first_step: int, workers: int, rank: int = 0, world: int = 1) -> None:
+        self.crops, self.batch, self.rank, self.world = crops, batch, rank, world
+        self.step, self.waited = first_step, 0.0
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="crops")
+        self._ahead = max(3, math.ceil(2 * workers * world / batch))
+        self._queue: deque[list[Future[tuple[NDArray[np.uint8], int, NDArray[np.float32]]]]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            while len(self._queue) < self._ahead:
+                start = self.step * self.batch
+                indices = range(start + self.rank, start + self.batch, self.world)
+                self._queue.append([self._pool.submit(self.crops.__getitem__, index) for index in indices])
+                self.step += 1
+            start_time = time.perf_counter()
+            samples = [future.result() for future in self._queue.popleft()]
+            self.waited += time.perf_counter() - start_time
+            crops, t, noise = zip(*samples, strict=True)
+            yield Batch(as_input(crops), torch.tensor(t), torch.from_numpy(np.stack(noise)))
+
+
+def as_input(crops: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Crops (S, S, 3) uint8 as one (B, 3, S, S) float32 tensor in [-1, 1]."""
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().contiguous() / 127.5 - 1

@@ -1,0 +1,83 @@
+"""What a pretraining run leaves: the averaged weights with their history, the curves, the contact sheet."""
+
+__all__ = ["write_result"]
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from textdiff import console
+from textdiff.pipeline.backbones.checkpoints import save_unet
+from textdiff.pipeline.device import describe_device
+from textdiff.pipeline.pretraining.config import PretrainConfig
+from textdiff.pipeline.pretraining.log import Row, plot_log
+from textdiff.pipeline.pretraining.sampling import contact_sheet, denoise, noised
+from textdiff.pipeline.pretraining.unlabelled import Survey
+from textdiff.pipeline.unet import UNet
+
+
+def write_result(
+    config: PretrainConfig,
+    unet: UNet,
+    survey: Survey,
+    log: list[Row],
+    waited: float,
+    precision: str,
+    fixed: tuple[Tensor, Tensor],
+    world: int,
+) -> None:
+    """Writes ``config.out``, and beside it ``.curve.png`` and, if wanted, ``.samples.png``.
+
+    The metadata entry ``textdiff.pretrain`` is JSON: options, command, data, steps, held-out losses, hardware, log.
+    ``fixed`` are held-out crops and their noise, each (n, 3, S, S); ``waited`` is the share of the time in which the
+    trainer waited for images.
+    """
+    out, last = Path(config.out), log[-1]
+    device = fixed[0].device
+    held_out = {name: value for name, value in last.items() if name.startswith("held_out")}
+    facts = {
+        "options": {**config.trajectory(), "init": Path(config.init).name if config.init else None},
+        "command": config.command(),
+        "data": {**survey.description(), "licence": config.data_licence},
+        "steps": last["step"],
+        "samples": last["samples"],
+        "held_out_losses": held_out,
+        "seconds": last["seconds"],
+        "waited_share": round(waited, 4),
+        "hardware": _hardware(device, world),
+        "precision": precision,
+        "torch": torch.__version__,
+        "log": log,
+    }
+    metadata = {"textdiff.pretrain": json.dumps(facts, sort_keys=True), "licence": config.data_licence}
+    save_unet(unet, out, metadata, torch.float16 if config.half else torch.float32)
+    plot_log(log, out.with_suffix(".curve.png"), f"{out.stem}: loss while pretraining")
+    if config.samples:
+        _draw(config, unet, precision, *(tensor[: config.samples] for tensor in fixed))
+    shown = ", ".join(f"{name.removeprefix('held_out_')} {value:.4f}" for name, value in held_out.items())
+    console.info(f"wrote {out} (step {last['step']}; held-out loss: {shown or 'none: t_max is 50 or less'})")
+
+
+def _draw(config: PretrainConfig, unet: UNet, precision: str, x0: Tensor, noise: Tensor) -> None:
+    """The contact sheet: held-out crops, noised, denoised, and, where all timesteps were trained, free samples."""
+    start = min(config.t_max, 400) - 1
+    x = noised(x0, start, noise)
+    rows = [x0, x, denoise(unet, x, start, precision=precision)]
+    if config.t_max == 1000:
+        rng = torch.Generator().manual_seed(config.seed)
+        x = torch.randn(config.samples, 3, config.crop, config.crop, generator=rng).to(x0.device)
+        rows.append(denoise(unet, x, 999, precision=precision))
+    contact_sheet(rows, Path(config.out).with_suffix(".samples.png"))
+
+
+def _hardware(device: torch.device, world: int) -> str:
+    name = describe_device(device)
+    cpu = Path("/proc/cpuinfo")
+    if device.type == "cpu" and cpu.exists():
+        models = [
+            line.split(":", 1)[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")
+        ]
+        name += f", {models[0]}" if models else ""
+    return name if world == 1 else f"{world} processes, each {name}"

@@ -1,0 +1,145 @@
+"""A directory of unlabelled images: which of them can be trained on, and why the others cannot."""
+
+__all__ = ["SUFFIXES", "Survey", "held_out", "survey"]
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textdiff import console
+from textdiff.errors import UserError
+from textdiff.pipeline.imaging.decode import decode
+from textdiff.pipeline.imaging.formats import BadImageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a directory holds.
+
+    ``images`` are the usable files in the order of their names. ``skipped`` counts the others by reason.
+    ``digest`` identifies names and contents of the usable ones, so that a resumed run can tell that they are the same.
+    """
+
+    root: Path
+    images: tuple[Path, ...]
+    megapixels: float
+    skipped: dict[str, int]
+    duplicates: int
+    digest: str
+
+    def description(self) -> dict[str, Any]:
+        """What a trained model's metadata says about its data; JSON-able, without any path above the directory."""
+        return {
+            "directory": self.root.name,
+            "images": len(self.images),
+            "megapixels": round(self.megapixels, 2),
+            "skipped": self.skipped,
+            "duplicates": self.duplicates,
+            "digest": self.digest,
+        }
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One file, decoded once: its size and SHA-256, or why it is skipped (``reason``, told as ``detail``)."""
+
+    pixels: int = 0
+    sha256: str = ""
+    reason: str = ""
+    detail: str = ""
+
+
+def survey(root: str | os.PathLike[str], smallest: int, modality: str, workers: int, quiet: bool = False) -> Survey:
+    """Decodes every image below ``root`` once and sorts out what cannot be used; each file is reported once.
+
+    Skipped are files that are broken, huge (``formats.MAX_MEGAPIXELS``) or tiny (a side below ``smallest`` pixels), and
+    for ``modality="he"`` also grey and 16-bit ones, because stained sections are photographed in colour with 8 bits:
+    such files among them are something else (fluorescence, masks). Duplicates by content are counted and kept.
+
+    Raises UserError if ``root`` is no directory or fewer than two images remain (one is held out).
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"--images {root}: no such directory")
+    files = sorted(
+        (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()),
+        key=lambda path: path.relative_to(root).as_posix(),
+    )
+    if not files:
+        raise UserError(f"--images {root}: holds no images ({', '.join(SUFFIXES)}); name a directory that does")
+
+    def look(path: Path) -> _Look:
+        return _look(path, smallest, modality)
+
+    images, seen, digest = [], set(), hashlib.sha256()
+    pixels, skipped, duplicates = 0, Counter[str](), 0
+    progress = None if quiet else console.Progress(len(files), "looking at the images")
+    with ThreadPoolExecutor(workers) as pool:
+        for path, result in zip(files, pool.map(look, files), strict=True):
+            if progress:
+                progress.advance()
+            if result.reason:
+                skipped[result.reason] += 1
+                if not quiet:
+                    console.warn(f"skipped {path}: {result.detail}")
+                continue
+            images.append(path)
+            pixels += result.pixels
+            duplicates += result.sha256 in seen
+            seen.add(result.sha256)
+            digest.update(f"{path.relative_to(root).as_posix()} {result.sha256}\n".encode())
+    counts = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "none"
+    if len(images) < 2:
+        raise UserError(
+            f"--images {root}: {len(images)} of {len(files)} images can be used (skipped: {counts});"
+            " at least 2 are needed, one of which is held out"
+        )
+    if not quiet:
+        same = f", {duplicates} of them copies of others" if duplicates else ""
+        console.info(f"{len(images)} images, {pixels / 1e6:.1f} megapixels{same}; skipped: {counts}")
+    return Survey(root, tuple(images), pixels / 1e6, dict(sorted(skipped.items())), duplicates, digest.hexdigest())
+
+
+def held_out(images: Sequence[Path], root: Path, share: float = 0.05) -> tuple[list[Path], list[Path]]:
+    """Splits the images into those to train on and a held-out share, at least one of each.
+
+    The hash of its name decides about an image, so that others joining or leaving the directory change nothing for it.
+    """
+    ranks = {
+        path: int(hashlib.sha256(path.relative_to(root).as_posix().encode()).hexdigest()[:8], 16) for path in images
+    }
+    chosen = {path for path in images if ranks[path] < share * 2**32} or {min(images, key=lambda path: ranks[path])}
+    if len(chosen) == len(images):
+        chosen.remove(max(images, key=lambda path: ranks[path]))
+    return [path for path in images if path not in chosen], [path for path in images if path in chosen]
+
+
+def _look(path: Path, smallest: int, modality: str) -> _Look:
+    try:
+        data = path.read_bytes()
+        image, notes = decode(path, data)
+    except BadImageError as error:
+        huge = "megapixel" in error.what
+        return _Look(reason="huge" if huge else "broken", detail=error.what)
+    except OSError as error:
+        return _Look(reason="broken", detail=f"cannot be read ({error.strerror})")
+    height, width, _ = image.shape
+    if min(height, width) < smallest:
+        return _Look(
+            reason="tiny", detail=f"tiny, {width}x{height}: crops at the finest scale need {smallest} pixels a side"
+        )
+    if modality == "he":
+        if any(note.startswith("16-bit") for note in notes):
+            return _Look(reason="16-bit", detail="16-bit, and H&E is photographed with 8 (--modality none takes it)")
+        if np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(image[..., 0], image[..., 2]):
+            return _Look(reason="grey", detail="grey, and H&E is coloured (--modality none takes it)")
+    return _Look(pixels=height * width, sha256=hashlib.sha256(data).hexdigest())

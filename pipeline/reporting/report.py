@@ -1,0 +1,198 @@
+"""A scored run as one self-contained HTML page: scores, curves, every image with its prediction and uncertainty."""
+
+__all__ = ["write_report"]
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textdiff import console
+from textdiff.cache import FeatureCache
+from textdiff.errors import UserError
+from textdiff.files import write_text
+from textdiff.pipeline.device import choose_device
+from textdiff.pipeline.imaging import images
+from textdiff.pipeline.metrics import entropy
+from textdiff.pipeline.networks.variants import assign_texts
+from textdiff.pipeline.predict import predict_row
+from textdiff.pipeline.prediction.whole import panels, whole_images
+from textdiff.pipeline.reporting.caveats import caveats
+from textdiff.pipeline.reporting.html_page import data_uri, render_page
+from textdiff.pipeline.runs import Run
+
+_TRUTHS = {
+    "clean": ("Mask by area", "is resized to the size of the network's output."),
+    "paper": ("Paper’s mask", "is resized as in the paper's code, which dilates it."),
+    "original": ("Original size", "is the mask as it is, with the probabilities enlarged to it."),
+}
+_TRAINING_SHOWN = 24
+_THUMBNAIL = 144
+
+
+def write_report(
+    run: Run,
+    *,
+    split: str = "test",
+    limit: int = 40,
+    out: Path | None = None,
+    cache_path: Path | None = None,
+    device: str = "auto",
+) -> Path:
+    """Writes ``report.html`` (``report-<split>.html`` for another split than test) and returns its path.
+
+    The numbers are those that ``score`` has stored; the predictions are computed again from the cache, as they are too
+    large to be kept.
+
+    Args:
+        run: a run that was scored on ``split``.
+        split: ``train``, ``val`` or ``test``.
+        limit: how many images are shown at most, in even steps from the best to the worst. All are in the table.
+        out: where to write, in the run's directory by default.
+        cache_path: where the run's cache is now, if it was moved.
+        device: where to compute.
+
+    Raises:
+        UserError: the run was not scored on that split, or its cache is gone or another one.
+    """
+    if limit < 1:
+        raise UserError(f"--images {limit}: must be at least 1")
+    summary, config, log = run.scores(split), run.config, run.log()
+    cache = run.open_cache(cache_path)
+    primary = summary.get("primary", "clean")
+    ids = [image["id"] for image in sorted(summary["images"], key=lambda image: -image[f"dice_{primary}"])]
+    if len(ids) > limit:
+        ids = [ids[index] for index in np.linspace(0, len(ids) - 1, limit).round().astype(int)]
+    data = {
+        "name": run.path.name,
+        "split": split,
+        "facts": {
+            "dataset": str(summary["about"].get("dataset", "")),
+            "made": run.label,
+            "labels": summary["labels"],
+            "images": len(summary["images"]),
+        },
+        "primary": primary,
+        "scores": _score_rows(summary, primary),
+        "caveats": [caveat._asdict() for caveat in caveats(config, summary, log)],
+        "images": summary["images"],
+        "pictures": _pictures(run, cache, split, ids, device),
+        "log": log,
+        "keptEpoch": _kept_epoch(log, config["fit"].get("select", "best")),
+        "training": _training(cache, config["train_ids"]),
+        "options": _options(config, cache),
+        "versions": [[name, value] for name, value in config["versions"].items()],
+        "command": shlex.join([Path(config["command"][0]).name, *config["command"][1:]]),
+    }
+    path = out or run.path / ("report.html" if split == "test" else f"report-{split}.html")
+    write_text(path, render_page(f"{run.path.name} · TextDiff report", data))
+    return path
+
+
+def _score_rows(summary: Mapping[str, Any], primary: str) -> list[dict[str, Any]]:
+    ours = [
+        {
+            "kind": "ours",
+            "name": _TRUTHS.get(name, (name, ""))[0],
+            "hint": _TRUTHS.get(name, (name, ""))[1],
+            "labels": summary["labels"],
+            "dice": value["dice"],
+            "iou": value["iou"],
+        }
+        for name, value in sorted(summary["scores"].items(), key=lambda entry: entry[0] != primary)
+    ]
+    published = [
+        {
+            "kind": "published",
+            "name": row["method"],
+            "hint": f"from {row['source']}",
+            "labels": row["labels"],
+            "dice": {"mean": row["dice"] / 100, "low": None, "high": None, "n": None},
+            "iou": {"mean": row["iou"] / 100, "low": None, "high": None, "n": None},
+        }
+        for row in summary["published"]
+    ]
+    return ours + published
+
+
+def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], device: str) -> dict[str, dict[str, Any]]:
+    """For each id its image, truth, prediction and entropy over its maximum, all at the network's size."""
+    options, where = run.config["fit"], choose_device(device)
+    network = run.load_network().to(where)
+    texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
+    precision = options["precision"] if where.type == "cuda" else "float32"
+    wanted = set(ids)
+    rows = [
+        row for row, entry in enumerate(cache.rows) if entry.split == split and entry.view == 0 and entry.id in wanted
+    ]
+    found = {}
+    with console.Progress(len(wanted), "report") as progress:
+        items = network.loader(cache, where).epoch(rows, texts)
+        for whole in whole_images(cache, items, lambda item: predict_row(network, item, precision)):
+            uncertainty = entropy(whole.probability) / np.log(len(whole.probability))
+            found[cache.rows[whole.row].id] = {
+                "image": data_uri(panels(cache, whole.row)[0], "photo", 2 * cache.image_size),
+                "truth": data_uri(images.resize_mask(whole.truth, cache.image_size, "area") > 0, "mask"),
+                "prediction": data_uri(whole.probability.argmax(0) > 0, "mask"),
+                "entropy": data_uri(np.round(255 * uncertainty.clip(0, 1)).astype(np.uint8), "photo"),
+                "meanEntropy": float(uncertainty.mean()),
+            }
+            progress.advance()
+    return found
+
+
+def _training(cache: FeatureCache, train_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The images that were drawn; the first ones with a picture."""
+    rows = {entry.id: row for row, entry in reversed(list(enumerate(cache.rows))) if entry.view == 0}
+    return [
+        {
+            "id": name,
+            "text": cache.texts[cache.rows[rows[name]].text] if cache.rows[rows[name]].text >= 0 else "",
+            "image": data_uri(cache.image(rows[name]), "photo", _THUMBNAIL) if index < _TRAINING_SHOWN else None,
+        }
+        for index, name in enumerate(train_ids)
+    ]
+
+
+def _kept_epoch(log: Sequence[Mapping[str, float]], select: str) -> int | None:
+    """The epoch whose weights were kept: the first of the best validation Dice, or the last."""
+    scored = [line for line in log if "val_dice" in line]
+    if scored and select == "best":
+        return int(max(scored, key=lambda line: line["val_dice"])["epoch"])
+    return int(log[-1]["epoch"]) if log else None
+
+
+def _options(config: Mapping[str, Any], cache: FeatureCache) -> list[list[str]]:
+    about, made, fit = config["about"], config["fingerprint"], config["fit"]
+    revision = config.get("git") or ""
+    schedule = "cosine" if fit.get("schedule") == "cosine" else f"a tenth from epoch {fit['decay_epoch']}"
+    rows = {
+        "data set": about.get("dataset"),
+        "protocol": f"{about.get('protocol')} (extract), {fit['protocol']} (fit)",
+        "backbone": f"{about.get('backbone')}, sha256 {made['backbone_sha256'][:12]}…",
+        "blocks": ", ".join(map(str, cache.blocks)),
+        "steps": ", ".join(map(str, cache.steps)),
+        "image size": f"{cache.image_size} px",
+        "text encoder": about.get("text_encoder"),
+        "noise seed": made["noise_seed"],
+        "model": config["model"],
+        "variant": fit["variant"],
+        "labels": f"{len(config['train_ids'])} drawn" + (" (all)" if fit["labels"] is None else ""),
+        "seed": f"{fit['seed']}, of the draw {fit['draw_seed']}",
+        "epochs": fit["epochs"],
+        "recipe": fit.get("recipe"),
+        "learning rate": f"{fit['learning_rate']:g}, {schedule}",
+        "batch size": fit["batch_size"],
+        "head width": config["head"].get("width"),
+        "parameters": f"{config['parameters']:,}".replace(",", " "),
+        "precision": fit["precision"],
+        "device": config["device"],
+        "revision": f"{revision[:12]}{' with changes' * revision.endswith('+')}" if revision else "not a checkout",
+    }
+    if config["model"] != "textdiff":
+        # Another network looks at the images alone; the cache it read has these, the fit did not use them.
+        for name in ("backbone", "blocks", "steps", "text encoder", "noise seed", "variant", "head width"):
+            del rows[name]
+    return [[name, str(value)] for name, value in rows.items() if value is not None]

@@ -1,0 +1,1 @@
+"""The training loop of stage two, its losses and its recipes."""
