@@ -185,6 +185,8 @@ def fit(
     decay_epoch: int | None = None,
     batch_size: int | None = None,
     select: str | None = None,
+    window: int | None = None,
+    validate_every: int | None = None,
     width: int | None = None,
     blocks: Sequence[int] | None = None,
     steps: Sequence[int] | None = None,
@@ -205,12 +207,14 @@ def fit(
         variant: ``full``, ``no-text``, ``concat``, ``shuffled-text`` or ``constant-text``.
         protocol: ``clean``, or ``paper`` for the loss and the epochs of the paper's code.
         recipe: ``reference`` (the paper's), ``light`` (small backbones) or ``unet``; by the cache's backbone.
-        epochs: passes over the training images; the recipe's by default, like the next five.
+        epochs: passes over the training images; the recipe's by default, like the next seven.
         learning_rate: of Adam.
         schedule: ``step``, a tenth from ``decay_epoch`` on, or ``cosine``.
         decay_epoch: see ``schedule``.
         batch_size: images per optimiser step.
         select: which weights are kept, ``best`` on validation or ``last``.
+        window: side in pixels of the random square of an image that a step is made on; 0 for the whole image.
+        validate_every: epochs from one validation to the next.
         width: channels of the attention block; by the backbone's width.
         blocks: of the cache's blocks those to read; all by default.
         steps: of its diffusion steps those to read; all by default.
@@ -242,6 +246,8 @@ def fit(
         decay_epoch=decay_epoch,
         batch_size=batch_size,
         select=select,
+        window=window,
+        validate_every=validate_every,
         width=width,
         blocks=None if blocks is None else tuple(blocks),
         steps=None if steps is None else tuple(steps),

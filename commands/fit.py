@@ -36,6 +36,10 @@ def fit(
     select: Annotated[
         str | None, typer.Option(help="Which weights are kept: best (on validation) or last; the recipe's.")
     ] = None,
+    window: Annotated[
+        int | None, typer.Option(help="Pixels of the random square that a step is made on; 0: whole; the recipe's.")
+    ] = None,
+    validate_every: Annotated[int | None, typer.Option(help="Validate every so many epochs; the recipe's.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the attention block.")] = None,
     blocks: Annotated[str | None, typer.Option(help="Blocks of the cache to read, as in 8,12; all by default.")] = None,
     steps: Annotated[str | None, typer.Option(help="Diffusion steps of the cache; all by default.")] = None,
@@ -74,6 +78,8 @@ def fit(
                 decay_epoch=decay_epoch,
                 batch_size=batch_size,
                 select=select,
+                window=window,
+                validate_every=validate_every,
                 width=width,
                 blocks=integers("--blocks", blocks) if blocks else None,
                 steps=integers("--steps", steps) if steps else None,

@@ -24,7 +24,7 @@ from textdiff.pipeline.networks.models import get_model
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest
-from textdiff.pipeline.training.recipes import get_recipe
+from textdiff.pipeline.training.recipes import Recipe, get_recipe
 from textdiff.pipeline.training.train import train
 
 
@@ -53,6 +53,10 @@ class FitConfig:
     decay_epoch: int | None = None
     batch_size: int | None = None
     select: str | None = None
+    window: int | None = None
+    """Side in pixels of the random part of an image that a step is made on; 0 for the whole of it."""
+    validate_every: int | None = None
+    """Epochs from one validation to the next; the last epoch is always validated."""
     dice_weight: float = 1.5
     width: int | None = None
     """Channels of the attention block: 768 for the paper's backbone, three times the narrowest level for small ones."""
@@ -97,14 +101,14 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     config = _resolve(config, cache, device)
     assert config.draw_seed is not None
     assert config.recipe is not None
-    network = get_model(config.model).build(
-        cache, config.variant, config.width, get_recipe(config.recipe), config.blocks, config.steps
-    )
+    recipe = get_recipe(config.recipe)
+    network = get_model(config.model).build(cache, config.variant, config.width, recipe, config.blocks, config.steps)
+    window = _window(config, recipe, cache, network)
     train_ids, val_ids = draw_images(cache, config.labels, config.draw_seed)
     run = Run(directory(str(cache.about.get("dataset", "run"))))
     record = {
         "schema": 1,
-        "fit": asdict(config) | {"cache": str(config.cache)},
+        "fit": asdict(config) | {"cache": str(config.cache), "window": window},
         "model": config.model,
         "head": network.config,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -192,6 +196,8 @@ def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device) -> Fi
         raise UserError(f"--patience {config.patience}: keeps the best weights, so it does not go with --select last")
     name = config.recipe or model.usual(cache)
     recipe = get_recipe(name)
+    # Stopping early is of no use but to the weights that were best.
+    select = config.select or ("best" if config.patience else recipe.select)
     if name not in model.recipes:
         raise UserError(f"--recipe {name}: not for --model {config.model}; use {' or '.join(model.recipes)}")
     return replace(
@@ -203,10 +209,26 @@ def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device) -> Fi
         schedule=config.schedule or recipe.schedule,
         decay_epoch=recipe.decay_epoch if config.decay_epoch is None else config.decay_epoch,
         batch_size=config.batch_size or recipe.batch_size,
-        # Stopping early is of no use but to the weights that were best.
-        select=config.select or ("best" if config.patience else recipe.select),
+        select=select,
+        validate_every=config.validate_every or (recipe.validate_every if select == recipe.select else 1),
         precision=resolve_precision(config.precision, device),
     )
+
+
+def _window(config: FitConfig, recipe: Recipe, cache: FeatureCache, network: Segmenter) -> int | None:
+    """The size of the windows to train on, None for whole images."""
+    whole, grid = cache.image_size, network.grid(cache)
+    if config.window is None:
+        fits = recipe.window and grid and recipe.window < whole and recipe.window % grid == 0
+        return recipe.window if fits else None
+    if grid is None:
+        raise UserError(f"--window {config.window}: {config.model} is trained on whole images; leave it out")
+    if config.window % grid or not 0 <= config.window <= whole:
+        raise UserError(
+            f"--window {config.window}: must be a multiple of {grid} up to {whole}; a position of the coarsest block "
+            f"stands for {grid} pixels"
+        )
+    return config.window or None
 
 
 def _check(config: FitConfig) -> None:
@@ -219,6 +241,7 @@ def _check(config: FitConfig) -> None:
         ("width", config.width),
         ("patience", config.patience),
         ("ensemble", config.ensemble),
+        ("validate-every", config.validate_every),
     ):
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: must be at least 1")

@@ -81,12 +81,15 @@ class Run:
         return hashlib.sha256("".join(member.digest for member in self.members).encode()).hexdigest()
 
     def log(self) -> list[dict[str, float]]:
-        """The lines of ``log.csv``, one mapping per epoch; empty before the first has ended."""
+        """The lines of ``log.csv``, one mapping per epoch; empty before the first has ended.
+
+        An epoch that was not validated has no ``val_dice``.
+        """
         file = self.path / "log.csv"
         if not file.is_file():
             return []
         with file.open(newline="", encoding="utf-8") as lines:
-            return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(lines)]
+            return [{name: float(value) for name, value in line.items() if value} for line in csv.DictReader(lines)]
 
     def scores_file(self, split: str = "test") -> Path:
         """Where ``score`` stores its summary of a split."""

@@ -168,7 +168,7 @@ def test_side_by_side_each_fit_is_the_one_it_is_alone(cache, tmp_path, resident)
 def test_side_by_side_reads_a_row_once_for_all(cache, tmp_path, monkeypatch):
     read, features = [], FeatureCache.features
     monkeypatch.setattr(FeatureCache, "features", lambda self, row, *a: read.append(row) or features(self, row, *a))
-    base = FitConfig(cache=cache.path, epochs=2, width=8)
+    base = FitConfig(cache=cache.path, epochs=2, width=8, validate_every=1)
     runs = [
         begin(replace(base, variant=name), lambda _, name=name: tmp_path / name)
         for name in ("full", "no-text", "concat")

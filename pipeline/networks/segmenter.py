@@ -1,15 +1,23 @@
 """What training, scoring and prediction ask of a network of stage two."""
 
-__all__ = ["Segmenter"]
+__all__ = ["Segmenter", "Window"]
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import nn
 
 from textdiff.cache import FeatureCache, Item, Loader
+
+
+class Window(NamedTuple):
+    """A square of an image's scores, in pixels."""
+
+    top: int
+    left: int
+    size: int
 
 
 class Segmenter(nn.Module, ABC):
@@ -40,6 +48,10 @@ class Segmenter(nn.Module, ABC):
     def loader(self, cache: FeatureCache, device: torch.device) -> Loader:
         """Reads of each row what ``inputs`` needs."""
         return Loader(cache, device, blocks=self.blocks, steps=self.times)
+
+    def grid(self, cache: FeatureCache) -> int | None:
+        """Windows that it can be trained on lie on a grid of so many pixels; None if it sees whole images only."""
+        return None
 
     def augment(self, items: Iterable[Item], seed: int, epoch: int) -> Iterator[Item]:
         """The training items of an epoch, changed at random; drawn from (seed, epoch) alone, so that a fit resumes."""

@@ -80,12 +80,12 @@ def _certainty(summary: Mapping[str, Any], primary: str) -> list[Caveat]:
 def _selection(
     config: Mapping[str, Any], summary: Mapping[str, Any], log: Sequence[Mapping[str, float]], primary: str
 ) -> list[Caveat]:
-    chosen = [line["val_dice"] for line in log if "val_dice" in line]
+    chosen = {int(line["epoch"]): line["val_dice"] for line in log if "val_dice" in line}
     if not chosen:
         return [Caveat("note", "No validation images: the weights of the last epoch were kept.")]
     found, count, last = [], len(config["val_ids"]), config["fit"].get("select") == "last"
-    best = max(chosen)
-    reached, kept = (chosen[-1], len(chosen)) if last else (best, chosen.index(best) + 1)
+    kept = max(chosen) if last else max(chosen, key=chosen.__getitem__)
+    reached = chosen[kept]
     if count < _FEW_VALIDATION and not last:
         text = f"The weights were selected on {count} validation image{'s' if count > 1 else ''} only."
         found.append(Caveat("warning", text))
@@ -96,8 +96,8 @@ def _selection(
             f"interval of the test images, {100 * dice['low']:.1f} to {100 * dice['high']:.1f}."
         )
         found.append(Caveat("warning", text))
-    if len(chosen) >= 10 and kept <= len(chosen) / 10:
-        text = f"The kept weights are those of epoch {kept} of {len(chosen)}: validation was never better after it."
+    if len(log) >= 10 and kept <= len(log) / 10:
+        text = f"The kept weights are those of epoch {kept} of {len(log)}: validation was never better after it."
         found.append(Caveat("warning", text))
     if last:
         found.append(Caveat("note", "The weights of the last epoch were kept, as the recipe says."))

@@ -24,13 +24,28 @@ class Recipe(NamedTuple):
     """Channels of the pixel classifier."""
     standardise: bool = False
     """Whether activations are standardised per image and channel."""
+    window: int | None = None
+    """Side in pixels of the random part of an image that a step is made on; None for the whole of it."""
+    validate_every: int = 1
+    """Epochs from one validation to the next; the last epoch is always validated."""
 
 
 RECIPES = {
     # The paper's, section 3.1, with the decay of its code.
     "reference": Recipe(1e-4, "step", 60, batch_size=1, epochs=None, select="best"),
     # For backbones much smaller than the paper's: docs/results.md has the measurements behind each choice.
-    "light": Recipe(2e-3, "cosine", 60, batch_size=1, epochs=40, select="last", hidden=(96, 32), standardise=True),
+    "light": Recipe(
+        2e-3,
+        "cosine",
+        60,
+        batch_size=1,
+        epochs=40,
+        select="last",
+        hidden=(96, 32),
+        standardise=True,
+        window=128,
+        validate_every=5,
+    ),
     # Two images a step, so that batch normalisation mostly sees more than one image.
     "unet": Recipe(1e-3, "cosine", 60, batch_size=2, epochs=100, select="last"),
 }

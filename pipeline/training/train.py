@@ -23,7 +23,7 @@ from textdiff.errors import UserError
 from textdiff.files import atomic_path, write_text
 from textdiff.pipeline.device import autocast
 from textdiff.pipeline.metrics import Confusion, confusion, pooled_dice
-from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.pipeline.networks.segmenter import Segmenter, Window
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.runs import Run
@@ -40,7 +40,7 @@ class _State:
     epoch: int = 0
     best_dice: float = -1.0
     best_epoch: int = 0
-    log: list[dict[str, float]] = field(default_factory=list)
+    log: list[dict[str, float | None]] = field(default_factory=list)
 
 
 def train(run: Run, cache: FeatureCache, network: Segmenter, device: torch.device) -> Path:
@@ -98,8 +98,9 @@ def train_many(
             turn = [fit for fit in going if fit.state.epoch == epoch]
             with closing(loader.epoch(_order(training, seed, epoch))) as items:
                 _in_step([fit.learn(own, seed) for fit, own in zip(turn, tee(items, len(turn)), strict=True)])
-            with closing(loader.epoch(validation)) as items:
-                _in_step([fit.validate(own) for fit, own in zip(turn, tee(items, len(turn)), strict=True)])
+            if due := [fit for fit in turn if fit.due]:
+                with closing(loader.epoch(validation)) as items:
+                    _in_step([fit.validate(own) for fit, own in zip(due, tee(items, len(due)), strict=True)])
             for fit in turn:
                 try:
                     fit.close_epoch(time.perf_counter() - start)
@@ -150,17 +151,32 @@ class _Fit:
             group["lr"] = _learning_rate(options, self.state.epoch)
         network.train()
         dice_on = get_protocol(options["protocol"]).dice_on
+        places = np.random.default_rng([seed, 0x81D, self.state.epoch])
         for batch in _batches(network.augment(self._own(items), seed, self.state.epoch), options["batch_size"]):
             labels = torch.cat([item.mask for item in batch if item.mask is not None])  # (B, H, W)
+            inputs = network.inputs(batch)
+            if options.get("window"):
+                grid = network.grid(self.cache)
+                assert grid is not None
+                window = _window(places, options["window"], labels.shape[-1], grid)
+                labels = labels[:, window.top : window.top + window.size, window.left : window.left + window.size]
+                inputs = (*inputs, window)
             with autocast(self.device, options["precision"]):
-                logits = network(*network.inputs(batch))
+                logits = network(*inputs)
             loss = segmentation_loss(logits.float(), labels, dice_weight=options["dice_weight"], dice_on=dice_on)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.losses.append(loss.detach())
-            del batch, logits, loss
+            del batch, inputs, logits, loss
             yield
+
+    @property
+    def due(self) -> bool:
+        """Whether this epoch's weights are validated."""
+        epochs: int = self.options["epochs"]
+        every: int = self.options.get("validate_every", 1)
+        return (self.state.epoch + 1) % every == 0 or self.state.epoch + 1 == epochs
 
     def validate(self, items: Iterator[Item]) -> Iterator[None]:
         """Counts right and wrong pixels of the validation images, a row at a time."""
@@ -188,11 +204,12 @@ class _Fit:
                 "fit with a smaller --learning-rate, or with --precision float32"
             )
         state.epoch += 1
-        if score is None or self.options["select"] == "last" or score > state.best_dice:
+        last = self.options["select"] == "last" or not self.run.config["val_ids"]
+        if last or (score is not None and score > state.best_dice):
             state.best_epoch, self.best = state.epoch, _copy(self.network)
             state.best_dice = -1.0 if score is None else score
         line = {"epoch": state.epoch, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss}
-        line |= {} if score is None else {"val_dice": score}
+        line |= {"val_dice": score} if self.run.config["val_ids"] else {}
         state.log.append(line | {"seconds": round(seconds, 3)})
         write_text(self.run.path / "log.csv", _table(state.log))
         if time.monotonic() - self.written > CHECKPOINT_SECONDS:
@@ -204,7 +221,8 @@ class _Fit:
         if not self.state.log:
             return "no epoch yet"
         line = self.state.log[-1]
-        return f"loss {line['loss']:.3f}" + (f", val Dice {100 * line['val_dice']:.2f}" if "val_dice" in line else "")
+        scores = [score for line in self.state.log if (score := line.get("val_dice")) is not None]
+        return f"loss {line['loss']:.3f}" + (f", val Dice {100 * scores[-1]:.2f}" if scores else "")
 
     def finish(self, tiles: int) -> None:
         """Leaves the weights selected, and no checkpoint; ``tiles`` is how many rows an epoch had."""
@@ -232,6 +250,13 @@ def _learning_rate(options: Mapping[str, Any], epoch: int) -> float:
     if options["schedule"] == "cosine":
         return base * 0.5 * (1 + math.cos(math.pi * epoch / options["epochs"]))
     return base * (0.1 if epoch >= options["decay_epoch"] else 1.0)
+
+
+def _window(places: np.random.Generator, size: int, whole: int, grid: int) -> Window:
+    """A random one of ``size`` pixels, or the whole if that is smaller."""
+    size = min(size, whole)
+    top, left = (int(place) * grid for place in places.integers((whole - size) // grid + 1, size=2))
+    return Window(top, left, size)
 
 
 def _images(run: Run, network: Segmenter) -> tuple[Any, ...]:
@@ -287,7 +312,7 @@ def _save(
         )
 
 
-def _table(log: list[dict[str, float]]) -> str:
+def _table(log: list[dict[str, float | None]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(log[0]), lineterminator="\n")
     writer.writeheader()
