@@ -69,7 +69,9 @@ def main() -> None:
         sys.stderr.close()
         status = 0
     if status == STOPPED:
-        console.info("\nstopped; finished work is kept. Run the same command again to go on (fit: add --resume)")
+        console.info(
+            "\nstopped; finished work is kept. Run the same command again to go on (fit: add --resume, from its last checkpoint)"
+        )
     sys.exit(status if isinstance(status, int) else 0)
 
 

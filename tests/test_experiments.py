@@ -200,7 +200,7 @@ def test_one_that_diverges_does_not_stop_the_others(cache, tmp_path):
 
 
 def test_stopped_side_by_side_they_resume_to_the_same_weights(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(train, "CHECKPOINT_SHARE", float("inf"))
     base = FitConfig(cache=cache.path, labels=3, epochs=4, learning_rate=1e-3, width=8)
     names = ("full", "constant-text")
 

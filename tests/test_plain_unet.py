@@ -55,6 +55,19 @@ def test_has_the_layout_of_the_paper_with_padding_and_normalisation():
     assert PlainUNet(width=4)(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).shape == (2, 2, 64, 64)
 
 
+def test_a_standardising_one_does_not_see_brightness_and_contrast():
+    torch.manual_seed(0)
+    image = torch.randint(20, 80, (1, 3, 32, 32), dtype=torch.uint8)
+    brighter = image * torch.tensor([2, 3, 2], dtype=torch.uint8)[:, None, None] + 7
+    apart = {}
+    for standardise in (True, False):
+        torch.manual_seed(0)
+        network = PlainUNet(width=4, standardise=standardise).eval()
+        with torch.inference_mode():
+            apart[standardise] = (network(image) - network(brighter)).abs().max()
+    assert apart[True] < 0.02 * apart[False]
+
+
 def test_every_pixel_and_every_level_takes_part():
     network = PlainUNet(width=4).eval()
     network(torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)).square().mean().backward()
@@ -141,7 +154,7 @@ def test_predict_needs_no_backbone_and_gives_the_mask_that_score_measured(made, 
 def test_stopped_fit_resumes_to_the_same_weights(made, tmp_path, monkeypatch):
     config = FitConfig(made / "cache.zarr", model="unet", labels=2, epochs=3, decay_epoch=2)
     whole = Run(fit(config, tmp_path / "whole"))
-    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(train, "CHECKPOINT_SHARE", float("inf"))
     advance = train.console.Progress.advance
 
     def stop_after_two(self, *arguments, **options):

@@ -138,7 +138,7 @@ def test_the_best_weights_are_chosen_among_the_validated_epochs(cache, tmp_path)
                 raise KeyboardInterrupt
 
         patch.setattr(train._Fit, "close_epoch", closing)
-        patch.setattr(train, "CHECKPOINT_SECONDS", -1)
+        patch.setattr(train, "CHECKPOINT_SHARE", float("inf"))
         with pytest.raises(KeyboardInterrupt):
             train.train(again, cache, initial_network(again), torch.device("cpu"))
     saved = torch.load(again.path / "last.pt", weights_only=True)["head"]

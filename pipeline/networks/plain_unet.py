@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache, Item, Loader
@@ -24,13 +25,16 @@ class PlainUNet(Segmenter):
         width: channels of the first level; they double with every level.
         levels: resolutions, that of the image included; the image's size must be a multiple of 2^(levels - 1).
         classes: classes, background included.
+        standardise: bring each channel of each image to mean 0 and standard deviation 1, as nnU-Net does
+            (https://doi.org/10.1038/s41592-020-01008-z), instead of the values 0 to 255 to -1 to 1.
     """
 
     cached_views = False
 
-    def __init__(self, width: int = 32, levels: int = 5, classes: int = 2) -> None:
+    def __init__(self, width: int = 32, levels: int = 5, classes: int = 2, standardise: bool = False) -> None:
         super().__init__()
-        self.config = {"width": width, "levels": levels, "classes": classes}
+        self.config = {"width": width, "levels": levels, "classes": classes, "standardise": standardise}
+        self.standardise = standardise
         widths = [width << level for level in range(levels)]
         self.down = nn.ModuleList(
             _two_convolutions(before, after) for before, after in zip([3, *widths[:-1]], widths, strict=True)
@@ -43,7 +47,10 @@ class PlainUNet(Segmenter):
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores before the softmax: (B, 3, H, W) uint8 RGB -> (B, classes, H, W)."""
-        x = (image.to(self.classify.weight.dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        x = image.to(self.classify.weight.dtype)
+        # Shades that differ by less than one would be noise made large.
+        x = F.layer_norm(x, x.shape[2:], eps=1.0) if self.standardise else x / 127.5 - 1
+        x = x.contiguous(memory_format=torch.channels_last)
         skipped = []
         for level, convolve in enumerate(self.down):
             x = convolve(self.pool(x) if level else x)

@@ -47,7 +47,10 @@ RECIPES = {
         validate_every=5,
     ),
     # Two images a step, so that batch normalisation mostly sees more than one image.
-    "unet": Recipe(1e-3, "cosine", 60, batch_size=2, epochs=100, select="last"),
+    "unet": Recipe(1e-3, "cosine", 60, batch_size=2, epochs=100, select="last", validate_every=5),
+    "unet-standardised": Recipe(
+        1e-3, "cosine", 60, batch_size=2, epochs=100, select="last", standardise=True, validate_every=5
+    ),
 }
 
 
