@@ -70,7 +70,8 @@ def main() -> None:
         status = 0
     if status == STOPPED:
         console.info(
-            "\nstopped; finished work is kept. Run the same command again to go on (fit: add --resume, from its last checkpoint)"
+            "\nstopped; finished work is kept. Run the same command again to go on "
+            "(fit: add --resume, which goes on from the last checkpoint)"
         )
     sys.exit(status if isinstance(status, int) else 0)
 
