@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from textdiff.files import atomic_path
-from textdiff.outputs.objects import Found, Segmentation, class_colours
+from textdiff.outputs.colours import class_colours
+from textdiff.outputs.objects import Found, Segmentation
 from textdiff.outputs.polygons import Polygon, trace
 
 _NAMESPACE = uuid.UUID("5a0a6e63-4a3c-5a0f-9f5e-0c1f0d1c7b11")

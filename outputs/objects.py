@@ -1,8 +1,7 @@
 """What was found in an image, object by object, and as tables."""
 
-__all__ = ["OBJECT_COLUMNS", "Found", "Segmentation", "class_colours", "object_record", "segmentation"]
+__all__ = ["OBJECT_COLUMNS", "Found", "Segmentation", "object_record", "segmentation"]
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -109,11 +108,3 @@ def object_record(segmented: Segmentation, found: Found) -> dict[str, str | int 
         round(found.probability, 6),
     )
     return dict(zip(OBJECT_COLUMNS, values, strict=True))
-
-
-def class_colours(count: int) -> list[tuple[int, int, int]]:
-    """RGB in 0..255 for classes 1..count, the same ones in every format: vermilion, blue, then hues that differ."""
-    # Okabe and Ito, as in the overlays; beyond their number steps of the golden angle never come close to each other.
-    first = [(213, 94, 0), (0, 114, 178), (0, 158, 115), (230, 159, 0), (204, 121, 167), (86, 180, 233)]
-    further = [colorsys.hsv_to_rgb(0.13 + 0.618034 * k % 1, 0.7, 0.85) for k in range(max(0, count - len(first)))]
-    return [*first, *((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in further)][:count]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from textdiff.errors import UserError
 from textdiff.files import atomic_directory
-from textdiff.outputs.objects import Segmentation, class_colours
+from textdiff.outputs.colours import class_colours
+from textdiff.outputs.objects import Segmentation
 
 _VERSION = "0.5"
 _CHUNK = 512

@@ -11,7 +11,8 @@ import numpy as np
 
 from textdiff.errors import UserError
 from textdiff.files import atomic_path
-from textdiff.outputs.objects import Found, Segmentation, class_colours
+from textdiff.outputs.colours import class_colours
+from textdiff.outputs.objects import Found, Segmentation
 from textdiff.outputs.polygons import Polygon, trace
 
 _LARGEST = 32767  # corners of the bounding box are 16-bit integers in the format

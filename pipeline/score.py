@@ -188,7 +188,7 @@ def score(
     suffix = ("" if split == "test" else f"-{split}") + (given.suffix if given else "")
     written = write_scores(run.path, records, summary, suffix=suffix)
     overlay = run.path / f"overlay{suffix}.png"
-    overlay_figure(overlay, _cases(cache, shown, records, primary))
+    overlay_figure(overlay, _cases(cache, shown, records, primary), cache.classes)
     report = run.path / f"report{suffix}.md"
     note = f"At the original size; predicted objects: {instances}, true ones: {true_objects}."
 

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from textdiff.outputs.colours import class_colours, hex_colour
 from textdiff.pipeline.evaluation import figures
 from textdiff.pipeline.evaluation.figures import Case, overlay_figure
 
@@ -50,6 +51,39 @@ def test_errors_have_the_area_and_the_colour_of_their_kind(tmp_path):
         (figures.FALSE_NEGATIVE, masks.truth & ~masks.prediction),
     ):
         assert count(pixels, colour) / panel == pytest.approx(region.mean(), rel=0.08)
+
+
+def test_of_several_classes_each_has_its_outline_and_one_taken_for_another_is_an_error(tmp_path):
+    first, second = (hex_colour(colour) for colour in class_colours(2))
+    truth = np.zeros((64, 64), np.uint8)
+    truth[8:56, 4:20], truth[8:56, 24:40] = 1, 2
+    right, confused = case(truth=truth, prediction=truth), case(truth=truth, prediction=np.where(truth == 2, 1, truth))
+
+    def drawn(panels: np.ndarray, column: int, colour: str) -> int:
+        step = round((figures._PANEL + figures._GAP) * 150)
+        panel = panels[:, 30 + column * step : 30 + column * step + round(figures._PANEL * 150)]
+        return int((np.abs(panel - 255 * np.array(to_rgb(colour))).max(axis=2) < 60).sum())
+
+    found = {}
+    for name, shown in (("right", right), ("confused", confused)):
+        overlay_figure(tmp_path / "a.png", [shown], ["tumour", "stroma"])
+        pixels = picture(tmp_path / "a.png")[100:-200]
+        found[name] = [[drawn(pixels, column, colour) > 300 for colour in (first, second)] for column in (0, 1, 2)]
+        wrong = count(pixels, figures.WRONG_CLASS) / (figures._PANEL * 150) ** 2
+        assert wrong == pytest.approx((shown.truth != shown.prediction).mean(), rel=0.08)
+        assert count(pixels, figures.FALSE_POSITIVE) == count(pixels, figures.FALSE_NEGATIVE) == 0
+    assert found["right"] == [[False, False], [True, True], [True, True]]
+    assert found["confused"] == [[False, False], [True, True], [True, False]]
+
+
+def test_the_legend_has_a_place_for_every_class_whatever_its_name(tmp_path):
+    names = ["_hidden", "$x_{", "a very long name of a class of cells", *(f"class {k}" for k in range(9))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        overlay_figure(tmp_path / "a.png", [case()], names)
+    legend = picture(tmp_path / "a.png")[-200:]
+    for colour in class_colours(len(names)):
+        assert (np.abs(legend - colour).max(axis=2) < 3).sum() > 400, colour
 
 
 def test_perfect_prediction_shows_no_errors(tmp_path):

@@ -22,7 +22,8 @@ from scipy import ndimage
 
 from textdiff.errors import UserError
 from textdiff.outputs import FORMATS, segmentation, write_output
-from textdiff.outputs.objects import class_colours, object_record
+from textdiff.outputs.colours import class_colours
+from textdiff.outputs.objects import object_record
 from textdiff.outputs.polygons import trace
 from textdiff.pipeline.evaluation.instances import find_instances
 
@@ -318,3 +319,4 @@ def test_rois_of_an_image_beyond_16_bits_are_refused(tmp_path):
 def test_colours_of_many_classes_differ():
     assert len(set(class_colours(40))) == 40
     assert class_colours(2) == class_colours(9)[:2]
+    assert class_colours(1) == [(213, 94, 0)]

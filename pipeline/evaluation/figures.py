@@ -4,6 +4,7 @@ __all__ = ["Case", "error_picture", "overlay_figure"]
 
 import os
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.files import atomic_path
+from textdiff.outputs.colours import class_colours, hex_colour
 
 # Vermilion and blue of Okabe and Ito (https://jfly.uni-koeln.de/color/) for what is wrong, a pale green for what is
-# right: whatever the colour vision, the two errors differ in hue and what is right is the lightest.
+# right: whatever the colour vision, the two errors differ in hue and what is right is the lightest. Of several classes
+# one taken for another is black, which nothing else is on the pale image.
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = "#9FDDB0", "#D55E00", "#0072B2"
+WRONG_CLASS = "#000000"
 _OUTLINE = "#F0E442"
 
 _PANEL, _GAP, _MARGIN, _LINE = 2.7, 0.08, 0.2, 0.19  # inches
 _CAPTION_LINES = 3
+_CLASSES_IN_A_LINE, _CLASS_LETTERS = 5, 24
 
 
 @dataclass(frozen=True)
 class Case:
     """One row of the figure.
 
-    ``image`` is RGB (H, W, 3) uint8; ``truth`` and ``prediction`` are (H, W), foreground where they are not 0.
+    ``image`` is RGB (H, W, 3) uint8; ``truth`` and ``prediction`` are class numbers (H, W), 0 for the background.
     """
 
     title: str
@@ -35,21 +40,28 @@ class Case:
     prediction: NDArray[Any]
 
 
-def overlay_figure(path: str | os.PathLike[str], cases: list[Case]) -> None:
+def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Sequence[str] = ("foreground",)) -> None:
     """Draws one row per case: the image, the outline of the truth, that of the prediction, and the errors.
+
+    Of several classes each has its colour, and the errors include pixels of one class taken for another.
 
     Args:
         path: to write, atomically; its suffix says the format (PNG, PDF, SVG).
         cases: at least one.
+        classes: the names of 1, 2, ...
     """
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
+    from matplotlib.patches import Patch, Rectangle
 
     captions = [_caption(case.text) for case in cases]
     tall = [_PANEL * case.image.shape[0] / case.image.shape[1] for case in cases]
     width = 2 * _MARGIN + 4 * _PANEL + 3 * _GAP
     used = [1.5 * _LINE + height + _LINE * (len(lines) + 1.5) for height, lines in zip(tall, captions, strict=True)]
-    height = 2 * _MARGIN + 1.4 * _LINE + sum(used) + 0.8 * _LINE
+    several = len(classes) > 1
+    colours = [hex_colour(colour) for colour in class_colours(len(classes))] if several else [_OUTLINE]
+    line = 1.1 if several else 0.8
+    named = 1.4 * _LINE * -(-len(classes) // _CLASSES_IN_A_LINE) if several else 0.0
+    height = 2 * _MARGIN + 1.4 * _LINE + sum(used) + 0.8 * _LINE + named
     # A figure of its own, not pyplot's: no global state and no display.
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
 
@@ -64,7 +76,9 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case]) -> None:
     for case, lines, panel in zip(cases, captions, tall, strict=True):
         write(_MARGIN, top, case.title, ha="left", va="top", weight="bold", fontsize=10)
         top -= 1.5 * _LINE
-        truth, prediction = np.asarray(case.truth) != 0, np.asarray(case.prediction) != 0
+        truth, prediction = (
+            np.asarray(mask) if several else np.asarray(mask) != 0 for mask in (case.truth, case.prediction)
+        )
         pictures: list[NDArray[Any]] = [*[case.image] * 3, error_picture(case.image, truth, prediction)]
         outlines = (None, truth, prediction, None)
         for column, (picture, outline) in enumerate(zip(pictures, outlines, strict=True)):
@@ -72,23 +86,32 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case]) -> None:
             axes = figure.add_axes((left / width, (top - panel) / height, _PANEL / width, panel / height))
             axes.set_axis_off()
             axes.imshow(picture, aspect="auto")
-            # Nothing or everything has no outline, and matplotlib would warn.
-            if outline is not None and outline.any() and not outline.all():
-                axes.contour(outline, levels=[0.5], colors="black", linewidths=1.3, alpha=0.6)
-                axes.contour(outline, levels=[0.5], colors=_OUTLINE, linewidths=0.8)
+            for label, colour in enumerate(colours if outline is not None else (), start=1):
+                region = outline == label
+                # Nothing or everything has no outline, and matplotlib would warn.
+                if region.any() and not region.all():
+                    axes.contour(region, levels=[0.5], colors="black", linewidths=line + 0.5, alpha=0.6)
+                    axes.contour(region, levels=[0.5], colors=colour, linewidths=line)
         top -= panel + 0.4 * _LINE
         write(_MARGIN, top, "\n".join(lines), ha="left", va="top", style="italic", color="0.25", fontsize=9)
         top -= _LINE * (len(lines) + 1.1)
+    # Not a legend: that reads mathematics in names, and leaves out those that begin with an underscore.
+    for index, (name, colour) in enumerate(zip(classes, colours, strict=True) if several else ()):
+        down, column = divmod(index, _CLASSES_IN_A_LINE)
+        x, y = _MARGIN + column * (width - 2 * _MARGIN) / _CLASSES_IN_A_LINE, top - 1.4 * _LINE * down
+        box = ((x / width, (y - 0.68 * _LINE) / height), 0.28 / width, 0.6 * _LINE / height)
+        figure.add_artist(Rectangle(*box, facecolor=colour, edgecolor="0.3", linewidth=0.5))
+        short = name if len(name) <= _CLASS_LETTERS else f"{name[: _CLASS_LETTERS - 1]}…"
+        write(x + 0.36, y, short, ha="left", va="top", fontsize=9)
+    errors = [("true positive", TRUE_POSITIVE), ("false positive", FALSE_POSITIVE), ("false negative", FALSE_NEGATIVE)]
+    if several:
+        errors.append(("wrong class", WRONG_CLASS))
     figure.legend(
-        handles=[
-            Patch(color=TRUE_POSITIVE, label="true positive"),
-            Patch(color=FALSE_POSITIVE, label="false positive"),
-            Patch(color=FALSE_NEGATIVE, label="false negative"),
-        ],
+        handles=[Patch(color=colour, label=label) for label, colour in errors],
         loc="lower right",
         bbox_to_anchor=(1 - _MARGIN / width, 0.5 * _MARGIN / height),
         borderaxespad=0,
-        ncols=3,
+        ncols=len(errors),
         frameon=False,
         fontsize=9,
     )
@@ -104,18 +127,21 @@ def _caption(text: str) -> list[str]:
     return lines or ["(no text)"]
 
 
-def error_picture(
-    image: NDArray[np.uint8], truth: NDArray[np.bool_], prediction: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """The image in pale grey, (H, W, 3) in 0..1, with right and wrong foreground in colour."""
+def error_picture(image: NDArray[np.uint8], truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
+    """The image in pale grey, (H, W, 3) in 0..1, with right and wrong foreground in colour.
+
+    ``truth`` and ``prediction`` are class numbers, or bool, (H, W).
+    """
     from matplotlib.colors import to_rgb
 
     grey = image.mean(axis=2, keepdims=True) / 255
     picture = np.repeat(0.45 + 0.55 * grey, 3, axis=2)
+    true, predicted = truth != 0, prediction != 0
     for region, colour in (
-        (truth & prediction, TRUE_POSITIVE),
-        (~truth & prediction, FALSE_POSITIVE),
-        (truth & ~prediction, FALSE_NEGATIVE),
+        (true & predicted & (truth == prediction), TRUE_POSITIVE),
+        (true & predicted & (truth != prediction), WRONG_CLASS),
+        (~true & predicted, FALSE_POSITIVE),
+        (true & ~predicted, FALSE_NEGATIVE),
     ):
         picture[region] = 0.15 * picture[region] + 0.85 * np.array(to_rgb(colour))
     return picture

@@ -25,8 +25,8 @@ class Whole:
 
     ``probability`` is (classes, S, S) float32 at the cache's image size; of tiles it is the stitched one, averaged by
     area. ``labels`` and ``truth`` are (H, W) uint8 at the image's own size, and ``likelihood`` (H, W) float32 is the
-    probability of each pixel's label. ``shown`` is the predicted foreground
-    (h, w) bool at the size of ``panels``.
+    probability of each pixel's label. ``shown``, (h, w) uint8, is the prediction
+    at the size of ``panels``.
     """
 
     row: int
@@ -35,7 +35,7 @@ class Whole:
     labels: NDArray[np.uint8]
     likelihood: NDArray[np.float32]
     truth: NDArray[np.uint8]
-    shown: NDArray[np.bool_]
+    shown: NDArray[np.uint8]
 
 
 def whole_images(
@@ -97,7 +97,7 @@ def _whole(cache: FeatureCache, items: Iterator[Item], predict: Callable[[Item],
     if not entry.tile:
         probability, truth = predict(first), _truth(cache, [first.row])
         full = enlarge(probability, *truth.shape)
-        shown = probability.argmax(0) > 0
+        shown = probability.argmax(0).astype(np.uint8)
         return Whole(first.row, probability, full.argmax(0).astype(np.uint8), full.max(0), truth, shown)
     grid = Grid(entry.height, entry.width, entry.tile, cache.fingerprint["overlap"])
     rows: list[int] = []
@@ -117,7 +117,7 @@ def _whole(cache: FeatureCache, items: Iterator[Item], predict: Callable[[Item],
         reduced = reduced + down[:, y:end] @ band @ across.T
     step = _thinning(entry)
     reduced = np.asarray(reduced, np.float32)
-    return Whole(first.row, reduced, labels, likelihood, _truth(cache, rows), labels[::step, ::step] > 0)
+    return Whole(first.row, reduced, labels, likelihood, _truth(cache, rows), labels[::step, ::step])
 
 
 def _truth(cache: FeatureCache, rows: Sequence[int]) -> NDArray[np.uint8]:
