@@ -121,9 +121,9 @@ def _look(run: Run, split: str, device: str) -> _Seen:
         items = network.loader(cache, where).epoch(rows, texts)
         for whole in whole_images(cache, items, lambda item: predict_row(network, item, precision)):
             name = cache.rows[whole.row].id
-            seen.masks[name] = whole.shown
+            seen.masks[name] = whole.shown > 0
             seen.truths[name] = panels(cache, whole.row)[1] > 0
-            seen.dice[name] = dice(whole.shown, seen.truths[name])
+            seen.dice[name] = dice(seen.masks[name], seen.truths[name])
             progress.advance()
     return seen
 

@@ -87,7 +87,7 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
             axes.set_axis_off()
             axes.imshow(picture, aspect="auto")
             for label, colour in enumerate(colours if outline is not None else (), start=1):
-                region = outline == label
+                region = np.asarray(outline == label)
                 # Nothing or everything has no outline, and matplotlib would warn.
                 if region.any() and not region.all():
                     axes.contour(region, levels=[0.5], colors="black", linewidths=line + 0.5, alpha=0.6)

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+_SCRIPTS = ("base", "head", "scores", "viewer", "images", "curves", "facts")
+"""In the order in which they run, as one module: each uses what those before it declare."""
 _UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
@@ -28,8 +30,11 @@ def render_page(title: str, data: Any) -> str:
         data: JSON-able, without NaN.
     """
     folder = resources.files("textdiff.pipeline.reporting") / "page"
-    parts = {name: (folder / name).read_text(encoding="utf-8") for name in ("report.html", "report.css", "report.js")}
-    style, script = parts["report.css"], parts["report.js"]
+
+    def part(name: str) -> str:
+        return (folder / name).read_text(encoding="utf-8")
+
+    style, script = part("report.css"), "\n".join(part(f"{name}.js") for name in _SCRIPTS)
     policy = "; ".join(
         (
             "default-src 'none'",
@@ -40,7 +45,7 @@ def render_page(title: str, data: Any) -> str:
             "form-action 'none'",
         )
     )
-    page = parts["report.html"]
+    page = part("report.html")
     # The data goes in last: what it holds must not be taken for another place to fill.
     for mark, value in (
         ("{{policy}}", html.escape(policy, quote=True)),
@@ -55,18 +60,18 @@ def render_page(title: str, data: Any) -> str:
     return page
 
 
-def data_uri(picture: NDArray[Any], kind: Literal["photo", "mask"], side: int | None = None) -> str:
+def data_uri(picture: NDArray[Any], kind: Literal["photo", "mask", "labels"], side: int | None = None) -> str:
     """An image as a ``data:`` address.
 
     Args:
-        picture: (H, W, 3) or (H, W) uint8 for a photo, (H, W) bool for a mask.
-        kind: ``photo`` is stored as WebP, small and slightly lossy; ``mask`` as PNG of one bit, exact.
+        picture: (H, W, 3) or (H, W) uint8 for a photo, (H, W) bool for a mask, (H, W) uint8 for labels.
+        kind: ``photo`` is stored as WebP, small and slightly lossy; the others as PNG, exact, a ``mask`` in one bit.
         side: the photo's longer side is made at most that many pixels.
     """
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(picture))
-    if kind == "mask":
-        image.save(buffer, "PNG", optimize=True, bits=1)
+    if kind != "photo":
+        image.save(buffer, "PNG", optimize=True, **({"bits": 1} if kind == "mask" else {}))
         return _address("image/png", buffer)
     if side is not None:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)

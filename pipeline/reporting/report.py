@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_text
+from textdiff.outputs.colours import class_colours
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.imaging import images
 from textdiff.pipeline.metrics import entropy
@@ -75,6 +77,7 @@ def write_report(
             "images": len(summary["images"]),
         },
         "primary": primary,
+        "classes": _classes(cache),
         "scores": _score_rows(summary, primary),
         "caveats": [caveat._asdict() for caveat in caveats(config, summary, log)],
         "images": summary["images"],
@@ -92,17 +95,14 @@ def write_report(
 
 
 def _score_rows(summary: Mapping[str, Any], primary: str) -> list[dict[str, Any]]:
-    ours = [
-        {
-            "kind": "ours",
-            "name": _TRUTHS.get(name, (name, ""))[0],
-            "hint": _TRUTHS.get(name, (name, ""))[1],
-            "labels": summary["labels"],
-            "dice": value["dice"],
-            "iou": value["iou"],
-        }
-        for name, value in sorted(summary["scores"].items(), key=lambda entry: entry[0] != primary)
-    ]
+    ours = []
+    for name, value in sorted(summary["scores"].items(), key=lambda entry: entry[0] != primary):
+        title, hint = _TRUTHS.get(name, (name, ""))
+        row = {"kind": "ours", "name": title, "hint": hint, "labels": summary["labels"]}
+        ours.append({**row, "dice": value["dice"], "iou": value["iou"]})
+        for number, (label, own) in enumerate(value.get("classes", {}).items(), start=1):
+            part = {"name": label, "hint": "", "class": number}
+            ours.append({**row, **part, "dice": own["dice"], "iou": own["iou"]})
     published = [
         {
             "kind": "published",
@@ -115,6 +115,19 @@ def _score_rows(summary: Mapping[str, Any], primary: str) -> list[dict[str, Any]
         for row in summary["published"]
     ]
     return ours + published
+
+
+def _classes(cache: FeatureCache) -> list[dict[str, Any]]:
+    """Names and colours of the classes 1, 2, ...; none where there is one, which has the colour of its layer."""
+    if len(cache.classes) == 1:
+        return []
+    colours = class_colours(len(cache.classes))
+    return [{"name": name, "colour": colour} for name, colour in zip(cache.classes, colours, strict=True)]
+
+
+def _mask_uri(labels: NDArray[np.integer[Any]], classes: int) -> str:
+    """Class numbers (H, W) as a picture: one bit for the foreground where there is one class besides the background."""
+    return data_uri(labels > 0, "mask") if classes == 1 else data_uri(labels.astype(np.uint8), "labels")
 
 
 def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], device: str) -> dict[str, dict[str, Any]]:
@@ -131,11 +144,13 @@ def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], dev
     with console.Progress(len(wanted), "report") as progress:
         items = network.loader(cache, where).epoch(rows, texts)
         for whole in whole_images(cache, items, lambda item: predict_row(network, item, precision)):
+            classes = len(cache.classes)
+            truth = images.resize_mask(whole.truth, cache.image_size, "area", classes + 1)
             uncertainty = entropy(whole.probability) / np.log(len(whole.probability))
             found[cache.rows[whole.row].id] = {
                 "image": data_uri(panels(cache, whole.row)[0], "photo", 2 * cache.image_size),
-                "truth": data_uri(images.resize_mask(whole.truth, cache.image_size, "area") > 0, "mask"),
-                "prediction": data_uri(whole.probability.argmax(0) > 0, "mask"),
+                "truth": _mask_uri(truth, classes),
+                "prediction": _mask_uri(whole.probability.argmax(0), classes),
                 "entropy": data_uri(np.round(255 * uncertainty.clip(0, 1)).astype(np.uint8), "photo"),
                 "meanEntropy": float(uncertainty.mean()),
             }
