@@ -62,6 +62,11 @@ class Run:
         return f"{name}, mean of {options['ensemble']}" if options["ensemble"] else name
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes 1, 2, ...; one, ``foreground``, where the data set names none."""
+        return tuple(self.config["fingerprint"].get("classes", ("foreground",)))
+
+    @property
     def members(self) -> "list[Run]":
         """The runs of an ensemble, run directories below this one; otherwise none."""
         return [Run(self.path / "members" / str(index)) for index in range(self.config["fit"]["ensemble"] or 0)]

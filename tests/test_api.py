@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 import textdiff
 from textdiff.commands.extract import extract as extract_command
@@ -16,6 +17,8 @@ from textdiff.commands.fit import fit as fit_command
 from textdiff.commands.predict import predict as predict_command
 from textdiff.commands.report import report as report_command
 from textdiff.commands.score import score as score_command
+from textdiff.outputs.colours import class_colours
+from textdiff.outputs.outlines import outlined
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +120,32 @@ def test_predictor_takes_a_file_or_its_pixels_and_gives_what_predict_writes(run,
     assert ((np.asarray(Image.open(written)) > 0) == (probabilities.argmax(0) > 0)).all()
     grey = pixels[..., 0]
     assert (predictor(grey) == predictor(np.stack([grey] * 3, axis=2))).all()
+
+
+def test_overlay_outlines_what_the_predictor_finds_and_leaves_the_rest(run, data):
+    predictor = textdiff.Predictor(run)
+    pixels = np.asarray(Image.open(next((data / "Test_Folder/img").iterdir())))
+    assert list(predictor.colours) == ["foreground"]
+    found = predictor(pixels).argmax(0)
+    found[16:48, 16:48] = 1  # whatever a fit of two epochs finds, there is an outline to draw
+    before = pixels.copy()
+    assert (predictor.overlay(pixels) == outlined(pixels, predictor(pixels).argmax(0), [(213, 94, 0)])).all()
+    drawn = outlined(pixels, found, [(213, 94, 0)])
+    inner = ndimage.binary_erosion(found, np.ones((3, 3)), border_value=1)
+    assert (drawn[(found == 1) & ~inner] == (213, 94, 0)).all()
+    assert (drawn[(found == 0) | inner] == pixels[(found == 0) | inner]).all()
+    assert (pixels == before).all()
+
+
+def test_outlines_of_classes_that_touch_keep_to_their_own_side():
+    labels = np.repeat([[0, 1, 1, 1, 1, 2, 2, 2, 2]], 7, axis=0)
+    drawn = outlined(np.zeros((7, 9, 3), np.uint8), labels, class_colours(2))
+    first, second = class_colours(2)
+    black = (0, 0, 0)
+    assert [tuple(pixel) for pixel in drawn[3].tolist()] == [
+        *(black, first, black, black, first),
+        *(second, black, black, black),
+    ]
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)])
