@@ -16,6 +16,7 @@ from textdiff.cache.fingerprint import differing_fields, differing_rows
 from textdiff.cache.info import cache_info
 from textdiff.cache.layout import Layout
 from textdiff.cache.reader import CacheReader
+from textdiff.cache.room import check_room
 from textdiff.cache.rows import CacheError, Row, check_rows, pack_table
 from textdiff.cache.verify import Fault, verify_rows
 from textdiff.cache.writer import sweep_rows, write_row
@@ -43,6 +44,7 @@ class FeatureCache(CacheReader):
         token_mask: npt.ArrayLike | None = None,
         about: Mapping[str, Any] | None = None,
         overwrite: bool = False,
+        room_for: int = 0,
     ) -> Self:
         """Makes a cache without rows; one of the same fingerprint that is there already is opened instead.
 
@@ -61,9 +63,11 @@ class FeatureCache(CacheReader):
             token_mask: (n, L) bool, False where there is padding, or None.
             about: JSON-able facts that do not determine the features, such as the data set's name.
             overwrite: replace a TextDiff cache that is there.
+            room_for: how many rows are about to be written; without room for them nothing is made or replaced.
 
         Raises:
             CacheError: another cache is there, or something that is no cache.
+            UserError: the disk is full, or has no room for the rows.
             ValueError: arguments that contradict each other.
         """
         path = Path(path)
@@ -75,6 +79,7 @@ class FeatureCache(CacheReader):
             table = pack_table(rows, texts)
             shape = None if values is None else values.shape
             layout = Layout.of(rows, blocks, steps, image_size, fingerprint, len(table), shape)
+            check_room(path, room_for, layout.row_nbytes)
             build_cache(path, layout, table, fingerprint, about or {}, values, mask, overwrite)
         cache = cls.open(path, writable=True)
         cache.check_fingerprint(fingerprint, rows, texts)

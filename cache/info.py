@@ -3,12 +3,11 @@
 __all__ = ["cache_info", "format_info"]
 
 import math
-import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from textdiff import console
 from textdiff.cache.layout import schema_of
+from textdiff.cache.room import tree_nbytes
 
 if TYPE_CHECKING:
     from textdiff.cache.feature_cache import FeatureCache
@@ -39,7 +38,7 @@ def cache_info(cache: "FeatureCache") -> dict[str, Any]:
         "texts": len(cache.texts),
         "tokens": None if cache.layout.tokens is None else list(cache.layout.tokens),
         "row_bytes": cache.row_nbytes,
-        "bytes_on_disk": sum(_sizes(str(cache.path))),
+        "bytes_on_disk": tree_nbytes(cache.path),
         "logical_bytes": int(done.sum()) * (upsampled + 4 * math.prod((size, size))),
         "about": cache.about,
         "fingerprint": cache.fingerprint,
@@ -66,11 +65,3 @@ def format_info(info: dict[str, Any]) -> str:
     }
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
-
-
-def _sizes(directory: str) -> Iterator[int]:
-    for entry in os.scandir(directory):
-        if entry.is_dir(follow_symlinks=False):
-            yield from _sizes(entry.path)
-        else:
-            yield entry.stat().st_size

@@ -125,6 +125,8 @@ def extract(config: ExtractConfig) -> FeatureCache:
         **tiling,
         **_mask_kind(facts),
     }
+    if config.dry_run and config.overwrite and config.cache.exists():
+        raise UserError(f"{config.cache}: --overwrite would replace it before --dry-run stops; leave one of them out")
     if config.cache.exists() and not config.overwrite:
         cache = FeatureCache.open(config.cache, writable=True)
         cache.check_fingerprint(fingerprint, rows, texts)
@@ -148,6 +150,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
                 "text_encoder": config.text_encoder,
             },
             overwrite=config.overwrite,
+            room_for=len(range(config.shard[0], len(rows), config.shard[1])),
         )
     del encoder
 

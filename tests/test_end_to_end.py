@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from textdiff.cache import FeatureCache
+import textdiff
+from textdiff.cache import FeatureCache, room
+from textdiff.errors import UserError
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -106,6 +109,21 @@ def test_extract_again_does_nothing(made, tiny_backbone, textdiff_once):
     result = textdiff_once(made, *extract_arguments(made / "data", tiny_backbone, made / "cache.zarr"))
     assert "nothing to do" in result.stderr
     assert before == {path: path.stat().st_mtime_ns for path in (made / "cache.zarr").rglob("*") if path.is_file()}
+
+
+def test_an_extract_that_the_disk_cannot_hold_leaves_nothing_behind(made, tiny_backbone, monkeypatch):
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**5))
+    options = {"data": made / "data", "backbone": tiny_backbone, "text_encoder": "none", "image_size": 64}
+    with pytest.raises(UserError, match="8 rows need"):
+        textdiff.extract("monuseg", cache=made / "full/c.zarr", **options)
+    assert not (made / "full").exists()
+
+
+def test_a_dry_run_does_not_replace_a_cache(made, tiny_backbone, textdiff_once):
+    before = files(made / "cache.zarr")
+    arguments = extract_arguments(made / "data", tiny_backbone, made / "cache.zarr", "--dry-run", "--overwrite")
+    assert "--dry-run" in textdiff_once(made, *arguments, status=2).stderr
+    assert files(made / "cache.zarr") == before
 
 
 def test_extract_twice_gives_the_same_bytes(made, tiny_backbone, textdiff_once):
