@@ -21,7 +21,7 @@ import typer
 
 from textdiff.errors import UserError
 
-Data = Annotated[Path | None, typer.Option(help="Its directory or file; looked for in $TEXTDIFF_DATA and data/.")]
+Data = Annotated[Path | None, typer.Option(help="Its directory or file; else in $TEXTDIFF_DATA, data/, datasets/.")]
 Classes = Annotated[
     str | None, typer.Option(help="Masks hold class numbers; names of 1, 2, ..., as in nucleus,stroma.")
 ]

@@ -99,7 +99,7 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
     for index, (name, colour) in enumerate(zip(classes, colours, strict=True) if several else ()):
         down, column = divmod(index, _CLASSES_IN_A_LINE)
         x, y = _MARGIN + column * (width - 2 * _MARGIN) / _CLASSES_IN_A_LINE, top - 1.4 * _LINE * down
-        box = ((x / width, (y - 0.68 * _LINE) / height), 0.28 / width, 0.6 * _LINE / height)
+        box = ((x / width, (y - 0.6 * _LINE) / height), 0.28 / width, 0.6 * _LINE / height)
         figure.add_artist(Rectangle(*box, facecolor=colour, edgecolor="0.3", linewidth=0.5))
         short = name if len(name) <= _CLASS_LETTERS else f"{name[: _CLASS_LETTERS - 1]}…"
         write(x + 0.36, y, short, ha="left", va="top", fontsize=9)

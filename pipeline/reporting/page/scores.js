@@ -48,7 +48,7 @@ function scoreTable() {
       cell(row.iou)));
   }
   $("scores").append(element("thead", {}, head), body);
-  if (data.classes.length) $("hints").append(element("p", {}, "A row in full ink is the mean of the classes that follow it."));
+  if (data.classes.length) $("hints").append(element("p", {}, "Indented rows are single classes; the row above them is their mean."));
   const hints = new Map();
   for (const { name, hint } of data.scores) {
     if (!hint) continue;
