@@ -155,6 +155,7 @@ class _Fit:
         places = np.random.default_rng([seed, 0x81D, self.state.epoch])
         for batch in _batches(network.augment(self._own(items), seed, self.state.epoch), options["batch_size"]):
             labels = torch.cat([item.mask for item in batch if item.mask is not None])  # (B, H, W)
+            # Outside of autocast, which on a CPU does not join float16 activations.
             inputs = network.inputs(batch)
             if options.get("window"):
                 grid = network.grid(self.cache)
@@ -184,8 +185,9 @@ class _Fit:
         self.network.eval()
         for item in self._own(items):
             assert item.mask is not None
+            inputs = self.network.inputs([item])
             with torch.inference_mode(), autocast(self.device, self.options["precision"]):
-                logits = self.network(*self.network.inputs([item]))
+                logits = self.network(*inputs)
             predicted, true = logits.argmax(1)[0].cpu().numpy(), item.mask[0].cpu().numpy()
             for label in range(1, logits.shape[1]):
                 count = confusion(predicted == label, true == label)
