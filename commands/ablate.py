@@ -48,7 +48,7 @@ def ablate(
     table_only: TableOnly = False,
     as_json: AsJson = False,
 ) -> None:
-    """Table 2: every variant on the same draws and seeds, with paired differences and intervals. Resumes by itself."""
+    """The paper's table 2: every variant on the same draws, with paired differences, intervals. Resumes by itself."""
     from textdiff.experiments.ablate import ablate as run_ablate
     from textdiff.experiments.setup import Setup, configure
 

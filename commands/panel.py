@@ -13,7 +13,7 @@ from textdiff.commands.options import Device
 
 def panel(
     runs: Annotated[list[Path], typer.Option("--runs", help="Run directories: --runs A B C.")],
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[B C ...]", help="More run directories.")] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="B C ...", help="More run directories.")] = None,
     out: Annotated[Path, typer.Option(help="The picture: .png, .pdf or .svg.")] = Path("panel.png"),
     rule: Annotated[
         str, typer.Option(help="extremes: best to worst of the first run; disagreement: Dice furthest apart.")
@@ -22,7 +22,7 @@ def panel(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     device: Device = "auto",
 ) -> None:
-    """Figure 2: image, text, truth and each run's errors in colour, for images chosen by rule."""
+    """The paper's figure 2: image, text, truth and each run's errors in colour, for images chosen by rule."""
     from textdiff.experiments.panel import panel as run_panel
     from textdiff.pipeline.runs import find_run
 

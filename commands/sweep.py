@@ -45,7 +45,7 @@ def sweep(
     table_only: TableOnly = False,
     as_json: AsJson = False,
 ) -> None:
-    """Figure 3: Dice of each decoder block at each diffusion step, with and without text. Resumes by itself."""
+    """The paper's figure 3: Dice of each decoder block at each step, with and without text. Resumes by itself."""
     from textdiff.experiments.setup import Setup, configure
     from textdiff.experiments.sweep import sweep as run_sweep
 
