@@ -11,9 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import xxhash
-
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.pipeline.imaging.formats import BadImageError
@@ -21,7 +18,7 @@ from textdiff.pipeline.sample import Problem, Sample, Slice
 from textdiff.readers.aperio import read_monuseg
 from textdiff.readers.folder import read_folder
 from textdiff.readers.hdf5 import read_hdf5
-from textdiff.readers.load import load_image, load_mask
+from textdiff.readers.look import look_at_image, look_at_mask
 from textdiff.readers.lvit import read_lvit
 from textdiff.readers.options import ReadOptions
 
@@ -60,6 +57,10 @@ class Facts:
     """The largest object number in a mask that numbers its objects."""
     content: str = ""
     """A digest of the decoded pixels: the same picture in another format has the same."""
+    in_parts: bool = False
+    """Whether image and mask are too large to be decoded as a whole: see ``readers.parts``."""
+    threshold: float = 0.0
+    """Stored values above it are foreground, in a mask of two classes that is read in parts."""
 
 
 def read_dataset(
@@ -90,12 +91,13 @@ def read_dataset(
 def inspect(
     samples: list[Sample], progress: Callable[[int], object] | None = None, *, tiled: bool = False
 ) -> tuple[list[Facts], list[Problem]]:
-    """Decodes every image and mask once, in a few threads; at most one sample per thread is in memory.
+    """Decodes every image and mask once, in a few threads; at most one image or mask per thread is in memory.
 
     Args:
         samples: of ``read_dataset``.
         progress: is told 1 for each sample that is done.
-        tiled: images are going to be cut into tiles, so that their shape is nothing to remark.
+        tiled: images are going to be cut into tiles, so that their shape is nothing to remark, and a large TIFF is
+            looked at a few rows at a time.
 
     Returns:
         The facts of every sample, in the order of ``samples``, and what was found wrong.
@@ -169,11 +171,17 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
         problems.append(Problem(severity, _where(source), what, fix))
 
     try:
-        image = load_image(sample.image)
-        height, width = image.pixels.shape[:2]
-        levels = int(image.pixels.min()), int(image.pixels.max())
-        content = xxhash.xxh3_128_hexdigest(image.pixels.data) + f" {width}x{height}"
-        facts = replace(facts, height=height, width=width, image_sha256=image.sha256, levels=levels, content=content)
+        image = look_at_image(sample.image, tiled)
+        height, width, levels = image.height, image.width, image.levels
+        facts = replace(
+            facts,
+            height=height,
+            width=width,
+            image_sha256=image.sha256,
+            levels=levels,
+            content=image.content,
+            in_parts=image.in_parts,
+        )
         for note in image.notes:
             say("note", sample.image, note)
         if height != width and not tiled:
@@ -183,36 +191,33 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
     except BadImageError as error:
         say("error", sample.image, error.what, error.fix)
     if sample.mask is not None:
-        facts = _inspect_mask(facts, sample.mask, say)
+        facts = _inspect_mask(facts, sample.mask, tiled, say)
     return replace(facts, usable=all(problem.severity != "error" for problem in problems)), problems
 
 
-def _inspect_mask(facts: Facts, source: Path | Slice, say: Callable[..., None]) -> Facts:
+def _inspect_mask(facts: Facts, source: Path | Slice, tiled: bool, say: Callable[..., None]) -> Facts:
     """``facts`` with those of the mask; ``say(severity, source, what, fix)`` is told what is wrong."""
     if not facts.height and source.name.lower().endswith(".xml"):
         return facts  # outlines mean nothing without the size of their image
     try:
-        mask = load_mask(facts.sample, facts.height, facts.width)
+        mask = look_at_mask(facts.sample, facts.height, facts.width, tiled)
     except BadImageError as error:
         say("error", source, error.what, error.fix)
         return facts
     for note in mask.notes:
         say("note", source, note)
-    labels = mask.labels
-    if facts.height and labels.shape != (facts.height, facts.width):
-        size = f"{labels.shape[1]}x{labels.shape[0]}"
+    if facts.height and (mask.height, mask.width) != (facts.height, facts.width):
+        size = f"{mask.width}x{mask.height}"
         what = f"is {size} pixels, but its image {_where(facts.sample.image)} is {facts.width}x{facts.height}"
         say("error", source, what, "export the mask at the image's size")
-    elif not labels.any():
+    elif not any(mask.counts[1:]):
         say("note", source, "is an empty mask (no foreground)")
-    elif labels.all():
+    elif not mask.counts[0]:
         say("note", source, "is all foreground", "check that it is not inverted")
-    elif mask.instances is not None and np.all(mask.instances[labels > 0] == 255):
+    elif mask.single:
         say("note", source, "numbers a single object 255: it looks like a plain mask", "check --instances")
-    counts = np.bincount(labels.ravel(), minlength=max(2, len(facts.sample.classes) + 1))
-    objects = 0 if mask.instances is None else int(mask.instances.max())
-    shares = tuple(float(share) for share in counts[1:] / labels.size)
-    return replace(facts, mask_sha256=mask.sha256, shares=shares, objects=objects)
+    shares = tuple(count / (mask.height * mask.width) for count in mask.counts[1:])
+    return replace(facts, mask_sha256=mask.sha256, shares=shares, objects=mask.objects, threshold=mask.threshold)
 
 
 def _where(source: Path | Slice) -> str:

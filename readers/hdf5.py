@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
-from textdiff.pipeline.imaging.formats import MAX_MEGAPIXELS, BadImageError
+from textdiff.pipeline.imaging.formats import BadImageError, too_large, too_many_pixels
 from textdiff.pipeline.sample import Problem, Sample, Slice
 from textdiff.readers.names import error, note, sort_problems
 from textdiff.readers.options import ReadOptions
@@ -98,8 +98,8 @@ def read_slice(source: Slice) -> tuple[NDArray[Any], str]:
         )
     if pixels.ndim == 3 and pixels.shape[2] > 4 and pixels.shape[0] <= 4:
         raise BadImageError(source, f"has the shape {pixels.shape}, channels first", "store channels last: (H, W, C)")
-    if pixels.shape[0] * pixels.shape[1] > MAX_MEGAPIXELS * 1_000_000:
-        raise BadImageError(source, f"has more than {MAX_MEGAPIXELS} megapixels", "cut it into tiles")
+    if too_many_pixels(*pixels.shape[:2]):
+        raise too_large(source, f"{pixels.shape[1]}x{pixels.shape[0]} pixels")
     pixels = np.ascontiguousarray(pixels)
     digest = hashlib.sha256(f"{pixels.dtype.str} {pixels.shape}".encode() + pixels.tobytes()).hexdigest()
     return pixels, digest

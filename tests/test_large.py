@@ -10,11 +10,12 @@ import pytest
 import tifffile
 
 from textdiff.errors import UserError
+from textdiff.pipeline.imaging import formats
 from textdiff.pipeline.imaging.images import read_image
+from textdiff.pipeline.imaging.rows import is_large, open_rows
 from textdiff.pipeline.imaging.tiff_writer import tiff_writer
 from textdiff.pipeline.imaging.tiles import Grid
-from textdiff.pipeline.prediction import large
-from textdiff.pipeline.prediction.large import is_large, open_rows, segment_large
+from textdiff.pipeline.prediction.large import segment_large
 
 RGB = np.random.default_rng(0).integers(0, 256, (301, 187, 3), dtype=np.uint8)
 KINDS = {
@@ -73,7 +74,7 @@ def test_only_large_tiffs_are_read_in_parts(tmp_path, monkeypatch):
     (tmp_path / "b.png").write_bytes(b"\x89PNG")
     (tmp_path / "c.tif").write_bytes(b"II*\0damaged")
     assert not is_large(tmp_path / "a.tif")
-    monkeypatch.setattr(large, "MAX_MEGAPIXELS", 0.05)
+    monkeypatch.setattr(formats, "MAX_MEGAPIXELS", 0.05)
     assert is_large(tmp_path / "a.tif")
     assert not is_large(tmp_path / "b.png")
     assert not is_large(tmp_path / "c.tif")

@@ -11,12 +11,12 @@ import tifffile
 from PIL import Image
 
 from textdiff.cache import FeatureCache, Loader, Row
+from textdiff.pipeline.imaging import formats
 from textdiff.pipeline.imaging.images import axis_weights, read_image, read_mask, resize_image, resize_mask
 from textdiff.pipeline.imaging.tiles import Grid, cut
 from textdiff.pipeline.metrics import confusion, dice, pooled_dice
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import Predictor, predict_row
-from textdiff.pipeline.prediction import large
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import train
 
@@ -150,7 +150,7 @@ def test_a_large_tiff_gets_the_same_mask_as_when_it_is_read_whole(made, textdiff
     image = next((made / "data/Test_Folder/img").glob("*.tif"))
     arguments = ("predict", str(image), "--probabilities", "--entropy", "--out")
     textdiff_once(made, *arguments, "whole")
-    monkeypatch.setattr(large, "MAX_MEGAPIXELS", 0.001)
+    monkeypatch.setattr(formats, "MAX_MEGAPIXELS", 0.001)
     textdiff_once(made, *arguments, "parts")
     for suffix in ("", "_probability", "_entropy"):
         with Image.open(made / "whole" / f"{image.stem}{suffix}.png") as picture:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.pipeline.imaging.formats import DICOM_MAGIC, JPEG_MAGIC, BadImageError, open_pixels, read_bytes
+from textdiff.pipeline.imaging.formats import DICOM_MAGIC, GREY_NOTE, JPEG_MAGIC, BadImageError, open_pixels, read_bytes
 
 
 def decode(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDArray[np.uint8], list[str]]:
@@ -58,7 +58,7 @@ def to_rgb(path: str | os.PathLike[str], stored: NDArray[Any]) -> tuple[NDArray[
     notes: list[str] = []
     pixels = _to_8_bit(path, stored, notes)
     if pixels.ndim == 2 or pixels.shape[2] < 3:
-        notes.append("grey (replicated to RGB)")
+        notes.append(GREY_NOTE)
         pixels = np.repeat(_first_channel(pixels)[..., None], 3, axis=2)
     return np.ascontiguousarray(pixels[..., :3]), notes
 
@@ -80,8 +80,17 @@ def decode_mask(path: str | os.PathLike[str], data: bytes | None = None) -> tupl
     return binary_mask(path, pixels, lossy=data.startswith(JPEG_MAGIC)), notes
 
 
-def binary_mask(path: str | os.PathLike[str], pixels: NDArray[Any], lossy: bool = False) -> NDArray[np.uint8]:
+def binary_mask(
+    path: str | os.PathLike[str], pixels: NDArray[Any], lossy: bool = False, counts: NDArray[Any] | None = None
+) -> NDArray[np.uint8]:
     """Stored pixels (H, W) or (H, W, C) as a mask (H, W) uint8 in {0, 1}, by the rules of ``decode_mask``.
+
+    Args:
+        path: of the file; names it in errors.
+        pixels: as they are stored.
+        lossy: they come from a JPEG.
+        counts: how often each of ``pixels`` occurs; given, these are the distinct values (N,) of a mask that is not in
+            memory, and so is the result.
 
     Raises:
         BadImageError: more than two classes, or values that no mask has.
@@ -92,8 +101,11 @@ def binary_mask(path: str | os.PathLike[str], pixels: NDArray[Any], lossy: bool 
     if not np.isfinite(top) or pixels.min() < 0:
         raise BadImageError(path, "has values that are negative or not finite", "store the mask with 0 and 255")
     mask = (pixels > top / 2).astype(np.uint8)
-    soft = np.count_nonzero((pixels > top / 8) & (pixels < top * 7 / 8))
-    inside = np.count_nonzero(pixels > top / 8)
+
+    def number(where: NDArray[np.bool_]) -> int:
+        return int(np.count_nonzero(where) if counts is None else counts[where].sum())
+
+    soft, inside = number((pixels > top / 8) & (pixels < top * 7 / 8)), number(pixels > top / 8)
     # Few values that are all small are classes; many that are mostly in between are instances. Edges that were
     # smoothed, or blurred by JPEG, are in between too, but never most of the mask.
     if soft > inside / 2 or (not lossy and 1 < top < 16 and np.any((pixels > 0) & (pixels < top))):

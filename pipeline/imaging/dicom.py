@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
-from textdiff.pipeline.imaging.formats import MAX_MEGAPIXELS, BadImageError
+from textdiff.pipeline.imaging.formats import BadImageError, too_large, too_many_pixels
 
 _WINDOW = ("WindowCenter", "WindowWidth")
 _EXTRA = 'needs pydicom; pip install "textdiff[dicom]"'
@@ -48,8 +48,8 @@ def dicom_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[np.
         height, width = int(file.get("Rows") or 0), int(file.get("Columns") or 0)
         if "PixelData" not in file or not height * width:
             raise BadImageError(path, "is DICOM without an image", "leave it out")
-        if height * width > MAX_MEGAPIXELS * 1_000_000:
-            raise BadImageError(path, f"has more than {MAX_MEGAPIXELS} megapixels", "cut it into tiles")
+        if too_many_pixels(height, width):
+            raise too_large(path, f"{width}x{height} pixels")
         frames = int(file.get("NumberOfFrames") or 1)
         if frames > 1:
             notes.append(f"{frames} frames (only the first is read)")

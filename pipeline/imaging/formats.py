@@ -6,13 +6,22 @@ file is an error that names it, never a half-grey picture.
 
 __all__ = [
     "DICOM_MAGIC",
+    "GREY_NOTE",
     "JPEG_MAGIC",
     "MAX_MEGAPIXELS",
+    "REGIONS",
+    "REPLACE",
     "TIFF_COMPRESSIONS",
     "TIFF_MAGIC",
+    "TILES",
     "BadImageError",
+    "alpha_note",
+    "channels_note",
     "open_pixels",
+    "pages_note",
     "read_bytes",
+    "too_large",
+    "too_many_pixels",
 ]
 
 import io
@@ -31,7 +40,7 @@ from PIL import Image, ImageOps
 from textdiff.errors import UserError
 
 MAX_MEGAPIXELS = 80
-"""Largest image that is read, in millions of pixels: three of them decoded still fit a small machine."""
+"""Largest image that is read whole, in millions of pixels: three of them decoded still fit a small machine."""
 
 # Without a handler of its own tifffile's complaints go to the terminal, beside the error that is raised here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -42,7 +51,17 @@ JPEG_MAGIC = b"\xff\xd8"
 DICOM_MAGIC = b"DICM"
 """What a DICOM file holds after 128 bytes of any kind."""
 
-_REPLACE = "replace it by an intact copy"
+GREY_NOTE = "grey (replicated to RGB)"
+
+REPLACE = "replace it by an intact copy"
+"""What to do with a damaged file."""
+
+REGIONS = "cut regions out of it, or save it as a TIFF and use --tile, which reads that in parts"
+"""What to do with a file that has too many pixels."""
+
+TILES = "cut regions out of it, or use --tile, which reads it in parts"
+"""What to do with a TIFF that has too many pixels."""
+
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # tifffile decodes these by itself. Others need its optional companion; asking Pillow instead gives every machine the
 # same pixels whether the companion is installed or not.
@@ -85,21 +104,21 @@ def open_pixels(path: str | os.PathLike[str], data: bytes, indices: bool = False
         BadImageError: not an image, damaged, or larger than ``MAX_MEGAPIXELS``.
     """
     if not data:
-        raise BadImageError(path, "is empty (0 bytes)", _REPLACE)
+        raise BadImageError(path, "is empty (0 bytes)", REPLACE)
     try:
         tiff = data.startswith(TIFF_MAGIC)
         pixels, notes = _open_tiff(path, data, indices) if tiff else _open_pillow(path, data, indices)
     except (BadImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise _too_large(path) from error
+        raise too_large(path) from error
     # The decoders raise whatever their parsers stumble over: struct.error, IndexError, SyntaxError, zlib.error ...
     except Exception as error:
         raise BadImageError(
-            path, "is not a readable PNG, JPEG, BMP or TIFF image (truncated or damaged)", _REPLACE
+            path, "is not a readable PNG, JPEG, BMP or TIFF image (truncated or damaged)", REPLACE
         ) from error
     if pixels.size == 0:
-        raise BadImageError(path, "has no pixels", _REPLACE)
+        raise BadImageError(path, "has no pixels", REPLACE)
     return pixels, notes
 
 
@@ -131,7 +150,7 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes, indices: bool) -> tupl
     notes = []
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages.first
-        _check_size(path, page.imagewidth, page.imagelength)
+        _check_size(path, page.imagewidth, page.imagelength, TILES)
         # tifffile fills pieces that are missing with zeros.
         pieces = list(zip(page.dataoffsets, page.databytecounts, strict=True))
         if not pieces or any(count == 0 or offset + count > len(data) for offset, count in pieces):
@@ -139,7 +158,7 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes, indices: bool) -> tupl
         if page.samplesperpixel > 64:
             raise ValueError("a damaged header asks for any amount of memory")
         if len(tiff.pages) > 1:
-            notes.append(f"{len(tiff.pages)} pages (only the first is read)")
+            notes.append(pages_note(len(tiff.pages)))
         if page.compression not in TIFF_COMPRESSIONS or page.bitspersample not in (1, 8, 16, 32, 64):
             pixels, more = _open_pillow(path, data, indices)
             if np.dtype(page.dtype).itemsize == 2 and pixels.dtype == np.uint8:
@@ -164,7 +183,7 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes, indices: bool) -> tupl
         raise BadImageError(path, f"has colours of the kind {tifffile.PHOTOMETRIC(photometric).name}", "save it as RGB")
     elif extra and pixels.ndim == 3:
         if extra[-1] == tifffile.EXTRASAMPLE.UNSPECIFIED:
-            notes.append(f"{pixels.shape[2]} channels (only the first {pixels.shape[2] - len(extra)} read)")
+            notes.append(channels_note(pixels.shape[2], pixels.shape[2] - len(extra)))
         else:
             notes.append(_alpha_note(pixels[..., -1]))
         pixels = pixels[..., : pixels.shape[2] - len(extra)]
@@ -174,17 +193,44 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes, indices: bool) -> tupl
     return pixels, notes
 
 
+def pages_note(count: int) -> str:
+    """Of a file with several images."""
+    return f"{count} pages (only the first is read)"
+
+
+def channels_note(stored: int, read: int) -> str:
+    """Of a file with channels that are neither colours nor alpha."""
+    return f"{stored} channels (only the first {read} read)"
+
+
+def alpha_note(lowest: int, highest: int) -> str:
+    """Of a file with an alpha channel of these extremes."""
+    return "alpha (dropped)" if lowest == highest else "alpha that is not opaque (dropped; colours kept)"
+
+
 def _alpha_note(alpha: NDArray[Any]) -> str:
-    return "alpha (dropped)" if np.all(alpha == alpha.max()) else "alpha that is not opaque (dropped; colours kept)"
+    return alpha_note(alpha.min(), alpha.max())
 
 
-def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
-    if width * height > MAX_MEGAPIXELS * 1_000_000:
-        raise _too_large(path, f"{width}x{height} pixels")
+def too_many_pixels(height: int, width: int) -> bool:
+    """Whether an image is beyond ``MAX_MEGAPIXELS``, and so not to be held as a whole."""
+    return height * width > MAX_MEGAPIXELS * 1_000_000
 
 
-def _too_large(path: str | os.PathLike[str], size: str = "too many pixels") -> BadImageError:
-    return BadImageError(path, f"has {size}, more than {MAX_MEGAPIXELS} megapixels", "cut regions out of it")
+def _check_size(path: str | os.PathLike[str], width: int, height: int, fix: str = REGIONS) -> None:
+    if too_many_pixels(height, width):
+        raise too_large(path, f"{width}x{height} pixels", fix)
+
+
+def too_large(path: str | os.PathLike[str], size: str = "too many pixels", fix: str = REGIONS) -> BadImageError:
+    """The error that names the file.
+
+    Args:
+        path: of the file.
+        size: what it has of pixels.
+        fix: ``REGIONS`` or ``TILES``.
+    """
+    return BadImageError(path, f"has {size}, more than {MAX_MEGAPIXELS} megapixels", fix)
 
 
 def _check_png(data: bytes) -> None:

@@ -20,9 +20,10 @@ from textdiff.outputs.objects import object_record
 from textdiff.outputs.tables import image_record, write_tables
 from textdiff.pipeline.evaluation.instances import METHODS, find_instances
 from textdiff.pipeline.imaging.formats import BadImageError
+from textdiff.pipeline.imaging.rows import is_large
 from textdiff.pipeline.predict import Predictor, pictures
 from textdiff.pipeline.prediction.inputs import Input
-from textdiff.pipeline.prediction.large import is_large, segment_large
+from textdiff.pipeline.prediction.large import segment_large
 from textdiff.pipeline.prediction.run_text import missing_text
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.sample import Slice
