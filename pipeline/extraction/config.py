@@ -1,0 +1,95 @@
+"""The options of ``extract``, and which of them cannot be."""
+
+__all__ = ["ExtractConfig", "check_blocks", "check_config", "tiling"]
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from textdiff.errors import UserError
+from textdiff.pipeline import diffusion
+from textdiff.pipeline.imaging.tiles import check_tiles
+from textdiff.readers.options import ReadOptions
+
+VIEWS = (1, 8)
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """What to extract, from what, to where. Paths may be relative to the working directory."""
+
+    dataset: str
+    data: Path
+    cache: Path
+    backbone: str
+    text_encoder: str
+    blocks: tuple[int, ...] | None
+    """Decoder blocks whose activations are kept, numbered as in ``output_blocks``; None for all of them."""
+    steps: tuple[int, ...]
+    """Diffusion time steps at which the image is noised, each in 0..999."""
+    image_size: int = 256
+    tile: int | None = None
+    """Side in pixels of the tiles that images are cut into, each resized to ``image_size``; by default they are not."""
+    overlap: int | None = None
+    """What neighbouring tiles share, in pixels; an eighth of a tile by default."""
+    views: int = 1
+    """1, or 8 to store the eight symmetries of every training image."""
+    seed: int = 0
+    """Seed of the one noise draw that all images share."""
+    protocol: str = "clean"
+    dtype: str = "float16"
+    precision: str = "auto"
+    device: str = "auto"
+    shard: tuple[int, int] = (0, 1)
+    """(i, n): do every n-th row from the i-th, so that n processes can share one cache."""
+    overwrite: bool = False
+    skip_bad: bool = False
+    """Leave out the images that have errors instead of stopping."""
+    dry_run: bool = False
+    """Stop after the plan."""
+    reading: ReadOptions = field(default_factory=ReadOptions)
+    """How the data set is read: classes, instances, splits to draw."""
+
+
+def tiling(config: ExtractConfig) -> dict[str, int]:
+    """What the fingerprint says about tiles: nothing where there are none."""
+    if config.tile is None:
+        return {}
+    return {"tile": config.tile, "overlap": config.tile // 8 if config.overlap is None else config.overlap}
+
+
+def check_config(config: ExtractConfig) -> None:
+    """Refuses what is wrong whatever the data.
+
+    Raises:
+        UserError: an option is out of its range.
+    """
+    wrong = [step for step in config.steps if not 0 <= step < diffusion.STEPS]
+    if wrong or not config.steps:
+        raise UserError(f"--steps {wrong[0] if wrong else ''}: must be in 0..{diffusion.STEPS - 1}, as in 50,150,250")
+    if len(set(config.steps)) < len(config.steps):
+        raise UserError(f"--steps {','.join(map(str, config.steps))}: a step is named twice")
+    blocks = config.blocks
+    if blocks is not None and (not blocks or len(set(blocks)) < len(blocks)):
+        raise UserError(f"--blocks {','.join(map(str, blocks))}: name at least one block, and none twice")
+    if blocks is not None and list(blocks) != sorted(blocks):
+        raise UserError(f"--blocks {','.join(map(str, blocks))}: give them in ascending order")
+    if config.views not in VIEWS:
+        raise UserError(f"--views {config.views}: must be 1 or 8 (the eight symmetries)")
+    if config.dtype not in ("float16", "float32"):
+        raise UserError(f"--dtype {config.dtype}: must be float16 or float32")
+    if config.image_size < 32 or config.image_size % 32:
+        raise UserError(f"--image-size {config.image_size}: must be a multiple of 32, as the UNet halves it five times")
+    check_tiles(config.tile, config.overlap)
+    if not 0 <= config.shard[0] < config.shard[1]:
+        raise UserError(f"--shard {config.shard[0]}/{config.shard[1]}: must be i/n with 0 <= i < n")
+
+
+def check_blocks(blocks: tuple[int, ...], count: int, backbone: str) -> None:
+    """Refuses blocks that a backbone of ``count`` decoder blocks does not have.
+
+    Raises:
+        UserError: it lacks one.
+    """
+    wrong = [block for block in blocks if not 0 <= block < count]
+    if wrong:
+        raise UserError(f"--blocks {wrong[0]}: the backbone {backbone} has decoder blocks 0..{count - 1}")

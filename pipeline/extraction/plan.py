@@ -1,0 +1,41 @@
+"""What ``extract`` is about to do, said before it is done."""
+
+__all__ = ["say_plan"]
+
+import shutil
+from collections.abc import Sequence
+
+import torch
+
+from textdiff import console
+from textdiff.cache import FeatureCache
+from textdiff.errors import UserError
+from textdiff.pipeline.backbone import Backbone
+from textdiff.pipeline.device import describe_device
+from textdiff.pipeline.extraction.config import ExtractConfig
+
+
+def say_plan(
+    cache: FeatureCache, pending: Sequence[int], backbone: Backbone, device: torch.device, config: ExtractConfig
+) -> None:
+    """Says what is about to happen and refuses what cannot."""
+    total = len(cache.rows)
+    if not pending:
+        console.info(f"{cache.path}: complete, {total} rows; nothing to do")
+        return
+    needed = len(pending) * cache.row_nbytes
+    free = shutil.disk_usage(cache.path).free
+    shapes = ", ".join(f"b{block:02d} {c}@{h}" for block, (c, h, _) in cache.blocks.items())
+    console.info(f"backbone {config.backbone} on {describe_device(device)}, {backbone.precision}")
+    console.info(f"blocks {shapes}; steps {', '.join(map(str, cache.steps))}; text encoder {config.text_encoder}")
+    console.info(
+        f"{cache.path}: {len(pending)} of {total} rows to do, {console.size(cache.row_nbytes)} each, "
+        f"{console.size(needed)} of {console.size(free)} free"
+    )
+    if needed > free:
+        raise UserError(
+            f"{cache.path}: the {len(pending)} rows need {console.size(needed)} and the disk has {console.size(free)} "
+            "free; free some, choose another --cache, fewer --blocks or --steps"
+        )
+    seconds = backbone.estimate_seconds()
+    console.info(f"estimated time: {console.duration(len(pending) * seconds)} ({console.duration(seconds)} a row)")

@@ -1,0 +1,50 @@
+"""The sample table of a cache: which rows a data set makes, and what its masks hold."""
+
+__all__ = ["mask_kind", "sample_table"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from textdiff.cache import Row
+from textdiff.pipeline.datasets import Facts
+from textdiff.pipeline.imaging.tiles import Grid
+
+
+def sample_table(facts: Sequence[Facts], views: int, tiling: Mapping[str, int]) -> tuple[list[Row], list[str]]:
+    """The sample table, one row per (sample, tile, view), and the distinct texts in the order of their first use."""
+    tile = tiling.get("tile", 0)
+    index: dict[str, int] = {}
+    rows = []
+    for fact in facts:
+        sample = fact.sample
+        number = index.setdefault(sample.text, len(index))
+        places = Grid(fact.height, fact.width, tile, tiling["overlap"]).places if tile else [(0, 0)]
+        rows += [
+            Row(
+                id=sample.id,
+                split=sample.split,
+                view=view,
+                text=number,
+                source=sample.image.name,
+                image_sha256=fact.image_sha256,
+                mask_sha256=fact.mask_sha256,
+                height=fact.height,
+                width=fact.width,
+                tile=tile,
+                y=y,
+                x=x,
+            )
+            for y, x in places
+            for view in range(views if sample.split == "train" else 1)
+        ]
+    return rows, list(index)
+
+
+def mask_kind(facts: Sequence[Facts]) -> dict[str, Any]:
+    """What the fingerprint says about masks that hold more than foreground; nothing where they do not."""
+    sample = facts[0].sample
+    if sample.classes:
+        return {"classes": list(sample.classes)}
+    if sample.instances:
+        return {"instances": "uint16" if max(fact.objects for fact in facts) < 2**16 else "uint32"}
+    return {}
