@@ -6,7 +6,6 @@ from pathlib import Path
 
 from textdiff.api.opening import AnyPath, cache_path, open_run
 from textdiff.cache import FeatureCache
-from textdiff.pipeline.evaluation.object_scores import DEFAULT as DEFAULT_METRICS
 from textdiff.pipeline.evaluation.object_scores import parse_metrics
 from textdiff.pipeline.reporting.report import write_report
 from textdiff.pipeline.runs import Run
@@ -18,7 +17,7 @@ def score(
     run: Run | AnyPath | None = None,
     *,
     split: str = "test",
-    metrics: str = ",".join(DEFAULT_METRICS),
+    metrics: str | None = None,
     instances: str = "components",
     min_area: int = 0,
     tolerance: float = 2.0,
@@ -32,7 +31,7 @@ def score(
     Args:
         run: a finished run.
         split: ``train``, ``val`` or ``test``.
-        metrics: names with commas between; docs/metrics.md explains them.
+        metrics: names with commas between, ``dice,iou,aji,pq,f1`` by default; docs/metrics.md explains them.
         instances: how objects are found in a prediction, ``components`` or ``watershed``.
         min_area: predicted objects of fewer pixels do not count.
         tolerance: of the surface Dice, in pixels.
@@ -51,7 +50,7 @@ def score(
         split=split,
         cache_path=where,
         device=device,
-        metrics=parse_metrics(metrics),
+        metrics=None if metrics is None else parse_metrics(metrics),
         instances=instances,
         min_area=min_area,
         tolerance=tolerance,

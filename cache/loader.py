@@ -97,12 +97,15 @@ class Loader:
         """How many rows stay on the device."""
         return len(self._rows)
 
-    def epoch(self, rows: Sequence[int], texts: Mapping[int, int] | None = None) -> Generator[Item, None, None]:
+    def epoch(
+        self, rows: Sequence[int], texts: Mapping[int, int] | None = None, *, keep: bool = True
+    ) -> Generator[Item, None, None]:
         """Gives ``rows`` in this order. Its threads end when it is exhausted or closed, or the consumer breaks off.
 
         Args:
             rows: indices; a row may come more than once.
             texts: for a row the row whose text it gets; its own by default.
+            keep: whether rows may stay; of no use to who reads each row once.
 
         Raises:
             CacheError: when its turn comes, for a row that does not exist or is damaged.
@@ -110,10 +113,10 @@ class Loader:
         todo = iter([(row, row if texts is None else texts[row]) for row in rows])
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="textdiff-loader")
         try:
-            waiting = deque(pool.submit(self._load, *pair) for pair in islice(todo, self.prefetch))
+            waiting = deque(pool.submit(self._load, *pair, keep) for pair in islice(todo, self.prefetch))
             while waiting:
                 item = waiting.popleft().result()
-                waiting.extend(pool.submit(self._load, *pair) for pair in islice(todo, 1))
+                waiting.extend(pool.submit(self._load, *pair, keep) for pair in islice(todo, 1))
                 self._hand_over(item)
                 yield item
                 # Else this row would stay in memory until the next one has come.
@@ -145,11 +148,12 @@ class Loader:
         self._hand_over(narrow)
         return narrow
 
-    def _load(self, row: int, donor: int) -> Item:
+    def _load(self, row: int, donor: int, keep: bool) -> Item:
         """The item as a worker thread reads it, or from what is resident."""
         text = self.cache.rows[donor].text
         with torch.cuda.stream(self._stream):  # does nothing without a GPU
-            features, mask, image = self._rows.get(row) or self._keep(self._rows, row, self._read_image(row))
+            read = self._rows.get(row) or self._read_image(row)
+            features, mask, image = self._keep(self._rows, row, read) if keep else read
             words = self._texts.get(text) or self._keep(self._texts, text, self._read_text(donor))
         if self._stream is not None:
             self._stream.synchronize()

@@ -17,8 +17,9 @@ def score(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     cache: Annotated[Path | None, typer.Option(help="The run's cache, if it was moved.")] = None,
     metrics: Annotated[
-        str, typer.Option(help="dice, iou, aji, pq, dq, sq, f1, hd95, nsd, with commas between.")
-    ] = "dice,iou,aji,pq,f1",
+        str | None,
+        typer.Option(help="dice, iou, aji, pq, dq, sq, f1, hd95, nsd, with commas; dice,iou,aji,pq,f1 by default."),
+    ] = None,
     instances: Annotated[str, typer.Option(help="Objects of the prediction: components or watershed.")] = "components",
     min_area: Annotated[int, typer.Option(help="Leave out smaller predicted objects, in pixels.")] = 0,
     tolerance: Annotated[float, typer.Option(help="Of nsd, the surface Dice, in pixels.")] = 2.0,
@@ -40,7 +41,7 @@ def score(
         split=split,
         cache_path=cache,
         device=device,
-        metrics=parse_metrics(metrics),
+        metrics=None if metrics is None else parse_metrics(metrics),
         instances=instances,
         min_area=min_area,
         tolerance=tolerance,

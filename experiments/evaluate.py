@@ -11,12 +11,12 @@ import torch
 from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.files import write_json
-from textdiff.pipeline.evaluation.class_scores import class_scores
+from textdiff.pipeline.evaluation.truths import truth_scores
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.prediction.whole import Whole, whole_images
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.score import compared, scored_rows
+from textdiff.pipeline.score import scored_rows
 
 
 def evaluate(
@@ -55,9 +55,8 @@ def evaluate(
         views = [seen_by(number, own) for number, own in enumerate(tee(items, len(runs)))]
         for image in zip(*views, strict=True):
             for whole, found in zip(image, scores, strict=True):
-                for truth, (predicted, true) in compared(whole).items():
-                    for name, value in class_scores(predicted, true, cache.classes, truth).items():
-                        found.setdefault(name, []).append(value)
+                for name, value in truth_scores(whole, cache.classes).items():
+                    found.setdefault(name, []).append(value)
             progress.advance()
     for run, found in zip(runs, scores, strict=True):
         write_json(run.path / f"images-{split}.json", {"schema": 1, "split": split, "ids": ids, "scores": found})

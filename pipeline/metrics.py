@@ -4,7 +4,17 @@ Empty masks have one stated rule: where truth and prediction are both empty the 
 1, where only one of them is empty it scores 0. No image is left out of a mean because of it.
 """
 
-__all__ = ["Confusion", "confusion", "dice", "dice_from_iou", "entropy", "iou", "mean_over_classes", "pooled_dice"]
+__all__ = [
+    "Confusion",
+    "confusion",
+    "dice",
+    "dice_from_iou",
+    "entropy",
+    "iou",
+    "iou_of_counts",
+    "mean_over_classes",
+    "pooled_dice",
+]
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -44,7 +54,12 @@ def confusion(prediction: Mask, truth: Mask) -> Confusion:
 
 def iou(prediction: Mask, truth: Mask) -> float:
     """Intersection over union (Jaccard index), TP / (TP + FP + FN), in [0, 1]; arguments as for ``confusion``."""
-    tp, fp, fn, _ = confusion(prediction, truth)
+    return iou_of_counts(confusion(prediction, truth))
+
+
+def iou_of_counts(counts: Confusion) -> float:
+    """``iou`` of an image whose pixels have been counted."""
+    tp, fp, fn, _ = counts
     return tp / (tp + fp + fn) if tp + fp + fn else 1.0
 
 

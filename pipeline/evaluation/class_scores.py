@@ -1,6 +1,6 @@
 """Dice and IoU of an image with several classes: of each class, and their mean."""
 
-__all__ = ["class_intervals", "class_scores"]
+__all__ = ["class_confusions", "class_intervals", "class_scores", "scores_of_counts"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.pipeline.evaluation.bootstrap import Interval, bootstrap_mean
-from textdiff.pipeline.metrics import dice_from_iou, iou
+from textdiff.pipeline.metrics import Confusion, confusion, dice_from_iou, iou_of_counts
 
 
 def class_scores(predicted: NDArray[Any], true: NDArray[Any], classes: Sequence[str], suffix: str) -> dict[str, float]:
@@ -24,7 +24,17 @@ def class_scores(predicted: NDArray[Any], true: NDArray[Any], classes: Sequence[
         classes: names of 1, 2, ...
         suffix: names the truth.
     """
-    overlaps = [iou(predicted == label, true == label) for label in range(1, len(classes) + 1)]
+    return scores_of_counts(class_confusions(predicted, true, len(classes)), classes, suffix)
+
+
+def class_confusions(predicted: NDArray[Any], true: NDArray[Any], count: int) -> list[Confusion]:
+    """The pixels that two maps of class numbers (H, W) agree and disagree on, for each class 1 ... ``count``."""
+    return [confusion(predicted == label, true == label) for label in range(1, count + 1)]
+
+
+def scores_of_counts(counts: Sequence[Confusion], classes: Sequence[str], suffix: str) -> dict[str, float]:
+    """``class_scores`` from the ``class_confusions`` of an image, which may have been added up part by part."""
+    overlaps = [iou_of_counts(count) for count in counts]
     means = {
         f"dice_{suffix}": float(np.mean([dice_from_iou(overlap) for overlap in overlaps])),
         f"iou_{suffix}": float(np.mean(overlaps)),

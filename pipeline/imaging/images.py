@@ -1,6 +1,7 @@
 """Arrays in, arrays out: reading, resizing, turning and scaling of images and masks."""
 
 __all__ = [
+    "BandedMask",
     "axis_weights",
     "read_image",
     "read_mask",
@@ -58,7 +59,7 @@ def resize_image(image: NDArray[np.uint8], size: int, rule: str) -> NDArray[np.u
     Returns:
         (size, size) or (size, size, C) uint8.
     """
-    total, whole = _weighted_sum(image, size, rule)
+    _, total, whole = _weighted_sum(image, size, rule)
     return _rounded_quotient(total, whole)
 
 
@@ -82,11 +83,49 @@ def resize_mask(mask: NDArray[Any], size: int, rule: str, classes: int = 2) -> N
     Returns:
         (size, size) uint8 in 0 ... ``classes`` - 1.
     """
-    if classes > 2:
-        return _resize_classes(mask, size, rule, classes)
-    total, whole = _weighted_sum((np.asarray(mask) != 0).astype(np.uint8), size, rule)
-    foreground = 2 * total >= whole if rule == "area" else _rounded_quotient(255 * total, whole) > 0
-    return foreground.astype(np.uint8)
+    resized = BandedMask(len(mask), size, rule, classes)
+    resized.add(0, mask)
+    return resized.result()
+
+
+class BandedMask:
+    """``resize_mask`` of a mask that comes some rows at a time; the arithmetic is exact, so the bytes are the same.
+
+    Args:
+        height: of the whole mask, in pixels.
+        size: as for ``resize_mask``.
+        rule: the same.
+        classes: the same.
+    """
+
+    def __init__(self, height: int, size: int, rule: str, classes: int = 2) -> None:
+        self._height, self._size, self._rule = height, size, rule
+        # What each foreground class covers of each new pixel, all whole numbers.
+        self._covered = np.zeros((classes - 1, size, size))
+        self._whole = 1.0
+
+    def add(self, first: int, rows: NDArray[Any]) -> None:
+        """Counts ``rows`` (h, W), the mask's rows from ``first`` on; each row once, in any order."""
+        rows = np.asarray(rows)
+        # One class at a time: few classes are in one mask, and each costs as much as a grey image.
+        for label, covered in enumerate(self._covered, start=1):
+            of_class = rows == label if len(self._covered) > 1 else rows != 0
+            part, total, self._whole = _weighted_sum(
+                of_class.astype(np.uint8), self._size, self._rule, first, self._height
+            )
+            covered[part] += total
+
+    def result(self) -> NDArray[np.uint8]:
+        """The resized mask (size, size), once all rows are there."""
+        foreground = self._covered.sum(axis=0)
+        chosen = np.zeros((self._size, self._size), np.uint8)
+        most = self._whole - foreground if self._rule == "area" else np.zeros(chosen.shape)
+        for label, covered in enumerate(self._covered, start=1):
+            chosen[covered >= most] = label
+            most = np.maximum(most, covered)
+        if self._rule == "area":
+            return chosen
+        return np.where(_rounded_quotient(255 * foreground, self._whole) > 0, chosen, 0).astype(np.uint8)
 
 
 def axis_weights(old: int, new: int, rule: str) -> NDArray[np.float32]:
@@ -100,22 +139,6 @@ def axis_weights(old: int, new: int, rule: str) -> NDArray[np.float32]:
     matrix = np.zeros((new, old))
     np.add.at(matrix, (np.arange(new)[:, None], index), weight / whole)
     return matrix.astype(np.float32)
-
-
-def _resize_classes(mask: NDArray[Any], size: int, rule: str, classes: int) -> NDArray[np.uint8]:
-    chosen = np.zeros((size, size), np.uint8)
-    most = np.zeros((size, size))
-    foreground = np.zeros((size, size))
-    whole = 1.0
-    # One class at a time: few classes are in one mask, and each costs as much as a grey image.
-    for label in range(0 if rule == "area" else 1, classes):
-        total, whole = _weighted_sum((mask == label).astype(np.uint8), size, rule)
-        chosen[total >= most] = label
-        most = np.maximum(most, total)
-        foreground += total
-    if rule == "area":
-        return chosen
-    return np.where(_rounded_quotient(255 * foreground, whole) > 0, chosen, 0).astype(np.uint8)
 
 
 def symmetry(array: NDArray[Any], view: int, axes: tuple[int, int] = (0, 1)) -> NDArray[Any]:
@@ -162,22 +185,33 @@ def _check_view(view: int) -> None:
         raise ValueError(f"view {view} is not in 0..7")
 
 
-def _weighted_sum(image: NDArray[np.uint8], size: int, rule: str) -> tuple[NDArray[np.float64], float]:
-    """The resized image times a common denominator, all whole numbers, and that denominator."""
+def _weighted_sum(
+    image: NDArray[np.uint8], size: int, rule: str, first: int = 0, height: int | None = None
+) -> tuple[slice, NDArray[np.float64], float]:
+    """What an image, or its rows from ``first`` on, adds to the resized image times a common denominator.
+
+    Returns:
+        The new rows that have a share in these, their sums, all whole numbers, and the denominator.
+    """
     if rule not in ("area", "bilinear"):
         raise ValueError(f"resize rule {rule!r}")
-    rows, row_weights, row_whole = _taps(image.shape[0], size, rule)
+    rows, row_weights, row_whole = _taps(height or image.shape[0], size, rule)
     columns, column_weights, column_whole = _taps(image.shape[1], size, rule)
+    inside = (rows >= first) & (rows < first + len(image)) & (row_weights > 0)
+    touched = np.flatnonzero(inside.any(axis=1))
+    part = slice(int(touched[0]), int(touched[-1]) + 1) if len(touched) else slice(0)
+    rows = np.where(inside, rows - first, 0)[part]
+    row_weights = np.where(inside, row_weights, 0)[part]
     pixel = (1,) * (image.ndim - 1)
     # The first pass moves all the pixels, so it pays to use float32 where whole numbers stay exact in it.
-    first = np.float32 if 255 * row_whole < 2**24 else np.float64
-    tall = np.zeros((size, *image.shape[1:]), first)  # (size, W, C)
+    exact = np.float32 if 255 * row_whole < 2**24 else np.float64
+    tall = np.zeros((len(rows), *image.shape[1:]), exact)  # (rows, W, C)
     for index, weight in zip(rows.T, row_weights.T, strict=True):
-        tall += image[index] * weight.astype(first).reshape(-1, *pixel)
-    total = np.zeros((size, size, *image.shape[2:]))
+        tall += image[index] * weight.astype(exact).reshape(-1, *pixel)
+    total = np.zeros((len(rows), size, *image.shape[2:]))
     for index, weight in zip(columns.T, column_weights.T, strict=True):
         total += tall[:, index] * weight.astype(np.float64).reshape(-1, *pixel[1:])
-    return total, float(row_whole * column_whole)
+    return part, total, float(row_whole * column_whole)
 
 
 def _taps(old: int, new: int, rule: str) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:

@@ -78,7 +78,7 @@ def paired_differences(
         records: for every image its ``id`` and scores, called ``<metric>_<truth>``.
         own: the same of another scoring, in any order.
         truths: what predictions were compared with.
-        metrics: the scores that are wanted; those that either side lacks are left out.
+        metrics: the scores that are wanted; those that either side lacks are left out, for an image or altogether.
         seed: of the bootstrap.
 
     Returns:
@@ -88,13 +88,14 @@ def paired_differences(
     if {record["id"] for record in records} != set(before):
         console.warn("the run's own scores are of other images: score again without --text to see the difference")
         return None
-    columns = set.intersection(*(set(image) for image in (*records, *own)))
+
+    def mean(column: str) -> Interval | None:
+        pairs = [(record.get(column), before[record["id"]].get(column)) for record in records]
+        values = [value - earlier for value, earlier in pairs if value is not None and earlier is not None]
+        return bootstrap_mean(values, seed=seed) if values else None
+
     return {
-        truth: {
-            metric: bootstrap_mean([record[name] - before[record["id"]][name] for record in records], seed=seed)
-            for metric in metrics
-            if (name := f"{metric}_{truth}") in columns
-        }
+        truth: {metric: found for metric in metrics if (found := mean(f"{metric}_{truth}")) is not None}
         for truth in truths
     }
 

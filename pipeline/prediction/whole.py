@@ -1,6 +1,6 @@
 """From cached rows back to whole images: tiles of one image are stitched, and an image in one row is enlarged."""
 
-__all__ = ["Whole", "panels", "whole_images", "whole_instances"]
+__all__ = ["Pixels", "Whole", "panels", "whole_images", "whole_instances"]
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache, Item, Row
-from textdiff.pipeline.imaging.images import axis_weights
+from textdiff.pipeline.evaluation.class_scores import class_confusions
+from textdiff.pipeline.imaging import formats
+from textdiff.pipeline.imaging.images import BandedMask, axis_weights, resize_mask
 from textdiff.pipeline.imaging.tiles import Grid, stitch
+from textdiff.pipeline.metrics import Confusion
 from textdiff.pipeline.predict import enlarge
 
 PANEL_PIXELS = 1000
@@ -20,22 +23,35 @@ PANEL_PIXELS = 1000
 
 
 @dataclass(frozen=True)
-class Whole:
-    """The prediction for one image, and the truth.
+class Pixels:
+    """The prediction and the truth at the image's own size."""
 
-    ``probability`` is (classes, S, S) float32 at the cache's image size; of tiles it is the stitched one, averaged by
-    area. ``labels`` and ``truth`` are (H, W) uint8 at the image's own size, and ``likelihood`` (H, W) float32 is the
-    probability of each pixel's label. ``shown``, (h, w) uint8, is the prediction
-    at the size of ``panels``.
-    """
+    labels: NDArray[np.uint8]
+    """(H, W), the predicted class."""
+    likelihood: NDArray[np.float32]
+    """(H, W), the probability of each pixel's label."""
+    truth: NDArray[np.uint8]
+    """(H, W) class numbers."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The prediction for one image, and the truth. S is the cache's image size."""
 
     row: int
     """The image's first row in the cache."""
     probability: NDArray[np.float32]
-    labels: NDArray[np.uint8]
-    likelihood: NDArray[np.float32]
-    truth: NDArray[np.uint8]
+    """(classes, S, S); of tiles it is the stitched one, averaged by area."""
+    clean: NDArray[np.uint8]
+    """(S, S), the truth resized by area."""
+    paper: NDArray[np.uint8]
+    """(S, S), the truth resized as in the paper's code."""
+    counts: tuple[Confusion, ...]
+    """Of each class but the background, how labels and truth agree at the image's own size."""
     shown: NDArray[np.uint8]
+    """(h, w), the predicted classes at the size of ``panels``."""
+    pixels: Pixels | None
+    """None of an image of more than ``MAX_MEGAPIXELS``, of which nothing is held that grows with both its sides."""
 
 
 def whole_images(
@@ -65,15 +81,17 @@ def panels(cache: FeatureCache, row: int) -> tuple[NDArray[np.uint8], NDArray[np
     rows = [r for r, other in enumerate(cache.rows) if other.id == entry.id and other.view == 0]
     step = _thinning(entry)
     picture = np.empty((-(-entry.height // step), -(-entry.width // step), 3), np.uint8)
+    truth = np.empty(picture.shape[:2], np.uint8)
     for r in rows:
         tile, size = cache.rows[r], cache.image_size
         y, x = (
             np.arange(-(-start // step) * step, min(start + tile.tile, end), step)
             for start, end in ((tile.y, tile.height), (tile.x, tile.width))
         )
-        at = np.ix_((y - tile.y) * size // tile.tile, (x - tile.x) * size // tile.tile)
-        picture[np.ix_(y // step, x // step)] = cache.image(r)[at]
-    return picture, _truth(cache, rows)[::step, ::step]
+        place, (y_in, x_in) = np.ix_(y // step, x // step), (y - tile.y, x - tile.x)
+        picture[place] = cache.image(r)[np.ix_(y_in * size // tile.tile, x_in * size // tile.tile)]
+        truth[place] = _truth(cache, r)[np.ix_(y_in, x_in)]
+    return picture, truth
 
 
 def whole_instances(cache: FeatureCache, row: int) -> NDArray[Any] | None:
@@ -93,12 +111,28 @@ def whole_instances(cache: FeatureCache, row: int) -> NDArray[Any] | None:
 def _whole(cache: FeatureCache, items: Iterator[Item], predict: Callable[[Item], NDArray[np.float32]]) -> Whole:
     """Of the rows of one image."""
     first = next(items)
-    entry, size = cache.rows[first.row], cache.image_size
-    if not entry.tile:
-        probability, truth = predict(first), _truth(cache, [first.row])
-        full = enlarge(probability, *truth.shape)
-        shown = probability.argmax(0).astype(np.uint8)
-        return Whole(first.row, probability, full.argmax(0).astype(np.uint8), full.max(0), truth, shown)
+    if cache.rows[first.row].tile:
+        return _stitched(cache, first, items, predict)
+    probability, truth = predict(first), _truth(cache, first.row)
+    full = enlarge(probability, *truth.shape)
+    labels = full.argmax(0).astype(np.uint8)
+    classes, size = len(probability), cache.image_size
+    return Whole(
+        first.row,
+        probability,
+        resize_mask(truth, size, "area", classes),
+        resize_mask(truth, size, "bilinear", classes),
+        tuple(class_confusions(labels, truth, classes - 1)),
+        probability.argmax(0).astype(np.uint8),
+        Pixels(labels, full.max(0), truth),
+    )
+
+
+def _stitched(
+    cache: FeatureCache, first: Item, items: Iterator[Item], predict: Callable[[Item], NDArray[np.float32]]
+) -> Whole:
+    """Of the tiles of one image: everything is added up as bands of the stitched probabilities come."""
+    entry, size, classes = cache.rows[first.row], cache.image_size, len(cache.classes) + 1
     grid = Grid(entry.height, entry.width, entry.tile, cache.fingerprint["overlap"])
     rows: list[int] = []
 
@@ -108,27 +142,64 @@ def _whole(cache: FeatureCache, items: Iterator[Item], predict: Callable[[Item],
             yield enlarge(predict(item), entry.tile, entry.tile)
 
     down, across = (axis_weights(length, size, "area") for length in (entry.height, entry.width))
-    labels = np.empty((entry.height, entry.width), np.uint8)
-    likelihood = np.empty(labels.shape, np.float32)
-    reduced: NDArray[Any] | float = 0.0
+    reduced = np.zeros((classes, size, size), np.float32)
+    clean, paper = (BandedMask(entry.height, size, rule, classes) for rule in ("area", "bilinear"))
+    counts = np.zeros((classes - 1, len(Confusion._fields)), np.int64)
+    step = _thinning(entry)
+    shown = []
+    pixels = None if formats.too_many_pixels(entry.height, entry.width) else _empty(entry)
     for y, band in stitch(grid, predicted()):
         end = y + band.shape[1]
-        labels[y:end], likelihood[y:end] = band.argmax(0), band.max(0)
-        reduced = reduced + down[:, y:end] @ band @ across.T
-    step = _thinning(entry)
-    reduced = np.asarray(reduced, np.float32)
-    return Whole(first.row, reduced, labels, likelihood, _truth(cache, rows), labels[::step, ::step])
+        labels, likelihood = _most_likely(band)
+        truth = _truth_band(cache, rows[-len(grid.lefts) :], band.shape[1])
+        counts += class_confusions(labels, truth, classes - 1)
+        clean.add(y, truth)
+        paper.add(y, truth)
+        touched = np.flatnonzero(down[:, y:end].any(axis=1))
+        part = slice(touched[0], touched[-1] + 1)
+        reduced[:, part] += down[part, y:end] @ band @ across.T
+        shown.append(labels[-y % step :: step, ::step])
+        if pixels is not None:
+            pixels.labels[y:end], pixels.likelihood[y:end], pixels.truth[y:end] = labels, likelihood, truth
+    return Whole(
+        first.row,
+        reduced,
+        clean.result(),
+        paper.result(),
+        tuple(Confusion(*map(int, count)) for count in counts),
+        np.concatenate(shown),
+        pixels,
+    )
 
 
-def _truth(cache: FeatureCache, rows: Sequence[int]) -> NDArray[np.uint8]:
-    """The mask of the image that these are all unturned rows of, (H, W) uint8 at its own size."""
-    entry = cache.rows[rows[0]]
-    whole = np.zeros((entry.height, entry.width), np.uint8)
+def _empty(entry: Row) -> Pixels:
+    shape = (entry.height, entry.width)
+    return Pixels(np.empty(shape, np.uint8), np.empty(shape, np.float32), np.empty(shape, np.uint8))
+
+
+def _most_likely(probability: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """``argmax`` and ``max`` over the classes (classes, h, W), without the former's eight bytes for each pixel."""
+    labels, most = np.zeros(probability.shape[1:], np.uint8), probability[0].copy()
+    for label, of_class in enumerate(probability[1:], start=1):
+        labels[of_class > most] = label
+        np.maximum(most, of_class, out=most)
+    return labels, most
+
+
+def _truth_band(cache: FeatureCache, rows: Sequence[int], height: int) -> NDArray[np.uint8]:
+    """The first ``height`` rows (height, W) uint8 of the mask that a row of tiles shows."""
+    band = np.empty((height, cache.rows[rows[0]].width), np.uint8)
     for row in rows:
-        tile, truth = cache.rows[row], cache.truth(row)
-        assert truth is not None
-        whole[tile.y : tile.y + truth.shape[0], tile.x : tile.x + truth.shape[1]] = truth
-    return whole
+        truth, x = _truth(cache, row), cache.rows[row].x
+        band[:, x : x + truth.shape[1]] = truth[:height]
+    return band
+
+
+def _truth(cache: FeatureCache, row: int) -> NDArray[np.uint8]:
+    """The mask (h, w) uint8 at the original size of what a row shows that has one."""
+    truth = cache.truth(row)
+    assert truth is not None
+    return truth
 
 
 def _thinning(entry: Row) -> int:

@@ -54,6 +54,11 @@ def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Caveat]
     }.get(summary["variant"])
     if control:
         found.append(Caveat("note", control))
+    large = len(summary.get("too_large") or ())
+    if large:
+        which = f"{large} of {len(summary['images'])} images {'is' if large == 1 else 'are'}"
+        text = f"{which} too large to tell objects apart or to measure outlines: such scores are of the others only."
+        found.append(Caveat("note", text))
     if (config.get("git") or "").endswith("+"):
         found.append(Caveat("note", "Fitted with uncommitted changes: the recorded revision is not the whole code."))
     return found

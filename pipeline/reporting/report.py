@@ -16,7 +16,6 @@ from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.outputs.colours import class_colours
 from textdiff.pipeline.device import choose_device
-from textdiff.pipeline.imaging import images
 from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
@@ -142,14 +141,13 @@ def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], dev
     ]
     found = {}
     with console.Progress(len(wanted), "report") as progress:
-        items = network.loader(cache, where).epoch(rows, texts)
+        items = network.loader(cache, where).epoch(rows, texts, keep=False)
         for whole in whole_images(cache, items, lambda item: predict_row(network, item, precision)):
             classes = len(cache.classes)
-            truth = images.resize_mask(whole.truth, cache.image_size, "area", classes + 1)
             uncertainty = entropy(whole.probability) / np.log(len(whole.probability))
             found[cache.rows[whole.row].id] = {
                 "image": data_uri(panels(cache, whole.row)[0], "photo", 2 * cache.image_size),
-                "truth": _mask_uri(truth, classes),
+                "truth": _mask_uri(whole.clean, classes),
                 "prediction": _mask_uri(whole.probability.argmax(0), classes),
                 "entropy": data_uri(np.round(255 * uncertainty.clip(0, 1)).astype(np.uint8), "photo"),
                 "meanEntropy": float(uncertainty.mean()),

@@ -1,0 +1,166 @@
+"""From the scores of single images to what ``score`` says of all of them: means, tables, a record, a page."""
+
+__all__ = ["Averages", "averages", "cases", "page", "record", "tables"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from textdiff.cache import FeatureCache
+from textdiff.pipeline.evaluation.bootstrap import Interval, bootstrap_mean
+from textdiff.pipeline.evaluation.class_scores import class_intervals
+from textdiff.pipeline.evaluation.figures import Case
+from textdiff.pipeline.evaluation.object_scores import metrics_table
+from textdiff.pipeline.evaluation.published import Published
+from textdiff.pipeline.evaluation.tables import ScoreRow, score_table
+from textdiff.pipeline.evaluation.truths import TRUTHS
+from textdiff.pipeline.prediction.given_text import GivenText, difference_table
+from textdiff.pipeline.prediction.whole import panels
+from textdiff.pipeline.runs import Run
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Means over the images, with their intervals."""
+
+    truths: dict[str, dict[str, Interval]]
+    """Dice and IoU, by truth."""
+    further: dict[str, Interval | None]
+    """The other metrics, which are of the original size; None where no image has it."""
+    classes: dict[str, dict[str, dict[str, Interval]]]
+    """Dice and IoU by truth and class; empty by truth where there is one class."""
+
+
+def averages(
+    records: Sequence[Mapping[str, Any]], metrics: Sequence[str], classes: Sequence[str], seed: int
+) -> Averages:
+    """The means of each image's scores, called ``<metric>_<truth>``; an image that has none of a metric is left out.
+
+    Args:
+        records: of every image.
+        metrics: those that were asked for.
+        classes: names of the classes, the background left out.
+        seed: of the bootstrap.
+    """
+
+    def mean(column: str) -> Interval | None:
+        values = [record[column] for record in records if record[column] is not None]
+        return bootstrap_mean(values, seed=seed) if values else None
+
+    truths = {
+        name: {
+            metric: bootstrap_mean([record[f"{metric}_{name}"] for record in records], seed=seed)
+            for metric in ("dice", "iou")
+        }
+        for name in TRUTHS
+    }
+    further = {metric: mean(f"{metric}_original") for metric in metrics if metric not in ("dice", "iou")}
+    return Averages(truths, further, {name: class_intervals(records, classes, name, seed) for name in TRUTHS})
+
+
+def record(run: Run, split: str, primary: str, found: Averages, more: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What ``scores.json`` says beside the scores of each image; ``more`` are the entries that depend on options."""
+    scores: dict[str, dict[str, Any]] = {name: dict(value) for name, value in found.truths.items()}
+    scores["original"] |= found.further
+    for name, value in found.classes.items():
+        scores[name] |= {"classes": value} if value else {}
+    options = run.config["fit"]
+    return {
+        "schema": 1,
+        "run": run.path.name,
+        "split": split,
+        "model": run.config["model"],
+        "variant": options["variant"],
+        "ensemble": options["ensemble"],
+        "labels": len(run.config["train_ids"]),
+        "train_ids": run.config["train_ids"],
+        "about": run.config["about"],
+        "fingerprint_hash": run.config["fingerprint_hash"],
+        "bootstrap": {"resamples": 10_000, "level": 0.95, "seed": seed, "over": "images"},
+        "primary": primary,
+        "scores": scores,
+        **more,
+    }
+
+
+def tables(
+    run: Run,
+    primary: str,
+    found: Averages,
+    published: Sequence[Published],
+    notes: tuple[str, str],
+    given: GivenText | None,
+    differences: Mapping[str, Mapping[str, Interval]] | None,
+    *,
+    markdown: bool,
+) -> str:
+    """All that is shown of the scores, as lines.
+
+    Args:
+        run: what was scored.
+        primary: the truth that comes first.
+        found: the means.
+        published: rows to stand beside them.
+        notes: what a reader must know of the further metrics, and of images that do not have them.
+        given: the text that every image was given, if one was.
+        differences: from the run's own scores, if they are there.
+        markdown: GitHub tables; otherwise aligned text.
+    """
+    rows = []
+    for name, value in sorted(found.truths.items(), key=lambda pair: pair[0] != primary):
+        labels = len(run.config["train_ids"])
+        rows.append(ScoreRow(f"{run.label} ({TRUTHS[name]})", value["dice"], value["iou"], labels))
+        rows += [ScoreRow(f"- {label}", own["dice"], own["iou"]) for label, own in found.classes[name].items()]
+    further = {name: value for name, value in found.further.items() if value is not None}
+    parts = (
+        given.line if given else "",
+        score_table(rows, published, markdown=markdown),
+        metrics_table(further, notes[0], markdown=markdown),
+        notes[1],
+        difference_table(differences, {primary: TRUTHS[primary], **TRUTHS}, markdown=markdown) if differences else "",
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def cases(
+    cache: FeatureCache, shown: Mapping[int, NDArray[Any]], records: Sequence[Mapping[str, Any]], primary: str
+) -> list[Case]:
+    """The best, the median and the worst image, by rule and not by hand; ``shown`` is in the order of ``records``."""
+    rows = list(shown)
+    order = sorted(range(len(rows)), key=lambda index: -records[index][f"dice_{primary}"])
+    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    found = []
+    for name, index in chosen.items():
+        scores, row = records[index], rows[index]
+        dice, overlap = (100 * scores[f"{metric}_{primary}"] for metric in ("dice", "iou"))
+        image, truth = panels(cache, row)
+        title = f"{name}: {scores['id']}  Dice {dice:.1f}, IoU {overlap:.1f}"
+        found.append(Case(title, scores["text"], image, truth, shown[row]))
+    return found
+
+
+def page(run: Run, split: str, table: str, overlay: str, count: int) -> str:
+    """``report.md``: the table, the figure in the file ``overlay``, and what the run is."""
+    config = run.config
+    about, options = config["about"], config["fit"]
+    made_with = (
+        f"backbone {about['backbone']}, text encoder {about['text_encoder']}, variant {options['variant']}"
+        if config["model"] == "textdiff"
+        else f"model {config['model']}, from the images alone"
+    )
+    seed, members = options["seed"], options["ensemble"]
+    seeds = f"mean of {members} networks, seeds {seed} to {seed + members - 1}" if members else f"seed {seed}"
+    return f"""# {run.path.name}: {split} split
+
+{table}
+
+Means over {count} images with bootstrap 95% intervals over images; they do not cover the draw of training images.
+
+![Best, median and worst image]({overlay})
+
+* data set {about["dataset"]}, {made_with}
+* {seeds}, {options["epochs"]} epochs
+* {len(config["train_ids"])} training images: {", ".join(config["train_ids"])}
+"""
