@@ -33,6 +33,9 @@ def data_check(
         str | None,
         typer.Option(help="Whose tokens to count, if it is on this machine; that of the data set by default."),
     ] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Look at it as extract --tile does, which takes TIFFs of any size.")
+    ] = None,
     classes: Classes = None,
     instances: Instances = False,
     val: Val = None,
@@ -64,7 +67,7 @@ def data_check(
     from textdiff.pipeline.check import check_dataset
     from textdiff.pipeline.locations import find_data
 
-    check = check_dataset(dataset, data or find_data(dataset), options, text_encoder or preset.text_encoder)
+    check = check_dataset(dataset, data or find_data(dataset), options, text_encoder or preset.text_encoder, tile)
     print(json.dumps(check.as_json(), indent=2, ensure_ascii=False) if as_json else check.table())
     if not check.sound:
         raise typer.Exit(1)

@@ -14,6 +14,7 @@ import numpy as np
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.pipeline.datasets import Facts, alike, inspect, leaks, read_dataset
+from textdiff.pipeline.imaging.tiles import check_tiles
 from textdiff.pipeline.sample import Problem, Sample
 from textdiff.readers.options import ReadOptions
 
@@ -71,7 +72,13 @@ class Check:
         return "\n".join([*lines, "", f"{verdict}: {counts}"])
 
 
-def check_dataset(name: str, root: Path, options: ReadOptions | None = None, text_encoder: str = "none") -> Check:
+def check_dataset(
+    name: str,
+    root: Path,
+    options: ReadOptions | None = None,
+    text_encoder: str = "none",
+    tile: int | None = None,
+) -> Check:
     """Reads a data set and decodes every image and mask once.
 
     Args:
@@ -79,13 +86,15 @@ def check_dataset(name: str, root: Path, options: ReadOptions | None = None, tex
         root: its directory or file.
         options: how to read it.
         text_encoder: whose tokens to count in the texts, if it is on this machine; words otherwise.
+        tile: the side of the tiles that images are going to be cut into, if they are; then a TIFF may have any size.
 
     Raises:
-        UserError: as ``read_dataset``: it is not even the layout.
+        UserError: as ``read_dataset``: it is not even the layout; or no useful tile is of that size.
     """
+    check_tiles(tile, None)
     samples, listed = read_dataset(name, root, options)
     with console.Progress(len(samples), "check", "images") as progress:
-        facts, found = inspect(samples, progress.advance)
+        facts, found = inspect(samples, progress.advance, tiled=tile is not None)
     between = leaks(facts)
     grouped = [problem for problem in listed if "of the same group" in problem.what]
     others = [problem for problem in [*listed, *found] if problem not in between and problem not in grouped]
