@@ -106,15 +106,22 @@ def score(
     texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
     precision = options["precision"] if where.type == "cuda" else "float32"
 
-    primary = PRIMARY[bool(cache.rows[rows[0]].tile)]
+    tiled = bool(cache.rows[rows[0]].tile)
+    primary = PRIMARY[tiled]
     records: list[dict[str, Any]] = []
     shown: dict[int, np.ndarray] = {}
-    with console.Progress(len({cache.rows[row].id for row in rows}), "score", "images") as progress:
+    with console.Progress(len(rows), "score", "tiles" if tiled else "images") as progress:
+
+        def predict(item: Item) -> np.ndarray:
+            probability = predict_row(network, item, precision)
+            progress.advance()
+            return probability
+
         # Every row is read once: none is worth its memory afterwards.
         items: Iterable[Item] = network.loader(cache, where).epoch(rows, texts, keep=False)
         if given:
             items = given.put(items)
-        for whole in whole_images(cache, items, lambda item: predict_row(network, item, precision)):
+        for whole in whole_images(cache, items, predict):
             entry = cache.rows[whole.row]
             records.append(
                 {
@@ -126,7 +133,6 @@ def score(
                 }
             )
             shown[whole.row] = whole.shown
-            progress.advance()
 
     found = averages(records, wanted, cache.classes, seed)
     true_objects = "instance maps" if cache.has_instances else "components"

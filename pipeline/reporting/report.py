@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff import console
-from textdiff.cache import FeatureCache
+from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.outputs.colours import class_colours
@@ -135,15 +135,20 @@ def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], dev
     network = run.load_network().to(where)
     texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
     precision = options["precision"] if where.type == "cuda" else "float32"
-    wanted = set(ids)
+    wanted, classes = set(ids), len(cache.classes)
     rows = [
         row for row, entry in enumerate(cache.rows) if entry.split == split and entry.view == 0 and entry.id in wanted
     ]
     found = {}
-    with console.Progress(len(wanted), "report") as progress:
+    with console.Progress(len(rows), "report", "tiles" if rows and cache.rows[rows[0]].tile else "images") as progress:
+
+        def predict(item: Item) -> np.ndarray:
+            probability = predict_row(network, item, precision)
+            progress.advance()
+            return probability
+
         items = network.loader(cache, where).epoch(rows, texts, keep=False)
-        for whole in whole_images(cache, items, lambda item: predict_row(network, item, precision)):
-            classes = len(cache.classes)
+        for whole in whole_images(cache, items, predict):
             uncertainty = entropy(whole.probability) / np.log(len(whole.probability))
             found[cache.rows[whole.row].id] = {
                 "image": data_uri(panels(cache, whole.row)[0], "photo", 2 * cache.image_size),
@@ -152,7 +157,6 @@ def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], dev
                 "entropy": data_uri(np.round(255 * uncertainty.clip(0, 1)).astype(np.uint8), "photo"),
                 "meanEntropy": float(uncertainty.mean()),
             }
-            progress.advance()
     return found
 
 
