@@ -122,3 +122,12 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
     with pytest.raises(ValueError, match=r"shape|broadcast"):
         overlay_figure(tmp_path / "a.png", [case(truth=np.ones((3, 3), bool))])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_crowd_of_specks_is_filled_as_outlines_would_cover_the_image(tmp_path):
+    specks = np.random.default_rng(0).random((300, 300)) < 0.25
+    overlay_figure(tmp_path / "a.png", [case(size=(300, 300), truth=specks, prediction=specks)])
+    pixels = picture(tmp_path / "a.png")
+    truth = pixels[300:600, int(figures._PANEL * 150) + 100 :][:, :300]
+    # A quarter of it is yellow; outlines and their shade would hide all of the image.
+    assert truth[..., 2].mean() == pytest.approx(0.75 * 230 + 0.25 * (0.25 * 230 + 0.75 * 66), rel=0.1)

@@ -24,6 +24,8 @@ _OUTLINE = "#F0E442"
 _PANEL, _GAP, _MARGIN, _LINE = 2.7, 0.08, 0.2, 0.19  # inches
 _CAPTION_LINES = 3
 _CLASSES_IN_A_LINE, _CLASS_LETTERS = 5, 24
+# Of a large image that was thinned outlines would cover everything: from this share of edges on masks are filled.
+_CROWDED = 0.4
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
         cases: at least one.
         classes: the names of 1, 2, ...
     """
+    from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch, Rectangle
 
@@ -86,10 +89,13 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
             axes = figure.add_axes((left / width, (top - panel) / height, _PANEL / width, panel / height))
             axes.set_axis_off()
             axes.imshow(picture, aspect="auto")
+            crowded = outline is not None and _edges(outline) > _CROWDED
             for label, colour in enumerate(colours if outline is not None else (), start=1):
                 region = np.asarray(outline == label)
+                if crowded:
+                    axes.imshow(region[..., None] * np.array([*to_rgb(colour), 0.75]), aspect="auto")
                 # Nothing or everything has no outline, and matplotlib would warn.
-                if region.any() and not region.all():
+                elif region.any() and not region.all():
                     axes.contour(region, levels=[0.5], colors="black", linewidths=line + 0.5, alpha=0.6)
                     axes.contour(region, levels=[0.5], colors=colour, linewidths=line)
         top -= panel + 0.4 * _LINE
@@ -118,6 +124,11 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
     with atomic_path(path) as partial:
         # The version of matplotlib in the file would make equal pictures differ.
         figure.savefig(partial, metadata={"Software": None} if partial.suffix == ".png" else None)
+
+
+def _edges(mask: NDArray[Any]) -> float:
+    """How many pixels of a mask (H, W) differ from the one above or the one to the left, as a share of all."""
+    return float((np.count_nonzero(np.diff(mask, axis=0)) + np.count_nonzero(np.diff(mask, axis=1))) / mask.size)
 
 
 def _caption(text: str) -> list[str]:

@@ -158,7 +158,7 @@ def _stitched(
         touched = np.flatnonzero(down[:, y:end].any(axis=1))
         part = slice(touched[0], touched[-1] + 1)
         reduced[:, part] += down[part, y:end] @ band @ across.T
-        shown.append(labels[-y % step :: step, ::step])
+        shown.append(labels[-y % step :: step, ::step].copy())
         if pixels is not None:
             pixels.labels[y:end], pixels.likelihood[y:end], pixels.truth[y:end] = labels, likelihood, truth
     return Whole(

@@ -57,7 +57,7 @@ def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Caveat]
     large = len(summary.get("too_large") or ())
     if large:
         which = f"{large} of {len(summary['images'])} images {'is' if large == 1 else 'are'}"
-        text = f"{which} too large to tell objects apart or to measure outlines: such scores are of the others only."
+        text = f"{which} too large to be held as a whole, and without scores of objects and outlines."
         found.append(Caveat("note", text))
     if (config.get("git") or "").endswith("+"):
         found.append(Caveat("note", "Fitted with uncommitted changes: the recorded revision is not the whole code."))
