@@ -116,6 +116,14 @@ def test_rows_are_read_each_time_if_told_so(whole, counted):
     assert loader.resident_rows == 0
 
 
+def test_rows_that_are_read_once_do_not_stay(whole, counted):
+    loader = Loader(whole, "cpu")
+    for keep, resident in ((False, 0), (True, 3), (False, 3)):
+        assert [item.row for item in loader.epoch([0, 1, 2], keep=keep)] == [0, 1, 2]
+        assert loader.resident_rows == resident
+    assert sorted(counted) == [0, 0, 1, 1, 2, 2]
+
+
 def test_resident_rows_never_exceed_the_budget(whole):
     loader = Loader(whole, "cpu", budget_bytes=int(2.5 * ROW_BYTES))
     for _ in range(2):
