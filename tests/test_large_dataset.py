@@ -21,19 +21,20 @@ from textdiff.pipeline.imaging.tiles import Grid
 from textdiff.pipeline.prediction import whole
 from textdiff.pipeline.prediction.whole import panels, whole_images
 
-SIZE = {"train": (150, 170), "val": (100, 140), "test": (250, 150), "small": (70, 90)}
+SIZE = {"train": (150, 170), "val": (100, 140), "test": (250, 150), "small": (70, 90), "bare": (120, 90)}
 LAYOUTS = {
     "train": {"rowsperstrip": 16, "compression": "zlib"},
     "val": {"bigtiff": True},
     "test": {"tile": (32, 48), "compression": "zlib"},
     "small": {},
+    "bare": {},
 }
 LIMIT = 0.007  # between the small image and the others
 TILE, OVERLAP = 96, 16
 
 
 def make(root: Path, classes: int = 2, numbered: bool = False) -> None:
-    """Four images of dark blobs, one of them in one piece whatever the limit."""
+    """Images of dark blobs: one is in one piece whatever the limit, one has no mask."""
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
     lines = ["image,text,split"]
@@ -49,8 +50,9 @@ def make(root: Path, classes: int = 2, numbered: bool = False) -> None:
         options = LAYOUTS[name]
         tifffile.imwrite(root / f"images/{name}.tif", image.clip(0, 255).astype(np.uint8), photometric="rgb", **options)
         stored = mask * 255 if classes == 2 and not numbered else mask
-        tifffile.imwrite(root / f"masks/{name}.tif", stored, photometric="minisblack", **options)
-        lines.append(f"{name},The nuclei are sparse.,{'test' if name == 'small' else name}")
+        if name != "bare":
+            tifffile.imwrite(root / f"masks/{name}.tif", stored, photometric="minisblack", **options)
+        lines.append(f"{name},The nuclei are sparse.,{name if name in ('train', 'val') else 'test'}")
     (root / "texts.csv").write_text("\n".join(lines) + "\n")
 
 
@@ -120,9 +122,9 @@ def test_neighbouring_tiles_share_what_is_read(made, tiny_backbone, textdiff_onc
     monkeypatch.setattr(formats, "MAX_MEGAPIXELS", LIMIT)
     monkeypatch.setattr(rows, "_source", counting)
     textdiff_once(made[0], *extract(tiny_backbone, "--cache", "parts.zarr", "--overwrite", *made[1]))
-    large = [height for name, (height, _) in SIZE.items() if name != "small"]
-    bands = sum(-(-(height - OVERLAP) // (TILE - OVERLAP)) for height in large)
-    for folder in ("images", "masks"):
+    for folder, others in (("images", ("small",)), ("masks", ("small", "bare"))):
+        large = [height for name, (height, _) in SIZE.items() if name not in others]
+        bands = sum(-(-(height - OVERLAP) // (TILE - OVERLAP)) for height in large)
         # Each file is looked at once, here in one band, and then each row of tiles is read once.
         heights = [height for name, height in read if name == folder]
         assert sorted(heights) == sorted([TILE] * bands + large)
@@ -179,7 +181,7 @@ def test_the_check_takes_large_images_with_tiles_only(made, lowered, textdiff_on
     root, kind = made
     check = ("data", "check", "--dataset", "folder", "--data", "data", "--json", *kind)
     without = json.loads(textdiff_once(root, *check, status=1).stdout)
-    assert len(without["errors"]) == 6
+    assert len(without["errors"]) == 7
     assert all("--tile" in error["fix"] for error in without["errors"])
     found = json.loads(textdiff_once(root, *check, "--tile", "64").stdout)
     assert found["sound"]
