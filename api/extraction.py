@@ -32,6 +32,7 @@ def extract(
     device: str = "auto",
     shard: tuple[int, int] = (0, 1),
     overwrite: bool = False,
+    update: bool = False,
     skip_bad: bool = False,
     dry_run: bool = False,
     classes: Sequence[str] | None = None,
@@ -66,6 +67,7 @@ def extract(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         shard: (i, n): this process does every n-th row from the i-th.
         overwrite: replace a cache that is there.
+        update: where the data set has changed since the cache was made, keep the rows that still hold.
         skip_bad: leave out bad images instead of stopping.
         dry_run: stop after the plan.
         classes: masks hold class numbers; the names of 1, 2, ...
@@ -79,7 +81,7 @@ def extract(
         h5_group: of the groups.
 
     Returns:
-        The cache, opened.
+        The cache, opened; after a dry run the one that is there, or what it would be, without a row.
 
     Raises:
         UserError: bad input; weights that are not there; a cache made otherwise; a disk that cannot hold the rows.
@@ -105,6 +107,7 @@ def extract(
             device=device,
             shard=shard,
             overwrite=overwrite,
+            update=update,
             skip_bad=skip_bad,
             dry_run=dry_run,
             reading=ReadOptions(

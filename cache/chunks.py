@@ -7,7 +7,7 @@ to, and what is written is hashed on its way. Zarr's pipeline takes one thread f
 twice.
 """
 
-__all__ = ["ChunkError", "checked", "checksum", "compress", "decompress", "read_into", "view_of", "write"]
+__all__ = ["CRC_BYTES", "ChunkError", "checked", "checksum", "compress", "decompress", "read_into", "view_of", "write"]
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,6 +1,6 @@
 """A new cache: built aside with all its metadata, then put in its place in one step."""
 
-__all__ = ["build_cache", "read_attributes"]
+__all__ = ["build_cache", "make_attributes", "read_attributes"]
 
 import errno
 import hashlib
@@ -26,8 +26,7 @@ def build_cache(
     path: Path,
     layout: Layout,
     table: bytes,
-    fingerprint: Mapping[str, Any],
-    about: Mapping[str, Any],
+    attributes: Mapping[str, Any],
     tokens: np.ndarray | None,
     token_mask: np.ndarray | None,
     overwrite: bool,
@@ -49,7 +48,7 @@ def build_cache(
         sweep(final.parent, final.name)
         with staging(final.parent, final.name) as directory:
             new = directory / "new"
-            _fill(new, layout, table, fingerprint, about, tokens, token_mask)
+            _fill(new, layout, table, attributes, tokens, token_mask)
             if overwrite and _occupied(final):
                 with suppress(FileNotFoundError):  # another process is replacing it as well
                     final.rename(directory / "old")
@@ -64,6 +63,24 @@ def build_cache(
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
             raise UserError(f"{path}: cannot be made ({error.strerror}); choose another --cache") from error
         raise
+
+
+def make_attributes(layout: Layout, fingerprint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a new cache, with their checksum."""
+    # The canonical form, so that equal caches have equal bytes in whatever order the fields were given.
+    attributes: dict[str, Any] = {
+        "format": FORMAT,
+        "schema": schema_of(fingerprint),
+        "textdiff": textdiff.__version__,
+        "about": json.loads(canonical(about)),
+        "fingerprint": json.loads(canonical(fingerprint)),
+        "fingerprint_hash": fingerprint_hash(fingerprint),
+        "blocks": {str(block): list(shape) for block, shape in layout.blocks.items()},
+        "steps": list(layout.steps),
+        "image_size": layout.image_size,
+        "tokens": None if layout.tokens is None else list(layout.tokens),
+    }
+    return attributes | {"checksum": _checksum(attributes)}
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -123,26 +140,11 @@ def _fill(
     path: Path,
     layout: Layout,
     table: bytes,
-    fingerprint: Mapping[str, Any],
-    about: Mapping[str, Any],
+    attributes: Mapping[str, Any],
     tokens: np.ndarray | None,
     token_mask: np.ndarray | None,
 ) -> None:
-    # The canonical form, so that equal caches have equal bytes in whatever order the fields were given.
-    attributes: dict[str, Any] = {
-        "format": FORMAT,
-        "schema": schema_of(fingerprint),
-        "textdiff": textdiff.__version__,
-        "about": json.loads(canonical(about)),
-        "fingerprint": json.loads(canonical(fingerprint)),
-        "fingerprint_hash": fingerprint_hash(fingerprint),
-        "blocks": {str(block): list(shape) for block, shape in layout.blocks.items()},
-        "steps": list(layout.steps),
-        "image_size": layout.image_size,
-        "tokens": None if layout.tokens is None else list(layout.tokens),
-    }
-    attributes["checksum"] = _checksum(attributes)
-    layout.build(zarr.create_group(path, attributes=attributes))
+    layout.build(zarr.create_group(path, attributes=dict(attributes)))
     _write(path / "table/c.0", chunks.compress(np.frombuffer(table, np.uint8)))
     if tokens is not None and token_mask is not None:
         for text, (values, mask) in enumerate(zip(tokens, token_mask, strict=True)):

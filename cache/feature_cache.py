@@ -3,7 +3,8 @@
 __all__ = ["FeatureCache"]
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,15 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from textdiff.cache import chunks
-from textdiff.cache.create import build_cache, check_text, read_attributes
+from textdiff.cache.create import build_cache, check_text, make_attributes, read_attributes
 from textdiff.cache.fingerprint import differing_fields, differing_rows
 from textdiff.cache.info import cache_info
 from textdiff.cache.layout import Layout
-from textdiff.cache.reader import CacheReader
+from textdiff.cache.reader import CacheReader, identity_of
 from textdiff.cache.room import check_room
 from textdiff.cache.rows import CacheError, Row, check_rows, pack_table
+from textdiff.cache.staging import locked
+from textdiff.cache.takeover import take_row
 from textdiff.cache.verify import Fault, verify_rows
-from textdiff.cache.writer import sweep_rows, write_row
+from textdiff.cache.writer import STAGED, sweep_rows, write_row
 
 
 class FeatureCache(CacheReader):
@@ -80,9 +83,34 @@ class FeatureCache(CacheReader):
             shape = None if values is None else values.shape
             layout = Layout.of(rows, blocks, steps, image_size, fingerprint, len(table), shape)
             check_room(path, room_for, layout.row_nbytes)
-            build_cache(path, layout, table, fingerprint, about or {}, values, mask, overwrite)
+            build_cache(path, layout, table, make_attributes(layout, fingerprint, about or {}), values, mask, overwrite)
         cache = cls.open(path, writable=True)
         cache.check_fingerprint(fingerprint, rows, texts)
+        return cache
+
+    @classmethod
+    def plan(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        fingerprint: Mapping[str, Any],
+        rows: Sequence[Row],
+        blocks: Mapping[int, tuple[int, int, int]],
+        steps: Sequence[int],
+        image_size: int,
+        texts: Sequence[str] = (),
+        about: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The cache that ``create`` would make, without making it: no row exists, and nothing is on the disk.
+
+        Raises:
+            ValueError: arguments that contradict each other.
+        """
+        check_rows(rows, texts)
+        table = pack_table(rows, texts)
+        layout = Layout.of(rows, blocks, steps, image_size, fingerprint, len(table), None)
+        cache = cls(Path(path), make_attributes(layout, fingerprint, about or {}), table, False)
+        cache._identity = None  # whatever is at the path by now, it is not this cache
         return cache
 
     @classmethod
@@ -93,16 +121,22 @@ class FeatureCache(CacheReader):
             CacheError: nothing there, no TextDiff cache, one of a newer schema, or a damaged one.
         """
         path = Path(path)
+        identity = identity_of(path)
         attributes = read_attributes(path)
         if writable:
             sweep_rows(path)
         try:
             table = chunks.decompress(chunks.checked(path / "table/c.0"), (-1,)).tobytes()
-            return cls(path, attributes, table, writable)
+            cache = cls(path, attributes, table, writable)
+            if cache._identity == identity:
+                return cache
         except (chunks.ChunkError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise CacheError(
-                f"{path}: its sample table is damaged ({error}); restore table/c.0, or extract again with --overwrite"
-            ) from error
+            if identity_of(path) == identity:
+                raise CacheError(
+                    f"{path}: its sample table is damaged ({error}); restore table/c.0, or extract again with "
+                    "--overwrite"
+                ) from error
+        return cls.open(path, writable)  # another cache took its place between two reads
 
     def check_fingerprint(
         self, fingerprint: Mapping[str, Any], rows: Sequence[Row], texts: Sequence[str] | None = None
@@ -112,11 +146,17 @@ class FeatureCache(CacheReader):
         Raises:
             CacheError: names what differs, with both values.
         """
-        found = differing_fields(self.fingerprint, fingerprint) or differing_rows(self.rows, rows)
-        if not found and texts is not None and tuple(texts) != self.texts:
-            found = ["the texts are not those it was made with"]
+        found = differing_fields(self.fingerprint, fingerprint) or self.differing_table(rows, texts)
         if found:
             raise CacheError(f"{self.path}: made otherwise: {'; '.join(found)}; use --overwrite or another --cache")
+
+    def differing_table(self, rows: Sequence[Row], texts: Sequence[str] | None = None) -> list[str]:
+        """What differs between the cache's samples and texts and these, in a few lines; empty if nothing does."""
+        if texts is None:
+            return differing_rows(self.rows, rows)
+        if (*rows,) == self.rows and (*texts,) == self.texts:
+            return []
+        return differing_rows(self.rows, rows, self.texts, texts) or ["the same texts in another order"]
 
     def write(
         self,
@@ -142,11 +182,53 @@ class FeatureCache(CacheReader):
             ValueError: shapes or dtypes that are not the cache's, or the cache was opened for reading.
             OSError: the disk is full or not writable.
         """
+        with self._writing(row):
+            write_row(self.path, self.layout, row, self.rows[row], features, image, mask, truth, instances)
+
+    def take_over(
+        self,
+        row: int,
+        source: "FeatureCache",
+        source_row: int,
+        image: np.ndarray,
+        mask: np.ndarray | None = None,
+        truth: np.ndarray | None = None,
+        instances: np.ndarray | None = None,
+    ) -> None:
+        """Writes one row as ``write`` does, with the activations of another cache's row.
+
+        That row is verified first: its checksums, its ledger entry, and that its image is this one.
+
+        Args:
+            row: its index.
+            source: a cache of the same fingerprint.
+            source_row: the index of the row there, which shows the same.
+            image: as for ``write``, like the next three.
+            mask: see ``write``.
+            truth: see ``write``.
+            instances: see ``write``.
+
+        Raises:
+            ChunkError: the source's row is missing, damaged, or of another image. Nothing was written.
+            ValueError: another fingerprint; shapes or dtypes that are not the cache's; opened for reading.
+            OSError: the disk is full or not writable.
+        """
+        if source.fingerprint_hash != self.fingerprint_hash or source.blocks != self.blocks:
+            raise ValueError(f"{source.path}: its features were made otherwise than those of {self.path}")
+        with locked(source.path / STAGED, shared=True), self._writing(row):
+            source.check_same()
+            take_row(self.path, self.layout, row, source, source_row, self.rows[row], image, mask, truth, instances)
+
+    @contextmanager
+    def _writing(self, row: int) -> Iterator[None]:
+        """Checks that a row may be written, and keeps the cache from being replaced meanwhile."""
         if not self._writable:
             raise ValueError(f"{self.path}: opened for reading")
         if not 0 <= row < len(self.rows):
             raise IndexError(f"row {row} of {len(self.rows)}")
-        write_row(self.path, self.layout, row, self.rows[row], features, image, mask, truth, instances)
+        with locked(self.path / STAGED, shared=True):
+            self.check_same()
+            yield
 
     def forget(self, rows: Iterable[int]) -> None:
         """Takes rows out of the ledger, so that ``extract`` makes them again."""

@@ -33,18 +33,40 @@ def differing_fields(here: Mapping[str, Any], asked: Mapping[str, Any]) -> list[
     ]
 
 
-def differing_rows(here: Sequence[Row], asked: Sequence[Row]) -> list[str]:
-    """What differs between two sample tables, at most a few lines of it."""
+def differing_rows(
+    here: Sequence[Row],
+    asked: Sequence[Row],
+    here_texts: Sequence[str] | None = None,
+    asked_texts: Sequence[str] | None = None,
+) -> list[str]:
+    """What differs between two sample tables, at most a few lines of it; alike rows of an image share one.
+
+    With both lists of texts, rows are compared by what they say, as one text more moves the indices of others.
+    """
     a, b = ({row.key: row for row in rows} for rows in (here, asked))
-    found = [f"{row}: only in the cache" for key, row in a.items() if key not in b]
-    found += [f"{row}: not in the cache" for key, row in b.items() if key not in a]
+    named = here_texts is not None and asked_texts is not None
+    found = [(row, "only in the cache") for key, row in a.items() if key not in b]
+    found += [(row, "not in the cache") for key, row in b.items() if key not in a]
     for key in a.keys() & b.keys():
-        fields = differing_fields(asdict(a[key]), asdict(b[key]))
+        left, right = asdict(a[key]), asdict(b[key])
+        if named:
+            left["text"], right["text"] = _text(a[key], here_texts), _text(b[key], asked_texts)
+        fields = differing_fields(left, right)
         if fields:
-            found.append(f"{a[key]}: {', '.join(fields)}")
-    if not found and list(here) != list(asked):
-        found.append("the same rows in another order")
-    return sorted(found)[:SHOWN] + ([f"and {len(found) - SHOWN} more rows"] if len(found) > SHOWN else [])
+            found.append((a[key], ", ".join(fields)))
+    alike: dict[tuple[str, str], list[Row]] = {}
+    for row, what in found:
+        alike.setdefault((row.id, what), []).append(row)
+    lines = sorted(
+        f"{rows[0] if len(rows) == 1 else f'{name}, {len(rows)} rows'}: {what}" for (name, what), rows in alike.items()
+    )
+    if not lines and [row.key for row in here] != [row.key for row in asked]:
+        lines = ["the same rows in another order"]
+    return lines[:SHOWN] + ([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
+
+
+def _text(row: Row, texts: Sequence[str] | None) -> str | None:
+    return None if texts is None or row.text < 0 else texts[row.text]
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -56,5 +78,5 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def _short(values: Mapping[str, Any], name: str) -> str:
-    text = json.dumps(values[name], ensure_ascii=False) if name in values else "nothing"
+    text = "nothing" if values.get(name) is None else json.dumps(values[name], ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:16]}...{text[-4:]}"

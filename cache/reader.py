@@ -1,7 +1,8 @@
 """Reading a cache: which rows exist, and what they hold."""
 
-__all__ = ["CacheReader"]
+__all__ = ["CacheReader", "identity_of"]
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,10 @@ class CacheReader:
             len(table),
             attributes["tokens"],
         )
+        self.table_hash = hashlib.sha256(table).hexdigest()
+        """Of the samples and the texts; equal for caches of the same data set, read in the same way."""
         self._writable = writable
+        self._identity = identity_of(path)
 
     @property
     def blocks(self) -> dict[int, tuple[int, int, int]]:
@@ -78,6 +82,8 @@ class CacheReader:
 
     def done(self) -> npt.NDArray[np.bool_]:
         """(rows,) bool: which rows exist. A row whose ledger entry is damaged does not."""
+        if self._identity is None:
+            return np.zeros(len(self.rows), np.bool_)
         present = {name.name for name in os.scandir(self.path / "ledger")}
         return np.array([self._ledger(row).name in present and self._exists(row) for row in range(len(self.rows))])
 
@@ -151,6 +157,7 @@ class CacheReader:
             padded = chunks.decompress(chunks.checked(self.path / name / f"c.{row}.0.0"), self.layout.truth, dtype)
         except chunks.ChunkError as error:
             raise self._damaged(row, f"the {name}", error) from error
+        self.check_same()
         h, w = entry.truth_shape
         return padded[:h, :w].astype(dtype)
 
@@ -185,7 +192,16 @@ class CacheReader:
                 f"{self.path}: the embedding of text {text} is damaged: {error}; make the cache again with textdiff "
                 "extract --overwrite (textdiff cache verify lists all damage)"
             ) from error
+        self.check_same()
         return tokens, mask.astype(bool)
+
+    def check_same(self) -> None:
+        """Refuses to go by this table where another cache is in the place of the one that was opened.
+
+        Checked after a read: what was read then is of the cache that was opened.
+        """
+        if identity_of(self.path) != self._identity:
+            raise CacheError(f"{self.path}: was replaced by another cache while it was in use; run the command again")
 
     def _ledger(self, row: int) -> Path:
         return self.path / "ledger" / f"c.{row}.0"
@@ -200,6 +216,7 @@ class CacheReader:
         """The entry of a row that exists."""
         if not 0 <= row < len(self.rows):
             raise IndexError(f"row {row} of {len(self.rows)}")
+        self.check_same()
         try:
             if read_entry(self._ledger(row)) is not None:
                 return self.rows[row]
@@ -213,10 +230,24 @@ class CacheReader:
         try:
             chunks.read_into(file, out)
         except chunks.ChunkError as error:
+            self.check_same()
             raise self._damaged(row, what, error) from error
+        self.check_same()
 
     def _damaged(self, row: int, what: str, error: Exception) -> CacheError:
         return CacheError(
             f"{self.path}: row {row} ({self.rows[row]}) is damaged: {what}: {error}; "
             f"run textdiff cache verify {self.path} --drop, then the same textdiff extract again"
         )
+
+
+def identity_of(path: Path) -> tuple[int, int, int] | None:
+    """What tells the cache at ``path`` from one that takes its place; None where there is none.
+
+    The table is written once. Its number alone may be given to another file when it is gone.
+    """
+    try:
+        found = (path / "table/c.0").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,6 +1,6 @@
-"""Directories for what is not finished, and the removal of those whose process has died."""
+"""Directories for what is not finished, the removal of those whose process has died, and locks on directories."""
 
-__all__ = ["staging", "sweep"]
+__all__ = ["locked", "staging", "sweep"]
 
 import glob
 import os
@@ -43,22 +43,37 @@ def staging(parent: Path, name: str) -> Iterator[Path]:
             os.close(lock)
 
 
+@contextmanager
+def locked(directory: Path, *, shared: bool = False) -> Iterator[bool]:
+    """Holds a lock on a directory, waiting for it; gives whether the directory is there.
+
+    Where there are no locks (Windows, some network file systems), nothing is waited for.
+    """
+    lock = _lock(directory, wait=True, shared=shared)
+    try:
+        yield directory.exists()
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
 if sys.platform == "win32":
 
-    def _lock(path: Path, *, wait: bool) -> int | None:
+    def _lock(path: Path, *, wait: bool, shared: bool = False) -> int | None:
         return None  # directories cannot be locked, so leftovers stay
 
 else:
     import fcntl
 
-    def _lock(path: Path, *, wait: bool) -> int | None:
+    def _lock(path: Path, *, wait: bool, shared: bool = False) -> int | None:
         """Locks a directory; None if it is gone or, without ``wait``, if it cannot be had."""
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
             return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
             if path.exists():
                 return descriptor
         except OSError:

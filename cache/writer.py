@@ -1,8 +1,8 @@
 """Writing one row: converted, checked, hashed on its way to the disk, and in the ledger last."""
 
-__all__ = ["sweep_rows", "write_row"]
+__all__ = ["Put", "checked_pixels", "commit_row", "pixel_chunk", "put_chunk", "sweep_rows", "write_row"]
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,9 @@ from textdiff.cache.staging import staging, sweep
 
 # Rows are staged inside an array, because who lists the group meanwhile should not come across an unknown directory.
 STAGED = "table"
+
+Put = Callable[[str, int | None, Path], Sequence[np.ndarray | bytes]]
+"""Given an array's name, the index of the step and a file: makes that file, and returns what it holds."""
 
 
 def sweep_rows(path: Path) -> None:
@@ -37,31 +40,24 @@ def write_row(
 ) -> None:
     """See ``FeatureCache.write``."""
     grids = _checked_features(layout, features)
-    size = layout.image_size
-    pixels = {"image": _checked_pixels("image", image, (size, size, 3), True)}
-    pixels["mask"] = _checked_pixels("mask", mask, (size, size), entry.has_mask)
-    pixels["truth"] = _checked_pixels("truth", truth, entry.truth_shape, entry.has_truth)
-    if layout.instances is not None or instances is not None:
-        needed = layout.instances is not None and entry.has_truth
-        pixels["instances"] = _checked_instances(layout, instances, entry.truth_shape, needed)
+    pixels = checked_pixels(layout, entry, image, mask, truth, instances)
 
+    def put(name: str, step: int | None, file: Path) -> Sequence[np.ndarray | bytes]:
+        if step is None:
+            return put_chunk(file, pixel_chunk(layout, entry, name, pixels[name]))
+        what = f"{path}: {entry}: block {name[-2:].lstrip('0') or '0'} at step {layout.steps[step]}"
+        return put_chunk(file, _cast(grids[name][step], layout.dtype, what))
+
+    commit_row(path, layout, row, entry, put)
+
+
+def commit_row(path: Path, layout: Layout, row: int, entry: Row, put: Put) -> None:
+    """Has ``put`` make every chunk of a row aside, then moves them to their places, the ledger's entry last."""
     ledger = path / "ledger" / f"c.{row}.0"
     digest, moves = xxhash.xxh3_128(), []
     with staging(path / STAGED, "row") as directory:
         for number, (name, step, final) in enumerate(layout.row_chunks(path, row, entry)):
-            data: np.ndarray | bytes
-            if step is not None:
-                what = f"{path}: {entry}: block {name[-2:].lstrip('0') or '0'} at step {layout.steps[step]}"
-                data = _cast(grids[name][step], layout.dtype, what)
-            elif name in ("truth", "instances"):
-                padded = np.zeros(layout.truth, pixels[name].dtype)
-                padded[: entry.truth_shape[0], : entry.truth_shape[1]] = pixels[name]
-                data = chunks.compress(padded)
-            else:
-                data = np.ascontiguousarray(pixels[name])
-            parts = [data, chunks.checksum(data)]
-            chunks.write(directory / str(number), parts)
-            for part in parts:
+            for part in put(name, step, directory / str(number)):
                 digest.update(chunks.view_of(part))
             moves.append((directory / str(number), final))
         value = entry_of(digest)
@@ -71,6 +67,45 @@ def write_row(
         for temporary, final in moves:
             temporary.replace(final)
         (directory / "ledger").replace(ledger)
+
+
+def put_chunk(file: Path, data: np.ndarray | bytes) -> Sequence[np.ndarray | bytes]:
+    """Writes a chunk with its checksum; returns both."""
+    parts = [data, chunks.checksum(data)]
+    chunks.write(file, parts)
+    return parts
+
+
+def pixel_chunk(layout: Layout, entry: Row, name: str, values: np.ndarray) -> np.ndarray | bytes:
+    """``image``, ``mask``, ``truth`` or ``instances`` as its chunk holds it."""
+    if name not in ("truth", "instances"):
+        return np.ascontiguousarray(values)
+    padded = np.zeros(layout.truth, values.dtype)
+    padded[: entry.truth_shape[0], : entry.truth_shape[1]] = values
+    return chunks.compress(padded)
+
+
+def checked_pixels(
+    layout: Layout,
+    entry: Row,
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    truth: np.ndarray | None,
+    instances: np.ndarray | None,
+) -> dict[str, np.ndarray]:
+    """What a row has besides features, by the array's name; empty where it has none.
+
+    Raises:
+        ValueError: not what the table says, or another shape or dtype than the cache's.
+    """
+    size = layout.image_size
+    pixels = {"image": _checked_pixels("image", image, (size, size, 3), True)}
+    pixels["mask"] = _checked_pixels("mask", mask, (size, size), entry.has_mask)
+    pixels["truth"] = _checked_pixels("truth", truth, entry.truth_shape, entry.has_truth)
+    if layout.instances is not None or instances is not None:
+        needed = layout.instances is not None and entry.has_truth
+        pixels["instances"] = _checked_instances(layout, instances, entry.truth_shape, needed)
+    return pixels
 
 
 def _checked_features(layout: Layout, features: Mapping[int, npt.ArrayLike]) -> dict[str, np.ndarray]:

@@ -59,6 +59,9 @@ def extract(
     device: Device = "auto",
     shard: Annotated[str, typer.Option(help="i/n: this process does every n-th row from the i-th.")] = "0/1",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cache that is there.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="The data set has changed: keep the rows that still hold, make the others.")
+    ] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out bad images instead of stopping.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the plan.")] = False,
     classes: Classes = None,
@@ -95,6 +98,7 @@ def extract(
         device=device,
         shard=shard_of(shard),
         overwrite=overwrite,
+        update=update,
         skip_bad=skip_bad,
         dry_run=dry_run,
         reading=ReadOptions(
@@ -111,5 +115,5 @@ def extract(
         ),
     )
     result = run_extract(config)
-    if not result.pending():
+    if not result.pending() and not dry_run:
         console.info(f"next: textdiff fit --cache {result.path}")

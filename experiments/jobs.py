@@ -71,6 +71,8 @@ class Experiment:
     dataset: str
     threads: int
     """Of each process: with another number the last digits of a fit would differ."""
+    table_hash: str | None
+    """Of the cache's samples and texts; older experiments say nothing about them."""
 
     def run(self, job: Job) -> Run:
         """The run directory of a job."""
@@ -95,6 +97,11 @@ class Experiment:
             raise UserError(
                 f"{self.cache}: its features were made otherwise than when {self.path} was begun; "
                 "give the experiment another --name"
+            )
+        if self.table_hash not in (None, cache.table_hash):
+            raise UserError(
+                f"{self.cache}: its images, masks or texts have changed since {self.path} was begun: its runs would "
+                "not be comparable; give the experiment another --name"
             )
         return cache
 
@@ -125,6 +132,7 @@ def plan_experiment(path: Path, plan: Plan, cache: FeatureCache, threads: int) -
         "split": plan.split,
         "cache": str(cache.path.resolve()),
         "fingerprint_hash": cache.fingerprint_hash,
+        "table_hash": cache.table_hash,
         "dataset": str(cache.about.get("dataset", "data")),
         "threads": threads,
         "jobs": [asdict(job) for job in plan.jobs],
@@ -153,7 +161,13 @@ def open_experiment(path: Path) -> Experiment:
             raise UserError(f"{file}: made by a newer TextDiff, it has the options {', '.join(strange)}")
         plan = Plan(record["kind"], record["options"], record["split"], jobs)
         return Experiment(
-            path, plan, Path(record["cache"]), record["fingerprint_hash"], record["dataset"], record["threads"]
+            path,
+            plan,
+            Path(record["cache"]),
+            record["fingerprint_hash"],
+            record["dataset"],
+            record["threads"],
+            record.get("table_hash"),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: damaged ({error}); restore it, or begin again with another --name") from None
@@ -167,6 +181,9 @@ def _differing(found: Experiment, plan: Plan, cache: FeatureCache) -> list[str]:
     now = defaults | plan.options | {"kind": plan.kind, "split": plan.split}
     before |= {"cache": str(found.cache), "the cache's features": found.fingerprint_hash[:12]}
     now |= {"cache": str(cache.path.resolve()), "the cache's features": cache.fingerprint_hash[:12]}
+    if found.table_hash is not None:
+        before["the cache's images and texts"] = found.table_hash[:12]
+        now["the cache's images and texts"] = cache.table_hash[:12]
     names = list(dict.fromkeys([*before, *now]))
     # As JSON, in which a tuple and a list are the same.
     return [

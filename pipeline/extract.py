@@ -5,9 +5,11 @@ __all__ = ["ExtractConfig", "extract"]
 import errno
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from textdiff import console
 from textdiff.cache import FeatureCache
+from textdiff.cache.update import clear_updates, restore
 from textdiff.errors import UserError
 from textdiff.pipeline import datasets, text, weights
 from textdiff.pipeline.backbone import Backbone
@@ -17,6 +19,14 @@ from textdiff.pipeline.extraction.config import ExtractConfig, check_blocks, che
 from textdiff.pipeline.extraction.plan import say_plan
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
 from textdiff.pipeline.extraction.table import mask_kind, sample_table
+from textdiff.pipeline.extraction.update import (
+    Update,
+    begin_update,
+    check_update_room,
+    end_update,
+    refuse_changed,
+    take_over,
+)
 from textdiff.pipeline.protocol import get_protocol
 
 
@@ -24,10 +34,12 @@ def extract(config: ExtractConfig) -> FeatureCache:
     """Fills the cache at ``config.cache`` with the rows it does not hold yet.
 
     Rows that are already there are kept if everything that determines the features is the same (the fingerprint), so
-    running the same command again continues where it was stopped.
+    running the same command again continues where it was stopped. If so, but the data set has changed, ``update`` makes
+    a new cache beside the old one, of its rows as far as they hold, and puts it in its place once it is complete.
 
     Returns:
-        The cache, opened for reading; complete unless ``shard`` or ``dry_run`` says otherwise.
+        The cache, opened; complete unless ``shard`` or ``dry_run`` says otherwise. A dry run makes none: it returns the
+        one that is there, or ``FeatureCache.plan``'s.
 
     Raises:
         UserError: bad input; weights that are not there; a cache made otherwise; a disk that cannot hold the rows.
@@ -69,44 +81,68 @@ def extract(config: ExtractConfig) -> FeatureCache:
     }
     if config.dry_run and config.overwrite and config.cache.exists():
         raise UserError(f"{config.cache}: --overwrite would replace it before --dry-run stops; leave one of them out")
+    shapes = unet.block_shapes(config.image_size)
+    made: dict[str, Any] = {
+        "fingerprint": fingerprint,
+        "rows": rows,
+        "blocks": {block: shapes[block] for block in blocks},
+        "steps": config.steps,
+        "image_size": config.image_size,
+        "texts": texts,
+        "about": {
+            "dataset": config.dataset,
+            "protocol": config.protocol,
+            "backbone": config.backbone,
+            "text_encoder": config.text_encoder,
+        },
+    }
+    shard, shards = config.shard
+
+    def mine(cache: FeatureCache) -> list[int]:
+        return [row for row in cache.pending() if row % shards == shard]
+
+    cache = planned = FeatureCache.plan(config.cache, **made)
+    restore(config.cache)
+    update: Update | None = None
     if config.cache.exists() and not config.overwrite:
-        cache = FeatureCache.open(config.cache, writable=True)
-        cache.check_fingerprint(fingerprint, rows, texts)
-    else:
+        cache = FeatureCache.open(config.cache, writable=not config.dry_run)
+        cache.check_fingerprint(fingerprint, cache.rows)
+        if changes := cache.differing_table(rows, texts):
+            if not config.update:
+                raise refuse_changed(cache, rows, changes)
+            update = begin_update(cache, planned)
+            cache = FeatureCache.open(update.path, writable=not config.dry_run) if update.path.exists() else planned
+            check_update_room(update, planned, mine(cache))
+    if cache is planned and not config.dry_run:
         tokens, token_mask = encoder.encode(texts) if encoder else (None, None)
-        shapes = unet.block_shapes(config.image_size)
         cache = FeatureCache.create(
-            config.cache,
-            fingerprint=fingerprint,
-            rows=rows,
-            blocks={block: shapes[block] for block in blocks},
-            steps=config.steps,
-            image_size=config.image_size,
-            texts=texts,
+            update.path if update else config.cache,
+            **made,
             tokens=tokens,
             token_mask=token_mask,
-            about={
-                "dataset": config.dataset,
-                "protocol": config.protocol,
-                "backbone": config.backbone,
-                "text_encoder": config.text_encoder,
-            },
             overwrite=config.overwrite,
-            room_for=len(range(config.shard[0], len(rows), config.shard[1])),
+            room_for=0 if update else len(mine(planned)),
         )
+    if not update and not config.dry_run and (config.overwrite or config.update):
+        clear_updates(config.cache)
     del encoder
 
-    shard, shards = config.shard
-    pending = [row for row in cache.pending() if row % shards == shard]
+    prepare = preparation(cache, {fact.sample.id: fact for fact in facts}, protocol.resize)
     backbone = Backbone(unet, config.steps, blocks, config.seed, config.image_size, protocol.colour, precision)
-    say_plan(cache, pending, backbone, device, config)
-    if config.dry_run or not pending:
-        return cache
-
-    done = len(cache.rows) - len(cache.pending())
+    pending = mine(cache)
     try:
-        with console.Progress(done + len(pending), "extract", "rows", done=done) as progress:
-            _run(cache, pending, {fact.sample.id: fact for fact in facts}, backbone, protocol.resize, progress)
+        if update:
+            found = [row for row in pending if row in update.sources]
+            console.info(f"{config.cache}: {len(found)} rows are taken over, {len(pending) - len(found)} are made")
+            if not config.dry_run:
+                take_over(cache, update, found, prepare)
+            pending = [row for row in mine(cache) if not (config.dry_run and row in update.sources)]
+        if pending or not update:
+            say_plan(cache, pending, backbone, device, config)
+        if pending and not config.dry_run:
+            done = len(cache.rows) - len(cache.pending())
+            with console.Progress(done + len(pending), "extract", "rows", done=done) as progress:
+                _run(cache, pending, prepare, backbone, progress)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -115,19 +151,19 @@ def extract(config: ExtractConfig) -> FeatureCache:
             f"{config.cache}: the disk is full; the {len(cache.rows) - left} finished rows are safe. Free "
             f"{console.size(left * cache.row_nbytes)} and run the same command again to go on"
         ) from error
-    return cache
+    if config.dry_run:
+        return update.old if update else cache
+    return end_update(update, cache) if update else cache
 
 
 def _run(
     cache: FeatureCache,
     pending: list[int],
-    facts: dict[str, datasets.Facts],
+    prepare: Callable[[int], Prepared],
     backbone: Backbone,
-    rule: str,
     progress: console.Progress,
 ) -> None:
     """Reads ahead and writes behind while the UNet works; at most one row is in flight on either side."""
-    prepare = preparation(cache, facts, rule)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
         try:

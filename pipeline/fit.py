@@ -22,8 +22,10 @@ from textdiff.files import write_json
 from textdiff.pipeline.device import choose_device, describe_device, resolve_precision
 from textdiff.pipeline.networks.models import get_model
 from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest
+from textdiff.pipeline.training.fitted import image_facts
 from textdiff.pipeline.training.recipes import Recipe, get_recipe
 from textdiff.pipeline.training.train import train
 
@@ -105,6 +107,7 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     network = get_model(config.model).build(cache, config.variant, config.width, recipe, config.blocks, config.steps)
     window = _window(config, recipe, cache, network)
     train_ids, val_ids = draw_images(cache, config.labels, config.draw_seed)
+    texts = assign_texts(cache, config.variant, config.draw_seed, train_ids)
     run = Run(directory(str(cache.about.get("dataset", "run"))))
     record = {
         "schema": 1,
@@ -118,6 +121,7 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
         "fingerprint_hash": cache.fingerprint_hash,
         "train_ids": train_ids,
         "val_ids": val_ids,
+        "images": image_facts(cache, [*train_ids, *val_ids], texts),
         "device": describe_device(device),
         "versions": _versions(),
         "git": _git_revision(),
@@ -138,7 +142,9 @@ def resume(run: Run, device: str | None = None) -> Path:
     device = device or run.config["fit"]["device"]
     if run.members:
         return _fit_members(run, device)
-    return train(run, run.open_cache(), initial_network(run), choose_device(device))
+    cache = run.open_cache()
+    run.check_unchanged(cache)
+    return train(run, cache, initial_network(run), choose_device(device))
 
 
 def initial_network(run: Run) -> Segmenter:

@@ -20,6 +20,8 @@ from textdiff.files import sha256_file
 from textdiff.pipeline.networks.ensemble import Ensemble
 from textdiff.pipeline.networks.models import get_model
 from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.pipeline.networks.variants import assign_texts
+from textdiff.pipeline.training.fitted import CONTROLS, check_fitted, check_unchanged
 
 LATEST = "latest"
 
@@ -146,7 +148,8 @@ class Run:
         """The cache the run was fitted on, or the one at ``path`` if it was made the same way.
 
         Raises:
-            UserError: it is not there, or its features were made otherwise.
+            UserError: it is not there, or its features were made otherwise; an image that the run was fitted on is a
+                test image there.
         """
         where = path or Path(self.config["cache"])
         if not where.exists():
@@ -157,7 +160,21 @@ class Run:
                 f"{where}: its features were made otherwise than those that {self.path} was fitted on; "
                 "give the run's own cache with --cache, or fit again"
             )
+        check_fitted(self.config, cache, str(self.path))
+        # The controls' texts depend on the images that the run was fitted on.
+        if self.config["fit"].get("variant") in CONTROLS:
+            self.check_unchanged(cache)
         return cache
+
+    def check_unchanged(self, cache: FeatureCache) -> None:
+        """Checks that the images the run was fitted on are in the cache, and as they were when it was begun.
+
+        Raises:
+            UserError: they are not; names one.
+        """
+        options, ids = self.config["fit"], self.config["train_ids"]
+        own = "full" if not set(ids) <= {entry.id for entry in cache.rows} else options["variant"]
+        check_unchanged(self.config, cache, assign_texts(cache, own, options["draw_seed"], ids), str(self.path))
 
 
 def find_run(run: Path | None, runs: Path) -> Run:

@@ -27,6 +27,7 @@ from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
 from textdiff.pipeline.prediction.whole import Whole, whole_images, whole_instances
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training.fitted import image_facts, images_digest
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,12 @@ def score(
     where = choose_device(device)
     network = network.to(where)
     given = None if text is None else GivenText.embed(run, text, where)
-    own = run.scores(split) if given and run.scores_file(split).is_file() else None
     texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
+    images = images_digest(image_facts(cache, sizes, texts))
+    own = run.scores(split) if given and run.scores_file(split).is_file() else None
+    if own is not None and own.get("images_sha256", images) != images:
+        console.warn("the images have changed since the run was scored: score again without --text for the difference")
+        own = None
     precision = options["precision"] if where.type == "cuda" else "float32"
 
     tiled = bool(cache.rows[rows[0]].tile)
@@ -145,6 +150,7 @@ def score(
     # What is published is of images with their own texts.
     published = PUBLISHED.get(str(run.config["about"].get("dataset")), ()) if split == "test" and not given else ()
     more = {
+        "images_sha256": images,
         "objects": objects,
         "too_large": too_large,
         "given_text": {"text": given.text, "tokens": given.count} if given else None,

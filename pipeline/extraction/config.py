@@ -42,6 +42,8 @@ class ExtractConfig:
     shard: tuple[int, int] = (0, 1)
     """(i, n): do every n-th row from the i-th, so that n processes can share one cache."""
     overwrite: bool = False
+    update: bool = False
+    """Where the data set has changed since the cache was made, keep the rows that still hold and make the others."""
     skip_bad: bool = False
     """Leave out the images that have errors instead of stopping."""
     dry_run: bool = False
@@ -79,6 +81,8 @@ def check_config(config: ExtractConfig) -> None:
         raise UserError(f"--dtype {config.dtype}: must be float16 or float32")
     if config.image_size < 32 or config.image_size % 32:
         raise UserError(f"--image-size {config.image_size}: must be a multiple of 32, as the UNet halves it five times")
+    if config.overwrite and config.update:
+        raise UserError("--overwrite makes all rows anew and --update keeps those that still hold; give one of them")
     check_tiles(config.tile, config.overlap)
     if not 0 <= config.shard[0] < config.shard[1]:
         raise UserError(f"--shard {config.shard[0]}/{config.shard[1]}: must be i/n with 0 <= i < n")

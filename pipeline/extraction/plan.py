@@ -21,21 +21,24 @@ def say_plan(
     """Says what is about to happen and refuses what cannot."""
     total = len(cache.rows)
     if not pending:
-        console.info(f"{cache.path}: complete, {total} rows; nothing to do")
+        console.info(f"{config.cache}: complete, {total} rows; nothing to do")
         return
     needed = len(pending) * cache.row_nbytes
-    free = shutil.disk_usage(cache.path).free
+    place = config.cache.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
     shapes = ", ".join(f"b{block:02d} {c}@{h}" for block, (c, h, _) in cache.blocks.items())
     console.info(f"backbone {config.backbone} on {describe_device(device)}, {backbone.precision}")
     console.info(f"blocks {shapes}; steps {', '.join(map(str, cache.steps))}; text encoder {config.text_encoder}")
     console.info(
-        f"{cache.path}: {len(pending)} of {total} rows to do, {console.size(cache.row_nbytes)} each, "
+        f"{config.cache}: {len(pending)} of {total} rows to do, {console.size(cache.row_nbytes)} each, "
         f"{console.size(needed)} of {console.size(free)} free"
     )
     if needed > free:
         raise UserError(
-            f"{cache.path}: the {len(pending)} rows need {console.size(needed)} and the disk has {console.size(free)} "
-            "free; free some, choose another --cache, fewer --blocks or --steps"
+            f"{config.cache}: the {len(pending)} rows need {console.size(needed)} and the disk has "
+            f"{console.size(free)} free; free some, choose another --cache, fewer --blocks or --steps"
         )
     seconds = backbone.estimate_seconds()
     console.info(f"estimated time: {console.duration(len(pending) * seconds)} ({console.duration(seconds)} a row)")

@@ -23,6 +23,7 @@ from textdiff.pipeline.prediction.whole import panels, whole_images
 from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training.fitted import image_facts, images_digest
 
 _TRUTHS = {
     "clean": ("Mask by area", "is resized to the size of the network's output."),
@@ -62,6 +63,7 @@ def write_report(
         raise UserError(f"--images {limit}: must be at least 1")
     summary, config, log = run.scores(split), run.config, run.log()
     cache = run.open_cache(cache_path)
+    _check_images(run, cache, summary)
     primary = summary.get("primary", "clean")
     ids = [image["id"] for image in sorted(summary["images"], key=lambda image: -image[f"dice_{primary}"])]
     if len(ids) > limit:
@@ -91,6 +93,18 @@ def write_report(
     path = out or run.path / ("report.html" if split == "test" else f"report-{split}.html")
     write_text(path, render_page(f"{run.path.name} · TextDiff report", data))
     return path
+
+
+def _check_images(run: Run, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
+    """Refuses to show scores beside images and masks that they are not of."""
+    options, ids = run.config["fit"], [image["id"] for image in summary["images"]]
+    texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
+    facts = image_facts(cache, ids, texts)
+    if summary.get("images_sha256", images_digest(facts)) != images_digest(facts) or len(facts) < len(ids):
+        again = (
+            f"`textdiff score --run {run.path}{'' if summary['split'] == 'test' else ' --split ' + summary['split']}`"
+        )
+        raise UserError(f"{cache.path}: its images have changed since {run.path} was scored; run {again} first")
 
 
 def _score_rows(summary: Mapping[str, Any], primary: str) -> list[dict[str, Any]]:
@@ -169,7 +183,8 @@ def _training(cache: FeatureCache, train_ids: Sequence[str]) -> list[dict[str, A
             "text": cache.texts[cache.rows[rows[name]].text] if cache.rows[rows[name]].text >= 0 else "",
             "image": data_uri(cache.image(rows[name]), "photo", _THUMBNAIL) if index < _TRAINING_SHOWN else None,
         }
-        for index, name in enumerate(train_ids)
+        # An updated cache may no longer have them all.
+        for index, name in enumerate(name for name in train_ids if name in rows)
     ]
 
 

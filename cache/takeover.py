@@ -1,0 +1,96 @@
+"""Rows of one cache taken over into another: their activations as they are, their masks anew."""
+
+__all__ = ["find_rows", "take_row"]
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xxhash
+
+from textdiff.cache import chunks
+from textdiff.cache.layout import Layout
+from textdiff.cache.ledger import entry_of, read_entry
+from textdiff.cache.rows import Row
+from textdiff.cache.writer import checked_pixels, commit_row, pixel_chunk, put_chunk
+
+if TYPE_CHECKING:
+    from textdiff.cache.feature_cache import FeatureCache
+
+_Kept = Mapping[tuple[str, int | None], tuple[Path, bytes]]
+
+
+def find_rows(rows: Sequence[Row], sources: Sequence["FeatureCache"]) -> dict[int, tuple["FeatureCache", int]]:
+    """For the rows whose activations one of the caches holds, by their indices: that cache, and the row there.
+
+    Activations depend on the image, the part and the view of it that a row shows, and on the fingerprint; neither on
+    the id and the split, nor on the mask and the text.
+
+    Args:
+        rows: of the new sample table.
+        sources: caches of one fingerprint; the first one that has a row is named.
+    """
+    places: dict[tuple[object, ...], tuple[FeatureCache, int]] = {}
+    for source in sources:
+        for index in np.flatnonzero(source.done()).tolist():
+            places.setdefault(_shown(source.rows[index]), (source, index))
+    return {index: places[_shown(row)] for index, row in enumerate(rows) if _shown(row) in places}
+
+
+def _shown(row: Row) -> tuple[object, ...]:
+    return row.image_sha256, row.view, row.tile, row.y, row.x, row.height, row.width
+
+
+def take_row(
+    path: Path,
+    layout: Layout,
+    row: int,
+    source: "FeatureCache",
+    source_row: int,
+    entry: Row,
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    truth: np.ndarray | None,
+    instances: np.ndarray | None,
+) -> None:
+    """See ``FeatureCache.take_over``."""
+    pixels = checked_pixels(layout, entry, image, mask, truth, instances)
+    kept = _sound_chunks(source, source_row)
+    if kept["image", None][1][: -chunks.CRC_BYTES] != np.ascontiguousarray(image).tobytes():
+        raise chunks.ChunkError("the image is read otherwise now")
+
+    def put(name: str, step: int | None, file: Path) -> Sequence[np.ndarray | bytes]:
+        if (name, step) not in kept:
+            return put_chunk(file, pixel_chunk(layout, entry, name, pixels[name]))
+        origin, data = kept[name, step]
+        try:
+            # Chunks are replaced and never changed, so both caches can have the same file: it takes no room.
+            os.link(origin, file)
+        except OSError:
+            chunks.write(file, [data])
+        return [data]
+
+    commit_row(path, layout, row, entry, put)
+
+
+def _sound_chunks(source: "FeatureCache", row: int) -> _Kept:
+    """The file and the bytes of the features' chunks and of the image's, once the whole row has been found right.
+
+    Raises:
+        ChunkError: the row does not exist, or is not as it was written.
+    """
+    digest, kept = xxhash.xxh3_128(), {}
+    for name, step, file in source.layout.row_chunks(source.path, row, source.rows[row]):
+        try:
+            data = chunks.checked(file)
+        except chunks.ChunkError as error:
+            where = name if step is None else f"{name} at step {source.steps[step]}"
+            raise chunks.ChunkError(f"{where}: {error}") from error
+        digest.update(data)
+        if step is not None or name == "image":
+            kept[name, step] = (file, data)
+    if read_entry(source.path / "ledger" / f"c.{row}.0") != entry_of(digest):
+        raise chunks.ChunkError("the chunks are not those that were written")
+    return kept

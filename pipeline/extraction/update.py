@@ -1,0 +1,105 @@
+"""``extract --update``: a cache of a changed data set, made of the rows of the old one as far as they still hold."""
+
+__all__ = ["Update", "begin_update", "check_update_room", "end_update", "refuse_changed", "take_over"]
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from textdiff import console
+from textdiff.cache import CacheError, FeatureCache, Row
+from textdiff.cache.chunks import ChunkError
+from textdiff.cache.takeover import find_rows
+from textdiff.cache.update import can_link, put_in_place, update_path, updates
+from textdiff.errors import UserError
+from textdiff.pipeline.extraction.prepare import Prepared
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update starts from."""
+
+    path: Path
+    """Where the new cache grows until it is complete."""
+    old: FeatureCache
+    sources: dict[int, tuple[FeatureCache, int]]
+    """For rows of the new cache, by their indices, the cache and the row that hold their activations."""
+
+
+def refuse_changed(old: FeatureCache, rows: Sequence[Row], changes: Sequence[str]) -> CacheError:
+    """What is said of a cache whose data set has changed since."""
+    kept = len(find_rows(rows, [old]))
+    return CacheError(
+        f"{old.path}: the data set is not the one it was made of: {'; '.join(changes)}; --update keeps {kept} of "
+        f"{len(rows)} rows and makes the others, --overwrite makes all anew, another --cache leaves this one"
+    )
+
+
+def begin_update(old: FeatureCache, planned: FeatureCache) -> Update:
+    """Finds what the cache ``planned`` can take over from the old one, and from updates that were not finished."""
+    path = update_path(old.path, planned.fingerprint_hash, planned.table_hash)
+    sources = [old]
+    for place in updates(old.path):
+        try:
+            other = FeatureCache.open(place)
+        except CacheError:
+            continue  # killed while it was removed, perhaps
+        if place != path and other.fingerprint_hash == planned.fingerprint_hash:
+            sources.append(other)
+    return Update(path, old, find_rows(planned.rows, sources))
+
+
+def check_update_room(update: Update, planned: FeatureCache, rows: Sequence[int]) -> None:
+    """Checks that the disk holds the new rows beside the old cache.
+
+    Rows taken over are files of both caches, where the file system can do that; elsewhere they are copies.
+
+    Args:
+        update: where from and where to.
+        planned: the new cache, for its sizes.
+        rows: that are to be made or taken over.
+
+    Raises:
+        UserError: it does not. Nothing was written.
+    """
+    kept = sum(row in update.sources for row in rows)
+    linked = not kept or can_link(update.old.path)
+    of_kept = planned.image_size**2 if linked else planned.row_nbytes  # its mask is new in any case
+    needed = (len(rows) - kept) * planned.row_nbytes + kept * of_kept
+    free = shutil.disk_usage(update.path.parent).free
+    if needed > free:
+        copies = "" if linked else f" and copies of the {kept} others"
+        raise UserError(
+            f"{update.old.path}: {len(rows) - kept} new rows{copies} need {console.size(needed)} beside the old cache, "
+            f"which stays until they are there, and the disk has {console.size(free)} free; free some. Nothing was "
+            "written"
+        )
+
+
+def take_over(cache: FeatureCache, update: Update, rows: Sequence[int], prepare: Callable[[int], Prepared]) -> None:
+    """Takes over ``rows``, which are in the update's sources; one that is damaged there is named, and left out."""
+    if not rows:
+        return
+    with console.Progress(len(rows), "take over", "rows") as progress:
+        for row in rows:
+            ready, (source, place) = prepare(row), update.sources[row]
+            try:
+                cache.take_over(row, source, place, ready.image, ready.mask, ready.truth, ready.instances)
+            except ChunkError as error:
+                console.warn(f"{source.path}: row {place} ({source.rows[place]}): {error}; it is made anew")
+            progress.advance()
+
+
+def end_update(update: Update, cache: FeatureCache) -> FeatureCache:
+    """Puts the new cache in the old one's place if it is complete, and opens it there; else returns it as it is."""
+    try:
+        left = len(cache.pending())
+    except FileNotFoundError:  # another process has put it in its place
+        left = 0
+    if left:
+        console.info(f"{update.old.path}: {left} rows of the update are left to other processes; until then it stays")
+        return cache
+    put_in_place(update.path, update.old.path)
+    console.info(f"{update.old.path}: updated, {len(cache.rows)} rows")
+    return FeatureCache.open(update.old.path)

@@ -1,0 +1,110 @@
+"""Which images a run was fitted on, as they were then, and whether a cache still has them so."""
+
+__all__ = ["CONTROLS", "changed_images", "check_fitted", "check_unchanged", "image_facts", "images_digest"]
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from textdiff.cache import FeatureCache
+from textdiff.cache.fingerprint import canonical
+from textdiff.errors import UserError
+
+DIGITS = 16
+CONTROLS = ("shuffled-text", "constant-text")
+"""Variants that give an image a text that depends on other images."""
+_Facts = list[str | int | None]
+
+
+def image_facts(cache: FeatureCache, ids: Collection[str], texts: Mapping[int, int]) -> dict[str, _Facts]:
+    """By the ids that the cache has: digests of the image, its mask and the text it is given, and the number of rows.
+
+    Args:
+        cache: where the images are.
+        ids: which.
+        texts: for every row the row whose text it is given; see ``assign_texts``.
+    """
+    wanted, found = set(ids), dict[str, _Facts]()
+    for row, entry in enumerate(cache.rows):
+        if entry.id not in wanted:
+            continue
+        if entry.id not in found:
+            number = cache.rows[texts[row]].text
+            text = hashlib.sha256(cache.texts[number].encode()).hexdigest() if number >= 0 else None
+            found[entry.id] = [_short(entry.image_sha256), _short(entry.mask_sha256), _short(text), 0]
+        count = found[entry.id][-1]
+        assert isinstance(count, int)
+        found[entry.id][-1] = count + 1
+    return {name: found[name] for name in sorted(found)}
+
+
+def images_digest(facts: Mapping[str, _Facts]) -> str:
+    """One digest over what ``image_facts`` says of some images."""
+    return hashlib.sha256(canonical(facts).encode()).hexdigest()
+
+
+def check_fitted(config: Mapping[str, Any], cache: FeatureCache, what: str) -> None:
+    """Checks that the images a run was fitted on and selected by are, in this cache, of no other split.
+
+    Where it is, it would be scored on what it was fitted on. An image that comes under another name is known by its
+    digest, in runs that recorded those.
+
+    Args:
+        config: of the run.
+        cache: which it is to be used with.
+        what: the run, for the message.
+
+    Raises:
+        UserError: one of them is; names the first.
+    """
+    splits = {name: split for split in ("train", "val") for name in config[f"{split}_ids"]}
+    present = {entry.id for entry in cache.rows}
+    gone = {
+        facts[0]: splits[name]
+        for name, facts in config.get("images", {}).items()
+        if name in splits and name not in present
+    }
+    for entry in cache.rows:
+        before = splits.get(entry.id) or gone.get(_short(entry.image_sha256))
+        if before and before != entry.split:
+            use = "fitted on" if before == "train" else "selected by"
+            raise UserError(
+                f"{cache.path}: {entry.id} is a {entry.split} image now, and {what} was {use} it; fit again on this "
+                "cache, or give one with the images of then with --cache"
+            )
+
+
+def changed_images(config: Mapping[str, Any], cache: FeatureCache, texts: Mapping[int, int]) -> list[str]:
+    """What is no longer as it was when a run was begun, of its images: ``id: the mask`` and so on.
+
+    Of runs that did not record it, only what is not there any more.
+    """
+    ids = [*config["train_ids"], *config["val_ids"]]
+    now, then = image_facts(cache, ids, texts), config.get("images", {})
+    parts = ("the image", "the mask", "the text", "the number of views or tiles")
+    changed = []
+    for name in ids:
+        if name not in now or now[name][1] is None:
+            changed.append(f"{name}: {'gone' if name not in now else 'without a mask'}")
+        elif name in then and now[name] != then[name]:
+            pairs: Iterable[tuple[str, Any, Any]] = zip(parts, now[name], then[name], strict=True)
+            changed.append(f"{name}: {', '.join(part for part, here, before in pairs if here != before)}")
+    return sorted(changed, key=lambda line: not line.endswith(": gone"))
+
+
+def check_unchanged(config: Mapping[str, Any], cache: FeatureCache, texts: Mapping[int, int], what: str) -> None:
+    """Checks that the images of a run are as they were when it was begun.
+
+    Raises:
+        UserError: they are not; names the first that changed, and how.
+    """
+    if changed := changed_images(config, cache, texts):
+        more = f" and of {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UserError(
+            f"{cache.path}: changed since {what} was begun ({changed[0]}{more}), so it cannot go on as it began; fit "
+            "again on this cache, or give one with the images of then with --cache"
+        )
+
+
+def _short(digest: str | None) -> str | None:
+    return None if digest is None else digest[:DIGITS]
