@@ -28,3 +28,4 @@ def next_image(
     shown = ranking.candidates[:top]
     print(json.dumps([line._asdict() for line in shown], indent=2) if as_json else format_ranking(shown))
     console.info(f"wrote {ranking.file}: all {len(ranking.candidates)} candidates")
+    console.info("once some have their mask in the data set: the same textdiff extract with --update, then fit again")

@@ -78,7 +78,7 @@ def test_a_tile_larger_than_the_network_sees_is_reduced_and_a_small_image_contin
 
 
 def test_a_cache_without_tiles_does_not_mention_them(made, tiny_backbone, textdiff_once):
-    textdiff_once(made, *extract(made, tiny_backbone, "plain.zarr", "--dry-run"))
+    textdiff_once(made, *extract(made, tiny_backbone, "plain.zarr", "--shard", "98/99"))  # none of its rows
     plain = FeatureCache.open(made / "plain.zarr")
     assert not {"tile", "overlap"} & plain.fingerprint.keys()
     assert all(row.tile == 0 for row in plain.rows)

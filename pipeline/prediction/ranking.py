@@ -119,7 +119,7 @@ def _rows(run: Run, cache: FeatureCache) -> list[int]:
     if not rows:
         raise UserError(
             f"{cache.path}: no image is left to annotate, the run was fitted on all {len(used)} training images and no "
-            "other is without a mask; extract more images first"
+            "other is without a mask; add images to the data set, then the same `textdiff extract` with --update"
         )
     if not there:
         raise UserError(f"{cache.path}: no candidate has been extracted yet; run the same `textdiff extract` again")
