@@ -63,6 +63,24 @@ class _Place(Function):
         return grad, grad[ctx.rows], None
 
 
+class _ImageNorm(nn.BatchNorm2d):
+    """Instance normalisation (https://arxiv.org/abs/1607.08022) that keeps the memory order convolutions want."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), every image by its own mean and variance."""
+        images = [
+            F.batch_norm(x[i : i + 1], None, None, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps)
+            for i in range(len(x))
+        ]
+        return images[0] if len(images) == 1 else torch.cat(images)
+
+
+NORMS: dict[str, type[nn.BatchNorm2d]] = {"batch": nn.BatchNorm2d, "image": _ImageNorm}
+
+
 class Head(Segmenter):
     """Activations of several decoder blocks, and a text, to class scores of every pixel.
 
@@ -87,6 +105,9 @@ class Head(Segmenter):
         head_dim: channels of a head, by default 64 at width 768 and in proportion at others, but no less than 8.
         variant: ``full``, ``no-text`` or ``concat``.
         hidden: channels after the classifier's first and second convolution; the authors' by default.
+        norm: what the classifier's normalisations take mean and deviation over: ``batch``, the authors', or ``image``,
+            each image for itself, in training and afterwards. With one image a step both train alike, but the averages
+            that batch normalisation then keeps are of few images and few texts, and fit no other.
         standardise: bring every channel of every level, of each image for itself, to mean 0 and standard deviation 1
             first. Not in the paper: it takes out what differs between stainings and scanners.
         blocks: which of a cache's blocks the levels are; all by default.
@@ -105,6 +126,7 @@ class Head(Segmenter):
         head_dim: int | None = None,
         variant: str = "full",
         hidden: Sequence[int] = REFERENCE_HIDDEN,
+        norm: str = "batch",
         standardise: bool = False,
         blocks: Sequence[int] | None = None,
         times: Sequence[int] | None = None,
@@ -112,6 +134,8 @@ class Head(Segmenter):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant!r}: use one of {', '.join(VARIANTS)}")
+        if norm not in NORMS:
+            raise ValueError(f"norm={norm!r}: use one of {', '.join(NORMS)}")
         self.variant, self.width, self.image_size = variant, width, image_size
         self.blocks, self.times = blocks, times
         heads, head_dim = heads or 8, head_dim or max(8, 64 * width // REFERENCE_WIDTH)
@@ -126,6 +150,7 @@ class Head(Segmenter):
             "head_dim": head_dim,
             "variant": variant,
             "hidden": list(hidden),
+            "norm": norm,
             "standardise": standardise,
             "blocks": None if blocks is None else list(blocks),
             "times": None if times is None else list(times),
@@ -143,9 +168,9 @@ class Head(Segmenter):
             self.block = TransformerBlock(width, text_dim, heads, head_dim)
         level = width + text_dim if variant == "concat" else width
         self.conv1 = nn.Conv2d(level * len(dims), hidden[0], 3, padding=1)
-        self.norm1 = nn.BatchNorm2d(hidden[0])
+        self.norm1 = NORMS[norm](hidden[0])
         self.conv2 = nn.Conv2d(hidden[0], hidden[1], 3, padding=1)
-        self.norm2 = nn.BatchNorm2d(hidden[1])
+        self.norm2 = NORMS[norm](hidden[1])
         self.conv3 = nn.Conv2d(hidden[1], classes, 3, padding=1)
 
     def forward(
@@ -162,7 +187,7 @@ class Head(Segmenter):
             text: (B, L, D) token embeddings; ignored by ``no-text``.
             text_mask: (B, L) bool, False for padding; ``None`` when there is none.
             window: compute this part of the scores alone, for about its share of the time: the very scores that the
-                whole would have there, but for the batch normalisation's statistics while training. It lies on the
+                whole would have there, but for statistics that normalisations take of what they see. It lies on the
                 grid of the coarsest level's positions.
 
         Returns:

@@ -212,6 +212,28 @@ def test_images_of_a_batch_do_not_see_each_other_in_evaluation(variant):
         torch.testing.assert_close(alone[0], together[i], rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_with_image_normalisation_images_never_see_each_other(training):
+    _, _, features, text, mask = example("no level at image size")
+    dims, steps, text_dim, width, image_size, heads, head_dim, *_ = CASES["no level at image size"]
+    options = {"image_size": image_size, "heads": heads, "head_dim": head_dim, "norm": "image"}
+    head = Head(dims, steps, text_dim, width, **options).double().train(training)
+    both = head(features, text, mask)
+    for i in range(2):
+        alone = head([x[i : i + 1] for x in features], text[i : i + 1], mask[i : i + 1])
+        torch.testing.assert_close(both[i : i + 1], alone, rtol=1e-9, atol=1e-9)
+    assert not any("running" in name for name in head.state_dict())
+
+
+def test_image_normalisation_is_what_batch_normalisation_of_one_image_trains_with():
+    batch, _, features, text, mask = example("no level at image size")
+    image = Head(**(batch.config | {"norm": "image"})).double().eval()
+    image.load_state_dict({name: x for name, x in batch.state_dict().items() if name in image.state_dict()})
+    one = ([x[:1] for x in features], text[:1], mask[:1])
+    torch.testing.assert_close(image(*one), batch.train()(*one), rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(image(*one), batch.eval()(*one), atol=1e-2)
+
+
 @pytest.mark.parametrize("variant", ["full", "concat"])
 def test_padding_is_without_influence(variant):
     head, _, features, text, mask = example("odd sizes, long text, batch 3", variant)

@@ -46,6 +46,7 @@ def _build_head(
         image_size=cache.image_size,
         variant=head_variant(variant),
         hidden=recipe.hidden,
+        norm=recipe.norm,
         standardise=recipe.standardise,
         blocks=blocks,
         times=steps,

@@ -22,6 +22,8 @@ class Recipe(NamedTuple):
     """``best``: the weights with the highest validation Dice, ``last``: those at the end."""
     hidden: tuple[int, int] = (128, 32)
     """Channels of the pixel classifier."""
+    norm: str = "batch"
+    """Its normalisation, ``batch`` or ``image``."""
     standardise: bool = False
     """Whether activations are standardised per image and channel."""
     window: int | None = None
@@ -42,6 +44,7 @@ RECIPES = {
         epochs=40,
         select="last",
         hidden=(96, 32),
+        norm="image",
         standardise=True,
         window=128,
         validate_every=5,
