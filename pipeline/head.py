@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from textdiff.cache import FeatureCache, Item
 from textdiff.pipeline.attention import TransformerBlock
+from textdiff.pipeline.networks.norms import NORMS
 from textdiff.pipeline.networks.pointwise import pointwise
 from textdiff.pipeline.networks.reference_names import copy_reference, to_reference
 from textdiff.pipeline.networks.segmenter import Segmenter, Window
@@ -61,24 +62,6 @@ class _Place(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         """The buffer's gradient goes on as it is: what its rows held before was nobody's result."""
         return grad, grad[ctx.rows], None
-
-
-class _ImageNorm(nn.BatchNorm2d):
-    """Instance normalisation (https://arxiv.org/abs/1607.08022) that keeps the memory order convolutions want."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, track_running_stats=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), every image by its own mean and variance."""
-        images = [
-            F.batch_norm(x[i : i + 1], None, None, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps)
-            for i in range(len(x))
-        ]
-        return images[0] if len(images) == 1 else torch.cat(images)
-
-
-NORMS: dict[str, type[nn.BatchNorm2d]] = {"batch": nn.BatchNorm2d, "image": _ImageNorm}
 
 
 class Head(Segmenter):

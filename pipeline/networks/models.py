@@ -67,7 +67,7 @@ def _build_unet(
         raise UserError(f"--width {width}: of the attention block, which a U-Net has not; leave it out")
     if blocks is not None or steps is not None:
         raise UserError("--blocks, --steps: a U-Net reads images, not activations; leave them out")
-    return PlainUNet(classes=len(cache.classes) + 1, standardise=recipe.standardise)
+    return PlainUNet(classes=len(cache.classes) + 1, standardise=recipe.standardise, norm=recipe.norm)
 
 
 def _check_selected(name: str, selected: Selected, there: list[int], cache: FeatureCache) -> None:
@@ -83,7 +83,7 @@ def _check_selected(name: str, selected: Selected, there: list[int], cache: Feat
 
 MODELS = {
     "textdiff": Model(Head, _build_head, ("reference", "light"), _suits_head),
-    "unet": Model(PlainUNet, _build_unet, ("unet", "unet-standardised"), lambda cache: "unet"),
+    "unet": Model(PlainUNet, _build_unet, ("unet", "unet-instance"), lambda cache: "unet"),
 }
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache, Item, Loader
+from textdiff.pipeline.networks.norms import NORMS
 from textdiff.pipeline.networks.segmenter import Segmenter
 
 
@@ -25,24 +26,34 @@ class PlainUNet(Segmenter):
         width: channels of the first level; they double with every level.
         levels: resolutions, that of the image included; the image's size must be a multiple of 2^(levels - 1).
         classes: classes, background included.
-        standardise: bring each channel of each image to mean 0 and standard deviation 1, as nnU-Net does
-            (https://doi.org/10.1038/s41592-020-01008-z), instead of the values 0 to 255 to -1 to 1.
+        standardise: bring each channel of each image to mean 0 and standard deviation 1, instead of the values 0 to 255
+            to -1 to 1.
+        norm: ``batch``, or ``image`` for normalisations of each image by itself. With both this and ``standardise`` it
+            is as nnU-Net's are (https://doi.org/10.1038/s41592-020-01008-z).
     """
 
     cached_views = False
 
-    def __init__(self, width: int = 32, levels: int = 5, classes: int = 2, standardise: bool = False) -> None:
+    def __init__(
+        self, width: int = 32, levels: int = 5, classes: int = 2, standardise: bool = False, norm: str = "batch"
+    ) -> None:
         super().__init__()
-        self.config = {"width": width, "levels": levels, "classes": classes, "standardise": standardise}
+        self.config = {
+            "width": width,
+            "levels": levels,
+            "classes": classes,
+            "standardise": standardise,
+            "norm": norm,
+        }
         self.standardise = standardise
         widths = [width << level for level in range(levels)]
         self.down = nn.ModuleList(
-            _two_convolutions(before, after) for before, after in zip([3, *widths[:-1]], widths, strict=True)
+            _two_convolutions(before, after, norm) for before, after in zip([3, *widths[:-1]], widths, strict=True)
         )
         self.pool = nn.MaxPool2d(2)
         upwards = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.enlarge = nn.ModuleList(nn.ConvTranspose2d(below, here, 2, stride=2) for below, here in upwards)
-        self.up = nn.ModuleList(_two_convolutions(2 * here, here) for _, here in upwards)
+        self.up = nn.ModuleList(_two_convolutions(2 * here, here, norm) for _, here in upwards)
         self.classify = nn.Conv2d(width, classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -88,9 +99,9 @@ def _symmetry(x: Tensor, view: int) -> Tensor:
     return quarter.flip(-1) if view >= 4 else quarter
 
 
-def _two_convolutions(before: int, after: int) -> nn.Sequential:
+def _two_convolutions(before: int, after: int, norm: str) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (before, after):
         # A bias would be taken off again by the normalisation.
-        layers += [nn.Conv2d(channels, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        layers += [nn.Conv2d(channels, after, 3, padding=1, bias=False), NORMS[norm](after), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

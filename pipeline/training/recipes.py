@@ -23,7 +23,7 @@ class Recipe(NamedTuple):
     hidden: tuple[int, int] = (128, 32)
     """Channels of the pixel classifier."""
     norm: str = "batch"
-    """Its normalisation, ``batch`` or ``image``."""
+    """The network's normalisation, a key of ``norms.NORMS``."""
     standardise: bool = False
     """Whether activations are standardised per image and channel."""
     window: int | None = None
@@ -51,8 +51,8 @@ RECIPES = {
     ),
     # Two images a step, so that batch normalisation mostly sees more than one image.
     "unet": Recipe(1e-3, "cosine", 60, batch_size=2, epochs=100, select="last", validate_every=5),
-    "unet-standardised": Recipe(
-        1e-3, "cosine", 60, batch_size=2, epochs=100, select="last", standardise=True, validate_every=5
+    "unet-instance": Recipe(
+        1e-3, "cosine", 60, batch_size=2, epochs=100, select="last", norm="image", standardise=True, validate_every=5
     ),
 }
 

@@ -1,0 +1,26 @@
+"""Normalisation of activations: over the batch, or of each image for itself."""
+
+__all__ = ["NORMS", "ImageNorm"]
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ImageNorm(nn.BatchNorm2d):
+    """Instance normalisation (https://arxiv.org/abs/1607.08022) that keeps the memory order convolutions want."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), every image by its own mean and variance."""
+        images = [
+            F.batch_norm(x[i : i + 1], None, None, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps)
+            for i in range(len(x))
+        ]
+        return images[0] if len(images) == 1 else torch.cat(images)
+
+
+NORMS: dict[str, type[nn.BatchNorm2d]] = {"batch": nn.BatchNorm2d, "image": ImageNorm}
+"""Kinds of normalisation, by name; each takes the number of channels."""
