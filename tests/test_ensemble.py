@@ -218,7 +218,7 @@ def test_nothing_left_to_annotate_is_said(made, textdiff_once, tmp_path):
     cache = FeatureCache.open(made / "cache.zarr")
     run = latest(made / "single")
     (tmp_path / "run").mkdir()
-    everything = run.config | {"train_ids": sorted({entry.id for entry in cache.rows})}
+    everything = run.config | {"train_ids": sorted({entry.id for entry in cache.rows if entry.split == "train"})}
     (tmp_path / "run/config.json").write_text(json.dumps(everything))
     (tmp_path / "run/head.safetensors").write_bytes((run.path / "head.safetensors").read_bytes())
     result = textdiff_once(made, "next", "--run", str(tmp_path / "run"), status=2)
