@@ -3,11 +3,12 @@
 __all__ = ["FILE", "Experiment", "Job", "Plan", "fit_options", "make_job", "open_experiment", "plan_experiment"]
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_json
@@ -111,20 +112,36 @@ def make_job(name: str, point: Mapping[str, Any], group: str, config: FitConfig)
     return Job(name, dict(point), group, asdict(config) | {"cache": str(config.cache)})
 
 
-def plan_experiment(path: Path, plan: Plan, cache: FeatureCache, threads: int) -> Experiment:
-    """Writes the list of jobs at ``path``, or opens the one that is there if it is the same.
+def plan_experiment(path: Path, plan: Plan, cache: FeatureCache, threads: int, grow: bool = True) -> Experiment:
+    """Writes the list of jobs at ``path``, or opens the one that is there.
+
+    An experiment may grow: where all its jobs are in the plan as they are, those that the plan has beyond them (more
+    draws or seeds, another variant) are added.
+
+    Args:
+        path: the experiment's directory.
+        plan: what it is to consist of.
+        cache: of all its runs.
+        threads: of each process; an experiment that is there keeps its own.
+        grow: whether jobs may be added; else a longer plan is refused like any other.
 
     Raises:
         UserError: an experiment with other options is there; names what differs.
     """
     if (path / FILE).exists():
         found = open_experiment(path)
-        differing = _differing(found, plan, cache)
+        added = _added(found, plan) if grow else []
+        differing = _differing(found, plan, cache, but=_sizes(plan) if added else ())
         if differing:
             raise UserError(
                 f"{path}: begun with other options ({'; '.join(differing)}); repeat them, or give another --name"
             )
-        return found
+        if not added:
+            return found
+        console.info(f"{path}: {len(added)} jobs more than the {len(found.plan.jobs)} it had")
+        threads, table_hash = found.threads, found.table_hash
+    else:
+        table_hash = cache.table_hash
     record = {
         "schema": SCHEMA,
         "kind": plan.kind,
@@ -132,7 +149,7 @@ def plan_experiment(path: Path, plan: Plan, cache: FeatureCache, threads: int) -
         "split": plan.split,
         "cache": str(cache.path.resolve()),
         "fingerprint_hash": cache.fingerprint_hash,
-        "table_hash": cache.table_hash,
+        "table_hash": table_hash,
         "dataset": str(cache.about.get("dataset", "data")),
         "threads": threads,
         "jobs": [asdict(job) for job in plan.jobs],
@@ -173,8 +190,29 @@ def open_experiment(path: Path) -> Experiment:
         raise UserError(f"{file}: damaged ({error}); restore it, or begin again with another --name") from None
 
 
-def _differing(found: Experiment, plan: Plan, cache: FeatureCache) -> list[str]:
-    """``name: value before, now value`` of everything that is not as it was."""
+def _added(found: Experiment, plan: Plan) -> list[Job]:
+    """The jobs that ``plan`` has and ``found`` has not, if it has those of ``found`` as they are; otherwise none."""
+    before = {job.name: _essence(job) for job in found.plan.jobs}
+    now = {job.name: _essence(job) for job in plan.jobs}
+    if any(now.get(name) != essence for name, essence in before.items()):
+        return []
+    return [job for job in plan.jobs if job.name not in before]
+
+
+def _essence(job: Job) -> tuple[str, str, str]:
+    """What makes a job the same as another one; that both are of the same cache is seen elsewhere."""
+    # An option that is younger than the experiment had its default then.
+    defaults = {field.name: field.default for field in fields(FitConfig)}
+    return job.group, _shown(job.point), _shown(defaults | job.fit | {"cache": None})
+
+
+def _sizes(plan: Plan) -> list[str]:
+    """The options that say how many jobs there are, not what a job is."""
+    return [name for name in plan.options if not name.startswith("fit.")]
+
+
+def _differing(found: Experiment, plan: Plan, cache: FeatureCache, but: Collection[str] = ()) -> list[str]:
+    """``name: value before, now value`` of everything that is not as it was, ``but`` for these options."""
     defaults = {f"fit.{field.name}": field.default for field in fields(FitConfig)}
     # An option that is younger than the experiment had its default then.
     before = defaults | found.plan.options | {"kind": found.plan.kind, "split": found.plan.split}
@@ -184,7 +222,7 @@ def _differing(found: Experiment, plan: Plan, cache: FeatureCache) -> list[str]:
     if found.table_hash is not None:
         before["the cache's images and texts"] = found.table_hash[:12]
         now["the cache's images and texts"] = cache.table_hash[:12]
-    names = list(dict.fromkeys([*before, *now]))
+    names = [name for name in dict.fromkeys([*before, *now]) if name not in but]
     # As JSON, in which a tuple and a list are the same.
     return [
         f"{name.removeprefix('fit.')}: {_shown(before.get(name))} before, now {_shown(now.get(name))}"

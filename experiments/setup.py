@@ -1,7 +1,7 @@
 """What the experiments have in common: their methods, their draws and seeds, and from options to a list of jobs."""
 
 __all__ = [
-    "UNET",
+    "UNETS",
     "VARIED",
     "Setup",
     "check_methods",
@@ -29,7 +29,8 @@ from textdiff.pipeline.fit import FitConfig, draw_images
 from textdiff.pipeline.networks.variants import VARIANTS, check_variant
 from textdiff.pipeline.score import TRUTHS, scored_rows
 
-UNET = "unet"
+UNETS = ("unet", "unet-instance")
+"""The competitors, named like their recipes: a plain U-Net, and one that normalises each image by itself."""
 SEEDS_PER_DRAW = 100
 VARIED = ("labels", "variant", "seed", "draw_seed", "model", "blocks", "steps", "ensemble")
 
@@ -46,7 +47,7 @@ class Setup:
     """Fits for each draw, with different initial weights and orders."""
     split: str = "test"
     unet_epochs: int | None = None
-    """Of the U-Net, which keeps its own recipe; None for its default."""
+    """Of the U-Nets, which keep their own recipes; None for their default."""
 
 
 def configure(cache: Path, device: str, named: dict[str, Any], more: Sequence[str]) -> FitConfig:
@@ -72,14 +73,15 @@ def configure(cache: Path, device: str, named: dict[str, Any], more: Sequence[st
 
 
 def method_config(setup: Setup, method: str) -> FitConfig:
-    """The options of a method: a variant of the head, or the U-Net, which shares nothing with it but the data."""
+    """The options of a method: a variant of the head, or a U-Net, which shares nothing with it but the data."""
     base = setup.base
-    if method != UNET:
+    if method not in UNETS:
         return replace(base, variant=method)
     return FitConfig(
         cache=base.cache,
-        model=UNET,
+        model="unet",
         protocol=base.protocol,
+        recipe=None if method == "unet" else method,
         epochs=setup.unet_epochs,
         precision=base.precision,
         device=base.device,
@@ -95,9 +97,9 @@ def check_methods(methods: Sequence[str], cache: FeatureCache) -> None:
     if not methods or len(set(methods)) < len(methods):
         raise UserError(f"--variants {','.join(methods)}: name at least one, and none twice")
     for method in methods:
-        if method not in (*VARIANTS, UNET):
-            raise UserError(f"--variants {method}: unknown; use some of {', '.join((*VARIANTS, UNET))}")
-        if method != UNET:
+        if method not in (*VARIANTS, *UNETS):
+            raise UserError(f"--variants {method}: unknown; use some of {', '.join((*VARIANTS, *UNETS))}")
+        if method not in UNETS:
             check_variant(method, cache)
 
 
@@ -131,7 +133,7 @@ def check_truth(truth: str) -> None:
 def conduct(
     path: Path, plan: Plan, cache: FeatureCache, device: str, processes: int | None, only: bool
 ) -> tuple[Experiment, list[str]]:
-    """Writes the job list, or finds it, and does what is missing.
+    """Writes the job list, or finds it, adds to it what is new, and does what is missing.
 
     Args:
         path: the experiment's directory.
@@ -150,7 +152,7 @@ def conduct(
     """
     if only:
         open_experiment(path)
-        return plan_experiment(path, plan, cache, 1), []
+        return plan_experiment(path, plan, cache, 1, grow=False), []
     scored_rows(cache, plan.split)
     room = choose_processes(device, processes)
     begun = (path / FILE).exists()

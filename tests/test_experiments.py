@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -270,6 +271,27 @@ def test_other_options_are_refused_with_what_differs(ablated, cache, textdiff_on
     assert "draws: 2 before, now 3" in result.stderr
     assert "epochs: 2 before, now 5" in result.stderr
     assert "--name" in result.stderr
+
+
+def test_an_experiment_grows_and_keeps_what_it_has(ablated, cache, tmp_path, textdiff_once):
+    place = shutil.copytree(ablated, tmp_path / "runs/ablate-tiny")
+    before = {file: file.read_bytes() for file in place.glob("*-d*/*")}
+    more = ["--draws", "3", "--seeds", "1", "--variants", "full,no-text,shuffled-text"]
+    # Fewer seeds than before: their runs would be left out of the table without a word.
+    refused = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *ablate_options(), *more, status=2)
+    assert "seeds: 2 before, now 1" in refused.stderr
+    more[3] = "2"
+    only = textdiff_once(
+        tmp_path, "ablate", "--cache", str(cache.path), *ablate_options(), *more, "--table-only", status=2
+    )
+    assert "draws: 2 before, now 3" in only.stderr
+    result = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *ablate_options(), *more)
+    assert "10 jobs more than the 8 it had" in result.stderr
+    assert {file: file.read_bytes() for file in before} == before
+    assert len(list(place.glob("*-d*/images-test.json"))) == 18
+    # A fit that came later is the one that it would have been beside the others.
+    (late,) = (job for job in open_experiment(place).plan.jobs if job.name == "no-text-d1-s101")
+    assert_equal_runs(fit(late.config, tmp_path / "alone"), place / late.name)
 
 
 def test_killed_half_way_and_run_again_it_gives_the_same_table(ablated, cache, tmp_path, textdiff_once):
