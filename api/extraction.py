@@ -25,6 +25,7 @@ def extract(
     tile: int | None = None,
     overlap: int | None = None,
     views: int | None = None,
+    jitter: str | None = None,
     seed: int = 0,
     protocol: str = "clean",
     dtype: str = "float16",
@@ -59,7 +60,9 @@ def extract(
         image_size: height and width in pixels.
         tile: cut images into tiles of so many pixels; by default each is one row.
         overlap: pixels that tiles share; an eighth of ``tile`` by default.
-        views: 1, or 8 to cache the symmetries of training images too; the preset's by default.
+        views: 1, or 8 to cache the symmetries of training images too; the preset's by default. With ``jitter`` a larger
+            multiple of 8 as well.
+        jitter: ``he`` or ``cxr``: vary the colours of all views of an image but the first.
         seed: of the shared noise, and of splits that are drawn.
         protocol: ``clean``, or ``paper`` for what the paper's code does.
         dtype: stored precision, ``float16`` or ``float32``.
@@ -100,6 +103,7 @@ def extract(
             tile=tile,
             overlap=overlap,
             views=views,
+            jitter=jitter,
             seed=seed,
             protocol=protocol,
             dtype=dtype,

@@ -20,7 +20,7 @@ class Row:
     id: str
     split: str
     view: int
-    """0 is the image itself, 1..7 its other symmetries."""
+    """0 is the image itself, 1..7 its other symmetries; from 8 on these again, in other colours."""
     text: int
     """Index into the cache's texts, -1 for none."""
     source: str

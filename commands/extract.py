@@ -52,6 +52,9 @@ def extract(
     views: Annotated[
         int | None, typer.Option(help="1, or 8: also the symmetries of training images; the preset's.")
     ] = None,
+    jitter: Annotated[
+        str | None, typer.Option(help="he, cxr: vary the colours of all views of an image but the first.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the shared noise, and of splits that are drawn.")] = 0,
     protocol: Annotated[str, typer.Option(help="clean, or paper: as the paper's code does it.")] = "clean",
     dtype: Annotated[str, typer.Option(help="Stored precision: float16 or float32.")] = "float16",
@@ -91,6 +94,7 @@ def extract(
         tile=tile,
         overlap=overlap,
         views=views,
+        jitter=jitter,
         seed=seed,
         protocol=protocol,
         dtype=dtype,

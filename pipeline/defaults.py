@@ -38,7 +38,7 @@ def extract_config(
         blocks: decoder blocks, or ``"all"``.
         steps: diffusion steps.
         image_size: H = W in pixels.
-        views: 1 or 8.
+        views: 1, 8 or a multiple of 8.
         options: the other fields of ``ExtractConfig``, as they are.
 
     Raises:

@@ -15,7 +15,7 @@ from textdiff.pipeline import datasets, text, weights
 from textdiff.pipeline.backbone import Backbone
 from textdiff.pipeline.backbones.checkpoints import load_unet
 from textdiff.pipeline.device import choose_device, resolve_precision
-from textdiff.pipeline.extraction.config import ExtractConfig, check_blocks, check_config, tiling
+from textdiff.pipeline.extraction.config import ExtractConfig, check_blocks, check_config, colours, tiling
 from textdiff.pipeline.extraction.plan import say_plan
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
 from textdiff.pipeline.extraction.table import mask_kind, sample_table
@@ -77,6 +77,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
         "text_encoder_sha256": encoder.sha256 if encoder else None,
         "unet": unet.config,
         **tiles,
+        **colours(config),
         **mask_kind(facts),
     }
     if config.dry_run and config.overwrite and config.cache.exists():
@@ -127,7 +128,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
         clear_updates(config.cache)
     del encoder
 
-    prepare = preparation(cache, {fact.sample.id: fact for fact in facts}, protocol.resize)
+    prepare = preparation(cache, {fact.sample.id: fact for fact in facts}, protocol.resize, config.jitter, config.seed)
     backbone = Backbone(unet, config.steps, blocks, config.seed, config.image_size, protocol.colour, precision)
     pending = mine(cache)
     try:

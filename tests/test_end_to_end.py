@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -155,6 +156,31 @@ def test_eight_views_are_the_symmetries_of_training_images(made, tiny_backbone, 
             )
         ]
         assert sum(same) == 1
+
+
+def test_varied_colours_belong_to_an_image_and_a_view_and_leave_all_else(made, tiny_backbone, textdiff_once):
+    def extract(name: str, *options: str) -> FeatureCache:
+        textdiff_once(made, *extract_arguments(made / "data", tiny_backbone, made / name, *options))
+        return FeatureCache.open(made / name)
+
+    turned = extract("turned.zarr", "--views", "8")
+    varied = extract("varied.zarr", "--views", "16", "--jitter", "he")
+    rows = {entry.key: row for row, entry in enumerate(turned.rows)}
+    assert len(varied.rows) == 4 * 16 + 1 + 3
+    for row, entry in enumerate(varied.rows):
+        before = rows[replace(entry, view=entry.view % 8).key]
+        assert (varied.mask(row) == turned.mask(before)).all() if entry.has_mask else varied.mask(row) is None
+        assert (varied.image(row) == turned.image(before)).all() == (entry.view == 0)
+    first = [row for row, entry in enumerate(varied.rows) if entry.id == varied.rows[0].id]
+    assert len({varied.image(row).tobytes() for row in first}) == 16
+    assert [varied.image(row).mean() < 255 for row in first] == [True] * 16
+    # The draw goes with the image: fewer views, other neighbours, another order of the rows, and the same colours.
+    fewer = extract("fewer.zarr", "--views", "8", "--jitter", "he")
+    wanted = {entry.key: varied.image(row).tobytes() for row, entry in enumerate(varied.rows)}
+    assert all(fewer.image(row).tobytes() == wanted[entry.key] for row, entry in enumerate(fewer.rows))
+    other = extract("other.zarr", "--views", "8", "--jitter", "he", "--seed", "1")
+    assert (other.image(0) == fewer.image(0)).all()
+    assert not (other.image(1) == fewer.image(1)).all()
 
 
 def test_killed_extract_resumes_to_the_same_bytes(made, tiny_backbone, textdiff_once):

@@ -219,16 +219,18 @@ def test_only_new_rows_run_the_backbone_and_the_bytes_are_those_of_a_cache_from_
     assert files(lab.cache) == lab.scratch()
 
 
-def test_views_and_tiles_are_taken_over_by_what_they_show(lab, forwards):
-    for options in ({"views": 8}, {"tile": 32, "overlap": 0}):
-        lab.extract(overwrite=True, **options)
-        lab.draw("b")
-        lab.change("c", split="test")
-        lab.add("aa" if "views" in options else "ab", "train")
-        forwards.clear()
-        lab.extract(update=True, **options)
-        assert len(forwards) == (8 if "views" in options else 4)
-        assert files(lab.cache) == lab.scratch(**options)
+@pytest.mark.parametrize(
+    ("options", "made"), [({"views": 8}, 8), ({"views": 8, "jitter": "he"}, 8), ({"tile": 32, "overlap": 0}, 4)]
+)
+def test_views_and_tiles_are_taken_over_by_what_they_show(lab, forwards, options, made):
+    lab.extract(overwrite=True, **options)
+    lab.draw("b")
+    lab.change("c", split="test")
+    lab.add("aa", "train")
+    forwards.clear()
+    lab.extract(update=True, **options)
+    assert len(forwards) == made
+    assert files(lab.cache) == lab.scratch(**options)
 
 
 def test_of_one_view_the_other_seven_are_new(lab, forwards):

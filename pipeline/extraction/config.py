@@ -1,16 +1,16 @@
 """The options of ``extract``, and which of them cannot be."""
 
-__all__ = ["ExtractConfig", "check_blocks", "check_config", "tiling"]
+__all__ = ["ExtractConfig", "check_blocks", "check_config", "colours", "tiling"]
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from textdiff.errors import UserError
 from textdiff.pipeline import diffusion
+from textdiff.pipeline.imaging.colour import MODALITIES
+from textdiff.pipeline.imaging.images import SYMMETRIES
 from textdiff.pipeline.imaging.tiles import check_tiles
 from textdiff.readers.options import ReadOptions
-
-VIEWS = (1, 8)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class ExtractConfig:
     overlap: int | None = None
     """What neighbouring tiles share, in pixels; an eighth of a tile by default."""
     views: int = 1
-    """1, or 8 to store the eight symmetries of every training image."""
+    """1, or 8 to store the eight symmetries of every training image; with ``jitter`` a larger multiple of 8 as well."""
+    jitter: str | None = None
+    """``he`` or ``cxr``: vary the colours of all views of a training image but the first, after that modality."""
     seed: int = 0
     """Seed of the one noise draw that all images share."""
     protocol: str = "clean"
@@ -59,6 +61,11 @@ def tiling(config: ExtractConfig) -> dict[str, int]:
     return {"tile": config.tile, "overlap": config.tile // 8 if config.overlap is None else config.overlap}
 
 
+def colours(config: ExtractConfig) -> dict[str, str]:
+    """What the fingerprint says about varied colours: nothing where they are not."""
+    return {} if config.jitter is None else {"jitter": config.jitter}
+
+
 def check_config(config: ExtractConfig) -> None:
     """Refuses what is wrong whatever the data.
 
@@ -75,8 +82,15 @@ def check_config(config: ExtractConfig) -> None:
         raise UserError(f"--blocks {','.join(map(str, blocks))}: name at least one block, and none twice")
     if blocks is not None and list(blocks) != sorted(blocks):
         raise UserError(f"--blocks {','.join(map(str, blocks))}: give them in ascending order")
-    if config.views not in VIEWS:
-        raise UserError(f"--views {config.views}: must be 1 or 8 (the eight symmetries)")
+    if config.jitter not in (None, *MODALITIES):
+        raise UserError(f"--jitter {config.jitter}: must be {' or '.join(MODALITIES)}")
+    several = config.views >= SYMMETRIES and config.views % SYMMETRIES == 0
+    if config.views != 1 and not several:
+        raise UserError(f"--views {config.views}: must be 1, 8 (the symmetries), or with --jitter a multiple of 8")
+    if config.views > SYMMETRIES and config.jitter is None:
+        raise UserError(f"--views {config.views}: there are eight symmetries; --jitter he makes more views of an image")
+    if config.views == 1 and config.jitter is not None:
+        raise UserError(f"--jitter {config.jitter} varies the views of an image but the first; give --views 8 or more")
     if config.dtype not in ("float16", "float32"):
         raise UserError(f"--dtype {config.dtype}: must be float16 or float32")
     if config.image_size < 32 or config.image_size % 32:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from textdiff.cache import FeatureCache
 from textdiff.pipeline.datasets import Facts
 from textdiff.pipeline.imaging import images
+from textdiff.pipeline.imaging.colour import jitter_view
 from textdiff.pipeline.imaging.tiles import cut
 from textdiff.readers.load import load_image, load_mask
 from textdiff.readers.parts import read_image_rows, read_mask_rows
@@ -47,7 +48,9 @@ class _Shown:
     instances: NDArray[np.uint32] | None
 
 
-def preparation(cache: FeatureCache, facts: Mapping[str, Facts], rule: str) -> Callable[[int], Prepared]:
+def preparation(
+    cache: FeatureCache, facts: Mapping[str, Facts], rule: str, varied: str | None, seed: int
+) -> Callable[[int], Prepared]:
     """Gives the function that makes a row of ``cache`` ready, which is to be called from one thread.
 
     Views and tiles of an image follow one another, so what was decoded last is kept: an image and its mask, or of files
@@ -57,6 +60,8 @@ def preparation(cache: FeatureCache, facts: Mapping[str, Facts], rule: str) -> C
         cache: whose table says what each row is.
         facts: of every sample, by its id.
         rule: how images and masks are brought to the cache's size; see ``resize_image``.
+        varied: the modality after which the colours of the views but the first are varied; None leaves them.
+        seed: of that.
     """
     whole = lru_cache(1)(_whole)
     rows = lru_cache(1)(_rows)
@@ -68,10 +73,11 @@ def preparation(cache: FeatureCache, facts: Mapping[str, Facts], rule: str) -> C
 
         def seen(pixels: NDArray[_T]) -> NDArray[_T]:
             piece = cut(pixels, entry.y - shown.first, entry.x, entry.tile) if entry.tile else pixels
-            return images.symmetry(piece, entry.view)
+            return images.symmetry(piece, entry.view % images.SYMMETRIES)
 
         size = cache.image_size
         image = images.resize_image(seen(shown.image), size, rule)
+        image = jitter_view(image, varied, entry.view, entry.image_sha256, seed)
         if shown.labels is None:
             return Prepared(row, image, None, None, None)
         truth = seen(shown.labels)

@@ -1,6 +1,7 @@
 """Arrays in, arrays out: reading, resizing, turning and scaling of images and masks."""
 
 __all__ = [
+    "SYMMETRIES",
     "BandedMask",
     "axis_weights",
     "read_image",
@@ -20,6 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from textdiff.pipeline.imaging.decode import decode, decode_mask
+
+SYMMETRIES = 8
+"""Of the square: four turns, each with and without a reflection."""
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
@@ -181,7 +185,7 @@ def to_tensor(image: NDArray[np.uint8], colour: str = "rgb") -> torch.Tensor:
 
 
 def _check_view(view: int) -> None:
-    if not 0 <= view < 8:
+    if not 0 <= view < SYMMETRIES:
         raise ValueError(f"view {view} is not in 0..7")
 
 

@@ -1,6 +1,6 @@
 """Random crops of unlabelled images for training, the same for the same seed whatever prepares them."""
 
-__all__ = ["Batch", "CropLoader", "Crops", "ImageCache", "as_input", "jitter"]
+__all__ = ["Batch", "CropLoader", "Crops", "ImageCache", "as_input"]
 
 import math
 import threading
@@ -16,13 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.color import hed_from_rgb, rgb_from_hed
 from torch import Tensor
 
+from textdiff.pipeline.imaging.colour import jitter
 from textdiff.pipeline.imaging.images import read_image
-
-# Optical density of each 8-bit level; level 0 counts as a half, since its logarithm has no end.
-_DENSITY = -np.log(np.maximum(np.arange(256), 0.5) / 255).astype(np.float32)
 
 
 class Batch(NamedTuple):
@@ -89,26 +86,6 @@ class Crops:
         part = Image.fromarray(image[y : math.ceil(box[3]), x : math.ceil(box[2])])
         box = (left - x, top - y, min(box[2] - x, part.width), min(box[3] - y, part.height))
         return np.asarray(part.resize((self.size, self.size), Image.Resampling.BOX, box=box), np.uint8)
-
-
-def jitter(crop: NDArray[np.uint8], modality: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Varies the colours of a crop (S, S, 3) uint8 as they vary between laboratories.
-
-    H&E: the optical density, unmixed into haematoxylin, eosin and residue (Ruifrok & Johnston 2001, the matrix of
-    scikit-image), is scaled per stain by 0.75 to 1.33 (the residue by 0.9 to 1.1) and shifted by up to 0.03, after
-    Tellez et al. (2019, https://arxiv.org/abs/1902.06543). Chest X-rays: contrast 0.8 to 1.25, brightness up to 0.1 of
-    the range.
-    """
-    if modality == "he":
-        gain = np.exp(rng.uniform(-1, 1, 3) * np.log([4 / 3, 4 / 3, 1.1]))
-        mix = (hed_from_rgb @ np.diag(gain) @ rgb_from_hed).astype(np.float32)
-        density = np.einsum("hwc,cd->hwd", _DENSITY[crop], mix) + rng.uniform(-0.03, 0.03, 3).astype(np.float32)
-        return np.asarray(np.rint(255 * np.exp(-np.maximum(density, 0))), np.uint8)
-    if modality == "cxr":
-        contrast, shift = np.exp(rng.uniform(-1, 1) * np.log(1.25)), rng.uniform(-25.5, 25.5)
-        levels = np.clip(np.rint((np.arange(256) - 127.5) * contrast + 127.5 + shift), 0, 255).astype(np.uint8)
-        return np.asarray(levels[crop])
-    return crop
 
 
 class ImageCache:
