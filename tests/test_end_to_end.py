@@ -206,7 +206,7 @@ def test_killed_fit_resumes_to_the_same_weights(made, textdiff_once, tmp_path):
     # 60 epochs take a few seconds; a checkpoint is made every epoch so that there is one to resume from.
     fit = ["fit", "--cache", str(made / "cache.zarr"), "--variant", "no-text", "--epochs", "40"]
     environment_code = (
-        "import sys; from textdiff.pipeline.training import train; train.CHECKPOINT_SHARE = float('inf');"
+        "import sys; from textdiff.pipeline.training import trainee; trainee.CHECKPOINT_SHARE = float('inf');"
         "from textdiff import cli; sys.argv = ['textdiff', *sys.argv[1:]]; cli.main()"
     )
     textdiff_once(made, *fit, "--runs", str(tmp_path / "whole"))

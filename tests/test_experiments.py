@@ -28,7 +28,8 @@ from textdiff.experiments.panel import choose
 from textdiff.experiments.tables import Table, latex
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training import train
+from textdiff.pipeline.training import trainee
+from textdiff.pipeline.training.train import train_many
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("experiment_cases.py"))))
 FITS = ("--epochs", "2", "--learning-rate", "1e-3", "--batch-size", "2", "--set", "width=8", "--device", "cpu")
@@ -158,7 +159,7 @@ def test_side_by_side_each_fit_is_the_one_it_is_alone(cache, tmp_path, resident)
     }
     runs = [begin(config, lambda _, name=name: tmp_path / name) for name, config in configs.items()]
     loader = Loader(cache, "cpu", resident=resident)
-    train.train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"), loader)
+    train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"), loader)
     for name, config in configs.items():
         alone = fit(config, tmp_path / f"alone {name}")
         assert_equal_runs(alone, tmp_path / name)
@@ -175,7 +176,7 @@ def test_side_by_side_reads_a_row_once_for_all(cache, tmp_path, monkeypatch):
         for name in ("full", "no-text", "concat")
     ]
     pairs = [(run, initial_network(run)) for run in runs]
-    train.train_many(pairs, cache, torch.device("cpu"), Loader(cache, "cpu", resident="never"))
+    train_many(pairs, cache, torch.device("cpu"), Loader(cache, "cpu", resident="never"))
     assert len(read) == 2 * 6 * len(cases.BLOCKS)  # epochs, images: as many as one fit alone
 
 
@@ -185,7 +186,7 @@ def test_networks_that_see_other_images_cannot_be_side_by_side(cache, tmp_path):
         for seed in (0, 1)
     ]
     with pytest.raises(ValueError, match="the same seed"):
-        train.train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"))
+        train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"))
 
 
 def test_one_that_diverges_does_not_stop_the_others(cache, tmp_path):
@@ -195,13 +196,13 @@ def test_one_that_diverges_does_not_stop_the_others(cache, tmp_path):
     with torch.no_grad():
         pairs[1][1].conv1.weight.fill_(float("nan"))
     with pytest.raises(UserError, match=r"bad: the loss is nan in epoch 1"):
-        train.train_many(pairs, cache, torch.device("cpu"))
+        train_many(pairs, cache, torch.device("cpu"))
     assert runs[0].finished
     assert not runs[1].finished
 
 
 def test_stopped_side_by_side_they_resume_to_the_same_weights(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_SHARE", float("inf"))
+    monkeypatch.setattr(trainee, "CHECKPOINT_SHARE", float("inf"))
     base = FitConfig(cache=cache.path, labels=3, epochs=4, learning_rate=1e-3, width=8)
     names = ("full", "constant-text")
 
@@ -210,7 +211,7 @@ def test_stopped_side_by_side_they_resume_to_the_same_weights(cache, tmp_path, m
         for run in runs:
             if not run.path.exists():
                 begin(replace(base, variant=run.path.name), lambda _, run=run: run.path)
-        close, closed = train._Fit.close_epoch, []
+        close, closed = trainee.Trainee.close_epoch, []
 
         def closing(self, seconds):
             close(self, seconds)
@@ -219,8 +220,8 @@ def test_stopped_side_by_side_they_resume_to_the_same_weights(cache, tmp_path, m
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(train._Fit, "close_epoch", closing)
-            train.train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"))
+            patch.setattr(trainee.Trainee, "close_epoch", closing)
+            train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"))
 
     trained(tmp_path / "whole", None)
     with pytest.raises(KeyboardInterrupt):

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.errors import UserError
 from textdiff.pipeline.fit import FitConfig, fit, resume
 from textdiff.pipeline.imaging.images import symmetry
 from textdiff.pipeline.networks.plain_unet import PlainUNet, turned
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training import train
+from textdiff.pipeline.training import trainee
 
 FIT = ("fit", "--cache", "cache.zarr", "--model", "unet", "--labels", "3", "--seed", "4")
 
@@ -154,8 +155,8 @@ def test_predict_needs_no_backbone_and_gives_the_mask_that_score_measured(made, 
 def test_stopped_fit_resumes_to_the_same_weights(made, tmp_path, monkeypatch):
     config = FitConfig(made / "cache.zarr", model="unet", labels=2, epochs=3, decay_epoch=2)
     whole = Run(fit(config, tmp_path / "whole"))
-    monkeypatch.setattr(train, "CHECKPOINT_SHARE", float("inf"))
-    advance = train.console.Progress.advance
+    monkeypatch.setattr(trainee, "CHECKPOINT_SHARE", float("inf"))
+    advance = console.Progress.advance
 
     def stop_after_two(self, *arguments, **options):
         advance(self, *arguments, **options)
@@ -163,7 +164,7 @@ def test_stopped_fit_resumes_to_the_same_weights(made, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.console.Progress, "advance", stop_after_two)
+        patch.setattr(console.Progress, "advance", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
             fit(config, tmp_path / "cut")
     (cut,) = (Run(path) for path in (tmp_path / "cut").glob("monuseg-*"))

@@ -9,7 +9,7 @@ import torch
 from textdiff.errors import UserError
 from textdiff.pipeline.head import Head, standardised
 from textdiff.pipeline.training.recipes import RECIPES, get_recipe
-from textdiff.pipeline.training.train import _learning_rate
+from textdiff.pipeline.training.trainee import learning_rate
 
 
 def test_reference_recipe_is_the_papers():
@@ -26,9 +26,9 @@ def test_an_unknown_recipe_is_refused_by_name():
 @pytest.mark.parametrize("epoch", [0, 7, 39])
 def test_schedules_follow_their_formulas(epoch):
     options = {"learning_rate": 2e-3, "epochs": 40, "decay_epoch": 7}
-    assert _learning_rate(options | {"schedule": "step"}, epoch) == pytest.approx(2e-4 if epoch >= 7 else 2e-3)
+    assert learning_rate(options | {"schedule": "step"}, epoch) == pytest.approx(2e-4 if epoch >= 7 else 2e-3)
     cosine = 1e-3 * (1 + math.cos(math.pi * epoch / 40))
-    assert _learning_rate(options | {"schedule": "cosine"}, epoch) == pytest.approx(cosine)
+    assert learning_rate(options | {"schedule": "cosine"}, epoch) == pytest.approx(cosine)
 
 
 def test_standardised_channels_have_mean_0_and_deviation_1_and_constant_ones_are_0():

@@ -18,7 +18,7 @@ from textdiff.pipeline.metrics import confusion, dice, pooled_dice
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import Predictor, predict_row
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training import train
+from textdiff.pipeline.training.epochs import order_of, rows_by_tile
 
 SIZE, TILE, OVERLAP = (100, 76), 64, 12
 
@@ -89,9 +89,9 @@ def test_a_cache_without_tiles_does_not_mention_them(made, tiny_backbone, textdi
 def test_an_epoch_passes_over_all_tiles_of_the_drawn_images(cache, run):
     drawn = run.config["train_ids"]
     assert len(drawn) == 2  # --labels counts images
-    rows = train._rows_by_tile(cache)
+    rows = rows_by_tile(cache)
     training = [views for name in drawn for views in rows[name]]
-    orders = [train._order(training, 0, epoch) for epoch in (0, 1)]
+    orders = [order_of(training, 0, epoch) for epoch in (0, 1)]
     expected = [row for row, entry in enumerate(cache.rows) if entry.id in drawn]
     assert [sorted(order) for order in orders] == [expected, expected]
     assert orders[0] != orders[1]

@@ -14,7 +14,8 @@ from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.head import VARIANTS, Head
 from textdiff.pipeline.networks.segmenter import Window
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training import train
+from textdiff.pipeline.training import epochs, trainee
+from textdiff.pipeline.training.train import train
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("experiment_cases.py"))))
 
@@ -68,7 +69,7 @@ def test_a_window_beside_the_grid_is_refused():
 
 def test_windows_are_drawn_from_the_whole_image_evenly():
     places = np.random.default_rng(0)
-    drawn = [train._window(places, 16, 32, 8) for _ in range(900)]
+    drawn = [epochs.random_window(places, 16, 32, 8) for _ in range(900)]
     counts = np.bincount([window.top // 8 * 3 + window.left // 8 for window in drawn], minlength=9)
     assert len(counts) == 9
     assert counts.min() > 60
@@ -96,9 +97,9 @@ def test_a_fit_in_bfloat16_comes_close_to_one_in_float32(cache, tmp_path, model)
 
 def test_the_scores_of_a_step_are_the_windows(cache, tmp_path, monkeypatch):
     seen = []
-    loss = train.segmentation_loss
+    loss = trainee.segmentation_loss
     monkeypatch.setattr(
-        train, "segmentation_loss", lambda s, y, **more: seen.append((s.shape[2:], y.shape[1:])) or loss(s, y, **more)
+        trainee, "segmentation_loss", lambda s, y, **more: seen.append((s.shape[2:], y.shape[1:])) or loss(s, y, **more)
     )
     fit(FitConfig(cache.path, variant="no-text", epochs=1, window=16), tmp_path)
     assert seen == [((16, 16), (16, 16))] * 5
@@ -140,17 +141,17 @@ def test_the_best_weights_are_chosen_among_the_validated_epochs(cache, tmp_path)
     # The same fit stopped there: its schedule is over the whole fit, so it is interrupted rather than shortened.
     again = begin(config, lambda name: tmp_path / name)
     with pytest.MonkeyPatch.context() as patch:
-        close = train._Fit.close_epoch
+        close = trainee.Trainee.close_epoch
 
         def closing(self, seconds):
             close(self, seconds)
             if self.state.epoch == best:
                 raise KeyboardInterrupt
 
-        patch.setattr(train._Fit, "close_epoch", closing)
-        patch.setattr(train, "CHECKPOINT_SHARE", float("inf"))
+        patch.setattr(trainee.Trainee, "close_epoch", closing)
+        patch.setattr(trainee, "CHECKPOINT_SHARE", float("inf"))
         with pytest.raises(KeyboardInterrupt):
-            train.train(again, cache, initial_network(again), torch.device("cpu"))
+            train(again, cache, initial_network(again), torch.device("cpu"))
     saved = torch.load(again.path / "last.pt", weights_only=True)["head"]
     torch.testing.assert_close(dict(saved), weights, rtol=0, atol=0)
 

@@ -1,0 +1,207 @@
+"""One network in training: its steps, its validation, its log and its checkpoint."""
+
+__all__ = ["CHECKPOINT_SHARE", "Trainee", "learning_rate"]
+
+import csv
+import io
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from textdiff import console
+from textdiff.cache import FeatureCache, Item, Loader
+from textdiff.errors import UserError
+from textdiff.files import atomic_path, write_text
+from textdiff.pipeline.device import autocast
+from textdiff.pipeline.metrics import Confusion, confusion, pooled_dice
+from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.pipeline.networks.variants import assign_texts
+from textdiff.pipeline.protocol import get_protocol
+from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training.epochs import batches, random_window
+from textdiff.pipeline.training.losses import segmentation_loss
+
+# Of the time, for checkpoints at most. That of the paper's head has 150 MB: on a GPU an epoch over five images is over
+# sooner than it is written. A small head's is written after every epoch.
+CHECKPOINT_SHARE = 0.05
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds besides tensors."""
+
+    epoch: int = 0
+    best_dice: float = -1.0
+    best_epoch: int = 0
+    log: list[dict[str, float | None]] = field(default_factory=list)
+
+
+class Trainee:
+    """One network in training: its weights, optimiser and log, and their checkpoint."""
+
+    def __init__(self, run: Run, network: Segmenter, cache: FeatureCache, loader: Loader, device: torch.device) -> None:
+        self.run, self.cache, self.loader, self.device = run, cache, loader, device
+        self.options: dict[str, Any] = run.config["fit"]
+        self.texts = assign_texts(cache, self.options["variant"], self.options["draw_seed"], run.config["train_ids"])
+        self.network = network.to(device)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=self.options["learning_rate"])
+        self.state, self.best = _State(), _copy(network)
+        self.losses: list[torch.Tensor] = []
+        self.counts: dict[tuple[str, int], list[Confusion]] = {}
+        self.checkpoint = run.path / "last.pt"
+        if self.checkpoint.is_file():
+            saved = torch.load(self.checkpoint, map_location=device, weights_only=True)
+            network.load_state_dict(saved["head"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.state, self.best = _State(**saved["state"]), saved["best"]
+            console.info(f"{run.path}: going on after epoch {self.state.epoch} of {self.options['epochs']}")
+        self.written, self.writing = time.monotonic(), 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether the last epoch is done, or ``patience`` at its end."""
+        patience: int | None = self.options["patience"]
+        epochs: int = self.options["epochs"]
+        waited = self.state.epoch - self.state.best_epoch
+        stopped = patience is not None and bool(self.run.config["val_ids"]) and waited >= patience
+        return stopped or self.state.epoch >= epochs
+
+    def learn(self, items: Iterator[Item], seed: int) -> Iterator[None]:
+        """One pass over the training images, a step at a time."""
+        options, network = self.options, self.network
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(options, self.state.epoch)
+        network.train()
+        dice_on = get_protocol(options["protocol"]).dice_on
+        places = np.random.default_rng([seed, 0x81D, self.state.epoch])
+        for batch in batches(network.augment(self._own(items), seed, self.state.epoch), options["batch_size"]):
+            labels = torch.cat([item.mask for item in batch if item.mask is not None])  # (B, H, W)
+            # Outside of autocast, which on a CPU does not join float16 activations.
+            inputs = network.inputs(batch)
+            if options.get("window"):
+                grid = network.grid(self.cache)
+                assert grid is not None
+                window = random_window(places, options["window"], labels.shape[-1], grid)
+                labels = labels[:, window.top : window.top + window.size, window.left : window.left + window.size]
+                inputs = (*inputs, window)
+            with autocast(self.device, options["precision"]):
+                logits = network(*inputs)
+            loss = segmentation_loss(logits.float(), labels, dice_weight=options["dice_weight"], dice_on=dice_on)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.losses.append(loss.detach())
+            del batch, inputs, logits, loss
+            yield
+
+    @property
+    def due(self) -> bool:
+        """Whether this epoch's weights are validated."""
+        epochs: int = self.options["epochs"]
+        every: int = self.options.get("validate_every", 1)
+        return (self.state.epoch + 1) % every == 0 or self.state.epoch + 1 == epochs
+
+    def validate(self, items: Iterator[Item]) -> Iterator[None]:
+        """Counts right and wrong pixels of the validation images, a row at a time."""
+        self.network.eval()
+        for item in self._own(items):
+            assert item.mask is not None
+            inputs = self.network.inputs([item])
+            with torch.inference_mode(), autocast(self.device, self.options["precision"]):
+                logits = self.network(*inputs)
+            predicted, true = logits.argmax(1)[0].cpu().numpy(), item.mask[0].cpu().numpy()
+            for label in range(1, logits.shape[1]):
+                count = confusion(predicted == label, true == label)
+                self.counts.setdefault((self.cache.rows[item.row].id, label), []).append(count)
+            yield
+
+    def close_epoch(self, seconds: float) -> None:
+        """Selects, logs, and writes a checkpoint if the last one is old."""
+        state = self.state
+        loss = float(torch.stack(self.losses).mean())
+        # Mean Dice over the images, of several classes their mean; of an image in tiles over all its tiles' pixels.
+        score = float(np.mean([pooled_dice(pieces) for pieces in self.counts.values()])) if self.counts else None
+        self.losses, self.counts = [], {}
+        if not np.isfinite(loss):
+            raise UserError(
+                f"{self.run.path}: the loss is {loss} in epoch {state.epoch + 1}; "
+                "fit with a smaller --learning-rate, or with --precision float32"
+            )
+        state.epoch += 1
+        last = self.options["select"] == "last" or not self.run.config["val_ids"]
+        if last or (score is not None and score > state.best_dice):
+            state.best_epoch, self.best = state.epoch, _copy(self.network)
+            state.best_dice = -1.0 if score is None else score
+        line = {"epoch": state.epoch, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss}
+        line |= {"val_dice": score} if self.run.config["val_ids"] else {}
+        state.log.append(line | {"seconds": round(seconds, 3)})
+        write_text(self.run.path / "log.csv", _table(state.log))
+        start = time.monotonic()
+        if (start - self.written) * CHECKPOINT_SHARE >= self.writing:
+            _save(self.checkpoint, self.network, self.optimizer, self.best, state)
+            self.written = time.monotonic()
+            self.writing = self.written - start
+
+    def note(self) -> str:
+        """How it stands, for the progress line."""
+        if not self.state.log:
+            return "no epoch yet"
+        line = self.state.log[-1]
+        scores = [score for line in self.state.log if (score := line.get("val_dice")) is not None]
+        return f"loss {line['loss']:.3f}" + (f", val Dice {100 * scores[-1]:.2f}" if scores else "")
+
+    def finish(self, tiles: int) -> None:
+        """Leaves the weights selected, and no checkpoint; ``tiles`` is how many rows an epoch had."""
+        state, validated = self.state, bool(self.run.config["val_ids"])
+        if state.epoch < self.options["epochs"]:
+            console.info(f"stopped early: the best validation Dice was in epoch {state.best_epoch}")
+        with atomic_path(self.run.path / "head.safetensors") as partial:
+            save_file({name: value.contiguous().cpu() for name, value in self.best.items()}, partial)
+        self.checkpoint.unlink(missing_ok=True)
+        best = f"epoch {state.best_epoch}, validation Dice {100 * state.best_dice:.2f}"
+        images = len(self.run.config["train_ids"])
+        count = f"{images} images" + (f" in {tiles} tiles" if tiles > images else "")
+        chosen = best if validated else "the last epoch"
+        console.info(f"{self.run.path}: fitted on {count}; kept are the weights of {chosen}")
+
+    def _own(self, items: Iterator[Item]) -> Iterator[Item]:
+        """What this run sees of rows read for several: its blocks, its steps, its text."""
+        for item in items:
+            yield self.loader.narrowed(item, self.texts[item.row], self.network.blocks, self.network.times)
+
+
+def learning_rate(options: Mapping[str, Any], epoch: int) -> float:
+    """That of an epoch, counted from 0."""
+    base: float = options["learning_rate"]
+    if options["schedule"] == "cosine":
+        return base * 0.5 * (1 + math.cos(math.pi * epoch / options["epochs"]))
+    return base * (0.1 if epoch >= options["decay_epoch"] else 1.0)
+
+
+def _copy(network: Segmenter) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _save(
+    path: Path, network: Segmenter, optimizer: torch.optim.Optimizer, best: dict[str, torch.Tensor], state: _State
+) -> None:
+    with atomic_path(path) as partial:
+        torch.save(
+            {"head": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best, "state": asdict(state)},
+            partial,
+        )
+
+
+def _table(log: list[dict[str, float | None]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(log[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(log)
+    return text.getvalue()
