@@ -1,10 +1,11 @@
-"""Does a pretrained backbone help? The same head on four kinds of input, and the U-Net a lab would use, on MoNuSeg.
+"""Does a pretrained backbone help? The same head on three kinds of input, and the U-Nets a lab would use, on MoNuSeg.
 
     python benchmarks/backbones.py --data data/MoNuSeg --out backbones --backbone nano-he
 
 Rows: the backbone; its twin with the weights it was initialised with; the image itself and Gaussian blurs of it, at the
-sizes of the backbone's activations; a plain U-Net trained from scratch. All see the same draws of training images
-and are scored on the same test images; the heads read no text, so that the features alone are compared. Prints
+sizes of the backbone's activations; U-Nets trained from scratch, a plain one and one that normalises each image by
+itself. All see the same draws of training images and are scored on the same test images; the heads read no text, so
+that the features alone are compared, and all their inputs are cached in the same eight views in varied colours. Prints
 Markdown with 95% intervals over draws and images, keeps the numbers in results/backbones.json, and goes on where
 it was stopped. ``--part i/n`` does every n-th fit, for n processes side by side; without it, the table.
 """
@@ -23,6 +24,7 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.commands.options import shard_of
 from textdiff.experiments.nested import nested_bootstrap
+from textdiff.experiments.setup import UNETS
 from textdiff.files import write_json
 from textdiff.pipeline import weights
 from textdiff.pipeline.backbones.checkpoints import load_unet, save_unet
@@ -39,6 +41,7 @@ ROWS = {
     "untrained": "features of the untrained twin",
     "rgb": "RGB and Gaussian blurs",
     "unet": "plain U-Net from scratch",
+    "unet-instance": "U-Net from scratch, each image by its own statistics",
 }
 
 
@@ -50,13 +53,15 @@ def main() -> None:
     parser.add_argument("--backbone", default="nano-he")
     parser.add_argument("--labels", type=int, default=5)
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--epochs", type=int, default=200, help="of the heads; the U-Nets keep their recipes'")
     parser.add_argument("--part", type=shard_of, default=(0, 1), metavar="i/n")
     options = parser.parse_args()
 
     caches = dict(_caches(options.data, options.out, options.backbone))
     jobs = [(row, draw) for draw in range(options.draws) for row in ROWS]
     for row, draw in jobs[options.part[0] :: options.part[1]]:
-        _fit(caches[row], options.out / f"{row}-{draw}", row, draw, options.labels)
+        _fit(caches[row], options.out / f"{row}-{draw}", row, draw, options)
     runs = {row: [options.out / f"{row}-{draw}" / "latest" for draw in range(options.draws)] for row in ROWS}
     missing = sum(not (run / "scores.csv").is_file() for row in runs.values() for run in row)
     if missing:
@@ -77,6 +82,7 @@ def _caches(data: Path, out: Path, backbone: str) -> Iterator[tuple[str, Path]]:
         blocks=BLOCKS,
         steps=STEPS,
         views=VIEWS,
+        jitter="he",
     )
     twin = out / "untrained.safetensors"
     if not twin.is_file():
@@ -88,6 +94,7 @@ def _caches(data: Path, out: Path, backbone: str) -> Iterator[tuple[str, Path]]:
     yield "untrained", extract(replace(config, cache=out / "cache" / "untrained.zarr", backbone=str(twin))).path
     yield "rgb", _blurred(trained_cache, out / "cache" / "rgb.zarr")
     yield "unet", config.cache
+    yield "unet-instance", config.cache
 
 
 def _blurred(source: FeatureCache, path: Path) -> Path:
@@ -121,12 +128,15 @@ def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
     return np.ascontiguousarray(x.transpose(2, 0, 1))
 
 
-def _fit(cache: Path, runs: Path, row: str, draw: int, labels: int) -> None:
+def _fit(cache: Path, runs: Path, row: str, draw: int, options: argparse.Namespace) -> None:
     """One fit with its score, unless it is there."""
     run = find_run(None, runs) if (runs / "latest").exists() else None
     if run is None or not run.finished:
-        config = FitConfig(cache=cache, labels=labels, seed=draw)
-        config = replace(config, model="unet") if row == "unet" else replace(config, recipe="light", variant="no-text")
+        config = FitConfig(cache=cache, labels=options.labels, seed=draw, precision=options.precision)
+        if row in UNETS:
+            config = replace(config, model="unet", recipe=row)
+        else:
+            config = replace(config, recipe="light", variant="no-text", epochs=options.epochs)
         run = Run(fit(config, runs) if run is None else resume(run))
     if not (run.path / "scores.csv").is_file():
         score(run)
@@ -140,19 +150,25 @@ def _dice(run: Path) -> dict[str, float]:
 def _table(scores: dict[str, list[dict[str, float]]], options: argparse.Namespace) -> None:
     ids = sorted(scores["unet"][0])
     draws = {row: [np.array([[run[name] for name in ids]]) for run in runs] for row, runs in scores.items()}
-    print("| input | test Dice % | each draw | U-Net's subtracted |\n| :-- | :-- | :-- | :-- |")
+    print("| input | test Dice % | each draw | minus plain U-Net | minus the other U-Net |")
+    print("| :-- | :-- | :-- | :-- | :-- |")
     record = {}
     for row, name in ROWS.items():
         mean = nested_bootstrap(draws[row])
-        less = nested_bootstrap([a - b for a, b in zip(draws[row], draws["unet"], strict=True)])
         each = [float(draw.mean()) for draw in draws[row]]
-        record[row] = {"dice": mean._asdict(), "minus_unet": less._asdict(), "each_draw": each}
-        difference = "" if row == "unet" else f"{less.mean:+.2f} [{less.low:+.2f}, {less.high:+.2f}]"
-        print(
-            f"| {name} | {mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}] "
-            f"| {', '.join(f'{value:.1f}' for value in each)} | {difference} |"
-        )
-    write_json(RESULTS, {"labels": options.labels, "draws": options.draws, "images": len(ids), "rows": record})
+        record[row] = {"dice": mean._asdict(), "each_draw": each}
+        cells = [
+            name,
+            f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]",
+            ", ".join(f"{value:.1f}" for value in each),
+        ]
+        for other in UNETS:
+            less = nested_bootstrap([a - b for a, b in zip(draws[row], draws[other], strict=True)])
+            record[row][f"minus_{other}"] = less._asdict()
+            cells.append("" if row == other else f"{less.mean:+.2f} [{less.low:+.2f}, {less.high:+.2f}]")
+        print(f"| {' | '.join(cells)} |")
+    shared = {"labels": options.labels, "draws": options.draws, "epochs": options.epochs, "images": len(ids)}
+    write_json(RESULTS, shared | {"rows": record})
     console.info(f"wrote {RESULTS}")
 
 
