@@ -62,7 +62,8 @@ def extract(
         overlap: pixels that tiles share; an eighth of ``tile`` by default.
         views: 1, or 8 to cache the symmetries of training images too; the preset's by default. With ``jitter`` a larger
             multiple of 8 as well.
-        jitter: ``he`` or ``cxr``: vary the colours of all views of an image but the first.
+        jitter: ``he`` or ``cxr``: vary the colours of all views of an image but the first; ``none``
+            where the preset does.
         seed: of the shared noise, and of splits that are drawn.
         protocol: ``clean``, or ``paper`` for what the paper's code does.
         dtype: stored precision, ``float16`` or ``float32``.

@@ -53,7 +53,7 @@ def extract(
         int | None, typer.Option(help="1, or 8: also the symmetries of training images; the preset's.")
     ] = None,
     jitter: Annotated[
-        str | None, typer.Option(help="he, cxr: vary the colours of all views of an image but the first.")
+        str | None, typer.Option(help="he, cxr or none: vary the colours of all views of an image but the first.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the shared noise, and of splits that are drawn.")] = 0,
     protocol: Annotated[str, typer.Option(help="clean, or paper: as the paper's code does it.")] = "clean",

@@ -24,7 +24,7 @@ def fit(
     protocol: Annotated[str, typer.Option(help="clean, or paper: the loss and epochs of the paper's code.")] = "clean",
     recipe: Annotated[
         str | None,
-        typer.Option(help="reference (the paper's), light (small backbones), unet, unet-instance; by the backbone."),
+        typer.Option(help="reference (the paper's), light or light-long (small backbones), unet, unet-instance."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images; the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam; the recipe's.")] = None,

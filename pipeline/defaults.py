@@ -24,6 +24,7 @@ def extract_config(
     steps: Sequence[int] | None = None,
     image_size: int | None = None,
     views: int | None = None,
+    jitter: str | None = None,
     **options: Any,
 ) -> ExtractConfig:
     """The options of ``extract``, with ``None`` replaced by the data set's preset and its usual places.
@@ -39,12 +40,16 @@ def extract_config(
         steps: diffusion steps.
         image_size: H = W in pixels.
         views: 1, 8 or a multiple of 8.
+        jitter: ``he``, ``cxr``, or ``none`` where the preset varies colours.
         options: the other fields of ``ExtractConfig``, as they are.
 
     Raises:
         UserError: an unknown data set or preset, or one that is in none of its usual places.
     """
     usual = get_preset(dataset, preset)
+    views = usual.views if views is None else views
+    if jitter is None and views > 1:
+        jitter = usual.jitter
     where = find_data(dataset) if data is None else Path(data)
     place = where.resolve()
     name = dataset if dataset not in OWN else place.stem if place.is_file() else place.name
@@ -57,6 +62,7 @@ def extract_config(
         blocks=usual.blocks if blocks is None else None if blocks == "all" else tuple(blocks),
         steps=usual.steps if steps is None else tuple(steps),
         image_size=usual.image_size if image_size is None else image_size,
-        views=usual.views if views is None else views,
+        views=views,
+        jitter=None if jitter == "none" else jitter,
         **options,
     )

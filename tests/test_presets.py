@@ -21,6 +21,14 @@ def test_preset_nano_is_what_suits_the_backbone_in_the_package_and_yields_to_opt
     assert (given.backbone, given.steps, given.views) == ("b.pt", (50,), 1)
 
 
+def test_preset_nano_varies_the_colours_of_views_where_that_was_measured_to_help():
+    assert extract_config("monuseg", preset="nano", data="d").jitter == "he"
+    assert extract_config("monuseg", preset="nano", data="d", jitter="none").jitter is None
+    assert extract_config("monuseg", preset="nano", data="d", views=1).jitter is None
+    assert extract_config("qata", preset="nano", data="d").jitter is None
+    assert extract_config("monuseg", data="d").jitter is None
+
+
 def test_preset_of_the_paper_is_the_default():
     config = extract_config("monuseg", data="d")
     assert (config.backbone, config.text_encoder, config.steps, config.views) == (

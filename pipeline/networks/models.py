@@ -82,7 +82,7 @@ def _check_selected(name: str, selected: Selected, there: list[int], cache: Feat
 
 
 MODELS = {
-    "textdiff": Model(Head, _build_head, ("reference", "light"), _suits_head),
+    "textdiff": Model(Head, _build_head, ("reference", "light", "light-long"), _suits_head),
     "unet": Model(PlainUNet, _build_unet, ("unet", "unet-instance"), lambda cache: "unet"),
 }
 
