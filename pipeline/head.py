@@ -6,20 +6,16 @@ exactly equal way: see :mod:`textdiff.pipeline.attention` and :mod:`textdiff.pip
 
 __all__ = ["REFERENCE_WIDTH", "VARIANTS", "Head"]
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 from textdiff.cache import FeatureCache, Item
 from textdiff.pipeline.attention import TransformerBlock
+from textdiff.pipeline.networks.levels import Attend, Pieces, project_level
 from textdiff.pipeline.networks.norms import NORMS
-from textdiff.pipeline.networks.pointwise import pointwise
 from textdiff.pipeline.networks.reference_names import copy_reference, to_reference
 from textdiff.pipeline.networks.segmenter import Segmenter, Window
 from textdiff.pipeline.networks.upsample_conv import conv_upsampled
@@ -27,41 +23,6 @@ from textdiff.pipeline.networks.upsample_conv import conv_upsampled
 VARIANTS = ("full", "no-text", "concat")
 REFERENCE_WIDTH = 768
 REFERENCE_HIDDEN = (128, 32)
-
-
-class _Limits(NamedTuple):
-    piece: int
-    """Pixels are worked through in pieces of about this many numbers."""
-    keep: int
-    """Bytes of intermediate results to keep for the backward pass; beyond it they are computed again, which takes an
-    eighth more time."""
-
-
-# A CPU is fastest while a piece stays in its cache, a GPU while the pieces are few.
-CPU_LIMITS = _Limits(piece=2**20, keep=2**30)
-GPU_LIMITS = _Limits(piece=2**27, keep=2**32)
-
-
-class _Place(Function):
-    """Writes rows into a buffer that is made for them and read only when it is full.
-
-    Unlike :func:`torch.cat` it lets go of each piece at once: hundreds of megabytes of short-lived pieces between
-    long-lived ones would leave as much memory in fragments.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, buffer: Tensor, piece: Tensor, start: int) -> Tensor:
-        """``buffer`` (N, C), changed in place; ``piece`` (n, C) becomes its rows from ``start``."""
-        ctx.rows = slice(start, start + len(piece))
-        buffer[ctx.rows] = piece
-        ctx.mark_dirty(buffer)
-        return buffer
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """The buffer's gradient goes on as it is: what its rows held before was nobody's result."""
-        return grad, grad[ctx.rows], None
 
 
 class Head(Segmenter):
@@ -194,8 +155,10 @@ class Head(Segmenter):
         casting = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if casting else self.conv1.weight.dtype
         attends = [self._attend_to(features, text, text_mask, i) for i in range(len(features[0]))]
+        attention = self.block.attention1.heads * text.shape[1] if self.variant == "full" and text is not None else 0
+        pieces = Pieces.plan(features, self.width, attention)
         levels = [
-            self._level(x, name, attends, dtype, *self._plan(features, text))
+            project_level(x, self._projection(name), attends, self.width, dtype, pieces)
             for x, name in zip(features, self._routes, strict=True)
         ]
         weights = list(self.conv1.weight.chunk(len(levels), dim=1))
@@ -250,7 +213,7 @@ class Head(Segmenter):
 
     def _attend_to(
         self, features: Sequence[Tensor], text: Tensor | None, mask: Tensor | None, image: int
-    ) -> Callable[[Tensor], Tensor] | None:
+    ) -> Attend | None:
         """The transformer block for one image of the batch, if this variant has one."""
         if self.variant != "full":
             return None
@@ -258,49 +221,13 @@ class Head(Segmenter):
         pixels = sum(x.shape[2] * x.shape[3] for x in features)
         return self.block.attend_to(text[image], None if mask is None else mask[image], pixels)
 
-    def _plan(self, features: Sequence[Tensor], text: Tensor | None) -> tuple[int, bool]:
-        """How many pixels make a piece, and whether to recompute its intermediate results in the backward pass."""
-        limits = CPU_LIMITS if features[0].device.type == "cpu" else GPU_LIMITS
-        if self.variant != "full" or text is None:
-            return max(64, limits.piece // self.width // 64 * 64), False
-        scores = self.block.attention1.heads * text.shape[1]
-        pixels = sum(x.shape[0] * x.shape[2] * x.shape[3] for x in features)
-        kept = 4 * pixels * 6 * (self.width + scores)  # bytes; six of each kind, near enough
-        return max(64, limits.piece // max(self.width, scores) // 64 * 64), kept > limits.keep
-
-    def _level(
-        self,
-        x: Tensor,
-        name: str | None,
-        attends: Sequence[Callable[[Tensor], Tensor] | None],
-        dtype: torch.dtype,
-        size: int,
-        recompute: bool,
-    ) -> Tensor:
-        """One level, (B, steps * C, h, w), projected and attended in pieces of ``size`` pixels: (B, h, w, width)."""
-        B, _, h, w = x.shape
-
-        def through(piece: Tensor, attend: Callable[[Tensor], Tensor] | None) -> Tensor:
-            # In two copies: PyTorch transposes contiguous matrices several times faster than strided ones.
-            piece = piece.to(dtype).contiguous().t().contiguous()  # (n, steps * C)
-            if name is not None:
-                down = self.down[name]
-                assert isinstance(down, nn.Linear)
-                piece = pointwise(piece, down.weight, down.bias)
-            return piece if attend is None else attend(piece)
-
-        level = x.new_empty(B * h * w, self.width, dtype=dtype)
-        start = 0
-        for image, attend in zip(x.flatten(2), attends, strict=True):
-            for piece in image.split(size, dim=1):
-                if recompute and torch.is_grad_enabled():
-                    # The block's last and largest product is not among what is computed again.
-                    done = checkpoint(through, piece, attend, use_reentrant=False, preserve_rng_state=False)
-                else:
-                    done = through(piece, attend)
-                level = _Place.apply(level, done, start)  # type: ignore[no-untyped-call]
-                start += len(done)
-        return level.view(B, h, w, self.width)
+    def _projection(self, name: str | None) -> nn.Linear | None:
+        """The linear layer that a level goes through, if it goes through one."""
+        if name is None:
+            return None
+        down = self.down[name]
+        assert isinstance(down, nn.Linear)
+        return down
 
     def grid(self, cache: FeatureCache) -> int:
         """The pixels that a position of the coarsest level stands for."""

@@ -8,8 +8,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from textdiff.errors import UserError
-from textdiff.pipeline import head as head_module
 from textdiff.pipeline.head import VARIANTS, Head
+from textdiff.pipeline.networks import levels
 from textdiff.pipeline.training.losses import segmentation_loss, soft_dice_loss
 
 sys.path.append(str(Path(__file__).parent))
@@ -193,8 +193,8 @@ def test_scores_and_gradients_equal_the_plain_form(case, variant, masked):
 def test_pieces_and_recomputation_change_nothing(monkeypatch):
     head, _, features, text, mask = example("pieces of several kinds")
     results = []
-    for limits in (head_module.CPU_LIMITS, head_module._Limits(piece=64 * 20, keep=0)):
-        monkeypatch.setattr(head_module, "CPU_LIMITS", limits)
+    for limits in (levels.CPU_LIMITS, levels._Limits(piece=64 * 20, keep=0)):
+        monkeypatch.setattr(levels, "CPU_LIMITS", limits)
         inputs = [x.clone().requires_grad_() for x in (*features, text)]
         head.zero_grad()
         head(inputs[:-1], inputs[-1], mask).square().sum().backward()
