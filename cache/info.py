@@ -28,6 +28,7 @@ def cache_info(cache: "FeatureCache") -> dict[str, Any]:
         "schema": schema_of(cache.fingerprint),
         "complete": bool(done.all()),
         "rows": {"done": int(done.sum()), "total": len(cache.rows)},
+        "views": 1 + max(row.view for row in cache.rows),
         "splits": splits,
         "blocks": {str(block): list(shape) for block, shape in cache.blocks.items()},
         "steps": list(cache.steps),
@@ -55,7 +56,7 @@ def format_info(info: dict[str, Any]) -> str:
         "rows": f"{info['rows']['done']} of {info['rows']['total']} ({splits})",
         "blocks": ", ".join(f"{block}: {C}@{h}x{w}" for block, (C, h, w) in info["blocks"].items()),
         "steps": ", ".join(map(str, info["steps"])),
-        "images": f"{info['image_size']}x{info['image_size']}",
+        "images": f"{info['image_size']}x{info['image_size']}" + _views(info),
         "masks": ", ".join(info["classes"]) + (f"; objects in {info['instances']}" if info["instances"] else ""),
         "texts": f"{info['texts']}" + (f", {tokens[1]} tokens of {tokens[2]}" if tokens else ", without embeddings"),
         "on disk": f"{console.size(info['bytes_on_disk'])}, {console.size(info['row_bytes'])} a row, {info['dtype']}",
@@ -65,3 +66,9 @@ def format_info(info: dict[str, Any]) -> str:
     }
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
+
+
+def _views(info: dict[str, Any]) -> str:
+    jitter = info["fingerprint"].get("jitter")
+    colours = f" in varied colours ({jitter})" if jitter else ""
+    return f", {info['views']} views of each training image{colours}" if info["views"] > 1 else ""

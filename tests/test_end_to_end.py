@@ -167,6 +167,8 @@ def test_varied_colours_belong_to_an_image_and_a_view_and_leave_all_else(made, t
     varied = extract("varied.zarr", "--views", "16", "--jitter", "he")
     rows = {entry.key: row for row, entry in enumerate(turned.rows)}
     assert len(varied.rows) == 4 * 16 + 1 + 3
+    info = textdiff_once(made, "cache", "info", "varied.zarr").stdout
+    assert "16 views of each training image in varied colours (he)" in info
     for row, entry in enumerate(varied.rows):
         before = rows[replace(entry, view=entry.view % 8).key]
         assert (varied.mask(row) == turned.mask(before)).all() if entry.has_mask else varied.mask(row) is None

@@ -31,6 +31,9 @@ def say_plan(
     shapes = ", ".join(f"b{block:02d} {c}@{h}" for block, (c, h, _) in cache.blocks.items())
     console.info(f"backbone {config.backbone} on {describe_device(device)}, {backbone.precision}")
     console.info(f"blocks {shapes}; steps {', '.join(map(str, cache.steps))}; text encoder {config.text_encoder}")
+    if config.views > 1:
+        colours = f" in varied colours ({config.jitter})" if config.jitter else ""
+        console.info(f"{config.views} views of each training image{colours}; --views 1 for one")
     console.info(
         f"{config.cache}: {len(pending)} of {total} rows to do, {console.size(cache.row_nbytes)} each, "
         f"{console.size(needed)} of {console.size(free)} free"
