@@ -50,8 +50,8 @@ def fit(
         ensemble: fit so many, with seeds from ``seed`` on, and use their mean.
         variant: ``full``, ``no-text``, ``concat``, ``shuffled-text`` or ``constant-text``.
         protocol: ``clean``, or ``paper`` for the loss and the epochs of the paper's code.
-        recipe: ``reference`` (the paper's), ``light`` or ``light-long`` (small backbones), ``unet`` or
-            ``unet-instance``; by the model and the cache's backbone.
+        recipe: ``reference`` (the paper's), ``light`` or ``light-long`` (small backbones), ``unet``,
+            ``unet-own`` or ``unet-instance``; by the model and the cache's backbone.
         epochs: passes over the training images; the recipe's by default, like the next seven.
         learning_rate: of Adam.
         schedule: ``step``, a tenth from ``decay_epoch`` on, or ``cosine``.

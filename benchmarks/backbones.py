@@ -3,10 +3,10 @@
     python benchmarks/backbones.py --data data/MoNuSeg --out backbones --backbone nano-he
 
 Rows: the backbone; its twin with the weights it was initialised with; the image itself and Gaussian blurs of it, at the
-sizes of the backbone's activations; U-Nets trained from scratch, a plain one and one that normalises each image by
-itself. All see the same draws of training images and are scored on the same test images; the heads read no text, so
-that the features alone are compared, and all their inputs are cached in the same eight views in varied colours. Prints
-Markdown with 95% intervals over draws and images, keeps the numbers in results/backbones.json, and goes on where
+sizes of the backbone's activations; U-Nets trained from scratch, a plain one and one used by each image's own
+statistics. All see the same draws of training images and are scored on the same test images; the heads read no text,
+so that the features alone are compared, and all their inputs are cached in the same eight views in varied colours.
+Prints Markdown with 95% intervals over draws and images, keeps the numbers in results/backbones.json, and goes on where
 it was stopped. ``--part i/n`` does every n-th fit, for n processes side by side; without it, the table.
 """
 
@@ -24,7 +24,7 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.commands.options import shard_of
 from textdiff.experiments.nested import nested_bootstrap
-from textdiff.experiments.setup import UNETS
+from textdiff.experiments.setup import RIVALS
 from textdiff.files import write_json
 from textdiff.pipeline import weights
 from textdiff.pipeline.backbones.checkpoints import load_unet, save_unet
@@ -41,7 +41,7 @@ ROWS = {
     "untrained": "features of the untrained twin",
     "rgb": "RGB and Gaussian blurs",
     "unet": "plain U-Net from scratch",
-    "unet-instance": "U-Net from scratch, each image by its own statistics",
+    "unet-own": "the same, used by each image's own statistics",
 }
 
 
@@ -94,7 +94,7 @@ def _caches(data: Path, out: Path, backbone: str) -> Iterator[tuple[str, Path]]:
     yield "untrained", extract(replace(config, cache=out / "cache" / "untrained.zarr", backbone=str(twin))).path
     yield "rgb", _blurred(trained_cache, out / "cache" / "rgb.zarr")
     yield "unet", config.cache
-    yield "unet-instance", config.cache
+    yield "unet-own", config.cache
 
 
 def _blurred(source: FeatureCache, path: Path) -> Path:
@@ -133,7 +133,7 @@ def _fit(cache: Path, runs: Path, row: str, draw: int, options: argparse.Namespa
     run = find_run(None, runs) if (runs / "latest").exists() else None
     if run is None or not run.finished:
         config = FitConfig(cache=cache, labels=options.labels, seed=draw, precision=options.precision)
-        if row in UNETS:
+        if row in RIVALS:
             config = replace(config, model="unet", recipe=row)
         else:
             config = replace(config, recipe="light", variant="no-text", epochs=options.epochs)
@@ -162,7 +162,7 @@ def _table(scores: dict[str, list[dict[str, float]]], options: argparse.Namespac
             f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]",
             ", ".join(f"{value:.1f}" for value in each),
         ]
-        for other in UNETS:
+        for other in RIVALS:
             less = nested_bootstrap([a - b for a, b in zip(draws[row], draws[other], strict=True)])
             record[row][f"minus_{other}"] = less._asdict()
             cells.append("" if row == other else f"{less.mean:+.2f} [{less.low:+.2f}, {less.high:+.2f}]")

@@ -24,7 +24,9 @@ def fit(
     protocol: Annotated[str, typer.Option(help="clean, or paper: the loss and epochs of the paper's code.")] = "clean",
     recipe: Annotated[
         str | None,
-        typer.Option(help="reference (the paper's), light or light-long (small backbones), unet, unet-instance."),
+        typer.Option(
+            help="reference (the paper's), light, light-long (small backbones); unet, unet-own, unet-instance."
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images; the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam; the recipe's.")] = None,

@@ -11,7 +11,7 @@ from textdiff.errors import UserError
 from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
 from textdiff.experiments.results import gather
 from textdiff.experiments.setup import (
-    UNETS,
+    RIVALS,
     VARIED,
     Setup,
     check_methods,
@@ -44,7 +44,7 @@ def ablate(
         setup: options of all fits; how many draws and seeds; what to score on.
         labels: training images in each draw.
         variants: some of ``VARIANTS``; all of them by default.
-        unet: whether the U-Nets on the same draws are rows: a plain one, and one that normalises each image by itself.
+        unet: whether U-Nets on the same draws are rows: a plain one, and one used by each image's own statistics.
         truth: what the table's scores are measured by.
         against: the row that differences are taken to; the first by default.
         processes: how many at a time; as many as there is room for by default.
@@ -55,7 +55,7 @@ def ablate(
         KeyboardInterrupt: stopped; the same call goes on.
     """
     cache = FeatureCache.open(setup.base.cache)
-    methods = [*(variants or VARIANTS), *(UNETS if unet else [])]
+    methods = [*(variants or VARIANTS), *(RIVALS if unet else [])]
     check_truth(truth)
     if against is not None and against not in methods:
         raise UserError(f"--against {against}: not among the rows, which are {', '.join(methods)}")

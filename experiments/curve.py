@@ -12,7 +12,7 @@ from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
 from textdiff.experiments.plots import error_bars, new_figure, save_figure
 from textdiff.experiments.results import Result, gather
 from textdiff.experiments.setup import (
-    UNETS,
+    RIVALS,
     VARIED,
     Setup,
     check_methods,
@@ -30,7 +30,7 @@ def curve(
     setup: Setup,
     *,
     labels: Sequence[int],
-    methods: Sequence[str] = ("full", "no-text", *UNETS),
+    methods: Sequence[str] = ("full", "no-text", *RIVALS),
     truth: str = "clean",
     processes: int | None = None,
     table_only: bool = False,
@@ -41,7 +41,7 @@ def curve(
         path: the experiment's directory; each job is a run directory in it.
         setup: options of all fits; how many draws and seeds; what to score on.
         labels: numbers of training images, ascending.
-        methods: variants, ``unet`` and ``unet-instance``.
+        methods: variants, and of ``UNETS``.
         truth: what the scores are measured by.
         processes: how many at a time; as many as there is room for by default.
         table_only: only make the table and the figure, of what has finished.

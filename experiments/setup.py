@@ -1,6 +1,7 @@
 """What the experiments have in common: their methods, their draws and seeds, and from options to a list of jobs."""
 
 __all__ = [
+    "RIVALS",
     "UNETS",
     "VARIED",
     "Setup",
@@ -29,8 +30,10 @@ from textdiff.pipeline.fit import FitConfig, draw_images
 from textdiff.pipeline.networks.variants import VARIANTS, check_variant
 from textdiff.pipeline.score import TRUTHS, scored_rows
 
-UNETS = ("unet", "unet-instance")
-"""The competitors, named like their recipes: a plain U-Net, and one that normalises each image by itself."""
+UNETS = ("unet", "unet-own", "unet-instance")
+"""The competitors, named like their recipes."""
+RIVALS = ("unet", "unet-own")
+"""Those that are rows by default: a plain one, and the best that could be made of it."""
 SEEDS_PER_DRAW = 100
 VARIED = ("labels", "variant", "seed", "draw_seed", "model", "blocks", "steps", "ensemble")
 

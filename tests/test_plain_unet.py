@@ -69,6 +69,28 @@ def test_a_standardising_one_does_not_see_brightness_and_contrast():
     assert apart[True] < 0.02 * apart[False]
 
 
+def test_used_by_its_own_statistics_it_has_the_plain_ones_weights_and_sees_one_image_at_a_time():
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    trained = {}
+    for norm in ("batch", "own"):
+        torch.manual_seed(0)
+        network = PlainUNet(width=4, norm=norm)
+        optimizer = torch.optim.Adam(network.parameters())
+        for _ in range(3):
+            optimizer.zero_grad()
+            network(images).square().mean().backward()
+            optimizer.step()
+        trained[norm] = network
+    weights = dict(trained["batch"].named_parameters())
+    assert all(torch.equal(weight, weights[name]) for name, weight in trained["own"].named_parameters())
+    with torch.inference_mode():
+        together = trained["own"].eval()(images)
+        for i in range(2):
+            alone = trained["batch"].train()(images[i : i + 1])
+            torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(together, trained["batch"].eval()(images), atol=1e-2)
+
+
 def test_every_pixel_and_every_level_takes_part():
     network = PlainUNet(width=4).eval()
     network(torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)).square().mean().backward()

@@ -83,7 +83,7 @@ def _check_selected(name: str, selected: Selected, there: list[int], cache: Feat
 
 MODELS = {
     "textdiff": Model(Head, _build_head, ("reference", "light", "light-long"), _suits_head),
-    "unet": Model(PlainUNet, _build_unet, ("unet", "unet-instance"), lambda cache: "unet"),
+    "unet": Model(PlainUNet, _build_unet, ("unet", "unet-own", "unet-instance"), lambda cache: "unet"),
 }
 
 

@@ -1,6 +1,6 @@
 """Normalisation of activations: over the batch, or of each image for itself."""
 
-__all__ = ["NORMS", "ImageNorm"]
+__all__ = ["NORMS", "ImageNorm", "OwnNorm"]
 
 import torch
 import torch.nn.functional as F
@@ -22,5 +22,19 @@ class ImageNorm(nn.BatchNorm2d):
         return images[0] if len(images) == 1 else torch.cat(images)
 
 
-NORMS: dict[str, type[nn.BatchNorm2d]] = {"batch": nn.BatchNorm2d, "image": ImageNorm}
+class OwnNorm(ImageNorm):
+    """Batch normalisation in training, to the bit; afterwards every image by its own mean and variance.
+
+    Running averages over a handful of images fit no other one, while in training the company of other images, a new one
+    every time, keeps a network from relying on one image's colours.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), in training by the mean and variance of the batch, else every image by its own."""
+        if not self.training:
+            return super().forward(x)
+        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps)
+
+
+NORMS: dict[str, type[nn.BatchNorm2d]] = {"batch": nn.BatchNorm2d, "image": ImageNorm, "own": OwnNorm}
 """Kinds of normalisation, by name; each takes the number of channels."""

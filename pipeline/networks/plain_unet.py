@@ -28,8 +28,8 @@ class PlainUNet(Segmenter):
         classes: classes, background included.
         standardise: bring each channel of each image to mean 0 and standard deviation 1, instead of the values 0 to 255
             to -1 to 1.
-        norm: ``batch``, or ``image`` for normalisations of each image by itself. With both this and ``standardise`` it
-            is as nnU-Net's are (https://doi.org/10.1038/s41592-020-01008-z).
+        norm: ``batch``; ``image`` for normalisations of each image by itself, with ``standardise`` as nnU-Net's are
+            (https://doi.org/10.1038/s41592-020-01008-z); or ``own``, the one in training and the other afterwards.
     """
 
     cached_views = False
