@@ -50,9 +50,9 @@ class Head(Segmenter):
         variant: ``full``, ``no-text`` or ``concat``.
         hidden: channels after the classifier's first and second convolution; the authors' by default.
         norm: what the classifier's normalisations take mean and deviation over: ``batch``, the authors'; ``image``,
-            each image for itself, in training and afterwards; ``own``, the one in training and the other afterwards. With
-            one image a step all train alike, but the averages that batch normalisation then keeps are of few images and
-            few texts, and fit no other.
+            each image for itself, in training and afterwards; ``own``, the one in training and the other afterwards.
+            With one image a step all train alike, but the averages that batch normalisation then keeps are of few
+            images and few texts, and fit no other.
         standardise: bring every channel of every level, of each image for itself, to mean 0 and standard deviation 1
             first. Not in the paper: it takes out what differs between stainings and scanners.
         blocks: which of a cache's blocks the levels are; all by default.
