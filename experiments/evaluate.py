@@ -4,6 +4,7 @@ __all__ = ["evaluate"]
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import tee
 
 import torch
@@ -45,6 +46,12 @@ def evaluate(
     scores: list[dict[str, list[float]]] = [{} for _ in runs]
     ids = list(dict.fromkeys(cache.rows[row].id for row in rows))
 
+    def with_images(items: Iterator[Item]) -> Iterator[Item]:
+        """Blank rows are told by their images, which a reader that training shares does not read."""
+        for item in items:
+            picture = torch.from_numpy(cache.image(item.row)) if item.image is None else None
+            yield item if picture is None else replace(item, image=picture.permute(2, 0, 1)[None])
+
     def seen_by(number: int, items: Iterator[Item]) -> Iterator[Whole]:
         network = networks[number]
         precision = options[number]["precision"] if device.type == "cuda" else "float32"
@@ -52,7 +59,9 @@ def evaluate(
         return whole_images(cache, own, lambda item: predict_row(network, item, precision))
 
     with console.Progress(len(ids), "score", "images") as progress, closing(loader.epoch(rows)) as items:
-        views = [seen_by(number, own) for number, own in enumerate(tee(items, len(runs)))]
+        asked = any(network.blank_below is not None for network in networks)
+        read = tee(with_images(items) if asked else items, len(runs))
+        views = [seen_by(number, own) for number, own in enumerate(read)]
         for image in zip(*views, strict=True):
             for whole, found in zip(image, scores, strict=True):
                 for name, value in truth_scores(whole, cache.classes).items():

@@ -23,6 +23,7 @@ from textdiff.pipeline.device import choose_device, describe_device, resolve_pre
 from textdiff.pipeline.networks.models import get_model
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.networks.variants import assign_texts
+from textdiff.pipeline.prediction.blank import blank_limit
 from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest
 from textdiff.pipeline.training.fitted import image_facts
@@ -122,6 +123,7 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
         "train_ids": train_ids,
         "val_ids": val_ids,
         "images": image_facts(cache, [*train_ids, *val_ids], texts),
+        "blank_below": blank_limit(cache, [*train_ids, *val_ids]),
         "device": describe_device(device),
         "versions": _versions(),
         "git": _git_revision(),

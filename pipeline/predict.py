@@ -14,6 +14,7 @@ from textdiff.pipeline.evaluation.uncertainty import jensen_shannon
 from textdiff.pipeline.imaging.tiles import Grid, cut, stitch
 from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.pipeline.prediction.blank import all_background, shows_nothing
 from textdiff.pipeline.prediction.sources import open_source
 from textdiff.pipeline.runs import Run
 
@@ -22,8 +23,11 @@ from textdiff.pipeline.runs import Run
 def predict_members(network: Segmenter, item: Item, precision: str) -> np.ndarray:
     """Class probabilities (members, classes, S, S) in float32 of one cached row, from each member of an ensemble.
 
-    A network that is none is the only member.
+    A network that is none is the only member. A blank row is background and goes through none.
     """
+    if shows_nothing(network, item):
+        assert item.image is not None
+        return all_background(len(network.members), network.config["classes"], item.image.shape[-1])
     network.eval()
     inputs = network.inputs([item])
     with autocast(next(network.parameters()).device, precision):
@@ -66,6 +70,8 @@ class Predictor:
         self._source = open_source(run, where, backbone)
         self._made = run.config["fingerprint"]
         self._precision = run.config["fit"]["precision"] if where.type == "cuda" else "float32"
+        self.seen = self.blank = 0
+        """What the network was to see so far, images or tiles, and how many of them were blank."""
 
     def grid(self, height: int, width: int) -> Grid | None:
         """The tiles that an image (height, width) is predicted by, as the run's cache was cut; None if it was not."""
@@ -109,13 +115,18 @@ class Predictor:
 
     def tile(self, pixels: np.ndarray, description: str = "") -> np.ndarray:
         """Class probabilities (classes, h, w) float32 of what the network sees at once, RGB (h, w, 3) uint8."""
-        small = predict_row(self._network, self._source(pixels, description), self._precision)
-        return enlarge(small, *pixels.shape[:2])
+        return enlarge(self._small(pixels, description).mean(0), *pixels.shape[:2])
 
     def tile_members(self, pixels: np.ndarray, description: str = "") -> np.ndarray:
         """The same for each member: (members, classes, h, w) float32."""
-        small = predict_members(self._network, self._source(pixels, description), self._precision)
-        return enlarge(small, *pixels.shape[:2])
+        return enlarge(self._small(pixels, description), *pixels.shape[:2])
+
+    def _small(self, pixels: np.ndarray, description: str) -> np.ndarray:
+        """At the size that the network sees: (members, classes, S, S) float32."""
+        item = self._source(pixels, description)
+        self.seen += 1
+        self.blank += shows_nothing(self._network, item)
+        return predict_members(self._network, item, self._precision)
 
     def _whole(self, image: np.ndarray, layers: int, predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Of the whole image (layers, H, W), from what ``predict`` gives to all that the network sees at once."""

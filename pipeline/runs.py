@@ -51,8 +51,9 @@ class Run:
             config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             raise UserError(f"{file}: damaged, it is not JSON; fit again") from None
-        # Runs made before there were other models, draws and ensembles say nothing about them.
+        # Runs made before there were other models, draws, ensembles and blank pictures say nothing about them.
         config.setdefault("model", "textdiff")
+        config.setdefault("blank_below", None)
         config["fit"] = {"draw_seed": config["fit"]["seed"], "ensemble": None} | config["fit"]
         return config
 
@@ -129,10 +130,14 @@ class Run:
                 f"{unfinished[0]}: no head.safetensors, so this fit has not finished; "
                 f"finish it with `textdiff fit --resume --run {self.path}`"
             )
-        if self.members:
-            return Ensemble([member.load_network() for member in self.members]).eval()
+        network: Segmenter
         config, file = self.config, self.path / "head.safetensors"
+        if self.members:
+            network = Ensemble([member.load_network() for member in self.members])
+            network.blank_below = config["blank_below"]
+            return network.eval()
         network = get_model(config["model"]).network(**config["head"])
+        network.blank_below = config["blank_below"]
         try:
             network.load_state_dict(load_file(file))
         except Exception as error:  # safetensors has its own exception types, torch raises RuntimeError

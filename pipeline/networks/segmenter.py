@@ -33,6 +33,8 @@ class Segmenter(nn.Module, ABC):
     """Which of the cache's blocks it reads; all by default."""
     times: Sequence[int] | None = None
     """Which of the cache's diffusion steps it reads; all by default."""
+    blank_below: float | None = None
+    """Pictures of less contrast are background, and it is not asked (``prediction.blank``); None asks it always."""
     cached_views: ClassVar[bool] = True
     """Whether training draws among an image's cached views; otherwise it gets the image as it is."""
 
@@ -46,8 +48,8 @@ class Segmenter(nn.Module, ABC):
         """The arguments of ``forward`` for rows as a batch."""
 
     def loader(self, cache: FeatureCache, device: torch.device) -> Loader:
-        """Reads of each row what ``inputs`` needs."""
-        return Loader(cache, device, blocks=self.blocks, steps=self.times)
+        """Reads of each row what ``inputs`` needs, and what tells whether it is blank."""
+        return Loader(cache, device, blocks=self.blocks, steps=self.times, images=self.blank_below is not None)
 
     def grid(self, cache: FeatureCache) -> int | None:
         """Windows that it can be trained on lie on a grid of so many pixels; None if it sees whole images only."""

@@ -152,6 +152,9 @@ def _predict_left(
                 # The last file of an image: once it is there, the others are.
                 write_json(_record(folder, one), record)
             progress.advance()
+    if predictor.blank:
+        unit = "tiles" if "tile" in run.config["fingerprint"] else "images"
+        console.info(f"{predictor.blank} of {predictor.seen} {unit} hold nothing and are background (docs/tiles.md)")
 
 
 def _segment(
@@ -224,20 +227,23 @@ def _check(inputs: Sequence[Input], folder: Path, wanted: Wanted) -> None:
 
 def _settings(run: Run, wanted: Wanted) -> dict[str, Any]:
     """What all images of a folder have in common."""
+    limit = run.config["blank_below"]
     return {
         "run": run.path.resolve().name,
         "network": run.digest,
         "instances": wanted.instances or METHODS[0],
         "min_area": wanted.min_area,
+        # Results of runs made before there was a limit do not say that they have none.
+        **({} if limit is None else {"blank_below": limit}),
     }
 
 
 def _check_same(folder: Path, settings: dict[str, Any]) -> None:
     there = _read(folder / _RECORDS / "settings.json")
-    for name in settings if there else ():
-        if there.get(name) != settings[name]:
+    for name in there | settings if there else ():
+        if there.get(name) != settings.get(name):
             raise UserError(
-                f"{folder}: holds results of other settings ({name} {there.get(name)}, now {settings[name]}); "
+                f"{folder}: holds results of other settings ({name} {there.get(name)}, now {settings.get(name)}); "
                 "choose another --out, or start anew with --overwrite"
             )
 

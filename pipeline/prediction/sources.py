@@ -2,6 +2,7 @@
 
 __all__ = ["Source", "open_source"]
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from textdiff.pipeline import weights
 from textdiff.pipeline.backbone import Backbone
 from textdiff.pipeline.backbones.checkpoints import load_unet
 from textdiff.pipeline.imaging import images
+from textdiff.pipeline.prediction.blank import is_blank
 from textdiff.pipeline.prediction.run_text import RunText, reads_text
 from textdiff.pipeline.runs import Run
 
@@ -24,7 +26,7 @@ class Source(Protocol):
     """Whether the network looks at the text at all."""
 
     def __call__(self, image: np.ndarray, description: str) -> Item:
-        """The image as a batch of one."""
+        """The image as a batch of one; without activations where it is blank for the run."""
         ...
 
 
@@ -56,8 +58,7 @@ class _Images:
 
     def __call__(self, image: np.ndarray, description: str) -> Item:
         resized = images.resize_image(image, self._made["image_size"], self._made["resize"])
-        tensor = torch.from_numpy(resized).permute(2, 0, 1)[None].to(self._device)
-        return Item(row=-1, features=[], mask=None, tokens=None, token_mask=None, image=tensor)
+        return _without_activations(resized, self._device)
 
 
 class _Activations:
@@ -82,14 +83,23 @@ class _Activations:
             made["colour"],
             made["precision"] if device.type == "cuda" else "float32",
         )
+        self._blank_below = run.config["blank_below"]
         self.reads_text = reads_text(run)
         self._embed = RunText(run, device) if self.reads_text else None
 
     def __call__(self, image: np.ndarray, description: str) -> Item:
-        size = self._made["image_size"]
-        grids = self._backbone(images.resize_image(image, size, self._made["resize"]))
+        resized = images.resize_image(image, self._made["image_size"], self._made["resize"])
+        item = _without_activations(resized, self._device)
+        if is_blank(resized, self._blank_below):
+            return item
+        grids = self._backbone(resized)
         # The cache rounds activations to its dtype; a head should see the same numbers here.
         dtype = getattr(torch, self._made["dtype"])
         features = [torch.from_numpy(grid).to(self._device, dtype).flatten(0, 1)[None] for grid in grids.values()]
         tokens, mask = (None, None) if self._embed is None else self._embed(description)
-        return Item(row=-1, features=features, mask=None, tokens=tokens, token_mask=mask)
+        return replace(item, features=features, tokens=tokens, token_mask=mask)
+
+
+def _without_activations(resized: np.ndarray, device: torch.device) -> Item:
+    image = torch.from_numpy(resized).permute(2, 0, 1)[None].to(device)
+    return Item(row=-1, features=[], mask=None, tokens=None, token_mask=None, image=image)
