@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
-from textdiff.cache import FeatureCache, Loader, Row
+from textdiff.cache import FeatureCache, Row
 from textdiff.pipeline.imaging import formats
 from textdiff.pipeline.imaging.images import axis_weights, read_image, read_mask, resize_image, resize_mask
 from textdiff.pipeline.imaging.tiles import Grid, cut
@@ -110,7 +111,7 @@ def stitched(run: Run, cache: FeatureCache, name: str) -> np.ndarray:
     rows = [row for row, entry in enumerate(cache.rows) if entry.id == name]
     ramp = np.minimum(1, np.sin(np.pi / 2 * np.minimum(1, (np.arange(TILE) + 0.5) / OVERLAP)) ** 2)
     window = np.outer(ramp * ramp[::-1], ramp * ramp[::-1])
-    for item in Loader(cache, "cpu").epoch(rows):
+    for item in head.loader(cache, torch.device("cpu")).epoch(rows):
         entry = cache.rows[item.row]
         area = np.s_[..., entry.y : entry.y + TILE, entry.x : entry.x + TILE]
         total[area] += window * predict_row(head, item, "float32")
