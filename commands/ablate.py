@@ -32,7 +32,7 @@ def ablate(
     draws: Draws = 5,
     seeds: Seeds = 3,
     variants: Annotated[str | None, typer.Option(help="Some of them, as in full,no-text; all by default.")] = None,
-    unet: Annotated[bool, typer.Option("--unet/--no-unet", help="Two U-Nets as rows, for comparison.")] = True,
+    unet: Annotated[bool, typer.Option("--unet/--no-unet", help="Rows unet and unet-own, for comparison.")] = True,
     against: Annotated[str | None, typer.Option(help="The variant that differences are taken to; the first.")] = None,
     epochs: Epochs = None,
     learning_rate: LearningRate = None,

@@ -31,7 +31,9 @@ def curve(
     labels: Annotated[str, typer.Option(help="Numbers of training images.")] = "1,2,5,10,24",
     draws: Draws = 5,
     seeds: Seeds = 1,
-    variants: Annotated[str, typer.Option(help="Variants and U-Nets.")] = "full,no-text,unet,unet-own",
+    variants: Annotated[
+        str, typer.Option(help="Variants and U-Nets; differences are to the first.")
+    ] = "full,no-text,unet,unet-own",
     epochs: Epochs = None,
     learning_rate: LearningRate = None,
     batch_size: BatchSize = None,

@@ -41,7 +41,7 @@ BatchSize = Annotated[int | None, typer.Option(help="As in fit.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Any other option of fit, as in --set width=96; repeatable.")
 ]
-UnetEpochs = Annotated[int | None, typer.Option(help="Of the U-Net, which keeps its own recipe.")]
+UnetEpochs = Annotated[int | None, typer.Option(help="Of the U-Nets; other options are the heads' alone.")]
 Jobs = Annotated[int | None, typer.Option(help="Processes at a time; as many as there is room for by default.")]
 TableOnly = Annotated[bool, typer.Option("--table-only", help="Only rebuild the table from what has finished.")]
 

@@ -29,7 +29,7 @@ from textdiff.readers.options import ReadOptions
 def extract(
     dataset: Annotated[str, typer.Option(help=f"Data set: {', '.join(PRESETS)}.")],
     preset: Annotated[
-        str, typer.Option(help="Defaults: paper, or nano: what suits nano-he, the backbone in the package.")
+        str, typer.Option(help="paper, or nano: nano-he, minilm, steps 0,50,150,250, 8 views, for monuseg --jitter he.")
     ] = "paper",
     data: Data = None,
     cache: Annotated[
@@ -50,10 +50,11 @@ def extract(
         int | None, typer.Option(help="Pixels that tiles share; an eighth of --tile by default.")
     ] = None,
     views: Annotated[
-        int | None, typer.Option(help="1, or 8: also the symmetries of training images; the preset's.")
+        int | None, typer.Option(help="1, or 8: also the symmetries of training images; with --jitter 16, 24 ... too.")
     ] = None,
     jitter: Annotated[
-        str | None, typer.Option(help="he, cxr or none: vary the colours of all views of an image but the first.")
+        str | None,
+        typer.Option(help="he, cxr or none: vary the colours of all views of a training image but the first."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the shared noise, and of splits that are drawn.")] = 0,
     protocol: Annotated[str, typer.Option(help="clean, or paper: as the paper's code does it.")] = "clean",

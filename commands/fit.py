@@ -25,7 +25,8 @@ def fit(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="reference (the paper's), light, light-long (small backbones); unet, unet-own, unet-instance."
+            help="reference (the paper's), light, light-long (small backbones); with --model unet: unet, unet-own, "
+            "unet-instance. By default what suits the cache."
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images; the recipe's.")] = None,
