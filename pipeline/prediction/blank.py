@@ -3,6 +3,7 @@
 __all__ = ["BLANK_BELOW", "SQUARE", "all_background", "blank_limit", "contrast", "is_blank", "shows_nothing"]
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from textdiff.pipeline.networks.segmenter import Segmenter
 
 BLANK_BELOW = 10.0
 """The contrast in 8-bit levels below which a picture is blank; docs/tiles.md has the measurements it was chosen by."""
+MANY = 2000
+"""Rows that are looked at without a word: a few seconds."""
 SQUARE = 8
 """Side in pixels of the squares that contrast is taken between."""
 
@@ -66,12 +69,18 @@ def blank_limit(cache: FeatureCache, ids: Iterable[str]) -> float | None:
     It would if one of their pictures is blank by it and has foreground: then what is looked for has no contrast.
     """
     wanted = set(ids)
-    for row, entry in enumerate(cache.rows):
-        if entry.id in wanted and entry.view == 0 and is_blank(cache.image(row), BLANK_BELOW):
-            mask = cache.mask(row)
-            if mask is not None and mask.any():
-                console.info(
-                    f"{entry.id}: has foreground where there is no contrast, so no picture will count as blank"
-                )
-                return None
+    rows = [row for row, entry in enumerate(cache.rows) if entry.id in wanted and entry.view == 0]
+    many = len(rows) > MANY
+    with console.Progress(len(rows), "contrast", "rows") if many else nullcontext() as progress:
+        for row in rows:
+            if is_blank(cache.image(row), BLANK_BELOW):
+                mask = cache.mask(row)
+                if mask is not None and mask.any():
+                    name = cache.rows[row].id
+                    console.info(
+                        f"{name}: has foreground where there is no contrast, so no picture will count as blank"
+                    )
+                    return None
+            if progress is not None:
+                progress.advance()
     return BLANK_BELOW
