@@ -34,6 +34,7 @@ def fit(
     width: int | None = None,
     blocks: Sequence[int] | None = None,
     steps: Sequence[int] | None = None,
+    dice_weight: float = 1.5,
     patience: int | None = None,
     precision: str = "auto",
     device: str = "auto",
@@ -63,6 +64,7 @@ def fit(
         width: channels of the attention block; by the backbone's width.
         blocks: of the cache's blocks those to read; all by default.
         steps: of its diffusion steps those to read; all by default.
+        dice_weight: of the Dice loss beside the cross-entropy.
         patience: stop after so many epochs without a better validation Dice; never by default.
         precision: ``auto``, ``float32`` or ``bfloat16``.
         device: ``auto``, ``cpu``, ``cuda`` ...
@@ -96,6 +98,7 @@ def fit(
         width=width,
         blocks=None if blocks is None else tuple(blocks),
         steps=None if steps is None else tuple(steps),
+        dice_weight=dice_weight,
         patience=patience,
         precision=precision,
         device=device,

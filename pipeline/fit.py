@@ -2,6 +2,7 @@
 
 __all__ = ["FitConfig", "begin", "draw_images", "fit", "initial_network", "resume"]
 
+import math
 import platform
 import subprocess
 import sys
@@ -261,6 +262,8 @@ def _check(config: FitConfig) -> None:
             raise UserError(f"--{name} {choice}: unknown; use {' or '.join(known)}")
     if config.learning_rate is not None and not 0 < config.learning_rate < 1:
         raise UserError(f"--learning-rate {config.learning_rate}: must be between 0 and 1; the paper's is 1e-4")
+    if not 0 <= config.dice_weight < math.inf:
+        raise UserError(f"--dice-weight {config.dice_weight}: must be 0 or more; the paper's is 1.5")
 
 
 def _versions() -> dict[str, str]:

@@ -98,6 +98,11 @@ CASES = {
     "sixteen symmetries": (None, (*EXTRACT, *MORE, "--views", "16"), ["--views 16", "eight symmetries", "--jitter he"]),
     "colours of one view": (None, (*EXTRACT, *MORE, "--jitter", "he"), ["--jitter he", "--views 8"]),
     "colours of an MRI": (None, (*EXTRACT, *MORE, "--views", "8", "--jitter", "mri"), ["--jitter mri", "he or cxr"]),
+    "a negative loss": (
+        None,
+        ("fit", "--cache", "cache.zarr", "--dice-weight", "-1"),
+        ["--dice-weight -1", "0 or more"],
+    ),
     "more labels than images": (
         None,
         ("fit", "--cache", "good.zarr", "--labels", "500", "--variant", "no-text"),
