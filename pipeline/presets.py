@@ -48,7 +48,7 @@ NANO: dict[str, Any] = {
 }
 """What a small backbone is best used with, beside the recipe ``light``; docs/results.md has the measurements."""
 JITTER = {"monuseg": "he"}
-"""Whose views a small backbone is to see in varied colours: where that did better on images not for testing."""
+"""Whose views a small backbone is to see in varied colours: where that, with ``light-long``, did better on Val."""
 
 
 def get_preset(dataset: str, kind: str = "paper") -> Preset:
