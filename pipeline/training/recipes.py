@@ -54,7 +54,7 @@ RECIPES = {
     # The paper's, section 3.1, with the decay of its code.
     "reference": Recipe(1e-4, "step", 60, batch_size=1, epochs=None, select="best"),
     "light": _LIGHT,
-    # Where the views are in varied colours there is more to learn than the same few images; five times the time.
+    # Five times the time; on validation images the best of what was measured, with views in varied colours.
     "light-long": _LIGHT._replace(epochs=200),
     "unet": _UNET,
     # The same weights, used by each image's own statistics: on MoNuSeg the best of the three.
