@@ -11,7 +11,9 @@ from textdiff.experiments.jobs import Experiment, Job
 from textdiff.experiments.machine import available_memory
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.fit import begin, initial_network
+from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.train import train_many
+from textdiff.pipeline.training.twins import adopt, twin_of
 
 MEMORY_SHARE = 0.5
 """Of the memory that is available, shared between the processes, for rows that stay."""
@@ -67,13 +69,21 @@ class Worker:
                 begin(job.config, lambda _, path=run.path: path)  # type: ignore[misc]
         try:
             fresh = [run for run in runs if not run.finished]
-            if fresh:
-                train_many([(run, initial_network(run)) for run in fresh], cache, device, loader)
+            twins = {run: twin for run in fresh if (twin := twin_of(run, self._begun(jobs[0].group)))}
+            if training := [run for run in fresh if run not in twins]:
+                train_many([(run, initial_network(run)) for run in training], cache, device, loader)
+            for run, twin in twins.items():
+                adopt(run, initial_network(run), twin)
         finally:
             # One that failed does not keep the others from being scored.
             fitted = [run for run in runs if run.finished]
             if fitted:
                 evaluate(fitted, cache, device, experiment.plan.split, loader)
+
+    def _begun(self, group: str) -> list[Run]:
+        """The runs of a group that have begun, finished ones included."""
+        runs = [self.experiment.run(job) for job in self.experiment.plan.jobs if job.group == group]
+        return [run for run in runs if (run.path / "config.json").is_file()]
 
     def _reader(self, jobs: Sequence[Job]) -> Loader:
         """A loader of all blocks and steps that these jobs read, or the one there is."""

@@ -30,6 +30,7 @@ from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import trainee
 from textdiff.pipeline.training.train import train_many
+from textdiff.pipeline.training.twins import twin_of
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("experiment_cases.py"))))
 FITS = ("--epochs", "2", "--learning-rate", "1e-3", "--batch-size", "2", "--set", "width=8", "--device", "cpu")
@@ -429,6 +430,36 @@ def test_bad_options_are_one_clear_line(cache, tmp_path, textdiff_once, options,
     result = textdiff_once(tmp_path, *options, "--cache", str(cache.path), "--device", "cpu", status=2)
     assert message in result.stderr
     assert len([line for line in result.stderr.splitlines() if line.startswith("error:")]) == 1
+
+
+def test_the_same_weights_used_in_two_ways_are_trained_once(cache, tmp_path, textdiff_once):
+    options = ["--labels", "2", "--draws", "1", "--seeds", "1", "--no-unet", "--unet-epochs", "3", "--jobs", "1"]
+    command = ["ablate", "--cache", str(cache.path), *options, "--device", "cpu"]
+    textdiff_once(tmp_path, *command, "--variants", "unet")
+    result = textdiff_once(tmp_path, *command, "--variants", "unet,unet-own,unet-instance")
+    assert "unet-own-d0-s0: trained like unet-d0-s0, so it has its weights" in result.stderr
+    place = tmp_path / "runs/ablate-tiny"
+    jobs = {job.name: job for job in open_experiment(place).plan.jobs}
+    own = Run(place / "unet-own-d0-s0")
+    assert own.config["weights_of"] == "unet-d0-s0"
+    assert "weights_of" not in Run(place / "unet-instance-d0-s0").config
+    assert_equal_runs(fit(jobs[own.path.name].config, tmp_path / "alone"), own.path)
+    assert [line.keys() for line in own.log()] == [{"epoch", "lr", "loss", "seconds"}] * 3
+    scores = {json.loads((place / name / "images-test.json").read_text())["scores"]["dice_clean"][0] for name in jobs}
+    assert len(scores) == 3
+
+
+@pytest.mark.parametrize(
+    "changed", [{"select": "best"}, {"epochs": 4}, {"seed": 1, "draw_seed": 0}, {"recipe": "unet-instance"}]
+)
+def test_runs_that_are_trained_otherwise_have_no_twin(cache, tmp_path, changed):
+    config = FitConfig(cache=cache.path, model="unet", labels=2, epochs=3, recipe="unet-own", device="cpu")
+    plain = begin(replace(config, recipe="unet"), lambda _: tmp_path / "plain")
+    assert twin_of(begin(config, lambda _: tmp_path / "own"), [plain]) is plain
+    assert twin_of(begin(replace(config, **changed), lambda _: tmp_path / "other"), [plain]) is None
+    if "select" in changed:
+        both = begin(replace(config, recipe="unet", **changed), lambda _: tmp_path / "plain-best")
+        assert twin_of(Run(tmp_path / "other"), [both]) is None
 
 
 # The panel

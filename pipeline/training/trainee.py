@@ -1,12 +1,12 @@
 """One network in training: its steps, its validation, its log and its checkpoint."""
 
-__all__ = ["CHECKPOINT_SHARE", "Trainee", "learning_rate"]
+__all__ = ["CHECKPOINT_SHARE", "Trainee", "learning_rate", "log_table"]
 
 import csv
 import io
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ class Trainee:
         line = {"epoch": state.epoch, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss}
         line |= {"val_dice": score} if self.run.config["val_ids"] else {}
         state.log.append(line | {"seconds": round(seconds, 3)})
-        write_text(self.run.path / "log.csv", _table(state.log))
+        write_text(self.run.path / "log.csv", log_table(state.log))
         start = time.monotonic()
         if (start - self.written) * CHECKPOINT_SHARE >= self.writing:
             _save(self.checkpoint, self.network, self.optimizer, self.best, state)
@@ -199,7 +199,8 @@ def _save(
         )
 
 
-def _table(log: list[dict[str, float | None]]) -> str:
+def log_table(log: Sequence[Mapping[str, float | None]]) -> str:
+    """``log.csv`` of these epochs."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(log[0]), lineterminator="\n")
     writer.writeheader()

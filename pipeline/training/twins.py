@@ -1,0 +1,59 @@
+"""Runs that differ only in how their network is used afterwards: their weights are the same, and are trained once."""
+
+__all__ = ["adopt", "twin_of"]
+
+from collections.abc import Iterable
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from textdiff import console
+from textdiff.files import atomic_path, write_json, write_text
+from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training.trainee import log_table
+
+
+def twin_of(run: Run, others: Iterable[Run]) -> Run | None:
+    """The run among ``others`` that is trained like ``run`` to the bit, and with batch normalisation; None without one.
+
+    ``run`` is one that normalises each image by its own statistics only after training (``norms.OwnNorm``), and both
+    keep their last weights: by the best validation Dice they would not keep those of the same epoch.
+    """
+    if run.config["head"].get("norm") != "own":
+        return None
+    alike = (other for other in others if other.config["head"].get("norm") == "batch")
+    return next((other for other in alike if _training(other) == _training(run) and _keeps_last(run)), None)
+
+
+def adopt(run: Run, network: Segmenter, twin: Run) -> None:
+    """Finishes ``run`` with the weights of its twin, and says in its ``config.json`` whose they are.
+
+    Its log has the twin's losses, but no validation: that is of a network used otherwise.
+
+    Args:
+        run: one that :func:`twin_of` gave ``twin`` for.
+        network: of ``run``; tells which of the twin's tensors are weights and which are averages.
+        twin: a finished one.
+    """
+    weights = load_file(twin.path / "head.safetensors")
+    write_json(run.path / "config.json", run.config | {"weights_of": twin.path.name})
+    log = [{name: line[name] for name in ("lr", "loss", "seconds")} for line in twin.log()]
+    write_text(run.path / "log.csv", log_table([{"epoch": epoch, **line} for epoch, line in enumerate(log, 1)]))
+    # Last, because a run with weights is a finished one.
+    with atomic_path(run.path / "head.safetensors") as partial:
+        save_file({name: weights[name] for name in network.state_dict()}, partial)
+    (run.path / "last.pt").unlink(missing_ok=True)
+    console.info(f"{run.path}: trained like {twin.path.name}, so it has its weights")
+
+
+def _training(run: Run) -> dict[str, Any]:
+    """All that the weights depend on."""
+    options = {name: value for name, value in run.config["fit"].items() if name != "recipe"}
+    head = {name: value for name, value in run.config["head"].items() if name != "norm"}
+    same = ("model", "cache", "fingerprint_hash", "train_ids", "val_ids", "images")
+    return {"fit": options, "head": head} | {name: run.config.get(name) for name in same}
+
+
+def _keeps_last(run: Run) -> bool:
+    return run.config["fit"]["select"] == "last"
