@@ -50,10 +50,11 @@ def extract(
 
     Args:
         dataset: ``folder``, ``hdf5``, ``monuseg``, ``qata`` ...; the names in ``textdiff.pipeline.presets``.
-        preset: defaults: ``paper``, or ``nano`` for what suits the backbone in the package.
+        preset: defaults: ``paper``; ``nano`` for what suits the backbone in the package; ``rgb`` for no network at all.
         data: its directory or file; looked for in ``$TEXTDIFF_DATA``, ``data/`` and ``datasets/``.
         cache: where to store; ``cache/<dataset>.zarr``, named after ``data`` for your own.
-        backbone: ``adm-256``, ``nano-he`` or a checkpoint file; the preset's by default, like the next four.
+        backbone: ``adm-256``, ``nano-he``, ``rgb`` (the image and blurs of it) or a checkpoint file; the preset's by
+            default, like the next four.
         text_encoder: ``clinical-biobert``, ``minilm``, ``none``, a hub id or a directory.
         blocks: decoder blocks, numbered as in ``output_blocks``.
         steps: diffusion steps, each in 0..999.

@@ -18,10 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 
 from textdiff import console
-from textdiff.cache import FeatureCache
 from textdiff.commands.options import shard_of
 from textdiff.experiments.nested import nested_bootstrap
 from textdiff.experiments.setup import RIVALS
@@ -89,43 +87,11 @@ def _caches(data: Path, out: Path, backbone: str) -> Iterator[tuple[str, Path]]:
         trained = load_unet(weights.resolve_backbone(backbone).path, image_size=256)
         torch.manual_seed(0)
         save_unet(UNet(**trained.config), twin)
-    trained_cache = extract(config)
-    yield "backbone", config.cache
+    yield "backbone", extract(config).path
     yield "untrained", extract(replace(config, cache=out / "cache" / "untrained.zarr", backbone=str(twin))).path
-    yield "rgb", _blurred(trained_cache, out / "cache" / "rgb.zarr")
+    yield "rgb", extract(replace(config, cache=out / "cache" / "rgb.zarr", backbone="rgb", steps=(0,))).path
     yield "unet", config.cache
     yield "unet-own", config.cache
-
-
-def _blurred(source: FeatureCache, path: Path) -> Path:
-    """A cache of the same rows whose levels are the image, blurred to what a level of that size can hold."""
-    fingerprint = source.fingerprint | {"backbone_sha256": "Gaussian blurs", "unet": {}, "steps": [0]}
-    blocks = {block: (3, h, w) for block, (_, h, w) in source.blocks.items()}
-    cache = FeatureCache.create(
-        path,
-        fingerprint=fingerprint,
-        rows=source.rows,
-        blocks=blocks,
-        steps=(0,),
-        image_size=source.image_size,
-        texts=source.texts,
-        about=dict(source.about) | {"backbone": "Gaussian blurs"},
-    )
-    for row in cache.pending():
-        image = source.image(row)
-        levels = {block: _shrunk(image, h)[None] for block, (_, h, _) in blocks.items()}
-        cache.write(row, levels, image, source.mask(row), source.truth(row))
-    return path
-
-
-def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
-    """(S, S, 3) uint8 to (3, size, size) float32 in [-1, 1], blurred by half the reduction factor, then sampled."""
-    factor = image.shape[0] // size
-    x = image.astype(np.float32) / 127.5 - 1
-    if factor > 1:
-        x = gaussian_filter(x, (factor / 2, factor / 2, 0))
-        x = x.reshape(size, factor, size, factor, 3).mean((1, 3))
-    return np.ascontiguousarray(x.transpose(2, 0, 1))
 
 
 def _fit(cache: Path, runs: Path, row: str, draw: int, options: argparse.Namespace) -> None:

@@ -29,14 +29,20 @@ from textdiff.readers.options import ReadOptions
 def extract(
     dataset: Annotated[str, typer.Option(help=f"Data set: {', '.join(PRESETS)}.")],
     preset: Annotated[
-        str, typer.Option(help="paper, or nano: nano-he, minilm, steps 0,50,150,250, 8 views, for monuseg --jitter he.")
+        str,
+        typer.Option(
+            help="paper; nano: nano-he, minilm, steps 0,50,150,250, 8 views, for monuseg --jitter he; rgb: the same "
+            "without a network, the image and blurs of it at step 0, for comparison."
+        ),
     ] = "paper",
     data: Data = None,
     cache: Annotated[
         Path | None,
         typer.Option(help="Where to store; by default cache/<dataset>.zarr, named after --data for your own data."),
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="adm-256, nano-he, or a checkpoint file.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="adm-256, nano-he, rgb (no network), or a checkpoint file.")
+    ] = None,
     text_encoder: Annotated[
         str | None, typer.Option(help="clinical-biobert, minilm, none, a hub id or a directory.")
     ] = None,

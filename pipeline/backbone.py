@@ -9,16 +9,16 @@ import numpy as np
 import torch
 
 from textdiff.pipeline import diffusion
+from textdiff.pipeline.backbones.load import AnyBackbone
 from textdiff.pipeline.device import autocast, synchronize
 from textdiff.pipeline.imaging import images
-from textdiff.pipeline.unet import UNet
 
 
 class Backbone:
-    """The frozen UNet with everything that turns an image into features fixed.
+    """The frozen network with everything that turns an image into features fixed.
 
     Args:
-        unet: the network, in evaluation mode, on the device where it is to run.
+        network: the UNet, or what stands in for it, in evaluation mode, on the device where it is to run.
         steps: diffusion time steps at which the image is noised.
         blocks: decoder blocks whose outputs are the features.
         seed: of the noise, one draw for all images, made on the CPU so that every device sees the same.
@@ -29,7 +29,7 @@ class Backbone:
 
     def __init__(
         self,
-        unet: UNet,
+        network: AnyBackbone,
         steps: Sequence[int],
         blocks: Sequence[int],
         seed: int,
@@ -37,9 +37,9 @@ class Backbone:
         colour: str,
         precision: str,
     ) -> None:
-        self.unet, self.blocks, self.colour, self.precision = unet, tuple(blocks), colour, precision
+        self.network, self.blocks, self.colour, self.precision = network, tuple(blocks), colour, precision
         self.image_size = image_size
-        self.device = next(unet.parameters()).device
+        self.device = next(iter(network.state_dict().values())).device
         self._noise = diffusion.shared_noise(seed, image_size).to(self.device)  # (1, 3, S, S)
         self._steps = torch.tensor(tuple(steps), device=self.device)
 
@@ -60,7 +60,7 @@ class Backbone:
         # The noised copies of the image go through the UNet as one batch.
         noised = diffusion.q_sample(x.expand(len(self._steps), -1, -1, -1), self._steps, noise)
         with autocast(self.device, self.precision):
-            return self.unet.features(noised, self._steps, self.blocks)
+            return self.network.features(noised, self._steps, self.blocks)
 
     def estimate_seconds(self) -> float:
         """Expected seconds per image, from a timed run on a quarter-size image where the network allows it.

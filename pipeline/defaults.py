@@ -31,7 +31,7 @@ def extract_config(
 
     Args:
         dataset: a name in ``PRESETS``.
-        preset: ``paper`` or ``nano``.
+        preset: ``paper``, ``nano`` or ``rgb``.
         data: its directory or file; looked for where ``find_data`` says.
         cache: where to store; ``cache/<dataset>.zarr``, named after ``data`` for a lab's own.
         backbone: a name or a checkpoint file.

@@ -13,7 +13,7 @@ from textdiff.cache.update import clear_updates, restore
 from textdiff.errors import UserError
 from textdiff.pipeline import datasets, text, weights
 from textdiff.pipeline.backbone import Backbone
-from textdiff.pipeline.backbones.checkpoints import load_unet
+from textdiff.pipeline.backbones.load import load_backbone
 from textdiff.pipeline.device import choose_device, resolve_precision
 from textdiff.pipeline.extraction.config import ExtractConfig, check_blocks, check_config, colours, tiling
 from textdiff.pipeline.extraction.plan import say_plan
@@ -52,9 +52,10 @@ def extract(config: ExtractConfig) -> FeatureCache:
 
     facts = _read_data(config)
     resolved = weights.resolve_backbone(config.backbone)
-    unet = load_unet(resolved.path, image_size=config.image_size, device=device)
-    blocks = tuple(range(len(unet.output_blocks))) if config.blocks is None else config.blocks
-    check_blocks(blocks, len(unet.output_blocks), config.backbone)
+    network = load_backbone(resolved, config.image_size, device)
+    shapes = network.block_shapes(config.image_size)
+    blocks = tuple(shapes) if config.blocks is None else config.blocks
+    check_blocks(blocks, len(shapes), config.backbone)
     encoder = None
     if config.text_encoder != "none":
         encoder = text.load_text_encoder(config.text_encoder, pad_to=protocol.pad_to)
@@ -75,14 +76,13 @@ def extract(config: ExtractConfig) -> FeatureCache:
         "schema": 1,
         "steps": list(config.steps),
         "text_encoder_sha256": encoder.sha256 if encoder else None,
-        "unet": unet.config,
+        "unet": network.config,
         **tiles,
         **colours(config),
         **mask_kind(facts),
     }
     if config.dry_run and config.overwrite and config.cache.exists():
         raise UserError(f"{config.cache}: --overwrite would replace it before --dry-run stops; leave one of them out")
-    shapes = unet.block_shapes(config.image_size)
     made: dict[str, Any] = {
         "fingerprint": fingerprint,
         "rows": rows,
@@ -129,7 +129,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
     del encoder
 
     prepare = preparation(cache, {fact.sample.id: fact for fact in facts}, protocol.resize, config.jitter, config.seed)
-    backbone = Backbone(unet, config.steps, blocks, config.seed, config.image_size, protocol.colour, precision)
+    backbone = Backbone(network, config.steps, blocks, config.seed, config.image_size, protocol.colour, precision)
     pending = mine(cache)
     try:
         if update:

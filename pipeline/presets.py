@@ -47,18 +47,22 @@ NANO: dict[str, Any] = {
     "views": 8,
 }
 """What a small backbone is best used with, beside the recipe ``light``; docs/results.md has the measurements."""
+RGB: dict[str, Any] = NANO | {"backbone": "rgb", "steps": (0,)}
+"""The same without a network: what a small backbone has to beat."""
+KINDS: dict[str, dict[str, Any]] = {"paper": {}, "nano": NANO, "rgb": RGB}
 JITTER = {"monuseg": "he"}
 """Whose views a small backbone is to see in varied colours: where that, with ``light-long``, did better on Val."""
 
 
 def get_preset(dataset: str, kind: str = "paper") -> Preset:
-    """The defaults of a data set: ``paper``, or ``nano`` for the backbone that is in the package.
+    """The defaults of a data set: ``paper``; ``nano`` for the backbone in the package; ``rgb`` for none at all.
 
     Raises:
         UserError: there is no such data set or kind of preset.
     """
     if dataset not in PRESETS:
         raise UserError(f"--dataset {dataset}: unknown; use one of {', '.join(PRESETS)}")
-    if kind not in ("paper", "nano"):
-        raise UserError(f"--preset {kind}: unknown; use paper or nano")
-    return replace(PRESETS[dataset], **NANO, jitter=JITTER.get(dataset)) if kind == "nano" else PRESETS[dataset]
+    if kind not in KINDS:
+        raise UserError(f"--preset {kind}: unknown; use one of {', '.join(KINDS)}")
+    jitter = None if kind == "paper" else JITTER.get(dataset)
+    return replace(PRESETS[dataset], **KINDS[kind], jitter=jitter)

@@ -2,6 +2,7 @@
 
 __all__ = [
     "BACKBONES",
+    "RGB",
     "TEXT_ENCODERS",
     "ResolvedWeights",
     "Weights",
@@ -13,6 +14,7 @@ __all__ = [
 ]
 
 import difflib
+import hashlib
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -68,6 +70,9 @@ BACKBONES = {
     )
 }
 
+RGB = "rgb"
+"""The backbone without weights, ``blurs.Blurs``: the image itself."""
+
 TEXT_ENCODERS = {
     weights.name: weights
     for weights in (
@@ -96,7 +101,9 @@ class ResolvedWeights(NamedTuple):
 
     name: str
     path: Path
+    """Of ``rgb``, which has no file, the name."""
     sha256: str
+    """Of the file; of ``rgb`` of a word for its definition."""
 
 
 def weights_dir() -> Path:
@@ -111,23 +118,27 @@ def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = T
     """The checkpoint file of a backbone, and its hash.
 
     ``nano-he`` ships with the package. ``adm-256`` is looked for at ``$TEXTDIFF_ADM_256``, then in ``weights_dir()``,
-    and is then downloaded. Anything else is the path of a checkpoint. One backbone never stands in for another.
+    and is then downloaded. ``rgb`` needs no weights. Anything else is the path of a checkpoint. One backbone never
+    stands in for another.
 
     Args:
-        name_or_path: one of ``BACKBONES``, or a path.
+        name_or_path: one of ``BACKBONES``, ``rgb``, or a path.
         download: whether a missing file may be fetched.
 
     Raises:
         UserError: no such name or file; the weights are not there and cannot be fetched; a damaged file.
     """
     name = os.fspath(name_or_path)
+    if name == RGB:
+        # Were its levels ever computed otherwise, the number must change, so that caches of the two are told apart.
+        return ResolvedWeights(name, Path(name), hashlib.sha256(b"textdiff rgb 1").hexdigest())
     if name not in BACKBONES:
         path = Path(name).expanduser()
         if not path.is_file():
-            known = " or ".join(BACKBONES)
+            known = (*BACKBONES, RGB)
             raise UserError(
                 f"{name}: {'a directory, not a' if path.is_dir() else 'no such'} checkpoint file"
-                f"{suggest(name, BACKBONES)}; name a backbone ({known}) or give the path of a checkpoint"
+                f"{suggest(name, known)}; name a backbone ({', '.join(known)}) or give the path of a checkpoint"
             )
         return ResolvedWeights(name, path, remembered_sha256(path))
     weights = BACKBONES[name]
@@ -163,6 +174,8 @@ def fetch_backbone(name: str, to: Path | None = None, url: str | None = None) ->
         UserError: there is nothing to download; it cannot be reached; what comes is not the right file.
     """
     weights = BACKBONES.get(name)
+    if name == RGB:
+        raise UserError(f"{name}: nothing to download, it is the image itself; use extract --preset rgb")
     if weights is None:
         raise UserError(f"{name}: no such backbone{suggest(name, BACKBONES)}; known are {', '.join(BACKBONES)}")
     if not weights.url:

@@ -40,5 +40,5 @@ def test_preset_of_the_paper_is_the_default():
 
 
 def test_an_unknown_preset_is_refused_by_name():
-    with pytest.raises(UserError, match="--preset tiny: unknown; use paper or nano"):
+    with pytest.raises(UserError, match="--preset tiny: unknown; use one of paper, nano, rgb"):
         extract_config("monuseg", preset="tiny", data="d")

@@ -100,7 +100,7 @@ def files(root: Path) -> dict[str, bytes]:
 def activations(backbone: Backbone, image: np.ndarray) -> dict[int, np.ndarray]:
     """What depends on the image only; one test has the real ones."""
     draw = np.random.default_rng(list(hashlib.sha256(image.tobytes()).digest()))
-    shapes = backbone.unet.block_shapes(backbone.image_size)
+    shapes = backbone.network.block_shapes(backbone.image_size)
     return {
         block: draw.standard_normal((len(backbone._steps), *shapes[block]), dtype=np.float32)
         for block in backbone.blocks

@@ -8,7 +8,7 @@ from textdiff.errors import UserError
 from textdiff.pipeline.downloads.hub import locate, snapshot
 from textdiff.pipeline.downloads.monuseg_files import download_monuseg
 from textdiff.pipeline.locations import FOLDERS
-from textdiff.pipeline.weights import BACKBONES, TEXT_ENCODERS, fetch_backbone, suggest
+from textdiff.pipeline.weights import BACKBONES, RGB, TEXT_ENCODERS, fetch_backbone, suggest
 
 
 def fetch(name: str, to: Path | None = None, url: str | None = None) -> Path:
@@ -22,7 +22,7 @@ def fetch(name: str, to: Path | None = None, url: str | None = None) -> Path:
     Raises:
         UserError: no such name; it cannot be fetched; what came is not what it should be.
     """
-    if name in BACKBONES:
+    if name in (*BACKBONES, RGB):
         return fetch_backbone(name, to, url).path
     if name in TEXT_ENCODERS:
         if url is not None:

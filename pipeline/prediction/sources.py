@@ -12,7 +12,7 @@ from textdiff.cache import Item
 from textdiff.errors import UserError
 from textdiff.pipeline import weights
 from textdiff.pipeline.backbone import Backbone
-from textdiff.pipeline.backbones.checkpoints import load_unet
+from textdiff.pipeline.backbones.load import load_backbone
 from textdiff.pipeline.imaging import images
 from textdiff.pipeline.prediction.blank import is_blank
 from textdiff.pipeline.prediction.run_text import RunText, reads_text
@@ -73,9 +73,8 @@ class _Activations:
                 f"{resolved.path}: not the backbone that {run.path} was fitted on, its sha256 begins with "
                 f"{resolved.sha256[:12]} and not {made['backbone_sha256'][:12]}; name the right one with --backbone"
             )
-        unet = load_unet(resolved.path, image_size=made["image_size"], device=device)
         self._backbone = Backbone(
-            unet,
+            load_backbone(resolved, made["image_size"], device),
             head.get("times") or made["steps"],
             head.get("blocks") or made["blocks"],
             made["noise_seed"],

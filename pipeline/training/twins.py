@@ -56,4 +56,5 @@ def _training(run: Run) -> dict[str, Any]:
 
 
 def _keeps_last(run: Run) -> bool:
-    return run.config["fit"]["select"] == "last"
+    select: str = run.config["fit"]["select"]
+    return select == "last"
