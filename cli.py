@@ -14,6 +14,7 @@ import typer
 from textdiff import __version__, console
 from textdiff.commands.ablate import ablate
 from textdiff.commands.cache import cache_export, cache_import, cache_info, cache_verify
+from textdiff.commands.compare import compare
 from textdiff.commands.curve import curve
 from textdiff.commands.data import data_check
 from textdiff.commands.demo import demo
@@ -119,6 +120,7 @@ app.command()(demo)
 app.command()(ablate)
 app.command()(sweep)
 app.command()(curve)
+app.command()(compare)
 app.command()(panel)
 app.command()(doctor)
 app.command()(download)

@@ -25,6 +25,8 @@ class Result:
     point: dict[str, Any]
     jobs: int = 0
     """How many there are to be."""
+    ids: list[str] = field(default_factory=list)
+    """The images that scores are of."""
     runs: dict[tuple[int, int], dict[str, Images]] = field(default_factory=dict)
     """The finished ones by (draw, seed): for each metric, as in ``dice_clean``, a score for every image."""
 
@@ -93,6 +95,7 @@ def gather(experiment: Experiment) -> list[Result]:
         images = ids if images is None else images
         if ids != images or any(values.shape != (len(ids),) for values in scores.values()):
             raise UserError(f"{file}: not scored on the images of the other runs; delete it and run the command again")
+        result.ids = ids
         result.runs[job.draw, job.seed] = scores
     return list(results.values())
 

@@ -1,6 +1,18 @@
 """Tables of results as people read them (text, Markdown, LaTeX) and as programs do (CSV, JSON)."""
 
-__all__ = ["Outcome", "Table", "latex", "notes", "points", "score", "verdict", "write_tables"]
+__all__ = [
+    "Outcome",
+    "Table",
+    "interval_notes",
+    "latex",
+    "missing_note",
+    "notes",
+    "points",
+    "score",
+    "verdict",
+    "write_files",
+    "write_tables",
+]
 
 import csv
 import io
@@ -111,11 +123,21 @@ def verdict(difference: Estimate | None) -> str:
 
 def notes(experiment: Experiment, estimates: Sequence[Estimate | None], truth: str) -> list[str]:
     """What a reader must know of intervals and of what is missing."""
-    there = [estimate for estimate in estimates if estimate is not None]
+    return [*missing_note(experiment), *interval_notes(experiment, estimates, truth)]
+
+
+def missing_note(experiment: Experiment) -> list[str]:
+    """A line that says how much is missing, if anything is."""
     missing, total = len(experiment.missing()), len(experiment.plan.jobs)
-    lines = [f"INCOMPLETE: {missing} of {total} jobs are missing; the same command does them."] if missing else []
+    return [f"INCOMPLETE: {missing} of {total} jobs are missing; the same command does them."] if missing else []
+
+
+def interval_notes(experiment: Experiment, estimates: Sequence[Estimate | None], truth: str) -> list[str]:
+    """What the numbers are means of, what the intervals cover, and what not."""
+    there = [estimate for estimate in estimates if estimate is not None]
     if not there:
-        return lines
+        return []
+    lines = []
     draws, runs, images = (max(getattr(estimate, name) for estimate in there) for name in ("draws", "runs", "images"))
     lines.append(
         f"{experiment.dataset}, {images} {experiment.plan.split} images, truth: {TRUTHS[truth]}; "
@@ -138,7 +160,7 @@ def _count(number: int, what: str) -> str:
 def write_tables(
     experiment: Experiment, table: Table, records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]
 ) -> Outcome:
-    """Writes ``<kind>.md``, ``.tex``, ``.csv`` (the records) and ``.json`` (the summary with the records)."""
+    """Writes the table into the experiment's directory, under the name of its kind."""
     whole = {
         "schema": 1,
         "kind": experiment.plan.kind,
@@ -149,16 +171,20 @@ def write_tables(
         "jobs": len(experiment.plan.jobs),
         "missing": [job.name for job in experiment.missing()],
         **summary,
-        "notes": list(table.notes),
-        "rows": list(records),
     }
+    return write_files(experiment.path / experiment.plan.kind, table, records, whole)
+
+
+def write_files(stem: Path, table: Table, records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Outcome:
+    """Writes ``<stem>.md``, ``.tex``, ``.csv`` (the records) and ``.json`` (the summary with notes and records)."""
+    whole = {**summary, "notes": list(table.notes), "rows": list(records)}
     flat = io.StringIO()
     writer = csv.DictWriter(flat, list(records[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    stem = experiment.path / experiment.plan.kind
     texts = {".md": table.markdown() + "\n", ".tex": table.latex() + "\n", ".csv": flat.getvalue()}
-    for suffix, content in texts.items():
-        write_text(stem.with_suffix(suffix), content)
-    write_json(stem.with_suffix(".json"), whole)
-    return Outcome(table.text(), whole, [stem.with_suffix(suffix) for suffix in (*texts, ".json")])
+    files = [stem.with_name(stem.name + suffix) for suffix in (*texts, ".json")]
+    for file, content in zip(files, texts.values(), strict=False):
+        write_text(file, content)
+    write_json(files[-1], whole)
+    return Outcome(table.text(), whole, files)

@@ -462,6 +462,82 @@ def test_runs_that_are_trained_otherwise_have_no_twin(cache, tmp_path, changed):
         assert twin_of(Run(tmp_path / "other"), [both]) is None
 
 
+# Several experiments in one table
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory, textdiff_once) -> Path:
+    """``full`` of ``ablated`` once more, with one seed, on a cache of its own; no test changes it."""
+    root = tmp_path_factory.mktemp("elsewhere")
+    other = cases.make_cache(root / "other.zarr")
+    options = [*ablate_options(), "--variants", "full", "--seeds", "1", "--jobs", "1"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    textdiff_once(root, "ablate", "--cache", str(other.path), *options)
+    torch.set_num_threads(threads)
+    return root / "runs/ablate-other"
+
+
+def test_compare_pairs_runs_of_the_same_draw_and_seed_across_caches(ablated, elsewhere, tmp_path, textdiff_once):
+    against = ["--against", "full@ablate-tiny", "--against", "shuffled-text@ablate-tiny"]
+    result = textdiff_once(tmp_path, "compare", str(ablated), str(elsewhere), *against, "--out", "tables/both.v1")
+    with (tmp_path / "tables/both.v1.csv").open(newline="") as file:
+        found = {
+            (line["experiment"], line["method"], line["against"], line["truth"], line["metric"]): line
+            for line in csv.DictReader(file)
+        }
+    # The same weights on the same activations: nothing but pairs that are none could make a difference.
+    again = found["ablate-other", "full", "full@ablate-tiny", "clean", "dice"]
+    assert (float(again["difference"]), again["verdict"], again["runs"]) == (0, "no difference seen", "2")
+    # Within one experiment it says what the experiment's own table says.
+    with (ablated / "ablate.csv").open(newline="") as file:
+        for line in csv.DictReader(file):
+            if line["method"] == "shuffled-text":
+                key = "ablate-tiny", "shuffled-text", "full@ablate-tiny", line["truth"], line["metric"]
+                assert {name: found[key][name] for name in line} == line
+    assert found["ablate-tiny", "full", "full@ablate-tiny", "clean", "dice"]["difference"] == ""
+    assert "ablate-other  full" in result.stdout
+    assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".md", ".tex", ".csv", ".json"}
+    printed = textdiff_once(tmp_path, "compare", str(ablated), str(elsewhere), "--variants", "full", "--json").stdout
+    rows = json.loads(printed)["rows"]
+    assert {(row["experiment"], row["method"], row["against"]) for row in rows} == {
+        (place, "full", "full@ablate-tiny") for place in ("ablate-tiny", "ablate-other")
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["{here}"], "name at least two directories"),
+        (["{here}", "{here}"], "none twice"),
+        (["{here}", "nowhere"], "nowhere: no experiment.json there"),
+        (["{here}", "{there}", "--against", "full"], "--against full: not among the rows, which are full@ablate-tiny"),
+        (["{here}", "{there}", "--variants", "concat"], "--variants concat: no row"),
+        (["{here}", "{there}", "--truth", "mine"], "--truth mine: unknown"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_clear_line(ablated, elsewhere, tmp_path, textdiff_once, options, message):
+    given = [option.format(here=ablated, there=elsewhere) for option in options]
+    assert message in textdiff_once(tmp_path, "compare", *given, status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value", "message"),
+    [
+        ("experiment.json", "kind", "sweep", "made by sweep; compare takes ablate and curve"),
+        ("experiment.json", "dataset", "qata", "of another data set, qata and made-up"),
+        ("experiment.json", "split", "val", "of another split, val and test"),
+        ("full-d1-s100/config.json", "train_ids", ["train 0", "train 4"], "draw 1 of 2 is of other images"),
+        ("full-d*/images-test.json", "ids", ["a", "b", "c", "d"], "scored on other images; not to be compared"),
+    ],
+)
+def test_runs_that_are_no_pairs_are_refused(ablated, elsewhere, tmp_path, textdiff_once, file, name, value, message):
+    place = shutil.copytree(elsewhere, tmp_path / "ablate-other")
+    for path in place.glob(file):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    assert message in textdiff_once(tmp_path, "compare", str(ablated), str(place), status=2).stderr
+
+
 # The panel
 
 

@@ -1,0 +1,152 @@
+"""Rows of several experiments in one table: other backbones, other recipes, on the same draws and images."""
+
+__all__ = ["compare"]
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from textdiff.errors import UserError
+from textdiff.experiments.jobs import Experiment, open_experiment
+from textdiff.experiments.results import Result, gather
+from textdiff.experiments.setup import check_truth
+from textdiff.experiments.tables import (
+    Outcome,
+    Table,
+    interval_notes,
+    missing_note,
+    points,
+    score,
+    verdict,
+    write_files,
+)
+
+KINDS = ("ablate", "curve")
+
+
+class _Row(NamedTuple):
+    place: str
+    """The experiment's directory, as short as it tells them apart."""
+    result: Result
+
+    @property
+    def name(self) -> str:
+        """As ``--against`` names it: ``no-text@ablate-monuseg``."""
+        return f"{self.result.point['method']}@{self.place}"
+
+
+def compare(
+    paths: Sequence[Path],
+    *,
+    variants: Sequence[str] | None = None,
+    truth: str = "clean",
+    against: Sequence[str] = (),
+    out: Path | None = None,
+) -> Outcome:
+    """One table of what ``ablate`` or ``curve`` made of several caches, with paired differences across them.
+
+    Runs of one draw and seed are pairs whatever cache they are of: they saw the same training images, which is checked.
+
+    Args:
+        paths: the experiments' directories.
+        variants: which methods are rows; all that there are by default.
+        truth: what the scores are measured by.
+        against: rows that differences are taken to, as in ``no-text@ablate-monuseg``; the first row by default.
+        out: where the table goes as files, as in ``tables/backbones``; it is only printed by default.
+
+    Raises:
+        UserError: no experiment, one of another kind, data set, split or image; a row that does not exist.
+    """
+    check_truth(truth)
+    experiments = _opened(paths)
+    rows = [
+        _Row(place, result)
+        for place, experiment in experiments.items()
+        for result in gather(experiment)
+        if variants is None or result.point["method"] in variants
+    ]
+    _check(experiments, rows, variants)
+    names = list(dict.fromkeys(row.name for row in rows))
+    references = list(against) or names[:1]
+    if wrong := [name for name in references if name not in names]:
+        raise UserError(f"--against {wrong[0]}: not among the rows, which are {', '.join(names)}")
+    cells, records, estimates = [], [], []
+    for row in rows:
+        dice = row.result.estimate(f"dice_{truth}")
+        estimates.append(dice)
+        labels = row.result.point["labels"]
+        line = [row.place, row.result.point["method"], str(labels), row.result.progress]
+        line += [score(dice), score(row.result.estimate(f"iou_{truth}"))]
+        for name in references:
+            other = next((r.result for r in rows if r.name == name and r.result.point["labels"] == labels), None)
+            if other is row.result:
+                other = None
+            difference = row.result.minus(other, f"dice_{truth}") if other else None
+            line += [points(difference), verdict(difference)]
+            found = row.result.records(other)
+            records += [{"experiment": row.place, "against": name, **record} for record in found]
+        cells.append(line)
+    columns = ["experiment", "variant", "labels", "runs", "Dice %", "IoU %"]
+    columns += [column for name in references for column in (f"Dice against {name}, points", "")]
+    first = next(iter(experiments.values()))
+    lacking = [f"{place}: {note}" for place, experiment in experiments.items() for note in missing_note(experiment)]
+    table = Table(columns, cells, [*lacking, *interval_notes(first, estimates, truth)])
+    summary: dict[str, Any] = {
+        "schema": 1,
+        "kind": "compare",
+        "dataset": first.dataset,
+        "split": first.plan.split,
+        "truth": truth,
+        "experiments": {place: str(experiment.path) for place, experiment in experiments.items()},
+        "fingerprint_hashes": {place: experiment.fingerprint_hash for place, experiment in experiments.items()},
+    }
+    if out is None:
+        return Outcome(table.text(), {**summary, "notes": list(table.notes), "rows": records}, [])
+    return write_files(out, table, records, summary)
+
+
+def _opened(paths: Sequence[Path]) -> dict[str, Experiment]:
+    """By the names of their directories, or by their paths if two are called alike."""
+    resolved = [path.resolve() for path in paths]
+    if len(resolved) < 2 or len(set(resolved)) < len(resolved):
+        raise UserError("compare: name at least two directories of experiments, and none twice")
+    short = len({path.name for path in resolved}) == len(resolved)
+    return {path.resolve().name if short else str(path): open_experiment(path) for path in paths}
+
+
+def _check(experiments: dict[str, Experiment], rows: Sequence[_Row], variants: Sequence[str] | None) -> None:
+    """Refuses what cannot stand in one table."""
+    first_place, first = next(iter(experiments.items()))
+    for place, experiment in experiments.items():
+        if experiment.plan.kind not in KINDS:
+            raise UserError(f"{experiment.path}: made by {experiment.plan.kind}; compare takes {' and '.join(KINDS)}")
+        for what, one, other in (
+            ("data set", first.dataset, experiment.dataset),
+            ("split", first.plan.split, experiment.plan.split),
+        ):
+            if one != other:
+                raise UserError(f"{place} and {first_place}: of another {what}, {other} and {one}; not to be compared")
+    methods = {row.result.point["method"] for row in rows}
+    if missing := [name for name in variants or () if name not in methods]:
+        raise UserError(f"--variants {missing[0]}: no row of these experiments")
+    scored = [row for row in rows if row.result.runs]
+    if other_images := [row for row in scored if row.result.ids != scored[0].result.ids]:
+        raise UserError(f"{other_images[0].name} and {scored[0].name}: scored on other images; not to be compared")
+    known: dict[tuple[int, int], tuple[str, list[Any]]] = {}
+    for place, experiment in experiments.items():
+        for labels, draw, images in _drawn(experiment):
+            seen_in, seen = known.setdefault((labels, draw), (place, images))
+            if seen != images:
+                raise UserError(
+                    f"{place} and {seen_in}: draw {draw} of {labels} is of other images or masks, so that their runs "
+                    "are no pairs; make both caches of the same data set"
+                )
+
+
+def _drawn(experiment: Experiment) -> Iterable[tuple[int, int, list[Any]]]:
+    """The number of labels, the draw, and the images and masks that were drawn, of each finished job."""
+    for job in experiment.plan.jobs:
+        if experiment.scores_file(job).is_file():
+            config = experiment.run(job).config
+            facts = config.get("images", {})
+            yield job.point["labels"], job.draw, [[name, *facts.get(name, ())[:2]] for name in config["train_ids"]]
