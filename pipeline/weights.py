@@ -4,6 +4,7 @@ __all__ = [
     "BACKBONES",
     "RGB",
     "TEXT_ENCODERS",
+    "UNTRAINED",
     "ResolvedWeights",
     "Weights",
     "fetch_backbone",
@@ -72,6 +73,8 @@ BACKBONES = {
 
 RGB = "rgb"
 """The backbone without weights, ``blurs.Blurs``: the image itself."""
+UNTRAINED = "untrained:"
+"""Before a backbone: the same network with the weights it was initialised with."""
 
 TEXT_ENCODERS = {
     weights.name: weights
@@ -119,7 +122,7 @@ def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = T
 
     ``nano-he`` ships with the package. ``adm-256`` is looked for at ``$TEXTDIFF_ADM_256``, then in ``weights_dir()``,
     and is then downloaded. ``rgb`` needs no weights. Anything else is the path of a checkpoint. One backbone never
-    stands in for another.
+    stands in for another. Names and paths may follow ``untrained:``.
 
     Args:
         name_or_path: one of ``BACKBONES``, ``rgb``, or a path.
@@ -129,6 +132,11 @@ def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = T
         UserError: no such name or file; the weights are not there and cannot be fetched; a damaged file.
     """
     name = os.fspath(name_or_path)
+    if name.startswith(UNTRAINED):
+        of = resolve_backbone(name.removeprefix(UNTRAINED), download=download)
+        if of.name == RGB:
+            raise UserError(f"{name}: {RGB} has nothing to train; leave {UNTRAINED} out")
+        return ResolvedWeights(name, of.path, hashlib.sha256(f"untrained 1 {of.sha256}".encode()).hexdigest())
     if name == RGB:
         # Were its levels ever computed otherwise, the number must change, so that caches of the two are told apart.
         return ResolvedWeights(name, Path(name), hashlib.sha256(b"textdiff rgb 1").hexdigest())

@@ -1,4 +1,4 @@
-"""The backbone without a network: the image and blurs of it."""
+"""What a backbone is compared with: the image and blurs of it, and its untrained twin."""
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from textdiff.pipeline.backbones.blurs import Blurs
 from textdiff.pipeline.backbones.load import load_backbone
 from textdiff.pipeline.defaults import extract_config
 from textdiff.pipeline.diffusion import q_sample, shared_noise
+from textdiff.pipeline.unet import UNet
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,30 @@ def test_extract_fit_and_predict_go_through_it(tmp_path, textdiff_once):
     assert textdiff.open_run(tmp_path / "runs/latest").scores()["scores"]["clean"]["dice"]["mean"] > 0.9
     textdiff_once(tmp_path, "predict", "lab/images", "--out", "out", "--device", "cpu")
     assert len(list((tmp_path / "out").glob("*.png"))) == 5
+
+
+def test_an_untrained_twin_has_the_architecture_and_other_weights():
+    trained, twin = (
+        load_backbone(weights.resolve_backbone(name), 256, torch.device("cpu"))
+        for name in ("nano-he", "untrained:nano-he")
+    )
+    assert twin.config == trained.config
+    torch.manual_seed(0)
+    drawn = UNet(**trained.config).state_dict()
+    assert all(torch.equal(drawn[name], value) for name, value in twin.state_dict().items())
+    assert not any(torch.equal(trained.state_dict()[name], drawn[name]) for name in drawn if drawn[name].dim() == 4)
+    assert not twin.training
+    shas = {weights.resolve_backbone(name).sha256 for name in ("nano-he", "untrained:nano-he", "rgb")}
+    assert len(shas) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("untrained:rgb", "nothing to train"), ("untrained:gone.pt", r"gone\.pt: no such checkpoint file")],
+)
+def test_what_has_no_untrained_twin_is_refused(name, message):
+    with pytest.raises(UserError, match=message):
+        weights.resolve_backbone(name)
 
 
 def test_it_has_nothing_to_download():

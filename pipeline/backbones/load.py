@@ -5,9 +5,9 @@ __all__ = ["AnyBackbone", "load_backbone"]
 import torch
 
 from textdiff.pipeline.backbones.blurs import Blurs
-from textdiff.pipeline.backbones.checkpoints import load_unet
+from textdiff.pipeline.backbones.checkpoints import load_unet, read_checkpoint
 from textdiff.pipeline.unet import UNet
-from textdiff.pipeline.weights import RGB, ResolvedWeights
+from textdiff.pipeline.weights import RGB, UNTRAINED, ResolvedWeights
 
 AnyBackbone = UNet | Blurs
 """What has ``block_shapes``, ``features`` and the ``config`` that a cache records."""
@@ -16,9 +16,16 @@ AnyBackbone = UNet | Blurs
 def load_backbone(found: ResolvedWeights, image_size: int, device: torch.device) -> AnyBackbone:
     """The network, frozen and in evaluation mode, on its device.
 
+    An untrained one has the architecture of the checkpoint and weights drawn by its initialisation, with seed 0.
+
     Raises:
         UserError: the checkpoint is damaged, or of no architecture that is known.
     """
     if found.name == RGB:
         return Blurs().to(device)
+    if found.name.startswith(UNTRAINED):
+        _, architecture = read_checkpoint(found.path, image_size)
+        with torch.random.fork_rng(()):
+            torch.manual_seed(0)
+            return UNet(**architecture).to(device).eval().requires_grad_(False)
     return load_unet(found.path, image_size=image_size, device=device)
