@@ -11,10 +11,10 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.pipeline import weights
 from textdiff.pipeline.backbones.blurs import Blurs
+from textdiff.pipeline.backbones.fresh import fresh_unet
 from textdiff.pipeline.backbones.load import load_backbone
 from textdiff.pipeline.defaults import extract_config
 from textdiff.pipeline.diffusion import q_sample, shared_noise
-from textdiff.pipeline.unet import UNet
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +89,7 @@ def test_an_untrained_twin_has_the_architecture_and_other_weights():
         for name in ("nano-he", "untrained:nano-he")
     )
     assert twin.config == trained.config
-    torch.manual_seed(0)
-    drawn = UNet(**trained.config).state_dict()
+    drawn = fresh_unet(trained.config, 0).state_dict()
     assert all(torch.equal(drawn[name], value) for name, value in twin.state_dict().items())
     assert not any(torch.equal(trained.state_dict()[name], drawn[name]) for name in drawn if drawn[name].dim() == 4)
     assert not twin.training

@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from textdiff.errors import UserError
 from textdiff.pipeline.backbones.checkpoints import load_unet, read_checkpoint
+from textdiff.pipeline.backbones.fresh import fresh_unet
 from textdiff.pipeline.diffusion import alphas_cumprod
 from textdiff.pipeline.pretrain import PretrainConfig, pretrain
 from textdiff.pipeline.pretraining.config import CONFIGS
@@ -222,6 +223,32 @@ def test_network_learns_from_neighbouring_pixels_to_denoise_held_out_images(conf
         assert float(last[f"held_out_t{t}"]) < 0.5 * alone
 
 
+def test_coarse_levels_learn_as_fast_as_fine_ones(config):
+    # The first steps only reach the layers behind those that begin at zero.
+    config = dataclasses.replace(config, unet={}, crop=32, scale=(1.0, 1.0), steps=6, warmup=0, ema=0.0)
+    before = fresh_unet(config.unet_arguments(), config.seed).state_dict()
+    after = weights(pretrain(config))
+    moved = {name: (after[name] - w).abs() / config.lr for name, w in before.items() if w.dim() == 4}
+    assert len(moved) > 100
+    # At the middle, which is one pixel here, most of a kernel sees padding.
+    assert {name: steps for name, steps in moved.items() if not 0.5 < steps[steps > 0].median() < 6} == {}
+
+
+def test_fresh_weights_keep_variances_and_leave_the_branches_silent():
+    arguments = CONFIGS["nano"] | {"out_channels": 6}
+    state = torch.random.get_rng_state()
+    drawn = fresh_unet(arguments, 3).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert_same_bits(fresh_unet(arguments, 3).state_dict(), drawn)
+    silent = {name for name, weight in UNet(**arguments).state_dict().items() if not weight.any()}
+    for name, weight in drawn.items():
+        if weight.dim() < 2:
+            continue
+        assert weight.any() == (name not in silent)
+        if name not in silent and weight.numel() > 4000:
+            assert float(weight.square().mean()) == pytest.approx(1 / weight[0].numel(), rel=0.1)
+
+
 def test_average_without_decay_is_the_last_weights(config, tmp_path):
     pretrain(dataclasses.replace(config, ema=0.0, steps=2))
     state = torch.load(tmp_path / "run" / "net.resume.pt", weights_only=True)
@@ -231,8 +258,7 @@ def test_average_without_decay_is_the_last_weights(config, tmp_path):
 def test_short_runs_average_over_few_steps(config, tmp_path):
     pretrain(dataclasses.replace(config, ema=0.9999, steps=1))
     state = torch.load(tmp_path / "run" / "net.resume.pt", weights_only=True)
-    torch.manual_seed(config.seed)
-    start = UNet(**config.unet_arguments()).state_dict()
+    start = fresh_unet(config.unet_arguments(), config.seed).state_dict()
     for name, first in start.items():
         expected = 2 / 11 * first + 9 / 11 * state["unet"][name]
         torch.testing.assert_close(state["ema"][name], expected, atol=1e-6, rtol=1e-5)

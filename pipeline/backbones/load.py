@@ -6,6 +6,7 @@ import torch
 
 from textdiff.pipeline.backbones.blurs import Blurs
 from textdiff.pipeline.backbones.checkpoints import load_unet, read_checkpoint
+from textdiff.pipeline.backbones.fresh import fresh_unet
 from textdiff.pipeline.unet import UNet
 from textdiff.pipeline.weights import RGB, UNTRAINED, ResolvedWeights
 
@@ -25,7 +26,5 @@ def load_backbone(found: ResolvedWeights, image_size: int, device: torch.device)
         return Blurs().to(device)
     if found.name.startswith(UNTRAINED):
         _, architecture = read_checkpoint(found.path, image_size)
-        with torch.random.fork_rng(()):
-            torch.manual_seed(0)
-            return UNet(**architecture).to(device).eval().requires_grad_(False)
+        return fresh_unet(architecture, seed=0).to(device).eval().requires_grad_(False)
     return load_unet(found.path, image_size=image_size, device=device)

@@ -9,10 +9,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from textdiff.errors import UserError
 from textdiff.pipeline.backbones.checkpoints import load_unet
+from textdiff.pipeline.backbones.fresh import fresh_unet
 from textdiff.pipeline.unet import UNet
 
 # The topology of the 256x256 ADM: 18 decoder blocks whose numbers mean the same at every width.
@@ -207,9 +206,8 @@ def build_unet(config: PretrainConfig) -> UNet:
         if config.loss == "hybrid" and unet.config["out_channels"] != 6:
             raise UserError(f"--init {config.init}: learns no variance (3 output channels); add --loss mse")
     else:
-        torch.manual_seed(config.seed)
         try:
-            unet = UNet(**config.unet_arguments())
+            unet = fresh_unet(config.unet_arguments(), config.seed)
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"--unet: no network has these options: {error}") from error
     multiple = 2 ** (len(unet.config["channel_mult"]) - 1)
