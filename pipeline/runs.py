@@ -59,9 +59,9 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What was fitted, in a few words, for tables: the variant, or the model where it has no variants."""
+        """What was fitted, in a few words, for tables: the variant, or the U-Net's recipe."""
         options = self.config["fit"]
-        name: str = options["variant"] if self.config["model"] == "textdiff" else self.config["model"]
+        name: str = options["variant"] if self.config["model"] == "textdiff" else options["recipe"]
         return f"{name}, mean of {options['ensemble']}" if options["ensemble"] else name
 
     @property

@@ -442,6 +442,7 @@ def test_the_same_weights_used_in_two_ways_are_trained_once(cache, tmp_path, tex
     jobs = {job.name: job for job in open_experiment(place).plan.jobs}
     own = Run(place / "unet-own-d0-s0")
     assert own.config["weights_of"] == "unet-d0-s0"
+    assert own.label == "unet-own"
     assert "weights_of" not in Run(place / "unet-instance-d0-s0").config
     assert_equal_runs(fit(jobs[own.path.name].config, tmp_path / "alone"), own.path)
     assert [line.keys() for line in own.log()] == [{"epoch", "lr", "loss", "seconds"}] * 3
