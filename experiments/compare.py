@@ -22,6 +22,8 @@ from textdiff.experiments.tables import (
 )
 
 KINDS = ("ablate", "curve")
+_Images = dict[str, Sequence[Any]]
+"""By id the digests of an image and its mask, as far as they were recorded."""
 
 
 class _Row(NamedTuple):
@@ -132,21 +134,28 @@ def _check(experiments: dict[str, Experiment], rows: Sequence[_Row], variants: S
     scored = [row for row in rows if row.result.runs]
     if other_images := [row for row in scored if row.result.ids != scored[0].result.ids]:
         raise UserError(f"{other_images[0].name} and {scored[0].name}: scored on other images; not to be compared")
-    known: dict[tuple[int, int], tuple[str, list[Any]]] = {}
+    _check_pairs(experiments)
+
+
+def _check_pairs(experiments: dict[str, Experiment]) -> None:
+    """Refuses experiments in which the same draw is of other images."""
+    known: dict[tuple[int, int], tuple[str, _Images]] = {}
     for place, experiment in experiments.items():
         for labels, draw, images in _drawn(experiment):
             seen_in, seen = known.setdefault((labels, draw), (place, images))
-            if seen != images:
+            # Runs made before there were digests say nothing about contents.
+            changed = [name for name in seen if seen[name] and images.get(name) and seen[name] != images[name]]
+            if changed or seen.keys() != images.keys():
                 raise UserError(
                     f"{place} and {seen_in}: draw {draw} of {labels} is of other images or masks, so that their runs "
                     "are no pairs; make both caches of the same data set"
                 )
 
 
-def _drawn(experiment: Experiment) -> Iterable[tuple[int, int, list[Any]]]:
-    """The number of labels, the draw, and the images and masks that were drawn, of each finished job."""
+def _drawn(experiment: Experiment) -> Iterable[tuple[int, int, _Images]]:
+    """The number of labels, the draw, and what was drawn, of each finished job."""
     for job in experiment.plan.jobs:
         if experiment.scores_file(job).is_file():
             config = experiment.run(job).config
             facts = config.get("images", {})
-            yield job.point["labels"], job.draw, [[name, *facts.get(name, ())[:2]] for name in config["train_ids"]]
+            yield job.point["labels"], job.draw, {name: facts.get(name, ())[:2] for name in config["train_ids"]}

@@ -539,6 +539,20 @@ def test_runs_that_are_no_pairs_are_refused(ablated, elsewhere, tmp_path, textdi
     assert message in textdiff_once(tmp_path, "compare", str(ablated), str(place), status=2).stderr
 
 
+@pytest.mark.parametrize("status", [0, 2])
+def test_masks_that_changed_between_the_experiments_are_told_by_their_digests(
+    ablated, elsewhere, tmp_path, textdiff_once, status
+):
+    place = shutil.copytree(elsewhere, tmp_path / "ablate-other")
+    file = place / "full-d0-s0/config.json"
+    record = json.loads(file.read_text())
+    # Runs that are older than digests have none, and are taken by the names of their images.
+    record["images"] = {name: [facts[0], "another mask", *facts[2:]] for name, facts in record["images"].items()}
+    file.write_text(json.dumps(record | ({} if status else {"images": {}})))
+    said = textdiff_once(tmp_path, "compare", str(ablated), str(place), status=status).stderr
+    assert ("draw 0 of 2 is of other images or masks" in said) == bool(status)
+
+
 # The panel
 
 
