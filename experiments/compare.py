@@ -92,7 +92,8 @@ def compare(
     columns += [column for name in references for column in (f"Dice against {name}, points", "")]
     first = next(iter(experiments.values()))
     lacking = [f"{place}: {note}" for place, experiment in experiments.items() for note in missing_note(experiment)]
-    table = Table(columns, cells, [*lacking, *interval_notes(first, estimates, truth)])
+    common = "Differences are over the draws and seeds that both rows have, which may be fewer than a row's own."
+    table = Table(columns, cells, [*lacking, *interval_notes(first, estimates, truth), common])
     summary: dict[str, Any] = {
         "schema": 1,
         "kind": "compare",

@@ -498,6 +498,7 @@ def test_compare_pairs_runs_of_the_same_draw_and_seed_across_caches(ablated, els
                 assert {name: found[key][name] for name in line} == line
     assert found["ablate-tiny", "full", "full@ablate-tiny", "clean", "dice"]["difference"] == ""
     assert "ablate-other  full" in result.stdout
+    assert "over the draws and seeds that both rows have" in result.stdout
     assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".md", ".tex", ".csv", ".json"}
     printed = textdiff_once(tmp_path, "compare", str(ablated), str(elsewhere), "--variants", "full", "--json").stdout
     rows = json.loads(printed)["rows"]
