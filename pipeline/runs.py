@@ -61,7 +61,7 @@ class Run:
     def label(self) -> str:
         """What was fitted, in a few words, for tables: the variant, or the U-Net's recipe."""
         options = self.config["fit"]
-        name: str = options["variant"] if self.config["model"] == "textdiff" else options["recipe"]
+        name: str = options["variant"] if self.config["model"] == "textdiff" else options.get("recipe") or "unet"
         return f"{name}, mean of {options['ensemble']}" if options["ensemble"] else name
 
     @property

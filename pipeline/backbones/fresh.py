@@ -15,9 +15,9 @@ def fresh_unet(arguments: Mapping[str, Any], seed: int) -> UNet:
     """The network of these arguments, with weights that ``seed`` determines, in training mode on the CPU.
 
     Every layer keeps the variance of what passes through it: normal weights of variance 1 / fan-in (LeCun et al.,
-    Efficient BackProp, 1998, section 4.6), biases zero. PyTorch's default has a third of that, and eighteen decoder
-    blocks in a row make it 3^-18: the coarse ones are neither heard at the output nor reached by gradients
-    (docs/models/nano-he.md has the measurement). Residual branches begin silent, as ADM's do.
+    Efficient BackProp, 1998, section 4.6), biases zero. PyTorch's default has a third of that, and with layer after
+    layer the gradients of the coarse levels vanish (docs/models/nano-he.md has the measurement). Residual branches
+    begin silent, as ADM's do.
 
     Raises:
         TypeError, ValueError, RuntimeError: no network has these arguments.

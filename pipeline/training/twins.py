@@ -20,10 +20,10 @@ def twin_of(run: Run, others: Iterable[Run]) -> Run | None:
     ``run`` is one that normalises each image by its own statistics only after training (``norms.OwnNorm``), and both
     keep their last weights: by the best validation Dice they would not keep those of the same epoch.
     """
-    if run.config["head"].get("norm") != "own":
+    if run.config["head"].get("norm") != "own" or run.config["fit"]["select"] != "last":
         return None
-    alike = (other for other in others if other.config["head"].get("norm") == "batch")
-    return next((other for other in alike if _training(other) == _training(run) and _keeps_last(run)), None)
+    plain = (other for other in others if other.config["head"].get("norm") == "batch")
+    return next((other for other in plain if _training(other) == _training(run)), None)
 
 
 def adopt(run: Run, network: Segmenter, twin: Run) -> None:
@@ -53,8 +53,3 @@ def _training(run: Run) -> dict[str, Any]:
     head = {name: value for name, value in run.config["head"].items() if name != "norm"}
     same = ("model", "cache", "fingerprint_hash", "train_ids", "val_ids", "images")
     return {"fit": options, "head": head} | {name: run.config.get(name) for name in same}
-
-
-def _keeps_last(run: Run) -> bool:
-    select: str = run.config["fit"]["select"]
-    return select == "last"
