@@ -25,6 +25,7 @@ def extract(
     tile: int | None = None,
     overlap: int | None = None,
     views: int | None = None,
+    test_views: int = 1,
     jitter: str | None = None,
     seed: int = 0,
     protocol: str = "clean",
@@ -63,6 +64,8 @@ def extract(
         overlap: pixels that tiles share; an eighth of ``tile`` by default.
         views: 1, or 8 to cache the symmetries of training images too; the preset's by default. With ``jitter`` a larger
             multiple of 8 as well.
+        test_views: 1, or 8 to cache those of validation and test images too: their scores are then of the mean over the
+            views.
         jitter: ``he`` or ``cxr``: vary the colours of all views of an image but the first; ``none``
             where the preset does.
         seed: of the shared noise, and of splits that are drawn.
@@ -105,6 +108,7 @@ def extract(
             tile=tile,
             overlap=overlap,
             views=views,
+            test_views=test_views,
             jitter=jitter,
             seed=seed,
             protocol=protocol,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from textdiff import console
 from textdiff.cache.layout import schema_of
 from textdiff.cache.room import tree_nbytes
+from textdiff.cache.rows import most_views
 
 if TYPE_CHECKING:
     from textdiff.cache.feature_cache import FeatureCache
@@ -28,7 +29,8 @@ def cache_info(cache: "FeatureCache") -> dict[str, Any]:
         "schema": schema_of(cache.fingerprint),
         "complete": bool(done.all()),
         "rows": {"done": int(done.sum()), "total": len(cache.rows)},
-        "views": 1 + max(row.view for row in cache.rows),
+        "views": most_views(cache.rows, training=True),
+        "test_views": most_views(cache.rows, training=False),
         "splits": splits,
         "blocks": {str(block): list(shape) for block, shape in cache.blocks.items()},
         "steps": list(cache.steps),
@@ -71,4 +73,6 @@ def format_info(info: dict[str, Any]) -> str:
 def _views(info: dict[str, Any]) -> str:
     jitter = info["fingerprint"].get("jitter")
     colours = f" in varied colours ({jitter})" if jitter else ""
-    return f", {info['views']} views of each training image{colours}" if info["views"] > 1 else ""
+    training = f", {info['views']} views of each training image{colours}" if info["views"] > 1 else ""
+    others = f", {info['test_views']} views of each validation and test image" if info["test_views"] > 1 else ""
+    return training + others

@@ -1,9 +1,9 @@
 """The sample table: which row of the cache is which view of which image, or of which tile of it."""
 
-__all__ = ["CacheError", "Row", "check_rows", "columns", "pack_table", "unpack_table"]
+__all__ = ["CacheError", "Row", "check_rows", "columns", "most_views", "pack_table", "unpack_table"]
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 
 from textdiff.errors import UserError
@@ -62,6 +62,11 @@ class Row:
 
     def __str__(self) -> str:
         return f"{self.id}, view {self.view}" + (f", tile at {self.y},{self.x}" if self.tile else "")
+
+
+def most_views(rows: Iterable[Row], *, training: bool) -> int:
+    """How many views there are of training images, or of the others."""
+    return 1 + max((row.view for row in rows if (row.split == "train") == training), default=0)
 
 
 def check_rows(rows: Sequence[Row], texts: Sequence[str]) -> None:

@@ -26,21 +26,24 @@ def find_rows(rows: Sequence[Row], sources: Sequence["FeatureCache"]) -> dict[in
     """For the rows whose activations one of the caches holds, by their indices: that cache, and the row there.
 
     Activations depend on the image, the part and the view of it that a row shows, and on the fingerprint; neither on
-    the id and the split, nor on the mask and the text.
+    the id, nor on the mask and the text. On the split only as colours are varied in views of training images.
 
     Args:
         rows: of the new sample table.
         sources: caches of one fingerprint; the first one that has a row is named.
     """
+    jittered = any("jitter" in source.fingerprint for source in sources)
     places: dict[tuple[object, ...], tuple[FeatureCache, int]] = {}
     for source in sources:
         for index in np.flatnonzero(source.done()).tolist():
-            places.setdefault(_shown(source.rows[index]), (source, index))
-    return {index: places[_shown(row)] for index, row in enumerate(rows) if _shown(row) in places}
+            places.setdefault(_shown(source.rows[index], jittered), (source, index))
+    wanted = [_shown(row, jittered) for row in rows]
+    return {index: places[shown] for index, shown in enumerate(wanted) if shown in places}
 
 
-def _shown(row: Row) -> tuple[object, ...]:
-    return row.image_sha256, row.view, row.tile, row.y, row.x, row.height, row.width
+def _shown(row: Row, jittered: bool) -> tuple[object, ...]:
+    varied = jittered and row.view > 0 and row.split == "train"
+    return row.image_sha256, row.view, varied, row.tile, row.y, row.x, row.height, row.width
 
 
 def take_row(

@@ -58,6 +58,9 @@ def extract(
     views: Annotated[
         int | None, typer.Option(help="1, or 8: also the symmetries of training images; with --jitter 16, 24 ... too.")
     ] = None,
+    test_views: Annotated[
+        int, typer.Option(help="1, or 8: those of validation and test images too; score then takes the mean.")
+    ] = 1,
     jitter: Annotated[
         str | None,
         typer.Option(help="he, cxr or none: vary the colours of all views of a training image but the first."),
@@ -101,6 +104,7 @@ def extract(
         tile=tile,
         overlap=overlap,
         views=views,
+        test_views=test_views,
         jitter=jitter,
         seed=seed,
         protocol=protocol,

@@ -61,7 +61,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
         encoder = text.load_text_encoder(config.text_encoder, pad_to=protocol.pad_to)
 
     tiles = tiling(config)
-    rows, texts = sample_table(facts, config.views, tiles)
+    rows, texts = sample_table(facts, config.views, config.test_views, tiles)
     fingerprint = {
         "backbone_sha256": resolved.sha256,
         "blocks": list(blocks),

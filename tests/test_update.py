@@ -220,7 +220,15 @@ def test_only_new_rows_run_the_backbone_and_the_bytes_are_those_of_a_cache_from_
 
 
 @pytest.mark.parametrize(
-    ("options", "made"), [({"views": 8}, 8), ({"views": 8, "jitter": "he"}, 8), ({"tile": 32, "overlap": 0}, 4)]
+    ("options", "made"),
+    [
+        ({"views": 8}, 8),
+        ({"views": 8, "jitter": "he"}, 8),
+        ({"tile": 32, "overlap": 0}, 4),
+        ({"views": 8, "test_views": 8}, 8),
+        # Views of a training image in varied colours are none of a test image.
+        ({"views": 8, "test_views": 8, "jitter": "he"}, 8 + 7),
+    ],
 )
 def test_views_and_tiles_are_taken_over_by_what_they_show(lab, forwards, options, made):
     lab.extract(overwrite=True, **options)

@@ -33,6 +33,8 @@ class ExtractConfig:
     """What neighbouring tiles share, in pixels; an eighth of a tile by default."""
     views: int = 1
     """1, or 8 to store the eight symmetries of every training image; with ``jitter`` a larger multiple of 8 as well."""
+    test_views: int = 1
+    """1, or 8 to store the symmetries of annotated validation and test images; scores are of their mean."""
     jitter: str | None = None
     """``he`` or ``cxr``: vary the colours of all views of a training image but the first, after that modality."""
     seed: int = 0
@@ -87,6 +89,8 @@ def check_config(config: ExtractConfig) -> None:
     several = config.views >= SYMMETRIES and config.views % SYMMETRIES == 0
     if config.views != 1 and not several:
         raise UserError(f"--views {config.views}: must be 1, 8 (the symmetries), or with --jitter a multiple of 8")
+    if config.test_views not in (1, SYMMETRIES):
+        raise UserError(f"--test-views {config.test_views}: must be 1, or 8 (the symmetries)")
     if config.views > SYMMETRIES and config.jitter is None:
         raise UserError(f"--views {config.views}: there are eight symmetries; --jitter he makes more views of an image")
     if config.views == 1 and config.jitter is not None:

@@ -34,6 +34,10 @@ def say_plan(
     if config.views > 1:
         colours = f" in varied colours ({config.jitter})" if config.jitter else ""
         console.info(f"{config.views} views of each training image{colours}; --views 1 for one")
+    if config.test_views > 1:
+        console.info(
+            f"{config.test_views} views of each annotated validation and test image; scores are of the mean over them"
+        )
     console.info(
         f"{config.cache}: {len(pending)} of {total} rows to do, {console.size(cache.row_nbytes)} each, "
         f"{console.size(needed)} of {console.size(free)} free"

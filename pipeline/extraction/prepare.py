@@ -60,7 +60,8 @@ def preparation(
         cache: whose table says what each row is.
         facts: of every sample, by its id.
         rule: how images and masks are brought to the cache's size; see ``resize_image``.
-        varied: the modality after which the colours of the views but the first are varied; None leaves them.
+        varied: the modality after which the colours of training images are varied in all views but the first; None
+            leaves them.
         seed: of that.
     """
     whole = lru_cache(1)(_whole)
@@ -77,7 +78,8 @@ def preparation(
 
         size = cache.image_size
         image = images.resize_image(seen(shown.image), size, rule)
-        image = jitter_view(image, varied, entry.view, entry.image_sha256, seed)
+        if entry.split == "train":
+            image = jitter_view(image, varied, entry.view, entry.image_sha256, seed)
         if shown.labels is None:
             return Prepared(row, image, None, None, None)
         truth = seen(shown.labels)

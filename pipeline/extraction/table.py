@@ -10,13 +10,24 @@ from textdiff.pipeline.datasets import Facts
 from textdiff.pipeline.imaging.tiles import Grid
 
 
-def sample_table(facts: Sequence[Facts], views: int, tiling: Mapping[str, int]) -> tuple[list[Row], list[str]]:
-    """The sample table, one row per (sample, tile, view), and the distinct texts in the order of their first use."""
+def sample_table(
+    facts: Sequence[Facts], views: int, test_views: int, tiling: Mapping[str, int]
+) -> tuple[list[Row], list[str]]:
+    """The sample table, one row per (sample, tile, view), and the distinct texts in the order of their first use.
+
+    Args:
+        facts: of every sample.
+        views: of each training image.
+        test_views: of each other image that is annotated.
+        tiling: see ``config.tiling``.
+    """
     tile = tiling.get("tile", 0)
     index: dict[str, int] = {}
     rows = []
     for fact in facts:
         sample = fact.sample
+        # Without a mask there is no score for more views to be of.
+        other = 1 if fact.mask_sha256 is None else test_views
         number = index.setdefault(sample.text, len(index))
         places = Grid(fact.height, fact.width, tile, tiling["overlap"]).places if tile else [(0, 0)]
         rows += [
@@ -35,7 +46,7 @@ def sample_table(facts: Sequence[Facts], views: int, tiling: Mapping[str, int]) 
                 x=x,
             )
             for y, x in places
-            for view in range(views if sample.split == "train" else 1)
+            for view in range(views if sample.split == "train" else other)
         ]
     return rows, list(index)
 

@@ -10,10 +10,14 @@ from pathlib import Path
 from textdiff import console
 from textdiff.cache import CacheError, FeatureCache, Row
 from textdiff.cache.chunks import ChunkError
+from textdiff.cache.rows import most_views
 from textdiff.cache.takeover import find_rows
 from textdiff.cache.update import can_link, put_in_place, update_path, updates
 from textdiff.errors import UserError
 from textdiff.pipeline.extraction.prepare import Prepared
+
+_OPTIONS = {"--views": True, "--test-views": False}
+"""By the option whether it is about training images."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,24 @@ class Update:
 def refuse_changed(old: FeatureCache, rows: Sequence[Row], changes: Sequence[str]) -> CacheError:
     """What is said of a cache whose data set has changed since."""
     kept = len(find_rows(rows, [old]))
+    if other := _other_views(old.rows, rows):
+        return CacheError(
+            f"{old.path}: {other}; repeat the command that made it. Or --update keeps {kept} of {len(rows)} rows, "
+            "makes the others and drops what was not asked for, and another --cache leaves this one"
+        )
     return CacheError(
         f"{old.path}: the data set is not the one it was made of: {'; '.join(changes)}; --update keeps {kept} of "
         f"{len(rows)} rows and makes the others, --overwrite makes all anew, another --cache leaves this one"
+    )
+
+
+def _other_views(here: Sequence[Row], asked: Sequence[Row]) -> str:
+    """Which views were asked for, if nothing else differs from those that are here; otherwise nothing."""
+    if [row for row in here if row.view == 0] != [row for row in asked if row.view == 0]:
+        return ""
+    made = {option: [most_views(rows, training=t) for rows in (here, asked)] for option, t in _OPTIONS.items()}
+    return "; ".join(
+        f"made with {option} {then}, and {now} asked for" for option, (then, now) in made.items() if then != now
     )
 
 
