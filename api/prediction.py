@@ -35,6 +35,7 @@ def predict(
     probabilities: bool = False,
     entropy: bool = False,
     disagreement: bool = False,
+    views: int = 1,
     overwrite: bool = False,
     backbone: AnyPath | None = None,
     device: str = "auto",
@@ -56,6 +57,7 @@ def predict(
         probabilities: write the foreground's probability too, in 16 bits.
         entropy: write the entropy over its maximum too, in 16 bits.
         disagreement: write the disagreement of an ensemble's members too, in 16 bits.
+        views: 1, or 8 for the mean over the symmetries of the square.
         overwrite: do images again that are done.
         backbone: the run's backbone, if it was moved.
         device: ``auto``, ``cpu``, ``cuda`` ...
@@ -73,7 +75,7 @@ def predict(
         data=None if data is None else Path(data),
         without=Path(out),
     )
-    wanted = Wanted(tuple(formats or ()), instances, min_area, probabilities, entropy, disagreement)
+    wanted = Wanted(tuple(formats or ()), instances, min_area, probabilities, entropy, disagreement, views)
     where = None if backbone is None else str(backbone)
     found = open_run(run, runs=runs)
     return list(predict_all(found, inputs, Path(out), wanted, overwrite=overwrite, backbone=where, device=device))
@@ -85,6 +87,7 @@ class Predictor:
     Args:
         run: a finished run; the latest one by default.
         backbone: the run's backbone, if it was moved.
+        views: 1, or 8 for the mean over the symmetries of the square, in eight times the time.
         device: ``auto``, ``cpu``, ``cuda`` ...
         runs: where run directories are.
 
@@ -97,11 +100,12 @@ class Predictor:
         run: Run | AnyPath | None = None,
         *,
         backbone: AnyPath | None = None,
+        views: int = 1,
         device: str = "auto",
         runs: AnyPath = "runs",
     ) -> None:
         self.run = open_run(run, runs=runs)
-        self._predict = prediction.Predictor(self.run, device, None if backbone is None else str(backbone))
+        self._predict = prediction.Predictor(self.run, device, None if backbone is None else str(backbone), views)
 
     @property
     def reads_text(self) -> bool:

@@ -126,6 +126,6 @@ def ablation_table(experiment: Experiment, truth: str, against: str) -> Outcome:
         for row in published
     ]
     columns = ("variant", "labels", "runs", "Dice %", "IoU %", f"Dice against {against}, points", "")
-    table = Table(columns, rows, notes(experiment, estimates, truth))
+    table = Table(columns, rows, notes(experiment, results.values(), estimates, truth))
     summary = {"truth": truth, "against": against, "published": [row._asdict() for row in published]}
     return write_tables(experiment, table, records, summary)

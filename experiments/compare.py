@@ -18,6 +18,7 @@ from textdiff.experiments.tables import (
     points,
     score,
     verdict,
+    views_note,
     write_files,
 )
 
@@ -91,9 +92,13 @@ def compare(
     columns = ["experiment", "variant", "labels", "runs", "Dice %", "IoU %"]
     columns += [column for name in references for column in (f"Dice against {name}, points", "")]
     first = next(iter(experiments.values()))
-    lacking = [f"{place}: {note}" for place, experiment in experiments.items() for note in missing_note(experiment)]
+    own = [
+        f"{place}: {note}"
+        for place, experiment in experiments.items()
+        for note in (*missing_note(experiment), *views_note(row.result for row in rows if row.place == place))
+    ]
     common = "Differences are over the draws and seeds that both rows have, which may be fewer than a row's own."
-    table = Table(columns, cells, [*lacking, *interval_notes(first, estimates, truth), common])
+    table = Table(columns, cells, [*own, *interval_notes(first, estimates, truth), common])
     summary: dict[str, Any] = {
         "schema": 1,
         "kind": "compare",

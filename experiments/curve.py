@@ -113,7 +113,7 @@ def curve_table(experiment: Experiment, truth: str) -> Outcome:
         )
         records += result.records(against)
     columns = ("labels", "variant", "runs", "Dice %", "IoU %", f"Dice against {methods[0]}, points", "")
-    table = Table(columns, rows, notes(experiment, estimates, truth))
+    table = Table(columns, rows, notes(experiment, results, estimates, truth))
     outcome = write_tables(experiment, table, records, {"truth": truth, "against": methods[0]})
     return outcome._replace(files=[*outcome.files, *_draw(experiment, results, methods, truth)])
 

@@ -7,7 +7,9 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import tee
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
@@ -15,6 +17,7 @@ from textdiff.files import write_json
 from textdiff.pipeline.evaluation.truths import truth_scores
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
+from textdiff.pipeline.prediction.views import view_count
 from textdiff.pipeline.prediction.whole import Whole, whole_images
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import scored_rows
@@ -24,6 +27,8 @@ def evaluate(
     runs: Sequence[Run], cache: FeatureCache, device: torch.device, split: str, loader: Loader | None = None
 ) -> None:
     """Writes ``images-<split>.json`` into each run directory: Dice and IoU of every image, as ``score`` computes them.
+
+    It says over how many ``views`` each prediction is the mean.
 
     Args:
         runs: finished ones, on this cache.
@@ -46,26 +51,39 @@ def evaluate(
     scores: list[dict[str, list[float]]] = [{} for _ in runs]
     ids = list(dict.fromkeys(cache.rows[row].id for row in rows))
 
-    def with_images(items: Iterator[Item]) -> Iterator[Item]:
-        """Blank rows are told by their images, which a reader that training shares does not read."""
-        for item in items:
-            picture = torch.from_numpy(cache.image(item.row)) if item.image is None else None
-            yield item if picture is None else replace(item, image=picture.permute(2, 0, 1)[None])
+    asked = any(network.blank_below is not None for network in networks)
 
-    def seen_by(number: int, items: Iterator[Item]) -> Iterator[Whole]:
+    def with_image(item: Item) -> Item:
+        """Blank rows are told by their images, which a reader that training shares does not read."""
+        if not asked or item.image is not None:
+            return item
+        return replace(item, image=torch.from_numpy(cache.image(item.row)).permute(2, 0, 1)[None])
+
+    def predicted_by(number: int, item: Item) -> NDArray[np.float32]:
         network = networks[number]
         precision = options[number]["precision"] if device.type == "cuda" else "float32"
-        own = (loader.narrowed(item, texts[number][item.row], network.blocks, network.times) for item in items)
-        return whole_images(cache, own, lambda item: predict_row(network, item, precision))
+        own = loader.narrowed(item, texts[number][item.row], network.blocks, network.times)
+        return predict_row(network, own, precision)
 
-    with console.Progress(len(ids), "score", "images") as progress, closing(loader.epoch(rows)) as items:
-        asked = any(network.blank_below is not None for network in networks)
-        read = tee(with_images(items) if asked else items, len(runs))
-        views = [seen_by(number, own) for number, own in enumerate(read)]
-        for image in zip(*views, strict=True):
+    def of_run(number: int, rows: Iterator[tuple[int, list[NDArray[np.float32]]]]) -> Iterator[Whole]:
+        return whole_images(cache, ((row, probabilities[number]) for row, probabilities in rows))
+
+    views = view_count(cache, rows)
+    # Rows in many views would take the place of those that are trained on.
+    reading = closing(loader.epoch(rows, keep=views == 1))
+    with console.Progress(len(ids), "score", "images") as progress, reading as items:
+        # All runs look at a row while it is there: what waits for the other rows of its image is small.
+        predicted = (
+            (item.row, [predicted_by(number, item) for number in range(len(runs))]) for item in map(with_image, items)
+        )
+        by_run = [of_run(number, own) for number, own in enumerate(tee(predicted, len(runs)))]
+        for image in zip(*by_run, strict=True):
             for whole, found in zip(image, scores, strict=True):
                 for name, value in truth_scores(whole, cache.classes).items():
                     found.setdefault(name, []).append(value)
             progress.advance()
     for run, found in zip(runs, scores, strict=True):
-        write_json(run.path / f"images-{split}.json", {"schema": 1, "split": split, "ids": ids, "scores": found})
+        write_json(
+            run.path / f"images-{split}.json",
+            {"schema": 1, "split": split, "views": views, "ids": ids, "scores": found},
+        )

@@ -119,7 +119,8 @@ def _look(run: Run, split: str, device: str) -> _Seen:
     seen = _Seen({}, {}, {})
     with console.Progress(len({cache.rows[row].id for row in rows}), f"predict with {run.path.name}") as progress:
         items = network.loader(cache, where).epoch(rows, texts)
-        for whole in whole_images(cache, items, lambda item: predict_row(network, item, precision)):
+        predicted = ((item.row, predict_row(network, item, precision)) for item in items)
+        for whole in whole_images(cache, predicted):
             name = cache.rows[whole.row].id
             seen.masks[name] = whole.shown > 0
             seen.truths[name] = panels(cache, whole.row)[1] > 0

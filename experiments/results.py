@@ -27,6 +27,8 @@ class Result:
     """How many there are to be."""
     ids: list[str] = field(default_factory=list)
     """The images that scores are of."""
+    views: int = 1
+    """Over how many views each prediction is the mean."""
     runs: dict[tuple[int, int], dict[str, Images]] = field(default_factory=dict)
     """The finished ones by (draw, seed): for each metric, as in ``dice_clean``, a score for every image."""
 
@@ -88,7 +90,7 @@ def gather(experiment: Experiment) -> list[Result]:
             continue
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
-            ids = record["ids"]
+            ids, result.views = record["ids"], record.get("views", 1)
             scores = {name: np.array(values, dtype=np.float64) for name, values in record["scores"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file}: damaged ({error}); delete it and run the same command again") from None

@@ -119,7 +119,7 @@ def sweep_table(experiment: Experiment, truth: str) -> Outcome:
         records += with_text.records(without) if with_text else []
         records += without.records(None)
     columns = ("block", "step", "Dice % with text", "Dice % without", "text against none, points", "")
-    table = Table(columns, rows, notes(experiment, estimates, truth))
+    table = Table(columns, rows, notes(experiment, results.values(), estimates, truth))
     outcome = write_tables(experiment, table, records, {"truth": truth})
     return outcome._replace(files=[*outcome.files, *_draw(experiment, results, truth)])
 

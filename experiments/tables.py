@@ -10,19 +10,21 @@ __all__ = [
     "points",
     "score",
     "verdict",
+    "views_note",
     "write_files",
     "write_tables",
 ]
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from textdiff.experiments.jobs import Experiment
 from textdiff.experiments.nested import Estimate
+from textdiff.experiments.results import Result
 from textdiff.files import write_json, write_text
 from textdiff.pipeline.score import TRUTHS
 
@@ -121,9 +123,17 @@ def verdict(difference: Estimate | None) -> str:
     return difference.verdict if difference else ""
 
 
-def notes(experiment: Experiment, estimates: Sequence[Estimate | None], truth: str) -> list[str]:
-    """What a reader must know of intervals and of what is missing."""
-    return [*missing_note(experiment), *interval_notes(experiment, estimates, truth)]
+def notes(
+    experiment: Experiment, results: Iterable[Result], estimates: Sequence[Estimate | None], truth: str
+) -> list[str]:
+    """What a reader must know of intervals, of views and of what is missing."""
+    return [*missing_note(experiment), *views_note(results), *interval_notes(experiment, estimates, truth)]
+
+
+def views_note(results: Iterable[Result]) -> list[str]:
+    """A line that says over how many views predictions are means, where there are several."""
+    views = max(result.views for result in results)
+    return [f"Each prediction is the mean over {views} views."] if views > 1 else []
 
 
 def missing_note(experiment: Experiment) -> list[str]:

@@ -9,13 +9,16 @@ import torch
 import torch.nn.functional as F
 
 from textdiff.cache import Item
+from textdiff.errors import UserError
 from textdiff.pipeline.device import autocast, choose_device
 from textdiff.pipeline.evaluation.uncertainty import jensen_shannon
+from textdiff.pipeline.imaging.images import SYMMETRIES, symmetry
 from textdiff.pipeline.imaging.tiles import Grid, cut, stitch
 from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.prediction.blank import all_background, shows_nothing
 from textdiff.pipeline.prediction.sources import open_source
+from textdiff.pipeline.prediction.views import mean_of_views
 from textdiff.pipeline.runs import Run
 
 
@@ -53,18 +56,24 @@ class Predictor:
     """A run, with its backbone and text encoder where it needs them, for images that are in no cache.
 
     The image goes the way that the training images went: the same resizing, noise, network and rounding, so an image
-    of the data set gets the mask that ``score`` measures.
+    of the data set gets the mask that ``score`` measures, in as many ``views`` as it measured.
 
     Args:
         run: a finished run.
         device: where to compute, ``auto``, ``cpu``, ``cuda`` ...
         backbone: another place of the backbone; by default the one the cache was made with.
+        views: 1, or 8 to give the mean over the symmetries of the square, as ``score`` does where a cache was
+            extracted with ``--test-views 8``; for eight times the time.
 
     Raises:
-        UserError: the run is not finished; the backbone or the text encoder is missing or is another one.
+        UserError: the run is not finished; the backbone or the text encoder is missing or is another one; ``views`` is
+            another number.
     """
 
-    def __init__(self, run: Run, device: str = "auto", backbone: str | None = None) -> None:
+    def __init__(self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1) -> None:
+        if views not in (1, SYMMETRIES):
+            raise UserError(f"--views {views}: must be 1, or 8 (the symmetries)")
+        self._views = views
         where = choose_device(device)
         self._network = run.load_network().to(where)
         self._source = open_source(run, where, backbone)
@@ -123,10 +132,13 @@ class Predictor:
 
     def _small(self, pixels: np.ndarray, description: str) -> np.ndarray:
         """At the size that the network sees: (members, classes, S, S) float32."""
-        item = self._source(pixels, description)
         self.seen += 1
-        self.blank += shows_nothing(self._network, item)
-        return predict_members(self._network, item, self._precision)
+        found = []
+        for view in range(self._views):
+            item = self._source(symmetry(pixels, view), description)
+            self.blank += view == 0 and shows_nothing(self._network, item)
+            found.append((view, predict_members(self._network, item, self._precision)))
+        return mean_of_views(found)
 
     def _whole(self, image: np.ndarray, layers: int, predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Of the whole image (layers, H, W), from what ``predict`` gives to all that the network sees at once."""

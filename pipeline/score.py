@@ -2,7 +2,7 @@
 
 __all__ = ["TRUTHS", "Scores", "score", "scored_rows"]
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from textdiff.pipeline.imaging import formats
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
+from textdiff.pipeline.prediction.views import Predicted, view_count
 from textdiff.pipeline.prediction.whole import Whole, whole_images, whole_instances
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.fitted import image_facts, images_digest
@@ -105,9 +106,11 @@ def score(
     given = None if text is None else GivenText.embed(run, text, where)
     texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
     images = images_digest(image_facts(cache, sizes, texts))
+    views = view_count(cache, rows)
     own = run.scores(split) if given and run.scores_file(split).is_file() else None
-    if own is not None and own.get("images_sha256", images) != images:
-        console.warn("the images have changed since the run was scored: score again without --text for the difference")
+    if own is not None and (own.get("images_sha256", images), own.get("views", 1)) != (images, views):
+        what = "images have" if own.get("views", 1) == views else "number of views has"
+        console.warn(f"the {what} changed since the run was scored: score again without --text for the difference")
         own = None
     precision = options["precision"] if where.type == "cuda" else "float32"
 
@@ -115,18 +118,19 @@ def score(
     primary = PRIMARY[tiled]
     records: list[dict[str, Any]] = []
     shown: dict[int, np.ndarray] = {}
-    with console.Progress(len(rows), "score", "tiles" if tiled else "images") as progress:
+    unit = "views" if views > 1 else "tiles" if tiled else "images"
+    with console.Progress(len(rows), "score", unit) as progress:
 
-        def predict(item: Item) -> np.ndarray:
-            probability = predict_row(network, item, precision)
-            progress.advance()
-            return probability
+        def predicted(items: Iterable[Item]) -> Iterator[Predicted]:
+            for item in items:
+                yield item.row, predict_row(network, item, precision)
+                progress.advance()
 
         # Every row is read once: none is worth its memory afterwards.
         items: Iterable[Item] = network.loader(cache, where).epoch(rows, texts, keep=False)
         if given:
             items = given.put(items)
-        for whole in whole_images(cache, items, predict):
+        for whole in whole_images(cache, predicted(items)):
             entry = cache.rows[whole.row]
             records.append(
                 {
@@ -151,6 +155,7 @@ def score(
     published = PUBLISHED.get(str(run.config["about"].get("dataset")), ()) if split == "test" and not given else ()
     more = {
         "images_sha256": images,
+        "views": views,
         "objects": objects,
         "too_large": too_large,
         "given_text": {"text": given.text, "tokens": given.count} if given else None,
@@ -162,7 +167,11 @@ def score(
     written = write_scores(run.path, records, summary, suffix=suffix)
     overlay = run.path / f"overlay{suffix}.png"
     overlay_figure(overlay, cases(cache, shown, records, primary), cache.classes)
-    notes = (f"At the original size; predicted objects: {instances}, true ones: {true_objects}.", left_out)
+    notes = (
+        f"At the original size; predicted objects: {instances}, true ones: {true_objects}.",
+        left_out,
+        f"Each prediction is the mean over {views} views (predict --views {views})." if views > 1 else "",
+    )
     plain, markdown = (
         tables(run, primary, found, published, notes, given, differences, markdown=markdown)
         for markdown in (False, True)
@@ -209,10 +218,10 @@ def _left_out(count: int, too_large: Sequence[str], metrics: Sequence[str], aske
 
 
 def scored_rows(cache: FeatureCache, split: str) -> list[int]:
-    """The annotated rows of a split, untransformed views only."""
+    """The annotated rows of a split: of training images the unturned views only, of the others all that are cached."""
     if split not in ("train", "val", "test"):
         raise UserError(f"--split {split}: unknown; use train, val or test")
-    rows = [r for r, entry in enumerate(cache.rows) if entry.split == split and entry.view == 0]
+    rows = [r for r, entry in enumerate(cache.rows) if entry.split == split and (entry.view == 0 or split != "train")]
     annotated = [row for row in rows if cache.rows[row].mask_sha256 is not None]
     ids, masked = ({cache.rows[row].id for row in some} for some in (rows, annotated))
     if not annotated:

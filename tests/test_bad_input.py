@@ -95,6 +95,8 @@ CASES = {
     "an unknown protocol": (None, (*EXTRACT, *MORE, "--protocol", "papr"), ["papr"]),
     "an odd image size": (None, (*EXTRACT, *MORE, "--image-size", "100"), ["--image-size 100"]),
     "three views": (None, (*EXTRACT, *MORE, "--views", "3"), ["--views 3"]),
+    "four views of a test image": (None, (*EXTRACT, *MORE, "--test-views", "4"), ["--test-views 4", "1, or 8"]),
+    "two views to predict": (None, ("predict", "data/Test_Folder/img", "--views", "2"), ["--views 2", "1, or 8"]),
     "sixteen symmetries": (None, (*EXTRACT, *MORE, "--views", "16"), ["--views 16", "eight symmetries", "--jitter he"]),
     "colours of one view": (None, (*EXTRACT, *MORE, "--jitter", "he"), ["--jitter he", "--views 8"]),
     "colours of an MRI": (None, (*EXTRACT, *MORE, "--views", "8", "--jitter", "mri"), ["--jitter mri", "he or cxr"]),

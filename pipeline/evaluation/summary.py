@@ -90,7 +90,7 @@ def tables(
     primary: str,
     found: Averages,
     published: Sequence[Published],
-    notes: tuple[str, str],
+    notes: Sequence[str],
     given: GivenText | None,
     differences: Mapping[str, Mapping[str, Interval]] | None,
     *,
@@ -103,7 +103,7 @@ def tables(
         primary: the truth that comes first.
         found: the means.
         published: rows to stand beside them.
-        notes: what a reader must know of the further metrics, and of images that do not have them.
+        notes: what a reader must know: of the further metrics, of images that do not have them, and so on.
         given: the text that every image was given, if one was.
         differences: from the run's own scores, if they are there.
         markdown: GitHub tables; otherwise aligned text.
@@ -118,7 +118,7 @@ def tables(
         given.line if given else "",
         score_table(rows, published, markdown=markdown),
         metrics_table(further, notes[0], markdown=markdown),
-        notes[1],
+        *notes[1:],
         difference_table(differences, {primary: TRUTHS[primary], **TRUTHS}, markdown=markdown) if differences else "",
     )
     return "\n\n".join(part for part in parts if part)

@@ -48,6 +48,8 @@ class Wanted:
     probabilities: bool = False
     entropy: bool = False
     disagreement: bool = False
+    views: int = 1
+    """Of how many views each prediction is the mean, see ``Predictor``."""
 
     @property
     def maps(self) -> dict[str, bool]:
@@ -114,7 +116,7 @@ def predict_all(
     left = [one for one in inputs if overwrite or not _is_done(one, folder, wanted)]
     if len(left) < len(inputs):
         console.info(f"{len(inputs) - len(left)} of {len(inputs)} images are done already (--overwrite: do them again)")
-    predictor = Predictor(run, device, backbone) if left else None
+    predictor = Predictor(run, device, backbone, wanted.views) if left else None
     _claim(folder, settings)
     bad: dict[str, str] = {}
     try:
@@ -235,11 +237,14 @@ def _settings(run: Run, wanted: Wanted) -> dict[str, Any]:
         "min_area": wanted.min_area,
         # Results of runs made before there was a limit do not say that they have none.
         **({} if limit is None else {"blank_below": limit}),
+        **({} if wanted.views == 1 else {"views": wanted.views}),
     }
 
 
 def _check_same(folder: Path, settings: dict[str, Any]) -> None:
     there = _read(folder / _RECORDS / "settings.json")
+    if there:  # results of before there were views do not say that they have one
+        there, settings = {"views": 1} | there, {"views": 1} | settings
     for name in there | settings if there else ():
         if there.get(name) != settings.get(name):
             raise UserError(

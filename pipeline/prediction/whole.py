@@ -2,7 +2,7 @@
 
 __all__ = ["Pixels", "Whole", "panels", "whole_images", "whole_instances"]
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.cache import FeatureCache, Item, Row
+from textdiff.cache import FeatureCache, Row
 from textdiff.pipeline.evaluation.class_scores import class_confusions
 from textdiff.pipeline.imaging import formats
 from textdiff.pipeline.imaging.images import BandedMask, axis_weights, resize_mask
 from textdiff.pipeline.imaging.tiles import Grid, stitch
 from textdiff.pipeline.metrics import Confusion
 from textdiff.pipeline.predict import enlarge
+from textdiff.pipeline.prediction.views import Predicted, mean_of_rows
 
 PANEL_PIXELS = 1000
 """Height and width of a picture in a figure, at most: what is shown of an image cut into tiles is thinned to it."""
@@ -54,18 +55,16 @@ class Whole:
     """None of an image of more than ``MAX_MEGAPIXELS``, of which nothing is held that grows with both its sides."""
 
 
-def whole_images(
-    cache: FeatureCache, items: Iterable[Item], predict: Callable[[Item], NDArray[np.float32]]
-) -> Iterator[Whole]:
+def whole_images(cache: FeatureCache, predicted: Iterable[Predicted]) -> Iterator[Whole]:
     """Joins rows to images, one at a time.
 
     Args:
         cache: the rows' cache.
-        items: unturned rows that have a mask, in the order of the cache; of every image all its tiles.
-        predict: gives the class probabilities (classes, S, S) of a row.
+        predicted: rows that have a mask, in the order of the cache, and what was predicted of each; of every image all
+            its tiles, and of each the unturned view, which may be followed by others: what counts is their mean.
     """
-    for _, tiles in groupby(items, lambda item: cache.rows[item.row].id):
-        yield _whole(cache, tiles, predict)
+    for _, tiles in groupby(mean_of_rows(cache, predicted), lambda found: cache.rows[found[0]].id):
+        yield _whole(cache, tiles)
 
 
 def panels(cache: FeatureCache, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -108,17 +107,17 @@ def whole_instances(cache: FeatureCache, row: int) -> NDArray[Any] | None:
     return whole
 
 
-def _whole(cache: FeatureCache, items: Iterator[Item], predict: Callable[[Item], NDArray[np.float32]]) -> Whole:
-    """Of the rows of one image."""
-    first = next(items)
-    if cache.rows[first.row].tile:
-        return _stitched(cache, first, items, predict)
-    probability, truth = predict(first), _truth(cache, first.row)
+def _whole(cache: FeatureCache, tiles: Iterator[Predicted]) -> Whole:
+    """Of the tiles of one image, or of the image as the only one."""
+    row, probability = next(tiles)
+    if cache.rows[row].tile:
+        return _stitched(cache, row, chain([(row, probability)], tiles))
+    truth = _truth(cache, row)
     full = enlarge(probability, *truth.shape)
     labels = full.argmax(0).astype(np.uint8)
     classes, size = len(probability), cache.image_size
     return Whole(
-        first.row,
+        row,
         probability,
         resize_mask(truth, size, "area", classes),
         resize_mask(truth, size, "bilinear", classes),
@@ -128,18 +127,16 @@ def _whole(cache: FeatureCache, items: Iterator[Item], predict: Callable[[Item],
     )
 
 
-def _stitched(
-    cache: FeatureCache, first: Item, items: Iterator[Item], predict: Callable[[Item], NDArray[np.float32]]
-) -> Whole:
+def _stitched(cache: FeatureCache, first: int, tiles: Iterator[Predicted]) -> Whole:
     """Of the tiles of one image: everything is added up as bands of the stitched probabilities come."""
-    entry, size, classes = cache.rows[first.row], cache.image_size, len(cache.classes) + 1
+    entry, size, classes = cache.rows[first], cache.image_size, len(cache.classes) + 1
     grid = Grid(entry.height, entry.width, entry.tile, cache.fingerprint["overlap"])
     rows: list[int] = []
 
     def predicted() -> Iterator[NDArray[np.float32]]:
-        for item in chain([first], items):
-            rows.append(item.row)
-            yield enlarge(predict(item), entry.tile, entry.tile)
+        for row, probability in tiles:
+            rows.append(row)
+            yield enlarge(probability, entry.tile, entry.tile)
 
     down, across = (axis_weights(length, size, "area") for length in (entry.height, entry.width))
     reduced = np.zeros((classes, size, size), np.float32)
@@ -162,7 +159,7 @@ def _stitched(
         if pixels is not None:
             pixels.labels[y:end], pixels.likelihood[y:end], pixels.truth[y:end] = labels, likelihood, truth
     return Whole(
-        first.row,
+        first,
         reduced,
         clean.result(),
         paper.result(),

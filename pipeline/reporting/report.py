@@ -3,7 +3,7 @@
 __all__ = ["write_report"]
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
+from textdiff.pipeline.prediction.views import Predicted, view_count
 from textdiff.pipeline.prediction.whole import panels, whole_images
 from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.score import scored_rows
 from textdiff.pipeline.training.fitted import image_facts, images_digest
 
 _TRUTHS = {
@@ -86,7 +88,7 @@ def write_report(
         "log": log,
         "keptEpoch": _kept_epoch(log, config["fit"].get("select", "best")),
         "training": _training(cache, config["train_ids"]),
-        "options": _options(config, cache),
+        "options": _options(config, cache, summary.get("views", 1)),
         "versions": [[name, value] for name, value in config["versions"].items()],
         "command": shlex.join([Path(config["command"][0]).name, *config["command"][1:]]),
     }
@@ -100,11 +102,14 @@ def _check_images(run: Run, cache: FeatureCache, summary: Mapping[str, Any]) -> 
     options, ids = run.config["fit"], [image["id"] for image in summary["images"]]
     texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
     facts = image_facts(cache, ids, texts)
+    again = f"`textdiff score --run {run.path}{'' if summary['split'] == 'test' else ' --split ' + summary['split']}`"
     if summary.get("images_sha256", images_digest(facts)) != images_digest(facts) or len(facts) < len(ids):
-        again = (
-            f"`textdiff score --run {run.path}{'' if summary['split'] == 'test' else ' --split ' + summary['split']}`"
-        )
         raise UserError(f"{cache.path}: its images have changed since {run.path} was scored; run {again} first")
+    views, scored = view_count(cache, scored_rows(cache, summary["split"])), summary.get("views", 1)
+    if views != scored:
+        raise UserError(
+            f"{cache.path}: has {views} views of each image, and {run.path} was scored on {scored}; run {again} first"
+        )
 
 
 def _score_rows(summary: Mapping[str, Any], primary: str) -> list[dict[str, Any]]:
@@ -150,19 +155,18 @@ def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], dev
     texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
     precision = options["precision"] if where.type == "cuda" else "float32"
     wanted, classes = set(ids), len(cache.classes)
-    rows = [
-        row for row, entry in enumerate(cache.rows) if entry.split == split and entry.view == 0 and entry.id in wanted
-    ]
+    rows = [row for row in scored_rows(cache, split) if cache.rows[row].id in wanted]
     found = {}
-    with console.Progress(len(rows), "report", "tiles" if rows and cache.rows[rows[0]].tile else "images") as progress:
+    unit = "views" if view_count(cache, rows) > 1 else "tiles" if cache.rows[rows[0]].tile else "images"
+    with console.Progress(len(rows), "report", unit) as progress:
 
-        def predict(item: Item) -> np.ndarray:
-            probability = predict_row(network, item, precision)
-            progress.advance()
-            return probability
+        def predicted(items: Iterable[Item]) -> Iterator[Predicted]:
+            for item in items:
+                yield item.row, predict_row(network, item, precision)
+                progress.advance()
 
         items = network.loader(cache, where).epoch(rows, texts, keep=False)
-        for whole in whole_images(cache, items, predict):
+        for whole in whole_images(cache, predicted(items)):
             uncertainty = entropy(whole.probability) / np.log(len(whole.probability))
             found[cache.rows[whole.row].id] = {
                 "image": data_uri(panels(cache, whole.row)[0], "photo", 2 * cache.image_size),
@@ -196,7 +200,7 @@ def _kept_epoch(log: Sequence[Mapping[str, float]], select: str) -> int | None:
     return int(log[-1]["epoch"]) if log else None
 
 
-def _options(config: Mapping[str, Any], cache: FeatureCache) -> list[list[str]]:
+def _options(config: Mapping[str, Any], cache: FeatureCache, views: int) -> list[list[str]]:
     about, made, fit = config["about"], config["fingerprint"], config["fit"]
     revision = config.get("git") or ""
     schedule = "cosine" if fit.get("schedule") == "cosine" else f"a tenth from epoch {fit['decay_epoch']}"
@@ -217,6 +221,7 @@ def _options(config: Mapping[str, Any], cache: FeatureCache) -> list[list[str]]:
         "recipe": fit.get("recipe"),
         "learning rate": f"{fit['learning_rate']:g}, {schedule}",
         "batch size": fit["batch_size"],
+        "views averaged in scores": views if views > 1 else None,
         "head width": config["head"].get("width"),
         "parameters": f"{config['parameters']:,}".replace(",", " "),
         "precision": fit["precision"],

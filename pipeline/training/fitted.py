@@ -19,6 +19,8 @@ _Facts = list[str | int | None]
 def image_facts(cache: FeatureCache, ids: Collection[str], texts: Mapping[int, int]) -> dict[str, _Facts]:
     """By the ids that the cache has: digests of the image, its mask and the text it is given, and the number of rows.
 
+    Of images that are not trained on turned rows do not count: they change scores, which say so, and no fit.
+
     Args:
         cache: where the images are.
         ids: which.
@@ -26,7 +28,7 @@ def image_facts(cache: FeatureCache, ids: Collection[str], texts: Mapping[int, i
     """
     wanted, found = set(ids), dict[str, _Facts]()
     for row, entry in enumerate(cache.rows):
-        if entry.id not in wanted:
+        if entry.id not in wanted or (entry.view and entry.split != "train"):
             continue
         if entry.id not in found:
             number = cache.rows[texts[row]].text
