@@ -19,7 +19,7 @@ def compare(
         typer.Option(help="Row that differences are taken to, as no-text@ablate-monuseg; repeatable; the first."),
     ] = None,
     truth: Truth = "clean",
-    out: Annotated[Path | None, typer.Option(help="Also write OUT.md, .tex, .csv and .json.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write OUT.md, .tex, .csv, .json, .png and .pdf.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Several experiments in one table, with paired differences: does this backbone, or this recipe, help?"""

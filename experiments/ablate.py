@@ -8,6 +8,7 @@ from pathlib import Path
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
+from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
 from textdiff.experiments.results import gather
 from textdiff.experiments.setup import (
@@ -23,6 +24,7 @@ from textdiff.experiments.setup import (
 from textdiff.experiments.tables import Outcome, Table, notes, points, score, verdict, write_tables
 from textdiff.pipeline.evaluation.published import PUBLISHED
 from textdiff.pipeline.networks.variants import VARIANTS
+from textdiff.pipeline.score import TRUTHS
 
 
 def ablate(
@@ -128,4 +130,7 @@ def ablation_table(experiment: Experiment, truth: str, against: str) -> Outcome:
     columns = ("variant", "labels", "runs", "Dice %", "IoU %", f"Dice against {against}, points", "")
     table = Table(columns, rows, notes(experiment, results.values(), estimates, truth))
     summary = {"truth": truth, "against": against, "published": [row._asdict() for row in published]}
-    return write_tables(experiment, table, records, summary)
+    outcome = write_tables(experiment, table, records, summary)
+    title = f"{experiment.dataset}, {experiment.plan.split} images, {TRUTHS[truth]}"
+    figure = draws_figure(experiment.path / "ablate", list(results.items()), f"dice_{truth}", title)
+    return outcome._replace(files=[*outcome.files, *figure])

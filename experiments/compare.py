@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textdiff.errors import UserError
+from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.jobs import Experiment, open_experiment
 from textdiff.experiments.results import Result, gather
 from textdiff.experiments.setup import check_truth
@@ -21,6 +22,7 @@ from textdiff.experiments.tables import (
     views_note,
     write_files,
 )
+from textdiff.pipeline.score import TRUTHS
 
 KINDS = ("ablate", "curve")
 _Images = dict[str, Sequence[Any]]
@@ -55,7 +57,7 @@ def compare(
         variants: which methods are rows; all that there are by default.
         truth: what the scores are measured by.
         against: rows that differences are taken to, as in ``no-text@ablate-monuseg``; the first row by default.
-        out: where the table goes as files, as in ``tables/backbones``; it is only printed by default.
+        out: where the table and a figure go as files, as in ``tables/backbones``; it is only printed by default.
 
     Raises:
         UserError: no experiment, one of another kind, data set, split or image; a row that does not exist.
@@ -69,6 +71,7 @@ def compare(
         if variants is None or result.point["method"] in variants
     ]
     _check(experiments, rows, variants)
+    counts = {row.result.point["labels"] for row in rows}
     names = list(dict.fromkeys(row.name for row in rows))
     references = list(against) or names[:1]
     if wrong := [name for name in references if name not in names]:
@@ -110,7 +113,16 @@ def compare(
     }
     if out is None:
         return Outcome(table.text(), {**summary, "notes": list(table.notes), "rows": records}, [])
-    return write_files(out, table, records, summary)
+    outcome = write_files(out, table, records, summary)
+    title = f"{first.dataset}, {first.plan.split} images, {TRUTHS[truth]}"
+    columns_of = [(_column(row, len(counts) > 1), row.result) for row in rows]
+    return outcome._replace(files=[*outcome.files, *draws_figure(out, columns_of, f"dice_{truth}", title)])
+
+
+def _column(row: _Row, with_labels: bool) -> str:
+    """What stands below a row's column in the figure."""
+    labels = f"\n{row.result.point['labels']} labels" if with_labels else ""
+    return f"{row.result.point['method']}\n{row.place}{labels}"
 
 
 def _opened(paths: Sequence[Path]) -> dict[str, Experiment]:

@@ -60,7 +60,7 @@ def error_bars(
 
 def save_figure(figure: "Figure", stem: Path) -> list[Path]:
     """Writes PNG and PDF, atomically, without dates, so that equal figures are equal files."""
-    paths = [stem.with_suffix(suffix) for suffix in (".png", ".pdf")]
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf")]
     for path, metadata in zip(paths, ({"Software": None}, {"CreationDate": None}), strict=True):
         with atomic_path(path) as partial:
             figure.savefig(partial, metadata=metadata)

@@ -21,10 +21,11 @@ from safetensors.torch import load_file
 
 from textdiff.cache import FeatureCache, Loader
 from textdiff.errors import UserError
-from textdiff.experiments import work
+from textdiff.experiments import draws_figure, work
 from textdiff.experiments.ablate import ablation_table
 from textdiff.experiments.jobs import Plan, make_job, open_experiment, plan_experiment
 from textdiff.experiments.panel import choose
+from textdiff.experiments.results import gather
 from textdiff.experiments.tables import Table, latex
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run
@@ -101,6 +102,28 @@ def test_csv_and_json_hold_the_numbers_of_the_table(fake):
         for seed in range(2)
     ]
     assert saved["rows"][0]["mean"] == pytest.approx(np.mean(means))
+
+
+def test_the_figure_has_a_dot_for_each_draw_at_its_mean(fake, monkeypatch):
+    drawn = []
+    save = draws_figure.save_figure
+    monkeypatch.setattr(draws_figure, "save_figure", lambda figure, stem: drawn.append(figure) or save(figure, stem))
+    (fake.path / "no-text-d0-s0/images-test.json").unlink()
+    for file in fake.path.glob("a_b&c-*/images-test.json"):
+        file.unlink()
+    files = ablation_table(fake, "paper", "full").files
+    assert {"ablate.png", "ablate.pdf"} <= {path.name for path in files if path.stat().st_size}
+    (ax,) = drawn[0].axes
+    dots = [points.get_offsets()[:, 1] for points in ax.collections if hasattr(points, "get_sizes")]
+    result = {result.point["method"]: result for result in gather(fake)}
+    for number, method in enumerate(("full", "no-text")):
+        by_draw = [
+            100 * np.mean([result[method].runs[key]["dice_paper"] for key in result[method].runs if key[0] == draw])
+            for draw in range(3)
+        ]
+        np.testing.assert_allclose(dots[number], by_draw)
+    assert len(dots[2]) == 0
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["full", "no-text", "a_b&c"]
 
 
 def test_table_of_what_has_finished_says_how_many_are_missing(fake):
@@ -499,7 +522,8 @@ def test_compare_pairs_runs_of_the_same_draw_and_seed_across_caches(ablated, els
     assert found["ablate-tiny", "full", "full@ablate-tiny", "clean", "dice"]["difference"] == ""
     assert "ablate-other  full" in result.stdout
     assert "over the draws and seeds that both rows have" in result.stdout
-    assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".md", ".tex", ".csv", ".json"}
+    files = {path.name.removeprefix("both.v1") for path in (tmp_path / "tables").iterdir()}
+    assert files == {".md", ".tex", ".csv", ".json", ".png", ".pdf"}
     printed = textdiff_once(tmp_path, "compare", str(ablated), str(elsewhere), "--variants", "full", "--json").stdout
     rows = json.loads(printed)["rows"]
     assert {(row["experiment"], row["method"], row["against"]) for row in rows} == {
@@ -538,6 +562,15 @@ def test_runs_that_are_no_pairs_are_refused(ablated, elsewhere, tmp_path, textdi
     for path in place.glob(file):
         path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     assert message in textdiff_once(tmp_path, "compare", str(ablated), str(place), status=2).stderr
+
+
+def test_a_comparison_says_which_predictions_are_means_over_views(ablated, elsewhere, tmp_path, textdiff_once):
+    place = shutil.copytree(elsewhere, tmp_path / "ablate-other")
+    for path in place.glob("*/images-test.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"views": 8}))
+    said = textdiff_once(tmp_path, "compare", str(ablated), str(place)).stdout
+    assert "ablate-other: Each prediction is the mean over 8 views." in said
+    assert "ablate-tiny: Each" not in said
 
 
 @pytest.mark.parametrize("status", [0, 2])
