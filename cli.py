@@ -2,11 +2,12 @@
 
 __all__ = ["app", "main"]
 
-import signal
+import contextlib
+import os
 import sys
 import traceback
 import warnings
-from types import FrameType
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,7 +29,8 @@ from textdiff.commands.report import report
 from textdiff.commands.score import score
 from textdiff.commands.setup import doctor, download
 from textdiff.commands.sweep import sweep
-from textdiff.errors import UserError
+from textdiff.errors import UserError, explain
+from textdiff.stopping import stop_on_signals
 
 STOPPED = 130
 
@@ -49,14 +51,28 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Entry point of ``textdiff``: status 0, 2 for a user's mistake, 130 when stopped, 1 for a defect of ours."""
+    """Entry point of ``textdiff``.
+
+    The status is 0, 2 for what the user can mend (a mistake, a full disk, too little memory), 130 when stopped, and 1
+    for a defect of ours.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, Path(os.devnull).open(mode))
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    signal.signal(signal.SIGTERM, _stop)
     # Pillow's remark on large images: the limit is ours, and an image beyond it gets a line that says what to do.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    with stop_on_signals():
+        status = _run(arguments, debug)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _run(arguments: list[str], debug: bool) -> object:
+    status: object
     try:
         status = app(args=arguments, prog_name="textdiff", standalone_mode=False)
+        sys.stdout.flush()
     except UserError as error:
         status = _fail(str(error), debug)
     except UsageError as error:
@@ -69,12 +85,28 @@ def main() -> None:
         # The reader of our output, as in `textdiff score | head`, has seen enough.
         sys.stderr.close()
         status = 0
+    except Exception as error:
+        _name_output(error)
+        line = explain(error)
+        if line is None:
+            raise
+        status = _fail(line, debug)
     if status == STOPPED:
         console.info(
             "\nstopped; finished work is kept. Run the same command again to go on "
             "(fit: add --resume, which goes on from the last checkpoint)"
         )
-    sys.exit(status if isinstance(status, int) else 0)
+    return status
+
+
+def _name_output(error: Exception) -> None:
+    """Names the standard output in an error that came of writing to it, and keeps Python from trying again."""
+    if isinstance(error, OSError) and error.filename is None:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            error.filename = "standard output"
 
 
 def _describe(error: BaseException) -> str:
@@ -82,14 +114,11 @@ def _describe(error: BaseException) -> str:
     return message.rstrip(".")
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def _fail(message: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a full disk may be where the messages go, too
+        print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return 2
 
 
