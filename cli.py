@@ -56,9 +56,9 @@ def main() -> None:
     The status is 0, 2 for what the user can mend (a mistake, a full disk, too little memory), 130 when stopped, and 1
     for a defect of ours.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by the caller
-            setattr(sys, name, Path(os.devnull).open(mode))
+    for stream in ("stdin", "stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by the caller
+            setattr(sys, stream, Path(os.devnull).open("r" if stream == "stdin" else "w"))  # noqa: SIM115
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     # Pillow's remark on large images: the limit is ours, and an image beyond it gets a line that says what to do.

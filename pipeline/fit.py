@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -19,14 +20,13 @@ import textdiff
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.files import write_json
 from textdiff.pipeline.device import choose_device, describe_device, resolve_precision
 from textdiff.pipeline.networks.models import get_model
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.prediction.blank import blank_limit
 from textdiff.pipeline.protocol import get_protocol
-from textdiff.pipeline.runs import Run, new_run_dir, point_latest
+from textdiff.pipeline.runs import Run, new_run_dir, point_latest, write_config
 from textdiff.pipeline.training.fitted import image_facts
 from textdiff.pipeline.training.recipes import Recipe, get_recipe
 from textdiff.pipeline.training.train import train
@@ -110,7 +110,6 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     window = _window(config, recipe, cache, network)
     train_ids, val_ids = draw_images(cache, config.labels, config.draw_seed)
     texts = assign_texts(cache, config.variant, config.draw_seed, train_ids)
-    run = Run(directory(str(cache.about.get("dataset", "run"))))
     record = {
         "schema": 1,
         "fit": asdict(config) | {"cache": str(config.cache), "window": window},
@@ -130,7 +129,13 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
         "git": _git_revision(),
         "command": sys.argv,
     }
-    write_json(run.path / "config.json", record)
+    run = Run(directory(str(cache.about.get("dataset", "run"))))
+    try:
+        write_config(run, record)
+    except BaseException:
+        with suppress(OSError):  # it is not empty: another process writes there
+            run.path.rmdir()
+        raise
     return run
 
 
@@ -161,7 +166,7 @@ def _fit_members(run: Run, device: str) -> Path:
     for number, member in enumerate(run.members):
         if not (member.path / "config.json").is_file():
             options = run.config["fit"] | {"seed": run.config["fit"]["seed"] + number, "ensemble": None}
-            write_json(member.path / "config.json", run.config | {"fit": options})
+            write_config(member, run.config | {"fit": options})
         if not member.finished:
             console.info(f"{member.path}: member {number + 1} of {len(run.members)}")
             resume(member, device)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, explain
 from textdiff.pipeline.backbones.recognise import check_entries, recognise
-from textdiff.pipeline.backbones.tensors import save_tensors
+from textdiff.pipeline.tensor_files import load_tensors, read_zip, save_tensors
 from textdiff.pipeline.unet import UNet
 
 _CONFIG = "textdiff.unet"  # the metadata key of a safetensors file that holds the constructor's arguments as JSON
@@ -97,10 +96,10 @@ def save_unet(
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     try:
-        with safe_open(path, framework="pt") as f:
-            metadata = f.metadata() or {}
-            state = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (it is no mapping)
-    except (SafetensorError, OSError) as error:
+        state, metadata = load_tensors(path)
+    except Exception as error:  # the library has exceptions of its own
+        if explain(error):
+            raise
         raise _damaged(path, error) from error
     if _CONFIG not in metadata:
         return state, None
@@ -115,9 +114,13 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
 
 def _read_torch(path: Path) -> Any:
     try:
-        # Files from before torch 1.6 are no zip archives and cannot be mapped.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        if zipfile.is_zipfile(path):
+            return read_zip(path, mmap=True)
+        # From before torch 1.6: cannot be mapped, and has no checksums.
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # reading arbitrary bytes as a pickle can raise anything
+        if explain(error):
+            raise
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:
             raise UserError(
