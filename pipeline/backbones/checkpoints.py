@@ -32,8 +32,17 @@ def read_checkpoint(path: str | os.PathLike[str], image_size: int = 256) -> tupl
     arguments come from the metadata of a safetensors file, else from the shapes (see ``recognise``), with
     ``image_size`` as given. Nothing in the file is executed (``weights_only=True``).
 
-    Raises UserError for a file that is missing, damaged, holds other things than tensors, or is another architecture.
+    Raises UserError for a file that is missing, damaged, holds other things than tensors, or is another architecture,
+    and if names or shapes differ from the architecture's in any entry.
     """
+    state, config, _ = _read(path, image_size, {})
+    return state, config
+
+
+def _read(
+    path: str | os.PathLike[str], image_size: int, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any], UNet]:
+    """A checkpoint's state dict, its arguments with ``overrides``, and the network of them without any memory."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
@@ -41,7 +50,30 @@ def read_checkpoint(path: str | os.PathLike[str], image_size: int = 256) -> tupl
     state = _without_prefix(_unwrapped(content, path))
     if config is None:
         config = recognise({name: tuple(tensor.shape) for name, tensor in state.items()}, image_size, str(path))
-    return state, config
+    config |= overrides
+    return state, config, _fitting(state, config, path)
+
+
+def _fitting(state: Mapping[str, Tensor], config: Mapping[str, Any], path: Path) -> UNet:
+    """The network of a configuration, on the meta device, once it is known to be the one of these weights.
+
+    What the configuration asks for is bounded by what the file holds: it has at least one entry for each block.
+    """
+    try:
+        blocks = (config["num_res_blocks"] + 1) * len(config["channel_mult"])
+        if not 0 < blocks <= len(state):
+            raise ValueError(f"{blocks} decoder blocks, and {len(state)} entries in the file")
+        with torch.device("meta"):
+            unet = UNet(**config)
+    except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: no UNet has this configuration: {reason[:200]}") from error
+    check_entries(
+        {name: tuple(tensor.shape) for name, tensor in state.items()},
+        {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()},
+        str(path),
+    )
+    return unet
 
 
 def load_unet(
@@ -57,20 +89,9 @@ def load_unet(
     ``num_head_channels``. Weights of another dtype than ``dtype`` are converted one by one and no second copy is made:
     a float32 checkpoint is used where it lies in the file's mapping.
 
-    Raises UserError as ``read_checkpoint`` does, and if names or shapes differ from the architecture's in any entry.
+    Raises UserError as ``read_checkpoint`` does.
     """
-    state, arguments = read_checkpoint(path, image_size)
-    arguments |= config or {}
-    try:
-        with torch.device("meta"):
-            unet = UNet(**arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: no UNet has this configuration: {error}") from error
-    check_entries(
-        {name: tuple(tensor.shape) for name, tensor in state.items()},
-        {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()},
-        str(path),
-    )
+    state, _, unet = _read(path, image_size, config or {})
     for name in state:
         state[name] = state[name].to(device, dtype)
     unet.load_state_dict(state, assign=True)
