@@ -106,10 +106,18 @@ def fit(
     return Run(fit_stage.fit(config, Path(runs)))
 
 
-def resume(run: Run | AnyPath | None = None, *, device: str | None = None, runs: AnyPath = "runs") -> Run:
+def resume(
+    run: Run | AnyPath | None = None,
+    *,
+    device: str | None = None,
+    cache: FeatureCache | AnyPath | None = None,
+    runs: AnyPath = "runs",
+) -> Run:
     """Goes on with a fit that was stopped, with its own options, to the weights it would have had.
+
+    ``cache`` says where the run's cache is now, if it was moved.
 
     Raises:
         UserError: no such run, it is finished already, or its cache is not as it was.
     """
-    return Run(fit_stage.resume(open_run(run, runs=runs), device))
+    return Run(fit_stage.resume(open_run(run, runs=runs), device, None if cache is None else cache_path(cache)))

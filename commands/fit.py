@@ -12,7 +12,9 @@ from textdiff.errors import UserError
 
 
 def fit(
-    cache: Annotated[Path | None, typer.Option(help="The feature cache to fit on.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="The feature cache to fit on; with --resume, if it was moved.")
+    ] = None,
     labels: Annotated[int | None, typer.Option(help="Number of training images to draw; all by default.")] = None,
     model: Annotated[
         str, typer.Option(help="textdiff, or unet: a plain U-Net on the images, to compare with.")
@@ -61,7 +63,7 @@ def fit(
     from textdiff.pipeline.runs import find_run
 
     if resume:
-        path = run_resume(find_run(run, runs), device if device != "auto" else None)
+        path = run_resume(find_run(run, runs), device if device != "auto" else None, cache)
     elif cache is None:
         raise UserError("--cache is missing: name the cache that `textdiff extract` made, or --resume a stopped fit")
     else:

@@ -139,8 +139,13 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     return run
 
 
-def resume(run: Run, device: str | None = None) -> Path:
+def resume(run: Run, device: str | None = None, cache: Path | None = None) -> Path:
     """Continues a fit that was stopped or killed, to the weights it would have had without that.
+
+    Args:
+        run: a run that is not finished.
+        device: to compute on; by default the one it was begun on.
+        cache: where the run's cache is now, if it was moved.
 
     Raises:
         UserError: the run is finished already, or its cache is not as it was.
@@ -149,10 +154,10 @@ def resume(run: Run, device: str | None = None) -> Path:
         raise UserError(f"{run.path}: finished already; `textdiff score --run {run.path}` scores it")
     device = device or run.config["fit"]["device"]
     if run.members:
-        return _fit_members(run, device)
-    cache = run.open_cache()
-    run.check_unchanged(cache)
-    return train(run, cache, initial_network(run), choose_device(device))
+        return _fit_members(run, device, cache)
+    opened = run.open_cache(cache)
+    run.check_unchanged(opened)
+    return train(run, opened, initial_network(run), choose_device(device))
 
 
 def initial_network(run: Run) -> Segmenter:
@@ -161,7 +166,7 @@ def initial_network(run: Run) -> Segmenter:
     return get_model(run.config["model"]).network(**run.config["head"])
 
 
-def _fit_members(run: Run, device: str) -> Path:
+def _fit_members(run: Run, device: str, cache: Path | None) -> Path:
     """Fits the members of an ensemble that are not finished, each like a single fit with a seed of its own."""
     for number, member in enumerate(run.members):
         if not (member.path / "config.json").is_file():
@@ -169,7 +174,7 @@ def _fit_members(run: Run, device: str) -> Path:
             write_config(member, run.config | {"fit": options})
         if not member.finished:
             console.info(f"{member.path}: member {number + 1} of {len(run.members)}")
-            resume(member, device)
+            resume(member, device, cache)
     return run.path
 
 

@@ -105,11 +105,16 @@ class Run:
         if not file.exists():
             return []
         try:
-            with file.open(newline="", encoding="utf-8") as lines:
-                log = [{name: float(value) for name, value in line.items() if value} for line in csv.DictReader(lines)]
-            if [line["epoch"] for line in log if "loss" in line] != list(range(1, len(log) + 1)):
+            text = file.read_text(encoding="utf-8")
+            log = [
+                {name: float(value) for name, value in line.items() if value}
+                for line in csv.DictReader(text.splitlines())
+            ]
+            # A line that was cut off has its epoch, but not its end.
+            sound = all({"epoch", "loss", "seconds"} <= line.keys() for line in log) and text.endswith("\n")
+            if not sound or [line["epoch"] for line in log] != list(range(1, len(log) + 1)) or not log:
                 raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError, csv.Error, IsADirectoryError):
+        except (ValueError, TypeError, AttributeError, csv.Error, IsADirectoryError):
             raise UserError(
                 f"{file}: damaged; remove it: the run is used without it, and only the curves of its fit are lost"
             ) from None
@@ -127,7 +132,7 @@ class Run:
         """
         file = self.scores_file(split)
         again = f"`textdiff score --run {self.path}{'' if split == 'test' else f' --split {split}'}`"
-        if not file.is_file():
+        if not file.exists():
             raise UserError(f"{file}: not there, so this run is not scored on the {split} split; run {again} first")
         try:
             scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -172,7 +177,7 @@ class Run:
     def _unfinished(self) -> list[Path]:
         # A member that was never started has no config.json that could be asked.
         paths = [run.path for run in self.members or [self]]
-        return [path for path in paths if not (path / "head.safetensors").is_file()]
+        return [path for path in paths if not (path / "head.safetensors").exists()]
 
     def open_cache(self, path: Path | None = None) -> FeatureCache:
         """The cache the run was fitted on, or the one at ``path`` if it was made the same way.

@@ -67,6 +67,7 @@ BACKBONES = {
             url="",
             licence="Apache-2.0",
             reference="https://arxiv.org/abs/2105.05233",
+            sha256="1a75c493555972f04c4cbbc48b746527583e0ccf3d15123a243a347d942a5b26",
         ),
     )
 }
@@ -154,7 +155,10 @@ def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = T
         path = _PACKAGED / weights.file
         if not path.is_file():
             raise UserError(f"{name}: {path} is missing from this installation; reinstall textdiff or use adm-256")
-        return ResolvedWeights(name, path, remembered_sha256(path))
+        found = remembered_sha256(path)
+        if weights.sha256 not in (None, found):
+            raise UserError(f"{name}: {path} is damaged, its sha256 is {found}; reinstall textdiff")
+        return ResolvedWeights(name, path, found)
     variable = _variable(name)
     if place := os.environ.get(variable):
         path = Path(place).expanduser()

@@ -1,7 +1,6 @@
 """The Python API: the same defaults and results as the command line, and an import that costs nothing."""
 
 import inspect
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -177,8 +176,8 @@ def test_scores_of_a_run_name_the_command_that_makes_them(run):
     with pytest.raises(textdiff.UserError, match=r"textdiff score --run .* --split val"):
         run.scores("val")
     damaged = run.path / "scores-train.json"
-    damaged.write_text("{")
-    with pytest.raises(textdiff.UserError, match="damaged"):
-        run.scores("train")
-    damaged.write_text(json.dumps({"images": []}))
-    assert run.scores("train") == {"images": []}
+    for content in ("{", "[]", '{"images": []}'):
+        damaged.write_text(content)
+        with pytest.raises(textdiff.UserError, match=r"scores-train\.json: damaged; remove it and run"):
+            run.scores("train")
+    damaged.unlink()

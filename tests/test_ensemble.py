@@ -23,7 +23,7 @@ from textdiff.pipeline.fit import FitConfig, fit, resume
 from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.predict import Predictor, predict_members, predict_row
 from textdiff.pipeline.prediction import batch
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import Run, write_config
 
 LOGITS = st.floats(-30, 30, width=32)
 
@@ -217,9 +217,8 @@ def test_single_network_cannot_disagree(made, textdiff_once):
 def test_nothing_left_to_annotate_is_said(made, textdiff_once, tmp_path):
     cache = FeatureCache.open(made / "cache.zarr")
     run = latest(made / "single")
-    (tmp_path / "run").mkdir()
     everything = run.config | {"train_ids": sorted({entry.id for entry in cache.rows if entry.split == "train"})}
-    (tmp_path / "run/config.json").write_text(json.dumps(everything))
+    write_config(Run(tmp_path / "run"), everything)
     (tmp_path / "run/head.safetensors").write_bytes((run.path / "head.safetensors").read_bytes())
     result = textdiff_once(made, "next", "--run", str(tmp_path / "run"), status=2)
     assert "no image is left to annotate" in result.stderr
@@ -227,8 +226,7 @@ def test_nothing_left_to_annotate_is_said(made, textdiff_once, tmp_path):
 
 def test_unfinished_member_is_named_with_the_way_to_finish(made, textdiff_once, tmp_path):
     run = latest(made / "runs")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/config.json").write_text(json.dumps(run.config))
+    write_config(Run(tmp_path / "run"), run.config)
     result = textdiff_once(made, "score", "--run", str(tmp_path / "run"), status=2)
     assert "members/0" in result.stderr
     assert f"--resume --run {tmp_path / 'run'}" in result.stderr

@@ -28,7 +28,7 @@ from textdiff.experiments.panel import choose
 from textdiff.experiments.results import gather
 from textdiff.experiments.tables import Table, latex
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import Run, write_config
 from textdiff.pipeline.training import trainee
 from textdiff.pipeline.training.train import train_many
 from textdiff.pipeline.training.twins import twin_of
@@ -560,7 +560,10 @@ def test_what_cannot_be_compared_is_one_clear_line(ablated, elsewhere, tmp_path,
 def test_runs_that_are_no_pairs_are_refused(ablated, elsewhere, tmp_path, textdiff_once, file, name, value, message):
     place = shutil.copytree(elsewhere, tmp_path / "ablate-other")
     for path in place.glob(file):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+        if path.name == "config.json":
+            write_config(Run(path.parent), Run(path.parent).config | {name: value})
+        else:
+            path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     assert message in textdiff_once(tmp_path, "compare", str(ablated), str(place), status=2).stderr
 
 
@@ -578,11 +581,11 @@ def test_masks_that_changed_between_the_experiments_are_told_by_their_digests(
     ablated, elsewhere, tmp_path, textdiff_once, status
 ):
     place = shutil.copytree(elsewhere, tmp_path / "ablate-other")
-    file = place / "full-d0-s0/config.json"
-    record = json.loads(file.read_text())
+    run = Run(place / "full-d0-s0")
+    record = run.config
     # Runs that are older than digests have none, and are taken by the names of their images.
     record["images"] = {name: [facts[0], "another mask", *facts[2:]] for name, facts in record["images"].items()}
-    file.write_text(json.dumps(record | ({} if status else {"images": {}})))
+    write_config(run, record | ({} if status else {"images": {}}))
     said = textdiff_once(tmp_path, "compare", str(ablated), str(place), status=status).stderr
     assert ("draw 0 of 2 is of other images or masks" in said) == bool(status)
 
