@@ -41,6 +41,7 @@ def made(tmp_path_factory, textdiff_once) -> Path:
     fit = ("fit", "--cache", "cache.zarr", "--variant", "no-text", "--epochs", "3", "--runs")
     for name, more in (("done", ()), ("mean", ("--ensemble", "2"))):
         textdiff_once(root, *fit, name, *more)
+    textdiff_once(root, "score", "--runs", "done")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(console.Progress, "advance", interrupt)
         textdiff_once(root, *fit, "stopped", status=130)
@@ -192,8 +193,6 @@ DAMAGES = (empty, halve, scramble, nest, replace_by_directory)
 )
 def test_a_damaged_file_is_named_with_what_to_do(made, tmp_path, textdiff_once, damage, name, file, command):
     run = copied(made, tmp_path, name)
-    if command == ("report",):
-        textdiff_once(made, "score", "--run", str(run))
     damage(run / file)
     line = one_line(textdiff_once(made, *command, str(run), status=2).stderr)
     assert str(run / file) in line
@@ -212,8 +211,6 @@ def test_a_damaged_file_is_named_with_what_to_do(made, tmp_path, textdiff_once, 
 def test_without_the_damaged_file_the_advice_works(made, tmp_path, textdiff_once, name, file, command, damage):
     whole = (copied(made, tmp_path / "whole", "done") / "head.safetensors").read_bytes()
     run = copied(made, tmp_path, name)
-    if command == ("report",):
-        textdiff_once(made, "score", "--run", str(run))
     damage(run / file)
     shutil.rmtree(run / file) if (run / file).is_dir() else (run / file).unlink()
     textdiff_once(made, *command, str(run))
