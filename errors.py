@@ -5,7 +5,7 @@ __all__ = ["UserError", "explain", "os_error"]
 import errno
 import os
 
-_AGAIN = "then run the same command again (fit: add --resume)"
+_AGAIN = "then run the same command again (fit: with --resume, once it has begun)"
 _FIXES = {
     errno.ENOSPC: f"the disk is full; free some space, {_AGAIN}",
     errno.EDQUOT: f"your disk quota is used up; free some space, {_AGAIN}",
@@ -59,7 +59,8 @@ def os_error(error: BaseException) -> OSError | None:
 def explain(error: Exception) -> str | None:
     """One line with the thing and the fix, for a failure that is the machine's; None for a defect."""
     found = os_error(error)
-    if isinstance(error, MemoryError) or "out of memory" in str(error) or (found and found.errno == errno.ENOMEM):
+    short = any(words in str(error) for words in ("out of memory", "failed to map segment"))  # CUDA, the linker
+    if short or isinstance(error, MemoryError) or (found and found.errno == errno.ENOMEM):
         # PyTorch's text goes on with advice for developers.
         said = str(error).strip().split("\n")[0]
         return _MEMORY.format(f" ({said})" if said else "")

@@ -89,9 +89,17 @@ def view_of(data: np.ndarray | bytes) -> memoryview:
 
 
 def write(path: Path, parts: Sequence[np.ndarray | bytes]) -> None:
-    """Writes ``parts`` (C-contiguous) one after another to a new file."""
-    with path.open("xb", buffering=0) as f:
-        for part in parts:
-            view = view_of(part)
-            while view:
-                view = view[f.write(view) :]
+    """Writes ``parts`` (C-contiguous) one after another to a new file.
+
+    Raises:
+        OSError: it cannot be written; the error names it.
+    """
+    try:
+        with path.open("xb", buffering=0) as f:
+            for part in parts:
+                view = view_of(part)
+                while view:
+                    view = view[f.write(view) :]
+    except OSError as error:
+        error.filename = str(path)
+        raise

@@ -62,6 +62,7 @@ def build_cache(
             raise UserError(f"{path}: the disk is full; free some space or choose another --cache") from error
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
             raise UserError(f"{path}: cannot be made ({error.strerror}); choose another --cache") from error
+        error.filename = error.filename or str(path)  # Zarr's has none
         raise
 
 

@@ -8,7 +8,9 @@ in ``samples``. Attributes are strings.
 
 __all__ = ["export_hdf5", "import_hdf5"]
 
+import io
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -56,7 +58,8 @@ def export_hdf5(
     table, size = [cache.rows[row] for row in chosen], cache.image_size
     filters: dict[str, Any] = {"compression": "gzip", "shuffle": True} if compress else {}
 
-    with atomic_path(path) as partial, h5py.File(partial, "w") as file:
+    room = _room(cache, table, native)
+    with atomic_path(path) as partial, _Reserved(partial, room) as out, h5py.File(out, "w") as file:
         file.attrs.update(
             {
                 "format": FORMAT,
@@ -113,6 +116,56 @@ def export_hdf5(
                 file["instances"][number, : objects.shape[0], : objects.shape[1]] = objects
             if progress is not None:
                 progress()
+
+
+class _Reserved(io.FileIO):
+    """A file that has its room on the disk before anything is written.
+
+    HDF5 cannot close a file that it cannot write to, as on a full disk: it crashes the process.
+    """
+
+    def __init__(self, path: Path, room: int) -> None:
+        super().__init__(path, "w+b")
+        self._size = 0
+        try:
+            os.posix_fallocate(self.fileno(), 0, room)
+        except OSError:
+            super().close()
+            raise
+
+    def write(self, data: Any) -> int:
+        """As a file without reserved room."""
+        count = super().write(data)
+        self._size = max(self._size, self.tell())
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As a file without reserved room: it ends where nothing was written beyond."""
+        end = self._size if whence == os.SEEK_END else 0
+        return super().seek(end + offset, os.SEEK_SET if whence == os.SEEK_END else whence)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Says where the file ends; what is reserved stays."""
+        self._size = self.tell() if size is None else size
+        return self._size
+
+    def close(self) -> None:
+        """Gives back what was not needed."""
+        if not self.closed:
+            super().truncate(self._size)
+        super().close()
+
+
+def _room(cache: FeatureCache, rows: Sequence[Row], native: bool) -> int:
+    """Bytes that an export takes at most."""
+    size, chunks = cache.image_size, len(cache.blocks) * len(cache.steps) + 4
+    grids = [(C, h, w) if native else (C, size, size) for C, h, w in cache.blocks.values()]
+    row = len(cache.steps) * cache.dtype.itemsize * sum(map(math.prod, grids)) + 4 * size**2
+    row += 5 * math.prod(cache.layout.truth)
+    tokens = 8 * math.prod(cache.layout.tokens or (0,))
+    words = 4 * sum(len(str(value)) + 32 for entry in rows for value in vars(entry).values())
+    words += 4 * sum(len(text) + 32 for text in cache.texts)
+    return (1 << 20) + len(rows) * (row + 512 * chunks) + tokens + words
 
 
 def import_hdf5(
