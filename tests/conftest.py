@@ -1,4 +1,4 @@
-"""What several tests share: the oracles, how they fill weights, where the real data is, and data sets made on the spot."""
+"""What several tests share: the oracles, how they fill weights, where real data is, and data sets made on the spot."""
 
 import contextlib
 import io
