@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from textdiff.pipeline.extract import ExtractConfig
-from textdiff.pipeline.locations import OWN, find_data
+from textdiff.pipeline.extraction.requirements import require_data
+from textdiff.pipeline.locations import OWN
 from textdiff.pipeline.presets import get_preset
 
 
@@ -50,15 +51,17 @@ def extract_config(
     views = usual.views if views is None else views
     if jitter is None and views > 1:
         jitter = usual.jitter
-    where = find_data(dataset) if data is None else Path(data)
+    backbone = usual.backbone if backbone is None else str(backbone)
+    text_encoder = usual.text_encoder if text_encoder is None else str(text_encoder)
+    where = require_data(dataset, backbone, text_encoder) if data is None else Path(data)
     place = where.resolve()
     name = dataset if dataset not in OWN else place.stem if place.is_file() else place.name
     return ExtractConfig(
         dataset=dataset,
         data=where,
         cache=Path("cache") / f"{name}.zarr" if cache is None else Path(cache),
-        backbone=usual.backbone if backbone is None else str(backbone),
-        text_encoder=usual.text_encoder if text_encoder is None else str(text_encoder),
+        backbone=backbone,
+        text_encoder=text_encoder,
         blocks=usual.blocks if blocks is None else None if blocks == "all" else tuple(blocks),
         steps=usual.steps if steps is None else tuple(steps),
         image_size=usual.image_size if image_size is None else image_size,

@@ -11,13 +11,14 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.cache.update import clear_updates, restore
 from textdiff.errors import UserError
-from textdiff.pipeline import datasets, text, weights
+from textdiff.pipeline import datasets, text
 from textdiff.pipeline.backbone import Backbone
 from textdiff.pipeline.backbones.load import load_backbone
 from textdiff.pipeline.device import choose_device, resolve_precision
 from textdiff.pipeline.extraction.config import ExtractConfig, check_blocks, check_config, colours, tiling
 from textdiff.pipeline.extraction.plan import say_plan
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
+from textdiff.pipeline.extraction.requirements import require_models
 from textdiff.pipeline.extraction.table import mask_kind, sample_table
 from textdiff.pipeline.extraction.update import (
     Update,
@@ -50,8 +51,8 @@ def extract(config: ExtractConfig) -> FeatureCache:
     device = choose_device(config.device)
     precision = resolve_precision(config.precision, device)
 
+    resolved = require_models(config.dataset, config.data, config.backbone, config.text_encoder)
     facts = _read_data(config)
-    resolved = weights.resolve_backbone(config.backbone)
     network = load_backbone(resolved, config.image_size, device)
     shapes = network.block_shapes(config.image_size)
     blocks = tuple(shapes) if config.blocks is None else config.blocks

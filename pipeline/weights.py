@@ -204,11 +204,9 @@ def suggest(name: str, known: Collection[str]) -> str:
 
 
 def _missing(weights: Weights, why: str) -> str:
-    place = weights_dir()
     return (
-        f"{weights.name}: {weights.file} is needed and not here ({why}). Three ways out: (1) download {weights.url} "
-        f"on another machine and put it into {place}; (2) set {_variable(weights.name)} to where the file is; "
-        "(3) use --backbone nano-he, which needs no download"
+        f"{weights.name}: {weights.file} is needed and not here ({why}); put what {weights.url} gives into "
+        f"{weights_dir()}, or set {_variable(weights.name)} to its place; --backbone nano-he needs no download"
     )
 
 

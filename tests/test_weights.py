@@ -92,15 +92,13 @@ def test_a_download_that_is_another_file_does_not_become_adm_256(place, publishe
 
 
 @pytest.mark.parametrize("offline", ["nobody answers", "by the environment", "not allowed"])
-def test_missing_adm_256_names_file_address_place_and_three_ways_out_in_one_line(
-    place, small_adm, monkeypatch, offline
-):
+def test_missing_adm_256_names_file_address_place_and_the_ways_out_in_one_line(place, small_adm, monkeypatch, offline):
     if offline == "by the environment":
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError) as caught:
         resolve_backbone("adm-256", download=offline != "not allowed")
     said = str(caught.value)
-    for part in (FILE, BACKBONES["adm-256"].url, str(place), "TEXTDIFF_ADM_256", "--backbone nano-he", "(1)", "(3)"):
+    for part in (FILE, BACKBONES["adm-256"].url, str(place), "TEXTDIFF_ADM_256", "--backbone nano-he"):
         assert part in said
     assert "\n" not in said
 
