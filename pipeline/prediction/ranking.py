@@ -22,7 +22,7 @@ from textdiff.pipeline.runs import Run
 
 
 class Candidate(NamedTuple):
-    """An image that the run was not fitted on.
+    """An image without a mask.
 
     Scores are means over its pixels (of an image in tiles, over the pixels of its tiles), in [0, 1], 1 being the most
     unsure.
@@ -49,8 +49,7 @@ class Ranking(NamedTuple):
 def rank(run: Run, *, cache_path: Path | None = None, device: str = "auto") -> Ranking:
     """Ranks the images that could be annotated next and writes ``next.csv`` into the run directory.
 
-    Candidates are the training images that the run was not fitted on, and all images without a mask. Validation and
-    test images with one are none: to train on them would spoil what they are for. No mask is looked at.
+    Candidates are the images without a mask, whatever their split.
 
     Args:
         run: a finished run; an ensemble's members can disagree, a single network can only be undecided.
@@ -62,7 +61,7 @@ def rank(run: Run, *, cache_path: Path | None = None, device: str = "auto") -> R
     """
     network = run.load_network()
     cache = run.open_cache(cache_path)
-    rows = _rows(run, cache)
+    rows = _rows(cache)
     options = run.config["fit"]
     where = choose_device(device)
     network = network.to(where)
@@ -107,19 +106,15 @@ def format_ranking(candidates: list[Candidate]) -> str:
     return "\n".join(lines)
 
 
-def _rows(run: Run, cache: FeatureCache) -> list[int]:
-    used, done = set(run.config["train_ids"]), cache.done()
-    rows = [
-        row
-        for row, entry in enumerate(cache.rows)
-        if entry.view == 0 and entry.id not in used and (entry.split == "train" or not entry.has_mask)
-    ]
+def _rows(cache: FeatureCache) -> list[int]:
+    done = cache.done()
+    rows = [row for row, entry in enumerate(cache.rows) if entry.view == 0 and not entry.has_mask]
     lacking = {cache.rows[row].id for row in rows if not done[row]}
     there = [row for row in rows if cache.rows[row].id not in lacking]
     if not rows:
         raise UserError(
-            f"{cache.path}: no image is left to annotate, the run was fitted on all {len(used)} training images and no "
-            "other is without a mask; add images to the data set, then the same `textdiff extract` with --update"
+            f"{cache.path}: no image is left to annotate, all have a mask; add images to the data set, then "
+            f"textdiff extract --cache {cache.path} --update"
         )
     if not there:
         raise UserError(f"{cache.path}: no candidate has been extracted yet; run the same `textdiff extract` again")
