@@ -46,7 +46,7 @@ NANO: dict[str, Any] = {
     "steps": (0, 50, 150, 250),
     "views": 8,
 }
-"""What a small backbone is best used with, beside the recipe ``light``; docs/results.md has the measurements."""
+"""What a small backbone is best used with, beside the recipe ``light``; docs/research has the measurements."""
 RGB: dict[str, Any] = NANO | {"backbone": "rgb", "steps": (0,)}
 """The same without a network: what a small backbone has to beat."""
 KINDS: dict[str, dict[str, Any]] = {"paper": {}, "nano": NANO, "rgb": RGB}

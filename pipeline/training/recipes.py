@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
     """Epochs from one validation to the next; the last epoch is always validated."""
 
 
-# For backbones much smaller than the paper's: docs/results.md has the measurements behind each choice.
+# For backbones much smaller than the paper's: docs/research has the measurements behind each choice.
 _LIGHT = Recipe(
     2e-3,
     "cosine",
