@@ -603,7 +603,7 @@ def test_images_are_chosen_by_rank_or_by_disagreement():
 def test_panel_draws_heads_and_the_unet_together(ablated, cache, tmp_path, textdiff_once, suffix):
     unet = FitConfig(cache=cache.path, model="unet", labels=2, epochs=1, device="cpu")
     runs = [str(ablated / name) for name in ("full-d0-s0", "shuffled-text-d0-s0")] + [str(fit(unet, tmp_path))]
-    textdiff_once(tmp_path, "panel", "--runs", *runs, "--out", f"panel{suffix}", "--images", "2")
+    textdiff_once(tmp_path, "panel", *runs, "--out", f"panel{suffix}", "--images", "2")
     first = (tmp_path / f"panel{suffix}").read_bytes()
-    textdiff_once(tmp_path, "panel", "--runs", *runs, "--out", f"panel{suffix}", "--images", "2")
+    textdiff_once(tmp_path, "panel", *runs, "--out", f"panel{suffix}", "--images", "2")
     assert (tmp_path / f"panel{suffix}").read_bytes() == first
