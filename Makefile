@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint types readme bench clean
+.PHONY: demo test lint types readme reference bench clean
 
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,9 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	mkdir -p .mypy_path && ln -sfn .. .mypy_path/textdiff
 	MYPYPATH=.mypy_path $(BIN)/mypy -p textdiff
+
+reference: $(INSTALLED)
+	$(BIN)/python -m textdiff.commands.reference > docs/reference.md
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/head.py

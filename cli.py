@@ -12,14 +12,14 @@ from typing import Annotated
 import typer
 
 from textdiff import __version__, console
-from textdiff.commands import experiments, stages, tools
+from textdiff.commands import show
 from textdiff.commands.make import Command, add, usage
 from textdiff.errors import UserError
 from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep
 from textdiff.options.extract import Extract
 from textdiff.options.fit import Fit
 from textdiff.options.pretrain import Pretrain
-from textdiff.options.run import Next, Predict, Report, Score
+from textdiff.options.run import Predict, Rank, Report, Score
 from textdiff.options.tools import (
     CacheExport,
     CacheImport,
@@ -37,26 +37,26 @@ STOPPED = 130
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 COMMANDS = {
-    "extract": Command(Extract, stages.extract),
-    "fit": Command(Fit, stages.fit),
-    "score": Command(Score, stages.score, as_json=True),
-    "report": Command(Report, stages.report),
-    "predict": Command(Predict, stages.predict),
-    "next": Command(Next, stages.next_image, as_json=True),
-    "pretrain": Command(Pretrain, stages.pretrain),
-    "demo": Command(Demo, stages.demo),
-    "ablate": Command(Ablate, experiments.ablate, as_json=True),
-    "sweep": Command(Sweep, experiments.sweep, as_json=True),
-    "curve": Command(Curve, experiments.curve, as_json=True),
-    "compare": Command(Compare, experiments.compare, as_json=True),
-    "panel": Command(Panel, experiments.panel),
-    "doctor": Command(Doctor, tools.doctor, as_json=True),
-    "download": Command(Download, tools.download),
-    "data check": Command(DataCheck, tools.data_check, as_json=True),
-    "cache info": Command(CacheInfo, tools.cache_info, as_json=True),
-    "cache verify": Command(CacheVerify, tools.cache_verify, as_json=True),
-    "cache export": Command(CacheExport, tools.cache_export),
-    "cache import": Command(CacheImport, tools.cache_import),
+    "extract": Command(Extract, "pipeline.extract:extract", show.cache),
+    "fit": Command(Fit, "pipeline.fit:fit_or_resume", show.paths),
+    "score": Command(Score, "pipeline.score:score", show.scores, as_json=True),
+    "report": Command(Report, "pipeline.reporting.report:write_report", show.paths),
+    "predict": Command(Predict, "pipeline.prediction.batch:predict", show.paths),
+    "next": Command(Rank, "pipeline.prediction.ranking:rank", show.ranking, as_json=True),
+    "pretrain": Command(Pretrain, "pipeline.pretrain:pretrain", show.paths),
+    "demo": Command(Demo, "commands.tools:demo", show.demo),
+    "ablate": Command(Ablate, "experiments.ablate:ablate", show.outcome, as_json=True),
+    "sweep": Command(Sweep, "experiments.sweep:sweep", show.outcome, as_json=True),
+    "curve": Command(Curve, "experiments.curve:curve", show.outcome, as_json=True),
+    "compare": Command(Compare, "experiments.compare:compare", show.outcome, as_json=True),
+    "panel": Command(Panel, "experiments.panel:panel", show.panel),
+    "doctor": Command(Doctor, "commands.tools:doctor", show.checks, as_json=True),
+    "download": Command(Download, "commands.tools:download", show.paths),
+    "data check": Command(DataCheck, "commands.tools:data_check", show.data, as_json=True),
+    "cache info": Command(CacheInfo, "commands.tools:cache_info", show.info, as_json=True),
+    "cache verify": Command(CacheVerify, "commands.tools:cache_verify", show.faults, as_json=True),
+    "cache export": Command(CacheExport, "commands.tools:cache_export", show.paths),
+    "cache import": Command(CacheImport, "commands.tools:cache_import", show.paths),
 }
 GROUPS = {"data": "Look into a data set.", "cache": "Look into, check and convert a feature cache."}
 

@@ -52,7 +52,7 @@ from textdiff.options.fit import Fit
 from textdiff.options.option import AnyPath
 from textdiff.options.pretrain import Pretrain
 from textdiff.options.record import function
-from textdiff.options.run import Next, Predict, Report, Score
+from textdiff.options.run import Predict, Rank, Report, Score
 from textdiff.pipeline.extract import extract as run_extract
 from textdiff.pipeline.fit import fit_or_resume
 from textdiff.pipeline.prediction.batch import predict as run_predict
@@ -81,7 +81,7 @@ fit = function(Fit, fit_or_resume)
 score = function(Score, run_score)
 report = function(Report, write_report)
 predict = function(Predict, _predict)
-rank = function(Next, run_rank)
+rank = function(Rank, run_rank)
 pretrain = function(Pretrain, run_pretrain)
 ablate = function(Ablate, run_ablate)
 sweep = function(Sweep, run_sweep)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperArgument, TyperCommand
 
-from textdiff.options.option import Option
+from textdiff.options.option import Option, load
 from textdiff.options.record import Record, options, summary
 
 
@@ -18,18 +18,28 @@ class Command(NamedTuple):
     """What a command is made from."""
 
     record: type[Record]
-    run: Callable[..., None]
-    """Takes the record and, if ``as_json``, whether JSON is asked for; prints the result."""
+    run: str
+    """``module:function`` of what takes the record, below ``textdiff``: it is imported once the options are sound."""
+    show: Callable[[Any, Any, bool], None]
+    """Prints the function's result, for given options, and as JSON where that is asked for."""
     as_json: bool = False
+    """Whether JSON can be asked for."""
 
 
 class _Grouped(TyperCommand):
     """A command whose help has its options in groups."""
 
+    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        # Typer puts what must be given into braces, which elsewhere stand for a choice.
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
     def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            if line := parameter.get_help_record(ctx):
+            line = parameter.get_help_record(ctx)
+            if line and isinstance(parameter, TyperArgument):
+                line = f"{parameter.metavar}{'...' if parameter.nargs == -1 else ''}", line[1]
+            if line:
                 groups.setdefault(getattr(parameter, "rich_help_panel", None) or "Other options", []).append(line)
         for heading, lines in groups.items():
             with formatter.section(heading):
@@ -41,10 +51,11 @@ def add(app: typer.Typer, name: str, command: Command) -> None:
     shown = options(command.record)
 
     def call(**given: Any) -> None:
-        more = {"as_json": given.pop("as_json") or False} if command.as_json else {}
+        as_json = bool(given.pop("as_json", False))
         by_name = {option.name: option for option in shown}
         values = {name: _value(by_name[name], value) for name, value in given.items() if value not in (None, [])}
-        command.run(command.record.of((), values, name), **more)
+        record = command.record.of((), values, name)
+        command.show(load(f"textdiff.{command.run}")(record), record, as_json)
 
     parameters = [_parameter(option) for option in shown]
     if command.as_json:
@@ -69,30 +80,33 @@ def usage(error: Any) -> str:
 
 
 def _value(option: Option, given: Any) -> Any:
-    if option.item is bool or isinstance(given, Path):
+    if option.item is bool:
         return given
     return option.parsed(given if isinstance(given, list) else [given])
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    path = option.item is Path and not option.named
-    one: Any = bool if option.item is bool else Path if path else str
+    one: Any = bool if option.item is bool else str
     many = option.shape in ("many", "mapping")
-    more: dict[str, Any] = {"help": option.described(), "show_default": False, "rich_help_panel": option.group}
+    told = option.positional and option.required  # by Typer
+    more: dict[str, Any] = {
+        "help": option.help if told else option.described(),
+        "show_default": False,
+        "rich_help_panel": option.group,
+    }
     if option.metavar:
         more["metavar"] = option.metavar
     if option.named:
         more["autocompletion"] = _completion(option)
-    if option.positional:
-        info: Any = typer.Argument(**more)
-    else:
-        both = option.item is bool and option.default is not False
-        info = typer.Option(f"{option.flag}/--no-{option.flag[2:]}" if both else option.flag, **more)
-    return _keyword(option.name, Annotated[list[one] | None if many else one | None, info])
+    info: Any = typer.Argument(**more) if option.positional else typer.Option(option.spelling, **more)
+    # Other options that must be given are asked for by the record.
+    default = inspect.Parameter.empty if told else None
+    kind = list[one] if many else one
+    return _keyword(option.name, Annotated[kind if default else kind | None, info], default)
 
 
-def _keyword(name: str, annotation: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+def _keyword(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _completion(option: Option) -> Callable[[str], list[str]]:

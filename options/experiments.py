@@ -58,17 +58,21 @@ class Fits(Record):
     set: Mapping[str, Any] = field(default_factory=dict)
     """Any other option of fit, as in --set width=96; repeatable."""
 
-    def fit_config(self, cache: AnyPath, device: str) -> FitConfig:
-        """The options that all fits have in common.
-
-        Raises:
-            UserError: ``set`` names an option that ``fit`` does not have, or that the experiment sets by itself.
-        """
+    def check(self) -> None:
+        """Refuses options that ``fit`` does not have, or that the experiment sets by itself."""
+        super().check()
         free = sorted({option.name for option in fields(FitConfig)} - {"cache", *VARIED})
         for name in self.set:
             if name not in free:
                 hint = suggest(name, free) or f"; name one of {', '.join(free)}"
                 raise UserError(f"--set {name}: is no option that may be set{hint}")
+
+    def fit_config(self, cache: AnyPath, device: str) -> FitConfig:
+        """The options that all fits have in common.
+
+        Raises:
+            UserError: ``set`` gives an option a value that it does not take.
+        """
         named = {"epochs": self.epochs, "learning_rate": self.learning_rate, "batch_size": self.batch_size}
         given = {name: value for name, value in named.items() if value is not None}
         return FitConfig(cache, **{"device": device, **given, **self.set})

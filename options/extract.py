@@ -117,6 +117,6 @@ class Extract(DataSet, Features, Cutting, ReadOptions, Filling):
     preset: Literal["paper", "nano", "rgb"] = "paper"
     """Defaults: the paper's; nano, which suit the backbone in the package; rgb, the same without a network."""
     cache: AnyPath | None = None
-    """Cache to make; cache/<dataset>.zarr by default, named after --data for your own data."""
+    """Cache to make; by default cache/NAME.zarr, where NAME is the data set, or that of --data for your own."""
     seed: int = 0
     """Seed of the noise that all images share, and of splits that are drawn."""

@@ -1,10 +1,11 @@
 """One option: its name, its type, the values that it takes, and how the command line writes them."""
 
-__all__ = ["AnyPath", "Argument", "Exists", "Known", "Metavar", "Option", "Range", "Usual"]
+__all__ = ["AnyPath", "Argument", "Exists", "Known", "Metavar", "Option", "Range", "Usual", "load"]
 
 import dataclasses
 import importlib
 import json
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from numbers import Integral, Real
@@ -67,7 +68,7 @@ class Known(NamedTuple):
 
     def names(self) -> Collection[str]:
         """The names."""
-        names: Collection[str] = _load(self.place)
+        names: Collection[str] = load(self.place)
         return names
 
 
@@ -104,6 +105,12 @@ class Option:
         return self.name.upper() if self.positional else "--" + self.name.replace("_", "-")
 
     @property
+    def spelling(self) -> str:
+        """As the command line takes it: with its negation where the default is not False."""
+        both = self.item is bool and self.default is not False
+        return f"{self.flag}/--no-{self.flag[2:]}" if both else self.flag
+
+    @property
     def positional(self) -> bool:
         """Whether the command line takes it without its name."""
         return Argument in self.marks
@@ -128,16 +135,14 @@ class Option:
         """What stands for the value in the help; empty for a flag."""
         if self.item is bool:
             return ""
+        if self.positional:
+            return self.flag
         if own := self._mark(Metavar):
             return own.text
-        names = (*self.choices, *self.words)
-        known = self._mark(Known)
-        if known and known.strict:
-            names = tuple(known.names())
         word = {int: "N", float: "X", Path: "PATH", str: "TEXT"}[self.item]
-        if known:
+        if self._mark(Known):
             word = "NAME"
-        if self.choices or (known and known.strict):
+        if names := self._names():
             word = f"[{'|'.join(names)}]"
         if self.shape == "many":
             word = f"{word}..." if self.item is Path else f"{word},..."
@@ -148,7 +153,7 @@ class Option:
     def default_in_words(self) -> str:
         """The default as the command line writes it, or in words; empty where the help says it, or there is none."""
         if usual := self._mark(Usual):
-            words: str = _load(usual.place)(self.name)
+            words: str = load(usual.place)(self.name)
             return words
         if self.required or self.shape == "mapping" or any(self.default is none for none in (None, False, "", ())):
             return ""
@@ -216,18 +221,16 @@ class Option:
         return found
 
     def _checked_scalar(self, value: Any) -> Any:
+        names = self._names()
         kinds: Any = {bool: bool, int: Integral, float: Real, str: str, Path: (str, PathLike)}[self.item]
         if not isinstance(value, kinds) or (isinstance(value, bool) and self.item is not bool):
-            raise self._no(value)
-        if self.item is Path and not str(value):
+            raise self._unknown(value) if names else self._no(value)
+        if self.item is Path and not os.fspath(value):
             raise UserError(f"{self.flag}: is empty; give a path")
         value = self.item(value)
-        known, bounds, there = self._mark(Known), self._mark(Range), self._mark(Exists)
-        names = self.choices or (tuple(known.names()) if known and known.strict else ())
+        bounds, there = self._mark(Range), self._mark(Exists)
         if names and value not in names:
-            if value == "" and self.shape == "many":
-                raise UserError(f"{self.flag}: is empty; give one or more of {', '.join(names)}")
-            raise UserError(f"{self.flag} {value}: must be one of {', '.join(names)}{suggest(value, names)}")
+            raise self._unknown(value)
         if self.item is str and self.shape == "many" and not value:
             raise UserError(f"{self.flag}: has an empty name; give names with commas between")
         if bounds and value not in bounds:
@@ -254,6 +257,15 @@ class Option:
         except ValueError:
             return name.strip().replace("-", "_"), value
 
+    def _names(self) -> tuple[str, ...]:
+        """All values, where these have names."""
+        known = self._mark(Known)
+        return tuple(known.names()) if known and known.strict else self.choices
+
+    def _unknown(self, value: object) -> UserError:
+        names = self._names()
+        return UserError(f"{self.flag} {value}: must be one of {', '.join(names)}{suggest(str(value), names)}")
+
     def _no(self, value: object) -> UserError:
         what = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Path: "a path"}[self.item]
         form = f", in the form {self.metavar}" if self.shape != "one" else ""
@@ -263,6 +275,7 @@ class Option:
         return next((mark for mark in self.marks if isinstance(mark, kind)), None)
 
 
-def _load(place: str) -> Any:
+def load(place: str) -> Any:
+    """What ``module:attribute`` names, imported now."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -97,7 +97,7 @@ def function(record: Callable[P, R], run: Callable[[R], T]) -> Callable[P, T]:
 
     @wraps(run)
     def call(*arguments: P.args, **keywords: P.kwargs) -> T:
-        return run(kind.of(arguments, keywords, run.__name__))
+        return run(kind.of(arguments, keywords, kind.__name__.lower()))
 
     raised = inspect.getdoc(run) or ""
     lines = [inspect.getdoc(kind) or "", "", "Args:", *(f"    {o.name}: {o.described()}" for o in options(kind))]

@@ -1,6 +1,6 @@
 """The options of what looks at a finished run: ``score``, ``report``, ``next``, ``predict``."""
 
-__all__ = ["Format", "Metric", "Next", "Objects", "Outputs", "Predict", "Report", "Score"]
+__all__ = ["Format", "Metric", "Objects", "Outputs", "Predict", "Rank", "Report", "Score"]
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -56,7 +56,7 @@ class Report(OfRun, Computing):
 
 
 @dataclass(frozen=True)
-class Next(OfRun, Computing):
+class Rank(OfRun, Computing):
     """Rank the images to annotate next, the least certain first.
 
     Candidates are the images that the run was not fitted on.
@@ -131,3 +131,4 @@ class Predict(Outputs, Runs, Computing):
             raise UserError(
                 "nothing to segment: give image files or directories, --list FILE, or --dataset NAME --data DIR"
             )
+        self.directory()

@@ -94,3 +94,8 @@ class OfRun(Runs):
     _: KW_ONLY
     cache: CachePath | None = None
     """Cache of the run, where it was moved; its recorded place by default."""
+
+    def check(self) -> None:
+        """Refuses to look at a run where there is none."""
+        super().check()
+        self.directory()

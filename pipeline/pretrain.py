@@ -43,8 +43,9 @@ def pretrain(config: Pretrain) -> Path:
     with as many threads, the weights are then bit by bit those of an uninterrupted run. Under ``torchrun`` every
     process takes its share of each batch and the first one writes.
 
-    Raises UserError for options or images that cannot be used and if training diverges, KeyboardInterrupt after
-    Ctrl-C or SIGTERM, once the state is saved.
+    Raises:
+        UserError: options or images that cannot be used, or training diverges.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = choose_device(config.device)

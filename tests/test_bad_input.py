@@ -87,6 +87,12 @@ CASES = {
         ["resnet.pt"],
     ),
     "no such checkpoint": (None, (*EXTRACT, *MORE[:2], "--backbone", "gone.pt", *MORE[4:]), ["gone.pt"]),
+    "a mistyped checkpoint": (
+        None,
+        (*EXTRACT, *MORE[:2], "--backbone", "tiny.safetensor", *MORE[4:]),
+        ["did you mean tiny.safetensors?"],
+    ),
+    "a mistyped backbone": (None, (*EXTRACT, *MORE[:2], "--backbone", "nano-eh"), ["did you mean nano-he?"]),
     "a cache of another fingerprint": (None, (*EXTRACT, *OLD, "--steps", "50,150"), ["good.zarr", "steps"]),
     "a step beyond the schedule": (None, (*EXTRACT, *MORE, "--steps", "5000"), ["--steps 5000", "999"]),
     "a block that is not there": (None, (*EXTRACT, *MORE, "--blocks", "40"), ["--blocks 40", "0..17"]),

@@ -13,7 +13,7 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_text
-from textdiff.options.run import Next
+from textdiff.options.run import Rank
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.evaluation.uncertainty import jensen_shannon, mean_share
 from textdiff.pipeline.metrics import entropy
@@ -47,7 +47,7 @@ class Ranking(NamedTuple):
     file: Path
 
 
-def rank(options: Next) -> Ranking:
+def rank(options: Rank) -> Ranking:
     """Ranks the images that could be annotated next and writes ``next.csv`` into the run directory.
 
     Candidates are the training images that the run was not fitted on, and all images without a mask. Validation and
