@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint types docs bench clean
+.PHONY: demo test lint types docs reference bench clean
 
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ types: $(INSTALLED)
 # The theme's makers announce the end of MkDocs 1 at every build.
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+reference: $(INSTALLED)
+	$(BIN)/python -m textdiff.commands.reference > docs/reference.md
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/head.py

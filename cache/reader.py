@@ -40,6 +40,9 @@ class CacheReader:
         self._writable = writable
         self._identity = identity_of(path)
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     @property
     def blocks(self) -> dict[int, tuple[int, int, int]]:
         """Native shape (C, h, w) of every block, ascending."""

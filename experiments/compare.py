@@ -10,7 +10,6 @@ from textdiff.errors import UserError
 from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.jobs import Experiment, open_experiment
 from textdiff.experiments.results import Result, gather
-from textdiff.experiments.setup import check_truth
 from textdiff.experiments.tables import (
     Outcome,
     Table,
@@ -22,6 +21,7 @@ from textdiff.experiments.tables import (
     views_note,
     write_files,
 )
+from textdiff.options.experiments import Compare
 from textdiff.pipeline.score import TRUTHS
 
 KINDS = ("ablate", "curve")
@@ -40,30 +40,17 @@ class _Row(NamedTuple):
         return f"{self.result.point['method']}@{self.place}"
 
 
-def compare(
-    paths: Sequence[Path],
-    *,
-    variants: Sequence[str] | None = None,
-    truth: str = "clean",
-    against: Sequence[str] = (),
-    out: Path | None = None,
-) -> Outcome:
+def compare(options: Compare) -> Outcome:
     """One table of what ``ablate`` or ``curve`` made of several caches, with paired differences across them.
 
     Runs of one draw and seed are pairs whatever cache they are of: they saw the same training images, which is checked.
 
-    Args:
-        paths: the experiments' directories.
-        variants: which methods are rows; all that there are by default.
-        truth: what the scores are measured by.
-        against: rows that differences are taken to, as in ``no-text@ablate-monuseg``; the first row by default.
-        out: where the table and a figure go as files, as in ``tables/backbones``; it is only printed by default.
-
     Raises:
         UserError: no experiment, one of another kind, data set, split or image; a row that does not exist.
     """
-    check_truth(truth)
-    experiments = _opened(paths)
+    truth, variants = options.truth, options.variants
+    out = None if options.out is None else Path(options.out)
+    experiments = _opened([Path(path) for path in options.experiments])
     rows = [
         _Row(place, result)
         for place, experiment in experiments.items()
@@ -73,7 +60,7 @@ def compare(
     _check(experiments, rows, variants)
     counts = {row.result.point["labels"] for row in rows}
     names = list(dict.fromkeys(row.name for row in rows))
-    references = list(against) or names[:1]
+    references = list(options.against or names[:1])
     if wrong := [name for name in references if name not in names]:
         raise UserError(f"--against {wrong[0]}: not among the rows, which are {', '.join(names)}")
     cells, records, estimates = [], [], []

@@ -13,10 +13,9 @@ import numpy as np
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.datasets import Facts, alike, inspect, leaks, read_dataset
-from textdiff.pipeline.imaging.tiles import check_tiles
 from textdiff.pipeline.sample import Problem, Sample
-from textdiff.readers.options import ReadOptions
 
 _SPLITS = ("train", "val", "test")
 _SHOWN = 50
@@ -89,9 +88,8 @@ def check_dataset(
         tile: the side of the tiles that images are going to be cut into, if they are; then a TIFF may have any size.
 
     Raises:
-        UserError: as ``read_dataset``: it is not even the layout; or no useful tile is of that size.
+        UserError: as ``read_dataset``: it is not even the layout.
     """
-    check_tiles(tile, None)
     samples, listed = read_dataset(name, root, options)
     with console.Progress(len(samples), "check", "images") as progress:
         facts, found = inspect(samples, progress.advance, tiled=tile is not None)

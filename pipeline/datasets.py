@@ -13,6 +13,7 @@ from typing import Literal
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.imaging.formats import BadImageError
 from textdiff.pipeline.sample import Problem, Sample, Slice
 from textdiff.readers.aperio import read_monuseg
@@ -20,7 +21,6 @@ from textdiff.readers.folder import read_folder
 from textdiff.readers.hdf5 import read_hdf5
 from textdiff.readers.look import look_at_image, look_at_mask
 from textdiff.readers.lvit import read_lvit
-from textdiff.readers.options import ReadOptions
 
 READERS: dict[str, Callable[[Path, ReadOptions], tuple[list[Sample], list[Problem]]]] = {
     "folder": read_folder,
@@ -84,7 +84,8 @@ def read_dataset(
     options = options or ReadOptions()
     samples, problems = READERS[name](Path(root), options)
     return [
-        replace(sample, classes=options.classes, instances=sample.instances or options.instances) for sample in samples
+        replace(sample, classes=tuple(options.classes), instances=sample.instances or options.instances)
+        for sample in samples
     ], problems
 
 

@@ -11,11 +11,12 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.cache.update import clear_updates, restore
 from textdiff.errors import UserError
+from textdiff.options.extract import Extract
 from textdiff.pipeline import datasets, text
 from textdiff.pipeline.backbone import Backbone
 from textdiff.pipeline.backbones.load import load_backbone
 from textdiff.pipeline.device import choose_device, resolve_precision
-from textdiff.pipeline.extraction.config import ExtractConfig, check_blocks, check_config, colours, tiling
+from textdiff.pipeline.extraction.config import ExtractConfig, check_blocks, colours, resolve, tiling
 from textdiff.pipeline.extraction.plan import say_plan
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
 from textdiff.pipeline.extraction.requirements import require_models
@@ -31,8 +32,8 @@ from textdiff.pipeline.extraction.update import (
 from textdiff.pipeline.protocol import get_protocol
 
 
-def extract(config: ExtractConfig) -> FeatureCache:
-    """Fills the cache at ``config.cache`` with the rows it does not hold yet.
+def extract(options: Extract) -> FeatureCache:
+    """Fills the cache at ``options.cache`` with the rows it does not hold yet.
 
     Rows that are already there are kept if everything that determines the features is the same (the fingerprint), so
     running the same command again continues where it was stopped. If so, but the data set has changed, ``update`` makes
@@ -46,7 +47,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
         UserError: bad input; weights that are not there; a cache made otherwise; a disk that cannot hold the rows.
         KeyboardInterrupt: the run was stopped; the row in progress is dropped, all others are kept.
     """
-    check_config(config)
+    config = resolve(options)
     protocol = get_protocol(config.protocol)
     device = choose_device(config.device)
     precision = resolve_precision(config.precision, device)
@@ -202,7 +203,7 @@ def _ahead(pool: ThreadPoolExecutor, prepare: Callable[[int], Prepared], rows: l
 
 def _read_data(config: ExtractConfig) -> list[datasets.Facts]:
     """Reads and checks the whole data set before any work is done on it."""
-    samples, problems = datasets.read_dataset(config.dataset, config.data, config.reading)
+    samples, problems = datasets.read_dataset(config.dataset, config.data, config)
     with console.Progress(len(samples), "check", "images") as progress:
         facts, found = datasets.inspect(samples, progress.advance, tiled=config.tile is not None)
     problems += found

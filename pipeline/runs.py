@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import sha256_file
+from textdiff.options.option import AnyPath
+from textdiff.options.shared import LATEST, Runs
 from textdiff.pipeline.networks.ensemble import Ensemble
 from textdiff.pipeline.networks.models import get_model
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.training.fitted import CONTROLS, check_fitted, check_unchanged
-
-LATEST = "latest"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class Run:
     """
 
     path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -149,14 +152,14 @@ class Run:
         paths = [run.path for run in self.members or [self]]
         return [path for path in paths if not (path / "head.safetensors").is_file()]
 
-    def open_cache(self, path: Path | None = None) -> FeatureCache:
+    def open_cache(self, path: AnyPath | None = None) -> FeatureCache:
         """The cache the run was fitted on, or the one at ``path`` if it was made the same way.
 
         Raises:
             UserError: it is not there, or its features were made otherwise; an image that the run was fitted on is a
                 test image there.
         """
-        where = path or Path(self.config["cache"])
+        where = Path(path or self.config["cache"])
         if not where.exists():
             raise UserError(f"{where}: the cache of {self.path} is not there; give its new place with --cache")
         cache = FeatureCache.open(where)
@@ -182,23 +185,13 @@ class Run:
         check_unchanged(self.config, cache, assign_texts(cache, own, options["draw_seed"], ids), str(self.path))
 
 
-def find_run(run: Path | None, runs: Path) -> Run:
+def find_run(run: AnyPath | None, runs: AnyPath) -> Run:
     """The run at ``run``, or the latest one in ``runs``.
 
     Raises:
         UserError: there is none.
     """
-    if run is not None:
-        if not run.is_dir():
-            raise UserError(f"{run}: no such run directory; `ls {runs}` shows the runs there are")
-        # Named ``latest`` in a table or a picture, a run could not be found again.
-        return Run(run.parent / run.readlink() if run.is_symlink() else run)
-    latest = runs / LATEST
-    if latest.is_symlink() and latest.exists():
-        return Run(runs / latest.readlink())
-    if latest.is_file() and (runs / latest.read_text(encoding="utf-8").strip()).is_dir():
-        return Run(runs / latest.read_text(encoding="utf-8").strip())
-    raise UserError(f"{runs}: no run yet; make one with `textdiff fit`, or name one with --run")
+    return Run(Runs(run=run, runs=runs).directory())
 
 
 def new_run_dir(runs: Path, name: str) -> Path:

@@ -2,6 +2,8 @@
 
 __all__ = [
     "BACKBONES",
+    "KNOWN_BACKBONES",
+    "KNOWN_ENCODERS",
     "RGB",
     "TEXT_ENCODERS",
     "UNTRAINED",
@@ -10,20 +12,17 @@ __all__ = [
     "fetch_backbone",
     "resolve_backbone",
     "status",
-    "suggest",
     "weights_dir",
 ]
 
-import difflib
 import hashlib
 import os
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from textdiff import console
-from textdiff.errors import UserError
+from textdiff.errors import UserError, nearest, suggest
 from textdiff.files import sha256_file
 from textdiff.pipeline.downloads.download import OfflineError, download
 from textdiff.pipeline.downloads.hashes import noted_sha256, remembered_sha256
@@ -99,6 +98,10 @@ TEXT_ENCODERS = {
 }
 
 
+KNOWN_BACKBONES = (*BACKBONES, RGB)
+KNOWN_ENCODERS = (*TEXT_ENCODERS, "none")
+
+
 class ResolvedWeights(NamedTuple):
     """Weights that are in place."""
 
@@ -143,10 +146,10 @@ def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = T
     if name not in BACKBONES:
         path = Path(name).expanduser()
         if not path.is_file():
-            known = (*BACKBONES, RGB)
             raise UserError(
                 f"{name}: {'a directory, not a' if path.is_dir() else 'no such'} checkpoint file"
-                f"{suggest(name, known)}; name a backbone ({', '.join(known)}) or give the path of a checkpoint"
+                f"{suggest(name, KNOWN_BACKBONES) or nearest(path)}; name a backbone ({', '.join(KNOWN_BACKBONES)}) or "
+                "give the path of a checkpoint"
             )
         return ResolvedWeights(name, path, remembered_sha256(path))
     weights = BACKBONES[name]
@@ -195,12 +198,6 @@ def fetch_backbone(name: str, to: Path | None = None, url: str | None = None) ->
     except OfflineError as error:
         raise UserError(_missing(weights, str(error).removeprefix(f"{source}: "))) from error
     return ResolvedWeights(name, path, remembered_sha256(path))
-
-
-def suggest(name: str, known: Collection[str]) -> str:
-    """`` (did you mean adm-256?)`` where a known name is close to ``name``, else nothing."""
-    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6) if name not in known else []
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _missing(weights: Weights, why: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.names import (
     MASK,
@@ -28,7 +29,6 @@ from textdiff.readers.names import (
     unique_ids,
     visible,
 )
-from textdiff.readers.options import ReadOptions
 from textdiff.readers.splits import parse_split, settle_splits
 from textdiff.readers.texts import TextRow, find_table, matched_texts, read_table
 

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.imaging.formats import BadImageError, too_large, too_many_pixels
 from textdiff.pipeline.sample import Problem, Sample, Slice
 from textdiff.readers.names import error, note, sort_problems
-from textdiff.readers.options import ReadOptions
 from textdiff.readers.splits import parse_split, settle_splits
 from textdiff.readers.texts import cell
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.names import (
     by_name,
@@ -28,7 +29,6 @@ from textdiff.readers.names import (
     unique_ids,
     visible,
 )
-from textdiff.readers.options import ReadOptions
 from textdiff.readers.texts import cell, sheets
 
 _SPLITS: dict[Split, str] = {"train": "Train", "val": "Val", "test": "Test"}

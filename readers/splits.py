@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.names import note
-from textdiff.readers.options import ReadOptions
 
 _NAMES: dict[str, Split] = {
     "train": "train",

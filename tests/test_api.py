@@ -1,6 +1,5 @@
 """The Python API: the same defaults and results as the command line, and an import that costs nothing."""
 
-import inspect
 import json
 import subprocess
 import sys
@@ -12,11 +11,6 @@ from PIL import Image
 from scipy import ndimage
 
 import textdiff
-from textdiff.commands.extract import extract as extract_command
-from textdiff.commands.fit import fit as fit_command
-from textdiff.commands.predict import predict as predict_command
-from textdiff.commands.report import report as report_command
-from textdiff.commands.score import score as score_command
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.outlines import outlined
 
@@ -43,31 +37,6 @@ def cache(data, tiny_backbone):
 @pytest.fixture(scope="module")
 def run(cache, data):
     return textdiff.fit(cache, variant="no-text", epochs=2, labels=2, runs=data.parent / "runs")
-
-
-def plain(value):
-    return str(value) if isinstance(value, Path) else value
-
-
-@pytest.mark.parametrize(
-    ("function", "command", "not_in_api"),
-    [
-        (textdiff.extract, extract_command, set()),
-        (textdiff.fit, fit_command, {"resume", "run"}),
-        (textdiff.score, score_command, {"as_json"}),
-        (textdiff.predict, predict_command, set()),
-        (textdiff.report, report_command, set()),
-    ],
-)
-def test_options_and_defaults_are_those_of_the_command(function, command, not_in_api):
-    theirs = inspect.signature(command).parameters
-    ours = inspect.signature(function).parameters
-    assert set(ours) == set(theirs) - not_in_api
-    for name, option in ours.items():
-        # On the command line a shard is text.
-        if option.default is not inspect.Parameter.empty and name != "shard":
-            assert plain(option.default) == plain(theirs[name].default), name
-        assert f"{name}:" in function.__doc__, name
 
 
 def test_import_is_light_and_every_name_is_there_when_asked_for():

@@ -59,8 +59,8 @@ def ablated(tmp_path_factory, cache, textdiff_once) -> Path:
     return root / "runs/ablate-tiny"
 
 
-def ablate_options() -> list[str]:
-    return ["--labels", "2", "--draws", "2", "--seeds", "2", "--variants", "full,shuffled-text", "--no-unet", *FITS]
+def ablate_options(variants: str = "full,shuffled-text") -> list[str]:
+    return ["--labels", "2", "--draws", "2", "--seeds", "2", "--variants", variants, "--no-unet", *FITS]
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -301,16 +301,15 @@ def test_other_options_are_refused_with_what_differs(ablated, cache, textdiff_on
 def test_an_experiment_grows_and_keeps_what_it_has(ablated, cache, tmp_path, textdiff_once):
     place = shutil.copytree(ablated, tmp_path / "runs/ablate-tiny")
     before = {file: file.read_bytes() for file in place.glob("*-d*/*")}
-    more = ["--draws", "3", "--seeds", "1", "--variants", "full,no-text,shuffled-text"]
+    options = ablate_options("full,no-text,shuffled-text")
+    more = ["--draws", "3", "--seeds", "1"]
     # Fewer seeds than before: their runs would be left out of the table without a word.
-    refused = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *ablate_options(), *more, status=2)
+    refused = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *options, *more, status=2)
     assert "seeds: 2 before, now 1" in refused.stderr
     more[3] = "2"
-    only = textdiff_once(
-        tmp_path, "ablate", "--cache", str(cache.path), *ablate_options(), *more, "--table-only", status=2
-    )
+    only = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *options, *more, "--table-only", status=2)
     assert "draws: 2 before, now 3" in only.stderr
-    result = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *ablate_options(), *more)
+    result = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *options, *more)
     assert "10 jobs more than the 8 it had" in result.stderr
     assert {file: file.read_bytes() for file in before} == before
     assert len(list(place.glob("*-d*/images-test.json"))) == 18
@@ -437,13 +436,13 @@ def test_curve_has_one_draw_where_all_images_are_drawn(cache, tmp_path, textdiff
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["ablate", "--variants", "ful"], "--variants ful: unknown"),
+        (["ablate", "--variants", "ful"], "--variants ful: must be one of full"),
         (["ablate", "--labels", "9"], "--labels 9: the cache has 5"),
         (["ablate", "--against", "concat", "--variants", "full"], "--against concat: not among the rows"),
-        (["ablate", "--set", "widht=8"], "--set widht=8: give name=value, where name is one of"),
-        (["ablate", "--truth", "mine"], "--truth mine: unknown"),
-        (["ablate", "--draws", "0"], "at least 1 each"),
-        (["ablate", "--split", "dev"], "--split dev: unknown"),
+        (["ablate", "--set", "widht=8"], "--set widht: is no option that may be set (did you mean width?)"),
+        (["ablate", "--truth", "mine"], "--truth mine: must be one of clean"),
+        (["ablate", "--draws", "0"], "--draws 0: must be at least 1"),
+        (["ablate", "--split", "dev"], "--split dev: must be one of train"),
         (["ablate", "--table-only"], "no experiment.json"),
         (["curve", "--labels", "5,2"], "ascending"),
         (["sweep", "--blocks", "7"], "--blocks 7: name some of those"),
@@ -494,7 +493,7 @@ def elsewhere(tmp_path_factory, textdiff_once) -> Path:
     """``full`` of ``ablated`` once more, with one seed, on a cache of its own; no test changes it."""
     root = tmp_path_factory.mktemp("elsewhere")
     other = cases.make_cache(root / "other.zarr")
-    options = [*ablate_options(), "--variants", "full", "--seeds", "1", "--jobs", "1"]
+    options = [*ablate_options("full"), "--seeds", "1", "--jobs", "1"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     textdiff_once(root, "ablate", "--cache", str(other.path), *options)
@@ -536,10 +535,10 @@ def test_compare_pairs_runs_of_the_same_draw_and_seed_across_caches(ablated, els
     [
         (["{here}"], "name at least two directories"),
         (["{here}", "{here}"], "none twice"),
-        (["{here}", "nowhere"], "nowhere: no experiment.json there"),
+        (["{here}", "nowhere"], "nowhere: no such directory of an experiment"),
         (["{here}", "{there}", "--against", "full"], "--against full: not among the rows, which are full@ablate-tiny"),
         (["{here}", "{there}", "--variants", "concat"], "--variants concat: no row"),
-        (["{here}", "{there}", "--truth", "mine"], "--truth mine: unknown"),
+        (["{here}", "{there}", "--truth", "mine"], "--truth mine: must be one of clean"),
     ],
 )
 def test_what_cannot_be_compared_is_one_clear_line(ablated, elsewhere, tmp_path, textdiff_once, options, message):
@@ -603,7 +602,7 @@ def test_images_are_chosen_by_rank_or_by_disagreement():
 def test_panel_draws_heads_and_the_unet_together(ablated, cache, tmp_path, textdiff_once, suffix):
     unet = FitConfig(cache=cache.path, model="unet", labels=2, epochs=1, device="cpu")
     runs = [str(ablated / name) for name in ("full-d0-s0", "shuffled-text-d0-s0")] + [str(fit(unet, tmp_path))]
-    textdiff_once(tmp_path, "panel", "--runs", *runs, "--out", f"panel{suffix}", "--images", "2")
+    textdiff_once(tmp_path, "panel", *runs, "--out", f"panel{suffix}", "--images", "2")
     first = (tmp_path / f"panel{suffix}").read_bytes()
-    textdiff_once(tmp_path, "panel", "--runs", *runs, "--out", f"panel{suffix}", "--images", "2")
+    textdiff_once(tmp_path, "panel", *runs, "--out", f"panel{suffix}", "--images", "2")
     assert (tmp_path / f"panel{suffix}").read_bytes() == first

@@ -49,7 +49,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_a_directory_gives_masks_and_tables_that_agree(made, images, tmp_path, textdiff_once):
     out = tmp_path / "out"
-    result = textdiff_once(made, "predict", str(images), "--out", str(out), "--instances", "watershed")
+    result = textdiff_once(made, "predict", str(images), "--out", str(out), "--objects", "watershed")
     listed = [Path(line) for line in result.stdout.splitlines()]
     assert all(path.is_file() for path in listed)
     names = {"test_000", "test_002", "deeper/test_000"}
@@ -163,7 +163,7 @@ def test_a_data_set_gives_its_images_without_a_mask(made, tmp_path, textdiff_onc
     [
         ((), "nothing to segment"),
         (("{images}", "--format", "svg"), "--format svg"),
-        (("{images}", "--instances", "voronoi"), "watershed"),
+        (("{images}", "--objects", "voronoi"), "watershed"),
         (("{images}", "--min-area", "-1"), "--min-area"),
         (("{images}/test_000.tif", "{images}/deeper/test_000.tif"), "both would write test_000"),
         (("--list", "{images}/gone.csv"), "gone.csv"),

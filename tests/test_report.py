@@ -146,7 +146,7 @@ def test_a_mask_is_stored_exactly_and_in_one_bit():
 
 def test_a_limit_keeps_the_best_and_the_worst_and_all_rows(scored, tmp_path, textdiff_once):
     out = tmp_path / "few.html"
-    result = textdiff_once(tmp_path, "report", str(scored.path), "--images", "2", "--out", str(out))
+    result = textdiff_once(tmp_path, "report", "--run", str(scored.path), "--images", "2", "--out", str(out))
     assert result.stdout.strip() == str(out)
     data = Parsed(out.read_text("utf-8")).data()
     order = sorted(data["images"], key=lambda image: -image["dice_clean"])
@@ -159,7 +159,7 @@ def test_the_same_run_gives_the_same_page(scored, page, tmp_path):
 
 
 def test_a_split_that_was_not_scored_is_named_with_the_command(scored, textdiff_once, tmp_path):
-    result = textdiff_once(tmp_path, "report", str(scored.path), "--split", "val", status=2)
+    result = textdiff_once(tmp_path, "report", "--run", str(scored.path), "--split", "val", status=2)
     assert f"textdiff score --run {scored.path} --split val" in result.stderr
 
 

@@ -1,6 +1,6 @@
 """The metrics of ``score`` beyond Dice and IoU: of objects and of outlines, at the original size."""
 
-__all__ = ["DEFAULT", "METRICS", "measure", "metrics_table", "parse_metrics"]
+__all__ = ["METRICS", "measure", "metrics_table"]
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.errors import UserError
 from textdiff.pipeline.evaluation.bootstrap import Interval
 from textdiff.pipeline.evaluation.instance_metrics import aji, detection_f1, panoptic_quality
 from textdiff.pipeline.evaluation.instances import components, find_instances
@@ -23,22 +22,6 @@ _OF_OBJECTS: dict[str, tuple[str, Callable[[NDArray[Any], NDArray[Any]], float]]
 }
 METRICS = ("dice", "iou", *_OF_OBJECTS, "hd95", "nsd")
 """All that ``--metrics`` knows."""
-
-DEFAULT = ("dice", "iou", "aji", "pq", "f1")
-"""What is reported unasked. Outlines are left out: of a crowd of nuclei the distance between them says little."""
-
-
-def parse_metrics(value: str) -> tuple[str, ...]:
-    """Names with commas between, in the order of ``METRICS``; Dice and IoU are always among them.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    names = [name.strip().lower() for name in value.split(",")]
-    for name in names:
-        if name not in METRICS:
-            raise UserError(f"--metrics {name}: unknown; metrics are {', '.join(METRICS)}")
-    return tuple(name for name in METRICS if name in (*names, "dice", "iou"))
 
 
 def measure(

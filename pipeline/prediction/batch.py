@@ -1,6 +1,6 @@
 """Many images, one after the other, to files: goes on where it was stopped, and loses nothing to a bad image."""
 
-__all__ = ["Wanted", "predict_all"]
+__all__ = ["Wanted", "predict", "predict_all"]
 
 import json
 import shutil
@@ -15,6 +15,7 @@ from PIL import Image
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.files import atomic_path, sha256_file, write_json
+from textdiff.options.run import Outputs, Predict
 from textdiff.outputs import FORMATS, Segmentation, require, segmentation, write_output
 from textdiff.outputs.objects import object_record
 from textdiff.outputs.tables import image_record, write_tables
@@ -22,7 +23,7 @@ from textdiff.pipeline.evaluation.instances import METHODS, find_instances
 from textdiff.pipeline.imaging.formats import BadImageError
 from textdiff.pipeline.imaging.rows import is_large
 from textdiff.pipeline.predict import Predictor, pictures
-from textdiff.pipeline.prediction.inputs import Input
+from textdiff.pipeline.prediction.inputs import Input, gather
 from textdiff.pipeline.prediction.large import segment_large
 from textdiff.pipeline.prediction.run_text import missing_text
 from textdiff.pipeline.runs import Run
@@ -33,23 +34,13 @@ from textdiff.readers.load import load_image
 _RECORDS = ".records"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is written for each image.
+@dataclass(frozen=True, kw_only=True)
+class Wanted(Outputs):
+    """What is written for each image, and into which files.
 
-    A PNG of the mask is among it whatever the formats. ``instances`` is one of ``METHODS`` or None; given, PNG and
-    NIfTI come with a second file, ``<name>_objects``, that holds the numbers of the objects. None counts connected
-    components. Smaller objects than ``min_area`` pixels are background.
+    A PNG of the mask is among it whatever the formats. Where it is said how objects are told apart, PNG and NIfTI come
+    with a second file, ``<name>_objects``, that holds their numbers. Smaller objects than ``min_area`` are background.
     """
-
-    formats: tuple[str, ...] = ()
-    instances: str | None = None
-    min_area: int = 0
-    probabilities: bool = False
-    entropy: bool = False
-    disagreement: bool = False
-    views: int = 1
-    """Of how many views each prediction is the mean, see ``Predictor``."""
 
     @property
     def maps(self) -> dict[str, bool]:
@@ -63,9 +54,9 @@ class Wanted:
 
     def files(self, folder: Path, name: str) -> dict[Path, tuple[str, bool]]:
         """Every file of an image and what it is: a format or a map, and whether it holds the numbers of objects."""
-        formats = dict.fromkeys(("png", *self.formats))
+        formats = dict.fromkeys(("png", *(self.format or ())))
         files = {folder / f"{name}{FORMATS[kind]}": (kind, False) for kind in formats}
-        if self.instances:
+        if self.objects:
             numbered = [kind for kind in formats if kind in ("png", "nifti")]
             files |= {folder / f"{name}_objects{FORMATS[kind]}": (kind, True) for kind in numbered}
         return files | {folder / f"{name}_{kind}.png": (kind, False) for kind, asked in self.maps.items() if asked}
@@ -73,6 +64,23 @@ class Wanted:
     def pictures(self, members: np.ndarray) -> dict[str, np.ndarray]:
         """The mask and the maps asked for, of probabilities (members, classes, H, W); see ``predict.pictures``."""
         return pictures(members, self.probabilities, self.entropy, self.disagreement)
+
+
+def predict(options: Predict) -> Iterator[Path]:
+    """Segments what the options name, and yields the path of every file written; see ``predict_all``.
+
+    Raises:
+        UserError: an image is missing or unreadable, two would write the same file, or the run is not usable.
+    """
+    return predict_all(
+        Run(options.directory()),
+        gather(options),
+        Path(options.out),
+        options.part(Wanted),
+        overwrite=options.overwrite,
+        backbone=None if options.backbone is None else str(options.backbone),
+        device=options.device,
+    )
 
 
 def predict_all(
@@ -176,7 +184,7 @@ def _segment(
     members = predictor.members(image, one.text) if wanted.disagreement else predictor(image, one.text)[None]
     probabilities = members.mean(0)
     labels, likelihood = probabilities.argmax(0), probabilities.max(0)
-    objects = find_instances(labels, likelihood, wanted.instances or METHODS[0], wanted.min_area)
+    objects = find_instances(labels, likelihood, wanted.objects or METHODS[0], wanted.min_area)
     segmented = segmentation(one.name, image, labels, likelihood, objects, class_names)
     record["image"] = image_record(segmented, str(one.path))
     record["objects"] = [object_record(segmented, found) for found in segmented.found]
@@ -211,12 +219,8 @@ def _write_large(predictor: Predictor, path: Path, one: Input, folder: Path, wan
 
 
 def _check(inputs: Sequence[Input], folder: Path, wanted: Wanted) -> None:
-    for kind in wanted.formats:
+    for kind in wanted.format or ():
         require(kind)
-    if wanted.instances not in (None, *METHODS):
-        raise UserError(f"--instances {wanted.instances}: unknown; use {' or '.join(METHODS)}")
-    if wanted.min_area < 0:
-        raise UserError(f"--min-area {wanted.min_area}: a number of pixels, from 0")
     writers: dict[Path, Input] = {}
     for one in inputs:
         for path in (_record(folder, one), *wanted.files(folder, one.name)):
@@ -233,7 +237,7 @@ def _settings(run: Run, wanted: Wanted) -> dict[str, Any]:
     return {
         "run": run.path.resolve().name,
         "network": run.digest,
-        "instances": wanted.instances or METHODS[0],
+        "objects": wanted.objects or METHODS[0],
         "min_area": wanted.min_area,
         # Results of runs made before there was a limit do not say that they have none.
         **({} if limit is None else {"blank_below": limit}),

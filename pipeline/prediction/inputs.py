@@ -9,6 +9,7 @@ from pathlib import Path
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.options.run import Predict
 from textdiff.pipeline.datasets import read_dataset, report
 from textdiff.pipeline.pretraining.unlabelled import SUFFIXES
 from textdiff.pipeline.sample import Slice
@@ -26,29 +27,16 @@ class Input:
     text: str
 
 
-def gather(
-    paths: Sequence[Path],
-    text: str,
-    *,
-    list_file: Path | None,
-    dataset: str | None,
-    data: Path | None,
-    without: Path,
-) -> list[Input]:
+def gather(options: Predict) -> list[Input]:
     """Everything that is asked for: files and directories, a list, a data set. See the functions below.
 
     Raises:
-        UserError: as they do, or there is nothing to segment.
+        UserError: as they do.
     """
-    if (dataset is None) != (data is None):
-        raise UserError("--dataset and --data: give both, or neither")
-    inputs = from_paths(paths, text, without=without)
-    inputs += from_list(list_file, text) if list_file else []
-    inputs += from_dataset(dataset, data, text) if dataset and data else []
-    if not inputs:
-        raise UserError(
-            "nothing to segment: give image files or directories, --list FILE, or --dataset NAME --data DIR"
-        )
+    inputs = from_paths(options.paths(), options.text, without=Path(options.out))
+    inputs += from_list(Path(options.list), options.text) if options.list else []
+    if options.dataset and options.data:
+        inputs += from_dataset(options.dataset, Path(options.data), options.text)
     return inputs
 
 

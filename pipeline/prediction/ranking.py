@@ -13,6 +13,7 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_text
+from textdiff.options.run import Rank
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.evaluation.uncertainty import jensen_shannon, mean_share
 from textdiff.pipeline.metrics import entropy
@@ -46,27 +47,24 @@ class Ranking(NamedTuple):
     file: Path
 
 
-def rank(run: Run, *, cache_path: Path | None = None, device: str = "auto") -> Ranking:
+def rank(options: Rank) -> Ranking:
     """Ranks the images that could be annotated next and writes ``next.csv`` into the run directory.
 
-    Candidates are the images without a mask, whatever their split.
-
-    Args:
-        run: a finished run; an ensemble's members can disagree, a single network can only be undecided.
-        cache_path: where the run's cache is now, if it was moved.
-        device: where to compute.
+    Candidates are the images without a mask, whatever their split. An ensemble's members can disagree, a single network
+    can only be undecided.
 
     Raises:
         UserError: the run is not finished, its cache is gone or another one, or there is no candidate in it.
     """
+    run = Run(options.directory())
     network = run.load_network()
-    cache = run.open_cache(cache_path)
+    cache = run.open_cache(options.cache)
     rows = _rows(cache)
-    options = run.config["fit"]
-    where = choose_device(device)
+    fitted = run.config["fit"]
+    where = choose_device(options.device)
     network = network.to(where)
-    precision = options["precision"] if where.type == "cuda" else "float32"
-    texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
+    precision = fitted["precision"] if where.type == "cuda" else "float32"
+    texts = assign_texts(cache, fitted["variant"], fitted["draw_seed"], run.config["train_ids"])
     if not run.members:
         console.warn(
             f"{run.path} is a single network: ranked by its entropy, which is high at every outline; "

@@ -14,6 +14,7 @@ from textdiff import console
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.files import write_text
+from textdiff.options.run import Report
 from textdiff.outputs.colours import class_colours
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.metrics import entropy
@@ -36,35 +37,18 @@ _TRAINING_SHOWN = 24
 _THUMBNAIL = 144
 
 
-def write_report(
-    run: Run,
-    *,
-    split: str = "test",
-    limit: int = 40,
-    out: Path | None = None,
-    cache_path: Path | None = None,
-    device: str = "auto",
-) -> Path:
+def write_report(options: Report) -> Path:
     """Writes ``report.html`` (``report-<split>.html`` for another split than test) and returns its path.
 
     The numbers are those that ``score`` has stored; the predictions are computed again from the cache, as they are too
-    large to be kept.
-
-    Args:
-        run: a run that was scored on ``split``.
-        split: ``train``, ``val`` or ``test``.
-        limit: how many images are shown at most, in even steps from the best to the worst. All are in the table.
-        out: where to write, in the run's directory by default.
-        cache_path: where the run's cache is now, if it was moved.
-        device: where to compute.
+    large to be kept. At most ``images`` of them are shown; all are in the table.
 
     Raises:
         UserError: the run was not scored on that split, or its cache is gone or another one.
     """
-    if limit < 1:
-        raise UserError(f"--images {limit}: must be at least 1")
+    run, split, limit = Run(options.directory()), options.split, options.images
     summary, config, log = run.scores(split), run.config, run.log()
-    cache = run.open_cache(cache_path)
+    cache = run.open_cache(options.cache)
     _check_images(run, cache, summary)
     primary = summary.get("primary", "clean")
     ids = [image["id"] for image in sorted(summary["images"], key=lambda image: -image[f"dice_{primary}"])]
@@ -84,7 +68,7 @@ def write_report(
         "scores": _score_rows(summary, primary),
         "caveats": [caveat._asdict() for caveat in caveats(config, summary, log)],
         "images": summary["images"],
-        "pictures": _pictures(run, cache, split, ids, device),
+        "pictures": _pictures(run, cache, split, ids, options.device),
         "log": log,
         "keptEpoch": _kept_epoch(log, config["fit"].get("select", "best")),
         "training": _training(cache, config["train_ids"]),
@@ -92,7 +76,9 @@ def write_report(
         "versions": [[name, value] for name, value in config["versions"].items()],
         "command": shlex.join([Path(config["command"][0]).name, *config["command"][1:]]),
     }
-    path = out or run.path / ("report.html" if split == "test" else f"report-{split}.html")
+    path = (
+        Path(options.out) if options.out else run.path / ("report.html" if split == "test" else f"report-{split}.html")
+    )
     write_text(path, render_page(f"{run.path.name} · TextDiff report", data))
     return path
 

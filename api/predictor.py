@@ -1,84 +1,20 @@
-"""A run put to use: files to files as a function, arrays to arrays as a ``Predictor``."""
+"""A run put to use on arrays: ``Predictor``."""
 
-__all__ = ["Predictor", "predict"]
+__all__ = ["Predictor"]
 
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.api.opening import AnyPath, open_run
 from textdiff.errors import UserError
+from textdiff.options.option import AnyPath
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.outlines import outlined
 from textdiff.pipeline import predict as prediction
 from textdiff.pipeline.imaging import images
-from textdiff.pipeline.prediction.batch import Wanted, predict_all
-from textdiff.pipeline.prediction.inputs import gather
-from textdiff.pipeline.runs import Run
-
-
-def predict(
-    image: AnyPath | Sequence[AnyPath] | None = None,
-    text: str = "",
-    *,
-    list_file: AnyPath | None = None,
-    dataset: str | None = None,
-    data: AnyPath | None = None,
-    run: Run | AnyPath | None = None,
-    out: AnyPath = "predictions",
-    formats: Sequence[str] | None = None,
-    instances: str | None = None,
-    min_area: int = 0,
-    probabilities: bool = False,
-    entropy: bool = False,
-    disagreement: bool = False,
-    views: int = 1,
-    overwrite: bool = False,
-    backbone: AnyPath | None = None,
-    device: str = "auto",
-    runs: AnyPath = "runs",
-) -> list[Path]:
-    """Segments images with a finished run and returns the files it wrote; for arrays see ``Predictor``.
-
-    Args:
-        image: files and directories, one or several.
-        text: that comes with each of them.
-        list_file: a file of paths, or a CSV with columns image and text.
-        dataset: segment the images of a data set that have no mask, with their texts.
-        data: the directory of ``dataset``.
-        run: a finished run.
-        out: where the results are written, at the images' own sizes.
-        formats: beside PNG: ``geojson``, ``ome-zarr``, ``nifti``, ``roi``.
-        instances: ``components`` or ``watershed``; also writes maps of objects.
-        min_area: leave out smaller objects, in pixels.
-        probabilities: write the foreground's probability too, in 16 bits.
-        entropy: write the entropy over its maximum too, in 16 bits.
-        disagreement: write the disagreement of an ensemble's members too, in 16 bits.
-        views: 1, or 8 for the mean over the symmetries of the square.
-        overwrite: do images again that are done.
-        backbone: the run's backbone, if it was moved.
-        device: ``auto``, ``cpu``, ``cuda`` ...
-        runs: where run directories are.
-
-    Raises:
-        UserError: an image is missing or unreadable, two would write the same file, or the run is not usable.
-    """
-    given = [] if image is None else [image] if isinstance(image, str | PathLike) else image
-    inputs = gather(
-        [Path(path) for path in given],
-        text,
-        list_file=None if list_file is None else Path(list_file),
-        dataset=dataset,
-        data=None if data is None else Path(data),
-        without=Path(out),
-    )
-    wanted = Wanted(tuple(formats or ()), instances, min_area, probabilities, entropy, disagreement, views)
-    where = None if backbone is None else str(backbone)
-    found = open_run(run, runs=runs)
-    return list(predict_all(found, inputs, Path(out), wanted, overwrite=overwrite, backbone=where, device=device))
+from textdiff.pipeline.runs import find_run
 
 
 class Predictor:
@@ -97,14 +33,14 @@ class Predictor:
 
     def __init__(
         self,
-        run: Run | AnyPath | None = None,
+        run: AnyPath | None = None,
         *,
         backbone: AnyPath | None = None,
         views: int = 1,
         device: str = "auto",
         runs: AnyPath = "runs",
     ) -> None:
-        self.run = open_run(run, runs=runs)
+        self.run = find_run(run, runs)
         self._predict = prediction.Predictor(self.run, device, None if backbone is None else str(backbone), views)
 
     @property
