@@ -2,7 +2,6 @@
 
 __all__ = ["score"]
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +46,7 @@ def score(
         tolerance=tolerance,
         text=text,
     )
-    print(json.dumps(result.summary, indent=2) if as_json else result.table)
+    print(result.json.rstrip() if as_json else result.table)
     for file in result.files:
         console.info(f"wrote {file}")
     of_split = "" if split == "test" else f" --split {split}"

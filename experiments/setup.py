@@ -26,9 +26,10 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.experiments.jobs import FILE, Experiment, Plan, open_experiment, plan_experiment
 from textdiff.experiments.run import choose_processes, run_experiment
+from textdiff.pipeline.evaluation.truths import TRUTHS
 from textdiff.pipeline.fit import FitConfig, draw_images
 from textdiff.pipeline.networks.variants import VARIANTS, check_variant
-from textdiff.pipeline.score import TRUTHS, scored_rows
+from textdiff.pipeline.score import scored_rows
 
 UNETS = ("unet", "unet-own", "unet-instance")
 """The competitors, named like their recipes."""

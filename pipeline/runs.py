@@ -24,6 +24,7 @@ from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.training.fitted import CONTROLS, check_fitted, check_unchanged
 
 LATEST = "latest"
+SCORES_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Run:
         """What ``score`` stored of a split: its summary, with the per-image scores under ``images``.
 
         Raises:
-            UserError: it was not scored on that split, or the file is damaged.
+            UserError: it was not scored on that split, or the file is damaged or of another version.
         """
         file = self.scores_file(split)
         again = f"`textdiff score --run {self.path}{'' if split == 'test' else f' --split {split}'}`"
@@ -117,6 +118,8 @@ class Run:
             scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             raise UserError(f"{file}: damaged, it is not JSON; run {again}") from None
+        if scores.get("schema") != SCORES_SCHEMA:
+            raise UserError(f"{file}: made by another version of TextDiff; run {again}")
         return scores
 
     def load_network(self) -> Segmenter:
