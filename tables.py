@@ -18,7 +18,8 @@ from textdiff.console import printable
 
 MINUS = "\N{MINUS SIGN}"
 _GAP = "  "
-_MARKUP = re.compile(r"([\\`*_\[\]<>|~$#&])")
+# Brackets are a link only where another bracket, or a colon, follows: intervals stay as they are.
+_MARKUP = re.compile(r"([\\`*_<>|~$#&]|\](?=[(\[:]))")
 _FORMULA = re.compile("\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _LATEX = {

@@ -198,7 +198,7 @@ def _changed_since(fitted: Sequence[str]) -> str:
     """What is to be said of images that are not as the run was fitted on them; empty where there are none."""
     if not fitted:
         return ""
-    return f"The run was fitted on, or selected by, images as they no longer are ({shortened(fitted)}): fit again."
+    return f"An image that the run was fitted on, or selected by, has changed since ({shortened(fitted)}): fit again."
 
 
 def _compare_with_before(run: Run, split: str, facts: Mapping[str, Facts], views: int) -> None:
@@ -210,12 +210,14 @@ def _compare_with_before(run: Run, split: str, facts: Mapping[str, Facts], views
         before = run.scores(split)
         changed, views_before = changes(before["facts"], facts), before["views"]
     except (UserError, KeyError):
-        console.warn(f"{file}: the scores before these do not say what images they are of")
+        console.warn(f"{file}: the scores before do not say what images they were of, so nothing compares with them")
         return
     if views_before != views:
         changed.append(f"{views_before} views of each image then, {views} now")
     if changed:
-        console.warn(f"{file}: not to be compared with the scores before: they are of others ({shortened(changed)})")
+        console.warn(
+            f"{file}: not comparable with the scores before, which were of other images ({shortened(changed)})"
+        )
 
 
 def _further(

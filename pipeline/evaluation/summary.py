@@ -142,7 +142,7 @@ def tables(
 def _rows(name: str, means: Mapping[str, Any], labels: int | None = None) -> list[ScoreRow]:
     """One row, and another where some images lack what it is of."""
     rows = [ScoreRow(name, means["dice"], means["iou"], labels)]
-    if means["present"] < means["dice"].n:
+    if means["dice_present"] != means["dice"]:
         rows.append(ScoreRow("  where present", means["dice_present"], means["iou_present"]))
     return rows
 

@@ -143,7 +143,7 @@ def _score_rows(summary: Mapping[str, Any], primary: str) -> list[dict[str, Any]
 def _with_present(row: dict[str, Any], means: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row of our scores, and one over the images that have what it is of, where these are fewer."""
     rows = [{"kind": "ours", **row, "dice": means["dice"], "iou": means["iou"]}]
-    if means["present"] < means["dice"]["n"]:
+    if means["dice_present"] != means["dice"]:
         none = {"mean": None, "low": None, "high": None, "n": 0}
         dice, iou = (means[f"{metric}_present"] or none for metric in ("dice", "iou"))
         rows.append({**rows[0], "name": "where present", "hint": "", "part": True, "dice": dice, "iou": iou})

@@ -48,7 +48,7 @@ function scoreTable() {
       cell(row.iou)));
   }
   $("scores").append(element("thead", {}, head), body);
-  if (several) $("hints").append(element("p", {}, "Indented rows are single classes; the row above them is their mean."));
+  if (several) $("hints").append(element("p", {}, "Rows with a colour are single classes; the row above them is their mean."));
   const hints = new Map();
   for (const { name, hint } of data.scores) {
     if (!hint) continue;
