@@ -11,7 +11,6 @@ import io
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import zip_longest
 from typing import Any, TextIO
 
 from textdiff.console import printable
@@ -62,7 +61,7 @@ def text_table(
         first, *further = textwrap.wrap(line[0], widths[0], subsequent_indent="  ", break_on_hyphens=False) or [""]
         padded = [
             cell.rjust(size) if side == "r" else cell.ljust(size)
-            for cell, size, side in zip_longest([first, *line[1:]], widths, align[: len(widths)], fillvalue="l")
+            for cell, size, side in zip([first, *line[1:]], widths, align.ljust(len(widths), "l"), strict=True)
         ]
         shown += [_GAP.join(padded).rstrip(), *further]
     return "\n".join(shown)

@@ -118,7 +118,7 @@ class Run:
             scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             raise UserError(f"{file}: damaged, it is not JSON; run {again}") from None
-        if scores.get("schema") != SCORES_SCHEMA:
+        if not isinstance(scores, dict) or scores.get("schema") != SCORES_SCHEMA:
             raise UserError(f"{file}: made by another version of TextDiff; run {again}")
         return scores
 
