@@ -2,6 +2,7 @@
 
 __all__ = ["app", "main"]
 
+import contextlib
 import signal
 import sys
 import traceback
@@ -69,7 +70,8 @@ def main() -> None:
     # Pillow's remark on large images: the limit is ours, and an image beyond it gets a line that says what to do.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     try:
-        status = app(args=arguments, prog_name="textdiff", standalone_mode=False)
+        with contextlib.redirect_stdout(console.SafeOutput(sys.stdout)):
+            status = app(args=arguments, prog_name="textdiff", standalone_mode=False)
     except UserError as error:
         status = _fail(str(error), debug)
     except UsageError as error:
@@ -83,8 +85,9 @@ def main() -> None:
         sys.stderr.close()
         status = 0
     if status == STOPPED:
+        console.info("")
         console.info(
-            "\nstopped; finished work is kept. Run the same command again to go on "
+            "stopped; finished work is kept. Run the same command again to go on "
             "(fit: add --resume, which goes on from the last checkpoint)"
         )
     sys.exit(status if isinstance(status, int) else 0)
@@ -97,7 +100,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _fail(message: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    console.info(f"error: {' '.join(message.split())}")
     return 2
 
 

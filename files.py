@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from textdiff.console import printable
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -58,14 +60,14 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes ``text`` in UTF-8, atomically."""
+    r"""Writes ``text`` in UTF-8, atomically; half a character, which UTF-8 has not, becomes ``\udc80``."""
     with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes ``value`` as indented JSON, atomically. Non-finite floats are refused, as JSON has none."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Writes ``value`` as indented, ``printable`` JSON, atomically. Non-finite floats are refused, as JSON has none."""
+    write_text(path, printable(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), keep="\n") + "\n")
 
 
 def sha256_file(path: str | os.PathLike[str], advance: Callable[[int], None] | None = None) -> str:

@@ -9,6 +9,7 @@ from textdiff import console
 from textdiff.cache.layout import schema_of
 from textdiff.cache.room import tree_nbytes
 from textdiff.cache.rows import most_views
+from textdiff.tables import text_table
 
 if TYPE_CHECKING:
     from textdiff.cache.feature_cache import FeatureCache
@@ -66,8 +67,7 @@ def format_info(info: dict[str, Any]) -> str:
         **{name.replace("_", " "): str(value) for name, value in info["about"].items()},
         "fingerprint": info["fingerprint_hash"],
     }
-    width = max(map(len, facts))
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
+    return text_table((), list(facts.items()))
 
 
 def _views(info: dict[str, Any]) -> str:

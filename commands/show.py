@@ -27,7 +27,7 @@ def cache(result: Any, options: Any, as_json: bool) -> None:
 
 def scores(result: Any, options: Any, as_json: bool) -> None:
     """Prints the table, and says where the files are and what to do with them."""
-    print(_json(result.summary) if as_json else result.table)
+    print(result.json.rstrip() if as_json else result.table)
     for file in result.files:
         console.info(f"wrote {file}")
     run = f"--run {options.directory()}" + ("" if options.split == "test" else f" --split {options.split}")

@@ -12,11 +12,11 @@ from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
 from textdiff.experiments.results import gather
 from textdiff.experiments.setup import RIVALS, check_methods, conduct, method_config, repetitions
-from textdiff.experiments.tables import Outcome, Table, notes, points, score, verdict, write_tables
+from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
 from textdiff.options.experiments import VARIED, Ablate, Method
 from textdiff.options.fit import Variant
-from textdiff.pipeline.evaluation.published import PUBLISHED
-from textdiff.pipeline.score import TRUTHS
+from textdiff.pipeline.evaluation.published import Comparison, published_for
+from textdiff.pipeline.evaluation.truths import TRUTHS
 
 
 def ablate(options: Ablate) -> Outcome:
@@ -77,31 +77,37 @@ def ablation_table(experiment: Experiment, truth: str, against: str) -> Outcome:
     """
     results = {result.point["method"]: result for result in gather(experiment)}
     reference = results[against]
+    shown = score_columns(results.values(), truth)
     rows, records, estimates = [], [], []
     for method, result in results.items():
-        dice, iou = result.estimate(f"dice_{truth}"), result.estimate(f"iou_{truth}")
         difference = None if method == against else result.minus(reference, f"dice_{truth}")
-        estimates.append(dice)
+        estimates.append(result.estimate(f"dice_{truth}"))
         rows.append(
             [
                 method,
                 str(result.point["labels"]),
                 result.progress,
-                score(dice),
-                score(iou),
+                *(score(result.estimate(metric)) for metric in shown.values()),
                 points(difference),
                 verdict(difference),
             ]
         )
         records += result.records(None if method == against else reference)
-    published = PUBLISHED.get(experiment.dataset, ()) if experiment.plan.split == "test" else ()
-    rows += [
-        [f"published: {row.method}", str(row.labels), "", f"{row.dice:.2f}", f"{row.iou:.2f}", "", ""]
-        for row in published
-    ]
-    columns = ("variant", "labels", "runs", "Dice %", "IoU %", f"Dice against {against}, points", "")
-    table = Table(columns, rows, notes(experiment, results.values(), estimates, truth))
-    summary = {"truth": truth, "against": against, "published": [row._asdict() for row in published]}
+    images = next((result.images for result in results.values() if result.runs), {})
+    beside = images and experiment.plan.split == "test"
+    published, why_not = published_for(experiment.dataset, images) if beside else Comparison((), "")
+    columns = ("variant", "labels", "runs", *shown, f"Dice against {against}, points", "")
+    for row in published:
+        cells = [f"published: {row.method}", str(row.labels), "", f"{row.dice:.2f}", f"{row.iou:.2f}"]
+        rows.append(cells + [""] * (len(columns) - len(cells)))
+    said = notes(experiment, results.values(), estimates, truth)
+    table = Table(columns, rows, [*said, why_not] if why_not else said)
+    summary = {
+        "truth": truth,
+        "against": against,
+        "published": [row._asdict() for row in published],
+        "published_left_out": why_not,
+    }
     outcome = write_tables(experiment, table, records, summary)
     title = f"{experiment.dataset}, {experiment.plan.split} images, {TRUTHS[truth]}"
     figure = draws_figure(experiment.path / "ablate", list(results.items()), f"dice_{truth}", title)

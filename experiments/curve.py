@@ -10,9 +10,9 @@ from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
 from textdiff.experiments.plots import error_bars, new_figure, save_figure
 from textdiff.experiments.results import Result, gather
 from textdiff.experiments.setup import check_methods, conduct, method_config, repetitions
-from textdiff.experiments.tables import Outcome, Table, notes, points, score, verdict, write_tables
+from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
 from textdiff.options.experiments import VARIED, Curve
-from textdiff.pipeline.score import TRUTHS
+from textdiff.pipeline.evaluation.truths import TRUTHS
 
 
 def curve(options: Curve) -> Outcome:
@@ -64,26 +64,25 @@ def curve_table(experiment: Experiment, truth: str) -> Outcome:
     results = gather(experiment)
     methods = list(dict.fromkeys(result.point["method"] for result in results))
     reference = {result.point["labels"]: result for result in results if result.point["method"] == methods[0]}
+    shown = score_columns(results, truth)
     rows, records, estimates = [], [], []
     for result in results:
         method, labels = result.point["method"], result.point["labels"]
-        dice = result.estimate(f"dice_{truth}")
         against = None if method == methods[0] else reference[labels]
         difference = result.minus(against, f"dice_{truth}") if against else None
-        estimates.append(dice)
+        estimates.append(result.estimate(f"dice_{truth}"))
         rows.append(
             [
                 str(labels),
                 method,
                 result.progress,
-                score(dice),
-                score(result.estimate(f"iou_{truth}")),
+                *(score(result.estimate(metric)) for metric in shown.values()),
                 points(difference),
                 verdict(difference),
             ]
         )
         records += result.records(against)
-    columns = ("labels", "variant", "runs", "Dice %", "IoU %", f"Dice against {methods[0]}, points", "")
+    columns = ("labels", "variant", "runs", *shown, f"Dice against {methods[0]}, points", "")
     table = Table(columns, rows, notes(experiment, results, estimates, truth))
     outcome = write_tables(experiment, table, records, {"truth": truth, "against": methods[0]})
     return outcome._replace(files=[*outcome.files, *_draw(experiment, results, methods, truth)])

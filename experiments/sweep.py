@@ -12,11 +12,11 @@ from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
 from textdiff.experiments.plots import error_bars, new_figure, save_figure
 from textdiff.experiments.results import Result, gather
 from textdiff.experiments.setup import conduct, repetitions
-from textdiff.experiments.tables import Outcome, Table, notes, points, score, verdict, write_tables
+from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
 from textdiff.options.experiments import VARIED, Sweep
 from textdiff.options.fit import Variant
+from textdiff.pipeline.evaluation.truths import TRUTHS
 from textdiff.pipeline.head import REFERENCE_WIDTH
-from textdiff.pipeline.score import TRUTHS
 
 TEXT: dict[bool, Variant] = {True: "full", False: "no-text"}
 
@@ -91,17 +91,23 @@ def sweep_plan(options: Sweep, cache: FeatureCache) -> Plan:
 def sweep_table(experiment: Experiment, truth: str) -> Outcome:
     """The table and the figure of what has finished."""
     results = {(r.point["block"], r.point["step"], r.point["text"]): r for r in gather(experiment)}
-    metric = f"dice_{truth}"
+    # The Dice that comes first, and where images lack a class that of the classes they have.
+    metrics = {title: metric for title, metric in score_columns(results.values(), truth).items() if "Dice" in title}
+    main = f"dice_{truth}"
     rows, records, estimates = [], [], []
     for block, step in sorted({key[:2] for key in results}):
         with_text, without = results.get((block, step, True)), results[block, step, False]
-        pair = [with_text.estimate(metric) if with_text else None, without.estimate(metric)]
-        gain = with_text.minus(without, metric) if with_text else None
-        estimates += pair
-        rows.append([str(block), str(step), *map(score, pair), points(gain), verdict(gain)])
+        both = (with_text, without)
+        pairs = [[result.estimate(metric) if result else None for result in both] for metric in metrics.values()]
+        gain = with_text.minus(without, main) if with_text else None
+        estimates += pairs[0]
+        rows.append(
+            [str(block), str(step), *(score(one) for pair in pairs for one in pair), points(gain), verdict(gain)]
+        )
         records += with_text.records(without) if with_text else []
         records += without.records(None)
-    columns = ("block", "step", "Dice % with text", "Dice % without", "text against none, points", "")
+    titles = [title.replace("Dice %", f"Dice % {text}") for title in metrics for text in ("with text", "without")]
+    columns = ("block", "step", *titles, "text against none, points", "")
     table = Table(columns, rows, notes(experiment, results.values(), estimates, truth))
     outcome = write_tables(experiment, table, records, {"truth": truth})
     return outcome._replace(files=[*outcome.files, *_draw(experiment, results, truth)])

@@ -2,7 +2,6 @@
 
 __all__ = ["IMAGE_COLUMNS", "image_record", "write_tables"]
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from textdiff.files import atomic_path
 from textdiff.outputs.objects import OBJECT_COLUMNS, Segmentation
+from textdiff.tables import CsvWriter
 
 IMAGE_COLUMNS = ("image", "file", "width", "height", "objects", "area", "share", "probability", "counts", "error")
 """Columns of ``images.csv``."""
@@ -49,14 +49,13 @@ def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str
         objects_path.open("w", encoding="utf-8", newline="") as objects_file,
         images_path.open("w", encoding="utf-8", newline="") as images_file,
     ):
-        objects = csv.DictWriter(objects_file, OBJECT_COLUMNS, lineterminator="\n")
-        images = csv.DictWriter(images_file, IMAGE_COLUMNS, restval="", lineterminator="\n")
-        objects.writeheader()
-        images.writeheader()
+        objects, images = CsvWriter(objects_file, OBJECT_COLUMNS), CsvWriter(images_file, IMAGE_COLUMNS)
         for path in records:
             # One at a time: a thousand slides have more objects than memory.
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if record["image"]["image"] not in errors:
-                objects.writerows(record["objects"])
-                images.writerow(record["image"])
-        images.writerows({"image": name, "error": error} for name, error in errors.items())
+                for found in record["objects"]:
+                    objects.write(found)
+                images.write(record["image"])
+        for name, error in errors.items():
+            images.write({"image": name, "error": error})

@@ -16,6 +16,7 @@ from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.datasets import Facts, alike, inspect, leaks, read_dataset
 from textdiff.pipeline.sample import Problem, Sample
+from textdiff.tables import text_table
 
 _SPLITS = ("train", "val", "test")
 _SHOWN = 50
@@ -47,12 +48,10 @@ class Check:
     def table(self) -> str:
         """All of it, as text for a terminal."""
         splits, texts = self.summary["splits"], self.summary["texts"]
-        head = ("", *splits)
-        rows = [head] + [(title, *(show(facts) for facts in splits.values())) for title, show in _ROWS.items()]
+        rows = [(title, *(show(facts) for facts in splits.values())) for title, show in _ROWS.items()]
         for name in self.summary["classes"]:
             rows.append((f"{name} %", *(_percent(facts["share"].get(name)) for facts in splits.values())))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+        lines = [text_table(("", *splits), rows, "l" + "r" * len(splits))]
         longest = f"the longest has {texts['longest']} {texts['unit']}" if texts["distinct"] else ""
         lines += ["", f"texts: {texts['distinct']} distinct, {texts['empty']} images with an empty one; {longest}"]
         for title, said in (

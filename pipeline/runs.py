@@ -25,6 +25,8 @@ from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.training.fitted import CONTROLS, check_fitted, check_unchanged
 
+SCORES_SCHEMA = 2
+
 
 @dataclass(frozen=True)
 class Run:
@@ -110,7 +112,7 @@ class Run:
         """What ``score`` stored of a split: its summary, with the per-image scores under ``images``.
 
         Raises:
-            UserError: it was not scored on that split, or the file is damaged.
+            UserError: it was not scored on that split, or the file is damaged or of another version.
         """
         file = self.scores_file(split)
         again = f"`textdiff score --run {self.path}{'' if split == 'test' else f' --split {split}'}`"
@@ -120,6 +122,8 @@ class Run:
             scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             raise UserError(f"{file}: damaged, it is not JSON; run {again}") from None
+        if not isinstance(scores, dict) or scores.get("schema") != SCORES_SCHEMA:
+            raise UserError(f"{file}: made by another version of TextDiff; run {again}")
         return scores
 
     def load_network(self) -> Segmenter:

@@ -1,6 +1,6 @@
 """Metrics of a finished run over a split: tables, per-image scores and overlays."""
 
-__all__ = ["TRUTHS", "Scores", "score", "scored_rows"]
+__all__ = ["Scores", "score", "scored_rows"]
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from textdiff.options.run import Score
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.evaluation.figures import overlay_figure
 from textdiff.pipeline.evaluation.object_scores import METRICS, measure
-from textdiff.pipeline.evaluation.published import PUBLISHED
+from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.summary import averages, cases, page, record, tables
 from textdiff.pipeline.evaluation.tables import write_scores
 from textdiff.pipeline.evaluation.truths import PRIMARY, TRUTHS, truth_scores
@@ -28,7 +28,7 @@ from textdiff.pipeline.prediction.given_text import GivenText, paired_difference
 from textdiff.pipeline.prediction.views import Predicted, view_count
 from textdiff.pipeline.prediction.whole import Whole, whole_images, whole_instances
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training.fitted import image_facts, images_digest
+from textdiff.pipeline.training.fitted import GONE, VIEWS, Facts, changed_images, changes, image_facts, shortened
 
 BOOTSTRAP_SEED = 0
 
@@ -40,6 +40,8 @@ class Scores:
     table: str
     summary: dict[str, Any]
     files: list[Path]
+    json: str
+    """What ``scores.json`` holds: the summary, and the scores of each image."""
 
 
 def score(options: Score) -> Scores:
@@ -80,11 +82,16 @@ def score(options: Score) -> Scores:
     network = network.to(where)
     given = None if text is None else GivenText.embed(run, text, where)
     texts = assign_texts(cache, fitted["variant"], fitted["draw_seed"], run.config["train_ids"])
-    images = images_digest(image_facts(cache, sizes, texts))
-    views = view_count(cache, rows)
+    facts, views = image_facts(cache, sizes, texts), view_count(cache, rows)
+    # Neither a cache of test images only nor further views make scores those of another run.
+    changed = [line for line in changed_images(run.config, cache, texts) if not line.endswith((GONE, f": {VIEWS}"))]
+    if changed:
+        console.warn(_changed_since(changed))
     own = run.scores(split) if given and run.scores_file(split).is_file() else None
-    if own is not None and (own.get("images_sha256", images), own.get("views", 1)) != (images, views):
-        what = "images have" if own.get("views", 1) == views else "number of views has"
+    if given is None:
+        _compare_with_before(run, split, facts, views)
+    elif own is not None and (own["facts"], own["views"]) != (facts, views):
+        what = "images have" if own["views"] == views else "number of views has"
         console.warn(f"the {what} changed since the run was scored: score again without --text for the difference")
         own = None
     precision = fitted["precision"] if where.type == "cuda" else "float32"
@@ -132,15 +139,19 @@ def score(options: Score) -> Scores:
         comparable = wanted if own.get("objects") == objects else ("dice", "iou")
         differences = paired_differences(records, own["images"], TRUTHS, comparable, seed)
     # What is published is of images with their own texts.
-    published = PUBLISHED.get(str(run.config["about"].get("dataset")), ()) if split == "test" and not given else ()
+    beside = split == "test" and not given
+    dataset = str(run.config["about"].get("dataset"))
+    published, why_not = published_for(dataset, facts) if beside else Comparison((), "")
     more = {
-        "images_sha256": images,
+        "facts": facts,
+        "changed_since_fit": fitted,
         "views": views,
         "objects": objects,
         "too_large": too_large,
         "given_text": {"text": given.text, "tokens": given.count} if given else None,
         "differences": differences,
         "published": [row._asdict() for row in published],
+        "published_left_out": why_not,
     }
     summary = record(run, split, primary, found, more, seed)
     suffix = ("" if split == "test" else f"-{split}") + (given.suffix if given else "")
@@ -150,6 +161,8 @@ def score(options: Score) -> Scores:
     notes = (
         f"At the original size; predicted objects: {options.objects}, true ones: {true_objects}.",
         left_out,
+        why_not,
+        _changed_since(changed),
         f"Each prediction is the mean over {views} views (predict --views {views})." if views > 1 else "",
     )
     plain, markdown = (
@@ -158,7 +171,33 @@ def score(options: Score) -> Scores:
     )
     report = run.path / f"report{suffix}.md"
     write_text(report, page(run, split, markdown, overlay.name, len(records)))
-    return Scores(plain, summary, [*written, overlay, report])
+    return Scores(plain, summary, [*written, overlay, report], written[1].read_text(encoding="utf-8"))
+
+
+def _changed_since(fitted: Sequence[str]) -> str:
+    """What is to be said of images that are not as the run was fitted on them; empty where there are none."""
+    if not fitted:
+        return ""
+    return f"An image that the run was fitted on, or selected by, has changed since ({shortened(fitted)}): fit again."
+
+
+def _compare_with_before(run: Run, split: str, facts: Mapping[str, Facts], views: int) -> None:
+    """Says where the scores that are about to be replaced were of other images, masks, texts or views."""
+    file = run.scores_file(split)
+    if not file.is_file():
+        return
+    try:
+        before = run.scores(split)
+        changed, views_before = changes(before["facts"], facts), before["views"]
+    except (UserError, KeyError):
+        console.warn(f"{file}: the scores before do not say what images they were of, so nothing compares with them")
+        return
+    if views_before != views:
+        changed.append(f"{views_before} views of each image then, {views} now")
+    if changed:
+        console.warn(
+            f"{file}: not comparable with the scores before, which were of other images ({shortened(changed)})"
+        )
 
 
 def _further(cache: FeatureCache, whole: Whole, metrics: Sequence[str], options: Score) -> dict[str, float | None]:

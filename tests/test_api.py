@@ -98,7 +98,7 @@ def test_overlay_outlines_what_the_predictor_finds_and_leaves_the_rest(run, data
     found = predictor(pixels).argmax(0)
     found[16:48, 16:48] = 1  # whatever a fit of two epochs finds, there is an outline to draw
     before = pixels.copy()
-    assert (predictor.overlay(pixels) == outlined(pixels, predictor(pixels).argmax(0), [(213, 94, 0)])).all()
+    assert (predictor.overlay(pixels) == outlined(pixels, predictor(pixels).argmax(0), class_colours(1))).all()
     drawn = outlined(pixels, found, [(213, 94, 0)])
     inner = ndimage.binary_erosion(found, np.ones((3, 3)), border_value=1)
     assert (drawn[(found == 1) & ~inner] == (213, 94, 0)).all()
@@ -149,5 +149,7 @@ def test_scores_of_a_run_name_the_command_that_makes_them(run):
     damaged.write_text("{")
     with pytest.raises(textdiff.UserError, match="damaged"):
         run.scores("train")
-    damaged.write_text(json.dumps({"images": []}))
-    assert run.scores("train") == {"images": []}
+    for other in ({"schema": 1, "images": []}, []):
+        damaged.write_text(json.dumps(other))
+        with pytest.raises(textdiff.UserError, match=r"another version of TextDiff; run .*textdiff score --run"):
+            run.scores("train")

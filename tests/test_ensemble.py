@@ -196,7 +196,7 @@ def test_next_ranks_the_images_without_a_mask(made, textdiff_once):
 
     table = textdiff_once(made, "next", "--top", "1").stdout
     assert lines[0]["id"] in table
-    assert len(table.splitlines()) == 2
+    assert len(table.splitlines()) == 3
 
 
 def test_single_network_ranks_by_entropy_and_says_so(made, textdiff_once):

@@ -26,12 +26,13 @@ from textdiff.experiments.ablate import ablation_table
 from textdiff.experiments.jobs import Plan, make_job, open_experiment, plan_experiment
 from textdiff.experiments.panel import choose
 from textdiff.experiments.results import gather
-from textdiff.experiments.tables import Table, latex
+from textdiff.experiments.tables import Table
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import trainee
 from textdiff.pipeline.training.train import train_many
 from textdiff.pipeline.training.twins import twin_of
+from textdiff.tables import latex
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("experiment_cases.py"))))
 FITS = ("--epochs", "2", "--learning-rate", "1e-3", "--batch-size", "2", "--set", "width=8", "--device", "cpu")
@@ -90,7 +91,7 @@ def test_table_shows_paired_differences_and_says_where_none_was_seen(fake):
 def test_csv_and_json_hold_the_numbers_of_the_table(fake):
     outcome = ablation_table(fake, "clean", "full")
     rows = list(csv.DictReader((fake.path / "ablate.csv").open()))
-    assert len(rows) == 3 * 3 * 2  # methods, truths, metrics
+    assert len(rows) == 3 * 3 * 4  # methods, truths, metrics
     row = next(r for r in rows if (r["method"], r["truth"], r["metric"]) == ("no-text", "paper", "iou"))
     assert float(row["difference"]) == pytest.approx(-0.05)
     assert row["verdict"] == "lower"
@@ -144,12 +145,28 @@ def test_a_row_without_any_run_is_empty(fake):
     assert line.split() == ["a_b&c", "2", "0", "of", "6"]
 
 
-def test_scores_of_other_images_are_refused(fake):
+@pytest.mark.parametrize("other", [{"ids": list("fedcba")}, {"facts": {name: list("abcd") for name in "abcdef"}}])
+def test_scores_of_other_images_or_masks_are_refused(fake, other):
     file = fake.path / "full-d1-s0/images-test.json"
     record = json.loads(file.read_text())
-    file.write_text(json.dumps(record | {"ids": list("fedcba")}))
-    with pytest.raises(UserError, match="not scored on the images of the other runs"):
+    file.write_text(json.dumps(record | other))
+    with pytest.raises(UserError, match="not scored on the images and masks of the other runs"):
         ablation_table(fake, "clean", "full")
+
+
+def test_images_without_any_foreground_are_counted_and_have_a_mean_beside_them(fake):
+    for file in fake.path.glob("*/images-test.json"):
+        record = json.loads(file.read_text())
+        scores = {name: [1.0, 1.0, *values[2:]] for name, values in record["scores"].items()}
+        scores |= {name: [0, 0, 9, 9, 9, 9] for name in scores if name.startswith("area")}
+        scores |= {name: [None, None, *scores[name][2:]] for name in scores if "present" in name}
+        file.write_text(json.dumps(record | {"scores": scores}))
+    outcome = ablation_table(fake, "clean", "full")
+    rows = {row["metric"]: row for row in outcome.summary["rows"] if (row["method"], row["truth"]) == ("full", "clean")}
+    assert (rows["dice"]["images"], rows["dice_present"]["images"]) == (6, 4)
+    assert rows["dice"]["mean"] == pytest.approx((2 + 4 * rows["dice_present"]["mean"]) / 6)
+    assert "Dice % where present" in outcome.text
+    assert "foreground is in 4 of 6 images" in outcome.text
 
 
 def test_latex_escapes_what_means_something_to_it(fake):
@@ -553,7 +570,6 @@ def test_what_cannot_be_compared_is_one_clear_line(ablated, elsewhere, tmp_path,
         ("experiment.json", "dataset", "qata", "of another data set, qata and made-up"),
         ("experiment.json", "split", "val", "of another split, val and test"),
         ("full-d1-s100/config.json", "train_ids", ["train 0", "train 4"], "draw 1 of 2 is of other images"),
-        ("full-d*/images-test.json", "ids", ["a", "b", "c", "d"], "scored on other images; not to be compared"),
     ],
 )
 def test_runs_that_are_no_pairs_are_refused(ablated, elsewhere, tmp_path, textdiff_once, file, name, value, message):
@@ -572,18 +588,22 @@ def test_a_comparison_says_which_predictions_are_means_over_views(ablated, elsew
     assert "ablate-tiny: Each" not in said
 
 
-@pytest.mark.parametrize("status", [0, 2])
+@pytest.mark.parametrize(
+    ("file", "entry", "message"),
+    [
+        ("full-d0-s0/config.json", "images", "draw 0 of 2 is of other images or masks"),
+        ("*/images-test.json", "facts", "scored on other images or masks; not to be compared"),
+    ],
+)
 def test_masks_that_changed_between_the_experiments_are_told_by_their_digests(
-    ablated, elsewhere, tmp_path, textdiff_once, status
+    ablated, elsewhere, tmp_path, textdiff_once, file, entry, message
 ):
     place = shutil.copytree(elsewhere, tmp_path / "ablate-other")
-    file = place / "full-d0-s0/config.json"
-    record = json.loads(file.read_text())
-    # Runs that are older than digests have none, and are taken by the names of their images.
-    record["images"] = {name: [facts[0], "another mask", *facts[2:]] for name, facts in record["images"].items()}
-    file.write_text(json.dumps(record | ({} if status else {"images": {}})))
-    said = textdiff_once(tmp_path, "compare", str(ablated), str(place), status=status).stderr
-    assert ("draw 0 of 2 is of other images or masks" in said) == bool(status)
+    for path in place.glob(file):
+        record = json.loads(path.read_text())
+        record[entry] = {name: [facts[0], "another mask", *facts[2:]] for name, facts in record[entry].items()}
+        path.write_text(json.dumps(record))
+    assert message in textdiff_once(tmp_path, "compare", str(ablated), str(place), status=2).stderr
 
 
 # The panel

@@ -15,9 +15,9 @@ from PIL import Image
 import textdiff
 from textdiff.pipeline import score
 from textdiff.pipeline.evaluation.bootstrap import bootstrap_mean
+from textdiff.pipeline.evaluation.truths import TRUTHS
 from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.score import TRUTHS
 
 SHARED = "all nuclei are round"
 READING = ("full", "concat", "constant-text", "shuffled-text")

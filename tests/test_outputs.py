@@ -319,4 +319,4 @@ def test_rois_of_an_image_beyond_16_bits_are_refused(tmp_path):
 def test_colours_of_many_classes_differ():
     assert len(set(class_colours(40))) == 40
     assert class_colours(2) == class_colours(9)[:2]
-    assert class_colours(1) == [(213, 94, 0)]
+    assert class_colours(1) == class_colours(9)[:1]

@@ -12,6 +12,8 @@ from textdiff.pipeline.evaluation.bootstrap import Interval
 from textdiff.pipeline.evaluation.instance_metrics import aji, detection_f1, panoptic_quality
 from textdiff.pipeline.evaluation.instances import components, find_instances
 from textdiff.pipeline.evaluation.surface_metrics import hd95, surface_dice
+from textdiff.pipeline.evaluation.tables import percent
+from textdiff.tables import markdown_table, text_table
 
 _OF_OBJECTS: dict[str, tuple[str, Callable[[NDArray[Any], NDArray[Any]], float]]] = {
     "aji": ("AJI %", aji),
@@ -62,29 +64,28 @@ def measure(
     return values
 
 
-def metrics_table(intervals: Mapping[str, Interval], note: str, *, markdown: bool = False) -> str:
+def metrics_table(intervals: Mapping[str, Interval | None], note: str, *, markdown: bool = False) -> str:
     """One line for each metric with its interval, and a last line that says what it is of; empty without any.
 
     Args:
-        intervals: by name, those of ``METRICS`` but Dice and IoU.
+        intervals: by name, those of ``METRICS`` but Dice and IoU. ``<name>_present``, over the images whose mask has
+            any foreground, gets a line of its own where these are fewer.
         note: what a reader must know.
         markdown: a GitHub table; otherwise aligned text.
     """
-    lines = [(_title(name), _cell(name, interval)) for name, interval in intervals.items()]
+    lines: list[tuple[str, str, str]] = []
+    for name, interval in intervals.items():
+        metric, _, present = name.partition("_")
+        if interval is None or (present and interval.n == (intervals[metric] or interval).n):
+            continue
+        title = "  where present" if present else _title(metric)
+        lines.append((title, percent(interval, 1 if metric == "hd95" else 100), str(interval.n)))
     if not lines:
         return ""
-    if markdown:
-        rows = [("original size", "mean"), (":--", ":--"), *lines]
-        return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", note])
-    width = max(len(title) for title, _ in lines)
-    return "\n".join([*(f"{title:<{width}}  {cell}" for title, cell in lines), note])
+    columns = ("original size", "mean", "images")
+    table = markdown_table(columns, lines, "llr") if markdown else text_table(columns, lines, "llr")
+    return f"{table}\n\n{note}"
 
 
 def _title(name: str) -> str:
     return _OF_OBJECTS[name][0] if name in _OF_OBJECTS else {"hd95": "HD95 px", "nsd": "NSD %"}[name]
-
-
-def _cell(name: str, interval: Interval) -> str:
-    mean, low, high, _ = (value if value is None or name == "hd95" else 100 * value for value in interval)
-    ends = f" [{low:.2f}, {high:.2f}]" if low is not None and high is not None else ""
-    return f"{mean:.2f}{ends}"

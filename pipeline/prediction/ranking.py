@@ -2,8 +2,6 @@
 
 __all__ = ["Candidate", "Ranking", "format_ranking", "rank"]
 
-import csv
-import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +18,7 @@ from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_members
 from textdiff.pipeline.runs import Run
+from textdiff.tables import csv_table, text_table
 
 
 class Candidate(NamedTuple):
@@ -90,18 +89,21 @@ def rank(options: Rank) -> Ranking:
         for place, (score, name, disagreement, undecided) in enumerate(lines, start=1)
     ]
     file = run.path / "next.csv"
-    write_text(file, _table(candidates))
+    write_text(file, csv_table([line._asdict() for line in candidates], Candidate._fields))
     return Ranking(candidates, file)
 
 
 def format_ranking(candidates: list[Candidate]) -> str:
     """The candidates as aligned text; scores in percent of the most that is possible."""
-    width = max(len("image"), *(len(line.id) for line in candidates))
-    lines = [f"rank  {'image':{width}}  split  disagreement %  entropy %"]
-    for line in candidates:
-        spread = "-" if line.disagreement is None else f"{100 * line.disagreement:.2f}"
-        lines.append(f"{line.rank:4}  {line.id:{width}}  {line.split:5}  {spread:>14}  {100 * line.entropy:9.2f}")
-    return "\n".join(lines)
+    cells = [
+        (
+            *(str(line.rank), line.id, line.split),
+            "-" if line.disagreement is None else f"{100 * line.disagreement:.2f}",
+            f"{100 * line.entropy:.2f}",
+        )
+        for line in candidates
+    ]
+    return text_table(("rank", "image", "split", "disagreement %", "entropy %"), cells, "rllrr")
 
 
 def _rows(cache: FeatureCache) -> list[int]:
@@ -119,11 +121,3 @@ def _rows(cache: FeatureCache) -> list[int]:
     if lacking:
         console.warn(f"{len(lacking)} candidates are not extracted yet and not ranked")
     return there
-
-
-def _table(candidates: list[Candidate]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Candidate._fields)
-    writer.writerows(candidates)
-    return text.getvalue()

@@ -24,7 +24,8 @@ def stop_signals() -> Iterator[list[int]]:
         if received:
             raise KeyboardInterrupt
         received.append(number)
-        console.info("\nstopping after this step")
+        console.info("")
+        console.info("stopping after this step")
 
     if threading.current_thread() is not threading.main_thread():
         yield received

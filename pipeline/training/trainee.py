@@ -1,10 +1,8 @@
 """One network in training: its steps, its validation, its log and its checkpoint."""
 
-__all__ = ["CHECKPOINT_SHARE", "Trainee", "learning_rate", "log_table"]
+__all__ = ["CHECKPOINT_SHARE", "Trainee", "learning_rate"]
 
 import copy
-import csv
-import io
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +26,7 @@ from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.epochs import batches, random_window
 from textdiff.pipeline.training.losses import segmentation_loss
+from textdiff.tables import csv_table
 
 # Of the time, for checkpoints at most. That of the paper's head has 150 MB: on a GPU an epoch over five images is over
 # sooner than it is written. A small head's is written after every epoch.
@@ -164,7 +163,7 @@ class Trainee:
         line = {"epoch": state.epoch, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss}
         line |= {"val_dice": score} if self.run.config["val_ids"] else {}
         state.log.append(line | {"seconds": round(seconds, 3)})
-        write_text(self.run.path / "log.csv", log_table(state.log))
+        write_text(self.run.path / "log.csv", csv_table(state.log))
         start = time.monotonic()
         if (start - self.written) * CHECKPOINT_SHARE >= self.writing:
             _save(self.checkpoint, self.network, self.optimizer, self.best, state)
@@ -226,12 +225,3 @@ def _save(
             {"head": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best, "state": asdict(state)},
             partial,
         )
-
-
-def log_table(log: Sequence[Mapping[str, float | None]]) -> str:
-    """``log.csv`` of these epochs."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(log[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(log)
-    return text.getvalue()

@@ -11,7 +11,7 @@ from textdiff import console
 from textdiff.files import atomic_path, write_json, write_text
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training.trainee import log_table
+from textdiff.tables import csv_table
 
 
 def twin_of(run: Run, others: Iterable[Run]) -> Run | None:
@@ -39,7 +39,7 @@ def adopt(run: Run, network: Segmenter, twin: Run) -> None:
     weights = load_file(twin.path / "head.safetensors")
     write_json(run.path / "config.json", run.config | {"weights_of": twin.path.name})
     log = [{name: line[name] for name in ("lr", "loss", "seconds")} for line in twin.log()]
-    write_text(run.path / "log.csv", log_table([{"epoch": epoch, **line} for epoch, line in enumerate(log, 1)]))
+    write_text(run.path / "log.csv", csv_table([{"epoch": epoch, **line} for epoch, line in enumerate(log, 1)]))
     # Last, because a run with weights is a finished one.
     with atomic_path(run.path / "head.safetensors") as partial:
         save_file({name: weights[name] for name in network.state_dict()}, partial)
