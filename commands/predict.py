@@ -36,6 +36,12 @@ def predict(
         bool, typer.Option("--disagreement", help="Write the disagreement of an ensemble's members too.")
     ] = False,
     views: Annotated[int, typer.Option(help="1, or 8: the mean over the symmetries, for eight times the time.")] = 1,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Draw the objects on the image too, with a scale bar if it has a scale.")
+    ] = False,
+    mpp: Annotated[
+        float | None, typer.Option(help="Micrometres per pixel of all images; by default what each file says.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do images again that are done.")] = False,
     backbone: Annotated[str | None, typer.Option(help="The run's backbone, if it was moved.")] = None,
     device: Device = "auto",
@@ -48,7 +54,7 @@ def predict(
 
     inputs = gather(image or [], text, list_file=list_file, dataset=dataset, data=data, without=out)
     kinds = tuple(kind.strip() for value in formats or () for kind in value.split(","))
-    wanted = Wanted(kinds, instances, min_area, probabilities, entropy, disagreement, views)
+    wanted = Wanted(kinds, instances, min_area, probabilities, entropy, disagreement, views, overlay, mpp)
     for path in predict_all(
         find_run(run, runs), inputs, out, wanted, overwrite=overwrite, backbone=backbone, device=device
     ):
