@@ -5,6 +5,7 @@ __all__ = ["annotated", "write_overlay"]
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -41,7 +42,9 @@ def annotated(
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     letters = max(10, min(height, width) // 32)
-    font, margin = ImageFont.load_default(letters), letters // 2
+    # Pillow's own font has no µ.
+    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), letters)
+    margin = letters // 2
 
     def write(x: float, y: float, text: str, anchor: str) -> None:
         draw.text((x, y), text, _WHITE, font, anchor, stroke_width=max(1, letters // 10), stroke_fill=_BLACK)
