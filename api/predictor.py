@@ -8,17 +8,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from textdiff import console
 from textdiff.errors import UserError
 from textdiff.options.option import AnyPath
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.outlines import outlined
+from textdiff.outputs.overlay import annotated
 from textdiff.pipeline import predict as prediction
 from textdiff.pipeline.imaging import images
+from textdiff.pipeline.imaging.pixel_size import file_pixel_size
+from textdiff.pipeline.prediction.run_text import missing_text
 from textdiff.pipeline.runs import find_run
 
 
 class Predictor:
     """A finished run with its backbone and text encoder, ready to segment images that are in no cache.
+
+    It warns of an image that is unlike the training images, and the first time that a run which reads text gets none.
 
     Args:
         run: a finished run; the latest one by default.
@@ -42,11 +48,25 @@ class Predictor:
     ) -> None:
         self.run = find_run(run, runs)
         self._predict = prediction.Predictor(self.run, device, None if backbone is None else str(backbone), views)
+        self._views, self._warned = views, False
+
+    def __repr__(self) -> str:
+        reads = "reads text" if self.reads_text else "reads no text"
+        views = f", mean of {self._views} views" if self._views > 1 else ""
+        return f"<Predictor of {self.run.path} ({self.run.label}): {', '.join(self.run.classes)}; {reads}{views}>"
 
     @property
     def reads_text(self) -> bool:
         """Whether the run looks at the text at all."""
         return self._predict.reads_text
+
+    @property
+    def distance(self) -> float | None:
+        """How far the last image is from the training images, in units of their mean distance from each other.
+
+        None where that is not known: of a U-Net, of a single training image, of a blank image.
+        """
+        return self._predict.distance
 
     @property
     def colours(self) -> dict[str, tuple[int, int, int]]:
@@ -66,15 +86,30 @@ class Predictor:
         Raises:
             UserError: the file is missing or unreadable, or the array is not of that kind.
         """
-        return self._predict(_pixels(image), text)
+        if self.reads_text and not text and not self._warned:
+            self._warned = True
+            console.warn(f"an image has no text: {missing_text(self.run)}")
+        probabilities = self._predict(_pixels(image), text)
+        if what := self._predict.unlike:
+            console.warn(f"{image if isinstance(image, str | PathLike) else 'an image'} {what}")
+        return probabilities
 
-    def overlay(self, image: NDArray[np.uint8] | AnyPath, text: str = "") -> NDArray[np.uint8]:
+    def overlay(
+        self, image: NDArray[np.uint8] | AnyPath, text: str = "", mpp: float | None = None
+    ) -> NDArray[np.uint8]:
         """The image with what was found outlined, every class in its colour: (H, W, 3) uint8, RGB, to look at.
 
-        Arguments and errors are those of the call.
+        There is a scale bar where a pixel's size is known, and a legend where there are several classes.
+
+        Args:
+            image: as for the call.
+            text: the same.
+            mpp: micrometres per pixel; by default what a file says.
         """
         pixels = _pixels(image)
-        return outlined(pixels, self._predict(pixels, text).argmax(0), list(self.colours.values()))
+        drawn = outlined(pixels, self(image, text).argmax(0), list(self.colours.values()))
+        size = file_pixel_size(Path(image)) if mpp is None and isinstance(image, str | PathLike) else None
+        return annotated(drawn, self.run.classes, size if mpp is None else (mpp, mpp))
 
 
 def _pixels(image: NDArray[np.uint8] | AnyPath) -> NDArray[np.uint8]:

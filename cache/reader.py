@@ -43,6 +43,12 @@ class CacheReader:
     def __fspath__(self) -> str:
         return str(self.path)
 
+    def __repr__(self) -> str:
+        blocks, steps = (", ".join(map(str, numbers)) for numbers in (self.blocks, self.steps))
+        images = len({row.id for row in self.rows})
+        what = f"{len(self.rows)} rows of {images} images, {self.image_size}x{self.image_size}"
+        return f"<FeatureCache {self.path}: {what}, blocks {blocks}, steps {steps}>"
+
     @property
     def blocks(self) -> dict[int, tuple[int, int, int]]:
         """Native shape (C, h, w) of every block, ascending."""

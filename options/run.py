@@ -85,6 +85,10 @@ class Outputs(Record):
     """Write the disagreement of an ensemble's members too, in 16 bits."""
     views: int = 1
     """Views that a prediction is the mean of: 1, or 8 for the symmetries, in eight times the time."""
+    overlay: bool = False
+    """Draw the objects on the image too, with a scale bar where the size of a pixel is known."""
+    mpp: Annotated[float, Range(above=0)] | None = None
+    """Micrometres per pixel of all images, such as 0.25 for a slide at 40x; by default what each file says."""
 
     def check(self) -> None:
         """Refuses another number of views."""

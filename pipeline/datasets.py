@@ -1,6 +1,18 @@
 """Data sets -> samples: what there is, what is wrong with it, all said before any work is done."""
 
-__all__ = ["READERS", "Facts", "Problem", "Sample", "alike", "inspect", "leaks", "read_dataset", "report"]
+__all__ = [
+    "READERS",
+    "Facts",
+    "Problem",
+    "Sample",
+    "alike",
+    "inspect",
+    "kind_of",
+    "leaks",
+    "read_dataset",
+    "remarks",
+    "report",
+]
 
 import os
 import re
@@ -143,13 +155,37 @@ def alike(problems: Sequence[Problem]) -> list[str]:
     """One line for each kind of remark: the first of its kind, and how many others there are."""
     kinds: dict[str, list[Problem]] = {}
     for problem in problems:
-        # The same remark with another number in it (a largest value, a size) is still the same remark.
-        kinds.setdefault(re.sub(r"\d+", "#", problem.what), []).append(problem)
+        kinds.setdefault(kind_of(problem), []).append(problem)
     lines = []
     for kind in kinds.values():
         others = len(kind) - 1
         lines.append(str(kind[0]) + (f" (and {others} other{'s' if others > 1 else ''} like it)" if others else ""))
     return lines
+
+
+def kind_of(problem: Problem) -> str:
+    """The same remark with another number in it (a largest value, a size) is still the same remark."""
+    return re.sub(r"\d+", "#", problem.what)
+
+
+def remarks(
+    height: int, width: int, levels: tuple[int, int], notes: Sequence[str], tiled: bool
+) -> list[tuple[str, str]]:
+    """What a user should know about an image, and what to do about it: the same whether it is extracted or predicted.
+
+    Args:
+        height: of the image, in pixels.
+        width: the same.
+        levels: its darkest and its brightest level.
+        notes: what reading it gave.
+        tiled: it is cut into tiles, so that its shape is nothing to remark.
+    """
+    found = [(note, "") for note in notes]
+    if height != width and not tiled:
+        found.append((f"is not square ({width}x{height}): it is squeezed to a square", ""))
+    if levels[0] == levels[1]:
+        found.append((f"is flat: every value is {levels[0]}", "check that it is an image"))
+    return found
 
 
 def leaks(facts: Sequence[Facts]) -> list[Problem]:
@@ -183,12 +219,8 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
             content=image.content,
             in_parts=image.in_parts,
         )
-        for note in image.notes:
-            say("note", sample.image, note)
-        if height != width and not tiled:
-            say("note", sample.image, f"is not square ({width}x{height}): it is squeezed to a square")
-        if levels[0] == levels[1]:
-            say("note", sample.image, f"is flat: every value is {levels[0]}", "check that it is an image")
+        for what, fix in remarks(height, width, levels, image.notes, tiled):
+            say("note", sample.image, what, fix)
     except BadImageError as error:
         say("error", sample.image, error.what, error.fix)
     if sample.mask is not None:

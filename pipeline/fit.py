@@ -25,6 +25,7 @@ from textdiff.pipeline.networks.models import get_model
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.prediction.blank import blank_limit
+from textdiff.pipeline.prediction.unlike import Likeness, training_contrasts
 from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest
 from textdiff.pipeline.training.fitted import image_facts
@@ -84,6 +85,8 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     train_ids, val_ids = draw_images(cache, config.labels, config.draw_seed)
     texts = assign_texts(cache, config.variant, config.draw_seed, train_ids)
     run = Run(directory(cache.path.resolve().stem))
+    blank_below = blank_limit(cache, [*train_ids, *val_ids])
+    likeness = Likeness.save(run, training_contrasts(cache, network, train_ids, blank_below))
     record = {
         "schema": 1,
         "fit": asdict(config) | {"cache": str(config.cache), "window": window},
@@ -97,7 +100,8 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
         "train_ids": train_ids,
         "val_ids": val_ids,
         "images": image_facts(cache, [*train_ids, *val_ids], texts),
-        "blank_below": blank_limit(cache, [*train_ids, *val_ids]),
+        "blank_below": blank_below,
+        "likeness_sha256": likeness,
         "device": describe_device(device),
         "versions": _versions(),
         "git": _git_revision(),

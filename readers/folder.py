@@ -17,7 +17,8 @@ from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.names import (
-    MASK,
+    IMAGES,
+    MASKS,
     by_name,
     error,
     key_of,
@@ -68,7 +69,7 @@ def _read_part(root: Path, base: Path, split: Split | None) -> tuple[list[Sample
         images.setdefault(key, []).append((path, own))
     masks: dict[str, list[Path]] = {}
     if (base / "masks").is_dir():
-        for key, path, _ in _files(root, base / "masks", split, problems, MASK):
+        for key, path, _ in _files(root, base / "masks", split, problems, MASKS):
             masks.setdefault(owner(key, images), []).append(path)
         for key in masks.keys() - images.keys():
             for path in masks[key]:
@@ -136,13 +137,12 @@ def _sample(
 
 
 def _files(
-    root: Path, folder: Path, split: Split | None, problems: list[Problem], pattern: str | None = None
+    root: Path, folder: Path, split: Split | None, problems: list[Problem], suffixes: tuple[str, ...] = IMAGES
 ) -> Iterator[tuple[str, Path, Split | None]]:
     """(key, file, split) of every image in a folder and in its subfolders called after splits."""
     parts = {path.name: own for path in sorted(visible(folder)) if path.is_dir() and (own := parse_split(path.name))}
     flat: list[Problem] = []  # problems of the folder itself, its subfolders among them
-    options = {} if pattern is None else {"pattern": pattern}
-    for key, paths in by_name(root, folder, flat, **options).items():
+    for key, paths in by_name(root, folder, flat, suffixes).items():
         for path in paths:
             yield key, path, split
     problems += [
@@ -157,7 +157,7 @@ def _files(
         if split and own != split:
             problems.append(error(relative(root, folder / name), f"lies below {split}/", "keep one of the two"))
             continue
-        for key, paths in by_name(root, folder / name, problems, **options).items():
+        for key, paths in by_name(root, folder / name, problems, suffixes).items():
             for path in paths:
                 yield key, path, own
 

@@ -18,6 +18,7 @@ from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.names import (
+    PICTURES,
     by_name,
     error,
     key_of,
@@ -32,7 +33,6 @@ from textdiff.readers.names import (
 from textdiff.readers.texts import cell, sheets
 
 _SPLITS: dict[Split, str] = {"train": "Train", "val": "Val", "test": "Test"}
-_IMAGE = r"\.(png|jpe?g|bmp|tiff?)$"
 _LAYOUT = "Train_Folder and Test_Folder, each with img/, labelcol/ and a table such as Train_text.xlsx"
 
 
@@ -70,12 +70,12 @@ def _read_split(root: Path, folder: Path, split: Split, name: str) -> tuple[list
     problems: list[Problem] = []
     if not (folder / "img").is_dir():
         raise UserError(f"{folder}: has no folder img with the images; found {listing(folder)}")
-    images = by_name(root, folder / "img", problems, _IMAGE)
+    images = by_name(root, folder / "img", problems)
     if not images:
-        raise UserError(f"{folder / 'img'}: holds no images (PNG, JPEG, BMP or TIFF); put them there")
+        raise UserError(f"{folder / 'img'}: holds no images (PNG, JPEG, BMP, TIFF or DICOM); put them there")
     masks: dict[str, list[Path]] = {}
     if (folder / "labelcol").is_dir():
-        for key, paths in by_name(root, folder / "labelcol", problems, _IMAGE).items():
+        for key, paths in by_name(root, folder / "labelcol", problems, PICTURES).items():
             masks.setdefault(owner(key, images), []).extend(paths)
     elif split == "train":
         raise UserError(f"{folder}: has no folder labelcol with the masks; found {listing(folder)}")

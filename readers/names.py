@@ -1,6 +1,9 @@
 """Files in folders, and how the names in a table are matched with them."""
 
 __all__ = [
+    "IMAGES",
+    "MASKS",
+    "PICTURES",
     "by_name",
     "error",
     "key_of",
@@ -11,6 +14,7 @@ __all__ = [
     "sort_problems",
     "unique_ids",
     "visible",
+    "visible_name",
 ]
 
 import re
@@ -20,15 +24,19 @@ from pathlib import Path
 
 from textdiff.pipeline.sample import Problem, Sample
 
-IMAGE = r"\.(png|jpe?g|bmp|tiff?|dcm|dicom)$"
-MASK = r"\.(png|jpe?g|bmp|tiff?|xml)$"
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGES = (*PICTURES, ".dcm", ".dicom")
+"""How the names of image files end, in lower case: whatever looks through a directory goes by it."""
+MASKS = (*PICTURES, ".xml")
 
 
-def by_name(root: Path, folder: Path, problems: list[Problem], pattern: str = IMAGE) -> dict[str, list[Path]]:
+def by_name(
+    root: Path, folder: Path, problems: list[Problem], suffixes: tuple[str, ...] = IMAGES
+) -> dict[str, list[Path]]:
     """The image files in a folder by name without extension, sorted; others are noted in ``problems``."""
     named: dict[str, list[Path]] = {}
     for path in sorted(visible(folder)):
-        if path.is_file() and re.search(pattern, path.name, re.IGNORECASE):
+        if path.is_file() and path.name.lower().endswith(suffixes):
             named.setdefault(key_of(path.name), []).append(path)
         else:
             problems.append(note(relative(root, path), "is not an image: it is ignored"))
@@ -37,7 +45,12 @@ def by_name(root: Path, folder: Path, problems: list[Problem], pattern: str = IM
 
 def visible(folder: Path) -> list[Path]:
     """What is in a folder, without what file managers and Excel leave there."""
-    return [p for p in folder.iterdir() if not p.name.startswith((".", "~$")) and p.name.lower() != "thumbs.db"]
+    return [path for path in folder.iterdir() if visible_name(path.name)]
+
+
+def visible_name(name: str) -> bool:
+    """Whether a file is not one that file managers and Excel leave."""
+    return not name.startswith((".", "~$")) and name.lower() not in ("thumbs.db", "desktop.ini")
 
 
 def listing(folder: Path) -> str:
@@ -48,8 +61,9 @@ def listing(folder: Path) -> str:
 
 def key_of(name: str) -> str:
     """A file name or table entry without folder and extension; macOS decomposes accents, Excel does not."""
-    stem = re.sub(IMAGE[:-2] + r"|xml)$", "", re.split(r"[/\\]", name.strip())[-1], flags=re.IGNORECASE)
-    return unicodedata.normalize("NFC", stem)
+    last = re.split(r"[/\\]", name.strip())[-1]
+    suffix = next((end for end in (*IMAGES, *MASKS) if last.lower().endswith(end)), "")
+    return unicodedata.normalize("NFC", last[: len(last) - len(suffix)])
 
 
 def owner(key: str, images: Collection[str]) -> str:

@@ -113,7 +113,7 @@ def test_a_large_image_is_segmented_as_a_small_one(tmp_path):
 
     (mask, probability) = segment_large(
         tmp_path / "a.tif",
-        tmp_path / "out",
+        tmp_path / "out/a",
         lambda height, width: Grid(height, width, 96, 20),
         predict,
         lambda p: {"": p.argmax(0).astype(np.uint8), "_p": p[1]},
@@ -126,7 +126,7 @@ def test_a_large_image_is_segmented_as_a_small_one(tmp_path):
 def test_a_run_without_tiles_refuses_a_large_image(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb")
     with pytest.raises(UserError, match="extract --tile"):
-        segment_large(tmp_path / "a.tif", tmp_path, lambda h, w: None, lambda p: p, lambda p: {})
+        segment_large(tmp_path / "a.tif", tmp_path / "a", lambda h, w: None, lambda p: p, lambda p: {})
 
 
 MEMORY = """

@@ -112,10 +112,10 @@ def test_stopped_it_goes_on_to_the_same_files(made, images, tmp_path, textdiff_o
     arguments = ["predict", str(images), "--format", "geojson", "--out"]
     textdiff_once(made, *arguments, str(whole))
     code = (
-        "import os, signal, sys; from textdiff.pipeline.prediction import batch; write = batch.write_json\n"
+        "import os, signal, sys; from textdiff.pipeline.prediction import records; write = records.write_json\n"
         "def once(path, value):\n    write(path, value)\n"
         "    if path.parent.name == 'images': os.kill(os.getpid(), signal.SIGINT)\n"
-        "batch.write_json = once\n"
+        "records.write_json = once\n"
         "from textdiff import cli; sys.argv = ['textdiff', *sys.argv[1:]]; cli.main()"
     )
     command = [sys.executable, "-c", code, *arguments, str(cut)]

@@ -1,6 +1,6 @@
 """What is to be segmented: image files, directories, lists, and the images of a data set that have no mask."""
 
-__all__ = ["Input", "from_dataset", "from_list", "from_paths", "gather"]
+__all__ = ["RECORDS", "Input", "from_dataset", "from_list", "from_paths", "gather"]
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -11,10 +11,14 @@ from textdiff import console
 from textdiff.errors import UserError
 from textdiff.options.run import Predict
 from textdiff.pipeline.datasets import read_dataset, report
-from textdiff.pipeline.pretraining.unlabelled import SUFFIXES
 from textdiff.pipeline.sample import Slice
+from textdiff.readers.names import IMAGES, key_of, visible_name
+
+RECORDS = ".records"
+"""The directory in a folder of results that tells it from a folder of images."""
 
 _TABLES = {".csv": ",", ".tsv": "\t"}
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ def gather(options: Predict) -> list[Input]:
 
 
 def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
-    """Image files and, recursively, the images of directories, in the order of their names.
+    """Image files and, recursively, the images of directories, in the order of their names; says what is passed over.
+
+    Results of other predictions in a directory are no images.
 
     Args:
         paths: files and directories.
@@ -54,12 +60,19 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
     inputs = []
     for path in paths:
         if path.is_file():
-            inputs.append(Input(path.stem, path, text))
+            inputs.append(Input(key_of(path.name), path, text))
         elif path.is_dir():
-            found = [Input(_name(file.relative_to(path)), file, text) for file in _images_below(path, without)]
-            if not found:
-                raise UserError(f"{path}: holds no images ({', '.join(SUFFIXES)})")
-            inputs += found
+            files = _files_below(path, without)
+            images = [file for file in files if file.name.lower().endswith(IMAGES)]
+            others = [file.relative_to(path).as_posix() for file in files if not file.name.lower().endswith(IMAGES)]
+            named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+            if not images:
+                there = f"; its files are {named}, and any file that is named itself is read" if others else ""
+                raise UserError(f"{path}: holds no images ({', '.join(IMAGES)}){there}")
+            if others:
+                count = f"{len(others)} file{'s' if len(others) > 1 else ''}"
+                console.info(f"{path}: {count} passed over, not called as images are ({named})")
+            inputs += [Input(_name(file.relative_to(path)), file, text) for file in images]
         else:
             raise UserError(f"{path}: no such image file or directory")
     return inputs
@@ -100,7 +113,7 @@ def from_list(path: Path, text: str) -> list[Input]:
         if not file.is_file():
             raise UserError(f"--list {path}: {file}: no such image file")
         inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-        inputs.append(Input(_name(Path(name)) if inside else file.stem, file, own_text or text))
+        inputs.append(Input(_name(Path(name)) if inside else key_of(file.name), file, own_text or text))
     if not inputs:
         raise UserError(f"--list {path}: names no images")
     return inputs
@@ -126,17 +139,16 @@ def from_dataset(name: str, root: Path, text: str) -> list[Input]:
     return inputs
 
 
-def _images_below(root: Path, without: Path) -> list[Path]:
-    left_out = without.resolve()
+def _files_below(root: Path, without: Path) -> list[Path]:
+    left_out = {without.resolve(), *(found.parent.resolve() for found in root.glob(f"*/**/{RECORDS}"))}
     return sorted(
         file
         for file in root.rglob("*")
-        if file.suffix.lower() in SUFFIXES
+        if all(visible_name(part) for part in file.relative_to(root).parts)
         and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(root).parts)
-        and left_out not in file.resolve().parents
+        and left_out.isdisjoint(file.resolve().parents)
     )
 
 
 def _name(path: Path) -> str:
-    return path.with_suffix("").as_posix()
+    return (path.parent / key_of(path.name)).as_posix()
