@@ -87,11 +87,12 @@ def verify_rows(cache: "CacheReader", progress: Callable[[], object] | None = No
 
 
 def bad_metadata(cache: "CacheReader") -> list[str]:
-    """The arrays and groups, the root as ``.``, whose ``zarr.json`` does not say what it has to: others go by it."""
+    """The arrays and groups, and ``root``, whose ``zarr.json`` does not say what it has to: other readers go by it."""
     group = zarr.create_group(MemoryStore(), attributes=dict(cache.attributes))
     cache.layout.build(group)
-    wanted = [(".", group), *sorted(group.members(max_depth=None))]
-    return [name for name, member in wanted if _said(cache.path / name) != _stated(member.metadata.to_dict())]
+    wanted = [("", group), *sorted(group.members(max_depth=None))]
+    bad = [name for name, member in wanted if _said(cache.path / name) != _stated(member.metadata.to_dict())]
+    return [name or "root" for name in bad]
 
 
 def _row_faults(cache: "CacheReader", row: int) -> list[Fault] | None:

@@ -55,8 +55,11 @@ def _other_views(here: Sequence[Row], asked: Sequence[Row]) -> str:
     )
 
 
-def begin_update(old: FeatureCache, planned: FeatureCache) -> Update:
-    """Finds what the cache ``planned`` can take over from the old one, and from updates that were not finished."""
+def begin_update(old: FeatureCache, planned: FeatureCache, dry_run: bool) -> Update:
+    """Finds what the cache ``planned`` can take over from the old one, and from updates that were not finished.
+
+    What is left of an update whose removal was interrupted is removed, unless in a dry run.
+    """
     path = update_path(old.path, planned.fingerprint_hash, planned.table_hash)
     sources = [old]
     for place in updates(old.path):
@@ -65,7 +68,8 @@ def begin_update(old: FeatureCache, planned: FeatureCache) -> Update:
         except DamagedError:
             continue
         except CacheError:
-            shutil.rmtree(place, ignore_errors=True)  # what is left of one whose removal was interrupted
+            if not dry_run:
+                shutil.rmtree(place, ignore_errors=True)
             continue
         if place != path and other.fingerprint_hash == planned.fingerprint_hash:
             sources.append(other)
