@@ -1,6 +1,6 @@
 """Files that are either whole or absent."""
 
-__all__ = ["atomic_directory", "atomic_path", "sha256_file", "write_json", "write_text"]
+__all__ = ["atomic_directory", "atomic_path", "sha256_file", "stamp", "write_json", "write_text"]
 
 import hashlib
 import json
@@ -79,3 +79,13 @@ def sha256_file(path: str | os.PathLike[str], advance: Callable[[int], None] | N
             if advance is not None:
                 advance(len(piece))
     return digest.hexdigest()
+
+
+def stamp(path: str | os.PathLike[str]) -> tuple[int, int, int, int]:
+    """What changes when a file is written to or another takes its place: its size, times in ns, and inode.
+
+    Programs that keep the time of the last modification, such as ``cp -p`` and ``rsync -t``, cannot keep that of the
+    last change of the inode. Between two looks nothing else may be concluded from it: a disk that fails changes none.
+    """
+    facts = Path(path).stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino

@@ -20,7 +20,7 @@ import numpy as np
 from textdiff.cache.codec import upsample
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.fingerprint import canonical, fingerprint_hash
-from textdiff.cache.layout import FORMAT, SCHEMA, features_name, schema_of
+from textdiff.cache.layout import FORMAT, SCHEMA, features_name
 from textdiff.cache.rows import CacheError, Row, columns
 from textdiff.files import atomic_path
 
@@ -60,7 +60,7 @@ def export_hdf5(
         file.attrs.update(
             {
                 "format": FORMAT,
-                "schema": str(schema_of(cache.fingerprint)),
+                "schema": str(SCHEMA),
                 "grid": "native" if native else "upsampled",
                 "about": canonical(cache.about),
                 "fingerprint": canonical(cache.fingerprint),
@@ -141,7 +141,7 @@ def import_hdf5(
         raise CacheError(f"{path}: {reason}; name a file that textdiff cache export wrote") from error
     with file:
         attributes = dict(file.attrs)
-        if attributes.get("format") != FORMAT or str(attributes.get("schema")) not in map(str, range(1, SCHEMA + 1)):
+        if attributes.get("format") != FORMAT or attributes.get("schema") != str(SCHEMA):
             raise CacheError(f"{path}: not an export of this version; name a file that textdiff cache export wrote")
         if attributes["grid"] != "native":
             raise CacheError(f"{path}: holds upsampled grids, which cannot be taken back; export with native grids")

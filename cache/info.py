@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from textdiff import console
-from textdiff.cache.layout import schema_of
+from textdiff.cache.layout import SCHEMA
 from textdiff.cache.room import tree_nbytes
 from textdiff.cache.rows import most_views
 from textdiff.tables import text_table
@@ -27,7 +27,7 @@ def cache_info(cache: "FeatureCache") -> dict[str, Any]:
     upsampled = len(cache.steps) * size**2 * cache.dtype.itemsize * sum(C for C, _, _ in cache.blocks.values())
     return {
         "path": str(cache.path),
-        "schema": schema_of(cache.fingerprint),
+        "schema": SCHEMA,
         "complete": bool(done.all()),
         "rows": {"done": int(done.sum()), "total": len(cache.rows)},
         "views": most_views(cache.rows, training=True),

@@ -3,12 +3,17 @@
 __all__ = ["ExtractConfig", "extract"]
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from textdiff import console
 from textdiff.cache import FeatureCache
+from textdiff.cache.create import occupied
+from textdiff.cache.repair import repair
 from textdiff.cache.update import clear_updates, restore
 from textdiff.errors import UserError
 from textdiff.options.extract import Extract
@@ -104,20 +109,28 @@ def extract(options: Extract) -> FeatureCache:
     def mine(cache: FeatureCache) -> list[int]:
         return [row for row in cache.pending() if row % shards == shard]
 
+    def embed(texts: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
+        return encoder.encode(texts) if encoder else (None, None)
+
+    def opened(path: Path) -> FeatureCache:
+        if not config.dry_run:
+            repair(path, made, embed)
+        return FeatureCache.open(path, writable=not config.dry_run)
+
     cache = planned = FeatureCache.plan(config.cache, **made)
     restore(config.cache)
     update: Update | None = None
-    if config.cache.exists() and not config.overwrite:
-        cache = FeatureCache.open(config.cache, writable=not config.dry_run)
+    if occupied(config.cache) and not config.overwrite:
+        cache = opened(config.cache)
         cache.check_fingerprint(fingerprint, cache.rows)
         if changes := cache.differing_table(rows, texts):
             if not config.update:
                 raise refuse_changed(cache, rows, changes)
-            update = begin_update(cache, planned)
-            cache = FeatureCache.open(update.path, writable=not config.dry_run) if update.path.exists() else planned
+            update = begin_update(cache, planned, config.dry_run)
+            cache = opened(update.path) if update.path.exists() else planned
             check_update_room(update, planned, mine(cache))
     if cache is planned and not config.dry_run:
-        tokens, token_mask = encoder.encode(texts) if encoder else (None, None)
+        tokens, token_mask = embed(texts)
         cache = FeatureCache.create(
             update.path if update else config.cache,
             **made,
@@ -128,7 +141,7 @@ def extract(options: Extract) -> FeatureCache:
         )
     if not update and not config.dry_run and (config.overwrite or config.update):
         clear_updates(config.cache)
-    del encoder
+    encoder = None  # its memory is for the backbone
 
     prepare = preparation(cache, {fact.sample.id: fact for fact in facts}, protocol.resize, config.jitter, config.seed)
     backbone = Backbone(network, config.steps, blocks, config.seed, config.image_size, protocol.colour, precision)

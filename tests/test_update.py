@@ -296,7 +296,7 @@ def test_a_damaged_row_of_the_old_cache_is_made_anew_and_said(lab, forwards, cap
     new_mask(lab)
     lab.extract(update=True)
     said = capsys.readouterr().err
-    assert "row 2 (c, view 0): features/b08 at step 150: the checksum does not match; it is made anew" in said
+    assert "row 2 (c, view 0): block 8 at step 150: the checksum does not match; it is made anew" in said
     assert "row 3 (v, view 0): the chunks are not those that were written; it is made anew" in said
     assert len(forwards) == 2
     assert files(lab.cache) == lab.scratch()

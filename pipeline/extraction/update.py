@@ -10,7 +10,7 @@ from pathlib import Path
 from textdiff import console
 from textdiff.cache import CacheError, FeatureCache, Row
 from textdiff.cache.chunks import ChunkError
-from textdiff.cache.rows import most_views
+from textdiff.cache.rows import DamagedError, most_views
 from textdiff.cache.takeover import find_rows
 from textdiff.cache.update import can_link, put_in_place, update_path, updates
 from textdiff.errors import UserError
@@ -55,15 +55,22 @@ def _other_views(here: Sequence[Row], asked: Sequence[Row]) -> str:
     )
 
 
-def begin_update(old: FeatureCache, planned: FeatureCache) -> Update:
-    """Finds what the cache ``planned`` can take over from the old one, and from updates that were not finished."""
+def begin_update(old: FeatureCache, planned: FeatureCache, dry_run: bool) -> Update:
+    """Finds what the cache ``planned`` can take over from the old one, and from updates that were not finished.
+
+    What is left of an update whose removal was interrupted is removed, unless in a dry run.
+    """
     path = update_path(old.path, planned.fingerprint_hash, planned.table_hash)
     sources = [old]
     for place in updates(old.path):
         try:
             other = FeatureCache.open(place)
+        except DamagedError:
+            continue
         except CacheError:
-            continue  # killed while it was removed, perhaps
+            if not dry_run:
+                shutil.rmtree(place, ignore_errors=True)
+            continue
         if place != path and other.fingerprint_hash == planned.fingerprint_hash:
             sources.append(other)
     return Update(path, old, find_rows(planned.rows, sources))
@@ -112,11 +119,8 @@ def take_over(cache: FeatureCache, update: Update, rows: Sequence[int], prepare:
 
 def end_update(update: Update, cache: FeatureCache) -> FeatureCache:
     """Puts the new cache in the old one's place if it is complete, and opens it there; else returns it as it is."""
-    try:
-        left = len(cache.pending())
-    except FileNotFoundError:  # another process has put it in its place
-        left = 0
-    if left:
+    left = len(cache.pending())
+    if left and update.path.exists():  # else another process has put it in its place
         console.info(f"{update.old.path}: {left} rows of the update are left to other processes; until then it stays")
         return cache
     put_in_place(update.path, update.old.path)
