@@ -3,11 +3,11 @@
 __all__ = ["app", "main"]
 
 import contextlib
-import signal
+import os
 import sys
 import traceback
 import warnings
-from types import FrameType
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,22 +15,14 @@ import typer
 from textdiff import __version__, console
 from textdiff.commands import show
 from textdiff.commands.make import Command, add, usage
-from textdiff.errors import UserError
+from textdiff.errors import UserError, explain
 from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep
 from textdiff.options.extract import Extract
 from textdiff.options.fit import Fit
 from textdiff.options.pretrain import Pretrain
 from textdiff.options.run import Predict, Rank, Report, Score
-from textdiff.options.tools import (
-    CacheExport,
-    CacheImport,
-    CacheInfo,
-    CacheVerify,
-    DataCheck,
-    Demo,
-    Doctor,
-    Download,
-)
+from textdiff.options.tools import CacheExport, CacheImport, CacheInfo, CacheVerify, DataCheck, Demo, Doctor, Download
+from textdiff.stopping import stop_on_signals
 
 STOPPED = 130
 
@@ -63,15 +55,29 @@ GROUPS = {"data": "Look into a data set.", "cache": "Look into, check and conver
 
 
 def main() -> None:
-    """Entry point of ``textdiff``: status 0, 2 for a user's mistake, 130 when stopped, 1 for a defect of ours."""
+    """Entry point of ``textdiff``.
+
+    The status is 0, 2 for what the user can mend (a mistake, a full disk, too little memory), 130 when stopped, and 1
+    for a defect of ours.
+    """
+    for stream in ("stdin", "stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by the caller
+            setattr(sys, stream, Path(os.devnull).open("r" if stream == "stdin" else "w"))  # noqa: SIM115
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    signal.signal(signal.SIGTERM, _stop)
     # Pillow's remark on large images: the limit is ours, and an image beyond it gets a line that says what to do.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    with stop_on_signals():
+        status = _run(arguments, debug)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _run(arguments: list[str], debug: bool) -> object:
+    status: object
     try:
         with contextlib.redirect_stdout(console.SafeOutput(sys.stdout)):
             status = app(args=arguments, prog_name="textdiff", standalone_mode=False)
+        sys.stdout.flush()
     except UserError as error:
         status = _fail(str(error), debug)
     except UsageError as error:
@@ -84,23 +90,36 @@ def main() -> None:
         # The reader of our output, as in `textdiff score | head`, has seen enough.
         sys.stderr.close()
         status = 0
+    except Exception as error:
+        _name_output(error)
+        line = explain(error)
+        if line is None:
+            raise
+        status = _fail(line, debug)
     if status == STOPPED:
         console.info("")
         console.info(
             "stopped; finished work is kept. Run the same command again to go on "
             "(fit: add --resume, which goes on from the last checkpoint)"
         )
-    sys.exit(status if isinstance(status, int) else 0)
+    return status
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _name_output(error: Exception) -> None:
+    """Names the standard output in an error that came of writing to it, and keeps Python from trying again."""
+    if isinstance(error, OSError) and error.filename is None:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            error.filename = "standard output"
 
 
 def _fail(message: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    console.info(f"error: {' '.join(message.split())}")
+    with contextlib.suppress(OSError):  # a full disk may be where the messages go, too
+        console.info(f"error: {' '.join(message.split())}")
     return 2
 
 

@@ -1,10 +1,37 @@
-"""The one exception that stands for a mistake its reader can mend, and what the reader may have meant."""
+"""Mistakes and mishaps that their reader can mend, and how they are told in one line."""
 
-__all__ = ["UserError", "nearest", "suggest"]
+__all__ = ["UserError", "explain", "nearest", "os_error", "suggest"]
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
 from pathlib import Path
+
+_AGAIN = "then run the same command again (fit: add --resume)"
+_FIXES = {
+    errno.ENOSPC: f"the disk is full; free some space, {_AGAIN}",
+    errno.EDQUOT: f"your disk quota is used up; free some space, {_AGAIN}",
+    errno.EFBIG: f"larger than the file system or `ulimit -f` allows; raise the limit or choose another disk, {_AGAIN}",
+    errno.EMFILE: f"too many files are open; raise the limit, as with `ulimit -n 4096`, {_AGAIN}",
+    errno.ENFILE: f"too many files are open on this machine; end other programs, {_AGAIN}",
+    errno.EIO: f"the disk reports an error; check the disk or use another one, {_AGAIN}",
+    errno.EROFS: "the file system is read-only; choose a place that can be written to",
+    errno.EACCES: "permission denied; ask for it, or choose another place",
+    errno.EPERM: "not permitted; ask for it, or choose another place",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.EISDIR: "a directory, where a file should be; move it away, or choose another name",
+    errno.ENOTDIR: "a file stands where a directory should be; move it away, or choose another place",
+    errno.ENOENT: "not there; check the path",
+    errno.EEXIST: "exists already, and is in the way; move it away, or choose another name",
+    errno.ELOOP: "its symbolic links lead in a circle; correct them",
+}
+# What any library can fail of, whatever it calls it.
+_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EROFS, errno.ENOMEM)
+_MEMORY = (
+    "not enough memory{}; end other programs, or ask for less at once: a smaller --image-size, --batch-size, --jobs or "
+    "--workers, or a larger machine"
+)
 
 
 class UserError(Exception):
@@ -36,3 +63,34 @@ def nearest(path: Path) -> str:
         if (found := there.joinpath(name, *rest)).exists():
             return f" (did you mean {found}?)"
     return ""
+
+
+def os_error(error: BaseException) -> OSError | None:
+    """The operating system's error that ``error`` is, or that the machine's state caused it; None for any other.
+
+    PyTorch's writer raises RuntimeError while an OSError is handled, safetensors and PyTorch's allocator repeat the
+    system's words in exceptions of their own.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and (cause.errno in _MACHINE or (cause is error and cause.errno is not None)):
+            return cause
+        for number in _MACHINE:
+            if os.strerror(number) in str(cause):
+                return OSError(number, os.strerror(number))
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def explain(error: Exception) -> str | None:
+    """One line with the thing and the fix, for a failure that is the machine's; None for a defect."""
+    found = os_error(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or (found and found.errno == errno.ENOMEM):
+        # PyTorch's text goes on with advice for developers.
+        said = str(error).strip().split("\n")[0]
+        return _MEMORY.format(f" ({said})" if said else "")
+    if found is None:
+        return None
+    where = f"{os.fsdecode(found.filename)}: " if isinstance(found.filename, str | bytes | os.PathLike) else ""
+    said = found.strerror or str(found)
+    return where + _FIXES.get(found.errno or 0, f"{said[:1].lower()}{said[1:]}; mend this, {_AGAIN}")

@@ -2,17 +2,28 @@
 
 __all__ = ["atomic_directory", "atomic_path", "sha256_file", "stamp", "write_json", "write_text"]
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from textdiff.console import printable
+from textdiff.errors import UserError, os_error
+
+# Part of the names of temporary files, so that those of a process that is dead can be told from one's own.
+_HOST, _TOKEN = f"{zlib.crc32(os.uname().nodename.encode()):08x}", uuid.uuid4().hex[:8]
+_LEFTOVER = re.compile(rf"\..*\.{_HOST}-(?P<pid>\d+)-(?P<token>[0-9a-f]{{8}})-[0-9a-f]{{8}}\.partial(\.[^.]*)?")
+os.umask(_UMASK := os.umask(0o077))
 
 
 @contextmanager
@@ -20,17 +31,36 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary path beside ``path`` to write to; on success it becomes ``path`` in one step.
 
     The content is flushed to the disk before the rename, so a crash leaves the old file, the new file or nothing,
-    never a part. On an exception the temporary file is removed and the exception goes on.
+    never a part. On an exception the temporary file is removed and the exception goes on. Temporary files that killed
+    processes left in that directory are removed.
+
+    Raises:
+        OSError: the file cannot be written. It names ``path``, also where a library that wrote says it in another way.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last, because writers such as Pillow and numpy choose the format by it.
-    partial = final.with_name(f".{final.stem}.{uuid.uuid4().hex[:8]}.partial{final.suffix}")
+    _sweep(final.parent.absolute())
+    # The suffix stays last, because writers such as Pillow and numpy choose the format by it. The stem is cut, because
+    # the temporary name must not be too long where the final one is not.
+    partial = final.with_name(f".{final.stem[:40]}.{_mark()}.partial{final.suffix}")
     try:
         yield partial
         with partial.open("rb") as f:
             os.fsync(f.fileno())
+            mode = stat.S_IMODE(os.fstat(f.fileno()).st_mode)
+        # Some writers make a private temporary file of their own.
+        if mode == 0o600:
+            with contextlib.suppress(OSError):
+                partial.chmod(0o666 & ~_UMASK)
         partial.replace(final)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = os_error(error) or _refusal(error, partial)
+        if reason is None or str(reason.filename or partial) != str(partial):
+            raise
+        assert reason.errno is not None
+        raise OSError(reason.errno, os.strerror(reason.errno), str(final)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -43,7 +73,8 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.partial")
+    _sweep(final.parent.absolute())
+    partial = final.with_name(f".{final.name[:40]}.{_mark()}.partial")
     replaced = partial.with_suffix(".replaced")
     partial.mkdir()
     try:
@@ -57,6 +88,46 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
             replaced.replace(final)
         for leftover in (partial, replaced):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _mark() -> str:
+    return f"{_HOST}-{os.getpid()}-{_TOKEN}-{uuid.uuid4().hex[:8]}"
+
+
+@cache
+def _sweep(directory: Path) -> None:
+    """Removes what processes of this machine that are dead left half written in a directory, once for each."""
+    with os.scandir(directory) as entries:
+        found = [(entry, match) for entry in entries if (match := _LEFTOVER.fullmatch(entry.name))]
+    for entry, match in found:
+        if match["token"] == _TOKEN or _alive(int(match["pid"])):
+            continue
+        with contextlib.suppress(OSError):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                Path(entry.path).unlink()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def _refusal(error: Exception, partial: Path) -> OSError | None:
+    """Why a file cannot be written on, where a writer (numpy's) says only that it could not."""
+    if isinstance(error, OSError) and partial.exists():
+        try:
+            with partial.open("ab") as f:
+                f.write(bytes(1 << 20))
+        except OSError as found:
+            return found
+    return None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

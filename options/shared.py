@@ -83,7 +83,13 @@ class Runs(Record):
             return runs / latest.readlink()
         if latest.is_file() and (runs / (name := latest.read_text(encoding="utf-8").strip())).is_dir():
             return runs / name
-        raise UserError(f"{runs}: no run yet{nearest(runs)}; make one with `textdiff fit`, or name one with --run")
+        begun = sorted(file.parent for file in runs.glob("*/config.json"))
+        if begun:
+            newest = max(begun, key=lambda path: path.stat().st_mtime_ns)
+            raise UserError(f"{latest}: not there, and {runs} has {len(begun)} runs; name one, as with --run {newest}")
+        empty = sorted(path for path in runs.glob("*") if path.is_dir() and path.name != LATEST)
+        what = f", only {empty[-1].name} of a fit that ended before it began" if empty else nearest(runs)
+        raise UserError(f"{runs}: no run yet{what}; make one with `textdiff fit`, or name one with --run")
 
 
 @dataclass(frozen=True)

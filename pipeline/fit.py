@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
@@ -18,16 +19,16 @@ import textdiff
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.files import write_json
 from textdiff.options.fit import Fit, FitConfig
 from textdiff.pipeline.device import choose_device, describe_device, resolve_precision
 from textdiff.pipeline.networks.models import get_model
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.prediction.blank import blank_limit
+from textdiff.pipeline.prediction.unlike import FILE as LIKENESS
 from textdiff.pipeline.prediction.unlike import Likeness, training_contrasts
 from textdiff.pipeline.protocol import get_protocol
-from textdiff.pipeline.runs import Run, new_run_dir, point_latest
+from textdiff.pipeline.runs import Run, new_run_dir, point_latest, write_config
 from textdiff.pipeline.training.fitted import image_facts
 from textdiff.pipeline.training.recipes import Recipe, get_recipe
 from textdiff.pipeline.training.train import train
@@ -59,7 +60,8 @@ def fit_or_resume(options: Fit) -> Run:
         KeyboardInterrupt: stopped; ``resume`` goes on from the last checkpoint.
     """
     if options.resume:
-        return Run(resume(Run(options.directory()), options.device if options.device != "auto" else None))
+        cache = None if options.cache is None else Path(options.cache)
+        return Run(resume(Run(options.directory()), options.device if options.device != "auto" else None, cache))
     return Run(fit(options.part(FitConfig), Path(options.runs)))
 
 
@@ -84,9 +86,7 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     window = _window(config, recipe, cache, network)
     train_ids, val_ids = draw_images(cache, config.labels, config.draw_seed)
     texts = assign_texts(cache, config.variant, config.draw_seed, train_ids)
-    run = Run(directory(cache.path.resolve().stem))
     blank_below = blank_limit(cache, [*train_ids, *val_ids])
-    likeness = Likeness.save(run, training_contrasts(cache, network, train_ids, blank_below))
     record = {
         "schema": 1,
         "fit": asdict(config) | {"cache": str(config.cache), "window": window},
@@ -101,18 +101,30 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
         "val_ids": val_ids,
         "images": image_facts(cache, [*train_ids, *val_ids], texts),
         "blank_below": blank_below,
-        "likeness_sha256": likeness,
         "device": describe_device(device),
         "versions": _versions(),
         "git": _git_revision(),
         "command": sys.argv,
     }
-    write_json(run.path / "config.json", record)
+    contrasts = training_contrasts(cache, network, train_ids, blank_below)
+    run = Run(directory(cache.path.resolve().stem))
+    try:
+        write_config(run, record | {"likeness_sha256": Likeness.save(run, contrasts)})
+    except BaseException:
+        with suppress(OSError):  # it is not empty: another process writes there
+            (run.path / LIKENESS).unlink(missing_ok=True)
+            run.path.rmdir()
+        raise
     return run
 
 
-def resume(run: Run, device: str | None = None) -> Path:
+def resume(run: Run, device: str | None = None, cache: Path | None = None) -> Path:
     """Continues a fit that was stopped or killed, to the weights it would have had without that.
+
+    Args:
+        run: a run that is not finished.
+        device: to compute on; by default the one it was begun on.
+        cache: where the run's cache is now, if it was moved.
 
     Raises:
         UserError: the run is finished already, or its cache is not as it was.
@@ -121,10 +133,10 @@ def resume(run: Run, device: str | None = None) -> Path:
         raise UserError(f"{run.path}: finished already; `textdiff score --run {run.path}` scores it")
     device = device or run.config["fit"]["device"]
     if run.members:
-        return _fit_members(run, device)
-    cache = run.open_cache()
-    run.check_unchanged(cache)
-    return train(run, cache, initial_network(run), choose_device(device))
+        return _fit_members(run, device, cache)
+    opened = run.open_cache(cache)
+    run.check_unchanged(opened)
+    return train(run, opened, initial_network(run), choose_device(device))
 
 
 def initial_network(run: Run) -> Segmenter:
@@ -133,15 +145,15 @@ def initial_network(run: Run) -> Segmenter:
     return get_model(run.config["model"]).network(**run.config["head"])
 
 
-def _fit_members(run: Run, device: str) -> Path:
+def _fit_members(run: Run, device: str, cache: Path | None) -> Path:
     """Fits the members of an ensemble that are not finished, each like a single fit with a seed of its own."""
     for number, member in enumerate(run.members):
         if not (member.path / "config.json").is_file():
             options = run.config["fit"] | {"seed": run.config["fit"]["seed"] + number, "ensemble": None}
-            write_json(member.path / "config.json", run.config | {"fit": options})
+            write_config(member, run.config | {"fit": options})
         if not member.finished:
             console.info(f"{member.path}: member {number + 1} of {len(run.members)}")
-            resume(member, device)
+            resume(member, device, cache)
     return run.path
 
 

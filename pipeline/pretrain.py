@@ -27,8 +27,8 @@ from textdiff.pipeline.pretraining.objective import Posterior, training_loss
 from textdiff.pipeline.pretraining.result import write_result
 from textdiff.pipeline.pretraining.sampling import noised
 from textdiff.pipeline.pretraining.state import load_state, save_state
-from textdiff.pipeline.pretraining.stopping import stop_signals
 from textdiff.pipeline.pretraining.unlabelled import held_out, survey
+from textdiff.stopping import stop_signals
 
 # Adam's usual 1e-8 is far above the gradients of a small network's coarse levels, 1e-10 and less at the middle, which
 # then take a hundredth of the steps that the others take.

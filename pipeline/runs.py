@@ -1,28 +1,31 @@
 """Run directories: one fit each, with everything needed to use or repeat it."""
 
-__all__ = ["Run", "find_run", "new_run_dir", "point_latest"]
+__all__ = ["Run", "find_run", "new_run_dir", "point_latest", "write_config"]
 
 import csv
 import hashlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+import torch
 
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError
-from textdiff.files import sha256_file
+from textdiff.cache.fingerprint import canonical
+from textdiff.errors import UserError, explain
+from textdiff.files import sha256_file, write_json, write_text
 from textdiff.options.option import AnyPath
 from textdiff.options.shared import LATEST, Runs
 from textdiff.pipeline.networks.ensemble import Ensemble
 from textdiff.pipeline.networks.models import get_model
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.networks.variants import assign_texts
+from textdiff.pipeline.tensor_files import load_tensors
 from textdiff.pipeline.training.fitted import CONTROLS, check_fitted, check_unchanged
 
 SCORES_SCHEMA = 2
@@ -45,21 +48,23 @@ class Run:
         """The resolved options, versions, device, cache fingerprint and ids used.
 
         Raises:
-            UserError: the directory is not a run, or its ``config.json`` is damaged.
+            UserError: the directory is not a run, or its ``config.json`` is not what was written.
         """
         file = self.path / "config.json"
-        if not file.is_file():
+        if not file.exists():
             raise UserError(
                 f"{self.path}: not a run directory, it has no config.json; give one that `textdiff fit` made"
             )
         try:
             config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            raise UserError(f"{file}: damaged, it is not JSON; fit again") from None
-        # Runs made before there were other models, draws, ensembles and blank pictures say nothing about them.
-        config.setdefault("model", "textdiff")
-        config.setdefault("blank_below", None)
-        config["fit"] = {"draw_seed": config["fit"]["seed"], "ensemble": None} | config["fit"]
+            sound = config.pop("sha256") == _config_digest(config)
+        except (ValueError, KeyError, TypeError, AttributeError, IsADirectoryError, RecursionError):
+            sound = False
+        if not sound:
+            raise UserError(
+                f"{file}: damaged, or changed by hand: it is not what `textdiff fit` wrote; restore it from a copy, or "
+                "fit again"
+            )
         return config
 
     @property
@@ -97,12 +102,28 @@ class Run:
         """The lines of ``log.csv``, one mapping per epoch; empty before the first has ended.
 
         An epoch that was not validated has no ``val_dice``.
+
+        Raises:
+            UserError: the file is damaged.
         """
         file = self.path / "log.csv"
-        if not file.is_file():
+        if not file.exists():
             return []
-        with file.open(newline="", encoding="utf-8") as lines:
-            return [{name: float(value) for name, value in line.items() if value} for line in csv.DictReader(lines)]
+        try:
+            text = file.read_text(encoding="utf-8")
+            log = [
+                {name: float(value) for name, value in line.items() if value}
+                for line in csv.DictReader(text.splitlines())
+            ]
+            # A line that was cut off has its epoch, but not its end.
+            sound = all({"epoch", "loss", "seconds"} <= line.keys() for line in log) and text.endswith("\n")
+            if not sound or [line["epoch"] for line in log] != list(range(1, len(log) + 1)) or not log:
+                raise ValueError
+        except (ValueError, TypeError, AttributeError, csv.Error, IsADirectoryError):
+            raise UserError(
+                f"{file}: damaged; remove it: the run is used without it, and only the curves of its fit are lost"
+            ) from None
+        return log
 
     def scores_file(self, split: str = "test") -> Path:
         """Where ``score`` stores its summary of a split."""
@@ -116,14 +137,16 @@ class Run:
         """
         file = self.scores_file(split)
         again = f"`textdiff score --run {self.path}{'' if split == 'test' else f' --split {split}'}`"
-        if not file.is_file():
+        if not file.exists():
             raise UserError(f"{file}: not there, so this run is not scored on the {split} split; run {again} first")
         try:
             scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            raise UserError(f"{file}: damaged, it is not JSON; run {again}") from None
-        if not isinstance(scores, dict) or scores.get("schema") != SCORES_SCHEMA:
-            raise UserError(f"{file}: made by another version of TextDiff; run {again}")
+            if not isinstance(scores, dict) or scores.get("schema") != SCORES_SCHEMA:
+                raise UserError(f"{file}: made by another version of TextDiff; run {again}")
+            if not {"scores", "images", "labels", "published"} <= scores.keys():
+                raise ValueError
+        except (ValueError, IsADirectoryError, RecursionError):
+            raise UserError(f"{file}: damaged; remove it and run {again}") from None
         return scores
 
     def load_network(self) -> Segmenter:
@@ -143,18 +166,25 @@ class Run:
             network = Ensemble([member.load_network() for member in self.members])
             network.blank_below = config["blank_below"]
             return network.eval()
-        network = get_model(config["model"]).network(**config["head"])
+        with torch.device("meta"):
+            network = get_model(config["model"]).network(**config["head"])
         network.blank_below = config["blank_below"]
         try:
-            network.load_state_dict(load_file(file))
+            weights, _ = load_tensors(file)
+            network.load_state_dict(weights, assign=True)
         except Exception as error:  # safetensors has its own exception types, torch raises RuntimeError
-            raise UserError(f"{file}: damaged, or not of this run's configuration; fit again") from error
+            if explain(error):
+                raise
+            raise UserError(
+                f"{file}: damaged, or not of this run's configuration ({_first_line(error)}); remove it and run "
+                f"`textdiff fit --resume --run {self.path}`, which makes it again"
+            ) from error
         return network.eval()
 
     def _unfinished(self) -> list[Path]:
         # A member that was never started has no config.json that could be asked.
         paths = [run.path for run in self.members or [self]]
-        return [path for path in paths if not (path / "head.safetensors").is_file()]
+        return [path for path in paths if not (path / "head.safetensors").exists()]
 
     def open_cache(self, path: AnyPath | None = None) -> FeatureCache:
         """The cache the run was fitted on, or the one at ``path`` if it was made the same way.
@@ -215,9 +245,24 @@ def point_latest(run: Path) -> None:
     """Makes ``runs/latest`` mean ``run``: a symbolic link, or a text file where links are not to be had."""
     latest = run.parent / LATEST
     partial = run.parent / f".{LATEST}.{os.getpid()}.partial"
-    partial.unlink(missing_ok=True)
     try:
+        partial.unlink(missing_ok=True)
         partial.symlink_to(run.name, target_is_directory=True)
+        partial.replace(latest)
     except OSError:
-        partial.write_text(run.name + "\n", encoding="utf-8")
-    partial.replace(latest)
+        write_text(latest, run.name + "\n")
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_config(run: Run, config: Mapping[str, Any]) -> None:
+    """Writes ``config.json`` with its own digest, so that what is read is what was written."""
+    write_json(run.path / "config.json", {**config, "sha256": _config_digest(config)})
+
+
+def _config_digest(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(config).encode()).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

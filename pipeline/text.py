@@ -3,17 +3,24 @@
 __all__ = ["TextEncoder", "count_tokens", "load_text_encoder"]
 
 import contextlib
+import inspect
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from textdiff import console
-from textdiff.errors import UserError
-from textdiff.pipeline.downloads.hub import locate, snapshot, weights_sha256
+from textdiff.errors import UserError, explain
+from textdiff.pipeline.downloads.hub import (
+    locate,
+    missing_vocabulary,
+    snapshot,
+    weights_sha256,
+    weights_size,
+)
 from textdiff.pipeline.weights import TEXT_ENCODERS
 
 MAX_TOKENS = 512
@@ -28,21 +35,20 @@ class TextEncoder:
         max_tokens: tokens of a text that are read, special tokens included.
         pad_to: the fixed number of tokens, or ``None`` where every text keeps its own.
         sha256: of the weights file; of several files, of their hashes one after the other.
+
+    Raises:
+        UserError: the model gives no embedding of each token.
     """
 
     def __init__(
-        self,
-        name: str,
-        model: torch.nn.Module,
-        tokenizer: Any,
-        dim: int,
-        sha256: str,
-        max_tokens: int,
-        pad_to: int | None,
+        self, name: str, model: Any, tokenizer: Any, sha256: str, max_tokens: int, pad_to: int | None = None
     ) -> None:
         self.name, self.sha256, self.max_tokens, self.pad_to = name, sha256, max_tokens, pad_to
         self._model, self._tokenizer = model, tokenizer
-        self.dim = dim
+        # Tokenizers give what models of another kind ask for, such as token types.
+        self._takes = inspect.signature(model.forward).parameters.keys()
+        with _quiet():
+            self.dim: int = self._embed("").tokens.shape[1]
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Embeds every token of every text, each distinct text once.
@@ -59,31 +65,74 @@ class TextEncoder:
         """
         with _quiet():
             distinct = {text: self._embed(text) for text in dict.fromkeys(texts)}
-        longer = sum(cut for _, cut in distinct.values())
+        longer = sum(embedded.cut for embedded in distinct.values())
         if longer and self.pad_to is None:
             console.warn(
                 f"{longer} of {len(distinct)} distinct texts are longer than {self.max_tokens} tokens; "
                 "the rest of each is not read"
             )
-        length = max((len(tokens) for tokens, _ in distinct.values()), default=0)
+        if foreign := sum(embedded.foreign for embedded in distinct.values()):
+            console.warn(
+                f"{self.name} knows no word of {foreign} of {len(distinct)} distinct texts, so it tells them apart by "
+                "their lengths at most; use a text encoder for their language"
+            )
+        length = max((len(embedded.tokens) for embedded in distinct.values()), default=0)
         tokens = np.zeros((len(texts), length, self.dim), np.float32)
         mask = np.zeros((len(texts), length), np.bool_)
         for i, text in enumerate(texts):
-            found, _ = distinct[text]
+            found = distinct[text].tokens
             tokens[i, : len(found)], mask[i, : len(found)] = found, True
         return tokens, mask
 
     @torch.inference_mode()
-    def _embed(self, text: str) -> tuple[np.ndarray, bool]:
-        """(L, D) float32, and whether the text was cut."""
+    def _embed(self, text: str) -> "_Embedded":
         options: dict[str, Any] = {"truncation": True, "max_length": self.max_tokens}
         if self.pad_to is not None:
             options["padding"] = "max_length"
         # The model itself never attends padding, in the paper's code neither: there the head does.
         inputs = self._tokenizer(text, return_tensors="pt", **options)
-        hidden = self._model(**inputs).last_hidden_state[0]  # (L, D)
-        whole = len(self._tokenizer(text)["input_ids"])
-        return hidden.float().numpy(), whole > self.max_tokens
+        whole = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not inputs["input_ids"].numel():
+            inputs = {"input_ids": torch.tensor([[self._stand_in()]])}
+        known = getattr(self._model.get_input_embeddings(), "num_embeddings", None)
+        if known is not None and (largest := int(inputs["input_ids"].max())) >= known:
+            raise UserError(
+                f"{self.name}: its tokenizer gives token {largest}, and its model has {known}, so they are not of one "
+                "model; give a directory with both of one"
+            )
+        try:
+            output = self._model(**{name: value for name, value in inputs.items() if name in self._takes})
+            hidden = output.last_hidden_state[0]  # (L, D)
+        except Exception as error:
+            if explain(error):
+                raise
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(
+                f"{self.name}: a {self._model.config.model_type} model, which gives no embedding of each token "
+                f"({said[:200]}); give a text encoder"
+            ) from error
+        special = len(self._tokenizer("")["input_ids"])
+        foreign = bool(whole) and set(whole) == {self._tokenizer.unk_token_id}
+        return _Embedded(hidden.float().numpy(), len(whole) + special > self.max_tokens, foreign)
+
+    def _stand_in(self) -> int:
+        """The token of an empty text, where the tokenizer adds none to mark beginning or end."""
+        tokenizer = self._tokenizer
+        for token in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+            if token is not None:
+                return int(token)
+        raise UserError(f"{self.name}: its tokenizer has no token for an empty text; give another text encoder")
+
+
+class _Embedded(NamedTuple):
+    """A text's embedding."""
+
+    tokens: np.ndarray
+    """(L, D) float32."""
+    cut: bool
+    """Whether the text was longer."""
+    foreign: bool
+    """Whether none of its words is known."""
 
 
 def load_text_encoder(name: str, max_tokens: int | None = None, pad_to: int | None = None) -> TextEncoder:
@@ -104,17 +153,20 @@ def load_text_encoder(name: str, max_tokens: int | None = None, pad_to: int | No
     if known and known.sha256 not in (None, sha256):
         raise UserError(f"{name}: {directory} is damaged (its sha256 is {sha256}); reinstall {known.file}")
     model, tokenizer = _load(name, directory)
-    limit = _limit(model.config, tokenizer)
+    limit = _limit(model, tokenizer)
     wanted = pad_to if pad_to is not None else max_tokens
     if wanted is not None and not 2 < wanted <= limit:
         raise UserError(f"{name}: {wanted} tokens asked for; it takes between 3 and {limit}")
-    return TextEncoder(
-        name, model, tokenizer, model.config.hidden_size, sha256, wanted or min(MAX_TOKENS, limit), pad_to
-    )
+    if pad_to is not None and tokenizer.pad_token is None:
+        raise UserError(
+            f"{name}: its tokenizer has no padding token, which --protocol paper needs; use --protocol clean, or "
+            "another text encoder"
+        )
+    return TextEncoder(name, model, tokenizer, sha256, wanted or min(MAX_TOKENS, limit), pad_to)
 
 
 def count_tokens(name: str, texts: Sequence[str]) -> tuple[list[int], int]:
-    """How many tokens each text has, special ones included, and how many are read; loads the tokenizer only.
+    """How many tokens each text has, special ones included, and how many are read; loads no weights.
 
     Args:
         name: an encoder that is in place (``hub.locate``).
@@ -123,42 +175,109 @@ def count_tokens(name: str, texts: Sequence[str]) -> tuple[list[int], int]:
     Raises:
         UserError: its tokenizer cannot be loaded.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
     directory = locate(name) or snapshot(name)
     with _quiet():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-            config = AutoConfig.from_pretrained(directory, local_files_only=True)
-        except Exception as error:  # a damaged file shows as any of a dozen kinds
-            raise UserError(f"{name}: {directory} cannot be loaded as a text encoder") from error
+        tokenizer = _tokenizer(name, directory)
+        model = _tower(name, _architecture(name, directory))
         lengths = [len(tokenizer(text)["input_ids"]) for text in texts]
-    return lengths, min(MAX_TOKENS, _limit(config, tokenizer))
+    return lengths, min(MAX_TOKENS, _limit(model, tokenizer))
 
 
 def _load(name: str, directory: Path) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
     with _quiet():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-            model, report = AutoModel.from_pretrained(directory, local_files_only=True, output_loading_info=True)
-        except Exception as error:  # a damaged file shows as any of a dozen kinds
-            said = " ".join(str(error).split())
-            raise UserError(f"{name}: {directory} cannot be loaded as a text encoder ({said})") from error
+        tokenizer = _tokenizer(name, directory)
+        _architecture(name, directory)
+        with _loading(name, directory):
+            whole, report = AutoModel.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False, output_loading_info=True
+            )
+    model = _tower(name, whole)
     # Weights that are not in the file would be drawn at random; only the pooler's are not used.
-    if lost := sorted(key for key in report["missing_keys"] if "pooler" not in key):
+    used = {id(parameter) for parameter in model.parameters()}
+    names = {key for key, parameter in whole.named_parameters(remove_duplicate=False) if id(parameter) in used}
+    if lost := sorted(key for key in report["missing_keys"] if key in names and "pooler" not in key):
         raise UserError(
             f"{name}: {directory} lacks the weights {lost[0]} and {len(lost) - 1} others of its config.json"
         )
-    if model.config.is_encoder_decoder:
-        model = model.get_encoder()
     return model.float().eval().requires_grad_(False), tokenizer
 
 
-def _limit(config: Any, tokenizer: Any) -> int:
+def _tokenizer(name: str, directory: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    with _loading(name, directory):
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    # Without its files the library makes one that knows no word, and says nothing.
+    if tokenizer.is_fast and (lost := missing_vocabulary(directory)):
+        raise UserError(f"{name}: there is no {lost}, so no tokenizer; copy it to {directory} from where the model is")
+    return tokenizer
+
+
+def _architecture(name: str, directory: Path) -> Any:
+    """The model of a directory without its weights, once it is known that they can be those of its configuration."""
+    from transformers import AutoConfig, AutoModel
+
+    with _loading(name, directory):
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    entries, size = weights_size(directory)
+    layers = max((value for key, value in _numbers(config.to_dict()) if "layer" in key), default=0)
+    absurd = layers > 10 * entries  # a layer has an entry or more, unless layers share them
+    if not absurd:
+        with _loading(name, directory), torch.device("meta"):
+            model = AutoModel.from_config(config, trust_remote_code=False)
+        # A part that isn't used, as the decoder of an encoder, may be missing.
+        absurd = sum(parameter.numel() for parameter in model.parameters()) > 10 * size
+    if absurd:
+        raise UserError(
+            f"{name}: {directory / 'config.json'} is of a model many times as large as the weights there; copy both "
+            "from where the model is"
+        )
+    return model
+
+
+def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """The whole numbers of a configuration and of those within it."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        elif isinstance(value, int):
+            yield key, value
+
+
+def _tower(name: str, model: Any) -> Any:
+    """The part of a model that reads text."""
+    if hasattr(model.config, "text_config"):
+        if (tower := getattr(model, "text_model", None)) is None:
+            raise UserError(
+                f"{name}: a {model.config.model_type} model, and no text encoder; give the text encoder it is made of"
+            )
+        return tower
+    return model.get_encoder() if hasattr(model, "encoder") and hasattr(model, "decoder") else model
+
+
+@contextlib.contextmanager
+def _loading(name: str, directory: Path) -> Iterator[None]:
+    """Tells in one line what the library could not read."""
+    try:
+        yield
+    except Exception as error:  # a damaged file shows as any of a dozen kinds
+        if explain(error):
+            raise
+        said = " ".join(str(error).split())
+        raise UserError(f"{name}: {directory} cannot be loaded as a text encoder ({said})") from error
+
+
+def _limit(model: Any, tokenizer: Any) -> int:
     """How many tokens the model has positions for. A tokenizer that does not know says 10^30."""
-    limits = (tokenizer.model_max_length, getattr(config, "max_position_embeddings", None))
+    limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
+    for name, module in model.named_modules():
+        own = name.rsplit(".", 1)[-1]
+        if isinstance(module, torch.nn.Embedding) and ("position" in own or own == "wpe"):
+            # RoBERTa's kind numbers positions from the one after the padding's.
+            first = getattr(module, "offset", 0) if module.padding_idx is None else module.padding_idx + 1
+            limits.append(module.num_embeddings - first)
     return int(min((limit for limit in limits if limit is not None and 0 < limit < 1e9), default=MAX_TOKENS))
 
 

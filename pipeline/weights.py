@@ -67,6 +67,7 @@ BACKBONES = {
             url="",
             licence="Apache-2.0",
             reference="https://arxiv.org/abs/2105.05233",
+            sha256="1a75c493555972f04c4cbbc48b746527583e0ccf3d15123a243a347d942a5b26",
         ),
     )
 }
@@ -160,7 +161,10 @@ def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = T
         path = _PACKAGED / weights.file
         if not path.is_file():
             raise UserError(f"{name}: {path} is missing from this installation; reinstall textdiff or use adm-256")
-        return _resolved(name, path)
+        resolved = _resolved(name, path)
+        if weights.sha256 not in (None, resolved.sha256):
+            raise UserError(f"{name}: {path} is damaged, its sha256 is {resolved.sha256}; reinstall textdiff")
+        return resolved
     variable = _variable(name)
     if place := os.environ.get(variable):
         path = Path(place).expanduser()

@@ -79,7 +79,8 @@ def textdiff_once() -> Callable[..., SimpleNamespace]:
         from textdiff import cli
 
         out, err = io.StringIO(), io.StringIO()
-        before = sys.argv, Path.cwd(), signal.getsignal(signal.SIGTERM)
+        before = sys.argv, Path.cwd()
+        handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
         sys.argv = ["textdiff", *arguments]
         os.chdir(directory)
         try:
@@ -88,7 +89,8 @@ def textdiff_once() -> Callable[..., SimpleNamespace]:
         finally:
             sys.argv = before[0]
             os.chdir(before[1])
-            signal.signal(signal.SIGTERM, before[2])
+            for one, handler in handlers.items():
+                signal.signal(one, handler)
         result = SimpleNamespace(status=stop.value.code, stdout=out.getvalue(), stderr=err.getvalue())
         assert result.status == status, result.stderr
         return result

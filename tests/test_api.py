@@ -146,10 +146,12 @@ def test_scores_of_a_run_name_the_command_that_makes_them(run):
     with pytest.raises(textdiff.UserError, match=r"textdiff score --run .* --split val"):
         run.scores("val")
     damaged = run.path / "scores-train.json"
-    damaged.write_text("{")
-    with pytest.raises(textdiff.UserError, match="damaged"):
-        run.scores("train")
+    for content in ("{", '{"schema": 2, "images": []}'):
+        damaged.write_text(content)
+        with pytest.raises(textdiff.UserError, match=r"scores-train\.json: damaged; remove it and run"):
+            run.scores("train")
     for other in ({"schema": 1, "images": []}, []):
         damaged.write_text(json.dumps(other))
         with pytest.raises(textdiff.UserError, match=r"another version of TextDiff; run .*textdiff score --run"):
             run.scores("train")
+    damaged.unlink()

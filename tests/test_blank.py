@@ -26,7 +26,7 @@ from textdiff.pipeline.imaging.tiles import Grid, cut
 from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.predict import Predictor, predict_members, predict_row
 from textdiff.pipeline.prediction.blank import BLANK_BELOW, blank_limit, contrast, is_blank
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import Run, write_config
 
 SIZE, TILE, OVERLAP = (64, 168), 64, 12
 CPU = torch.device("cpu")
@@ -65,12 +65,12 @@ def made(tmp_path_factory, make_lvit_once, tiny_backbone, textdiff_once) -> Path
         save_file(weights, run.path / "head.safetensors")
     for number in range(2):
         shutil.copytree(root / "runs/head", root / f"runs/ensemble/members/{number}")
-    edit(root / "runs/ensemble", json.loads((root / "runs/head/config.json").read_text()), ensemble=2)
+    edit(root / "runs/ensemble", Run(root / "runs/head").config, ensemble=2)
     return root
 
 
 def edit(path: Path, config: dict, **fit) -> None:
-    (path / "config.json").write_text(json.dumps(config | {"fit": config["fit"] | fit}))
+    write_config(Run(path), config | {"fit": config["fit"] | fit})
 
 
 @pytest.fixture(scope="module", params=["head", "unet", "ensemble"])
@@ -80,12 +80,10 @@ def run(made, request) -> Run:
 
 @pytest.fixture
 def earlier(run, tmp_path) -> Run:
-    """The same run as it would have been written before there was a limit."""
+    """The same run, of pictures that have no limit."""
     shutil.copytree(run.path, tmp_path / "earlier")
     for path in (tmp_path / "earlier").rglob("config.json"):
-        config = json.loads(path.read_text())
-        del config["blank_below"]
-        path.write_text(json.dumps(config))
+        edit(path.parent, Run(path.parent).config | {"blank_below": None})
     return Run(tmp_path / "earlier")
 
 
@@ -265,5 +263,5 @@ def test_predictions_by_another_limit_do_not_mix_in_one_folder(made, tmp_path, t
     shutil.copytree(made / "runs/unet", tmp_path / "unet")
     command = ("predict", "--run", str(tmp_path / "unet"), "data/Test_Folder/img", "--out", str(tmp_path / "out"))
     textdiff_once(made, *command)
-    edit(tmp_path / "unet", json.loads((tmp_path / "unet/config.json").read_text()) | {"blank_below": None})
+    edit(tmp_path / "unet", Run(tmp_path / "unet").config | {"blank_below": None})
     assert "blank_below 10.0, now None" in textdiff_once(made, *command, status=2).stderr

@@ -14,8 +14,10 @@ from safetensors.torch import save_file
 
 from textdiff.errors import UserError
 from textdiff.pipeline.backbones.checkpoints import load_unet, read_checkpoint, save_unet
+from textdiff.pipeline.backbones.load import load_backbone
 from textdiff.pipeline.backbones.recognise import recognise
 from textdiff.pipeline.unet import UNet
+from textdiff.pipeline.weights import resolve_backbone
 
 NEW = {
     "image_size": 64,
@@ -91,7 +93,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, unet):
         save_unet(unet, tmp_path / f"{name}.safetensors", metadata)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     with safe_open(tmp_path / "a.safetensors", framework="pt") as f:
-        assert {key: value for key, value in f.metadata().items() if key != "textdiff.unet"} == metadata
+        assert {key: value for key, value in f.metadata().items() if not key.startswith("textdiff.")} == metadata
 
 
 def test_options_that_shapes_do_not_tell_come_back_from_the_metadata(tmp_path):
@@ -252,6 +254,32 @@ def test_damaged_files_are_called_damaged(tmp_path, unet, state, name, damage):
     assert "weights_only" not in str(caught.value)  # torch's advice would have it read unsafely
 
 
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_a_flipped_bit_is_found_or_harmless(tmp_path, unet, state, name):
+    path = tmp_path / name
+    save_unet(unet, path) if name.endswith("safetensors") else torch.save(state, path)
+    sound, config = path.read_bytes(), read_checkpoint(path, 64)[1]
+    draw, found = np.random.default_rng(3), 0
+    # Most in the data, and some in the header of the one format and the directory of the other.
+    for place in [
+        *draw.integers(len(sound), size=15),
+        *draw.integers(3000, size=15),
+        *-draw.integers(1, 3000, size=15),
+    ]:
+        data = bytearray(sound)
+        data[place] ^= 1 << draw.integers(8)
+        path.write_bytes(data)
+        try:
+            loaded, said = read_checkpoint(path, 64)
+        except UserError as error:
+            found.append(str(error))
+        else:
+            assert_same(loaded, state)
+            assert said == config
+    assert len(found) >= 25
+    assert all(str(path) in message for message in found)
+
+
 class Payload:
     """Runs code when unpickled the unsafe way."""
 
@@ -327,6 +355,32 @@ def test_a_configuration_that_makes_no_network_is_refused(tmp_path, state, metad
     with pytest.raises(UserError) as caught:
         load_unet(tmp_path / "a.safetensors")
     one_line(caught)
+
+
+IMPOSSIBLE = {
+    "ten million blocks": {"num_res_blocks": 10**7},
+    "a million levels": {"channel_mult": [1] * 10**6},
+    "as many in exponents": {"num_res_blocks": 10**400},
+    "channels beyond any memory": {"model_channels": 10**9},
+    "channels beyond any number": {"model_channels": 10**30},
+    "a negative width": {"model_channels": -32},
+    "no width": {"model_channels": 0},
+    "a negative depth": {"num_res_blocks": -2},
+    "no heads": {"num_head_channels": 0},
+    "a fraction": {"num_res_blocks": 1.5},
+    "no number": {"model_channels": float("nan")},
+    "a word": {"channel_mult": "112244"},
+    "nothing": {"channel_mult": None},
+}
+
+
+@pytest.mark.parametrize("wrong", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+@pytest.mark.parametrize("untrained", ["", "untrained:"])
+def test_what_a_configuration_asks_for_is_bounded_by_the_file(tmp_path, state, wrong, untrained):
+    save_file(state, tmp_path / "a.safetensors", {"textdiff.unet": json.dumps(NEW | wrong)})
+    with pytest.raises(UserError) as caught:
+        load_backbone(resolve_backbone(f"{untrained}{tmp_path / 'a.safetensors'}"), 64, torch.device("cpu"))
+    assert "a.safetensors" in one_line(caught)
 
 
 def test_a_configuration_that_does_not_fit_the_weights_is_refused(tmp_path, state):

@@ -23,7 +23,7 @@ from textdiff.pipeline.fit import FitConfig, fit, resume
 from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.predict import Predictor, predict_members, predict_row
 from textdiff.pipeline.prediction import batch
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import Run, write_config
 
 LOGITS = st.floats(-30, 30, width=32)
 
@@ -225,8 +225,7 @@ def test_nothing_left_to_annotate_is_said(made, tmp_path, make_lvit, tiny_backbo
 
 def test_unfinished_member_is_named_with_the_way_to_finish(made, textdiff_once, tmp_path):
     run = latest(made / "runs")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/config.json").write_text(json.dumps(run.config))
+    write_config(Run(tmp_path / "run"), run.config)
     result = textdiff_once(made, "score", "--run", str(tmp_path / "run"), status=2)
     assert "members/0" in result.stderr
     assert f"--resume --run {tmp_path / 'run'}" in result.stderr

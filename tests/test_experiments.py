@@ -28,7 +28,7 @@ from textdiff.experiments.panel import choose
 from textdiff.experiments.results import gather
 from textdiff.experiments.tables import Table
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import Run, write_config
 from textdiff.pipeline.training import trainee
 from textdiff.pipeline.training.train import train_many
 from textdiff.pipeline.training.twins import twin_of
@@ -575,7 +575,10 @@ def test_what_cannot_be_compared_is_one_clear_line(ablated, elsewhere, tmp_path,
 def test_runs_that_are_no_pairs_are_refused(ablated, elsewhere, tmp_path, textdiff_once, file, name, value, message):
     place = shutil.copytree(elsewhere, tmp_path / "ablate-other")
     for path in place.glob(file):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+        if path.name == "config.json":
+            write_config(Run(path.parent), Run(path.parent).config | {name: value})
+        else:
+            path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     assert message in textdiff_once(tmp_path, "compare", str(ablated), str(place), status=2).stderr
 
 
@@ -602,7 +605,10 @@ def test_masks_that_changed_between_the_experiments_are_told_by_their_digests(
     for path in place.glob(file):
         record = json.loads(path.read_text())
         record[entry] = {name: [facts[0], "another mask", *facts[2:]] for name, facts in record[entry].items()}
-        path.write_text(json.dumps(record))
+        if path.name == "config.json":
+            write_config(Run(path.parent), {name: value for name, value in record.items() if name != "sha256"})
+        else:
+            path.write_text(json.dumps(record))
     assert message in textdiff_once(tmp_path, "compare", str(ablated), str(place), status=2).stderr
 
 

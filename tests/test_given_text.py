@@ -17,7 +17,7 @@ from textdiff.pipeline import score
 from textdiff.pipeline.evaluation.bootstrap import bootstrap_mean
 from textdiff.pipeline.evaluation.truths import TRUTHS
 from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import Run, write_config
 
 SHARED = "all nuclei are round"
 READING = ("full", "concat", "constant-text", "shuffled-text")
@@ -197,7 +197,7 @@ def test_another_text_encoder_is_refused(own, encoder, tmp_path):
     weights = load_file(other / "model.safetensors")
     save_file({name: value + 1 for name, value in weights.items()}, other / "model.safetensors", {"format": "pt"})
     config = own.config | {"about": own.config["about"] | {"text_encoder": str(other)}}
-    (own.path / "config.json").write_text(json.dumps(config))
+    write_config(own, config)
     with pytest.raises(textdiff.UserError, match="not the text encoder that"):
         textdiff.score(Run(own.path), text=SHARED)
 

@@ -129,8 +129,10 @@ def test_the_packaged_backbone_needs_no_network(tmp_path, place, monkeypatch):
     with pytest.raises(UserError, match=r"nano-he\.safetensors is missing.*reinstall"):
         resolve_backbone("nano-he")
     put(tmp_path / "nano-he.safetensors")
-    assert resolve_backbone("nano-he").sha256 == SHA256
-    assert fetch_backbone("nano-he").path == tmp_path / "nano-he.safetensors"
+    with pytest.raises(UserError, match=rf"nano-he\.safetensors is damaged, its sha256 is {SHA256}; reinstall"):
+        resolve_backbone("nano-he")
+    monkeypatch.undo()
+    assert resolve_backbone("nano-he").path == fetch_backbone("nano-he").path
 
 
 @pytest.mark.parametrize(("wrong", "meant"), [("adm256", "adm-256"), ("nano_he", "nano-he"), ("ADM-256", "adm-256")])

