@@ -46,7 +46,7 @@ def predict(
     Args:
         image: files and directories, one or several.
         text: that comes with each of them.
-        list_file: a file of paths, or a CSV with columns image and text.
+        list_file: a file of paths, or a table (CSV, TSV, Excel, JSON lines) with the columns image and text.
         dataset: segment the images of a data set that have no mask, with their texts.
         data: the directory of ``dataset``.
         run: a finished run.

@@ -16,7 +16,7 @@ def predict(
     ] = None,
     text: Annotated[str, typer.Option(help="The text of images that have none of their own.")] = "",
     list_file: Annotated[
-        Path | None, typer.Option("--list", help="A file of paths, or a CSV with columns image and text.")
+        Path | None, typer.Option("--list", help="A file of paths, or a table (CSV, Excel ...) of image and text.")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Segment the images of a data set that have no mask.")] = None,
     data: Annotated[Path | None, typer.Option(help="The directory of --dataset.")] = None,

@@ -30,7 +30,7 @@ from textdiff.readers.names import (
 )
 from textdiff.readers.options import ReadOptions
 from textdiff.readers.splits import parse_split, settle_splits
-from textdiff.readers.texts import TextRow, find_table, matched_texts, read_table
+from textdiff.readers.texts import TextRow, find_table, matched_texts, read_texts
 
 _LAYOUT = "images/, masks/ and texts.csv (or .tsv, .xlsx, .jsonl)"
 
@@ -79,7 +79,7 @@ def _read_part(root: Path, base: Path, split: Split | None) -> tuple[list[Sample
             f"{base}: has no table of texts; write texts.csv with the columns image and text (a text may be empty); "
             f"found {listing(base)}"
         )
-    rows = read_table(table)
+    rows = read_texts(table)
     if base != root and table.parent == root:
         # One table for all parts: what belongs to the others is not missing here.
         others = {key_of(path.name) for path in root.glob("*/images/*")} - images.keys()
@@ -124,7 +124,7 @@ def _sample(
         return None
     named = parse_split(row.split)
     if named and split and named != split:
-        what = f"lies in {split}/, and row {row.number} of {table.name} says {named}"
+        what = f"lies in {split}/, and {row.place} of {table.name} says {named}"
         problems.append(error(where, what, "keep one of the two"))
         return None
     if not row.text:

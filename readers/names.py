@@ -53,9 +53,17 @@ def key_of(name: str) -> str:
 
 
 def owner(key: str, images: Collection[str]) -> str:
-    """The image that a mask or a table entry called ``key`` belongs to; ``key`` itself if there is none."""
+    """The image that a mask or a table entry called ``key`` belongs to; ``key`` itself if there is none.
+
+    Spreadsheets turn 001 into 1, which is still that image if no other one has this number.
+    """
+    if key in images:
+        return key
     bare = key.removeprefix("mask_")
-    return bare if key not in images and bare in images else key
+    if bare not in images and bare.isdecimal():
+        same = [name for name in images if name.isdecimal() and name.lstrip("0") == bare.lstrip("0")]
+        bare = same[0] if len(same) == 1 else bare
+    return bare if bare in images else key
 
 
 def unique_ids(root: Path, samples: Iterable[Sample], problems: list[Problem]) -> list[Sample]:
