@@ -78,9 +78,10 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
         if source.suffix.lower() == ".xml":
             if sample.classes:
                 raise BadImageError(source, "holds outlines, which name no classes", "leave --classes out")
-            instances, notes = rasterise(source, outlines_of(source, data), height, width)
+            outlines, notes = outlines_of(source, data)
+            instances, more = rasterise(source, outlines, height, width)
             labels = (instances > 0).astype(np.uint8)
-            return LoadedMask(labels, instances if sample.instances else None, digest, notes)
+            return LoadedMask(labels, instances if sample.instances else None, digest, notes + more)
         if not (sample.classes or sample.instances):
             labels, notes = decode_mask(source, data)
             return LoadedMask(labels, None, digest, notes)
