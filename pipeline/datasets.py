@@ -117,10 +117,10 @@ def inspect(
 
 
 def report(problems: list[Problem]) -> None:
-    """Says what was found: notes as warnings, alike ones together, then the errors.
+    """Says what was found: notes as warnings, then the errors, of either kind alike ones together.
 
     Raises:
-        UserError: there are errors. A single one is the message itself; several are printed first (at most 20).
+        UserError: there are errors. A single one is the message itself; several are printed first (at most 20 lines).
     """
     lines = alike([problem for problem in problems if problem.severity == "note"])
     for line in lines[:_SHOWN]:
@@ -130,20 +130,24 @@ def report(problems: list[Problem]) -> None:
     errors = [problem for problem in problems if problem.severity == "error"]
     if len(errors) == 1:
         raise UserError(str(errors[0]))
-    for problem in errors[:_SHOWN]:
-        console.info(f"error: {problem}")
-    if len(errors) > _SHOWN:
-        console.info(f"... and {len(errors) - _SHOWN} more")
+    lines = alike(errors)
+    for line in lines[:_SHOWN]:
+        console.info(f"error: {line}")
+    if len(lines) > _SHOWN:
+        console.info(f"... and {len(lines) - _SHOWN} more kinds")
     if errors:
-        raise UserError(f"{len(errors)} errors in the data set: mend them, or leave those images out with --skip-bad")
+        raise UserError(
+            f"{len(errors)} errors in the data set: mend them (textdiff data check --json lists all), or leave those "
+            "images out with --skip-bad"
+        )
 
 
 def alike(problems: Sequence[Problem]) -> list[str]:
-    """One line for each kind of remark: the first of its kind, and how many others there are."""
+    """One line for each kind of problem: the first of its kind, and how many others there are."""
     kinds: dict[str, list[Problem]] = {}
     for problem in problems:
-        # The same remark with another number in it (a largest value, a size) is still the same remark.
-        kinds.setdefault(re.sub(r"\d+", "#", problem.what), []).append(problem)
+        # With another number (a size, a line) or another file in it, it is still the same problem.
+        kinds.setdefault(re.sub(r"(\S*[\d./]\S*\s*)+", "#", problem.what), []).append(problem)
     lines = []
     for kind in kinds.values():
         others = len(kind) - 1

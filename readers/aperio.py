@@ -27,7 +27,7 @@ from textdiff.errors import UserError
 from textdiff.pipeline.imaging.formats import BadImageError
 from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.lvit import read_lvit
-from textdiff.readers.names import error, key_of, note, relative, sort_problems, unique_ids
+from textdiff.readers.names import error, is_utf8, key_of, note, relative, sort_problems, unique_ids
 from textdiff.readers.options import ReadOptions
 from textdiff.readers.splits import draw_splits, parse_split, settle_splits
 from textdiff.readers.texts import find_table, matched_texts, read_texts
@@ -110,7 +110,9 @@ def outlines_of(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline
             else:
                 outlines.append(Outline(points, number, region.get("NegativeROA", "0") == "1"))
     total = len(outlines) + sum(left_out.values())
-    notes = [f"{count} of {total} outlines are {what}, which enclose nothing (ignored)" for what, count in left_out.items()]
+    notes = [
+        f"{count} of {total} outlines are {what}, which enclose nothing (ignored)" for what, count in left_out.items()
+    ]
     if len(layers) > 1:
         names = ", ".join(layer.get("Name") or f"Id {layer.get('Id', '?')}" for layer in layers)
         notes.append(f"has {len(layers)} annotation layers ({names}): the outlines of all of them are taken")
@@ -199,7 +201,9 @@ def _inside(corners: Corners, height: int, width: int) -> tuple[tuple[slice, sli
 
 def _box(corners: Corners, height: int, width: int) -> tuple[slice, slice]:
     size = (width, height)
-    (x0, y0), (x1, y1) = (ends.clip(0, size).astype(int) for ends in (np.floor(corners.min(0)), np.ceil(corners.max(0))))
+    (x0, y0), (x1, y1) = (
+        ends.clip(0, size).astype(int) for ends in (np.floor(corners.min(0)), np.ceil(corners.max(0)))
+    )
     return slice(int(y0), int(y1)), slice(int(x0), int(x1))
 
 
@@ -224,7 +228,11 @@ def _read_challenge(root: Path, options: ReadOptions) -> tuple[list[Sample], lis
     outlines: dict[str, list[Path]] = {}
     for path in sorted(root.glob("**/*")):
         ending, hidden = path.suffix.lower(), any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.is_file() and not hidden and ending in (".tif", ".tiff", ".xml"):
+        if hidden or ending not in (".tif", ".tiff", ".xml") or not path.is_file():
+            continue
+        if not is_utf8(path.relative_to(root)):
+            problems.append(error(relative(root, path), "has a name that is not UTF-8", "rename it"))
+        else:
             (outlines if ending == ".xml" else files).setdefault(key_of(path.name), []).append(path)
     for key in sorted(outlines.keys() - files.keys()):
         where = relative(root, outlines[key][0])
@@ -262,7 +270,7 @@ def _read_challenge(root: Path, options: ReadOptions) -> tuple[list[Sample], lis
 
 
 def _split_of(path: Path) -> Split:
-    """By the words of its folders: ``MoNuSegTestData`` and ``test_images`` are called after the test, ``latest`` not."""
+    """By the words in its folders' names: ``MoNuSegTestData`` and ``test_images`` are of the test, not ``latest``."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", " ".join(path.parts[:-1]))
     return "test" if _TEST & {word.lower() for word in words} else "train"
 

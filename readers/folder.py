@@ -5,7 +5,8 @@
         masks/       named as the image, or mask_<image>; in the same subfolders or in none; may be missing
         texts.csv    or .tsv, .xlsx, .jsonl: columns image and text, and if you like split and group
 
-``DIR/train/images``, ``DIR/train/masks`` and so on are read as well. Names are matched without folder and extension.
+``DIR/train/images``, ``DIR/train/masks`` and so on are read as well, and a folder for each image (``readers.objects``).
+Names are matched without folder and extension.
 """
 
 __all__ = ["read_folder"]
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from textdiff.errors import UserError
 from textdiff.pipeline.sample import Problem, Sample, Split
+from textdiff.readers.layouts import known_layout, masks_elsewhere
 from textdiff.readers.names import (
     MASK,
     by_name,
@@ -28,6 +30,7 @@ from textdiff.readers.names import (
     unique_ids,
     visible,
 )
+from textdiff.readers.objects import has_object_folders, read_object_folders
 from textdiff.readers.options import ReadOptions
 from textdiff.readers.splits import parse_split, settle_splits
 from textdiff.readers.texts import TextRow, find_table, matched_texts, read_texts
@@ -48,6 +51,8 @@ def read_folder(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Pr
     Raises:
         UserError: no such directory, another layout, an unreadable table, or options that contradict the data.
     """
+    if root.is_dir() and not (root / "images").is_dir() and has_object_folders(root):
+        return read_object_folders(root, options)
     samples: list[Sample] = []
     problems: list[Problem] = []
     parts = _parts(root)
@@ -72,7 +77,12 @@ def _read_part(root: Path, base: Path, split: Split | None) -> tuple[list[Sample
             masks.setdefault(owner(key, images), []).append(path)
         for key in masks.keys() - images.keys():
             for path in masks[key]:
-                problems.append(error(relative(root, path), "is a mask without an image", "add the image or remove it"))
+                problems.append(
+                    error(relative(root, path), "is a mask without an image", "name it as its image, or remove it")
+                )
+    if other := masks_elsewhere(base):
+        what = "is not read: masks are looked for in masks/"
+        problems.append(note(relative(root, other), what, "rename it to masks, if they are these"))
     table = find_table(base) or find_table(root)
     if table is None:
         raise UserError(
@@ -176,6 +186,9 @@ def _parts(root: Path) -> list[tuple[Split | None, Path]]:
         return list(parts)
     if (root / "Train_Folder").is_dir():
         raise UserError(f"{root}: is in the LViT layout; use --dataset monuseg, qata or mosmed")
-    if below:
-        raise UserError(f"{root}: has no folder images; did you mean {below[0][1]}?")
+    if layout := known_layout(root):
+        raise UserError(f"{root}: {layout}; docs/data.md shows a folder that is read")
+    for path in sorted(path for path in visible(root) if path.is_dir()):
+        if (path / "images").is_dir() or has_object_folders(path):
+            raise UserError(f"{root}: has no folder images; did you mean {path}?")
     raise UserError(f"{root}: has no folder images; expected {_LAYOUT}; found {listing(root)}")

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from textdiff.errors import UserError
 from textdiff.pipeline.sample import Problem, Sample, Split
+from textdiff.readers.layouts import known_layout
 from textdiff.readers.names import (
     by_name,
     error,
-    key_of,
     listing,
     note,
     owner,
@@ -27,6 +27,7 @@ from textdiff.readers.names import (
     unique_ids,
     visible,
 )
+from textdiff.readers.objects import has_object_folders
 from textdiff.readers.options import ReadOptions
 from textdiff.readers.tables import read_table
 from textdiff.readers.texts import TextRow, matched_texts
@@ -88,7 +89,9 @@ def _read_split(root: Path, folder: Path, split: Split, name: str) -> tuple[list
 
     for key in masks.keys() - images.keys():
         for path in masks[key]:
-            problems.append(error(relative(root, path), "is a mask without an image", "add the image or remove it"))
+            problems.append(
+                error(relative(root, path), "is a mask without an image", "name it as its image, or remove it")
+            )
     samples = []
     for key, paths in images.items():
         where = relative(root, paths[0])
@@ -144,4 +147,8 @@ def _check_layout(root: Path) -> None:
     for below in sorted(visible(root)):
         if (below / "Train_Folder").is_dir():
             raise UserError(f"{root}: has no Train_Folder; did you mean {below}?")
+    if (root / "images").is_dir() or has_object_folders(root):
+        raise UserError(f"{root}: has no Train_Folder; use --dataset folder for images/, masks/ and texts.csv")
+    if next(root.glob("*_Folder"), None) is None and (layout := known_layout(root)):
+        raise UserError(f"{root}: {layout}, and use --dataset folder")
     raise UserError(f"{root}: has no Train_Folder; expected {_LAYOUT}; found {listing(root)}")

@@ -3,6 +3,7 @@
 __all__ = [
     "by_name",
     "error",
+    "is_utf8",
     "key_of",
     "listing",
     "note",
@@ -28,7 +29,9 @@ def by_name(root: Path, folder: Path, problems: list[Problem], pattern: str = IM
     """The image files in a folder by name without extension, sorted; others are noted in ``problems``."""
     named: dict[str, list[Path]] = {}
     for path in sorted(visible(folder)):
-        if path.is_file() and re.search(pattern, path.name, re.IGNORECASE):
+        if not is_utf8(path):
+            problems.append(error(relative(root, path), "has a name that is not UTF-8", "rename it"))
+        elif path.is_file() and re.search(pattern, path.name, re.IGNORECASE):
             named.setdefault(key_of(path.name), []).append(path)
         else:
             problems.append(note(relative(root, path), "is not an image: it is ignored"))
@@ -85,7 +88,12 @@ def sort_problems(problems: Iterable[Problem]) -> list[Problem]:
 
 def relative(root: Path, path: Path) -> str:
     """A path as it is named in messages."""
-    return path.relative_to(root).as_posix()
+    return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a path can be written into a table or a cache; Linux allows any bytes as a name."""
+    return not any(0xD800 <= ord(sign) <= 0xDFFF for sign in str(path))
 
 
 def error(where: str, what: str, fix: str) -> Problem:

@@ -66,7 +66,7 @@ class _Workbook:
     def sheets(self) -> list[Sheet]:
         (book,) = (part for kind, part in self._related("").values() if kind == "officeDocument")
         parts = self._related(book)
-        by_kind = {kind: part for kind, part in parts.values()}
+        by_kind = dict(parts.values())
         strings = [_text_of(item) for item in self._each(by_kind.get("sharedStrings"), {"si"})]
         dates = self._dates(by_kind.get("styles"))
         listed, mac = list[tuple[str, bool, str]](), False
@@ -162,7 +162,7 @@ class _Workbook:
 
     def _check_size(self) -> None:
         if self._bytes < 0 or self._elements < 0:
-            raise UserError(f"{self._path}: is too large for a table of texts; keep those columns, or save it as CSV UTF-8")
+            raise UserError(f"{self._path}: is too large for a table; keep only its columns, or save it as CSV UTF-8")
 
 
 def _content(cell: Any, strings: list[str], dates: set[int], mac: bool) -> str:

@@ -20,7 +20,7 @@ from textdiff.pipeline.evaluation.class_scores import class_scores
 from textdiff.pipeline.imaging.formats import BadImageError
 from textdiff.pipeline.imaging.images import resize_mask
 from textdiff.pipeline.prediction.whole import whole_instances
-from textdiff.readers.aperio import outlines_of, rasterise
+from textdiff.readers.aperio import Outline, outlines_of, rasterise
 from textdiff.readers.options import ReadOptions
 
 cases = runpy.run_path(str(Path(__file__).with_name("cache_cases.py")))
@@ -223,7 +223,7 @@ def square(x: float, y: float, side: float) -> list[tuple[float, float]]:
 
 
 def test_a_pixel_is_inside_an_outline_if_its_centre_is():
-    outlines = outlines_of("a.xml", xml_of(square(1, 2, 3), square(6.6, 0.4, 2)))
+    outlines, _ = outlines_of("a.xml", xml_of(square(1, 2, 3), square(6.6, 0.4, 2)))
     instances, notes = rasterise("a.xml", outlines, 8, 10)
     expected = np.zeros((8, 10), np.uint32)
     expected[2:5, 1:4], expected[0:2, 7:9] = 1, 2
@@ -237,7 +237,7 @@ def test_rasterising_agrees_with_counting_crossings(seed):
     """Against an independent even-odd test of every pixel's centre."""
     draw = np.random.default_rng(seed)
     corners = draw.uniform(-3, 15, (draw.integers(3, 9), 2))
-    instances, _ = rasterise("a.xml", [corners, *outlines_of("a", xml_of(square(0, 0, 1)))], 12, 12)
+    instances, _ = rasterise("a.xml", [Outline(corners), Outline(np.array(square(0, 0, 1)))], 12, 12)
     for y in range(12):
         for x in range(12):
             px, py, inside = x + 0.5, y + 0.5, False
@@ -248,7 +248,7 @@ def test_rasterising_agrees_with_counting_crossings(seed):
 
 
 def test_the_first_of_overlapping_outlines_keeps_its_pixels():
-    outlines = outlines_of("a.xml", xml_of(square(0, 0, 4), square(2, 2, 4), square(1, 1, 1), square(20, 20, 2)))
+    outlines, _ = outlines_of("a.xml", xml_of(square(0, 0, 4), square(2, 2, 4), square(1, 1, 1), square(20, 20, 2)))
     instances, notes = rasterise("a.xml", outlines, 8, 8)
     assert np.count_nonzero(instances == 1) == 16
     assert np.count_nonzero(instances == 2) == 12
@@ -429,7 +429,7 @@ HDF5 = {
     "an unknown split": (
         lambda p: change(p, "split", ["train", "train", "valdiation", "test"]),
         {},
-        "images/2: has the split valdiation; use train, val or test",
+        "images/2: has the split valdiation; did you mean val",
     ),
     "masks of another size": (lambda p: change(p, "masks", np.zeros((4, 9, 9))), {}, "4 errors|is 9x9 pixels"),
     "splits given and drawn": (lambda p: None, {"val": 0.2}, "data.h5 has splits of its own"),

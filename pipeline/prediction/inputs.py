@@ -13,6 +13,7 @@ from textdiff.errors import UserError
 from textdiff.pipeline.datasets import read_dataset, report
 from textdiff.pipeline.pretraining.unlabelled import SUFFIXES
 from textdiff.pipeline.sample import Slice
+from textdiff.readers.names import is_utf8
 from textdiff.readers.tables import ENDINGS, decode_text, read_table
 
 
@@ -45,6 +46,8 @@ def gather(
     inputs = from_paths(paths, text, without=without)
     inputs += from_list(list_file, text) if list_file else []
     inputs += from_dataset(dataset, data, text) if dataset and data else []
+    if odd := next((each for each in inputs if not is_utf8(Path(each.name))), None):
+        raise UserError(f"{odd.path}: has a name that is not UTF-8, in which results cannot be listed; rename it")
     if not inputs:
         raise UserError(
             "nothing to segment: give image files or directories, --list FILE, or --dataset NAME --data DIR"
