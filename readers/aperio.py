@@ -230,7 +230,7 @@ def _read_challenge(root: Path, options: ReadOptions) -> tuple[list[Sample], lis
         ending, hidden = path.suffix.lower(), any(part.startswith(".") for part in path.relative_to(root).parts)
         if hidden or ending not in (".tif", ".tiff", ".xml") or not path.is_file():
             continue
-        if not is_utf8(path.relative_to(root)):
+        if not is_utf8(str(path.relative_to(root))):
             problems.append(error(relative(root, path), "has a name that is not UTF-8", "rename it"))
         else:
             (outlines if ending == ".xml" else files).setdefault(key_of(path.name), []).append(path)

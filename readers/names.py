@@ -29,7 +29,7 @@ def by_name(root: Path, folder: Path, problems: list[Problem], pattern: str = IM
     """The image files in a folder by name without extension, sorted; others are noted in ``problems``."""
     named: dict[str, list[Path]] = {}
     for path in sorted(visible(folder)):
-        if not is_utf8(path):
+        if not is_utf8(path.name):
             problems.append(error(relative(root, path), "has a name that is not UTF-8", "rename it"))
         elif path.is_file() and re.search(pattern, path.name, re.IGNORECASE):
             named.setdefault(key_of(path.name), []).append(path)
@@ -91,9 +91,9 @@ def relative(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()
 
 
-def is_utf8(path: Path) -> bool:
-    """Whether a path can be written into a table or a cache; Linux allows any bytes as a name."""
-    return not any(0xD800 <= ord(sign) <= 0xDFFF for sign in str(path))
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written into a table or a cache; Linux allows any bytes."""
+    return not any(0xD800 <= ord(sign) <= 0xDFFF for sign in name)
 
 
 def error(where: str, what: str, fix: str) -> Problem:

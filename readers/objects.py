@@ -49,7 +49,7 @@ def read_object_folders(root: Path, options: ReadOptions) -> tuple[list[Sample],
     problems: list[Problem] = []
     images: dict[str, tuple[Path, Path | None]] = {}
     for folder in sorted(path for path in visible(root) if path.is_dir()):
-        if not is_utf8(folder):
+        if not is_utf8(folder.name):
             problems.append(error(relative(root, folder), "has a name that is not UTF-8", "rename it"))
             continue
         found = by_name(root, folder / "images", problems) if (folder / "images").is_dir() else {}

@@ -184,12 +184,10 @@ def _sheet_rows(path: Path, needed: Sequence[str], optional: Sequence[str]) -> l
     if not sheets:
         raise _no_columns(path, needed, optional, found)
     if len(visible) != 1:
-        names = " and ".join(sheet.name for sheet, _, _ in (visible or sheets))
+        names, wanted = " and ".join(each[0].name for each in visible or sheets), " and ".join(needed)
         if visible:
-            raise UserError(
-                f"{path}: the sheets {names} both have the columns {' and '.join(needed)}; keep one of them"
-            )
-        raise UserError(f"{path}: only the hidden sheet {names} has the columns {' and '.join(needed)}; unhide it")
+            raise UserError(f"{path}: the sheets {names} all have the columns {wanted}; keep one, or hide the others")
+        raise UserError(f"{path}: only the hidden sheet {names} has the columns {wanted}; unhide it")
     ((sheet, titles, rows),) = visible
     columns = _columns(path, titles, needed, optional)
     for reference, left, right in sheet.merged:
@@ -201,10 +199,7 @@ def _sheet_rows(path: Path, needed: Sequence[str], optional: Sequence[str]) -> l
         place, beyond = f"row {number} of sheet {sheet.name}", max(cells) + 1
         fault = None
         if beyond > len(titles):
-            fault = (
-                f"{place} has {beyond} cells and the header {len(titles)}",
-                "give their column a title, or empty them",
-            )
+            fault = f"{place} has {beyond} cells and the header {len(titles)}", "give each column a title, or empty it"
         named = {name: cells.get(column, "") for name, column in columns.items()}
         read.append(_row(place, named, (*needed, *optional), fault))
     return read
@@ -260,9 +255,7 @@ def _columns(where: object, titles: Sequence[str], needed: Sequence[str], option
     for name in optional:
         # A column that is passed over because of a slip would put test images into training.
         if name not in titles and (close := get_close_matches(name, others, 1, 0.75)):
-            raise UserError(
-                f"{where}: has a column {close[0]} and none called {name}; call it {name}, or something else"
-            )
+            raise UserError(f"{where}: has a column {close[0]} and no {name}; call it {name}, or something else")
     return {name: titles.index(name) for name in (*needed, *optional) if name in titles}
 
 

@@ -46,7 +46,7 @@ def gather(
     inputs = from_paths(paths, text, without=without)
     inputs += from_list(list_file, text) if list_file else []
     inputs += from_dataset(dataset, data, text) if dataset and data else []
-    if odd := next((each for each in inputs if not is_utf8(Path(each.name))), None):
+    if odd := next((each for each in inputs if not is_utf8(each.name)), None):
         raise UserError(f"{odd.path}: has a name that is not UTF-8, in which results cannot be listed; rename it")
     if not inputs:
         raise UserError(
