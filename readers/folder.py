@@ -85,6 +85,8 @@ def _read_part(root: Path, base: Path, split: Split | None) -> tuple[list[Sample
         problems.append(note(relative(root, other), what, "rename it to masks, if they are these"))
     table = find_table(base) or find_table(root)
     if table is None:
+        if not (base / "masks").is_dir() and (layout := known_layout(base)):
+            raise UserError(f"{base}: {layout}; docs/data.md shows a folder that is read")
         raise UserError(
             f"{base}: has no table of texts; write texts.csv with the columns image and text (a text may be empty); "
             f"found {listing(base)}"

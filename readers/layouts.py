@@ -39,7 +39,7 @@ _LAYOUTS = (
     ("YOLO", ("labels/*/*.txt",), _DRAW),
 )
 """Name, what is there, and what to do. The first that fits is it."""
-_IMAGES = {"images", "image", "imgs", "img", "input", "inputs", "pictures", "tissue images"}
+_IMAGES = {"images", "image", "imgs", "img", "input", "inputs", "pictures"}
 _MASKS = {"masks", "mask", "labels", "label", "gt", "groundtruth", "annotations", "seg", "segmentation", "targets"}
 _OF_MASK = r"^mask[_-]|[_-](mask|masks|seg|segmentation|label|labels|gt|anno)$"
 
@@ -53,22 +53,35 @@ def known_layout(root: Path) -> str:
 
 
 def masks_elsewhere(base: Path) -> Path | None:
-    """A folder that is called as masks are, in a directory without ``masks``."""
+    """A folder of images that is called as masks are, in a directory without ``masks``."""
     if (base / "masks").is_dir():
         return None
-    return next((path for path in sorted(visible(base)) if path.is_dir() and path.name.lower() in _MASKS), None)
+    return next((path for path in _folders(base) if _words(path) & _MASKS and _holds_images(path)), None)
 
 
 def _other_names(root: Path) -> str:
     """``img`` for ``images`` and the like, in the directory itself or in the folders of splits."""
-    for base in [root, *sorted(path for path in visible(root) if path.is_dir() and parse_split(path.name))]:
-        folders = {path.name.lower(): path.name for path in visible(base) if path.is_dir()}
-        found = [(next((folders[name] for name in sorted(names & folders.keys())), None), own)
-                 for names, own in ((_IMAGES, "images"), (_MASKS, "masks"))]  # fmt: skip
-        renamed = [f"{base.name}/{name} to {own}" for name, own in found if name not in (None, own)]
-        if found[0][0] and renamed:
-            return f"has its images in {base.name}/{found[0][0]}; rename {' and '.join(renamed)}"
-    return ""
+    found = []
+    for base in [root, *(path for path in _folders(root) if parse_split(path.name))]:
+        for path in _folders(base):
+            kind = "images" if _words(path) & _IMAGES else "masks" if _words(path) & _MASKS else ""
+            split = next(filter(None, map(parse_split, sorted(_words(path)))), None)
+            wanted = base / split / kind if split else base / kind
+            if kind and path != wanted and _holds_images(path):
+                found.append(f"{path.relative_to(root).as_posix()} to {wanted.relative_to(root).as_posix()}")
+    return f"has images and masks in folders of other names; rename {', '.join(found)}" if found else ""
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in visible(root) if path.is_dir())
+
+
+def _words(path: Path) -> set[str]:
+    return set(re.split(r"[\W_]+", path.name.lower()))
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(re.search(IMAGE, path.name, re.IGNORECASE) for path in visible(folder))
 
 
 def _encoded(root: Path) -> str:
@@ -88,6 +101,6 @@ def _side_by_side(root: Path) -> str:
     if marked:
         return (
             f"has images beside their masks; move the masks (such as {marked[0]}) to masks/, named as their images, "
-            "and the images to images/"
+            "the images to images/, and write texts.csv"
         )
-    return f"has {len(stems)} images of its own; move them to images/, and their masks to masks/"
+    return f"has {len(stems)} images of its own; move them to images/, their masks to masks/, and write texts.csv"

@@ -150,5 +150,5 @@ def _check_layout(root: Path) -> None:
     if (root / "images").is_dir() or has_object_folders(root):
         raise UserError(f"{root}: has no Train_Folder; use --dataset folder for images/, masks/ and texts.csv")
     if next(root.glob("*_Folder"), None) is None and (layout := known_layout(root)):
-        raise UserError(f"{root}: {layout}, and use --dataset folder")
+        raise UserError(f"{root}: {layout}; then use --dataset folder")
     raise UserError(f"{root}: has no Train_Folder; expected {_LAYOUT}; found {listing(root)}")

@@ -94,10 +94,13 @@ def load_objects(folder: Path, height: int, width: int) -> tuple[NDArray[np.uint
     for number, path in enumerate(files, 1):
         data = read_bytes(path)
         digest.update(hashlib.sha256(data).digest())
-        mask = decode_mask(path, data)[0].astype(bool)
+        try:
+            mask = decode_mask(path, data)[0].astype(bool)
+        except BadImageError as reason:
+            raise BadImageError(folder, f"holds {path.name}, which {reason.what}", reason.fix) from reason
         if mask.shape != instances.shape:
-            size = f"is {mask.shape[1]}x{mask.shape[0]} pixels, but its image is {width}x{height}"
-            raise BadImageError(path, size, "export the mask at the image's size")
+            size = f"{mask.shape[1]}x{mask.shape[0]} pixels, but its image {width}x{height}"
+            raise BadImageError(folder, f"holds {path.name}, which is {size}", "export it at the image's size")
         free = mask & (instances == 0)
         shared += int(mask.sum()) - int(free.sum())
         empty += not free.any()
