@@ -136,7 +136,8 @@ def _points(path: str | os.PathLike[str], region: Any, fix: str) -> Corners:
 def _ellipse(box: Corners) -> Corners:
     """(180, 2) corners on the ellipse in the box between two opposite corners (2, 2)."""
     angle = np.linspace(0, 2 * np.pi, 180, endpoint=False)
-    return box.mean(0) + np.abs(box[1] - box[0]) / 2 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    corners: Corners = box.mean(0) + np.abs(box[1] - box[0]) / 2 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return corners
 
 
 def rasterise(

@@ -29,11 +29,9 @@ from textdiff.readers.names import (
 )
 from textdiff.readers.objects import has_object_folders
 from textdiff.readers.options import ReadOptions
-from textdiff.readers.tables import read_table
-from textdiff.readers.texts import TextRow, matched_texts
+from textdiff.readers.texts import matched_texts, read_texts
 
 _SPLITS: dict[Split, str] = {"train": "Train", "val": "Val", "test": "Test"}
-_COLUMNS = ("image", "description")
 _IMAGE = r"\.(png|jpe?g|bmp|tiff?)$"
 _LAYOUT = "Train_Folder and Test_Folder, each with img/, labelcol/ and a table such as Train_text.xlsx"
 
@@ -84,8 +82,7 @@ def _read_split(root: Path, folder: Path, split: Split, name: str) -> tuple[list
     else:
         problems.append(note(f"{folder.name}/labelcol", "is not there: all its images are unlabelled"))
     table = _find_table(root, folder, name)
-    rows = [TextRow(row.place, *row.cells.values(), fault=row.fault) for row in read_table(table, _COLUMNS)]
-    texts = matched_texts(relative(root, table), rows, images, problems)
+    texts = matched_texts(relative(root, table), read_texts(table, "description", ()), images, problems)
 
     for key in masks.keys() - images.keys():
         for path in masks[key]:

@@ -2,7 +2,7 @@
 
 __all__ = ["TextRow", "find_table", "matched_texts", "read_texts"]
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,14 +41,24 @@ def find_table(root: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_texts(table: Path) -> list[TextRow]:
+def read_texts(table: Path, text: str = "text", optional: Sequence[str] = ("split", "group")) -> list[TextRow]:
     """The rows of a table of texts; see ``read_table``.
+
+    Args:
+        table: a file.
+        text: the title of the column of texts.
+        optional: columns that are read if they are there.
 
     Raises:
         UserError: unreadable, or without the columns image and text.
     """
-    rows = read_table(table, ("image", "text"), ("split", "group"))
-    return [TextRow(row.place, *row.cells.values(), row.fault) for row in rows]
+    rows = []
+    for row in read_table(table, ("image", text), optional):
+        cells = row.cells
+        rows.append(
+            TextRow(row.place, cells["image"], cells[text], cells.get("split", ""), cells.get("group", ""), row.fault)
+        )
+    return rows
 
 
 def matched_texts(

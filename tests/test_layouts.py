@@ -100,7 +100,7 @@ def test_a_mask_for_each_object_becomes_one_map_of_objects(tmp_path, textdiff_on
         "1",
     ).stderr
     assert "data/00/masks: 10 pixels are in several objects: the first one keeps them (and 3 others like it)" in said
-    cache = FeatureCache.open(tmp_path / "cache/folder.zarr")
+    cache = FeatureCache.open(tmp_path / "cache/data.zarr")
     assert sorted(row.split for row in cache.rows) == ["test", "train", "train", "val"]
     expected = np.zeros((16, 16), np.uint32)
     expected[0:4, :5], expected[6:10, :5], expected[10:14, :5] = 1, 2, 3
