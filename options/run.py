@@ -110,7 +110,7 @@ class Predict(Outputs, Runs, Computing):
     """Text of the images that have none of their own."""
     _: KW_ONLY
     list: Annotated[AnyPath | None, Exists("list")] = None
-    """File of paths, or table with columns image and text; none by default."""
+    """File of paths, or table (CSV, Excel, JSON lines) with the columns image and text; none by default."""
     dataset: Annotated[str | None, Known("textdiff.pipeline.presets:PRESETS", strict=True)] = None
     """Data set whose images without a mask are segmented; none by default."""
     data: Annotated[AnyPath | None, Exists("file or directory")] = None

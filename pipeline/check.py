@@ -55,7 +55,7 @@ class Check:
         longest = f"the longest has {texts['longest']} {texts['unit']}" if texts["distinct"] else ""
         lines += ["", f"texts: {texts['distinct']} distinct, {texts['empty']} images with an empty one; {longest}"]
         for title, said in (
-            ("error", list(map(str, self.errors))),
+            ("error", alike(self.errors)),
             ("leak", list(map(str, self.leaks))),
             ("note", alike(self.notes)),
         ):

@@ -130,10 +130,10 @@ def inspect(
 
 
 def report(problems: list[Problem]) -> None:
-    """Says what was found: notes as warnings, alike ones together, then the errors.
+    """Says what was found: notes as warnings, then the errors, of either kind alike ones together.
 
     Raises:
-        UserError: there are errors. A single one is the message itself; several are printed first (at most 20).
+        UserError: there are errors. A single one is the message itself; several are printed first (at most 20 lines).
     """
     lines = alike([problem for problem in problems if problem.severity == "note"])
     for line in lines[:_SHOWN]:
@@ -143,16 +143,20 @@ def report(problems: list[Problem]) -> None:
     errors = [problem for problem in problems if problem.severity == "error"]
     if len(errors) == 1:
         raise UserError(str(errors[0]))
-    for problem in errors[:_SHOWN]:
-        console.info(f"error: {problem}")
-    if len(errors) > _SHOWN:
-        console.info(f"... and {len(errors) - _SHOWN} more")
+    lines = alike(errors)
+    for line in lines[:_SHOWN]:
+        console.info(f"error: {line}")
+    if len(lines) > _SHOWN:
+        console.info(f"... and {len(lines) - _SHOWN} more kinds")
     if errors:
-        raise UserError(f"{len(errors)} errors in the data set: mend them, or leave those images out with --skip-bad")
+        raise UserError(
+            f"{len(errors)} errors in the data set: mend them (textdiff data check --json lists all), or leave those "
+            "images out with --skip-bad"
+        )
 
 
 def alike(problems: Sequence[Problem]) -> list[str]:
-    """One line for each kind of remark: the first of its kind, and how many others there are."""
+    """One line for each kind of problem: the first of its kind, and how many others there are."""
     kinds: dict[str, list[Problem]] = {}
     for problem in problems:
         kinds.setdefault(kind_of(problem), []).append(problem)
@@ -164,8 +168,8 @@ def alike(problems: Sequence[Problem]) -> list[str]:
 
 
 def kind_of(problem: Problem) -> str:
-    """The same remark with another number in it (a largest value, a size) is still the same remark."""
-    return re.sub(r"\d+", "#", problem.what)
+    """What a problem is, whatever number (a size, a line) or file is in it."""
+    return re.sub(r"(\S*[\d./]\S*\s*)+", "#", problem.what)
 
 
 def remarks(

@@ -26,8 +26,8 @@ from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.imaging.formats import BadImageError, too_large, too_many_pixels
 from textdiff.pipeline.sample import Problem, Sample, Slice
 from textdiff.readers.names import error, note, sort_problems
-from textdiff.readers.splits import parse_split, settle_splits
-from textdiff.readers.texts import cell
+from textdiff.readers.splits import parse_split, settle_splits, unknown_split
+from textdiff.readers.tables import doubt, one_line
 
 
 def read_hdf5(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
@@ -63,8 +63,10 @@ def read_hdf5(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Prob
     for number, name in enumerate(names):
         text, split, group = (values[number] if (values := columns[c]) else "" for c in ("texts", "split", "group"))
         if columns["split"] and parse_split(split) is None:
-            what = f"has the split {split}" if split else "has no split"
-            problems.append(error(f"{image_name}/{name}", what, "use train, val or test"))
+            problems.append(error(f"{image_name}/{name}", *unknown_split(split)))
+            continue
+        if what := next(filter(None, map(doubt, (text, split, group))), ""):
+            problems.append(error(f"{image_name}/{name}", f"has {what}, for its text or group", "write '' for none"))
             continue
         index = number if stack else None
         image, mask = (
@@ -192,6 +194,6 @@ def _column(root: Path, file: Any, option: str, wanted: str | None, default: str
     else:
         values = list(found[()])
     try:
-        return [cell(value.decode() if isinstance(value, bytes) else value) for value in values]
+        return [one_line(value.decode() if isinstance(value, bytes) else value) for value in values]
     except UnicodeDecodeError as error:
         raise UserError(f"{root}: {place} is not UTF-8; store its strings as UTF-8") from error

@@ -15,6 +15,7 @@ from textdiff.pipeline.imaging.labels import class_map, instance_map, stored_num
 from textdiff.pipeline.sample import Sample, Slice
 from textdiff.readers.aperio import outlines_of, rasterise
 from textdiff.readers.hdf5 import read_slice
+from textdiff.readers.objects import load_objects
 
 
 class LoadedImage(NamedTuple):
@@ -64,7 +65,8 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
         width: the same.
 
     Raises:
-        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map`` and ``outlines_of``.
+        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map``, ``outlines_of`` and
+            ``load_objects``.
     """
     source, notes = sample.mask, list[str]()
     assert source is not None
@@ -72,15 +74,19 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
         stored, digest = read_slice(source)
         if not (sample.classes or sample.instances):
             return LoadedMask(binary_mask(source, stored), None, digest, notes)
+    elif source.is_dir():
+        instances, digest, notes = load_objects(source, height, width)
+        return LoadedMask((instances > 0).astype(np.uint8), instances if sample.instances else None, digest, notes)
     else:
         data = read_bytes(source)
         digest = hashlib.sha256(data).hexdigest()
         if source.suffix.lower() == ".xml":
             if sample.classes:
                 raise BadImageError(source, "holds outlines, which name no classes", "leave --classes out")
-            instances, notes = rasterise(source, outlines_of(source, data), height, width)
+            outlines, notes = outlines_of(source, data)
+            instances, more = rasterise(source, outlines, height, width)
             labels = (instances > 0).astype(np.uint8)
-            return LoadedMask(labels, instances if sample.instances else None, digest, notes)
+            return LoadedMask(labels, instances if sample.instances else None, digest, notes + more)
         if not (sample.classes or sample.instances):
             labels, notes = decode_mask(source, data)
             return LoadedMask(labels, None, digest, notes)

@@ -6,6 +6,7 @@ __all__ = [
     "PICTURES",
     "by_name",
     "error",
+    "is_utf8",
     "key_of",
     "listing",
     "note",
@@ -36,7 +37,9 @@ def by_name(
     """The image files in a folder by name without extension, sorted; others are noted in ``problems``."""
     named: dict[str, list[Path]] = {}
     for path in sorted(visible(folder)):
-        if path.is_file() and path.name.lower().endswith(suffixes):
+        if not is_utf8(path.name):
+            problems.append(error(relative(root, path), "has a name that is not UTF-8", "rename it"))
+        elif path.is_file() and path.name.lower().endswith(suffixes):
             named.setdefault(key_of(path.name), []).append(path)
         else:
             problems.append(note(relative(root, path), "is not an image: it is ignored"))
@@ -67,9 +70,17 @@ def key_of(name: str) -> str:
 
 
 def owner(key: str, images: Collection[str]) -> str:
-    """The image that a mask or a table entry called ``key`` belongs to; ``key`` itself if there is none."""
+    """The image that a mask or a table entry called ``key`` belongs to; ``key`` itself if there is none.
+
+    Spreadsheets turn 001 into 1, which is still that image if no other one has this number.
+    """
+    if key in images:
+        return key
     bare = key.removeprefix("mask_")
-    return bare if key not in images and bare in images else key
+    if bare not in images and bare.isdecimal():
+        same = [name for name in images if name.isdecimal() and name.lstrip("0") == bare.lstrip("0")]
+        bare = same[0] if len(same) == 1 else bare
+    return bare if bare in images else key
 
 
 def unique_ids(root: Path, samples: Iterable[Sample], problems: list[Problem]) -> list[Sample]:
@@ -91,7 +102,12 @@ def sort_problems(problems: Iterable[Problem]) -> list[Problem]:
 
 def relative(root: Path, path: Path) -> str:
     """A path as it is named in messages."""
-    return path.relative_to(root).as_posix()
+    return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written into a table or a cache; Linux allows any bytes."""
+    return not any(0xD800 <= ord(sign) <= 0xDFFF for sign in name)
 
 
 def error(where: str, what: str, fix: str) -> Problem:

@@ -21,7 +21,8 @@ from textdiff.pipeline.evaluation.class_scores import class_scores
 from textdiff.pipeline.imaging.formats import BadImageError
 from textdiff.pipeline.imaging.images import resize_mask
 from textdiff.pipeline.prediction.whole import whole_instances
-from textdiff.readers.aperio import outlines_of, rasterise
+from textdiff.readers.aperio import Outline, outlines_of, rasterise
+from textdiff.readers.load import load_mask
 
 cases = runpy.run_path(str(Path(__file__).with_name("cache_cases.py")))
 SPLITS = ("train", "train", "val", "test")
@@ -223,7 +224,7 @@ def square(x: float, y: float, side: float) -> list[tuple[float, float]]:
 
 
 def test_a_pixel_is_inside_an_outline_if_its_centre_is():
-    outlines = outlines_of("a.xml", xml_of(square(1, 2, 3), square(6.6, 0.4, 2)))
+    outlines, _ = outlines_of("a.xml", xml_of(square(1, 2, 3), square(6.6, 0.4, 2)))
     instances, notes = rasterise("a.xml", outlines, 8, 10)
     expected = np.zeros((8, 10), np.uint32)
     expected[2:5, 1:4], expected[0:2, 7:9] = 1, 2
@@ -237,7 +238,7 @@ def test_rasterising_agrees_with_counting_crossings(seed):
     """Against an independent even-odd test of every pixel's centre."""
     draw = np.random.default_rng(seed)
     corners = draw.uniform(-3, 15, (draw.integers(3, 9), 2))
-    instances, _ = rasterise("a.xml", [corners, *outlines_of("a", xml_of(square(0, 0, 1)))], 12, 12)
+    instances, _ = rasterise("a.xml", [Outline(corners), Outline(np.array(square(0, 0, 1)))], 12, 12)
     for y in range(12):
         for x in range(12):
             px, py, inside = x + 0.5, y + 0.5, False
@@ -248,7 +249,7 @@ def test_rasterising_agrees_with_counting_crossings(seed):
 
 
 def test_the_first_of_overlapping_outlines_keeps_its_pixels():
-    outlines = outlines_of("a.xml", xml_of(square(0, 0, 4), square(2, 2, 4), square(1, 1, 1), square(20, 20, 2)))
+    outlines, _ = outlines_of("a.xml", xml_of(square(0, 0, 4), square(2, 2, 4), square(1, 1, 1), square(20, 20, 2)))
     instances, notes = rasterise("a.xml", outlines, 8, 8)
     assert np.count_nonzero(instances == 1) == 16
     assert np.count_nonzero(instances == 2) == 12
@@ -256,6 +257,94 @@ def test_the_first_of_overlapping_outlines_keeps_its_pixels():
         "1 of 4 outlines lie outside the image (ignored)",
         "1 of 4 outlines hold no pixel of their own (ignored)",
     ]
+
+
+def region(corners: list[tuple[float, float]], kind: int = 0, excluded: int = 0) -> str:
+    vertices = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)
+    return f'<Region Type="{kind}" NegativeROA="{excluded}"><Vertices>{vertices}</Vertices></Region>'
+
+
+def layer(*regions: str, name: str = "") -> str:
+    return f'<Annotation Id="1" Name="{name}"><Regions>{"".join(regions)}</Regions></Annotation>'
+
+
+SQUARE = region(square(5, 5, 10))
+REGIONS = {
+    "an ellipse in its box": ([layer(SQUARE, region([(50, 40), (30, 50)], 2))], [100, 160], []),
+    "an excluded area, even where it comes first": (
+        [layer(region(square(20, 20, 20), excluded=1), region(square(10, 10, 40)))],
+        [1200],
+        ["1 of 2 outlines are excluded areas (NegativeROA): cut out of their layer"],
+    ),
+    "an excluded area in another layer": (
+        [layer(region(square(10, 10, 10)), name="a"), layer(region(square(0, 0, 30), excluded=1), name="b")],
+        [100],
+        [
+            "has 2 annotation layers (a, b): the outlines of all of them are taken",
+            "1 of 2 outlines are excluded areas (NegativeROA): cut out of their layer",
+        ],
+    ),
+    "an arrow and a ruler": (
+        [layer(SQUARE, region(square(40, 40, 9), 3), region(square(40, 40, 9), 4))],
+        [100],
+        [
+            "1 of 3 outlines are arrows (Type 3), which enclose nothing (ignored)",
+            "1 of 3 outlines are rulers (Type 4), which enclose nothing (ignored)",
+        ],
+    ),
+    "a point and a line": (
+        [layer(SQUARE, region([(1, 1)]), region([(1, 1), (9, 9)]))],
+        [100],
+        ["2 of 3 outlines are polygons of fewer than three corners, which enclose nothing (ignored)"],
+    ),
+    "no area": (
+        [layer(SQUARE, region([(30, 30)] * 4))],
+        [100],
+        ["1 of 2 outlines hold no pixel of their own (ignored)"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REGIONS)
+def test_every_kind_of_region_is_drawn_or_named(tmp_path, case):
+    """The ellipse against the pixels whose centres fulfil its equation."""
+    layers, areas, said = REGIONS[case]
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images/x.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb")
+    (tmp_path / "x.xml").write_text(f"<Annotations>{''.join(layers)}</Annotations>")
+    (sample,), _ = read_dataset("monuseg", tmp_path)
+    mask = load_mask(sample, 64, 64)
+    assert np.unique(mask.instances, return_counts=True)[1][1:].tolist() == areas
+    assert mask.notes == said
+    if "ellipse" in case:
+        y, x = np.mgrid[:64, :64] + 0.5
+        np.testing.assert_array_equal(mask.instances == 2, ((x - 40) / 10) ** 2 + ((y - 45) / 5) ** 2 < 1)
+
+
+@pytest.mark.parametrize("number", ["corners", "areas"])
+def test_outlines_that_would_take_minutes_are_refused_at_once(number):
+    draw = np.random.default_rng(0)
+    many = [draw.uniform(0, 5000, (20_000, 2))] if number == "corners" else [draw.uniform(-9e8, 9e8, (3, 2))] * 9000
+    with pytest.raises(BadImageError, match="outlines that are too large together"):
+        rasterise("a.xml", [Outline(corners) for corners in many], 5000, 5000)
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [
+        ("MoNuSegTestData", "test"),
+        ("test_images", "test"),
+        ("my TEST set", "test"),
+        ("latest", "train"),
+        ("contest/Contestants", "train"),
+        ("attested-2019", "train"),
+    ],
+)
+def test_an_image_is_of_the_test_if_a_word_in_its_folders_says_so(tmp_path, folder, split):
+    (tmp_path / folder).mkdir(parents=True)
+    tifffile.imwrite(tmp_path / folder / "x.tif", np.zeros((8, 8, 3), np.uint8), photometric="rgb")
+    (tmp_path / folder / "x.xml").write_bytes(xml_of(square(1, 1, 4)))
+    assert [sample.split for sample in read_dataset("monuseg", tmp_path)[0]] == [split]
 
 
 @pytest.mark.parametrize(
@@ -429,7 +518,7 @@ HDF5 = {
     "an unknown split": (
         lambda p: change(p, "split", ["train", "train", "valdiation", "test"]),
         {},
-        "images/2: has the split valdiation; use train, val or test",
+        "images/2: has the split valdiation; did you mean val",
     ),
     "masks of another size": (lambda p: change(p, "masks", np.zeros((4, 9, 9))), {}, "4 errors|is 9x9 pixels"),
     "splits given and drawn": (lambda p: None, {"val": 0.2}, "data.h5 has splits of its own"),

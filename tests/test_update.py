@@ -254,7 +254,7 @@ def test_of_one_view_the_other_seven_are_new(lab, forwards):
 def test_without_the_option_a_changed_data_set_is_refused_in_one_line_that_names_it_and_what_is_kept(lab):
     before = files(lab.cache)
     new_image(lab)
-    with pytest.raises(UserError, match=r"aa, view 0: not in the cache; --update keeps 6 of 7 rows") as error:
+    with pytest.raises(UserError, match=r"zarr: --update keeps 6 of 7 rows .*aa, view 0: not in the cache$") as error:
         lab.extract()
     assert "\n" not in str(error.value)
     assert "--overwrite" in str(error.value)
@@ -265,7 +265,7 @@ def test_only_rows_that_changed_are_named_where_a_new_text_shifts_the_others_ind
     other_text(lab)
     with pytest.raises(UserError) as error:
         lab.extract()
-    changes = str(error.value).split("made of: ")[1].split("; --update")[0]
+    changes = str(error.value).split("made of: ")[1]
     assert changes.startswith('a, view 0: text: "few nuclei" in the cache')
     assert ";" not in changes
 
@@ -273,7 +273,7 @@ def test_only_rows_that_changed_are_named_where_a_new_text_shifts_the_others_ind
 def test_alike_changes_of_the_views_of_an_image_are_named_once(lab):
     lab.extract(overwrite=True, views=8, shard=(98, 99))
     lab.draw("a", seed=2)
-    with pytest.raises(UserError, match=r"made of: a, 8 rows: mask_sha256: [^;]*; --update"):
+    with pytest.raises(UserError, match=r"made of: a, 8 rows: mask_sha256: [^;]*$"):
         lab.extract(views=8)
 
 

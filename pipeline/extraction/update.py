@@ -36,12 +36,12 @@ def refuse_changed(old: FeatureCache, rows: Sequence[Row], changes: Sequence[str
     kept = len(find_rows(rows, [old]))
     if other := _other_views(old.rows, rows):
         return CacheError(
-            f"{old.path}: {other}; repeat the command that made it. Or --update keeps {kept} of {len(rows)} rows, "
-            "makes the others and drops what was not asked for, and another --cache leaves this one"
+            f"{old.path}: repeat the command that made it; or --update keeps {kept} of {len(rows)} rows, makes the "
+            f"others and drops what was not asked for, another --cache leaves this one. It was {other}"
         )
     return CacheError(
-        f"{old.path}: the data set is not the one it was made of: {'; '.join(changes)}; --update keeps {kept} of "
-        f"{len(rows)} rows and makes the others, --overwrite makes all anew, another --cache leaves this one"
+        f"{old.path}: --update keeps {kept} of {len(rows)} rows and makes the others, --overwrite makes all anew, "
+        f"another --cache leaves this one; the data set is not the one it was made of: {'; '.join(changes)}"
     )
 
 

@@ -2,8 +2,9 @@
 
 __all__ = ["RECORDS", "Input", "from_dataset", "from_list", "from_paths", "gather"]
 
-import csv
-from collections.abc import Iterable, Sequence
+import io
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from textdiff.errors import UserError
 from textdiff.options.run import Predict
 from textdiff.pipeline.datasets import read_dataset, report
 from textdiff.pipeline.sample import Slice
-from textdiff.readers.names import IMAGES, key_of, visible_name
+from textdiff.readers.names import IMAGES, is_utf8, key_of, visible_name
+from textdiff.readers.tables import ENDINGS, decode_text, read_table
 
 RECORDS = ".records"
 """The directory in a folder of results that tells it from a folder of images."""
 
-_TABLES = {".csv": ",", ".tsv": "\t"}
 _NAMED = 5
 
 
@@ -41,6 +42,8 @@ def gather(options: Predict) -> list[Input]:
     inputs += from_list(Path(options.list), options.text) if options.list else []
     if options.dataset and options.data:
         inputs += from_dataset(options.dataset, Path(options.data), options.text)
+    if odd := next((each for each in inputs if not is_utf8(each.name)), None):
+        raise UserError(f"{odd.path}: has a name that is not UTF-8, in which results cannot be listed; rename it")
     return inputs
 
 
@@ -81,37 +84,22 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
 def from_list(path: Path, text: str) -> list[Input]:
     """The images that a file names, relative to its directory.
 
-    A ``.csv`` or ``.tsv`` table has a column ``image`` and may have a column ``text``; any other file has one path a
-    line, and empty lines and those that begin with # mean nothing.
+    A table (``.csv``, ``.tsv``, ``.xlsx``, ``.jsonl``) has a column ``image`` and may have a column ``text``; any other
+    file has one path a line, and empty lines and those that begin with # mean nothing.
 
     Args:
         path: the list.
         text: for images without one of their own.
 
     Raises:
-        UserError: the list, or an image that it names, is not there; it has no such column; it is empty.
+        UserError: the list, or an image that it names, is not there; it is no such table; it is empty.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"--list {path}: cannot be read ({reason}); give a text file of paths, or a CSV") from None
-    delimiter = _TABLES.get(path.suffix.lower())
-    named: Iterable[tuple[str, str]]
-    if delimiter is None:
-        named = ((line.strip(), "") for line in lines if line.strip() and not line.lstrip().startswith("#"))
-    else:
-        table = csv.DictReader(lines, delimiter=delimiter)
-        columns = {(column or "").strip().lower(): column for column in table.fieldnames or ()}
-        if "image" not in columns:
-            raise UserError(f"--list {path}: has no column `image`; its columns are {', '.join(columns) or 'none'}")
-        image, own = columns["image"], columns.get("text")
-        named = ((row[image].strip(), (row[own] or "").strip() if own else "") for row in table if row[image])
     inputs = []
-    for name, own_text in named:
-        file = path.parent / name
-        if not file.is_file():
-            raise UserError(f"--list {path}: {file}: no such image file")
+    for place, name, own_text in _listed(path):
+        forms = [path.parent / unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+        file = next((file for file in (path.parent / name, *forms) if file.is_file()), None)
+        if file is None:
+            raise UserError(f"--list {path}: {place} names {path.parent / name}: no such image file")
         inside = not Path(name).is_absolute() and ".." not in Path(name).parts
         inputs.append(Input(_name(Path(name)) if inside else key_of(file.name), file, own_text or text))
     if not inputs:
@@ -137,6 +125,21 @@ def from_dataset(name: str, root: Path, text: str) -> list[Input]:
         raise UserError(f"{root}: every image has a mask; to segment them all the same, give their directory instead")
     console.info(f"{len(inputs)} of {len(samples)} images have no mask and are segmented")
     return inputs
+
+
+def _listed(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Place, name and text of every image in a list."""
+    if path.suffix.lower() not in ENDINGS:
+        for number, line in enumerate(io.StringIO(decode_text(path), newline=None), 1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                yield f"line {number}", line.strip(), ""
+        return
+    for row in read_table(path, ("image",), ("text",)):
+        if row.fault:
+            raise UserError(f"--list {path}: {'; '.join(row.fault)}")
+        if not row.cells["image"]:
+            raise UserError(f"--list {path}: {row.place} names no image; name one, or remove the row")
+        yield row.place, row.cells["image"], row.cells["text"]
 
 
 def _files_below(root: Path, without: Path) -> list[Path]:
