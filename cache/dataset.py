@@ -4,7 +4,7 @@ __all__ = ["CacheDataset"]
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 
 from textdiff.cache.codec import upsample
 from textdiff.cache.feature_cache import FeatureCache
-from textdiff.errors import UserError
+from textdiff.errors import UserError, suggest
+from textdiff.options.shared import Split
 
 
 class CacheDataset(Dataset[dict[str, Any]]):
@@ -35,12 +36,15 @@ class CacheDataset(Dataset[dict[str, Any]]):
     def __init__(
         self,
         cache: str | os.PathLike[str],
-        split: Literal["train", "val", "test"] | None = None,
+        split: Split | None = None,
         *,
         annotated: bool = True,
         blocks: Sequence[int] | None = None,
         upsampled: bool = False,
     ) -> None:
+        splits = get_args(Split)
+        if split not in (None, *splits):
+            raise UserError(f"split {split}: must be one of {', '.join(splits)}{suggest(split, splits)}")
         self.cache = FeatureCache.open(cache)
         self.blocks = tuple(self.cache.blocks if blocks is None else blocks)
         self.upsampled = upsampled
