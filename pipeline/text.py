@@ -45,7 +45,6 @@ class TextEncoder:
     ) -> None:
         self.name, self.sha256, self.max_tokens, self.pad_to = name, sha256, max_tokens, pad_to
         self._model, self._tokenizer = model, tokenizer
-        # Tokenizers give what models of another kind ask for, such as token types.
         self._takes = inspect.signature(model.forward).parameters.keys()
         with _quiet():
             self.dim: int = self._embed("").tokens.shape[1]
@@ -101,8 +100,7 @@ class TextEncoder:
                 "model; give a directory with both of one"
             )
         try:
-            output = self._model(**{name: value for name, value in inputs.items() if name in self._takes})
-            hidden = output.last_hidden_state[0]  # (L, D)
+            hidden = self._model(**self._taken(inputs)).last_hidden_state[0]  # (L, D)
         except Exception as error:
             if explain(error):
                 raise
@@ -114,6 +112,13 @@ class TextEncoder:
         special = len(self._tokenizer("")["input_ids"])
         foreign = bool(whole) and set(whole) == {self._tokenizer.unk_token_id}
         return _Embedded(hidden.float().numpy(), len(whole) + special > self.max_tokens, foreign)
+
+    def _taken(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What the model takes of what the tokenizer gives."""
+        # All zero they are what BERT's kind assumes without them, and GPT-2 would take them for words.
+        types = inputs.get("token_type_ids")
+        left_out = {"token_type_ids"} if types is not None and not types.any() else set()
+        return {name: value for name, value in inputs.items() if name in self._takes - left_out}
 
     def _stand_in(self) -> int:
         """The token of an empty text, where the tokenizer adds none to mark beginning or end."""
