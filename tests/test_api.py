@@ -91,6 +91,11 @@ def test_predictor_takes_a_file_or_its_pixels_and_gives_what_predict_writes(run,
     assert (predictor(grey) == predictor(np.stack([grey] * 3, axis=2))).all()
 
 
+def test_a_cache_shows_what_it_is_in_one_line(cache):
+    shown = "6 rows of 6 images, 64x64, blocks 4, 8, steps 50, 250"
+    assert repr(cache) == f"<FeatureCache {cache.path}: {shown}>"
+
+
 def test_overlay_outlines_what_the_predictor_finds_and_leaves_the_rest(run, data):
     predictor = textdiff.Predictor(run)
     pixels = np.asarray(Image.open(next((data / "Test_Folder/img").iterdir())))

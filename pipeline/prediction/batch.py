@@ -82,7 +82,8 @@ def predict_all(
 
     Raises:
         UserError: before any work: two images of one name, wrong options, a folder with results of another run, a run
-            that is not usable. At the end: some images could not be read, or do not fit a format; the others are done.
+            that is not usable. At the end: some images could not be segmented, or do not fit a format; the others are
+            done.
     """
     wanted.check_run(run.members)
     records = Records(folder, run, wanted)
@@ -108,7 +109,7 @@ def predict_all(
     yield from tables
     unfit = sum(bool(records.refused(one)) for one in inputs if one.name not in bad)
     if bad or unfit:
-        parts = [f"{len(bad)} of {len(inputs)} images could not be read"] if bad else []
+        parts = [f"{len(bad)} of {len(inputs)} images could not be segmented"] if bad else []
         parts += [f"{unfit} of {len(inputs)} images do not fit a format that was asked for"] if unfit else []
         raise UserError(
             f"{', and '.join(parts)} (named above and in {folder / 'images.csv'}); everything else is done"
