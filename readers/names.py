@@ -20,7 +20,7 @@ from pathlib import Path
 
 from textdiff.pipeline.sample import Problem, Sample
 
-IMAGE = r"\.(png|jpe?g|bmp|tiff?|dcm|dicom)$"
+IMAGE = r"(\.ome(?=\.tif))?\.(png|jpe?g|bmp|tiff?|dcm|dicom)$"
 MASK = r"\.(png|jpe?g|bmp|tiff?|xml)$"
 
 
