@@ -4,6 +4,7 @@ __all__ = ["dicom_pixels"]
 
 import io
 import os
+import warnings
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -50,8 +51,9 @@ def dicom_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[np.
         from pydicom.pixels.processing import apply_color_lut
     except ImportError:
         raise UserError(f"{path}: is DICOM, which {_EXTRA}") from None
-    # Strings that are longer than the standard allows are common, and of no interest for the picture.
+    # What departs from the standard without a consequence for the picture is common, and of no interest.
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    warnings.filterwarnings("ignore", module="pydicom")
     notes: list[str] = []
     try:
         file = pydicom.dcmread(io.BytesIO(_inflated(path, data)), force=True)
