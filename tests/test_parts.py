@@ -11,6 +11,7 @@ import tifffile
 from textdiff.errors import UserError
 from textdiff.pipeline.datasets import inspect
 from textdiff.pipeline.imaging import formats, rows
+from textdiff.pipeline.imaging.tiff import TiffImage
 from textdiff.pipeline.sample import Sample
 from textdiff.readers.load import load_image, load_mask
 from textdiff.readers.parts import read_image_rows, read_mask_rows
@@ -204,19 +205,14 @@ def test_no_more_than_a_band_is_read_at_once(tmp_path, in_parts, monkeypatch):
     sample = sample_of(tmp_path, "0 and 255", "strips")
     in_parts()
     largest = 0
-    made = rows._source
+    read = TiffImage.rows
 
-    def counting(*arguments: object) -> rows.RowSource:
-        source = made(*arguments)
+    def counting(tiff: TiffImage, first: int, end: int) -> np.ndarray:
+        nonlocal largest
+        largest = max(largest, end - first)
+        return read(tiff, first, end)
 
-        def stored(first: int, end: int) -> np.ndarray:
-            nonlocal largest
-            largest = max(largest, end - first)
-            return source.stored(first, end)
-
-        return replace(source, stored=stored)
-
-    monkeypatch.setattr(rows, "_source", counting)
+    monkeypatch.setattr(TiffImage, "rows", counting)
     inspect([sample], tiled=True)
     assert largest == 64  # one strip of the image or the mask
 

@@ -497,7 +497,7 @@ HDF5 = {
     "another number of texts": (
         lambda p: change(p, "texts", ["a"]),
         {},
-        r"texts has the shape \(1,\), and there are 4",
+        r"texts has the shape \(1,\) and not \(4,\); store one value per image",
     ),
     "channels first": (
         lambda p: change(p, "images", np.zeros((4, 3, 64, 64))),
@@ -513,7 +513,7 @@ HDF5 = {
     "a group inside a group": (
         lambda p: (change(p, "images", None), change(p, "images/a/b", np.zeros((9, 9)))),
         {"h5_masks": None, "h5_texts": "images"},
-        "data.h5: is damaged",
+        r"data.h5: images/a is a group and not \(\); store one value per image",
     ),
     "an unknown split": (
         lambda p: change(p, "split", ["train", "train", "valdiation", "test"]),

@@ -1,22 +1,23 @@
 """Image files -> the pixels that are stored in them, whole or not at all.
 
-PNG, JPEG and BMP are read by Pillow, TIFF by tifffile (by Pillow where the compression needs it: LZW, JPEG). A damaged
-file is an error that names it, never a half-grey picture.
+PNG, JPEG and BMP are read by Pillow, TIFF by the module ``tiff``. A damaged file is an error that names it, never a
+half-grey picture.
 """
 
 __all__ = [
-    "DICOM_MAGIC",
     "GREY_NOTE",
     "JPEG_MAGIC",
+    "MAX_BYTES",
     "MAX_MEGAPIXELS",
     "REGIONS",
     "REPLACE",
-    "TIFF_COMPRESSIONS",
     "TIFF_MAGIC",
     "TILES",
     "BadImageError",
     "alpha_note",
     "channels_note",
+    "dark_note",
+    "is_dicom",
     "open_pixels",
     "pages_note",
     "read_bytes",
@@ -33,7 +34,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -42,14 +42,14 @@ from textdiff.errors import UserError
 MAX_MEGAPIXELS = 80
 """Largest image that is read whole, in millions of pixels: three of them decoded still fit a small machine."""
 
+MAX_BYTES = 1 << 29
+"""Most that the stored numbers of an image, or a piece of it, may take: 80 megapixels of 16-bit RGB."""
+
 # Without a handler of its own tifffile's complaints go to the terminal, beside the error that is raised here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 JPEG_MAGIC = b"\xff\xd8"
 """What every JPEG file starts with."""
-
-DICOM_MAGIC = b"DICM"
-"""What a DICOM file holds after 128 bytes of any kind."""
 
 GREY_NOTE = "grey (replicated to RGB)"
 
@@ -63,9 +63,6 @@ TILES = "cut regions out of it, or use --tile, which reads it in parts"
 """What to do with a TIFF that has too many pixels."""
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# tifffile decodes these by itself. Others need its optional companion; asking Pillow instead gives every machine the
-# same pixels whether the companion is installed or not.
-TIFF_COMPRESSIONS = (1, 8, 32773, 32946)
 
 
 class BadImageError(UserError):
@@ -79,6 +76,11 @@ class BadImageError(UserError):
     def __init__(self, path: str | os.PathLike[str], what: str, fix: str) -> None:
         super().__init__(f"{path}: {what}; {fix}")
         self.what, self.fix = what, fix
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether a file is DICOM: by its mark, or, where that was left out, by the groups of tags that stand first."""
+    return data[128:132] == b"DICM" or data[:2] in (b"\2\0", b"\x08\0")
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -124,22 +126,26 @@ def open_pixels(path: str | os.PathLike[str], data: bytes, indices: bool = False
 
 def _open_pillow(path: str | os.PathLike[str], data: bytes, indices: bool) -> tuple[NDArray[Any], list[str]]:
     notes = []
-    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP", "TIFF")) as file:
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as file:
         _check_size(path, *file.size)
         file.load()
         image: Image.Image = file
+        bits = 8
         if file.format == "PNG":
             _check_png(data)
-            if data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
+            bits = data[24]
+            if bits == 16 and image.mode in ("RGB", "RGBA", "LA"):
                 notes.append("16-bit (scaled to 8)")
-        if file.format != "TIFF" and image.getexif().get(0x0112, 1) != 1:
+        if image.getexif().get(0x0112, 1) != 1:
             notes.append("EXIF orientation (applied)")
             image = ImageOps.exif_transpose(image)
         if image.mode in ("P", "PA") and not indices:
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        elif image.mode in ("CMYK", "YCbCr", "LAB", "RGBX"):
+        elif image.mode == "CMYK":
             image = image.convert("RGB")
         pixels = np.asarray(image)
+        if indices and image.mode == "L" and bits in (2, 4):
+            pixels = pixels // (255 // (2**bits - 1))  # Pillow shows few bits over the whole range
         if image.mode in ("LA", "PA", "RGBA"):
             notes.append(_alpha_note(pixels[..., -1]))
             pixels = pixels[..., :-1]
@@ -147,49 +153,20 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes, indices: bool) -> tu
 
 
 def _open_tiff(path: str | os.PathLike[str], data: bytes, indices: bool) -> tuple[NDArray[Any], list[str]]:
-    notes = []
-    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        page = tiff.pages.first
-        _check_size(path, page.imagewidth, page.imagelength, TILES)
-        # tifffile fills pieces that are missing with zeros.
-        pieces = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-        if not pieces or any(count == 0 or offset + count > len(data) for offset, count in pieces):
-            raise ValueError("a piece of the image lies beyond the end of the file")
-        if page.samplesperpixel > 64:
-            raise ValueError("a damaged header asks for any amount of memory")
-        if len(tiff.pages) > 1:
-            notes.append(pages_note(len(tiff.pages)))
-        if page.compression not in TIFF_COMPRESSIONS or page.bitspersample not in (1, 8, 16, 32, 64):
-            pixels, more = _open_pillow(path, data, indices)
-            if np.dtype(page.dtype).itemsize == 2 and pixels.dtype == np.uint8:
-                more.append("16-bit (scaled to 8)")
-            return pixels, notes + more
-        pixels = page.asarray()
-        if page.axes == "SYX":
-            pixels = np.moveaxis(pixels, 0, -1)
-        elif page.axes not in ("YX", "YXS"):
-            raise BadImageError(path, f"is not a flat image (axes {page.axes})", "save one plane of it")
-        orientation = page.tags.get(274)
-        photometric, colours, extra = page.photometric, page.colormap, page.extrasamples
-    if indices and photometric in (tifffile.PHOTOMETRIC.PALETTE, tifffile.PHOTOMETRIC.MINISWHITE):
-        pass  # how a number is shown does not change it
-    elif photometric == tifffile.PHOTOMETRIC.PALETTE and colours is not None:
-        pixels = (np.moveaxis(colours, 0, -1)[pixels] >> 8).astype(np.uint8)
-    elif photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        pixels = ~pixels if pixels.dtype.kind in "bu" else pixels.max() - pixels
-    elif photometric == tifffile.PHOTOMETRIC.SEPARATED:
-        pixels = np.asarray(Image.fromarray(pixels[..., :4], "CMYK").convert("RGB"))
-    elif photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB):
-        raise BadImageError(path, f"has colours of the kind {tifffile.PHOTOMETRIC(photometric).name}", "save it as RGB")
-    elif extra and pixels.ndim == 3:
-        if extra[-1] == tifffile.EXTRASAMPLE.UNSPECIFIED:
-            notes.append(channels_note(pixels.shape[2], pixels.shape[2] - len(extra)))
-        else:
-            notes.append(_alpha_note(pixels[..., -1]))
-        pixels = pixels[..., : pixels.shape[2] - len(extra)]
-    if orientation is not None and orientation.value != 1:
+    from textdiff.pipeline.imaging.tiff import open_tiff
+
+    with open_tiff(path, data) as tiff:
+        _check_size(path, tiff.width, tiff.height, TILES)
+        if tiff.nbytes > MAX_BYTES:
+            what = f"takes {tiff.nbytes >> 20} MiB, more than {MAX_MEGAPIXELS} megapixels of 16-bit RGB"
+            raise BadImageError(path, what, REGIONS)
+        stored = tiff.rows(0, tiff.height)
+        pixels, notes = tiff.shown(stored, indices), list(tiff.notes)
+    if tiff.alpha is not None:
+        notes.append(_alpha_note(stored[..., tiff.alpha]))
+    if tiff.orientation != 1:
         notes.append("EXIF orientation (applied)")
-        pixels = _orient(pixels, orientation.value)
+        pixels = _orient(pixels, tiff.orientation)
     return pixels, notes
 
 
@@ -201,6 +178,13 @@ def pages_note(count: int) -> str:
 def channels_note(stored: int, read: int) -> str:
     """Of a file with channels that are neither colours nor alpha."""
     return f"{stored} channels (only the first {read} read)"
+
+
+def dark_note(largest: float, full: float) -> str:
+    """What follows a note on the scaling of an image to 8 bits, if it comes out nearly black."""
+    if largest > full // 8:
+        return ""
+    return f", and dark: the largest value is {largest:.10g} of {full:.10g}, as from a camera of fewer bits"
 
 
 def alpha_note(lowest: int, highest: int) -> str:
