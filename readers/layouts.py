@@ -5,7 +5,7 @@ __all__ = ["known_layout", "masks_elsewhere"]
 import re
 from pathlib import Path
 
-from textdiff.readers.names import IMAGE, visible
+from textdiff.readers.names import IMAGES, visible
 from textdiff.readers.splits import parse_split
 
 _NAMED = "one PNG per image in masks/, named as the image"
@@ -81,7 +81,7 @@ def _words(path: Path) -> set[str]:
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(re.search(IMAGE, path.name, re.IGNORECASE) for path in visible(folder))
+    return any(path.name.lower().endswith(IMAGES) for path in visible(folder))
 
 
 def _encoded(root: Path) -> str:
@@ -94,7 +94,7 @@ def _encoded(root: Path) -> str:
 
 
 def _side_by_side(root: Path) -> str:
-    stems = [path.stem for path in visible(root) if path.is_file() and re.search(IMAGE, path.name, re.IGNORECASE)]
+    stems = [path.stem for path in visible(root) if path.is_file() and path.name.lower().endswith(IMAGES)]
     if not stems:
         return ""
     marked = sorted(stem for stem in stems if re.search(_OF_MASK, stem, re.IGNORECASE))

@@ -27,7 +27,7 @@ from textdiff.pipeline.sample import Problem, Sample
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
 IMAGES = (*PICTURES, ".dcm", ".dicom")
-"""How the names of image files end, in lower case, longer endings first: whatever looks through a directory goes by it."""
+"""How names of image files end, in lower case, longer endings first: whatever looks through a directory goes by it."""
 MASKS = (*PICTURES, ".xml")
 
 
