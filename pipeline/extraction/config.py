@@ -43,7 +43,7 @@ def resolve(options: Extract) -> ExtractConfig:
     jitter = options.jitter or (usual.jitter if views > 1 else None)
     backbone = str(options.backbone or usual.backbone)
     text_encoder = str(options.text_encoder or usual.text_encoder)
-    data = options.data or require_data(options.dataset, backbone, text_encoder)
+    data = Path(options.data) if options.data else require_data(options.dataset, backbone, text_encoder)
     place = data.resolve()
     name = options.dataset if options.dataset not in OWN else place.stem if place.is_file() else place.name
     return options.part(

@@ -11,7 +11,7 @@ import tifffile
 from defusedxml import ElementTree
 from PIL import Image
 
-from textdiff.pipeline.imaging.formats import DICOM_MAGIC, TIFF_MAGIC
+from textdiff.pipeline.imaging.formats import TIFF_MAGIC, is_dicom
 
 PixelSize = tuple[float, float]
 """Width and height of a pixel in micrometres."""
@@ -37,7 +37,7 @@ def file_pixel_size(path: Path) -> PixelSize | None:
     try:
         with path.open("rb") as file:
             start = file.read(132)
-        if start[128:] == DICOM_MAGIC or path.suffix.lower() in (".dcm", ".dicom"):
+        if is_dicom(start) or path.suffix.lower() in (".dcm", ".dicom"):
             size = _of_dicom(path)
         else:
             size = _of_tiff(path) if start.startswith(TIFF_MAGIC) else _of_picture(path)
