@@ -13,7 +13,8 @@ HEAD = """# Reference
 
 These are all commands with their options. The stages and the experiments are functions too, as in
 `textdiff.fit(cache, labels=5)`: the option `--batch-size` is the keyword `batch_size`, and a list such as `6,8` is
-`[6, 8]`. `textdiff next` is `textdiff.rank`. The program makes this page of itself: `make reference`.
+`[6, 8]`. `textdiff next` is `textdiff.rank`. On the command line a list has commas, or its option is repeated;
+`textdiff --install-completion` lets the shell complete names and values. `make reference` makes this page.
 """
 
 
