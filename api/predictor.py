@@ -15,16 +15,19 @@ from textdiff.outputs.colours import class_colours
 from textdiff.outputs.outlines import outlined
 from textdiff.outputs.overlay import annotated
 from textdiff.pipeline import predict as prediction
-from textdiff.pipeline.imaging import images
+from textdiff.pipeline.datasets import remarks
 from textdiff.pipeline.imaging.pixel_size import file_pixel_size
+from textdiff.pipeline.prediction.remarks import Remarks
 from textdiff.pipeline.prediction.run_text import missing_text
 from textdiff.pipeline.runs import find_run
+from textdiff.readers.load import load_image
 
 
 class Predictor:
     """A finished run with its backbone and text encoder, ready to segment images that are in no cache.
 
-    It warns of an image that is unlike the training images, and the first time that a run which reads text gets none.
+    It warns of an image that is unlike the training images; the first time that a run which reads text gets none; and
+    of what has to be changed in a file to read it, once for each kind of change.
 
     Args:
         run: a finished run; the latest one by default.
@@ -48,7 +51,7 @@ class Predictor:
     ) -> None:
         self.run = find_run(run, runs)
         self._predict = prediction.Predictor(self.run, device, None if backbone is None else str(backbone), views)
-        self._views, self._warned = views, False
+        self._views, self._warned, self._remarks = views, False, Remarks()
 
     def __repr__(self) -> str:
         reads = "reads text" if self.reads_text else "reads no text"
@@ -89,7 +92,7 @@ class Predictor:
         if self.reads_text and not text and not self._warned:
             self._warned = True
             console.warn(f"an image has no text: {missing_text(self.run)}")
-        probabilities = self._predict(_pixels(image), text)
+        probabilities = self._predict(self._pixels(image), text)
         if what := self._predict.unlike:
             console.warn(f"{image if isinstance(image, str | PathLike) else 'an image'} {what}")
         return probabilities
@@ -106,19 +109,24 @@ class Predictor:
             text: the same.
             mpp: micrometres per pixel; by default what a file says.
         """
-        pixels = _pixels(image)
+        pixels = self._pixels(image)
         drawn = outlined(pixels, self(image, text).argmax(0), list(self.colours.values()))
         size = file_pixel_size(Path(image)) if mpp is None and isinstance(image, str | PathLike) else None
         return annotated(drawn, self.run.classes, size if mpp is None else (mpp, mpp))
 
-
-def _pixels(image: NDArray[np.uint8] | AnyPath) -> NDArray[np.uint8]:
-    """What a user calls an image as RGB (H, W, 3) uint8."""
-    if isinstance(image, str | PathLike):
-        return images.read_image(Path(image))
-    array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise UserError(
-            f"image: an array {array.shape} of {array.dtype}; give (H, W, 3) RGB or (H, W) grey in uint8, or a file"
-        )
-    return np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else array
+    def _pixels(self, image: NDArray[np.uint8] | AnyPath) -> NDArray[np.uint8]:
+        """What a user calls an image as RGB (H, W, 3) uint8."""
+        if isinstance(image, str | PathLike):
+            path = Path(image)
+            pixels, _, notes = load_image(path)
+            height, width = pixels.shape[:2]
+            tiled = self._predict.grid(height, width) is not None
+            for remark in remarks(height, width, (int(pixels.min()), int(pixels.max())), notes, tiled):
+                self._remarks.say(path, *remark)
+            return pixels
+        array = np.asarray(image)
+        if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+            raise UserError(
+                f"image: an array {array.shape} of {array.dtype}; give (H, W, 3) RGB or (H, W) grey in uint8, or a file"
+            )
+        return np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else array

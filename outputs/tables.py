@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from textdiff.errors import UserError
 from textdiff.files import atomic_path
 from textdiff.outputs.objects import OBJECT_COLUMNS, Segmentation, significant
 from textdiff.tables import CsvWriter
@@ -49,7 +50,10 @@ def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str
         folder: where to write.
         records: JSON files, one for each image: ``image``, its line of ``images.csv``, and ``objects``, those of
             ``predictions.csv``; what is not known is left out.
-        errors: for each image that could not be read, why.
+        errors: for each image that could not be segmented, why.
+
+    Raises:
+        UserError: a record is damaged.
     """
     with (
         atomic_path(folder / "predictions.csv") as objects_path,
@@ -60,7 +64,10 @@ def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str
         objects, images = CsvWriter(objects_file, OBJECT_COLUMNS), CsvWriter(images_file, IMAGE_COLUMNS)
         for path in records:
             # One at a time: a thousand slides have more objects than memory.
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                raise UserError(f"{path}: damaged, it is not JSON; remove it, and predict its image again") from None
             if record["image"]["image"] not in errors:
                 for found in record["objects"]:
                     objects.write(found)

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 from scipy import ndimage
 
+import textdiff
 from textdiff.outputs.colours import class_colours
 from textdiff.pipeline.evaluation.instance_metrics import aji
 from textdiff.pipeline.evaluation.surface_metrics import hd95
@@ -291,6 +292,29 @@ def test_a_directory_is_read_as_a_data_set_is_and_what_is_passed_over_is_named(m
         assert words in checked
     textdiff_once(made, "predict", str(images / "x.dcm"), "--out", str(tmp_path / "alone"))
     assert (tmp_path / "alone/x.png").read_bytes() == (out / "x.png").read_bytes()
+
+
+def test_a_predictor_remarks_on_a_file_once(made, images, capsys):
+    grey = np.asarray(Image.open(images / "test_000.tif").convert("L"))
+    Image.fromarray(grey).save(images / "grey.png")
+    predictor = textdiff.Predictor(runs=made / "runs")
+    for _ in range(2):
+        predictor(images / "grey.png")
+    said = capsys.readouterr().err
+    assert said.count("grey.png: grey (replicated to RGB)") == 1
+    assert said.count("grey.png: is not square (96x72)") == 1
+
+
+def test_a_damaged_record_is_made_anew(made, images, tmp_path, textdiff_once):
+    command = ("predict", str(images), "--out", str(tmp_path / "out"))
+    textdiff_once(made, *command)
+    before = content(tmp_path / "out")
+    record = tmp_path / "out/.records/images/test_002.json"
+    record.write_text("{")
+    other = textdiff_once(made, "predict", str(images / "test_000.tif"), "--out", str(tmp_path / "out"), status=2)
+    assert "test_002.json: damaged" in other.stderr
+    textdiff_once(made, *command)
+    assert content(tmp_path / "out") == before
 
 
 def test_remarks_of_one_kind_are_said_when_the_first_comes_and_counted(made, tmp_path, textdiff_once):

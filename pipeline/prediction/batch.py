@@ -153,7 +153,7 @@ class _Batch:
             # The last file of an image: once it is there, the others are.
             self._records.write(one, record)
         except UserError as error:
-            return str(error)
+            return str(error) if str(one.path) in str(error) else f"{one.path}: {error}"
         except MemoryError:
             return f"{one.path}: needs more memory than there is; cut regions out of it"
         except OSError as error:

@@ -76,7 +76,7 @@ class Records:
         record = _read(self.path(one))
         try:
             same = bool(record) and record["text"] == one.text and record["sha256"] == _digest(one.path)
-        except OSError:
+        except (OSError, UserError):  # what is wrong with it is said when its turn comes
             return False
         files = self._wanted.large_files if record.get("large") else self._wanted.files
         return same and all(path.exists() or path.name in record["refused"] for path in files(self._folder, one.name))
@@ -94,6 +94,7 @@ def _digest(source: Path | Slice) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    # A damaged record is none: the image is done again.
+    except (FileNotFoundError, ValueError):
         return {}
     return value
