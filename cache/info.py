@@ -3,6 +3,7 @@
 __all__ = ["cache_info", "format_info"]
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from textdiff import console
@@ -64,7 +65,7 @@ def format_info(info: dict[str, Any]) -> str:
         "texts": f"{info['texts']}" + (f", {tokens[1]} tokens of {tokens[2]}" if tokens else ", without embeddings"),
         "on disk": f"{console.size(info['bytes_on_disk'])}, {console.size(info['row_bytes'])} a row, {info['dtype']}",
         "upsampled": f"{console.size(info['logical_bytes'])}, as other Zarr readers see it",
-        **{name.replace("_", " "): str(value) for name, value in info["about"].items()},
+        **{name.replace("_", " "): _words(value) for name, value in info["about"].items()},
         "fingerprint": info["fingerprint_hash"],
     }
     return text_table((), list(facts.items()))
@@ -76,3 +77,9 @@ def _views(info: dict[str, Any]) -> str:
     training = f", {info['views']} views of each training image{colours}" if info["views"] > 1 else ""
     others = f", {info['test_views']} views of each validation and test image" if info["test_views"] > 1 else ""
     return training + others
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_words(part)}" for name, part in value.items())
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -44,7 +44,9 @@ def ranking(result: Any, options: Any, as_json: bool) -> None:
     shown = result.candidates[: options.top]
     print(_json([line._asdict() for line in shown]) if as_json else format_ranking(shown))
     console.info(f"wrote {result.file}: all {len(result.candidates)} candidates")
-    console.info("once some have their mask in the data set: the same textdiff extract with --update, then fit again")
+    console.info(
+        f"once some have their mask in the data set: textdiff extract --cache {result.cache} --update; fit again"
+    )
 
 
 def demo(result: Any, options: Any, as_json: bool) -> None:

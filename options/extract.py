@@ -3,7 +3,7 @@
 __all__ = ["Extract"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from textdiff.errors import UserError
@@ -58,8 +58,8 @@ class Cutting(Record):
     """Pixels that neighbouring tiles share; an eighth of --tile by default."""
     views: Annotated[int | None, FromPreset] = None
     """Views of each training image: 1, or 8 for the symmetries; with --jitter 16, 24 ... too."""
-    test_views: int = 1
-    """Views of each validation and test image: 1, or 8, of which score then takes the mean."""
+    test_views: int | None = None
+    """Views of each validation and test image: 1, or 8, of which score then takes the mean; 1 by default."""
     jitter: Annotated[Jitter | None, FromPreset] = None
     """Colours that are varied in all views of a training image but the first: stain (he), exposure (cxr)."""
 
@@ -73,7 +73,7 @@ class Cutting(Record):
         views, colours = self.views, self.jitter not in (None, "none")
         if views is not None and views != 1 and (views < SYMMETRIES or views % SYMMETRIES):
             raise UserError(f"--views {views}: must be 1, 8 (the symmetries), or with --jitter a multiple of 8")
-        if self.test_views not in (1, SYMMETRIES):
+        if self.test_views not in (None, 1, SYMMETRIES):
             raise UserError(f"--test-views {self.test_views}: must be 1, or 8 (the symmetries)")
         if views is not None and views > SYMMETRIES and not colours:
             raise UserError(f"--views {views}: there are eight symmetries; --jitter he makes more views of an image")
@@ -92,7 +92,7 @@ class Filling(Precise):
     overwrite: bool = False
     """Replace a cache that is there."""
     update: bool = False
-    """Keep the rows that still hold where the data set has changed, and make the others."""
+    """Keep the rows that still hold where the data set has changed, and make the others, as the cache was made."""
     skip_bad: bool = False
     """Leave out bad images instead of stopping."""
     dry_run: bool = False
@@ -111,12 +111,23 @@ class Filling(Precise):
 class Extract(DataSet, Features, Cutting, ReadOptions, Filling):
     """Run the frozen network once per image and cache its activations.
 
-    Stage one. The same command continues where it was stopped.
+    Stage one. The same command continues where it was stopped, and so does --cache alone, which takes all other options
+    from the cache.
     """
 
+    dataset: Annotated[str | None, Known("textdiff.pipeline.presets:PRESETS", strict=True)] = field(
+        default=None, kw_only=False
+    )
+    """Name of the data set, or folder or hdf5 for your own; that of --cache by default."""
     preset: Literal["paper", "nano", "rgb"] = "paper"
     """Defaults: the paper's; nano, which suit the backbone in the package; rgb, the same without a network."""
     cache: AnyPath | None = None
     """Cache to make; by default cache/NAME.zarr, where NAME is the data set, or that of --data for your own."""
     seed: int = 0
     """Seed of the noise that all images share, and of splits that are drawn."""
+
+    def check(self) -> None:
+        """Refuses to extract from nothing."""
+        super().check()
+        if self.dataset is None and self.cache is None:
+            raise UserError("--dataset: is missing; name the data set, or with --cache a cache to go on with")

@@ -102,6 +102,7 @@ def extract(options: Extract) -> FeatureCache:
             "protocol": config.protocol,
             "backbone": config.backbone,
             "text_encoder": config.text_encoder,
+            "options": config.given,
         },
     }
     shard, shards = config.shard

@@ -340,7 +340,7 @@ def test_each_image_is_listed_with_the_text_it_was_given(made, images, tmp_path,
 
 
 def test_an_overlay_outlines_every_object_and_changes_nothing_else(made, images, tmp_path, textdiff_once):
-    options = ("--overlay", "--instances", "watershed", "--out", str(tmp_path / "out"))
+    options = ("--overlay", "--objects", "watershed", "--out", str(tmp_path / "out"))
     textdiff_once(made, "predict", str(images / "test_000.tif"), *options)
     image, drawn, mask, objects = (
         np.asarray(Image.open(path))

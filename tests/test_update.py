@@ -555,7 +555,36 @@ def test_next_names_the_command_that_keeps_what_there_is(lab, fitted, textdiff_o
     lab.extract(update=True)
     said = textdiff_once(lab.root, "next", "--run", str(fitted), "--cache", str(lab.cache))
     assert "aa" in said.stdout
-    assert "textdiff extract with --update" in said.stderr
+    assert f"textdiff extract --cache {lab.cache} --update" in said.stderr
+
+
+MADE = {"views": 8, "test_views": 8, "jitter": "he", "steps": (0, 50), "tile": 32, "overlap": 0, "seed": 3}
+
+
+@pytest.mark.parametrize("named", [{}, {"dataset": "folder"}])
+def test_the_options_that_made_a_cache_are_those_it_is_updated_with(lab, forwards, named):
+    lab.extract(overwrite=True, **MADE)
+    new_image(lab)
+    if named:
+        named["data"] = lab.data
+    cache = textdiff.extract(cache=lab.cache, update=True, **named)
+    assert cache.pending() == []
+    assert "aa" in {row.id for row in cache.rows}
+    assert files(lab.cache) == lab.scratch(**MADE)
+
+
+def test_a_cache_alone_says_how_it_is_to_be_finished(lab, forwards):
+    lab.extract(overwrite=True, shard=(0, 2), **MADE)
+    assert FeatureCache.open(lab.cache).pending()
+    textdiff.extract(cache=lab.cache)
+    assert files(lab.cache) == lab.scratch(**MADE)
+
+
+def test_an_option_that_is_given_comes_before_that_of_the_cache(lab):
+    lab.extract(overwrite=True, views=8)
+    assert len(textdiff.extract(cache=lab.cache, views=1, update=True).rows) == 6
+    with pytest.raises(UserError, match="steps: "):
+        textdiff.extract(cache=lab.cache, steps=(250,), update=True)
 
 
 def test_an_experiment_does_not_go_on_with_other_images(lab):

@@ -2,21 +2,30 @@
 
 __all__ = ["ExtractConfig", "check_blocks", "colours", "resolve", "tiling"]
 
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
+from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.options.extract import Extract
+from textdiff.options.extract import Cutting, Extract, Features
+from textdiff.options.reading import DataSet, ReadOptions
 from textdiff.options.shared import Jitter
 from textdiff.pipeline.extraction.requirements import require_data
 from textdiff.pipeline.locations import OWN
 from textdiff.pipeline.presets import get_preset
+
+_OF_THE_CACHE = (DataSet, Features, Cutting, ReadOptions)
+"""The options that say what a cache holds; the others say how it is filled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractConfig(Extract):
     """What to extract, from what, to where: what has a default in the preset is settled here."""
 
+    dataset: str
     data: Path
     cache: Path
     backbone: str
@@ -26,38 +35,70 @@ class ExtractConfig(Extract):
     steps: tuple[int, ...]
     image_size: int = 256
     views: int = 1
+    test_views: int = 1
     jitter: Jitter | None = None
     """None where colours are not varied."""
+    given: Mapping[str, Any]
+    """The options that say what the cache holds, JSON-able, where they are not the defaults."""
 
 
 def resolve(options: Extract) -> ExtractConfig:
     """The options with the data set's preset and its usual places where they say nothing.
 
+    With ``update``, and where no data set is named, the options that made the cache come before these.
+
     Raises:
-        UserError: the data set is in none of its usual places, or the options contradict the preset's.
+        UserError: the data set is in none of its usual places, no cache is there whose options could be taken, or the
+            options contradict the preset's.
     """
     if isinstance(options, ExtractConfig):
         return options
+    cache = _place(options)
+    if options.dataset is None or (options.update and cache.exists()):
+        options = replace(options, **FeatureCache.open(cache).about["options"] | _given(options))
+    assert options.dataset is not None
     usual = get_preset(options.dataset, options.preset)
     views = options.views or usual.views
     jitter = options.jitter or (usual.jitter if views > 1 else None)
     backbone = str(options.backbone or usual.backbone)
     text_encoder = str(options.text_encoder or usual.text_encoder)
     data = Path(options.data) if options.data else require_data(options.dataset, backbone, text_encoder)
-    place = data.resolve()
-    name = options.dataset if options.dataset not in OWN else place.stem if place.is_file() else place.name
     return options.part(
         ExtractConfig,
         data=data,
-        cache=options.cache or Path("cache") / f"{name}.zarr",
+        cache=cache,
         backbone=backbone,
         text_encoder=text_encoder,
         blocks=None if options.blocks == "all" else options.blocks or usual.blocks,
         steps=options.steps or usual.steps,
         image_size=options.image_size or usual.image_size,
         views=views,
+        test_views=options.test_views or 1,
         jitter=None if jitter == "none" else jitter,
+        given=_given(options),
     )
+
+
+def _place(options: Extract) -> Path:
+    """The cache that is meant: called after the data set, or after a lab's own file or directory."""
+    if options.cache is not None:
+        return Path(options.cache)
+    assert options.dataset is not None
+    if options.dataset not in OWN:
+        return Path("cache") / f"{options.dataset}.zarr"
+    usual = get_preset(options.dataset, options.preset)
+    encoder = str(options.text_encoder or usual.text_encoder)
+    data = options.data or require_data(options.dataset, str(options.backbone or usual.backbone), encoder)
+    place = Path(data).resolve()
+    return Path("cache") / f"{place.stem if place.is_file() else place.name}.zarr"
+
+
+def _given(options: Extract) -> dict[str, Any]:
+    """The options that say what a cache holds, where they are not the defaults, as JSON has them."""
+    names = {"preset", *(field.name for record in _OF_THE_CACHE for field in fields(record))}
+    defaults = {field.name: field.default for field in fields(Extract) if field.name in names}
+    values = {name: getattr(options, name) for name, default in defaults.items() if getattr(options, name) != default}
+    return {name: os.fspath(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def tiling(config: ExtractConfig) -> dict[str, int]:

@@ -29,12 +29,10 @@ def require_models(dataset: str, data: Path, backbone: str, text_encoder: str) -
     """The backbone's weights; they and the text encoder are downloaded where they are not in place.
 
     Raises:
-        UserError: the data set, the weights or the text encoder are missing; all that are missing are named at once.
+        UserError: the weights or the text encoder are missing; both are named at once.
     """
-    where = [] if data.exists() else [f"{data}: no such file or directory; give the data set's place with --data"]
-    models = _missing_models(backbone, text_encoder, download=not where)
-    if where or models:
-        raise _refusal(where, models, dataset, "DIR" if where else shlex.quote(str(data)))
+    if missing := _missing_models(backbone, text_encoder, download=True):
+        raise _refusal([], missing, dataset, shlex.quote(str(data)))
     return resolve_backbone(backbone)
 
 

@@ -40,10 +40,12 @@ class Candidate(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """All candidates, the least certain first, and the file they were written to."""
+    """All candidates, the least certain first, and the file that they were written to."""
 
     candidates: list[Candidate]
     file: Path
+    cache: Path
+    """Where the images are."""
 
 
 def rank(options: Rank) -> Ranking:
@@ -90,7 +92,7 @@ def rank(options: Rank) -> Ranking:
     ]
     file = run.path / "next.csv"
     write_text(file, csv_table([line._asdict() for line in candidates], Candidate._fields))
-    return Ranking(candidates, file)
+    return Ranking(candidates, file, cache.path)
 
 
 def format_ranking(candidates: list[Candidate]) -> str:
