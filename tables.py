@@ -56,7 +56,7 @@ def text_table(
     shown = []
     for line in cells:
         if line is None:
-            shown.append(_GAP.join("-" * size for size in widths))
+            shown.append(_GAP.join("-" * size for size in widths).rstrip())
             continue
         first, *further = textwrap.wrap(line[0], widths[0], subsequent_indent="  ", break_on_hyphens=False) or [""]
         padded = [
