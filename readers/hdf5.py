@@ -2,7 +2,7 @@
 
     FILE.h5
         images    (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4); or a group with one image per member
-        masks     (N, H, W), or a group with the same members; may be missing
+        masks     (N, H, W), (N, H, W, 1), (N, 1, H, W), or a group with the same members; may be missing
         texts     (N,) strings, or a group with the same members; may be missing
         split     (N,) strings train, val, test; may be missing
         group     (N,) strings or numbers, such as patients; may be missing
@@ -10,7 +10,7 @@
 All names can be chosen. Members of a group may differ in size; without groups a sample's id is its number.
 """
 
-__all__ = ["read_hdf5", "read_slice"]
+__all__ = ["plane", "read_hdf5", "read_slice"]
 
 import hashlib
 from collections.abc import Iterator
@@ -28,6 +28,8 @@ from textdiff.readers.names import error, note, sort_problems
 from textdiff.readers.options import ReadOptions
 from textdiff.readers.splits import parse_split, settle_splits
 from textdiff.readers.texts import cell
+
+_NUMBERS = "store masks as (N, H, W), classes as numbers (np.argmax over their axis) that --classes names"
 
 
 def read_hdf5(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
@@ -96,6 +98,8 @@ def read_slice(source: Slice) -> tuple[NDArray[Any], str]:
         raise BadImageError(
             source, f"is {pixels.dtype} {pixels.shape} and no image", "store (H, W) or (H, W, C) numbers"
         )
+    if pixels.ndim == 3 and pixels.shape[0] == 1:
+        pixels = pixels[0]
     if pixels.ndim == 3 and pixels.shape[2] > 4 and pixels.shape[0] <= 4:
         raise BadImageError(source, f"has the shape {pixels.shape}, channels first", "store channels last: (H, W, C)")
     if too_many_pixels(*pixels.shape[:2]):
@@ -103,6 +107,20 @@ def read_slice(source: Slice) -> tuple[NDArray[Any], str]:
     pixels = np.ascontiguousarray(pixels)
     digest = hashlib.sha256(f"{pixels.dtype.str} {pixels.shape}".encode() + pixels.tobytes()).hexdigest()
     return pixels, digest
+
+
+def plane(source: Slice, stored: NDArray[Any]) -> NDArray[Any]:
+    """A stored mask without its axis of channels, (H, W), or (H, W, 3) if they are colours.
+
+    Raises:
+        BadImageError: channels that are classes, or of no known meaning.
+    """
+    if stored.ndim == 2 or stored.shape[2] == 1:
+        return stored.reshape(stored.shape[:2])
+    grey = np.all(stored == stored[..., :1])
+    if stored.shape[2] != 3 or not (grey or (stored.dtype == np.uint8 and np.ptp(stored.sum(axis=2)) > 0)):
+        raise BadImageError(source, f"is a mask of the shape {stored.shape}, a channel for each class", _NUMBERS)
+    return stored
 
 
 @contextmanager
@@ -167,6 +185,9 @@ def _labelled(root: Path, images: Any, masks: Any, names: list[str], problems: l
     if not hasattr(masks, "keys"):
         if len(masks) != len(images):
             raise UserError(f"{root}: has {len(images)} images and {len(masks)} masks; store one mask per image")
+        shape = masks.shape
+        if not (len(shape) == 3 or (len(shape) == 4 and (shape[3] in (1, 3) or shape[1] == 1))):
+            raise UserError(f"{root}: {masks.name.strip('/')} has the shape {shape}; {_NUMBERS}")
         return set(names)
     for name in sorted(masks.keys() - set(names)):
         problems.append(error(f"{masks.name.strip('/')}/{name}", "is a mask without an image", "add it or remove it"))

@@ -4,7 +4,7 @@ __all__ = ["RowSource", "is_large", "large_size", "open_mask_rows", "open_rows"]
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import zarr
 from numpy.typing import NDArray
 
 from textdiff.pipeline.imaging import formats
-from textdiff.pipeline.imaging.formats import TIFF_COMPRESSIONS, TIFF_MAGIC, BadImageError
+from textdiff.pipeline.imaging.formats import JPEG_COMPRESSIONS, TIFF_COMPRESSIONS, TIFF_MAGIC, BadImageError
+from textdiff.pipeline.imaging.masks import inverted_note
 
 MAX_PIECE_BYTES = 1 << 28
 BAND_BYTES = 1 << 25
@@ -39,6 +40,8 @@ class RowSource:
     """What a user should know about the file, one phrase each."""
     alpha_at: int | None = None
     """Where among ``notes`` one on the alpha belongs, the last stored channel; None without one."""
+    lossy: bool = False
+    """Whether it is compressed as JPEG."""
 
     def read(self, first: int, end: int) -> NDArray[Any]:
         """The rows ``first`` ... ``end`` - 1 as they are ``shown``.
@@ -133,12 +136,17 @@ def open_mask_rows(path: Path, numbers: bool) -> Iterator[RowSource]:
         fits = dtype.kind in "bui" if numbers else dtype.kind in "bu" and dtype.itemsize <= 2
         what = "one upright channel of whole numbers" if numbers else "one upright channel of 8 bits, 0 and 255"
         _check(path, page, fits and page.axes == "YX" and page.photometric in kinds, f"save it as {what}")
-        inverted = page.photometric == _KINDS.MINISWHITE and not numbers
+        if numbers and page.compression in JPEG_COMPRESSIONS:
+            raise BadImageError(path, "is a JPEG, which does not keep numbers", "export it without")
+        white_is_zero = page.photometric == _KINDS.MINISWHITE and not numbers
+        inverted = white_is_zero and not tiff.is_imagej
 
         def shown(rows: NDArray[Any]) -> NDArray[Any]:
             return ~rows[..., 0] if inverted else rows[..., 0]
 
-        yield _source(path, tiff, shown, _pages(tiff))
+        notes = _pages(tiff) + ([inverted_note(bool(tiff.is_imagej))] if white_is_zero else [])
+        source = _source(path, tiff, shown, notes)
+        yield replace(source, lossy=page.compression in JPEG_COMPRESSIONS)
 
 
 @contextmanager
