@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.pipeline.imaging.decode import binary_mask, decode, decode_mask, to_rgb
+from textdiff.pipeline.imaging.decode import decode, to_rgb
 from textdiff.pipeline.imaging.formats import BadImageError, read_bytes
 from textdiff.pipeline.imaging.labels import class_map, instance_map, stored_numbers
+from textdiff.pipeline.imaging.masks import binary_mask, decode_mask
 from textdiff.pipeline.sample import Sample, Slice
 from textdiff.readers.aperio import outlines_of, rasterise
-from textdiff.readers.hdf5 import read_slice
+from textdiff.readers.hdf5 import plane, read_slice
 from textdiff.readers.objects import load_objects
 
 
@@ -38,6 +39,8 @@ class LoadedMask(NamedTuple):
     """(H, W) object numbers, None where the sample does not keep them."""
     sha256: str
     notes: list[str]
+    value: str = ""
+    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
 
 
 def load_image(source: Path | Slice) -> LoadedImage:
@@ -72,8 +75,10 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
     assert source is not None
     if isinstance(source, Slice):
         stored, digest = read_slice(source)
+        stored = plane(source, stored)
         if not (sample.classes or sample.instances):
-            return LoadedMask(binary_mask(source, stored), None, digest, notes)
+            labels, value = binary_mask(source, stored)
+            return LoadedMask(labels, None, digest, notes, value)
     elif source.is_dir():
         instances, digest, notes = load_objects(source, height, width)
         return LoadedMask((instances > 0).astype(np.uint8), instances if sample.instances else None, digest, notes)
@@ -88,8 +93,8 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
             labels = (instances > 0).astype(np.uint8)
             return LoadedMask(labels, instances if sample.instances else None, digest, notes + more)
         if not (sample.classes or sample.instances):
-            labels, notes = decode_mask(source, data)
-            return LoadedMask(labels, None, digest, notes)
+            labels, value, notes = decode_mask(source, data)
+            return LoadedMask(labels, None, digest, notes, value)
         stored, notes = stored_numbers(source, data)
     if sample.classes:
         return LoadedMask(class_map(source, stored, sample.classes), None, digest, notes)

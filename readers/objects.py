@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
-from textdiff.pipeline.imaging.decode import decode_mask
 from textdiff.pipeline.imaging.formats import BadImageError, read_bytes
+from textdiff.pipeline.imaging.masks import decode_mask
 from textdiff.pipeline.sample import Problem, Sample
 from textdiff.readers.names import by_name, error, is_utf8, note, relative, sort_problems, visible
 from textdiff.readers.splits import parse_split, settle_splits
@@ -95,7 +95,7 @@ def load_objects(folder: Path, height: int, width: int) -> tuple[NDArray[np.uint
         data = read_bytes(path)
         digest.update(hashlib.sha256(data).digest())
         try:
-            mask = decode_mask(path, data)[0].astype(bool)
+            mask = decode_mask(path, data).labels.astype(bool)
         except BadImageError as reason:
             raise BadImageError(folder, f"holds {path.name}, which {reason.what}", reason.fix) from reason
         if mask.shape != instances.shape:

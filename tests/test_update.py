@@ -544,7 +544,9 @@ def test_a_report_is_not_made_of_scores_and_masks_that_are_not_of_each_other(lab
     textdiff.score(run, cache=lab.cache)
     other_mask(lab)
     lab.extract(update=True)
-    with pytest.raises(UserError, match=r"images have changed since .* was scored \(t: the mask\); run `textdiff score"):
+    with pytest.raises(
+        UserError, match=r"images have changed since .* was scored \(t: the mask\); run `textdiff score"
+    ):
         textdiff.report(run, cache=lab.cache)
     textdiff.score(run, cache=lab.cache)
     textdiff.report(run, cache=lab.cache)

@@ -6,7 +6,6 @@ half-grey picture.
 
 __all__ = [
     "GREY_NOTE",
-    "JPEG_MAGIC",
     "MAX_BYTES",
     "MAX_MEGAPIXELS",
     "REGIONS",
@@ -14,11 +13,13 @@ __all__ = [
     "TIFF_MAGIC",
     "TILES",
     "BadImageError",
+    "Stored",
     "alpha_note",
     "channels_note",
     "dark_note",
     "is_dicom",
     "open_pixels",
+    "open_stored",
     "pages_note",
     "read_bytes",
     "too_large",
@@ -30,8 +31,9 @@ import logging
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +50,6 @@ MAX_BYTES = 1 << 29
 # Without a handler of its own tifffile's complaints go to the terminal, beside the error that is raised here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-JPEG_MAGIC = b"\xff\xd8"
-"""What every JPEG file starts with."""
-
 GREY_NOTE = "grey (replicated to RGB)"
 
 REPLACE = "replace it by an intact copy"
@@ -63,6 +62,9 @@ TILES = "cut regions out of it, or use --tile, which reads it in parts"
 """What to do with a TIFF that has too many pixels."""
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+JPEG_COMPRESSIONS = (6, 7)
+"""Of a TIFF: JPEG, as it was and as it is."""
 
 
 class BadImageError(UserError):
@@ -91,16 +93,48 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise BadImageError(path, f"cannot be read ({error.strerror})", "check the path and its permissions") from error
 
 
-def open_pixels(path: str | os.PathLike[str], data: bytes, indices: bool = False) -> tuple[NDArray[Any], list[str]]:
-    """The pixels of an image file as they are stored, upright, without alpha, palette or CMYK.
+class Stored(NamedTuple):
+    """What an image file holds, upright, without CMYK."""
+
+    pixels: NDArray[Any]
+    """(H, W) or (H, W, C) of any dtype, the numbers in the file: of a palette the indices."""
+    notes: list[str]
+    """What a user should know about the file, one phrase each; nothing of the alpha."""
+    palette: NDArray[np.uint8] | None = None
+    """(N, 4), the colours and the opacity of the indices."""
+    alpha: NDArray[Any] | None = None
+    """(H, W), of a file with an alpha channel."""
+    inverted: bool = False
+    """Whether white is 0."""
+    imagej: bool = False
+    """Whether ImageJ wrote it."""
+    lossy: bool = False
+    """Whether it went through a JPEG, which changes numbers."""
+    viewed: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    """What a viewer makes of the numbers, where it does not show them as they are."""
+
+    def shown(self) -> NDArray[Any]:
+        """The pixels as a viewer sees them: (H, W) or (H, W, C)."""
+        return self.pixels if self.viewed is None else self.viewed(self.pixels)
+
+
+def open_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
+    """The pixels of an image file as a viewer sees them, without alpha; see ``open_stored``.
+
+    Returns:
+        (H, W) or (H, W, C) of any dtype, and what a user should know about the file, one phrase each.
+    """
+    stored = open_stored(path, data)
+    alpha = [] if stored.alpha is None else [alpha_note(stored.alpha.min(), stored.alpha.max())]
+    return stored.shown(), stored.notes + alpha
+
+
+def open_stored(path: str | os.PathLike[str], data: bytes) -> Stored:
+    """What is in an image file.
 
     Args:
         path: of the file; names it in errors.
         data: its bytes.
-        indices: of a file with a palette the indices instead of the colours.
-
-    Returns:
-        (H, W) or (H, W, C) of any dtype, and what a user should know about the file, one phrase each.
 
     Raises:
         BadImageError: not an image, damaged, or larger than ``MAX_MEGAPIXELS``.
@@ -108,8 +142,7 @@ def open_pixels(path: str | os.PathLike[str], data: bytes, indices: bool = False
     if not data:
         raise BadImageError(path, "is empty (0 bytes)", REPLACE)
     try:
-        tiff = data.startswith(TIFF_MAGIC)
-        pixels, notes = _open_tiff(path, data, indices) if tiff else _open_pillow(path, data, indices)
+        stored = _open_tiff(path, data) if data.startswith(TIFF_MAGIC) else _open_pillow(path, data)
     except (BadImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -119,13 +152,14 @@ def open_pixels(path: str | os.PathLike[str], data: bytes, indices: bool = False
         raise BadImageError(
             path, "is not a readable PNG, JPEG, BMP or TIFF image (truncated or damaged)", REPLACE
         ) from error
-    if pixels.size == 0:
+    if stored.pixels.size == 0:
         raise BadImageError(path, "has no pixels", REPLACE)
-    return pixels, notes
+    return stored
 
 
-def _open_pillow(path: str | os.PathLike[str], data: bytes, indices: bool) -> tuple[NDArray[Any], list[str]]:
-    notes = []
+def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
+    notes: list[str] = []
+    scale, palette, alpha = 1, None, None
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as file:
         _check_size(path, *file.size)
         file.load()
@@ -136,23 +170,36 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes, indices: bool) -> tu
             bits = data[24]
             if bits == 16 and image.mode in ("RGB", "RGBA", "LA"):
                 notes.append("16-bit (scaled to 8)")
+            if data[24] in (2, 4) and image.mode == "L":
+                scale = 255 // (2 ** data[24] - 1)  # Pillow shows few bits over the whole range
         if image.getexif().get(0x0112, 1) != 1:
             notes.append("EXIF orientation (applied)")
             image = ImageOps.exif_transpose(image)
-        if image.mode in ("P", "PA") and not indices:
-            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        if image.mode == "P":
+            opaque = not image.has_transparency_data
+            image.apply_transparency()
+            colours = np.frombuffer(bytes(image.getpalette("RGBA") or []), np.uint8).reshape(-1, 4)
+            palette = np.zeros((256, 4), np.uint8)
+            palette[: len(colours)] = colours
+            alpha = None if opaque else palette[np.asarray(image)][..., 3]
         elif image.mode == "CMYK":
             image = image.convert("RGB")
         pixels = np.asarray(image)
-        if indices and image.mode == "L" and bits in (2, 4):
-            pixels = pixels // (255 // (2**bits - 1))  # Pillow shows few bits over the whole range
-        if image.mode in ("LA", "PA", "RGBA"):
-            notes.append(_alpha_note(pixels[..., -1]))
-            pixels = pixels[..., :-1]
-    return pixels, notes
+        if image.mode in ("LA", "RGBA"):
+            pixels, alpha = pixels[..., :-1], pixels[..., -1]
+        lossy = file.format == "JPEG"
+
+    def shown(numbers: NDArray[Any]) -> NDArray[Any]:
+        return numbers * np.uint8(scale) if palette is None else palette[numbers][..., :3]
+
+    if scale > 1:
+        pixels = pixels // np.uint8(scale)
+    elif palette is None:
+        return Stored(pixels, notes, alpha=alpha, lossy=lossy)
+    return Stored(pixels, notes, palette, alpha, lossy=lossy, viewed=shown)
 
 
-def _open_tiff(path: str | os.PathLike[str], data: bytes, indices: bool) -> tuple[NDArray[Any], list[str]]:
+def _open_tiff(path: str | os.PathLike[str], data: bytes) -> Stored:
     from textdiff.pipeline.imaging.tiff import open_tiff
 
     with open_tiff(path, data) as tiff:
@@ -161,13 +208,15 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes, indices: bool) -> tupl
             what = f"takes {tiff.nbytes >> 20} MiB, more than {MAX_MEGAPIXELS} megapixels of 16-bit RGB"
             raise BadImageError(path, what, REGIONS)
         stored = tiff.rows(0, tiff.height)
-        pixels, notes = tiff.shown(stored, indices), list(tiff.notes)
-    if tiff.alpha is not None:
-        notes.append(_alpha_note(stored[..., tiff.alpha]))
+        pixels, notes = tiff.shown(stored, numbers=True), list(tiff.notes)
+        alpha = None if tiff.alpha is None else stored[..., tiff.alpha]
     if tiff.orientation != 1:
         notes.append("EXIF orientation (applied)")
         pixels = _orient(pixels, tiff.orientation)
-    return pixels, notes
+        alpha = None if alpha is None else _orient(alpha, tiff.orientation)
+    return Stored(
+        pixels, notes, tiff.palette, alpha, tiff.white_is_zero, tiff.imagej, tiff.lossy, viewed=tiff.shown_numbers
+    )
 
 
 def pages_note(count: int) -> str:
@@ -190,10 +239,6 @@ def dark_note(largest: float, full: float) -> str:
 def alpha_note(lowest: int, highest: int) -> str:
     """Of a file with an alpha channel of these extremes."""
     return "alpha (dropped)" if lowest == highest else "alpha that is not opaque (dropped; colours kept)"
-
-
-def _alpha_note(alpha: NDArray[Any]) -> str:
-    return alpha_note(alpha.min(), alpha.max())
 
 
 def too_many_pixels(height: int, width: int) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from textdiff.pipeline.imaging import formats
 from textdiff.pipeline.imaging.decode import to_rgb
 from textdiff.pipeline.imaging.formats import TIFF_MAGIC, BadImageError
+from textdiff.pipeline.imaging.masks import inverted_note
 from textdiff.pipeline.imaging.tiff import TiffImage, open_tiff
 
 MAX_PIECE_BYTES = 1 << 28
@@ -37,6 +38,8 @@ class RowSource:
     """What a user should know about the file, one phrase each."""
     alpha_at: int | None = None
     """Where among ``notes`` one on the alpha belongs, the last stored channel; None without one."""
+    lossy: bool = False
+    """Whether it is compressed as JPEG."""
 
     def read(self, first: int, end: int) -> NDArray[Any]:
         """The rows ``first`` ... ``end`` - 1 as they are ``shown``.
@@ -116,11 +119,16 @@ def open_mask_rows(path: Path, numbers: bool) -> Iterator[RowSource]:
         fits = tiff.dtype.kind in "bui" if numbers else small
         what = "one upright channel of whole numbers" if numbers else "one upright channel of 8 bits, 0 and 255"
         step = _step(path, tiff, fits and tiff.channels == 1 and tiff.orientation == 1, f"save it as {what}")
+        if numbers and tiff.lossy:
+            raise BadImageError(path, "is a JPEG, which does not keep numbers", "export it without")
+        # ImageJ stores objects as 255 whether its look-up table is inverted or not.
+        raw = numbers or (tiff.white_is_zero and tiff.imagej)
 
         def shown(rows: NDArray[Any]) -> NDArray[Any]:
-            return tiff.shown(rows, numbers)
+            return tiff.shown(rows, raw)
 
-        yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(tiff.notes))
+        notes = [*tiff.notes, *([inverted_note(tiff.imagej)] if tiff.white_is_zero and not numbers else [])]
+        yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), lossy=tiff.lossy)
 
 
 def _step(path: Path, tiff: TiffImage, plain: bool, fix: str) -> int:

@@ -24,6 +24,7 @@ from textdiff.pipeline.imaging.tiff_pieces import Pieces, name_of
 _KINDS = tifffile.PHOTOMETRIC
 _COLOURS = {_KINDS.RGB: 3, _KINDS.YCBCR: 3, _KINDS.SEPARATED: 4}
 _GREY = (_KINDS.MINISWHITE, _KINDS.MINISBLACK)
+_JPEG = (6, 7)
 
 
 class TiffImage:
@@ -37,6 +38,9 @@ class TiffImage:
         photometric: how the numbers are shown, in TIFF's words.
         orientation: 1 if upright, up to 8 if turned or mirrored.
         alpha: the channel that is the alpha; None without one.
+        white_is_zero: whether 0 is shown white.
+        imagej: whether ImageJ wrote the file.
+        lossy: whether its pieces are JPEG, which changes numbers.
         notes: what a user should know about the file, one phrase each.
 
     Raises:
@@ -58,6 +62,8 @@ class TiffImage:
             self.notes.append(f"{self.channels} pages that are channels (read as red, green and blue)")
         elif (pages := max(len(tiff.pages), _number_in(page, "images"))) > 1:
             self.notes.append(pages_note(pages))
+        self.white_is_zero = self.photometric == _KINDS.MINISWHITE
+        self.imagej, self.lossy = bool(page.is_imagej), page.compression in _JPEG
         self._check_colours(path)
         # Grey with as many channels as colours, and no word on what they are, is how some programs write RGB.
         colours = self.photometric == _KINDS.MINISBLACK and not extra and self.channels >= 3
@@ -117,13 +123,26 @@ class TiffImage:
             (h, width) or (h, width, 3); few bits are scaled to the whole range of the type.
         """
         pixels = stored[..., 0] if self._shown == 1 else stored[..., : self._shown]
-        if numbers:
-            return pixels
-        bits, full = self._page.bitspersample, 8 * self.dtype.itemsize
         if self.photometric == _KINDS.PALETTE:
-            colours = np.moveaxis(self._page.colormap, 0, -1)
-            # Some programs write 8 bits where the standard has 16.
-            return np.asarray((colours >> (8 if colours.max() > 255 else 0)).astype(np.uint8)[pixels.view(np.uint8)])
+            pixels = pixels.view(np.uint8)
+        return pixels if numbers else self.shown_numbers(pixels)
+
+    @property
+    def palette(self) -> NDArray[np.uint8] | None:
+        """(N, 4), the colours of the indices and their opacity, which is full; None without a palette."""
+        if self.photometric != _KINDS.PALETTE:
+            return None
+        colours = np.moveaxis(self._page.colormap, 0, -1)
+        table = np.full((len(colours), 4), 255, np.uint8)
+        # Some programs write 8 bits where the standard has 16.
+        table[:, :3] = colours >> (8 if colours.max() > 255 else 0)
+        return table
+
+    def shown_numbers(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """What is to be seen of the numbers that :meth:`shown` gives, turned or not: (h, w) or (h, w, 3)."""
+        bits, full = self._page.bitspersample, 8 * self.dtype.itemsize
+        if (palette := self.palette) is not None:
+            return np.asarray(palette[pixels][..., :3])
         if self.dtype.kind == "u" and bits < full:
             pixels = np.floor(pixels * ((2**full - 1) / (2**bits - 1)) + 0.5).astype(self.dtype)
         if self.photometric == _KINDS.MINISWHITE:
