@@ -271,7 +271,8 @@ def _values(root: Path, dataset: Any, place: str, shape: tuple[int, ...]) -> Any
     if not isinstance(dataset, h5py.Dataset) or dataset.shape != shape:
         got = f"has the shape {dataset.shape}" if isinstance(dataset, h5py.Dataset) else "is a group"
         raise UserError(f"{root}: {place} {got} and not {shape}; store one value per image")
-    _check_storage(f"{root}/{place}", dataset)
+    if not shape:
+        _check_storage(f"{root}/{place}", dataset)
     text = h5py.check_string_dtype(dataset.dtype)
     if (text is None and dataset.dtype.kind not in "buif") or dataset.nbytes > MAX_BYTES:
         raise UserError(f"{root}: {place} is {dataset.dtype}; store strings or numbers")
