@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from textdiff.errors import UserError
 from textdiff.pipeline.imaging.formats import MAX_BYTES, REPLACE, BadImageError, too_large, too_many_pixels
 from textdiff.pipeline.sample import Problem, Sample, Slice
+from textdiff.readers.hdf5_trial import comes_to_an_end
 from textdiff.readers.names import error, note, sort_problems
 from textdiff.readers.options import ReadOptions
 from textdiff.readers.splits import parse_split, settle_splits
@@ -175,6 +176,8 @@ def _open(root: Path) -> Iterator[Any]:
         raise UserError(f"{root}: no such file; give the HDF5 file with --data")
     if root.is_dir():
         raise UserError(f"{root}: is a directory; give an HDF5 file, or use --dataset folder")
+    if not comes_to_an_end(root):
+        raise UserError(f"{root}: is damaged, so that the HDF5 library does not come to an end; {REPLACE}")
     try:
         file = h5py.File(root, "r")
     except OSError as error:

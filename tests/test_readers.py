@@ -531,6 +531,16 @@ def test_small_hdf5_files_do_not_ask_for_a_large_memory(tmp_path, claim):
         tracemalloc.stop()
 
 
+def test_an_hdf5_file_that_the_library_never_comes_back_from_is_refused(h5):
+    data = bytearray(h5.read_bytes())
+    # The first object of the heap of texts is said to be so large that the next one is itself.
+    size = data.index(b"GCOL") + 16 + 8
+    data[size : size + 8] = (2**64 - 16).to_bytes(8, "little")
+    h5.write_bytes(data)
+    with pytest.raises(UserError, match=r"data.h5: is damaged, so that the HDF5 library does not come to an end"):
+        look_through(h5, ReadOptions())
+
+
 def test_images_of_hdf5_that_were_written_in_part_are_no_black_images(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         images = file.create_dataset("images", (4, 64, 64), np.uint8, chunks=(1, 64, 64))

@@ -77,7 +77,7 @@ class TiffImage:
     @property
     def nbytes(self) -> int:
         """What all the stored numbers take in memory."""
-        return self.height * self.width * self.channels * int(self.dtype.itemsize)
+        return int(self.height * self.width * self.channels * self.dtype.itemsize)
 
     @property
     def piece_rows(self) -> int:
@@ -87,7 +87,7 @@ class TiffImage:
     @property
     def piece_bytes(self) -> int:
         """What decoding holds beside the rows that are asked for."""
-        return self.piece_rows * self._pages[0].row_bytes
+        return int(self.piece_rows * self._pages[0].row_bytes)
 
     def rows(self, first: int, end: int) -> NDArray[Any]:
         """The stored numbers of the rows ``first`` ... ``end`` - 1, (end - first, width, channels).
