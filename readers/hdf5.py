@@ -28,6 +28,7 @@ from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.imaging.formats import MAX_BYTES, REPLACE, BadImageError, too_large, too_many_pixels
 from textdiff.pipeline.sample import Problem, Sample, Slice
+from textdiff.readers.hdf5_trial import comes_to_an_end
 from textdiff.readers.names import error, note, sort_problems
 from textdiff.readers.splits import parse_split, settle_splits, unknown_split
 from textdiff.readers.tables import doubt, one_line
@@ -195,6 +196,8 @@ def _open(root: Path) -> Iterator[Any]:
         raise UserError(f"{root}: no such file; give the HDF5 file with --data")
     if root.is_dir():
         raise UserError(f"{root}: is a directory; give an HDF5 file, or use --dataset folder")
+    if not comes_to_an_end(root):
+        raise UserError(f"{root}: is damaged, so that the HDF5 library does not come to an end; {REPLACE}")
     try:
         file = h5py.File(root, "r")
     except OSError as error:
@@ -294,7 +297,8 @@ def _values(root: Path, dataset: Any, place: str, shape: tuple[int, ...]) -> Any
     if not isinstance(dataset, h5py.Dataset) or dataset.shape != shape:
         got = f"has the shape {dataset.shape}" if isinstance(dataset, h5py.Dataset) else "is a group"
         raise UserError(f"{root}: {place} {got} and not {shape}; store one value per image")
-    _check_storage(f"{root}/{place}", dataset)
+    if not shape:
+        _check_storage(f"{root}/{place}", dataset)
     text = h5py.check_string_dtype(dataset.dtype)
     if (text is None and dataset.dtype.kind not in "buif") or dataset.nbytes > MAX_BYTES:
         raise UserError(f"{root}: {place} is {dataset.dtype}; store strings or numbers")

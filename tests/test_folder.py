@@ -153,6 +153,15 @@ def test_masks_may_be_missing_and_called_after_their_image(make):
 # Drawn splits
 
 
+def test_ome_tif_is_one_ending(make):
+    root = make()
+    for kind in ("images", "masks"):
+        (root / kind / "b.png").rename(root / kind / "b.ome.tif")
+        (root / kind / "c.png").rename(root / kind / "c.OME.TIFF")
+    assert [s.id for s in load(root)[0]] == [s.id for s in load(make("plain"))[0]]
+    assert errors(root) == []
+
+
 def test_drawn_splits_are_said_to_be_missing_until_they_are_drawn(make):
     root = make(split=False)
     samples, problems = load(root)

@@ -121,6 +121,22 @@ def test_16_bit_colour_png_is_within_one_level_and_noted(tmp_path):
     assert notes == ["16-bit (scaled to 8)"]
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_png_of_few_bits_is_shown_over_the_whole_range_and_keeps_its_numbers(bits):
+    # Pillow writes no grey PNG of few bits.
+    numbers = np.random.default_rng(2).integers(0, 2**bits, (20, 24)).astype(np.uint8)
+    digits = (numbers[..., None] >> np.arange(bits)[::-1] & 1).reshape(20, -1)
+    out = io.BytesIO()
+    out.write(b"\x89PNG\r\n\x1a\n")
+    PngImagePlugin.putchunk(out, b"IHDR", (24).to_bytes(4, "big") + (20).to_bytes(4, "big") + bytes([bits, 0, 0, 0, 0]))
+    PngImagePlugin.putchunk(
+        out, b"IDAT", zlib.compress(b"".join(b"\0" + bytes(r) for r in np.packbits(digits, axis=1)))
+    )
+    PngImagePlugin.putchunk(out, b"IEND")
+    assert np.array_equal(decode("a.png", out.getvalue())[0][..., 0], numbers * (255 // (2**bits - 1)))
+    assert np.array_equal(formats.open_pixels("a.png", out.getvalue(), indices=True)[0], numbers)
+
+
 def test_32_bit_integers_are_scaled_by_the_full_range(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 2**31, 2**32 - 1]], np.uint32), photometric="minisblack")
     assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 128, 255]
@@ -303,6 +319,23 @@ def test_images_of_too_many_pixels_are_refused_before_decoding(tmp_path, monkeyp
     Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
     with pytest.raises(UserError, match="too many pixels"):
         decode("bomb.png", bomb.getvalue())
+
+
+def test_a_jpeg_of_scan_upon_scan_is_refused():
+    out = io.BytesIO()
+    Image.fromarray(GREY).save(out, "JPEG", progressive=True)
+    data = out.getvalue()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    assert decode("a.jpg", data[:-2] + last * 20 + data[-2:])[0].shape == (20, 30, 3)
+    with pytest.raises(UserError, match=r"a.jpg: .*damaged"):
+        decode("a.jpg", data[:-2] + last * 500 + data[-2:])
+
+
+def test_a_file_too_large_to_be_held_is_not_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(3 << 30)
+    with pytest.raises(UserError, match=r"a.png: has 3072 MiB, too many"):
+        read_image(tmp_path / "a.png")
 
 
 # Resizing

@@ -3,6 +3,7 @@
 import json
 import runpy
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -531,6 +532,134 @@ def test_bad_hdf5_files_get_one_clear_line(h5, case):
     damage(h5)
     with pytest.raises(UserError, match=line):
         look_through(h5, ReadOptions(**options))
+
+
+@pytest.fixture
+def elsewhere(tmp_path) -> Path:
+    """Bytes that no data set should bring in, as they are and in an HDF5 file."""
+    (tmp_path / "secret.bin").write_bytes(bytes(range(256)) * 400)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["images"] = np.full((4, 64, 64, 3), 7, np.uint8)
+    return tmp_path
+
+
+def linked(file: h5py.File, folder: Path) -> None:
+    del file["images"]
+    file["images"] = h5py.ExternalLink(str(folder / "other.h5"), "/images")
+
+
+def linked_within(file: h5py.File, folder: Path) -> None:
+    file["there"] = h5py.ExternalLink(str(folder / "other.h5"), "/")
+    del file["images"]
+    file["images"] = h5py.SoftLink("/there/images")
+
+
+def linked_members(file: h5py.File, folder: Path) -> None:
+    del file["images"], file["masks"], file["texts"], file["split"], file["group"]
+    file["images/a"] = h5py.ExternalLink(str(folder / "other.h5"), "/images")
+
+
+def stored_outside(file: h5py.File, folder: Path) -> None:
+    del file["images"]
+    file.create_dataset("images", (4, 64, 64), np.uint8, external=[(str(folder / "secret.bin"), 0, 4 * 64 * 64)])
+
+
+def virtual(file: h5py.File, folder: Path) -> None:
+    del file["images"]
+    layout = h5py.VirtualLayout((4, 64, 64, 3), np.uint8)
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "images", (4, 64, 64, 3))
+    file.create_virtual_dataset("images", layout)
+
+
+@pytest.mark.parametrize(
+    ("put", "what"),
+    [
+        (linked, "has a link at /images, which is not followed"),
+        (linked_within, "has a link at /images, which is not followed"),
+        (linked_members, "has a link at /images/a, which is not followed"),
+        (stored_outside, "images: has its bytes in another file"),
+        (virtual, "images: is a virtual data set"),
+    ],
+)
+def test_hdf5_brings_in_nothing_from_outside(h5, elsewhere, put, what):
+    with h5py.File(h5, "a") as file:
+        put(file, elsewhere)
+    with pytest.raises(UserError, match=what):
+        look_through(h5, ReadOptions())
+
+
+CLAIMS = {
+    "large images": (
+        "images",
+        (3, 40_000, 40_000),
+        np.float64,
+        {},
+        "images: was never written: 0 of 1 parts are there",
+    ),
+    "many images": ("images", (10**9, 64, 64), np.uint8, {"chunks": (1, 64, 64)}, "0 of 1000000000 parts are there"),
+    "large chunks": ("images", (2, 40_000, 40_000), np.uint8, {"chunks": (1, 40_000, 40_000)}, "has chunks of"),
+    "many texts": ("texts", (10**9,), h5py.string_dtype(), {"chunks": (1000,)}, "texts: was never written"),
+    "long texts": ("texts", (4,), "S900000000", {}, "texts: was never written"),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_small_hdf5_files_do_not_ask_for_a_large_memory(tmp_path, claim):
+    name, shape, dtype, options, what = CLAIMS[claim]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset(name, shape, dtype, **options)
+        if name != "images":
+            file["images"] = np.zeros((4, 9, 9), np.uint8)
+    assert (tmp_path / "a.h5").stat().st_size < 20_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=what):
+            look_through(tmp_path / "a.h5", ReadOptions())
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_hdf5_file_that_the_library_never_comes_back_from_is_refused(h5):
+    data = bytearray(h5.read_bytes())
+    # The first object of the heap of texts is said to be so large that the next one is itself.
+    size = data.index(b"GCOL") + 16 + 8
+    data[size : size + 8] = (2**64 - 16).to_bytes(8, "little")
+    h5.write_bytes(data)
+    with pytest.raises(UserError, match=r"data.h5: is damaged, so that the HDF5 library does not come to an end"):
+        look_through(h5, ReadOptions())
+
+
+def test_images_of_hdf5_that_were_written_in_part_are_no_black_images(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        images = file.create_dataset("images", (4, 64, 64), np.uint8, chunks=(1, 64, 64))
+        images[:3] = 9
+    with pytest.raises(UserError, match=r"images: was never written: 3 of 4 parts are there"):
+        look_through(tmp_path / "a.h5", ReadOptions())
+
+
+def test_a_filter_that_is_not_here_is_named(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        coded = {"compression": 32001, "allow_unknown_filter": True, "chunks": (1, 8, 8)}
+        images = file.create_dataset("images", (1, 8, 8), np.uint8, **coded)
+        images.id.write_direct_chunk((0, 0, 0), bytes(64))
+    with pytest.raises(
+        UserError, match="images: is compressed with the filter 32001, which is not here; store it with gzip"
+    ):
+        look_through(tmp_path / "a.h5", ReadOptions())
+
+
+def test_an_image_of_a_group_is_looked_at_before_it_is_read(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("images/a", (12_000, 9_000), np.uint8, data=None, chunks=True, compression="gzip")[:] = 0
+        file["images/b"] = np.zeros((9, 9), np.complex64)
+        file["images/c"] = ["text"]
+    _, problems = inspect(read_dataset("hdf5", tmp_path / "a.h5")[0])
+    assert [problem.what for problem in problems if problem.severity == "error"][:3] == [
+        "has 9000x12000 pixels, more than 80 megapixels",
+        "is complex64 (9, 9) and no image",
+        "is object (1,) and no image",
+    ]
 
 
 def look_through(path: Path, options: ReadOptions) -> None:

@@ -176,6 +176,17 @@ def test_palettes_of_few_bits(tmp_path, bits):
         np.testing.assert_array_equal(mask.read(3, 9), numbers[3:9])
 
 
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_is_zero_turns_what_is_shown_and_no_number(compression, dtype):
+    if compression not in (None, "zlib"):
+        pytest.importorskip("imagecodecs", reason="writes this compression")
+    numbers = DRAW.integers(0, 256, (H, W)).astype(dtype)
+    data = written(numbers, photometric="miniswhite", compression=compression)
+    np.testing.assert_array_equal(open_pixels("a.tif", data)[0], np.iinfo(dtype).max - numbers)
+    np.testing.assert_array_equal(open_pixels("a.tif", data, indices=True)[0], numbers)
+
+
 def test_palettes_with_8_bits_where_16_belong():
     colours = DRAW.integers(0, 256, (3, 256), dtype=np.uint16)
     data = written(RGB[..., 0], photometric="palette", colormap=colours)

@@ -16,6 +16,7 @@ __all__ = [
     "Stored",
     "alpha_note",
     "channels_note",
+    "check_scans",
     "dark_note",
     "is_dicom",
     "open_pixels",
@@ -46,6 +47,9 @@ MAX_MEGAPIXELS = 80
 
 MAX_BYTES = 1 << 29
 """Most that the stored numbers of an image, or a piece of it, may take: 80 megapixels of 16-bit RGB."""
+
+_MAX_FILE = 1 << 30
+_MAX_SCANS = 200
 
 # Without a handler of its own tifffile's complaints go to the terminal, beside the error that is raised here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -86,8 +90,10 @@ def is_dicom(data: bytes) -> bool:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a file; ``BadImageError`` if it cannot be read."""
+    """The bytes of a file; ``BadImageError`` if it cannot be read, or is too large to be held."""
     try:
+        if (size := Path(path).stat().st_size) > _MAX_FILE:
+            raise BadImageError(path, f"has {size >> 20} MiB, too many to be read as a whole", REGIONS)
         return Path(path).read_bytes()
     except OSError as error:
         raise BadImageError(path, f"cannot be read ({error.strerror})", "check the path and its permissions") from error
@@ -157,11 +163,23 @@ def open_stored(path: str | os.PathLike[str], data: bytes) -> Stored:
     return stored
 
 
+def check_scans(data: bytes) -> None:
+    """Refuses a JPEG that goes over its picture again and again: a few bytes for each take as long as the whole.
+
+    Raises:
+        ValueError: it does.
+    """
+    if data.count(b"\xff\xda") > _MAX_SCANS:
+        raise ValueError("there are more scans than any camera or program writes")
+
+
 def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
     notes: list[str] = []
     scale, palette, alpha = 1, None, None
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as file:
         _check_size(path, *file.size)
+        if data.startswith(JPEG_MAGIC):
+            check_scans(data)
         file.load()
         image: Image.Image = file
         bits = 8

@@ -51,9 +51,11 @@ class TiffImage:
         self._path = path
         self._pages = [Pieces(path, tiff, page) for page in _channels_in_pages(path, tiff)]
         page = self._page = self._pages[0].page
-        self.height, self.width, self.dtype = page.imagelength, page.imagewidth, self._pages[0].dtype
-        self.photometric, self.orientation = page.photometric, page.tags.valueof(274, 1)
-        self.channels, self.alpha, self.notes = page.samplesperpixel, None, list[str]()
+        self.height, self.width, self.dtype = int(page.imagelength), int(page.imagewidth), self._pages[0].dtype
+        self.photometric, turned = page.photometric, page.tags.valueof(274, 1)
+        self.orientation = turned if turned in range(1, 9) else 1
+        self.channels, self.notes = int(page.samplesperpixel), list[str]()
+        self.alpha: int | None = None
         extra = tuple(page.extrasamples)
         if len(self._pages) > 1:
             if any((p.page.shape, p.dtype) != (page.shape, self.dtype) for p in self._pages):
@@ -81,7 +83,7 @@ class TiffImage:
     @property
     def nbytes(self) -> int:
         """What all the stored numbers take in memory."""
-        return self.height * self.width * self.channels * self.dtype.itemsize
+        return int(self.height * self.width * self.channels * self.dtype.itemsize)
 
     @property
     def piece_rows(self) -> int:
@@ -91,7 +93,7 @@ class TiffImage:
     @property
     def piece_bytes(self) -> int:
         """What decoding holds beside the rows that are asked for."""
-        return self.piece_rows * self._pages[0].row_bytes
+        return int(self.piece_rows * self._pages[0].row_bytes)
 
     def rows(self, first: int, end: int) -> NDArray[Any]:
         """The stored numbers of the rows ``first`` ... ``end`` - 1, (end - first, width, channels).

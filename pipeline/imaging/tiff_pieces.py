@@ -21,12 +21,12 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from textdiff.pipeline.imaging.formats import MAX_BYTES, REPLACE, BadImageError
+from textdiff.pipeline.imaging.formats import MAX_BYTES, REPLACE, BadImageError, check_scans
 
 # libtiff, which is inside Pillow, prints what it stumbles over; the error that is raised says it. A build that hides
 # the function goes on printing.
 with contextlib.suppress(AttributeError, OSError, TypeError):
-    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
+    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)  # type: ignore[attr-defined]
 
 _FAX = (2, 3, 4)
 _LIBTIFF = (5, 32773, 50000)  # LZW, PackBits, Zstandard
@@ -58,11 +58,13 @@ class Pieces:
 
     def __init__(self, path: str | os.PathLike[str], tiff: tifffile.TiffFile, page: Any) -> None:
         _check_kind(path, page)
-        self.page, self._file, self._byteorder, self.dtype = page, tiff.filehandle, tiff.byteorder, np.dtype(page.dtype)
+        self.page, self._file, self._byteorder = page, tiff.filehandle, tiff.byteorder
+        self.dtype: np.dtype[Any] = np.dtype(page.dtype)
         separate = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
-        self.planes, self._channels = (page.samplesperpixel, 1) if separate else (1, page.samplesperpixel)
-        self.height = page.tilelength if page.is_tiled else page.rowsperstrip
-        self._width = page.tilewidth if page.is_tiled else page.imagewidth
+        samples = int(page.samplesperpixel)
+        self.planes, self._channels = (samples, 1) if separate else (1, samples)
+        self.height = int(page.tilelength if page.is_tiled else page.rowsperstrip)
+        self._width = int(page.tilewidth if page.is_tiled else page.imagewidth)
         if min(self.height, self._width, self._channels) < 1:
             raise ValueError("pieces without pixels")
         self.plain = page.compression == 1 and not page.is_tiled
@@ -148,9 +150,14 @@ class Pieces:
         lines = np.frombuffer(raw, np.uint8, rows * self.row_bytes).reshape(rows, self.row_bytes)
         shape = (rows, self._width, self._channels)
         if bits < 8 * itemsize:
-            padded = np.zeros((rows, count, 8 * itemsize), np.uint8)
-            padded[..., -bits:] = np.unpackbits(lines, axis=1, count=count * bits).reshape(rows, count, bits)
-            return np.packbits(padded, axis=2).view(f">u{itemsize}").reshape(shape).astype(self.dtype)
+            numbers = np.empty((rows, count), self.dtype)
+            step = max(1, _BAND // (count * 8 * itemsize))  # some rows at a time, since each bit becomes a byte
+            for first in range(0, rows, step):
+                digits = np.unpackbits(lines[first : first + step], axis=1, count=count * bits).reshape(-1, count, bits)
+                padded = np.zeros((len(digits), count, 8 * itemsize), np.uint8)
+                padded[..., -bits:] = digits
+                numbers[first : first + step] = np.packbits(padded, axis=2).view(f">u{itemsize}")[..., 0]
+            return numbers.reshape(shape)
         if self.page.predictor == tifffile.PREDICTOR.FLOATINGPOINT:
             summed = np.cumsum(lines.reshape(rows, -1, self._channels), axis=1, dtype=np.uint8)
             # The bytes of a row are sorted by their place in the number, the highest first.
@@ -191,6 +198,7 @@ class Pieces:
         """Decodes a piece that is a JPEG, JPEG 2000 or WebP file, at least ``least`` in size: (h, w, channels)."""
         page, kind, most = self.page, _PICTURES[self.page.compression], (self.height, self._width)
         if kind == "JPEG":
+            check_scans(data)
             if page.jpegtables:
                 data = page.jpegtables[:-2] + data[2:]
             if self._channels == 3:
