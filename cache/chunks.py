@@ -76,9 +76,13 @@ def stored_checksum(path: Path) -> bytes:
         ChunkError: no such chunk, or one that is too short.
     """
     try:
-        with path.open("rb", buffering=0) as f:
-            f.seek(-CRC_BYTES, os.SEEK_END)
-            return f.read(CRC_BYTES)
+        # Without a file object, which takes several times as long as what is read.
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.lseek(descriptor, -CRC_BYTES, os.SEEK_END)
+            return os.read(descriptor, CRC_BYTES)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise ChunkError("the chunk is missing") from None
     except OSError as error:

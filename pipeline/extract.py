@@ -128,7 +128,7 @@ def extract(options: Extract) -> FeatureCache:
             if not config.update:
                 raise refuse_changed(cache, rows, changes)
             update = begin_update(cache, planned, config.dry_run)
-            cache = opened(update.path) if update.path.exists() else planned
+            cache = opened(update.path) if update.begun else planned
             check_update_room(update, planned, mine(cache))
     if cache is planned and not config.dry_run:
         tokens, token_mask = embed(texts)

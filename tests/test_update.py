@@ -347,6 +347,22 @@ def test_a_new_cache_takes_rows_of_an_update_that_was_given_up_for_another(lab, 
     assert files(lab.cache) == lab.scratch()
 
 
+def test_an_update_whose_removal_was_interrupted_is_begun_again(lab, forwards, monkeypatch):
+    new_image(lab)
+    with monkeypatch.context() as patch:
+        patch.setattr("textdiff.pipeline.extract.end_update", lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            lab.extract(update=True)
+    (left,) = left_beside(lab)
+    for gone in ("zarr.json", "table/c.0", "features/b06/c.0.0.0.0.0"):
+        (lab.root / left / gone).unlink()
+    lab.extract(update=True, dry_run=True)
+    assert left_beside(lab) == [left]
+    lab.extract(update=True)
+    assert left_beside(lab) == []
+    assert files(lab.cache) == lab.scratch()
+
+
 def test_shards_share_an_update_and_the_last_puts_it_in_place(lab, forwards):
     new_image(lab)
     old = files(lab.cache)

@@ -26,6 +26,8 @@ class Update:
 
     path: Path
     """Where the new cache grows until it is complete."""
+    begun: bool
+    """Whether it is there, to be gone on with."""
     old: FeatureCache
     sources: dict[int, tuple[FeatureCache, int]]
     """For rows of the new cache, by their indices, the cache and the row that hold their activations."""
@@ -61,11 +63,13 @@ def begin_update(old: FeatureCache, planned: FeatureCache, dry_run: bool) -> Upd
     What is left of an update whose removal was interrupted is removed, unless in a dry run.
     """
     path = update_path(old.path, planned.fingerprint_hash, planned.table_hash)
-    sources = [old]
+    sources, begun = [old], False
     for place in updates(old.path):
         try:
             other = FeatureCache.open(place)
+            begun = begun or place == path
         except DamagedError:
+            begun = begun or place == path
             continue
         except CacheError:
             if not dry_run:
@@ -73,7 +77,7 @@ def begin_update(old: FeatureCache, planned: FeatureCache, dry_run: bool) -> Upd
             continue
         if place != path and other.fingerprint_hash == planned.fingerprint_hash:
             sources.append(other)
-    return Update(path, old, find_rows(planned.rows, sources))
+    return Update(path, begun, old, find_rows(planned.rows, sources))
 
 
 def check_update_room(update: Update, planned: FeatureCache, rows: Sequence[int]) -> None:

@@ -178,7 +178,7 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
     scale, palette, alpha = 1, None, None
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as file:
         _check_size(path, *file.size)
-        if data.startswith(JPEG_MAGIC):
+        if file.format == "JPEG":
             check_scans(data)
         file.load()
         image: Image.Image = file
