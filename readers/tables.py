@@ -20,7 +20,7 @@ from textdiff.readers.xlsx import Flaw, read_workbook
 
 ENDINGS = (".csv", ".tsv", ".xlsx", ".jsonl")
 _SEPARATORS = ",;\t|"
-_MOST_BYTES = 128 << 20
+_MOST_BYTES = 32 << 20
 _RESAVE = "save it as 'CSV UTF-8', or as .xlsx"
 _QUOTE = "put texts with commas, quotes or line breaks in quotes, and double the quotes inside"
 _EXCEL_ERROR = re.compile(r"#(N/A|NV|N/D|GETTING_DATA|[¡¿]?[^\W\d_a-z][^\Wa-z]*(/0)?[!?])")

@@ -6,10 +6,12 @@ have, and tells neither merged cells nor formulas that were never calculated fro
 
 __all__ = ["Flaw", "Sheet", "read_workbook"]
 
+import io
 import posixpath
 import re
 import zipfile
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from textdiff.errors import UserError
 
 _MOST_BYTES = 64 << 20
 """Of XML, unpacked."""
-_MOST_ELEMENTS = 4_000_000
+_MOST_TAGS = 2_000_000
 _ROWS, _COLUMNS = 1_048_576, 16_384
 """Excel's own limits."""
 
@@ -53,6 +55,8 @@ def read_workbook(path: Path) -> list[Sheet]:
             return _Workbook(path, archive).sheets()
     except UserError:
         raise
+    except OSError as reason:
+        raise UserError(f"{path}: cannot be read ({reason.strerror}); check its name and permissions") from reason
     # A damaged archive surfaces as zipfile, zlib, XML, key, index, value or type errors.
     except Exception as reason:
         raise UserError(f"{path}: is not a readable Excel table{_kind(path)}; save it again as .xlsx") from reason
@@ -61,7 +65,7 @@ def read_workbook(path: Path) -> list[Sheet]:
 class _Workbook:
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path, self._archive = path, archive
-        self._bytes, self._elements = _MOST_BYTES, _MOST_ELEMENTS
+        self._bytes, self._tags = _MOST_BYTES, _MOST_TAGS
 
     def sheets(self) -> list[Sheet]:
         (book,) = (part for kind, part in self._related("").values() if kind == "officeDocument")
@@ -144,24 +148,24 @@ class _Workbook:
 
         if part is None:
             return
-        self._bytes -= self._archive.getinfo(part).file_size
-        self._check_size()
+        self._spend(self._archive.getinfo(part).file_size, 0)
+        data = self._archive.read(part)
+        self._spend(0, data.count(b"<"))
         above: list[Any] = []
-        with self._archive.open(part) as file:
-            for event, element in iterparse(file, ("start", "end"), forbid_dtd=True):
-                if event == "start":
-                    above.append(element)
-                    continue
-                above.pop()
-                self._elements -= 1
-                self._check_size()
-                if _name(element) in names:
-                    yield element
-                    if above:
-                        above[-1].clear()
+        for event, element in iterparse(io.BytesIO(data), ("start", "end"), forbid_dtd=True):
+            if event == "start":
+                above.append(element)
+                continue
+            above.pop()
+            if _name(element) in names:
+                yield element
+                if above:
+                    above[-1].clear()
 
-    def _check_size(self) -> None:
-        if self._bytes < 0 or self._elements < 0:
+    def _spend(self, count: int, tags: int) -> None:
+        self._bytes -= count
+        self._tags -= tags
+        if self._bytes < 0 or self._tags < 0:
             raise UserError(f"{self._path}: is too large for a table; keep only its columns, or save it as CSV UTF-8")
 
 
@@ -205,10 +209,10 @@ def _name(element: Any) -> str:
 
 def _kind(path: Path) -> str:
     """What the file is instead, where that is plain to see."""
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            return " but an old .xls, or protected by a password" if file.read(4) == b"\xd0\xcf\x11\xe0" else ""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    with path.open("rb") as file:
+        if file.read(4) == b"\xd0\xcf\x11\xe0":
+            return " but an old .xls, or protected by a password"
     others = {"mimetype": "an OpenDocument file", "Index/Document.iwa": "a Numbers file", "xl/workbook.bin": "an .xlsb"}
-    return next((f" but {what}" for name, what in others.items() if name in names), "")
+    with suppress(Exception), zipfile.ZipFile(path) as archive:
+        return next(f" but {what}" for name, what in others.items() if name in archive.namelist())
+    return ""

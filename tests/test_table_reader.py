@@ -1,8 +1,10 @@
 """The one reader of tables: what spreadsheets and scripts write, read as it is meant or refused by its line."""
 
+import contextlib
 import csv
 import io
 import json
+import random
 import re
 import unicodedata
 import zipfile
@@ -354,6 +356,46 @@ def test_a_list_is_read_by_the_same_rules(tmp_path, name, content, words):
 def test_a_list_may_be_any_table(tmp_path, name, content):
     put(tmp_path, f"images/{name}", content, images=(unicodedata.normalize("NFD", "Mü"),))
     assert [each.text for each in from_list(tmp_path / "images" / name, "")] == ["a few discs"]
+
+
+def test_a_workbook_of_millions_of_cells_is_refused(tmp_path):
+    data = patched(book(*ROWS), ("</sheetData>", "<row>" + "<c/>" * 2_000_000 + "</row></sheetData>"))
+    with pytest.raises(UserError, match=r"texts.xlsx: is too large for a table"):
+        read_dataset("folder", put(tmp_path, "texts.xlsx", data))
+
+
+def mutated(data: bytes, draw: random.Random) -> bytes:
+    made = bytearray(data)
+    for _ in range(draw.choice((1, 2, 5))):
+        place = draw.randrange(len(made) + 1)
+        odd = draw.choice((b"999999999999", b"-1", b'"', b"<", b"\0", b"\xff", b"1e999", b"{", b"&", b"_xD800_", b"\r"))
+        made[place : place + draw.choice((0, 1, 9))] = draw.choice((odd, made[: draw.randrange(40)], b""))
+    return bytes(made)
+
+
+@pytest.mark.parametrize("name", ["t.xlsx", "t.csv", "t.jsonl"])
+def test_damaged_tables_are_read_or_refused_in_one_line(tmp_path, name):
+    draw = random.Random(name)
+    parts = {}
+    with zipfile.ZipFile(io.BytesIO(book(*ROWS, [datetime(2024, 1, 5), 3, "test"]))) as archive:
+        parts = {part: archive.read(part) for part in archive.namelist()}
+    text = ('image,text\na,"x, ""y"""\nb,ü\n' if name == "t.csv" else jsonl(*JSON_REST)).encode()
+    for _ in range(150):
+        if name == "t.xlsx":
+            chosen = draw.choice(sorted(parts))
+            with zipfile.ZipFile(tmp_path / name, "w") as archive:
+                for part, data in parts.items():
+                    archive.writestr(part, mutated(data, draw) if part == chosen else data)
+        else:
+            (tmp_path / name).write_bytes(mutated(text, draw))
+        with contextlib.suppress(UserError):
+            read_table(tmp_path / name, ("image", "text"), ("split",))
+    # The archive itself, whose directory may be damaged too.
+    whole = (tmp_path / name).read_bytes()
+    for _ in range(100):
+        (tmp_path / name).write_bytes(mutated(whole, draw))
+        with contextlib.suppress(UserError):
+            read_table(tmp_path / name, ("image", "text"), ("split",))
 
 
 # Any table
