@@ -43,7 +43,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         upsampled: bool = False,
     ) -> None:
         splits = get_args(Split)
-        if split not in (None, *splits):
+        if split is not None and split not in splits:
             raise UserError(f"split {split}: must be one of {', '.join(splits)}{suggest(split, splits)}")
         self.cache = FeatureCache.open(cache)
         self.blocks = tuple(self.cache.blocks if blocks is None else blocks)

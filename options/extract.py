@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from textdiff.errors import UserError
 from textdiff.options.option import AnyPath, Known, Metavar, Range, Usual
-from textdiff.options.reading import DataSet, ReadOptions
+from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.record import Record
 from textdiff.options.shared import Jitter, Natural, Precise, Protocol, TileSide
 
@@ -108,7 +108,7 @@ class Filling(Precise):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extract(DataSet, Features, Cutting, ReadOptions, Filling):
+class Extract(Place, Features, Cutting, ReadOptions, Filling):
     """Run the frozen network once per image and cache its activations.
 
     Stage one. The same command continues where it was stopped, and so does --cache alone, which takes all other options

@@ -1,9 +1,9 @@
 """Options that say how a data set is read, whatever its layout."""
 
-__all__ = ["DataSet", "Hdf5Names", "ReadOptions"]
+__all__ = ["DataSet", "Hdf5Names", "Place", "ReadOptions"]
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 from textdiff.errors import UserError
@@ -13,15 +13,20 @@ from textdiff.options.record import Record
 Share = Annotated[float, Range(above=0, below=1)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place(Record):
+    """Options."""
+
+    data: Annotated[AnyPath | None, Exists("file or directory")] = None
+    """Directory or file of the data set; looked for in $TEXTDIFF_DATA, data/ and datasets/ by default."""
+
+
 @dataclass(frozen=True)
-class DataSet(Record):
+class DataSet(Place):
     """Options."""
 
     dataset: Annotated[str, Known("textdiff.pipeline.presets:PRESETS", strict=True)]
     """Name of the data set, or folder or hdf5 for your own."""
-    _: KW_ONLY
-    data: Annotated[AnyPath | None, Exists("file or directory")] = None
-    """Directory or file of the data set; looked for in $TEXTDIFF_DATA, data/ and datasets/ by default."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ from typing import Any
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.options.extract import Cutting, Extract, Features
-from textdiff.options.reading import DataSet, ReadOptions
+from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.shared import Jitter
 from textdiff.pipeline.extraction.requirements import require_data
 from textdiff.pipeline.locations import OWN
 from textdiff.pipeline.presets import get_preset
 
-_OF_THE_CACHE = (DataSet, Features, Cutting, ReadOptions)
+_OF_THE_CACHE = (Place, Features, Cutting, ReadOptions)
 """The options that say what a cache holds; the others say how it is filled."""
 
 
@@ -95,7 +95,7 @@ def _place(options: Extract) -> Path:
 
 def _given(options: Extract) -> dict[str, Any]:
     """The options that say what a cache holds, where they are not the defaults, as JSON has them."""
-    names = {"preset", *(field.name for record in _OF_THE_CACHE for field in fields(record))}
+    names = {"dataset", "preset", *(field.name for record in _OF_THE_CACHE for field in fields(record))}
     defaults = {field.name: field.default for field in fields(Extract) if field.name in names}
     values = {name: getattr(options, name) for name, default in defaults.items() if getattr(options, name) != default}
     return {name: os.fspath(value) if isinstance(value, Path) else value for name, value in values.items()}
