@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint types readme bench clean
+.PHONY: demo test lint types docs reference bench clean
 
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,9 +26,16 @@ types: $(INSTALLED)
 	mkdir -p .mypy_path && ln -sfn .. .mypy_path/textdiff
 	MYPYPATH=.mypy_path $(BIN)/mypy -p textdiff
 
+# The theme's makers announce the end of MkDocs 1 at every build.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+reference: $(INSTALLED)
+	$(BIN)/python -m textdiff.commands.reference > docs/reference.md
+
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/head.py
 	$(BIN)/python benchmarks/stages.py --measure
 
 clean:
-	rm -rf $(VENV) build .mypy_path .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build site .mypy_path .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -13,20 +13,28 @@ and PyTorch are imported when one of them is first used.
 """
 
 __all__ = [
+    "CacheDataset",
     "FeatureCache",
     "Predictor",
     "Run",
     "Scores",
     "UserError",
     "__version__",
+    "ablate",
+    "compare",
+    "curve",
     "extract",
     "fit",
     "open_cache",
     "open_run",
+    "panel",
     "predict",
+    "pretrain",
+    "rank",
     "report",
     "resume",
     "score",
+    "sweep",
 ]
 
 from typing import TYPE_CHECKING
@@ -35,18 +43,26 @@ from textdiff.errors import UserError
 
 if TYPE_CHECKING:
     from textdiff.api import (
+        CacheDataset,
         FeatureCache,
         Predictor,
         Run,
         Scores,
+        ablate,
+        compare,
+        curve,
         extract,
         fit,
         open_cache,
         open_run,
+        panel,
         predict,
+        pretrain,
+        rank,
         report,
         resume,
         score,
+        sweep,
     )
 
 __version__ = "0.1.0"

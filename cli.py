@@ -13,23 +13,15 @@ from typing import Annotated
 import typer
 
 from textdiff import __version__, console
-from textdiff.commands.ablate import ablate
-from textdiff.commands.cache import cache_export, cache_import, cache_info, cache_verify
-from textdiff.commands.compare import compare
-from textdiff.commands.curve import curve
-from textdiff.commands.data import data_check
-from textdiff.commands.demo import demo
-from textdiff.commands.extract import extract
-from textdiff.commands.fit import fit
-from textdiff.commands.next import next_image
-from textdiff.commands.panel import panel
-from textdiff.commands.predict import predict
-from textdiff.commands.pretrain import pretrain
-from textdiff.commands.report import report
-from textdiff.commands.score import score
-from textdiff.commands.setup import doctor, download
-from textdiff.commands.sweep import sweep
+from textdiff.commands import show
+from textdiff.commands.make import Command, add, usage
 from textdiff.errors import UserError, explain
+from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep
+from textdiff.options.extract import Extract
+from textdiff.options.fit import Fit
+from textdiff.options.pretrain import Pretrain
+from textdiff.options.run import Predict, Rank, Report, Score
+from textdiff.options.tools import CacheExport, CacheImport, CacheInfo, CacheVerify, DataCheck, Demo, Doctor, Download
 from textdiff.stopping import stop_on_signals
 
 STOPPED = 130
@@ -37,17 +29,29 @@ STOPPED = 130
 # Typer carries its own copy of Click or uses the installed one, by version: this is the base class in either.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
-app = typer.Typer(
-    help="Label-efficient segmentation of medical images from a frozen diffusion model and text.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-cache_app = typer.Typer(help="Look into, check and convert a feature cache.", no_args_is_help=True)
-app.add_typer(cache_app, name="cache")
-data_app = typer.Typer(help="Look into a data set.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+COMMANDS = {
+    "extract": Command(Extract, "pipeline.extract:extract", show.cache),
+    "fit": Command(Fit, "pipeline.fit:fit_or_resume", show.paths),
+    "score": Command(Score, "pipeline.score:score", show.scores, as_json=True),
+    "report": Command(Report, "pipeline.reporting.report:write_report", show.paths),
+    "predict": Command(Predict, "pipeline.prediction.batch:predict", show.paths),
+    "next": Command(Rank, "pipeline.prediction.ranking:rank", show.ranking, as_json=True),
+    "pretrain": Command(Pretrain, "pipeline.pretrain:pretrain", show.paths),
+    "demo": Command(Demo, "commands.tools:demo", show.demo),
+    "ablate": Command(Ablate, "experiments.ablate:ablate", show.outcome, as_json=True),
+    "sweep": Command(Sweep, "experiments.sweep:sweep", show.outcome, as_json=True),
+    "curve": Command(Curve, "experiments.curve:curve", show.outcome, as_json=True),
+    "compare": Command(Compare, "experiments.compare:compare", show.outcome, as_json=True),
+    "panel": Command(Panel, "experiments.panel:panel", show.panel),
+    "doctor": Command(Doctor, "commands.tools:doctor", show.checks, as_json=True),
+    "download": Command(Download, "commands.tools:download", show.paths),
+    "data check": Command(DataCheck, "commands.tools:data_check", show.data, as_json=True),
+    "cache info": Command(CacheInfo, "commands.tools:cache_info", show.info, as_json=True),
+    "cache verify": Command(CacheVerify, "commands.tools:cache_verify", show.faults, as_json=True),
+    "cache export": Command(CacheExport, "commands.tools:cache_export", show.paths),
+    "cache import": Command(CacheImport, "commands.tools:cache_import", show.paths),
+}
+GROUPS = {"data": "Look into a data set.", "cache": "Look into, check and convert a feature cache."}
 
 
 def main() -> None:
@@ -71,12 +75,13 @@ def main() -> None:
 def _run(arguments: list[str], debug: bool) -> object:
     status: object
     try:
-        status = app(args=arguments, prog_name="textdiff", standalone_mode=False)
+        with contextlib.redirect_stdout(console.SafeOutput(sys.stdout)):
+            status = app(args=arguments, prog_name="textdiff", standalone_mode=False)
         sys.stdout.flush()
     except UserError as error:
         status = _fail(str(error), debug)
     except UsageError as error:
-        status = _fail(f"{_describe(error)} (`textdiff --help` lists commands and options)", debug)
+        status = _fail(usage(error), debug)
     except (KeyboardInterrupt, typer.Abort):
         status = STOPPED
     except SystemExit as stop:  # Typer turns a KeyboardInterrupt into one by itself
@@ -92,8 +97,9 @@ def _run(arguments: list[str], debug: bool) -> object:
             raise
         status = _fail(line, debug)
     if status == STOPPED:
+        console.info("")
         console.info(
-            "\nstopped; finished work is kept. Run the same command again to go on "
+            "stopped; finished work is kept. Run the same command again to go on "
             "(fit: add --resume, which goes on from the last checkpoint)"
         )
     return status
@@ -109,16 +115,11 @@ def _name_output(error: Exception) -> None:
             error.filename = "standard output"
 
 
-def _describe(error: BaseException) -> str:
-    message: str = error.format_message()  # type: ignore[attr-defined]
-    return message.rstrip(".")
-
-
 def _fail(message: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     with contextlib.suppress(OSError):  # a full disk may be where the messages go, too
-        print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        console.info(f"error: {' '.join(message.split())}")
     return 2
 
 
@@ -128,7 +129,6 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _global(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
@@ -138,26 +138,25 @@ def _global(
     pass
 
 
-app.command()(extract)
-app.command()(fit)
-app.command()(score)
-app.command()(report)
-app.command()(predict)
-app.command("next")(next_image)
-app.command()(pretrain)
-app.command()(demo)
-app.command()(ablate)
-app.command()(sweep)
-app.command()(curve)
-app.command()(compare)
-app.command()(panel)
-app.command()(doctor)
-app.command()(download)
-data_app.command("check")(data_check)
-cache_app.command("info")(cache_info)
-cache_app.command("verify")(cache_verify)
-cache_app.command("export")(cache_export)
-cache_app.command("import")(cache_import)
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        help="Label-efficient segmentation of medical images from a frozen diffusion model and text.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_global)
+    groups = {name: typer.Typer(help=text, no_args_is_help=True) for name, text in GROUPS.items()}
+    for name, command in COMMANDS.items():
+        group, _, last = name.rpartition(" ")
+        add(groups[group] if group else app, last, command)
+    for name, group_app in groups.items():
+        app.add_typer(group_app, name=name)
+    return app
+
+
+app = _app()
 
 if __name__ == "__main__":
     main()

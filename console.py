@@ -1,24 +1,68 @@
 """What a person sees while a command works: messages and progress, all on standard error.
 
 Standard output is kept for results, so ``textdiff score --json | jq`` works whatever is said meanwhile.
+
+Names and texts come from others, and a terminal obeys escape codes in them: whatever is printed passes ``printable``.
 """
 
-__all__ = ["Progress", "duration", "info", "size", "warn"]
+__all__ = ["Progress", "SafeOutput", "duration", "info", "printable", "size", "warn"]
 
+import json
+import re
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TextIO
+
+# Control characters, line separators, marks that turn the direction of what follows or show nothing, and halves of
+# characters that no encoding has. Joiners stay: Persian words and emoji are made with them.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""``text`` with what a terminal would obey, or nobody would see, as in JSON: ``\u001b``, ``\n``.
+
+    Args:
+        text: anything, file names that are not UTF-8 included.
+        keep: control characters that stay.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escape(found), text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
+
+
+class SafeOutput:
+    """A text stream of which every line is ``printable``, and JSON still the same JSON."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes ``text``, in ASCII where the stream's encoding does not have all of it."""
+        shown = printable(text, keep="\n")
+        try:
+            shown.encode(self._stream.encoding or "utf-8")
+        except UnicodeEncodeError:
+            shown = re.sub(r"[^\x00-\x7f]", _escape, shown)
+        self._stream.write(shown)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def info(message: str) -> None:
     """Prints one line of information."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:
     """Prints one line that the user should read before trusting the result."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    info(f"warning: {message}")
 
 
 def size(count: float) -> str:
@@ -73,10 +117,10 @@ class Progress:
             # Redrawing costs more than counting: bytes of a download arrive thousands of times a second.
             if first or now - self._last >= 0.1 or self.done >= self.total:
                 self._last = now
-                print(f"\r\x1b[2K{self.line()}", end="", file=sys.stderr, flush=True)
+                print(f"\r\x1b[2K{printable(self.line())}", end="", file=sys.stderr, flush=True)
         elif first or now - self._last >= self.every or self.done >= self.total:
             self._last = now
-            print(self.line(), file=sys.stderr, flush=True)
+            print(printable(self.line()), file=sys.stderr, flush=True)
 
     def line(self) -> str:
         """The state as one line of text."""

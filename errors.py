@@ -1,9 +1,12 @@
 """Mistakes and mishaps that their reader can mend, and how they are told in one line."""
 
-__all__ = ["UserError", "explain", "os_error"]
+__all__ = ["UserError", "explain", "nearest", "os_error", "suggest"]
 
+import difflib
 import errno
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 _AGAIN = "then run the same command again (fit: with --resume, once it has begun)"
 _FIXES = {
@@ -37,6 +40,29 @@ class UserError(Exception):
     The message is one line that names the thing and the fix. The command line prints it after ``error:`` and exits
     with status 2, without a traceback (``--debug`` shows it).
     """
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean adm-256?)`` where a known name is close to ``name``, else nothing."""
+    by_case = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower(), by_case, n=1, cutoff=0.6) if name not in by_case.values() else []
+    return f" (did you mean {by_case[close[0]]}?)" if close else ""
+
+
+def nearest(path: Path) -> str:
+    """`` (did you mean cache/monuseg.zarr?)`` where a path that does not exist has a close name beside it."""
+    there = next((parent for parent in path.parents if parent.is_dir()), None)
+    if there is None:
+        return ""
+    wrong, *rest = path.relative_to(there).parts or ("",)
+    try:
+        names = [entry.name for entry in there.iterdir()]
+    except OSError:
+        return ""
+    for name in difflib.get_close_matches(wrong, names, n=3, cutoff=0.6):
+        if (found := there.joinpath(name, *rest)).exists():
+            return f" (did you mean {found}?)"
+    return ""
 
 
 def os_error(error: BaseException) -> OSError | None:

@@ -1,6 +1,6 @@
 """Files that are either whole or absent."""
 
-__all__ = ["atomic_directory", "atomic_path", "sha256_file", "write_json", "write_text"]
+__all__ = ["atomic_directory", "atomic_path", "sha256_file", "stamp", "write_json", "write_text"]
 
 import contextlib
 import hashlib
@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from textdiff.console import printable
 from textdiff.errors import UserError, os_error
 
 # Part of the names of temporary files, so that those of a process that is dead can be told from one's own.
@@ -130,14 +131,14 @@ def _refusal(error: Exception, partial: Path) -> OSError | None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes ``text`` in UTF-8, atomically."""
+    r"""Writes ``text`` in UTF-8, atomically; half a character, which UTF-8 has not, becomes ``\udc80``."""
     with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes ``value`` as indented JSON, atomically. Non-finite floats are refused, as JSON has none."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Writes ``value`` as indented, ``printable`` JSON, atomically. Non-finite floats are refused, as JSON has none."""
+    write_text(path, printable(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), keep="\n") + "\n")
 
 
 def sha256_file(path: str | os.PathLike[str], advance: Callable[[int], None] | None = None) -> str:
@@ -149,3 +150,13 @@ def sha256_file(path: str | os.PathLike[str], advance: Callable[[int], None] | N
             if advance is not None:
                 advance(len(piece))
     return digest.hexdigest()
+
+
+def stamp(path: str | os.PathLike[str]) -> tuple[int, int, int, int]:
+    """What changes when a file is written to or another takes its place: its size, times in ns, and inode.
+
+    Programs that keep the time of the last modification, such as ``cp -p`` and ``rsync -t``, cannot keep that of the
+    last change of the inode. Between two looks nothing else may be concluded from it: a disk that fails changes none.
+    """
+    facts = Path(path).stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino

@@ -64,7 +64,11 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
 
     before, start = peak_memory(), time.perf_counter()
     written = segment_large(
-        path, folder, lambda h, w: Grid(h, w, tile, overlap), threshold, lambda p: pictures(p[None], True, False)
+        path,
+        folder / path.stem,
+        lambda h, w: Grid(h, w, tile, overlap),
+        threshold,
+        lambda p: pictures(p[None], True, False),
     )
     return {
         "seconds": round(time.perf_counter() - start, 1),

@@ -129,7 +129,7 @@ def main() -> None:
             "extract": ("extract", *data, *tile, *small, "--backbone", "nano-he"),
             "fit": ("fit", "--cache", "cache/data.zarr", "--variant", "no-text", "--epochs", "1"),
             "score": ("score",),
-            "report": ("report", "runs/latest"),
+            "report": ("report",),
             "predict": ("predict", image, "--out", "masks"),
         }
         found = {"start": measure(folder, "-c", "import textdiff.pipeline.extract, textdiff.pipeline.score")}

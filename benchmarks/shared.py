@@ -31,6 +31,7 @@ from textdiff.pipeline.fit import FitConfig, begin, initial_network
 from textdiff.pipeline.networks.variants import VARIANTS
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.train import train_many
+from textdiff.tables import markdown_table
 
 HERE = Path(__file__).resolve().parent
 STEPS, TOKENS, TEXT_DIM, IMAGES = (50, 150, 250), 12, 384, 5
@@ -147,13 +148,14 @@ def main() -> None:
         f"{len(configs)} heads, {options.epochs} epochs, {IMAGES} images of {options.size} px, "
         f"{console.size(row)} a row"
     )
-    print("\n| way | bytes read | reads | seconds | of in turn |\n| :-- | --: | --: | --: | --: |")
+    lines = []
     first = found["rows stay, in turn"]["seconds"]
     for name, values in found.items():
         against = first if "stay" in name else found["rows are read anew, in turn"]["seconds"]
         amount = console.size(values["bytes"]) if values["reads"] else ""
-        reads = int(values["reads"]) or ""
-        print(f"| {name} | {amount} | {reads} | {values['seconds']:.2f} | {values['seconds'] / against:.3f} |")
+        reads = str(int(values["reads"]) or "")
+        lines.append((name, amount, reads, f"{values['seconds']:.2f}", f"{values['seconds'] / against:.3f}"))
+    print("\n" + markdown_table(("way", "bytes read", "reads", "seconds", "of in turn"), lines, "lrrrr"))
     print(f"\nweights of all ways the same to the last bit: {identical}")
     about = {"torch": torch.__version__, "device": describe_device(CPU), "options": vars(options), "row_bytes": row}
     write_json(HERE / "results" / "shared.json", about | {"identical": identical, "ways": found})

@@ -32,6 +32,7 @@ from textdiff.pipeline import device
 from textdiff.pipeline.head import Head
 from textdiff.pipeline.presets import PRESETS
 from textdiff.pipeline.unet import UNet
+from textdiff.tables import markdown_table
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -222,10 +223,11 @@ def markdown(title: str, rows: list[dict[str, Any]]) -> str:
             return f"{value / 1e9:,.1f} G"
         return f"{value:,.2f} s" if what.startswith("seconds") else console.size(value)
 
-    lines = [f"### {title}", "", "| what | plain | ours | ratio |", "| :-- | --: | --: | --: |"]
-    for what, plain, ours, ratio in (line.values() for line in rows):
-        lines.append(f"| {what} | {show(what, plain)} | {show(what, ours)} | {f'{ratio:.2f}' if ratio else ''} |")
-    return "\n".join([*lines, ""])
+    cells = [
+        (what, show(what, plain), show(what, ours), f"{ratio:.2f}" if ratio else "")
+        for what, plain, ours, ratio in (line.values() for line in rows)
+    ]
+    return f"### {title}\n\n{markdown_table(('what', 'plain', 'ours', 'ratio'), cells, 'lrrr')}\n"
 
 
 def main() -> None:

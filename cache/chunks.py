@@ -7,8 +7,22 @@ to, and what is written is hashed on its way. Zarr's pipeline takes one thread f
 twice.
 """
 
-__all__ = ["CRC_BYTES", "ChunkError", "checked", "checksum", "compress", "decompress", "read_into", "view_of", "write"]
+__all__ = [
+    "CRC_BYTES",
+    "ChunkError",
+    "checked",
+    "checksum",
+    "compress",
+    "decompress",
+    "read_into",
+    "remove",
+    "replace",
+    "stored_checksum",
+    "write",
+]
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,6 +69,26 @@ def read_into(path: Path, out: np.ndarray) -> bytes:
     return tail
 
 
+def stored_checksum(path: Path) -> bytes:
+    """The last 4 bytes of a chunk, which tell it from others; whether the rest is as they say is not looked at.
+
+    Raises:
+        ChunkError: no such chunk, or one that is too short.
+    """
+    try:
+        # Without a file object, which takes several times as long as what is read.
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.lseek(descriptor, -CRC_BYTES, os.SEEK_END)
+            return os.read(descriptor, CRC_BYTES)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise ChunkError("the chunk is missing") from None
+    except OSError as error:
+        raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
+
+
 def checked(path: Path) -> bytes:
     """The bytes of a chunk of any length, checksum included, once it has been found right.
 
@@ -83,11 +117,6 @@ def decompress(chunk: bytes, shape: tuple[int, ...], dtype: str = "uint8") -> np
     return np.frombuffer(Zstd().decode(chunk[:-CRC_BYTES]), stored).reshape(shape)
 
 
-def view_of(data: np.ndarray | bytes) -> memoryview:
-    """The bytes of ``data`` (C-contiguous), not copied."""
-    return memoryview(data) if isinstance(data, bytes) else data.reshape(-1).view(np.uint8).data
-
-
 def write(path: Path, parts: Sequence[np.ndarray | bytes]) -> None:
     """Writes ``parts`` (C-contiguous) one after another to a new file.
 
@@ -97,9 +126,28 @@ def write(path: Path, parts: Sequence[np.ndarray | bytes]) -> None:
     try:
         with path.open("xb", buffering=0) as f:
             for part in parts:
-                view = view_of(part)
+                view = memoryview(part) if isinstance(part, bytes) else part.reshape(-1).view(np.uint8).data
                 while view:
                     view = view[f.write(view) :]
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def replace(temporary: Path, final: Path) -> None:
+    """Gives a finished file its name, whatever is there."""
+    try:
+        temporary.replace(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+        remove(final)
+        temporary.replace(final)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or a directory in its place, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """A new cache: built aside with all its metadata, then put in its place in one step."""
 
-__all__ = ["build_cache", "make_attributes", "read_attributes"]
+__all__ = ["build_cache", "fill_cache", "make_attributes", "occupied", "read_attributes", "read_table"]
 
 import errno
 import hashlib
@@ -16,8 +16,9 @@ import zarr
 import textdiff
 from textdiff.cache import chunks
 from textdiff.cache.fingerprint import canonical, fingerprint_hash
-from textdiff.cache.layout import FORMAT, SCHEMA, Layout, schema_of
-from textdiff.cache.rows import CacheError
+from textdiff.cache.layout import FORMAT, SCHEMA, Layout
+from textdiff.cache.ledger import texts_digest
+from textdiff.cache.rows import CacheError, DamagedError, unpack_table
 from textdiff.cache.staging import staging, sweep
 from textdiff.errors import UserError
 
@@ -41,15 +42,18 @@ def build_cache(
     """
     # A link is followed, so that the cache stays on the disk it points to.
     final = path.resolve()
-    if overwrite and _occupied(final):
-        _check_replaceable(path)
+    if overwrite and occupied(final) and _attributes(final) is None and not _has_table(final):
+        raise CacheError(
+            f"{path}: not a TextDiff cache, so --overwrite does not delete it; remove it by hand or choose another "
+            "--cache"
+        )
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         sweep(final.parent, final.name)
         with staging(final.parent, final.name) as directory:
             new = directory / "new"
-            _fill(new, layout, table, attributes, tokens, token_mask)
-            if overwrite and _occupied(final):
+            fill_cache(new, layout, table, attributes, tokens, token_mask)
+            if overwrite and occupied(final):
                 with suppress(FileNotFoundError):  # another process is replacing it as well
                     final.rename(directory / "old")
             try:
@@ -66,12 +70,20 @@ def build_cache(
         raise
 
 
-def make_attributes(layout: Layout, fingerprint: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of a new cache, with their checksum."""
+def make_attributes(
+    layout: Layout,
+    fingerprint: Mapping[str, Any],
+    about: Mapping[str, Any],
+    table: bytes,
+    tokens: np.ndarray | None,
+    token_mask: np.ndarray | None,
+) -> dict[str, Any]:
+    """The attributes of a new cache, with checksums of all that belongs to no row, and over themselves."""
+    texts = [] if tokens is None or token_mask is None else zip(tokens, token_mask, strict=True)
     # The canonical form, so that equal caches have equal bytes in whatever order the fields were given.
     attributes: dict[str, Any] = {
         "format": FORMAT,
-        "schema": schema_of(fingerprint),
+        "schema": SCHEMA,
         "textdiff": textdiff.__version__,
         "about": json.loads(canonical(about)),
         "fingerprint": json.loads(canonical(fingerprint)),
@@ -80,6 +92,8 @@ def make_attributes(layout: Layout, fingerprint: Mapping[str, Any], about: Mappi
         "steps": list(layout.steps),
         "image_size": layout.image_size,
         "tokens": None if layout.tokens is None else list(layout.tokens),
+        "table_sha256": hashlib.sha256(table).hexdigest(),
+        "texts_digest": texts_digest(chunks.checksum(part) for text in texts for part in text),
     }
     return attributes | {"checksum": _checksum(attributes)}
 
@@ -88,47 +102,68 @@ def read_attributes(path: Path) -> dict[str, Any]:
     """The checked attributes of the cache at ``path``.
 
     Raises:
-        CacheError: nothing there, no TextDiff cache, one of a newer schema, or a damaged one.
+        CacheError: nothing there, no TextDiff cache, or one of another schema.
+        DamagedError: they are not as they were written.
     """
     if not path.exists():
         raise CacheError(f"{path}: no such cache; make it with textdiff extract, or name another with --cache")
     attributes = _attributes(path)
-    if attributes.get("schema", 0) not in range(1, SCHEMA + 1):
+    if attributes is None:
+        if not _has_table(path):
+            raise CacheError(f"{path}: not a TextDiff cache; name a directory that textdiff extract made")
+    elif _intact(attributes):
+        if attributes["schema"] == SCHEMA:
+            return attributes
         raise CacheError(
-            f"{path}: a cache of schema {attributes.get('schema')}, and this TextDiff ({textdiff.__version__}) reads "
-            f"up to {SCHEMA}; upgrade TextDiff, or make the cache again with textdiff extract --overwrite"
+            f"{path}: a cache of schema {attributes['schema']}, and this TextDiff ({textdiff.__version__}) reads "
+            f"{SCHEMA}; make the cache again with textdiff extract --overwrite, or use the TextDiff that made it"
         )
-    if attributes.get("checksum") != _checksum(attributes):
-        raise CacheError(f"{path}: zarr.json is damaged; restore it from a copy, or extract again with --overwrite")
-    return attributes
+    raise DamagedError(f"{path}: its zarr.json is damaged; {DamagedError.FIX}")
 
 
-def _occupied(path: Path) -> bool:
+def read_table(path: Path, sha256: str | None = None) -> bytes:
+    """The sample table of the cache at ``path``, as JSON.
+
+    Raises:
+        ChunkError: it is damaged, or another one than that with the digest ``sha256``.
+    """
+    try:
+        table = chunks.decompress(chunks.checked(path / "table/c.0"), (-1,)).tobytes()
+        unpack_table(table)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise chunks.ChunkError("it holds no table") from error
+    if sha256 not in (None, hashlib.sha256(table).hexdigest()):
+        raise chunks.ChunkError("it is sound but not the one that was written")
+    return table
+
+
+def occupied(path: Path) -> bool:
+    """Whether there is anything at ``path``; an empty directory is nothing."""
     return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def _attributes(path: Path) -> dict[str, Any] | None:
+    """What the root says, right or not; None if it is not that of a cache."""
     try:
         attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
-        if attributes["format"] == FORMAT:
-            return dict(attributes)
-    except (FileNotFoundError, NotADirectoryError):
-        raise CacheError(f"{path}: not a TextDiff cache; name a directory that textdiff extract made") from None
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise CacheError(
-        f"{path}: its zarr.json is damaged or not that of a TextDiff cache; name a directory that textdiff extract made"
-    )
+        return dict(attributes) if attributes["format"] == FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def _check_replaceable(path: Path) -> None:
+def _has_table(path: Path) -> bool:
+    """Whether there is a sample table: without its root, a cache is known by it."""
     try:
-        _attributes(path)
-    except CacheError as error:
-        raise CacheError(
-            f"{path}: not a TextDiff cache, so --overwrite does not delete it; remove it by hand or choose another "
-            "--cache"
-        ) from error
+        return bool(read_table(path))
+    except chunks.ChunkError:
+        return False
+
+
+def _intact(attributes: Mapping[str, Any]) -> bool:
+    try:
+        return bool(attributes["checksum"] == _checksum(attributes))
+    except (KeyError, ValueError):  # it may say what was never JSON of ours, such as NaN
+        return False
 
 
 def _checksum(attributes: Mapping[str, Any]) -> str:
@@ -137,7 +172,7 @@ def _checksum(attributes: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(rest).encode()).hexdigest()
 
 
-def _fill(
+def fill_cache(
     path: Path,
     layout: Layout,
     table: bytes,
@@ -145,6 +180,7 @@ def _fill(
     tokens: np.ndarray | None,
     token_mask: np.ndarray | None,
 ) -> None:
+    """Makes an empty cache in a directory that is not there yet; without ``tokens`` its embeddings are missing."""
     layout.build(zarr.create_group(path, attributes=dict(attributes)))
     _write(path / "table/c.0", chunks.compress(np.frombuffer(table, np.uint8)))
     if tokens is not None and token_mask is not None:

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from textdiff.cache import chunks
-from textdiff.cache.create import build_cache, check_text, make_attributes, read_attributes
+from textdiff.cache.create import build_cache, check_text, make_attributes, occupied, read_attributes, read_table
 from textdiff.cache.fingerprint import differing_fields, differing_rows
 from textdiff.cache.info import cache_info
 from textdiff.cache.layout import Layout
 from textdiff.cache.reader import CacheReader, identity_of
 from textdiff.cache.room import check_room
-from textdiff.cache.rows import CacheError, Row, check_rows, pack_table
-from textdiff.cache.staging import locked
+from textdiff.cache.rows import CacheError, DamagedError, Row, check_rows, pack_table
+from textdiff.cache.staging import locked, sweep
 from textdiff.cache.takeover import take_row
 from textdiff.cache.verify import Fault, verify_rows
 from textdiff.cache.writer import STAGED, sweep_rows, write_row
@@ -78,12 +78,13 @@ class FeatureCache(CacheReader):
         values = None if tokens is None else np.ascontiguousarray(tokens, dtype="<f4")
         mask = None if token_mask is None else np.ascontiguousarray(token_mask).astype(bool).astype(np.uint8)
         check_text(texts, values, mask)
-        if overwrite or not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        if overwrite or not occupied(path):
             table = pack_table(rows, texts)
             shape = None if values is None else values.shape
             layout = Layout.of(rows, blocks, steps, image_size, fingerprint, len(table), shape)
             check_room(path, room_for, layout.row_nbytes)
-            build_cache(path, layout, table, make_attributes(layout, fingerprint, about or {}), values, mask, overwrite)
+            attributes = make_attributes(layout, fingerprint, about or {}, table, values, mask)
+            build_cache(path, layout, table, attributes, values, mask, overwrite)
         cache = cls.open(path, writable=True)
         cache.check_fingerprint(fingerprint, rows, texts)
         return cache
@@ -109,7 +110,7 @@ class FeatureCache(CacheReader):
         check_rows(rows, texts)
         table = pack_table(rows, texts)
         layout = Layout.of(rows, blocks, steps, image_size, fingerprint, len(table), None)
-        cache = cls(Path(path), make_attributes(layout, fingerprint, about or {}), table, False)
+        cache = cls(Path(path), make_attributes(layout, fingerprint, about or {}, table, None, None), table, False)
         cache._identity = None  # whatever is at the path by now, it is not this cache
         return cache
 
@@ -118,24 +119,23 @@ class FeatureCache(CacheReader):
         """Opens the cache at ``path``; ``writable`` also removes what killed writers left behind.
 
         Raises:
-            CacheError: nothing there, no TextDiff cache, one of a newer schema, or a damaged one.
+            CacheError: nothing there, no TextDiff cache, or one of another schema.
+            DamagedError: its root or its table is not as it was written.
         """
         path = Path(path)
         identity = identity_of(path)
         attributes = read_attributes(path)
         if writable:
             sweep_rows(path)
+            final = path.resolve()
+            sweep(final.parent, final.name)
         try:
-            table = chunks.decompress(chunks.checked(path / "table/c.0"), (-1,)).tobytes()
-            cache = cls(path, attributes, table, writable)
+            cache = cls(path, attributes, read_table(path, attributes["table_sha256"]), writable)
             if cache._identity == identity:
                 return cache
-        except (chunks.ChunkError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except chunks.ChunkError as error:
             if identity_of(path) == identity:
-                raise CacheError(
-                    f"{path}: its sample table is damaged ({error}); restore table/c.0, or extract again with "
-                    "--overwrite"
-                ) from error
+                raise DamagedError(f"{path}: its sample table is damaged: {error}; {DamagedError.FIX}") from error
         return cls.open(path, writable)  # another cache took its place between two reads
 
     def check_fingerprint(
@@ -183,7 +183,7 @@ class FeatureCache(CacheReader):
             OSError: the disk is full or not writable.
         """
         with self._writing(row):
-            write_row(self.path, self.layout, row, self.rows[row], features, image, mask, truth, instances)
+            write_row(self, row, features, image, mask, truth, instances)
 
     def take_over(
         self,
@@ -217,7 +217,7 @@ class FeatureCache(CacheReader):
             raise ValueError(f"{source.path}: its features were made otherwise than those of {self.path}")
         with locked(source.path / STAGED, shared=True), self._writing(row):
             source.check_same()
-            take_row(self.path, self.layout, row, source, source_row, self.rows[row], image, mask, truth, instances)
+            take_row(self, row, source, source_row, image, mask, truth, instances)
 
     @contextmanager
     def _writing(self, row: int) -> Iterator[None]:
@@ -235,10 +235,10 @@ class FeatureCache(CacheReader):
         if not self._writable:
             raise ValueError(f"{self.path}: opened for reading")
         for row in rows:
-            self._ledger(row).unlink(missing_ok=True)
+            chunks.remove(self._ledger(row))
 
     def verify(self, progress: Callable[[], object] | None = None) -> list[Fault]:
-        """Recomputes every checksum and every ledger entry.
+        """Recomputes every checksum and every ledger entry, and compares all metadata with what they should be.
 
         Args:
             progress: called once for each row that exists.
@@ -246,7 +246,7 @@ class FeatureCache(CacheReader):
         Returns:
             Everything that is not as it was written, in the order of the rows.
         """
-        return verify_rows(self.path, self.layout, self.rows, progress)
+        return verify_rows(self, progress)
 
     def info(self) -> dict[str, Any]:
         """What the cache holds and how it was made, JSON-able."""

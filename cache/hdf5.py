@@ -3,27 +3,33 @@
 The file holds plain datasets: ``features/b08`` (rows, steps, C, h, w) or upsampled (rows, steps, C, H, W), ``image``,
 ``mask``, ``truth`` and, if the cache has them, ``instances`` (zeros where a row has none; ``samples/has_mask`` and
 ``samples/has_truth`` tell), ``text/tokens``, ``text/mask``, ``texts``, and one dataset per column of the sample table
-in ``samples``. Attributes are strings.
+in ``samples``, beside a digest of each row's arrays. Attributes are strings, one of them a checksum over the others and
+the table; ``import_hdf5`` checks all of these.
 """
 
 __all__ = ["export_hdf5", "import_hdf5"]
 
+import hashlib
 import io
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 
+from textdiff.cache import chunks
 from textdiff.cache.codec import upsample
 from textdiff.cache.feature_cache import FeatureCache
-from textdiff.cache.fingerprint import canonical, fingerprint_hash
-from textdiff.cache.layout import FORMAT, SCHEMA, features_name, schema_of
-from textdiff.cache.rows import CacheError, Row, columns
+from textdiff.cache.fingerprint import canonical
+from textdiff.cache.layout import FORMAT, SCHEMA, features_name
+from textdiff.cache.ledger import texts_digest
+from textdiff.cache.rows import CacheError, Row, columns, pack_table
 from textdiff.files import atomic_path
 
 NUMBERS = ("view", "text", "height", "width", "tile", "y", "x")
@@ -60,19 +66,19 @@ def export_hdf5(
 
     room = _room(cache, table, native)
     with atomic_path(path) as partial, _Reserved(partial, room) as out, h5py.File(out, "w") as file:
-        file.attrs.update(
-            {
-                "format": FORMAT,
-                "schema": str(schema_of(cache.fingerprint)),
-                "grid": "native" if native else "upsampled",
-                "about": canonical(cache.about),
-                "fingerprint": canonical(cache.fingerprint),
-                "fingerprint_hash": cache.fingerprint_hash,
-                "blocks": canonical({str(block): shape for block, shape in cache.blocks.items()}),
-                "steps": canonical(cache.steps),
-                "image_size": str(size),
-            }
-        )
+        attributes = {
+            "format": FORMAT,
+            "schema": str(SCHEMA),
+            "grid": "native" if native else "upsampled",
+            "about": canonical(cache.about),
+            "fingerprint": canonical(cache.fingerprint),
+            "fingerprint_hash": cache.fingerprint_hash,
+            "blocks": canonical({str(block): shape for block, shape in cache.blocks.items()}),
+            "steps": canonical(cache.steps),
+            "image_size": str(size),
+            "texts_digest": cache.texts_digest,
+        }
+        file.attrs.update(attributes | {"checksum": _checksum(attributes, table, cache.texts)})
         for name in columns(table):
             values = [getattr(row, name) for row in table]
             file[f"samples/{name}"] = (
@@ -100,22 +106,26 @@ def export_hdf5(
         if cache.layout.instances is not None:
             create("instances", cache.layout.truth, cache.layout.instances, cache.layout.truth)
 
+        digests = []
         for number, row in enumerate(chosen):
-            for block in cache.blocks:
+            grids = {block: cache.features(row, block) for block in cache.blocks}
+            for block, native_grids in grids.items():
                 # One step at a time: an upsampled block of one image can be hundreds of megabytes.
-                for step, grid in enumerate(cache.features(row, block)):
+                for step, grid in enumerate(native_grids):
                     file[features_name(block)][number, step] = (
                         grid if native else upsample(grid, (len(grid), size, size))
                     )
-            file["image"][number] = cache.image(row)
+            file["image"][number] = image = cache.image(row)
             if (mask := cache.mask(row)) is not None:
                 file["mask"][number] = mask
             if (truth := cache.truth(row)) is not None:
                 file["truth"][number, : truth.shape[0], : truth.shape[1]] = truth
             if (objects := cache.instances(row)) is not None:
                 file["instances"][number, : objects.shape[0], : objects.shape[1]] = objects
+            digests.append(_digest([*grids.values(), image, mask, truth, objects]))
             if progress is not None:
                 progress()
+        file["samples/digest"] = _strings(digests)
 
 
 class _Reserved(io.FileIO):
@@ -192,45 +202,76 @@ def import_hdf5(
     except OSError as error:
         reason = "no such file" if not Path(path).exists() else "not an HDF5 file, or a damaged one"
         raise CacheError(f"{path}: {reason}; name a file that textdiff cache export wrote") from error
-    with file:
+    with file, _damage_named(path):
         attributes = dict(file.attrs)
-        if attributes.get("format") != FORMAT or str(attributes.get("schema")) not in map(str, range(1, SCHEMA + 1)):
+        if attributes.get("format") != FORMAT or attributes.get("schema") != str(SCHEMA):
             raise CacheError(f"{path}: not an export of this version; name a file that textdiff cache export wrote")
         if attributes["grid"] != "native":
             raise CacheError(f"{path}: holds upsampled grids, which cannot be taken back; export with native grids")
-        fingerprint = json.loads(attributes["fingerprint"])
-        if fingerprint_hash(fingerprint) != attributes["fingerprint_hash"]:
-            raise CacheError(f"{path}: its fingerprint is damaged; export the cache again")
+        rows, texts = _rows(file["samples"]), file["texts"].asstr()[:].tolist()
+        if attributes.pop("checksum") != _checksum(attributes, rows, texts):
+            raise ValueError("its attributes, samples or texts are not those that were written")
         blocks = {int(block): tuple(shape) for block, shape in json.loads(attributes["blocks"]).items()}
-        rows = _rows(file["samples"])
         embedded = "text/tokens" in file
+        tokens, token_mask = (file["text/tokens"][:], file["text/mask"][:]) if embedded else (None, None)
+        parts = () if tokens is None or token_mask is None else zip(tokens, token_mask, strict=True)
+        if texts_digest(chunks.checksum(part) for text in parts for part in text) != attributes["texts_digest"]:
+            raise ValueError("its text embeddings are not those that were written")
+        digests = file["samples/digest"].asstr()[:].tolist()
         cache = FeatureCache.create(
             cache_path,
-            fingerprint=fingerprint,
+            fingerprint=json.loads(attributes["fingerprint"]),
             rows=rows,
             blocks=blocks,
             steps=json.loads(attributes["steps"]),
             image_size=int(attributes["image_size"]),
-            texts=file["texts"].asstr()[:].tolist(),
-            tokens=file["text/tokens"][:] if embedded else None,
-            token_mask=file["text/mask"][:] if embedded else None,
+            texts=texts,
+            tokens=tokens,
+            token_mask=token_mask,
             about=json.loads(attributes["about"]),
             overwrite=overwrite,
         )
         for row in cache.pending():
             entry = rows[row]
             original = np.s_[row, : entry.truth_shape[0], : entry.truth_shape[1]]
-            cache.write(
-                row,
-                {block: file[features_name(block)][row] for block in blocks},
+            grids = {block: file[features_name(block)][row] for block in cache.blocks}
+            pixels = (
                 file["image"][row],
                 file["mask"][row] if entry.has_mask else None,
                 file["truth"][original] if entry.has_truth else None,
                 file["instances"][original] if entry.has_truth and cache.has_instances else None,
             )
+            if _digest([*grids.values(), *pixels]) != digests[row]:
+                raise ValueError(f"row {row} ({entry}) is not as it was written")
+            cache.write(row, grids, *pixels)
             if progress is not None:
                 progress()
     return cache
+
+
+def _checksum(attributes: Mapping[str, str], rows: Sequence[Row], texts: Sequence[str]) -> str:
+    """SHA-256 over all but the arrays, which have digests of their own."""
+    return hashlib.sha256(canonical(dict(attributes)).encode() + pack_table(rows, texts)).hexdigest()
+
+
+def _digest(arrays: Iterable[np.ndarray | None]) -> str:
+    """xxh3-128 over what a row holds."""
+    digest = xxhash.xxh3_128()
+    for array in arrays:
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _damage_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns whatever HDF5 raises over damage, which is of many kinds, into one line."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's, on which the cache is made
+        raise CacheError(f"{path}: is damaged ({' '.join(str(error).split())}); export the cache again") from error
 
 
 def _rows(samples: Any) -> list[Row]:

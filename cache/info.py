@@ -3,12 +3,14 @@
 __all__ = ["cache_info", "format_info"]
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from textdiff import console
-from textdiff.cache.layout import schema_of
+from textdiff.cache.layout import SCHEMA
 from textdiff.cache.room import tree_nbytes
 from textdiff.cache.rows import most_views
+from textdiff.tables import text_table
 
 if TYPE_CHECKING:
     from textdiff.cache.feature_cache import FeatureCache
@@ -26,7 +28,7 @@ def cache_info(cache: "FeatureCache") -> dict[str, Any]:
     upsampled = len(cache.steps) * size**2 * cache.dtype.itemsize * sum(C for C, _, _ in cache.blocks.values())
     return {
         "path": str(cache.path),
-        "schema": schema_of(cache.fingerprint),
+        "schema": SCHEMA,
         "complete": bool(done.all()),
         "rows": {"done": int(done.sum()), "total": len(cache.rows)},
         "views": most_views(cache.rows, training=True),
@@ -63,11 +65,10 @@ def format_info(info: dict[str, Any]) -> str:
         "texts": f"{info['texts']}" + (f", {tokens[1]} tokens of {tokens[2]}" if tokens else ", without embeddings"),
         "on disk": f"{console.size(info['bytes_on_disk'])}, {console.size(info['row_bytes'])} a row, {info['dtype']}",
         "upsampled": f"{console.size(info['logical_bytes'])}, as other Zarr readers see it",
-        **{name.replace("_", " "): str(value) for name, value in info["about"].items()},
+        **{name.replace("_", " "): _words(value) for name, value in info["about"].items()},
         "fingerprint": info["fingerprint_hash"],
     }
-    width = max(map(len, facts))
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items())
+    return text_table((), list(facts.items()))
 
 
 def _views(info: dict[str, Any]) -> str:
@@ -76,3 +77,9 @@ def _views(info: dict[str, Any]) -> str:
     training = f", {info['views']} views of each training image{colours}" if info["views"] > 1 else ""
     others = f", {info['test_views']} views of each validation and test image" if info["test_views"] > 1 else ""
     return training + others
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_words(part)}" for name, part in value.items())
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -7,7 +7,7 @@ features/b{block}  (rows, steps, C, H, W)    fp16/32  each row and step; stored 
 image              (rows, H, W, 3)           uint8    each row
 mask               (rows, H, W)              uint8    each row that has a mask
 truth              (rows, Hmax, Wmax)        uint8    each unturned row that has a mask; padded with zeros, zstd
-instances          (rows, Hmax, Wmax)        uint16/32  as truth; only where masks number their objects (schema 2)
+instances          (rows, Hmax, Wmax)        uint16/32  as truth; only where masks number their objects
 text/tokens        (texts, L, D)             float32  each text
 text/mask          (texts, L)                uint8    each text
 table              (bytes,)                  uint8    all; rows and texts as JSON, zstd
@@ -15,12 +15,14 @@ ledger             (rows, 16)                uint8    each row
 =================  ========================  =======  ======================================================
 
 Masks hold class numbers. Their names are in the fingerprint's "classes" where there is more than foreground and
-background, the type of ``instances`` in its "instances"; a cache with either has schema 2, all others schema 1.
+background, the type of ``instances`` in its "instances".
 
-Every chunk ends with a crc32c. There are no shards, because two processes that write one shard lose rows.
+Every chunk ends with a crc32c. What tells whether it is in its place is a checksum over these: of a row its ledger
+entry, of the texts one in the root's attributes, which also have the table's. The attributes have their own. There are
+no shards, because two processes that write one shard lose rows.
 """
 
-__all__ = ["FORMAT", "SCHEMA", "Layout", "features_name", "schema_of"]
+__all__ = ["FORMAT", "SCHEMA", "Layout", "features_name"]
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,8 +40,8 @@ from textdiff.cache.ledger import ENTRY_BYTES
 from textdiff.cache.rows import Row
 
 FORMAT = "textdiff feature cache"
-SCHEMA = 2
-"""The newest schema; older ones are read as well."""
+SCHEMA = 3
+PIXELS = ("image", "mask", "truth", "instances")
 COMPRESSED = ("truth", "instances", "table")
 INSTANCES = ("uint16", "uint32")
 
@@ -162,24 +164,37 @@ class Layout:
 
     def row_chunks(self, path: Path, row: int, entry: Row) -> Iterator[tuple[str, int | None, Path]]:
         """(array, index of the step, file) of every chunk of a row, in the order of the ledger's digest."""
-        for block in self.blocks:
-            name = features_name(block)
-            for step in range(len(self.steps)):
-                yield name, step, path / name / f"c.{row}.{step}.0.0.0"
-        yield "image", None, path / "image" / f"c.{row}.0.0.0"
-        if entry.has_mask:
-            yield "mask", None, path / "mask" / f"c.{row}.0.0"
-        if entry.has_truth:
-            yield "truth", None, path / "truth" / f"c.{row}.0.0"
-            if self.instances is not None:
-                yield "instances", None, path / "instances" / f"c.{row}.0.0"
+        has = (True, entry.has_mask, entry.has_truth, entry.has_truth and self.instances is not None)
+        names: list[tuple[str, int | None]] = [
+            (features_name(block), step) for block in self.blocks for step in range(len(self.steps))
+        ]
+        names += [(name, None) for name, there in zip(PIXELS, has, strict=True) if there]
+        for name, step in names:
+            yield name, step, self.chunk(path, row, name, step)
+
+    def chunk(self, path: Path, row: int, name: str, step: int | None) -> Path:
+        """The file of one chunk of a row."""
+        if step is not None:
+            return path / name / f"c.{row}.{step}.0.0.0"
+        return path / name / (f"c.{row}.0.0.0" if name == "image" else f"c.{row}.0.0")
+
+    def number(self, name: str, step: int | None) -> int:
+        """The place of a chunk among those of its row."""
+        if step is not None:
+            return [features_name(block) for block in self.blocks].index(name) * len(self.steps) + step
+        return len(self.blocks) * len(self.steps) + PIXELS.index(name)
+
+    def text_chunks(self, path: Path) -> Iterator[tuple[str, int, Path]]:
+        """(array, index of the text, file) of every chunk of the embeddings, text by text."""
+        for text in range(0 if self.tokens is None else self.tokens[0]):
+            yield "text/tokens", text, path / f"text/tokens/c.{text}.0.0"
+            yield "text/mask", text, path / f"text/mask/c.{text}.0"
+
+    def named(self, name: str, step: int | None) -> str:
+        """A chunk of a row, in words."""
+        return f"the {name}" if step is None else f"block {int(name.rpartition('b')[2])} at step {self.steps[step]}"
 
 
 def features_name(block: int) -> str:
     """The array that holds a block's activations."""
     return f"features/b{block:02d}"
-
-
-def schema_of(fingerprint: Mapping[str, Any]) -> int:
-    """The schema of a cache: 2 with what schema 1 did not have, so that a TextDiff that does not know it says so."""
-    return 2 if "instances" in fingerprint or "classes" in fingerprint else 1

@@ -2,26 +2,32 @@
 
 __all__ = ["CacheReader", "identity_of"]
 
-import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from textdiff.cache import chunks
+from textdiff.cache import chunks, soundness
 from textdiff.cache.layout import Layout, features_name
 from textdiff.cache.ledger import read_entry
-from textdiff.cache.rows import CacheError, Row, unpack_table
+from textdiff.cache.rows import CacheError, unpack_table
 
 
 class CacheReader:
-    """The reading half of ``FeatureCache``. Only rows that are in the ledger are served; several threads may read."""
+    """The reading half of ``FeatureCache``; several threads may read.
+
+    Only rows that are in the ledger are served. When a row is first read, its entry is checked against the checksums of
+    all its chunks, and every chunk that is read later against its own among them. So whatever part of a row is asked
+    for, it is the part that was written for this row. Of a row that another process writes again meanwhile, the new
+    chunks are served. The embeddings of the texts are checked in the same way.
+    """
 
     def __init__(self, path: Path, attributes: Mapping[str, Any], table: bytes, writable: bool) -> None:
-        self.path = path
+        self.path, self.attributes = path, attributes
         self.rows, self.texts = unpack_table(table)
         self.fingerprint: dict[str, Any] = attributes["fingerprint"]
         self.fingerprint_hash: str = attributes["fingerprint_hash"]
@@ -35,10 +41,24 @@ class CacheReader:
             len(table),
             attributes["tokens"],
         )
-        self.table_hash = hashlib.sha256(table).hexdigest()
+        self.table_hash: str = attributes["table_sha256"]
         """Of the samples and the texts; equal for caches of the same data set, read in the same way."""
+        self.texts_digest: str = attributes["texts_digest"]
+        """Of the embeddings of the texts."""
+        self._sound: dict[int, tuple[bytes, bytes]] = {}
+        """By rows whose entry was found right, that entry and the checksums of the row's chunks."""
+        self._sound_texts: bytes | None = None
         self._writable = writable
         self._identity = identity_of(path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        blocks, steps = (", ".join(map(str, numbers)) for numbers in (self.blocks, self.steps))
+        images = len({row.id for row in self.rows})
+        what = f"{len(self.rows)} rows of {images} images, {self.image_size}x{self.image_size}"
+        return f"<FeatureCache {self.path}: {what}, blocks {blocks}, steps {steps}>"
 
     @property
     def blocks(self) -> dict[int, tuple[int, int, int]]:
@@ -84,7 +104,10 @@ class CacheReader:
         """(rows,) bool: which rows exist. A row whose ledger entry is damaged does not."""
         if self._identity is None:
             return np.zeros(len(self.rows), np.bool_)
-        present = {name.name for name in os.scandir(self.path / "ledger")}
+        try:
+            present = {name.name for name in os.scandir(self.path / "ledger")}
+        except (FileNotFoundError, NotADirectoryError):
+            present = set()  # nothing vouches for any row
         return np.array([self._ledger(row).name in present and self._exists(row) for row in range(len(self.rows))])
 
     def pending(self) -> list[int]:
@@ -101,30 +124,29 @@ class CacheReader:
         Raises:
             CacheError: the row does not exist or is damaged.
         """
-        self._require(row)
+        checksums = self._require(row)
         wanted = self.steps if steps is None else steps
         shape = (len(wanted), *self.blocks[block])
         result = np.empty(shape, self.dtype) if out is None else out
         if result.shape != shape or result.dtype != self.dtype or not result.flags.c_contiguous:
             raise ValueError(f"out must be a contiguous {self.dtype} array {shape}")
         for step, grid in zip(wanted, result, strict=True):
-            file = self.path / features_name(block) / f"c.{row}.{self.steps.index(step)}.0.0.0"
-            self._read(file, grid, row, f"block {block} at step {step}")
+            number = self.steps.index(step)
+            self._read(row, checksums, features_name(block), number, partial(chunks.read_into, out=grid))
         return result
 
     def image(self, row: int) -> np.ndarray:
         """(H, W, 3) uint8, RGB. Raises CacheError as ``features`` does."""
-        self._require(row)
-        image = np.empty((self.image_size, self.image_size, 3), np.uint8)
-        self._read(self.path / "image" / f"c.{row}.0.0.0", image, row, "the image")
+        checksums, image = self._require(row), np.empty((self.image_size, self.image_size, 3), np.uint8)
+        self._read(row, checksums, "image", None, partial(chunks.read_into, out=image))
         return image
 
     def mask(self, row: int) -> np.ndarray | None:
         """(H, W) uint8 class labels, None where the image has none. Raises CacheError as ``features`` does."""
-        if not self._require(row).has_mask:
+        checksums, mask = self._require(row), np.empty((self.image_size, self.image_size), np.uint8)
+        if not self.rows[row].has_mask:
             return None
-        mask = np.empty((self.image_size, self.image_size), np.uint8)
-        self._read(self.path / "mask" / f"c.{row}.0.0", mask, row, "the mask")
+        self._read(row, checksums, "mask", None, partial(chunks.read_into, out=mask))
         return mask
 
     def truth(self, row: int) -> np.ndarray | None:
@@ -150,15 +172,11 @@ class CacheReader:
 
     def _original(self, name: str, row: int, dtype: str) -> np.ndarray | None:
         """What ``truth`` or ``instances`` holds for a row, without padding."""
-        entry = self._require(row)
-        if not entry.has_truth:
+        checksums = self._require(row)
+        if not self.rows[row].has_truth:
             return None
-        try:
-            padded = chunks.decompress(chunks.checked(self.path / name / f"c.{row}.0.0"), self.layout.truth, dtype)
-        except chunks.ChunkError as error:
-            raise self._damaged(row, f"the {name}", error) from error
-        self.check_same()
-        h, w = entry.truth_shape
+        padded = chunks.decompress(self._read(row, checksums, name, None, chunks.checked), self.layout.truth, dtype)
+        h, w = self.rows[row].truth_shape
         return padded[:h, :w].astype(dtype)
 
     def text(self, row: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -185,13 +203,15 @@ class CacheReader:
         assert self.layout.tokens is not None
         tokens, mask = np.empty(self.layout.tokens[1:], np.float32), np.empty(self.layout.tokens[1], np.uint8)
         try:
-            chunks.read_into(self.path / f"text/tokens/c.{text}.0.0", tokens)
-            chunks.read_into(self.path / f"text/mask/c.{text}.0", mask)
+            read = chunks.read_into(self.path / f"text/tokens/c.{text}.0.0", tokens)
+            read += chunks.read_into(self.path / f"text/mask/c.{text}.0", mask)
         except chunks.ChunkError as error:
-            raise CacheError(
-                f"{self.path}: the embedding of text {text} is damaged: {error}; make the cache again with textdiff "
-                "extract --overwrite (textdiff cache verify lists all damage)"
-            ) from error
+            raise self._damaged_text(f"text {text}", error) from error
+        if self._sound_texts is None:
+            self._sound_texts = soundness.text_checksums(self)
+        if self._sound_texts is None or self._sound_texts[len(read) * text :][: len(read)] != read:
+            bad = soundness.bad_texts(self)
+            raise self._damaged_text(*(bad[0][::2] if bad else (f"text {text}", soundness.NOT_THEIRS)))
         self.check_same()
         return tokens, mask.astype(bool)
 
@@ -203,6 +223,13 @@ class CacheReader:
         if identity_of(self.path) != self._identity:
             raise CacheError(f"{self.path}: was replaced by another cache while it was in use; run the command again")
 
+    def _damaged_text(self, name: str, error: object) -> CacheError:
+        self.check_same()
+        return CacheError(
+            f"{self.path}: the embeddings of the texts are damaged: {name}: {error}; run textdiff cache verify "
+            f"{self.path} --drop, then the same textdiff extract again"
+        )
+
     def _ledger(self, row: int) -> Path:
         return self.path / "ledger" / f"c.{row}.0"
 
@@ -212,29 +239,56 @@ class CacheReader:
         except chunks.ChunkError:
             return False
 
-    def _require(self, row: int) -> Row:
-        """The entry of a row that exists."""
-        if not 0 <= row < len(self.rows):
-            raise IndexError(f"row {row} of {len(self.rows)}")
-        self.check_same()
+    def _entry(self, row: int) -> bytes:
+        """The ledger entry of a row that exists."""
         try:
-            if read_entry(self._ledger(row)) is not None:
-                return self.rows[row]
+            if (entry := read_entry(self._ledger(row))) is not None:
+                return entry
         except chunks.ChunkError as error:
             raise self._damaged(row, "the ledger entry", error) from error
         raise CacheError(
             f"{self.path}: row {row} ({self.rows[row]}) is not in the cache yet; run textdiff extract again to add it"
         )
 
-    def _read(self, file: Path, out: np.ndarray, row: int, what: str) -> None:
-        try:
-            chunks.read_into(file, out)
-        except chunks.ChunkError as error:
-            self.check_same()
-            raise self._damaged(row, what, error) from error
+    def _require(self, row: int) -> bytes:
+        """The checksums of the chunks of a row that exists, as its ledger entry vouches for them."""
+        if not 0 <= row < len(self.rows):
+            raise IndexError(f"row {row} of {len(self.rows)}")
         self.check_same()
+        entry = self._entry(row)
+        while True:
+            known = self._sound.get(row)
+            if known is not None and known[0] == entry:
+                return known[1]
+            checksums = soundness.row_checksums(self, row, entry)
+            if checksums is not None:
+                self._sound[row] = (entry, checksums)
+                return checksums
+            # Another process may be writing the row again.
+            before, entry = entry, self._entry(row)
+            if entry == before:
+                break
+        bad = soundness.bad_chunks(self, row, entry) or [("ledger", None, soundness.NOT_THEIRS)]
+        name, step, what = bad[0]
+        raise self._damaged(row, self.layout.named(name, step), what)
 
-    def _damaged(self, row: int, what: str, error: Exception) -> CacheError:
+    def _read(self, row: int, checksums: bytes, name: str, step: int | None, read: Callable[[Path], bytes]) -> bytes:
+        """What ``read`` gives for one chunk of a row: bytes that end with the checksum the chunk has to have."""
+        at = self.layout.number(name, step) * chunks.CRC_BYTES
+        while True:
+            try:
+                data = read(self.layout.chunk(self.path, row, name, step))
+            except chunks.ChunkError as error:
+                self.check_same()
+                raise self._damaged(row, self.layout.named(name, step), error) from error
+            self.check_same()
+            if data[-chunks.CRC_BYTES :] == checksums[at : at + chunks.CRC_BYTES]:
+                return data
+            # The row was written again since its entry was checked, or this is none of its chunks.
+            self._sound.pop(row, None)
+            checksums = self._require(row)
+
+    def _damaged(self, row: int, what: str, error: object) -> CacheError:
         return CacheError(
             f"{self.path}: row {row} ({self.rows[row]}) is damaged: {what}: {error}; "
             f"run textdiff cache verify {self.path} --drop, then the same textdiff extract again"

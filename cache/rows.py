@@ -1,6 +1,6 @@
 """The sample table: which row of the cache is which view of which image, or of which tile of it."""
 
-__all__ = ["CacheError", "Row", "check_rows", "columns", "most_views", "pack_table", "unpack_table"]
+__all__ = ["CacheError", "DamagedError", "Row", "check_rows", "columns", "most_views", "pack_table", "unpack_table"]
 
 import json
 from collections.abc import Iterable, Sequence
@@ -11,6 +11,12 @@ from textdiff.errors import UserError
 
 class CacheError(UserError):
     """A cache that is damaged, incomplete, made otherwise, or none at all."""
+
+
+class DamagedError(CacheError):
+    """A cache whose root or table is not as it was written; ``repair`` makes them anew."""
+
+    FIX = "run the textdiff extract that made it again, which repairs it and keeps the rows"
 
 
 @dataclass(frozen=True)

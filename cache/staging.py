@@ -13,8 +13,13 @@ from pathlib import Path
 
 
 def sweep(parent: Path, name: str) -> None:
-    """Removes the directories of ``staging`` that killed processes left behind, and none that is in use."""
-    for leftover in parent.glob(f".{glob.escape(name)}.*.partial"):
+    """Removes the directories of ``staging`` that killed processes left behind, and none that is in use.
+
+    Args:
+        parent: where they are.
+        name: as it was given to ``staging``, with ``*`` for any characters.
+    """
+    for leftover in parent.glob(f".{glob.escape(name).replace('[*]', '*')}.*.partial"):
         lock = _lock(leftover, wait=False)
         if lock is not None:
             shutil.rmtree(leftover, ignore_errors=True)

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import xxhash
 
 from textdiff.cache import chunks
-from textdiff.cache.layout import Layout
 from textdiff.cache.ledger import entry_of, read_entry
 from textdiff.cache.rows import Row
 from textdiff.cache.writer import checked_pixels, commit_row, pixel_chunk, put_chunk
@@ -47,24 +45,23 @@ def _shown(row: Row, jittered: bool) -> tuple[object, ...]:
 
 
 def take_row(
-    path: Path,
-    layout: Layout,
+    cache: "FeatureCache",
     row: int,
     source: "FeatureCache",
     source_row: int,
-    entry: Row,
     image: np.ndarray,
     mask: np.ndarray | None,
     truth: np.ndarray | None,
     instances: np.ndarray | None,
 ) -> None:
     """See ``FeatureCache.take_over``."""
+    layout, entry = cache.layout, cache.rows[row]
     pixels = checked_pixels(layout, entry, image, mask, truth, instances)
     kept = _sound_chunks(source, source_row)
     if kept["image", None][1][: -chunks.CRC_BYTES] != np.ascontiguousarray(image).tobytes():
         raise chunks.ChunkError("the image is read otherwise now")
 
-    def put(name: str, step: int | None, file: Path) -> Sequence[np.ndarray | bytes]:
+    def put(name: str, step: int | None, file: Path) -> bytes:
         if (name, step) not in kept:
             return put_chunk(file, pixel_chunk(layout, entry, name, pixels[name]))
         origin, data = kept[name, step]
@@ -73,9 +70,9 @@ def take_row(
             os.link(origin, file)
         except OSError:
             chunks.write(file, [data])
-        return [data]
+        return data[-chunks.CRC_BYTES :]
 
-    commit_row(path, layout, row, entry, put)
+    commit_row(cache, row, put)
 
 
 def _sound_chunks(source: "FeatureCache", row: int) -> _Kept:
@@ -84,16 +81,16 @@ def _sound_chunks(source: "FeatureCache", row: int) -> _Kept:
     Raises:
         ChunkError: the row does not exist, or is not as it was written.
     """
-    digest, kept = xxhash.xxh3_128(), {}
+    checksums, kept = [], {}
     for name, step, file in source.layout.row_chunks(source.path, row, source.rows[row]):
         try:
             data = chunks.checked(file)
         except chunks.ChunkError as error:
-            where = name if step is None else f"{name} at step {source.steps[step]}"
-            raise chunks.ChunkError(f"{where}: {error}") from error
-        digest.update(data)
+            raise chunks.ChunkError(f"{source.layout.named(name, step)}: {error}") from error
+        checksums.append(data[-chunks.CRC_BYTES :])
         if step is not None or name == "image":
             kept[name, step] = (file, data)
-    if read_entry(source.path / "ledger" / f"c.{row}.0") != entry_of(digest):
+    wanted = entry_of(source.fingerprint_hash, source.rows[row], checksums)
+    if read_entry(source.path / "ledger" / f"c.{row}.0") != wanted:
         raise chunks.ChunkError("the chunks are not those that were written")
     return kept

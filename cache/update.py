@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from textdiff.cache.rows import CacheError
-from textdiff.cache.staging import locked, staging
+from textdiff.cache.staging import locked, staging, sweep
 from textdiff.cache.writer import STAGED
 
 DIGITS = 16
@@ -42,9 +42,11 @@ def updates(path: Path) -> list[Path]:
 
 
 def clear_updates(path: Path) -> None:
-    """Removes them."""
+    """Removes them, and what killed processes left of making them."""
     for place in updates(path):
         shutil.rmtree(place, ignore_errors=True)
+    final = path.resolve()
+    sweep(final.parent, _beside(final, "update-*").name)
 
 
 def restore(path: Path) -> None:

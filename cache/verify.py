@@ -1,27 +1,33 @@
 """Finding everything in a cache that is not as it was written."""
 
-__all__ = ["Fault", "verify_cache", "verify_rows"]
+__all__ = ["Fault", "bad_metadata", "verify_cache", "verify_rows"]
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import xxhash
 import zarr
-from zarr.abc.metadata import Metadata
-from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.storage import MemoryStore
 
 from textdiff import console
-from textdiff.cache import chunks
-from textdiff.cache.layout import Layout
-from textdiff.cache.ledger import entry_of, read_entry
-from textdiff.cache.rows import Row
+from textdiff.cache import chunks, soundness
+from textdiff.cache.create import read_table
+from textdiff.cache.ledger import read_entry
+
+if TYPE_CHECKING:
+    from textdiff.cache.reader import CacheReader
 
 THREADS = 4
+_SILENT: dict[str, Any] = {
+    "attributes": {},
+    "consolidated_metadata": None,
+    "dimension_names": None,
+    "storage_transformers": [],
+}
+"""Members of ``zarr.json`` that may be left out, with what they are then."""
 
 
 class Fault(NamedTuple):
@@ -39,7 +45,7 @@ class Fault(NamedTuple):
 
 
 def verify_cache(path: str | os.PathLike[str], drop: bool = False) -> list[Fault]:
-    """Verifies the cache at ``path`` with progress; ``drop`` also forgets bad rows, so that ``extract`` redoes them.
+    """Verifies the cache at ``path`` with progress; ``drop`` also forgets what is bad, so that ``extract`` redoes it.
 
     Raises:
         CacheError: it cannot be opened at all.
@@ -50,27 +56,29 @@ def verify_cache(path: str | os.PathLike[str], drop: bool = False) -> list[Fault
     with console.Progress(max(1, int(cache.done().sum())), "verify", "rows") as progress:
         faults = cache.verify(progress.advance)
     bad = sorted({fault.row for fault in faults if fault.row is not None})
-    if drop and bad:
+    if drop:
         cache.forget(bad)
-        console.info(f"{path}: dropped {len(bad)} bad rows; run the same textdiff extract again to make them anew")
-    elif bad:
-        console.info(f"{path}: {len(bad)} bad rows; --drop forgets them, and the same textdiff extract makes them anew")
-    if any(fault.row is None for fault in faults):
-        console.info(f"{path}: what belongs to no row is mended by textdiff extract --overwrite")
+        for _, file, _ in soundness.bad_texts(cache):
+            if file is not None:
+                chunks.remove(file)
+    if faults:
+        others = sum(fault.row is None for fault in faults)
+        what = f"{len(bad)} bad rows" + (f" and {others} faults of what belongs to no row" if others else "")
+        what = f"dropped {what};" if drop else f"{what}; --drop forgets them, and"
+        console.info(f"{path}: {what} the same textdiff extract makes anew what is bad, and nothing else")
     return faults
 
 
-def verify_rows(
-    path: Path, layout: Layout, rows: Sequence[Row], progress: Callable[[], object] | None = None
-) -> list[Fault]:
+def verify_rows(cache: "CacheReader", progress: Callable[[], object] | None = None) -> list[Fault]:
     """See ``FeatureCache.verify``."""
 
     def check(row: int) -> list[Fault] | None:
-        return _row_faults(path, layout, row, rows[row])
+        return _row_faults(cache, row)
 
-    faults = [*_metadata_faults(path, layout), *_shared_faults(path, layout)]
+    faults = [Fault(None, None, None, name, "zarr.json is missing or damaged") for name in bad_metadata(cache)]
+    faults += _shared_faults(cache)
     with ThreadPoolExecutor(THREADS) as pool:
-        for found in pool.map(check, range(len(rows))):
+        for found in pool.map(check, range(len(cache.rows))):
             if found is not None:
                 faults += found
                 if progress is not None:
@@ -78,59 +86,51 @@ def verify_rows(
     return faults
 
 
-def _row_faults(path: Path, layout: Layout, row: int, entry: Row) -> list[Fault] | None:
+def bad_metadata(cache: "CacheReader") -> list[str]:
+    """The arrays and groups, and ``root``, whose ``zarr.json`` does not say what it has to: other readers go by it."""
+    group = zarr.create_group(MemoryStore(), attributes=dict(cache.attributes))
+    cache.layout.build(group)
+    wanted = [("", group), *sorted(group.members(max_depth=None))]
+    bad = [name for name, member in wanted if _said(cache.path / name) != _stated(member.metadata.to_dict())]
+    return [name or "root" for name in bad]
+
+
+def _row_faults(cache: "CacheReader", row: int) -> list[Fault] | None:
     """None if the row does not exist."""
+    entry = cache.rows[row]
     try:
-        stored = read_entry(path / "ledger" / f"c.{row}.0")
+        stored = read_entry(cache.path / "ledger" / f"c.{row}.0")
     except chunks.ChunkError as error:
         return [Fault(row, entry.id, entry.view, "ledger", str(error))]
     if stored is None:
         return None
-    faults, digest = [], xxhash.xxh3_128()
-    for name, step, file in layout.row_chunks(path, row, entry):
-        try:
-            digest.update(chunks.checked(file))
-        except chunks.ChunkError as error:
-            what = str(error) if step is None else f"step {layout.steps[step]}: {error}"
-            faults.append(Fault(row, entry.id, entry.view, name, what))
-    if not faults and entry_of(digest) != stored:
-        faults.append(
-            Fault(row, entry.id, entry.view, "ledger", "the chunks are sound but not those that were written")
-        )
-    return faults
+    return [
+        Fault(row, entry.id, entry.view, name, what if step is None else f"step {cache.steps[step]}: {what}")
+        for name, step, what in soundness.bad_chunks(cache, row, stored)
+    ]
 
 
-def _shared_faults(path: Path, layout: Layout) -> Iterator[Fault]:
-    """Of the table and the texts."""
-    files = [("table", path / "table/c.0")]
-    for text in range(0 if layout.tokens is None else layout.tokens[0]):
-        files.append((f"text/tokens of text {text}", path / f"text/tokens/c.{text}.0.0"))
-        files.append((f"text/mask of text {text}", path / f"text/mask/c.{text}.0"))
-    for name, file in files:
-        try:
-            chunks.checked(file)
-        except chunks.ChunkError as error:
-            yield Fault(None, None, None, name, str(error))
+def _shared_faults(cache: "CacheReader") -> Iterator[Fault]:
+    """What is wrong with the table and the texts."""
+    try:
+        read_table(cache.path, cache.table_hash)
+    except chunks.ChunkError as error:
+        yield Fault(None, None, None, "table", str(error))
+    for name, _, what in soundness.bad_texts(cache):
+        yield Fault(None, None, None, name, what)
 
 
-def _metadata_faults(path: Path, layout: Layout) -> Iterator[Fault]:
-    """Of every ``zarr.json`` but the root's, which has a checksum of its own: what other readers go by."""
-    group = zarr.create_group(MemoryStore())
-    layout.build(group)
-    for name, member in sorted(group.members(max_depth=None)):
-        try:
-            stored = json.loads((path / name / "zarr.json").read_bytes())
-            if isinstance(member, zarr.Array):
-                # Parsed and written again by this Zarr, since versions differ in what they leave out.
-                sound = _plain(ArrayV3Metadata.from_dict(stored)) == _plain(member.metadata)
-            else:
-                sound = (stored["node_type"], stored["zarr_format"]) == ("group", 3)
-        except Exception:  # whatever a parser makes of damaged metadata, it is damaged
-            sound = False
-        if not sound:
-            yield Fault(None, None, None, name, "zarr.json is missing or damaged")
+def _said(directory: Path) -> Any:
+    """The metadata in a directory; None where it cannot be read."""
+    try:
+        return _stated(json.loads((directory / "zarr.json").read_bytes()))
+    except (OSError, ValueError):
+        return None
 
 
-def _plain(metadata: Metadata) -> Any:
-    """As JSON has it: there NaN is a name and equal to itself."""
-    return json.loads(json.dumps(metadata.to_dict()))
+def _stated(metadata: Any) -> Any:
+    """Metadata as JSON has them, without what says nothing: releases of Zarr differ in whether they write it."""
+    plain = json.loads(json.dumps(metadata))
+    if not isinstance(plain, dict):
+        return None
+    return {name: value for name, value in plain.items() if name not in _SILENT or value != _SILENT[name]}

@@ -1,13 +1,13 @@
-"""Writing one row: converted, checked, hashed on its way to the disk, and in the ledger last."""
+"""Writing one row: converted, checked, given its checksums, and in the ledger last."""
 
 __all__ = ["Put", "checked_pixels", "commit_row", "pixel_chunk", "put_chunk", "sweep_rows", "write_row"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from textdiff.cache import chunks
 from textdiff.cache.layout import Layout, features_name
@@ -15,11 +15,14 @@ from textdiff.cache.ledger import entry_of
 from textdiff.cache.rows import CacheError, Row
 from textdiff.cache.staging import staging, sweep
 
+if TYPE_CHECKING:
+    from textdiff.cache.reader import CacheReader
+
 # Rows are staged inside an array, because who lists the group meanwhile should not come across an unknown directory.
 STAGED = "table"
 
-Put = Callable[[str, int | None, Path], Sequence[np.ndarray | bytes]]
-"""Given an array's name, the index of the step and a file: makes that file, and returns what it holds."""
+Put = Callable[[str, int | None, Path], bytes]
+"""Given an array's name, the index of the step and a file: makes that file, and returns its checksum."""
 
 
 def sweep_rows(path: Path) -> None:
@@ -28,10 +31,8 @@ def sweep_rows(path: Path) -> None:
 
 
 def write_row(
-    path: Path,
-    layout: Layout,
+    cache: "CacheReader",
     row: int,
-    entry: Row,
     features: Mapping[int, npt.ArrayLike],
     image: np.ndarray,
     mask: np.ndarray | None,
@@ -39,41 +40,41 @@ def write_row(
     instances: np.ndarray | None = None,
 ) -> None:
     """See ``FeatureCache.write``."""
+    layout, entry = cache.layout, cache.rows[row]
     grids = _checked_features(layout, features)
     pixels = checked_pixels(layout, entry, image, mask, truth, instances)
 
-    def put(name: str, step: int | None, file: Path) -> Sequence[np.ndarray | bytes]:
+    def put(name: str, step: int | None, file: Path) -> bytes:
         if step is None:
             return put_chunk(file, pixel_chunk(layout, entry, name, pixels[name]))
-        what = f"{path}: {entry}: block {name[-2:].lstrip('0') or '0'} at step {layout.steps[step]}"
+        what = f"{cache.path}: {entry}: {layout.named(name, step)}"
         return put_chunk(file, _cast(grids[name][step], layout.dtype, what))
 
-    commit_row(path, layout, row, entry, put)
+    commit_row(cache, row, put)
 
 
-def commit_row(path: Path, layout: Layout, row: int, entry: Row, put: Put) -> None:
+def commit_row(cache: "CacheReader", row: int, put: Put) -> None:
     """Has ``put`` make every chunk of a row aside, then moves them to their places, the ledger's entry last."""
-    ledger = path / "ledger" / f"c.{row}.0"
-    digest, moves = xxhash.xxh3_128(), []
-    with staging(path / STAGED, "row") as directory:
-        for number, (name, step, final) in enumerate(layout.row_chunks(path, row, entry)):
-            for part in put(name, step, directory / str(number)):
-                digest.update(chunks.view_of(part))
+    ledger = cache.path / "ledger" / f"c.{row}.0"
+    checksums, moves = [], []
+    with staging(cache.path / STAGED, "row") as directory:
+        for number, (name, step, final) in enumerate(cache.layout.row_chunks(cache.path, row, cache.rows[row])):
+            checksums.append(put(name, step, directory / str(number)))
             moves.append((directory / str(number), final))
-        value = entry_of(digest)
+        value = entry_of(cache.fingerprint_hash, cache.rows[row], checksums)
         chunks.write(directory / "ledger", [value, chunks.checksum(value)])
 
-        ledger.unlink(missing_ok=True)
+        chunks.remove(ledger)
         for temporary, final in moves:
-            temporary.replace(final)
+            chunks.replace(temporary, final)
         (directory / "ledger").replace(ledger)
 
 
-def put_chunk(file: Path, data: np.ndarray | bytes) -> Sequence[np.ndarray | bytes]:
-    """Writes a chunk with its checksum; returns both."""
-    parts = [data, chunks.checksum(data)]
-    chunks.write(file, parts)
-    return parts
+def put_chunk(file: Path, data: np.ndarray | bytes) -> bytes:
+    """Writes a chunk with its checksum; returns that."""
+    checksum = chunks.checksum(data)
+    chunks.write(file, [data, checksum])
+    return checksum
 
 
 def pixel_chunk(layout: Layout, entry: Row, name: str, values: np.ndarray) -> np.ndarray | bytes:

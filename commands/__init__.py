@@ -1,1 +1,1 @@
-"""The commands, one module each: options in, one function called, its result printed."""
+"""The commands: what is done with a record of options, and what is printed of the result."""

@@ -4,94 +4,66 @@ __all__ = ["ablate", "ablation_plan", "ablation_table"]
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import get_args
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
 from textdiff.experiments.results import gather
-from textdiff.experiments.setup import (
-    RIVALS,
-    VARIED,
-    Setup,
-    check_methods,
-    check_truth,
-    conduct,
-    method_config,
-    repetitions,
-)
-from textdiff.experiments.tables import Outcome, Table, notes, points, score, verdict, write_tables
-from textdiff.pipeline.evaluation.published import PUBLISHED
-from textdiff.pipeline.networks.variants import VARIANTS
-from textdiff.pipeline.score import TRUTHS
+from textdiff.experiments.setup import RIVALS, check_methods, conduct, method_config, repetitions
+from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
+from textdiff.options.experiments import VARIED, Ablate, Method
+from textdiff.options.fit import Variant
+from textdiff.pipeline.evaluation.published import Comparison, published_for
+from textdiff.pipeline.evaluation.truths import TRUTHS
 
 
-def ablate(
-    path: Path,
-    setup: Setup,
-    *,
-    labels: int = 5,
-    variants: Sequence[str] | None = None,
-    unet: bool = True,
-    truth: str = "clean",
-    against: str | None = None,
-    processes: int | None = None,
-    table_only: bool = False,
-) -> Outcome:
+def ablate(options: Ablate) -> Outcome:
     """Fits and scores every variant on the same draws and seeds, going on where it was stopped, and makes the table.
 
-    Args:
-        path: the experiment's directory; each job is a run directory in it.
-        setup: options of all fits; how many draws and seeds; what to score on.
-        labels: training images in each draw.
-        variants: some of ``VARIANTS``; all of them by default.
-        unet: whether U-Nets on the same draws are rows: a plain one, and one used by each image's own statistics.
-        truth: what the table's scores are measured by.
-        against: the row that differences are taken to; the first by default.
-        processes: how many at a time; as many as there is room for by default.
-        table_only: only make the table, of what has finished.
+    Each job is a run directory in the experiment's own.
 
     Raises:
         UserError: bad options, or others than the experiment was begun with.
         KeyboardInterrupt: stopped; the same call goes on.
     """
-    cache = FeatureCache.open(setup.base.cache)
-    methods = [*(variants or VARIANTS), *(RIVALS if unet else [])]
-    check_truth(truth)
-    if against is not None and against not in methods:
+    cache = FeatureCache.open(options.cache)
+    methods: list[Method] = [*(options.variants or get_args(Variant)), *(RIVALS if options.unet else [])]
+    against = options.against or methods[0]
+    if against not in methods:
         raise UserError(f"--against {against}: not among the rows, which are {', '.join(methods)}")
-    plan = ablation_plan(setup, cache, methods, labels)
-    experiment, failures = conduct(path, plan, cache, setup.base.device, processes, table_only)
-    return ablation_table(experiment, truth, against or methods[0])._replace(failures=failures)
+    experiment, failures = conduct(options, ablation_plan(options, cache, methods), cache)
+    return ablation_table(experiment, options.truth, against)._replace(failures=failures)
 
 
-def ablation_plan(setup: Setup, cache: FeatureCache, methods: Sequence[str], labels: int) -> Plan:
+def ablation_plan(options: Ablate, cache: FeatureCache, methods: Sequence[Method]) -> Plan:
     """Every method on the same draws with the same seeds; those of one draw and seed are trained side by side.
 
     Raises:
         UserError: options that the cache does not allow.
     """
     check_methods(methods, cache)
+    base, labels = options.fit_config(options.cache, options.device), options.labels
     jobs = [
         make_job(
             f"{method}-d{draw}-s{seed}",
             {"method": method, "labels": labels},
             f"d{draw}-s{seed}",
-            replace(method_config(setup, method), labels=labels, draw_seed=draw, seed=seed),
+            replace(method_config(base, method, options.unet_epochs), labels=labels, draw_seed=draw, seed=seed),
         )
-        for draw, seed in repetitions(setup, cache, labels)
+        for draw, seed in repetitions(options, cache, labels)
         for method in methods
     ]
-    options = {
+    record = {
         "variants": list(methods),
         "labels": labels,
-        "draws": setup.draws,
-        "seeds": setup.seeds,
-        "unet-epochs": setup.unet_epochs,
-        **fit_options(setup.base, VARIED),
+        "draws": options.draws,
+        "seeds": options.seeds,
+        "unet-epochs": options.unet_epochs,
+        **fit_options(base, VARIED),
     }
-    return Plan("ablate", options, setup.split, jobs)
+    return Plan("ablate", record, options.split, jobs)
 
 
 def ablation_table(experiment: Experiment, truth: str, against: str) -> Outcome:
@@ -105,31 +77,37 @@ def ablation_table(experiment: Experiment, truth: str, against: str) -> Outcome:
     """
     results = {result.point["method"]: result for result in gather(experiment)}
     reference = results[against]
+    shown = score_columns(results.values(), truth)
     rows, records, estimates = [], [], []
     for method, result in results.items():
-        dice, iou = result.estimate(f"dice_{truth}"), result.estimate(f"iou_{truth}")
         difference = None if method == against else result.minus(reference, f"dice_{truth}")
-        estimates.append(dice)
+        estimates.append(result.estimate(f"dice_{truth}"))
         rows.append(
             [
                 method,
                 str(result.point["labels"]),
                 result.progress,
-                score(dice),
-                score(iou),
+                *(score(result.estimate(metric)) for metric in shown.values()),
                 points(difference),
                 verdict(difference),
             ]
         )
         records += result.records(None if method == against else reference)
-    published = PUBLISHED.get(experiment.dataset, ()) if experiment.plan.split == "test" else ()
-    rows += [
-        [f"published: {row.method}", str(row.labels), "", f"{row.dice:.2f}", f"{row.iou:.2f}", "", ""]
-        for row in published
-    ]
-    columns = ("variant", "labels", "runs", "Dice %", "IoU %", f"Dice against {against}, points", "")
-    table = Table(columns, rows, notes(experiment, results.values(), estimates, truth))
-    summary = {"truth": truth, "against": against, "published": [row._asdict() for row in published]}
+    images = next((result.images for result in results.values() if result.runs), {})
+    beside = images and experiment.plan.split == "test"
+    published, why_not = published_for(experiment.dataset, images) if beside else Comparison((), "")
+    columns = ("variant", "labels", "runs", *shown, f"Dice against {against}, points", "")
+    for row in published:
+        cells = [f"published: {row.method}", str(row.labels), "", f"{row.dice:.2f}", f"{row.iou:.2f}"]
+        rows.append(cells + [""] * (len(columns) - len(cells)))
+    said = notes(experiment, results.values(), estimates, truth)
+    table = Table(columns, rows, [*said, why_not] if why_not else said)
+    summary = {
+        "truth": truth,
+        "against": against,
+        "published": [row._asdict() for row in published],
+        "published_left_out": why_not,
+    }
     outcome = write_tables(experiment, table, records, summary)
     title = f"{experiment.dataset}, {experiment.plan.split} images, {TRUTHS[truth]}"
     figure = draws_figure(experiment.path / "ablate", list(results.items()), f"dice_{truth}", title)

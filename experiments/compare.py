@@ -10,23 +10,25 @@ from textdiff.errors import UserError
 from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.jobs import Experiment, open_experiment
 from textdiff.experiments.results import Result, gather
-from textdiff.experiments.setup import check_truth
 from textdiff.experiments.tables import (
     Outcome,
     Table,
+    absence_note,
     interval_notes,
     missing_note,
     points,
     score,
+    score_columns,
     verdict,
     views_note,
     write_files,
 )
-from textdiff.pipeline.score import TRUTHS
+from textdiff.options.experiments import Compare
+from textdiff.pipeline.evaluation.truths import TRUTHS
 
 KINDS = ("ablate", "curve")
 _Images = dict[str, Sequence[Any]]
-"""By id the digests of an image and its mask, as far as they were recorded."""
+"""By id the digests of an image and its mask."""
 
 
 class _Row(NamedTuple):
@@ -40,30 +42,17 @@ class _Row(NamedTuple):
         return f"{self.result.point['method']}@{self.place}"
 
 
-def compare(
-    paths: Sequence[Path],
-    *,
-    variants: Sequence[str] | None = None,
-    truth: str = "clean",
-    against: Sequence[str] = (),
-    out: Path | None = None,
-) -> Outcome:
+def compare(options: Compare) -> Outcome:
     """One table of what ``ablate`` or ``curve`` made of several caches, with paired differences across them.
 
     Runs of one draw and seed are pairs whatever cache they are of: they saw the same training images, which is checked.
 
-    Args:
-        paths: the experiments' directories.
-        variants: which methods are rows; all that there are by default.
-        truth: what the scores are measured by.
-        against: rows that differences are taken to, as in ``no-text@ablate-monuseg``; the first row by default.
-        out: where the table and a figure go as files, as in ``tables/backbones``; it is only printed by default.
-
     Raises:
         UserError: no experiment, one of another kind, data set, split or image; a row that does not exist.
     """
-    check_truth(truth)
-    experiments = _opened(paths)
+    truth, variants = options.truth, options.variants
+    out = None if options.out is None else Path(options.out)
+    experiments = _opened([Path(path) for path in options.experiments])
     rows = [
         _Row(place, result)
         for place, experiment in experiments.items()
@@ -73,16 +62,16 @@ def compare(
     _check(experiments, rows, variants)
     counts = {row.result.point["labels"] for row in rows}
     names = list(dict.fromkeys(row.name for row in rows))
-    references = list(against) or names[:1]
+    references = list(options.against or names[:1])
     if wrong := [name for name in references if name not in names]:
         raise UserError(f"--against {wrong[0]}: not among the rows, which are {', '.join(names)}")
+    shown = score_columns((row.result for row in rows), truth)
     cells, records, estimates = [], [], []
     for row in rows:
-        dice = row.result.estimate(f"dice_{truth}")
-        estimates.append(dice)
+        estimates.append(row.result.estimate(f"dice_{truth}"))
         labels = row.result.point["labels"]
         line = [row.place, row.result.point["method"], str(labels), row.result.progress]
-        line += [score(dice), score(row.result.estimate(f"iou_{truth}"))]
+        line += [score(row.result.estimate(metric)) for metric in shown.values()]
         for name in references:
             other = next((r.result for r in rows if r.name == name and r.result.point["labels"] == labels), None)
             if other is row.result:
@@ -92,7 +81,7 @@ def compare(
             found = row.result.records(other)
             records += [{"experiment": row.place, "against": name, **record} for record in found]
         cells.append(line)
-    columns = ["experiment", "variant", "labels", "runs", "Dice %", "IoU %"]
+    columns = ["experiment", "variant", "labels", "runs", *shown]
     columns += [column for name in references for column in (f"Dice against {name}, points", "")]
     first = next(iter(experiments.values()))
     own = [
@@ -100,8 +89,9 @@ def compare(
         for place, experiment in experiments.items()
         for note in (*missing_note(experiment), *views_note(row.result for row in rows if row.place == place))
     ]
+    absent = absence_note((row.result for row in rows), truth)
     common = "Differences are over the draws and seeds that both rows have, which may be fewer than a row's own."
-    table = Table(columns, cells, [*own, *interval_notes(first, estimates, truth), common])
+    table = Table(columns, cells, [*own, *absent, *interval_notes(first, estimates, truth), common])
     summary: dict[str, Any] = {
         "schema": 1,
         "kind": "compare",
@@ -150,8 +140,10 @@ def _check(experiments: dict[str, Experiment], rows: Sequence[_Row], variants: S
     if missing := [name for name in variants or () if name not in methods]:
         raise UserError(f"--variants {missing[0]}: no row of these experiments")
     scored = [row for row in rows if row.result.runs]
-    if other_images := [row for row in scored if row.result.ids != scored[0].result.ids]:
-        raise UserError(f"{other_images[0].name} and {scored[0].name}: scored on other images; not to be compared")
+    if other_images := [row for row in scored if row.result.images != scored[0].result.images]:
+        raise UserError(
+            f"{other_images[0].name} and {scored[0].name}: scored on other images or masks; not to be compared"
+        )
     _check_pairs(experiments)
 
 
@@ -161,9 +153,7 @@ def _check_pairs(experiments: dict[str, Experiment]) -> None:
     for place, experiment in experiments.items():
         for labels, draw, images in _drawn(experiment):
             seen_in, seen = known.setdefault((labels, draw), (place, images))
-            # Runs made before there were digests say nothing about contents.
-            changed = [name for name in seen if seen[name] and images.get(name) and seen[name] != images[name]]
-            if changed or seen.keys() != images.keys():
+            if seen != images:
                 raise UserError(
                     f"{place} and {seen_in}: draw {draw} of {labels} is of other images or masks, so that their runs "
                     "are no pairs; make both caches of the same data set"
@@ -175,5 +165,5 @@ def _drawn(experiment: Experiment) -> Iterable[tuple[int, int, _Images]]:
     for job in experiment.plan.jobs:
         if experiment.scores_file(job).is_file():
             config = experiment.run(job).config
-            facts = config.get("images", {})
-            yield job.point["labels"], job.draw, {name: facts.get(name, ())[:2] for name in config["train_ids"]}
+            facts = config["images"]
+            yield job.point["labels"], job.draw, {name: facts.get(name, [])[:2] for name in config["train_ids"]}

@@ -2,90 +2,61 @@
 
 __all__ = ["curve", "curve_plan", "curve_table"]
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError
 from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
 from textdiff.experiments.plots import error_bars, new_figure, save_figure
 from textdiff.experiments.results import Result, gather
-from textdiff.experiments.setup import (
-    RIVALS,
-    VARIED,
-    Setup,
-    check_methods,
-    check_truth,
-    conduct,
-    method_config,
-    repetitions,
-)
-from textdiff.experiments.tables import Outcome, Table, notes, points, score, verdict, write_tables
-from textdiff.pipeline.score import TRUTHS
+from textdiff.experiments.setup import check_methods, conduct, method_config, repetitions
+from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
+from textdiff.options.experiments import VARIED, Curve
+from textdiff.pipeline.evaluation.truths import TRUTHS
 
 
-def curve(
-    path: Path,
-    setup: Setup,
-    *,
-    labels: Sequence[int],
-    methods: Sequence[str] = ("full", "no-text", *RIVALS),
-    truth: str = "clean",
-    processes: int | None = None,
-    table_only: bool = False,
-) -> Outcome:
+def curve(options: Curve) -> Outcome:
     """Fits and scores every method on every number of images, going on where it was stopped; makes table and figure.
 
-    Args:
-        path: the experiment's directory; each job is a run directory in it.
-        setup: options of all fits; how many draws and seeds; what to score on.
-        labels: numbers of training images, ascending.
-        methods: variants, and of ``UNETS``.
-        truth: what the scores are measured by.
-        processes: how many at a time; as many as there is room for by default.
-        table_only: only make the table and the figure, of what has finished.
+    Each job is a run directory in the experiment's own.
 
     Raises:
         UserError: bad options, or others than the experiment was begun with.
         KeyboardInterrupt: stopped; the same call goes on.
     """
-    cache = FeatureCache.open(setup.base.cache)
-    check_truth(truth)
-    plan = curve_plan(setup, cache, methods, labels)
-    experiment, failures = conduct(path, plan, cache, setup.base.device, processes, table_only)
-    return curve_table(experiment, truth)._replace(failures=failures)
+    cache = FeatureCache.open(options.cache)
+    experiment, failures = conduct(options, curve_plan(options, cache), cache)
+    return curve_table(experiment, options.truth)._replace(failures=failures)
 
 
-def curve_plan(setup: Setup, cache: FeatureCache, methods: Sequence[str], labels: Sequence[int]) -> Plan:
+def curve_plan(options: Curve, cache: FeatureCache) -> Plan:
     """Every method on every number of training images, with the same draws and seeds.
 
     Raises:
         UserError: options that the cache does not allow.
     """
-    check_methods(methods, cache)
-    if list(labels) != sorted(set(labels)) or labels[0] < 1:
-        raise UserError(f"--labels {','.join(map(str, labels))}: give numbers of images in ascending order, none twice")
+    check_methods(options.variants, cache)
+    base = options.fit_config(options.cache, options.device)
     jobs = [
         make_job(
             f"{method}-n{count}-d{draw}-s{seed}",
             {"method": method, "labels": count},
             f"n{count}-d{draw}-s{seed}",
-            replace(method_config(setup, method), labels=count, draw_seed=draw, seed=seed),
+            replace(method_config(base, method, options.unet_epochs), labels=count, draw_seed=draw, seed=seed),
         )
-        for count in labels
-        for draw, seed in repetitions(setup, cache, count)
-        for method in methods
+        for count in options.labels
+        for draw, seed in repetitions(options, cache, count)
+        for method in options.variants
     ]
-    options = {
-        "variants": list(methods),
-        "labels": list(labels),
-        "draws": setup.draws,
-        "seeds": setup.seeds,
-        "unet-epochs": setup.unet_epochs,
-        **fit_options(setup.base, VARIED),
+    record = {
+        "variants": list(options.variants),
+        "labels": list(options.labels),
+        "draws": options.draws,
+        "seeds": options.seeds,
+        "unet-epochs": options.unet_epochs,
+        **fit_options(base, VARIED),
     }
-    return Plan("curve", options, setup.split, jobs)
+    return Plan("curve", record, options.split, jobs)
 
 
 def curve_table(experiment: Experiment, truth: str) -> Outcome:
@@ -93,26 +64,25 @@ def curve_table(experiment: Experiment, truth: str) -> Outcome:
     results = gather(experiment)
     methods = list(dict.fromkeys(result.point["method"] for result in results))
     reference = {result.point["labels"]: result for result in results if result.point["method"] == methods[0]}
+    shown = score_columns(results, truth)
     rows, records, estimates = [], [], []
     for result in results:
         method, labels = result.point["method"], result.point["labels"]
-        dice = result.estimate(f"dice_{truth}")
         against = None if method == methods[0] else reference[labels]
         difference = result.minus(against, f"dice_{truth}") if against else None
-        estimates.append(dice)
+        estimates.append(result.estimate(f"dice_{truth}"))
         rows.append(
             [
                 str(labels),
                 method,
                 result.progress,
-                score(dice),
-                score(result.estimate(f"iou_{truth}")),
+                *(score(result.estimate(metric)) for metric in shown.values()),
                 points(difference),
                 verdict(difference),
             ]
         )
         records += result.records(against)
-    columns = ("labels", "variant", "runs", "Dice %", "IoU %", f"Dice against {methods[0]}, points", "")
+    columns = ("labels", "variant", "runs", *shown, f"Dice against {methods[0]}, points", "")
     table = Table(columns, rows, notes(experiment, results, estimates, truth))
     outcome = write_tables(experiment, table, records, {"truth": truth, "against": methods[0]})
     return outcome._replace(files=[*outcome.files, *_draw(experiment, results, methods, truth)])

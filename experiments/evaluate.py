@@ -1,6 +1,6 @@
 """Scores image by image of several runs, side by side in one pass over the cache."""
 
-__all__ = ["evaluate"]
+__all__ = ["SCHEMA", "evaluate"]
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -21,6 +21,9 @@ from textdiff.pipeline.prediction.views import view_count
 from textdiff.pipeline.prediction.whole import Whole, whole_images
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import scored_rows
+from textdiff.pipeline.training.fitted import image_facts
+
+SCHEMA = 2
 
 
 def evaluate(
@@ -28,7 +31,8 @@ def evaluate(
 ) -> None:
     """Writes ``images-<split>.json`` into each run directory: Dice and IoU of every image, as ``score`` computes them.
 
-    It says over how many ``views`` each prediction is the mean.
+    It says over how many ``views`` each prediction is the mean, and what the images were (``facts``: see
+    ``image_facts``).
 
     Args:
         runs: finished ones, on this cache.
@@ -48,7 +52,7 @@ def evaluate(
         for run, option in zip(runs, options, strict=True)
     ]
     loader = loader or networks[0].loader(cache, device)
-    scores: list[dict[str, list[float]]] = [{} for _ in runs]
+    scores: list[dict[str, list[float | None]]] = [{} for _ in runs]
     ids = list(dict.fromkeys(cache.rows[row].id for row in rows))
 
     asked = any(network.blank_below is not None for network in networks)
@@ -82,8 +86,14 @@ def evaluate(
                 for name, value in truth_scores(whole, cache.classes).items():
                     found.setdefault(name, []).append(value)
             progress.advance()
-    for run, found in zip(runs, scores, strict=True):
-        write_json(
-            run.path / f"images-{split}.json",
-            {"schema": 1, "split": split, "views": views, "ids": ids, "scores": found},
-        )
+    for run, found, given in zip(runs, scores, texts, strict=True):
+        record = {
+            "schema": SCHEMA,
+            "split": split,
+            "classes": cache.classes,
+            "views": views,
+            "ids": ids,
+            "facts": image_facts(cache, ids, given),
+            "scores": found,
+        }
+        write_json(run.path / f"images-{split}.json", record)

@@ -1,6 +1,6 @@
 """Figure 2 of the paper: image, text, truth and what several runs make of it, for images chosen by rule."""
 
-__all__ = ["RULES", "Choice", "choose", "panel"]
+__all__ = ["Choice", "choose", "panel"]
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.experiments.panel_figure import PanelRow, Prediction, panel_figure
+from textdiff.options.experiments import Panel
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.metrics import dice
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.prediction.whole import panels, whole_images
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.score import scored_rows
-
-RULES = ("extremes", "disagreement")
-FORMATS = (".png", ".pdf", ".svg")
 
 
 class Choice(NamedTuple):
@@ -39,36 +37,23 @@ class _Seen(NamedTuple):
     dice: dict[str, float]
 
 
-def panel(
-    runs: Sequence[Run], out: Path, *, split: str = "test", rule: str = "extremes", count: int = 3, device: str = "auto"
-) -> list[Choice]:
+def panel(options: Panel) -> list[Choice]:
     """Draws the images that the rule picks, a row each, with the errors of every run in colour.
 
-    Args:
-        runs: finished ones; they may be of different models and caches, as long as these hold the same images.
-        out: the picture to write, ``.png``, ``.pdf`` or ``.svg``.
-        split: ``train``, ``val`` or ``test``.
-        rule: ``extremes``: from the best to the worst image of the first run by Dice, evenly spaced in rank;
-            ``disagreement``: the images on which the runs' Dice is furthest apart.
-        count: how many images, 3 being the best, the median and the worst.
-        device: to compute on.
+    The runs may be of different models and caches, as long as these hold the same images.
 
     Returns:
         The images chosen, by their place among the split's annotated images.
 
     Raises:
-        UserError: bad options, a run that is not finished, or runs without a common image.
+        UserError: a run that is not finished, or runs without a common image.
     """
-    if out.suffix not in FORMATS:
-        raise UserError(f"--out {out}: name a file that ends in {', '.join(FORMATS)}")
-    if rule not in RULES:
-        raise UserError(f"--rule {rule}: unknown; use {' or '.join(RULES)}")
-    if rule == "disagreement" and len(runs) < 2:
-        raise UserError("--rule disagreement: takes at least two runs")
+    runs = [find_run(run, "runs") for run in options.run]
+    split, rule, count, device = options.split, options.rule, options.images, options.device
     seen = [_look(run, split, device) for run in runs]
     ids = [name for name in seen[0].dice if all(name in other.dice for other in seen)]
     if not ids:
-        raise UserError(f"--runs: no {split} image is in the caches of all of them")
+        raise UserError(f"RUN: no {split} image is in the caches of all of them")
     chosen = choose(np.array([[found.dice[name] for name in ids] for found in seen]), rule, count)
 
     cache = runs[0].open_cache()
@@ -84,7 +69,7 @@ def panel(
         ]
         text = cache.texts[entry.text] if entry.text >= 0 else ""
         drawn.append(PanelRow(f"{name}: {choice.reason}", text, panels(cache, rows[name])[0], predictions))
-    panel_figure(out, drawn)
+    panel_figure(Path(options.out), drawn)
     return chosen
 
 

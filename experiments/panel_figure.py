@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from textdiff.console import printable
 from textdiff.files import atomic_path
-from textdiff.pipeline.evaluation.figures import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, error_picture
+from textdiff.pipeline.evaluation.figures import confusion_patches, error_picture
 
 PANEL, TEXT, GAP, MARGIN, LINE = 1.9, 1.7, 0.07, 0.15, 0.17  # inches
 
@@ -42,7 +43,6 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
     titles = [prediction.title for prediction in rows[0].predictions]
     headings = ["image", "text", "truth", *titles]
@@ -55,7 +55,7 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
 
     def write(x: float, y: float, text: str, **style: Any) -> None:
         # A dollar sign in a text is no formula.
-        figure.text(x / width, y / height, text, parse_math=False, **style)
+        figure.text(x / width, y / height, printable(text, keep="\n"), parse_math=False, **style)
 
     top = height - MARGIN
     for left, heading in zip(lefts, headings, strict=True):
@@ -63,7 +63,7 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
         write(left + wide / 2, top - top_lines * LINE, heading, ha="center", va="bottom", color="0.3", fontsize=9)
     top -= (top_lines + 0.6) * LINE
     for row, panel in zip(rows, tall, strict=True):
-        write(MARGIN, top, row.title, ha="left", va="top", weight="bold", fontsize=8.5)
+        write(MARGIN, top, printable(row.title), ha="left", va="top", weight="bold", fontsize=8.5)
         top -= 1.3 * LINE
         first = row.predictions[0]
         truth = error_picture(_sized(row.image, first.truth), first.truth, first.truth)
@@ -71,7 +71,9 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
         pictures += [error_picture(_sized(row.image, p.truth), p.truth, p.mask) for p in row.predictions]
         for left, picture in zip(lefts, pictures, strict=True):
             if picture is None:
-                lines = textwrap.wrap(row.text, 24, max_lines=11, placeholder=" ...") or ["(no text)"]
+                lines = textwrap.wrap(printable(" ".join(row.text.split())), 24, max_lines=11, placeholder=" ...") or [
+                    "(no text)"
+                ]
                 style = {"ha": "left", "va": "center", "style": "italic", "color": "0.2", "fontsize": 8.5}
                 write(left + GAP, top - panel / 2, "\n".join(lines), **style)
                 continue
@@ -84,11 +86,7 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
             write(left + PANEL / 2, top - 0.2 * LINE, dice, ha="center", va="top", color="0.2", fontsize=8.5)
         top -= 1.4 * LINE
     figure.legend(
-        handles=[
-            Patch(color=TRUE_POSITIVE, label="hit"),
-            Patch(color=FALSE_POSITIVE, label="false positive"),
-            Patch(color=FALSE_NEGATIVE, label="false negative"),
-        ],
+        handles=confusion_patches(1),
         loc="lower right",
         bbox_to_anchor=(1 - MARGIN / width, 0.5 * MARGIN / height),
         borderaxespad=0,

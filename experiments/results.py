@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
+from textdiff.experiments.evaluate import SCHEMA
 from textdiff.experiments.jobs import Experiment
 from textdiff.experiments.nested import Estimate, nested_bootstrap
-from textdiff.pipeline.score import TRUTHS
+from textdiff.pipeline.evaluation.truths import TRUTHS
 
 Images = NDArray[np.float64]
 
@@ -25,12 +26,14 @@ class Result:
     point: dict[str, Any]
     jobs: int = 0
     """How many there are to be."""
-    ids: list[str] = field(default_factory=list)
-    """The images that scores are of."""
+    images: dict[str, list[Any]] = field(default_factory=dict)
+    """What the scores are of: by id the digests of image and mask, in the order of the scores."""
+    classes: tuple[str, ...] = ("foreground",)
     views: int = 1
     """Over how many views each prediction is the mean."""
     runs: dict[tuple[int, int], dict[str, Images]] = field(default_factory=dict)
-    """The finished ones by (draw, seed): for each metric, as in ``dice_clean``, a score for every image."""
+    """The finished ones by (draw, seed): for each metric, as in ``dice_clean``, a score for every image; NaN where it
+    has none."""
 
     @property
     def progress(self) -> str:
@@ -39,7 +42,7 @@ class Result:
         return str(done) if done == self.jobs else f"{done} of {self.jobs}"
 
     def estimate(self, metric: str) -> Estimate | None:
-        """The mean with its interval; None while nothing has finished."""
+        """The mean with its interval over the images that have the score; None while nothing has finished."""
         return _estimate({key: scores[metric] for key, scores in self.runs.items()})
 
     def minus(self, other: "Result", metric: str) -> Estimate | None:
@@ -47,10 +50,18 @@ class Result:
         both = self.runs.keys() & other.runs.keys()
         return _estimate({key: self.runs[key][metric] - other.runs[key][metric] for key in both})
 
+    def present(self, truth: str) -> dict[str, int]:
+        """For each class, how many images have it; empty while nothing has finished."""
+        scores = next(iter(self.runs.values()), None)
+        if scores is None:
+            return {}
+        tails = {name: f"_{name}" if len(self.classes) > 1 else "" for name in self.classes}
+        return {name: int(np.count_nonzero(scores[f"area_{truth}{tail}"])) for name, tail in tails.items()}
+
     def records(self, against: "Result | None") -> list[dict[str, Any]]:
         """For every truth and metric the mean and the difference to another result, flat, for programs to read."""
         found = []
-        for truth, metric in product(TRUTHS, ("dice", "iou")):
+        for truth, metric in product(TRUTHS, ("dice", "iou", "dice_present", "iou_present")):
             mean = self.estimate(f"{metric}_{truth}")
             difference = against and self.minus(against, f"{metric}_{truth}")
             found.append(
@@ -81,23 +92,27 @@ def gather(experiment: Experiment) -> list[Result]:
         UserError: a file is damaged, or runs were not scored on the same images.
     """
     results: dict[str, Result] = {}
-    images: list[str] | None = None
+    images: dict[str, list[Any]] | None = None
     for job in experiment.plan.jobs:
         result = results.setdefault(json.dumps(job.point, sort_keys=True), Result(job.point))
         result.jobs += 1
         file = experiment.scores_file(job)
         if not file.is_file():
             continue
+        again = "delete it and run the same command again"
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
-            ids, result.views = record["ids"], record.get("views", 1)
+            if record["schema"] != SCHEMA:
+                raise UserError(f"{file}: made by another version of TextDiff; {again}")
+            result.classes = tuple(record["classes"])
+            own, result.views = {name: record["facts"][name][:2] for name in record["ids"]}, record["views"]
             scores = {name: np.array(values, dtype=np.float64) for name, values in record["scores"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{file}: damaged ({error}); delete it and run the same command again") from None
-        images = ids if images is None else images
-        if ids != images or any(values.shape != (len(ids),) for values in scores.values()):
-            raise UserError(f"{file}: not scored on the images of the other runs; delete it and run the command again")
-        result.ids = ids
+            raise UserError(f"{file}: damaged ({error}); {again}") from None
+        images = own if images is None else images
+        if list(own.items()) != list(images.items()) or any(values.shape != (len(own),) for values in scores.values()):
+            raise UserError(f"{file}: not scored on the images and masks of the other runs; {again}")
+        result.images = own
         result.runs[job.draw, job.seed] = scores
     return list(results.values())
 
@@ -108,4 +123,5 @@ def _estimate(runs: dict[tuple[int, int], Images]) -> Estimate | None:
     draws: dict[int, list[Images]] = {}
     for draw, seed in sorted(runs):
         draws.setdefault(draw, []).append(runs[draw, seed])
-    return nested_bootstrap([np.stack(seeds) for seeds in draws.values()])
+    there = ~np.isnan(next(iter(runs.values())))
+    return nested_bootstrap([np.stack(seeds)[:, there] for seeds in draws.values()]) if there.any() else None

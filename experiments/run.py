@@ -25,14 +25,8 @@ PROCESS_BYTES = 2.5e9
 
 
 def choose_processes(device: str, asked: int | None = None) -> int:
-    """How many processes to use: as asked, or one for each GPU, or for each core that there is memory for.
-
-    Raises:
-        UserError: fewer than one is asked for.
-    """
+    """How many processes to use: as asked, or one for each GPU, or for each core that there is memory for."""
     if asked is not None:
-        if asked < 1:
-            raise UserError(f"--jobs {asked}: must be at least 1")
         return asked
     where = choose_device(device)
     if where.type == "cuda":

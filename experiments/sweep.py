@@ -2,7 +2,6 @@
 
 __all__ = ["sweep", "sweep_plan", "sweep_table"]
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,55 +11,31 @@ from textdiff.errors import UserError
 from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
 from textdiff.experiments.plots import error_bars, new_figure, save_figure
 from textdiff.experiments.results import Result, gather
-from textdiff.experiments.setup import VARIED, Setup, check_truth, conduct, repetitions
-from textdiff.experiments.tables import Outcome, Table, notes, points, score, verdict, write_tables
+from textdiff.experiments.setup import conduct, repetitions
+from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
+from textdiff.options.experiments import VARIED, Sweep
+from textdiff.options.fit import Variant
+from textdiff.pipeline.evaluation.truths import TRUTHS
 from textdiff.pipeline.head import REFERENCE_WIDTH
-from textdiff.pipeline.score import TRUTHS
 
-TEXT = {True: "full", False: "no-text"}
+TEXT: dict[bool, Variant] = {True: "full", False: "no-text"}
 
 
-def sweep(
-    path: Path,
-    setup: Setup,
-    *,
-    labels: int = 5,
-    blocks: Sequence[int] | None = None,
-    steps: Sequence[int] | None = None,
-    truth: str = "clean",
-    processes: int | None = None,
-    table_only: bool = False,
-) -> Outcome:
+def sweep(options: Sweep) -> Outcome:
     """Fits and scores a head on each block at each step, going on where it was stopped; makes table and figure.
 
-    Args:
-        path: the experiment's directory; each job is a run directory in it.
-        setup: options of all fits; how many draws and seeds; what to score on.
-        labels: training images in each draw.
-        blocks: some of the cache's; all by default.
-        steps: some of the cache's; all by default.
-        truth: what the scores are measured by.
-        processes: how many at a time; as many as there is room for by default.
-        table_only: only make the table and the figure, of what has finished.
+    Each job is a run directory in the experiment's own.
 
     Raises:
         UserError: bad options, or others than the experiment was begun with.
         KeyboardInterrupt: stopped; the same call goes on.
     """
-    cache = FeatureCache.open(setup.base.cache)
-    check_truth(truth)
-    plan = sweep_plan(setup, cache, labels, blocks, steps)
-    experiment, failures = conduct(path, plan, cache, setup.base.device, processes, table_only)
-    return sweep_table(experiment, truth)._replace(failures=failures)
+    cache = FeatureCache.open(options.cache)
+    experiment, failures = conduct(options, sweep_plan(options, cache), cache)
+    return sweep_table(experiment, options.truth)._replace(failures=failures)
 
 
-def sweep_plan(
-    setup: Setup,
-    cache: FeatureCache,
-    labels: int,
-    blocks: Sequence[int] | None = None,
-    steps: Sequence[int] | None = None,
-) -> Plan:
+def sweep_plan(options: Sweep, cache: FeatureCache) -> Plan:
     """A head on one block at one step, for all of them, with and without text.
 
     All heads on a block are one group, so the block is read once. All have one width, so that a block is not judged by
@@ -69,56 +44,70 @@ def sweep_plan(
     Raises:
         UserError: a block or step is not in the cache, or other options that it does not allow.
     """
-    blocks, steps = blocks or list(cache.blocks), steps or list(cache.steps)
+    blocks, steps = options.blocks or list(cache.blocks), options.steps or list(cache.steps)
     for name, values, there in (("blocks", blocks, list(cache.blocks)), ("steps", steps, list(cache.steps))):
-        wrong = [value for value in values if value not in there]
-        if wrong or len(set(values)) < len(values):
+        if any(value not in there for value in values):
             raise UserError(
-                f"--{name} {','.join(map(str, values))}: name some of those in {cache.path}, none twice: "
+                f"--{name} {','.join(map(str, values))}: name some of those in {cache.path}: "
                 f"{','.join(map(str, there))}"
             )
     if len(cache.blocks) == 1:
         console.warn(f"{cache.path} holds one block; `textdiff extract --blocks all` makes a cache with all of them")
     texts = (True, False) if cache.text_dim is not None else (False,)
     narrowest = min(channels for channels, _, _ in cache.blocks.values())
-    base = replace(setup.base, width=setup.base.width or min(REFERENCE_WIDTH, len(cache.steps) * narrowest))
+    common = options.fit_config(options.cache, options.device)
+    base = replace(common, width=common.width or min(REFERENCE_WIDTH, len(cache.steps) * narrowest))
     jobs = [
         make_job(
             f"b{block:02d}-t{step:03d}-{TEXT[text]}-d{draw}-s{seed}",
             {"block": block, "step": step, "text": text},
             f"b{block:02d}",
-            replace(base, variant=TEXT[text], blocks=(block,), steps=(step,), labels=labels, draw_seed=draw, seed=seed),
+            replace(
+                base,
+                variant=TEXT[text],
+                blocks=(block,),
+                steps=(step,),
+                labels=options.labels,
+                draw_seed=draw,
+                seed=seed,
+            ),
         )
         for block in sorted(blocks)
-        for draw, seed in repetitions(setup, cache, labels)
+        for draw, seed in repetitions(options, cache, options.labels)
         for step in sorted(steps)
         for text in texts
     ]
-    options = {
+    record = {
         "blocks": sorted(blocks),
         "steps": sorted(steps),
-        "labels": labels,
-        "draws": setup.draws,
-        "seeds": setup.seeds,
+        "labels": options.labels,
+        "draws": options.draws,
+        "seeds": options.seeds,
         **fit_options(base, VARIED),
     }
-    return Plan("sweep", options, setup.split, jobs)
+    return Plan("sweep", record, options.split, jobs)
 
 
 def sweep_table(experiment: Experiment, truth: str) -> Outcome:
     """The table and the figure of what has finished."""
     results = {(r.point["block"], r.point["step"], r.point["text"]): r for r in gather(experiment)}
-    metric = f"dice_{truth}"
+    # The Dice that comes first, and where images lack a class that of the classes they have.
+    metrics = {title: metric for title, metric in score_columns(results.values(), truth).items() if "Dice" in title}
+    main = f"dice_{truth}"
     rows, records, estimates = [], [], []
     for block, step in sorted({key[:2] for key in results}):
         with_text, without = results.get((block, step, True)), results[block, step, False]
-        pair = [with_text.estimate(metric) if with_text else None, without.estimate(metric)]
-        gain = with_text.minus(without, metric) if with_text else None
-        estimates += pair
-        rows.append([str(block), str(step), *map(score, pair), points(gain), verdict(gain)])
+        both = (with_text, without)
+        pairs = [[result.estimate(metric) if result else None for result in both] for metric in metrics.values()]
+        gain = with_text.minus(without, main) if with_text else None
+        estimates += pairs[0]
+        rows.append(
+            [str(block), str(step), *(score(one) for pair in pairs for one in pair), points(gain), verdict(gain)]
+        )
         records += with_text.records(without) if with_text else []
         records += without.records(None)
-    columns = ("block", "step", "Dice % with text", "Dice % without", "text against none, points", "")
+    titles = [title.replace("Dice %", f"Dice % {text}") for title in metrics for text in ("with text", "without")]
+    columns = ("block", "step", *titles, "text against none, points", "")
     table = Table(columns, rows, notes(experiment, results.values(), estimates, truth))
     outcome = write_tables(experiment, table, records, {"truth": truth})
     return outcome._replace(files=[*outcome.files, *_draw(experiment, results, truth)])

@@ -3,44 +3,34 @@
 __all__ = [
     "Outcome",
     "Table",
+    "absence_note",
     "interval_notes",
-    "latex",
     "missing_note",
     "notes",
     "points",
     "score",
+    "score_columns",
     "verdict",
     "views_note",
     "write_files",
     "write_tables",
 ]
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from textdiff.console import printable
 from textdiff.experiments.jobs import Experiment
 from textdiff.experiments.nested import Estimate
 from textdiff.experiments.results import Result
 from textdiff.files import write_json, write_text
-from textdiff.pipeline.score import TRUTHS
+from textdiff.pipeline.evaluation.class_scores import presence_note
+from textdiff.pipeline.evaluation.truths import TRUTHS
+from textdiff.tables import MINUS, csv_table, latex_table, markdown, markdown_table, text_table
 
-MINUS = "\N{MINUS SIGN}"
 FEW_DRAWS = 5
-_LATEX = {
-    **{character: "\\" + character for character in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    MINUS: "$-$",
-    "\N{MULTIPLICATION SIGN}": r"$\times$",
-}
 
 
 class Outcome(NamedTuple):
@@ -64,40 +54,15 @@ class Table:
 
     def text(self) -> str:
         """Aligned columns."""
-        widths = [max(len(line[i]) for line in (self.columns, *self.rows)) for i in range(len(self.columns))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in (self.columns, ["-" * width for width in widths], *self.rows)
-        ]
-        return "\n".join([*lines, "", *self.notes])
+        return "\n".join([text_table(self.columns, self.rows), "", *map(printable, self.notes)])
 
     def markdown(self) -> str:
         """A GitHub table and the notes as a list."""
-        # A name with a bar in it would otherwise end its cell.
-        lines = [[cell.replace("|", "\\|") for cell in line] for line in (self.columns, *self.rows)]
-        lines.insert(1, [":--"] * len(self.columns))
-        return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + ["", *(f"* {n}" for n in self.notes)])
+        return "\n".join([markdown_table(self.columns, self.rows), "", *(f"* {markdown(n)}" for n in self.notes)])
 
     def latex(self) -> str:
-        r"""A ``tabular`` in the style of the booktabs package (``\usepackage{booktabs}``); the notes are comments."""
-        body = [" & ".join(map(latex, line)) + r" \\" for line in self.rows]
-        return "\n".join(
-            [
-                *("% " + note for note in self.notes),
-                rf"\begin{{tabular}}{{{'l' * len(self.columns)}}}",
-                r"\toprule",
-                " & ".join(map(latex, self.columns)) + r" \\",
-                r"\midrule",
-                *body,
-                r"\bottomrule",
-                r"\end{tabular}",
-            ]
-        )
-
-
-def latex(text: str) -> str:
-    """``text`` with everything escaped that means something to LaTeX."""
-    return "".join(_LATEX.get(character, character) for character in text)
+        """A table for LaTeX; the notes are comments."""
+        return "\n".join([*("% " + printable(note) for note in self.notes), latex_table(self.columns, self.rows)])
 
 
 def score(estimate: Estimate | None) -> str:
@@ -126,8 +91,28 @@ def verdict(difference: Estimate | None) -> str:
 def notes(
     experiment: Experiment, results: Iterable[Result], estimates: Sequence[Estimate | None], truth: str
 ) -> list[str]:
-    """What a reader must know of intervals, of views and of what is missing."""
-    return [*missing_note(experiment), *views_note(results), *interval_notes(experiment, estimates, truth)]
+    """What a reader must know of intervals, of views, of absent classes and of what is missing."""
+    results = list(results)
+    return [
+        *missing_note(experiment),
+        *views_note(results),
+        *absence_note(results, truth),
+        *interval_notes(experiment, estimates, truth),
+    ]
+
+
+def score_columns(results: Iterable[Result], truth: str) -> dict[str, str]:
+    """The metrics that a table shows, by title: also Dice where a class is present, if images lack some class."""
+    columns = {"Dice %": f"dice_{truth}", "IoU %": f"iou_{truth}"}
+    return columns | ({"Dice % where present": f"dice_present_{truth}"} if absence_note(results, truth) else {})
+
+
+def absence_note(results: Iterable[Result], truth: str) -> list[str]:
+    """A line that says which classes are not in every image, if there are any."""
+    scored = [result for result in results if result.runs]
+    # All are scored on the same images.
+    note = presence_note(scored[0].present(truth), len(scored[0].images)) if scored else ""
+    return [note] if note else []
 
 
 def views_note(results: Iterable[Result]) -> list[str]:
@@ -188,11 +173,7 @@ def write_tables(
 def write_files(stem: Path, table: Table, records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Outcome:
     """Writes ``<stem>.md``, ``.tex``, ``.csv`` (the records) and ``.json`` (the summary with notes and records)."""
     whole = {**summary, "notes": list(table.notes), "rows": list(records)}
-    flat = io.StringIO()
-    writer = csv.DictWriter(flat, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    texts = {".md": table.markdown() + "\n", ".tex": table.latex() + "\n", ".csv": flat.getvalue()}
+    texts = {".md": table.markdown() + "\n", ".tex": table.latex() + "\n", ".csv": csv_table(records)}
     files = [stem.with_name(stem.name + suffix) for suffix in (*texts, ".json")]
     for file, content in zip(files, texts.values(), strict=False):
         write_text(file, content)

@@ -1,24 +1,23 @@
 """Results in the formats of the programs that a laboratory uses: see ``docs/outputs.md``."""
 
-__all__ = ["FORMATS", "Found", "Segmentation", "require", "segmentation", "write_output"]
+__all__ = ["FORMATS", "Format", "Found", "Segmentation", "refusal", "require", "segmentation", "write_output"]
 
 import importlib.util
 from pathlib import Path
 
 from textdiff.errors import UserError
+from textdiff.outputs import geojson, nifti, ome_zarr, png, rois
+from textdiff.outputs.format import Format
 from textdiff.outputs.objects import Found, Segmentation, segmentation
 
 FORMATS = {
-    "png": ".png",
-    "geojson": ".geojson",
-    "ome-zarr": ".ome.zarr",
-    "nifti": ".nii.gz",
-    "roi": ".roi.zip",
+    "png": png.FORMAT,
+    "geojson": geojson.FORMAT,
+    "ome-zarr": ome_zarr.FORMAT,
+    "nifti": nifti.FORMAT,
+    "roi": rois.FORMAT,
 }
-"""The formats, and what a file of each is called after the image's name."""
-
-
-_PACKAGES = {"nifti": "nibabel", "roi": "roifile"}
+"""The formats by the names that ``--format`` takes."""
 
 
 def require(kind: str) -> None:
@@ -29,9 +28,16 @@ def require(kind: str) -> None:
     """
     if kind not in FORMATS:
         raise UserError(f"--format {kind}: unknown; formats are {', '.join(FORMATS)}")
-    package = _PACKAGES.get(kind)
+    package = FORMATS[kind].package
     if package and importlib.util.find_spec(package) is None:
         raise UserError(f"--format {kind}: needs the package {package}; pip install 'textdiff[{kind}]'")
+
+
+def refusal(kind: str, segmented: Segmentation, numbered: bool = False) -> str:
+    """Why a format cannot hold a result, and which can, as one line; empty if it can."""
+    reason = FORMATS[kind].refusal(segmented, numbered)
+    able = [name for name, other in FORMATS.items() if name != "png" and not other.refusal(segmented, True)]
+    return f"{reason}; use --format {' or '.join(able)}" if reason else ""
 
 
 def write_output(kind: str, path: Path, segmented: Segmentation, *, numbered: bool = False) -> None:
@@ -41,31 +47,11 @@ def write_output(kind: str, path: Path, segmented: Segmentation, *, numbered: bo
         kind: a key of ``FORMATS``.
         path: of the file or directory.
         segmented: what was found in one image.
-        numbered: PNG and NIfTI hold the numbers of objects instead of classes; the other formats hold both anyway.
+        numbered: where a file holds one map only, it holds the numbers of objects instead of classes.
 
     Raises:
         UserError: the format cannot hold the image.
     """
-    # Only what is asked for is imported: two of the formats need packages that are optional.
-    if kind == "png":
-        from textdiff.outputs.png import write_png
-
-        write_png(path, segmented, numbered=numbered)
-    elif kind == "geojson":
-        from textdiff.outputs.geojson import write_geojson
-
-        write_geojson(path, segmented)
-    elif kind == "ome-zarr":
-        from textdiff.outputs.ome_zarr import write_ome_zarr
-
-        write_ome_zarr(path, segmented)
-    elif kind == "nifti":
-        from textdiff.outputs.nifti import write_nifti
-
-        write_nifti(path, segmented, numbered=numbered)
-    elif kind == "roi":
-        from textdiff.outputs.rois import write_rois
-
-        write_rois(path, segmented)
-    else:
-        raise ValueError(f"format {kind!r} is not one of {', '.join(FORMATS)}")
+    if reason := refusal(kind, segmented, numbered):
+        raise UserError(reason)
+    FORMATS[kind].write(path, segmented, numbered)

@@ -1,6 +1,6 @@
 """Objects as GeoJSON that QuPath opens: polygons with holes along the edges of pixels."""
 
-__all__ = ["write_geojson"]
+__all__ = ["FORMAT", "write_geojson"]
 
 import json
 import uuid
@@ -9,19 +9,21 @@ from typing import Any
 
 from textdiff.files import atomic_path
 from textdiff.outputs.colours import class_colours
-from textdiff.outputs.objects import Found, Segmentation
+from textdiff.outputs.format import Format
+from textdiff.outputs.objects import Found, Segmentation, significant
 from textdiff.outputs.polygons import Polygon, trace
 
 _NAMESPACE = uuid.UUID("5a0a6e63-4a3c-5a0f-9f5e-0c1f0d1c7b11")
 
 
-def write_geojson(path: Path, segmented: Segmentation) -> None:
+def write_geojson(path: Path, segmented: Segmentation, numbered: bool = False) -> None:
     """Writes one feature per object, atomically: the schema is that of QuPath 0.4 and later.
 
     Coordinates are pixels of the image at its full size, from the outer corner of its top left pixel, y pointing down.
     A feature is a ``Polygon``, or a ``MultiPolygon`` where parts of an object meet only at corners (or not at all). It
-    is a ``detection``, QuPath's kind of object for what there are thousands of, with the class as its classification
-    and area and mean probability as measurements. The same segmentation gives the same bytes.
+    is a ``detection``, QuPath's kind of object for what there are thousands of, with the class as its classification.
+    Its measurements are its area, in µm² too where the size of a pixel is known, and its mean probability. The same
+    segmentation gives the same bytes.
     """
     colours = class_colours(len(segmented.class_names))
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
@@ -43,6 +45,7 @@ def _feature(
         for shell, holes in polygons
     ]
     single = len(parts) == 1
+    measured = {} if segmented.pixel_size is None else {"Area µm^2": significant(found.area * segmented.pixel_area)}
     return {
         "type": "Feature",
         # QuPath wants a UUID: made from the names, so that a second run gives the same.
@@ -55,6 +58,9 @@ def _feature(
             "objectType": "detection",
             "name": str(found.number),
             "classification": {"name": segmented.class_names[found.class_number - 1], "color": list(colour)},
-            "measurements": {"Area px^2": found.area, "Mean probability": round(found.probability, 6)},
+            "measurements": {"Area px^2": found.area, **measured, "Mean probability": round(found.probability, 6)},
         },
     }
+
+
+FORMAT = Format("GeoJSON", ".geojson", write_geojson)

@@ -1,6 +1,6 @@
 """Masks as NIfTI, for ITK-SNAP and whatever else reads volumes."""
 
-__all__ = ["write_nifti"]
+__all__ = ["FORMAT", "write_nifti"]
 
 import gzip
 from pathlib import Path
@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from textdiff.files import atomic_path
+from textdiff.outputs.format import Format
 from textdiff.outputs.objects import Segmentation
 
 
-def write_nifti(path: Path, segmented: Segmentation, *, numbered: bool = False) -> None:
+def write_nifti(path: Path, segmented: Segmentation, numbered: bool = False) -> None:
     """Writes the class numbers, or the object numbers, as a NIfTI-1 volume of one slice, atomically.
 
     The array is (W, H, 1): NIfTI's first axis is x. Voxels are 1 x 1 x 1 without a unit, and the orientation is the one
@@ -33,3 +34,7 @@ def write_nifti(path: Path, segmented: Segmentation, *, numbered: bool = False) 
     with atomic_path(path) as partial:
         # Without a time in it, the same mask has the same bytes.
         partial.write_bytes(gzip.compress(volume.to_bytes(), compresslevel=6, mtime=0))
+
+
+# The sizes of its axes are signed 16-bit numbers.
+FORMAT = Format("NIfTI-1", ".nii.gz", write_nifti, package="nibabel", side=2**15 - 1, objects=2**32 - 1, single=True)

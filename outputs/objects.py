@@ -1,6 +1,6 @@
 """What was found in an image, object by object, and as tables."""
 
-__all__ = ["OBJECT_COLUMNS", "Found", "Segmentation", "object_record", "segmentation"]
+__all__ = ["OBJECT_COLUMNS", "Found", "Segmentation", "object_record", "segmentation", "significant"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,13 +41,21 @@ class Segmentation:
     """The objects in the order of their numbers."""
     class_names: tuple[str, ...]
     """Of classes 1, 2, ..., without the background."""
+    pixel_size: tuple[float, float] | None = None
+    """Width and height of a pixel in micrometres, where they are known."""
+
+    @property
+    def pixel_area(self) -> float:
+        """In square micrometres; 0 where it is not known."""
+        return self.pixel_size[0] * self.pixel_size[1] if self.pixel_size else 0.0
 
 
 OBJECT_COLUMNS = (
     *("image", "object", "class", "area", "centroid_x", "centroid_y"),
     *("left", "top", "width", "height", "probability"),
+    *("area_um2", "centroid_x_um", "centroid_y_um"),
 )
-"""Columns of ``predictions.csv``."""
+"""Columns of ``predictions.csv``; the last ones are empty where the size of a pixel is not known."""
 
 
 def segmentation(
@@ -57,6 +65,7 @@ def segmentation(
     likelihood: NDArray[np.floating[Any]],
     objects: NDArray[np.int32],
     class_names: Sequence[str],
+    pixel_size: tuple[float, float] | None = None,
 ) -> Segmentation:
     """Measures the objects of one image. Pixels that belong to none become background: too small ones leave no trace.
 
@@ -67,6 +76,7 @@ def segmentation(
         likelihood: (H, W), the probability of each pixel's class.
         objects: (H, W), numbered 1..n, each of one class: see ``pipeline.instances``.
         class_names: one for each class but the background.
+        pixel_size: width and height of a pixel in micrometres, if they are known.
 
     Raises:
         ValueError: a class without a name.
@@ -96,15 +106,24 @@ def segmentation(
         Found(index + 1, int(classes[index]), int(areas[index]), centroid, tuple(boxes[index]), likely[index])
         for index, centroid in enumerate(centroids)
     )
-    return Segmentation(name, image, labels, objects, found, tuple(class_names))
+    return Segmentation(name, image, labels, objects, found, tuple(class_names), pixel_size)
 
 
 def object_record(segmented: Segmentation, found: Found) -> dict[str, str | int | float]:
     """One line of ``predictions.csv`` as ``OBJECT_COLUMNS``."""
+    size, (x, y) = segmented.pixel_size, found.centroid
+    measured = (found.area * segmented.pixel_area, x * size[0], y * size[1]) if size else ()
     values: tuple[str | int | float, ...] = (
         *(segmented.name, found.number, segmented.class_names[found.class_number - 1], found.area),
         *(round(position, 3) for position in found.centroid),
         *found.box,
         round(found.probability, 6),
+        *(significant(value) for value in measured),
     )
-    return dict(zip(OBJECT_COLUMNS, values, strict=True))
+    # What is not known has no value, and is left out at the end.
+    return dict(zip(OBJECT_COLUMNS, values, strict=False))
+
+
+def significant(value: float) -> float:
+    """Seven digits of a length or an area: pixels may be nanometres or millimetres."""
+    return float(f"{value:.7g}")

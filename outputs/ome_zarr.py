@@ -1,6 +1,6 @@
 """Image and labels together as OME-Zarr: NGFF 0.5 (https://ngff.openmicroscopy.org/0.5/) on Zarr v3."""
 
-__all__ = ["write_ome_zarr"]
+__all__ = ["FORMAT", "write_ome_zarr"]
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from textdiff.errors import UserError
 from textdiff.files import atomic_directory
 from textdiff.outputs.colours import class_colours
+from textdiff.outputs.format import Format
 from textdiff.outputs.objects import Segmentation
 
 _VERSION = "0.5"
@@ -21,13 +22,13 @@ _SMALLEST = 512
 """Levels are added until one fits this many pixels a side: what viewers show at once."""
 
 
-def write_ome_zarr(path: Path, segmented: Segmentation) -> None:
+def write_ome_zarr(path: Path, segmented: Segmentation, numbered: bool = False) -> None:
     """Writes a directory ``path``: the image, and beside it ``labels/classes`` and ``labels/objects``.
 
     The image is (c, y, x) uint8, labels are (y, x), uint8 and int32. Large ones get further levels of half the size
     each (images by the mean of 2 x 2 pixels, labels by one pixel of them), with the scale and translation that put each
-    on the first one. Axes have no unit: the size of a pixel is not known here. ``path`` appears complete or not at all;
-    one that is there is replaced.
+    on the first one: in micrometres where the size of a pixel is known, otherwise in pixels, without a unit. ``path``
+    appears complete or not at all; one that is there is replaced.
 
     Raises:
         UserError: ``path`` is something else than an OME-Zarr of before.
@@ -39,7 +40,7 @@ def write_ome_zarr(path: Path, segmented: Segmentation) -> None:
     with atomic_directory(path) as partial:
         root = zarr.create_group(partial, zarr_format=3)
         levels = list(_image_levels(np.moveaxis(segmented.image, -1, 0)))
-        attributes = _multiscales(segmented.name, ["c", "y", "x"], len(levels))
+        attributes = _multiscales(segmented, segmented.name, ["c", "y", "x"], len(levels))
         attributes["omero"] = {
             "channels": [
                 {
@@ -73,7 +74,7 @@ def write_ome_zarr(path: Path, segmented: Segmentation) -> None:
             ("objects", segmented.objects, objects),
         ):
             levels = list(_label_levels(values))
-            attributes = _multiscales(name, ["y", "x"], len(levels))
+            attributes = _multiscales(segmented, name, ["y", "x"], len(levels))
             attributes["image-label"] = _image_label(properties)
             _write(labels.create_group(name), attributes, levels, ["y", "x"])
 
@@ -86,16 +87,19 @@ def _image_label(properties: list[dict[str, Any]]) -> dict[str, Any]:
     return {"source": {"image": "../../"}} | {key: value for key, value in optional.items() if value}
 
 
-def _multiscales(name: str, axes: list[str], levels: int) -> dict[str, Any]:
+def _multiscales(segmented: Segmentation, name: str, axes: list[str], levels: int) -> dict[str, Any]:
+    size = segmented.pixel_size
+    length = dict(zip("xy", size or (1.0, 1.0), strict=True))
     datasets = []
     for level in range(levels):
         factor = 2.0**level
-        scale = [factor if axis != "c" else 1.0 for axis in axes]
-        # The centre of a pixel of this level, in pixels of the first level.
-        shift = [(factor - 1) / 2 if axis != "c" else 0.0 for axis in axes]
+        scale = [factor * length[axis] if axis != "c" else 1.0 for axis in axes]
+        # The centre of this level's first pixel, from that of the first level's.
+        shift = [(factor - 1) / 2 * length[axis] if axis != "c" else 0.0 for axis in axes]
         transformations = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
         datasets.append({"path": str(level), "coordinateTransformations": transformations[: 2 if level else 1]})
-    kinds = [{"name": axis, "type": "channel" if axis == "c" else "space"} for axis in axes]
+    space = {"type": "space"} | ({"unit": "micrometer"} if size else {})
+    kinds = [{"name": axis, **({"type": "channel"} if axis == "c" else space)} for axis in axes]
     return {"version": _VERSION, "multiscales": [{"name": name, "axes": kinds, "datasets": datasets}]}
 
 
@@ -131,3 +135,6 @@ def _label_levels(labels: NDArray[Any]) -> Iterator[NDArray[Any]]:
     while max(labels.shape) > _SMALLEST:
         labels = labels[::2, ::2]
         yield labels
+
+
+FORMAT = Format("OME-Zarr", ".ome.zarr", write_ome_zarr)

@@ -1,6 +1,6 @@
 """Objects as a zip of ImageJ ROIs, as the ROI Manager saves and opens them."""
 
-__all__ = ["write_rois"]
+__all__ = ["FORMAT", "write_rois"]
 
 import zipfile
 from collections.abc import Iterable
@@ -9,33 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from textdiff.errors import UserError
 from textdiff.files import atomic_path
 from textdiff.outputs.colours import class_colours
+from textdiff.outputs.format import Format
 from textdiff.outputs.objects import Found, Segmentation
 from textdiff.outputs.polygons import Polygon, trace
 
-_LARGEST = 32767  # corners of the bounding box are 16-bit integers in the format
 _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0  # the segments of java.awt.geom.PathIterator, as ImageJ stores composite ROIs
 
 
-def write_rois(path: Path, segmented: Segmentation) -> None:
+def write_rois(path: Path, segmented: Segmentation, numbered: bool = False) -> None:
     """Writes one ROI per object, atomically: ``<class>-<number>.roi``, in the class's colour.
 
     An object without holes is a traced polygon, as the wand makes it; one with holes or of several parts is a composite
     selection. Corners lie on the edges of pixels, where ImageJ has them. The same segmentation gives the same bytes.
-
-    Raises:
-        UserError: the image is too large for the format.
     """
     import roifile
 
-    if max(segmented.objects.shape) > _LARGEST:
-        height, width = segmented.objects.shape
-        raise UserError(
-            f"{segmented.name}: {width}x{height} pixels, and ImageJ's ROIs hold coordinates up to {_LARGEST}; "
-            "use --format geojson"
-        )
     colours = class_colours(len(segmented.class_names))
     with atomic_path(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for found in segmented.found:
@@ -69,3 +59,7 @@ def _path(rings: Iterable[Any]) -> Iterable[float]:
         for index, (x, y) in enumerate(ring.tolist()):
             yield from (_LINE if index else _MOVE, x, y)
         yield _CLOSE
+
+
+# The corners of a bounding box are signed 16-bit numbers.
+FORMAT = Format("an ImageJ ROI", ".roi.zip", write_rois, package="roifile", side=2**15 - 1)

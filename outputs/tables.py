@@ -2,37 +2,45 @@
 
 __all__ = ["IMAGE_COLUMNS", "image_record", "write_tables"]
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from textdiff.errors import UserError
 from textdiff.files import atomic_path
-from textdiff.outputs.objects import OBJECT_COLUMNS, Segmentation
+from textdiff.outputs.objects import OBJECT_COLUMNS, Segmentation, significant
+from textdiff.tables import CsvWriter
 
-IMAGE_COLUMNS = ("image", "file", "width", "height", "objects", "area", "share", "probability", "counts", "error")
+IMAGE_COLUMNS = (
+    *("image", "file", "text", "width", "height", "objects", "area", "share", "probability", "counts"),
+    *("pixel_width_um", "pixel_height_um", "area_um2", "distance", "notes", "error"),
+)
 """Columns of ``images.csv``."""
 
 
-def image_record(segmented: Segmentation, file: str) -> dict[str, str | int | float]:
-    """One line of ``images.csv``.
+def image_record(segmented: Segmentation) -> dict[str, str | int | float]:
+    """What was found, for a line of ``images.csv``.
 
-    ``area`` is that of all objects in pixels, ``share`` its part of the image, ``probability`` the mean over it (empty
-    where there is none), and ``counts`` the number of objects of each class, as in ``nucleus=12 stroma=3``.
+    ``area`` is that of all objects in pixels, ``share`` its part of the image, ``probability`` the mean over it (left
+    out where there is none), and ``counts`` the number of objects of each class, as in ``nucleus=12 stroma=3``.
     """
     height, width = segmented.objects.shape
     area = sum(found.area for found in segmented.found)
     likely = sum(found.probability * found.area for found in segmented.found)
     counts = Counter(found.class_number for found in segmented.found)
-    values = (
-        *(segmented.name, file, width, height, len(segmented.found), area, round(area / (width * height), 6)),
-        round(likely / area, 6) if area else "",
-        " ".join(f"{name}={counts[number]}" for number, name in enumerate(segmented.class_names, start=1)),
-        "",
-    )
-    return dict(zip(IMAGE_COLUMNS, values, strict=True))
+    record: dict[str, str | int | float] = {
+        "objects": len(segmented.found),
+        "area": area,
+        "share": round(area / (width * height), 6),
+        "counts": " ".join(f"{name}={counts[number]}" for number, name in enumerate(segmented.class_names, start=1)),
+    }
+    if area:
+        record["probability"] = round(likely / area, 6)
+    if segmented.pixel_size:
+        record["area_um2"] = significant(area * segmented.pixel_area)
+    return record
 
 
 def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str]) -> None:
@@ -40,8 +48,12 @@ def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str
 
     Args:
         folder: where to write.
-        records: JSON files, one for each image: ``image``, as ``image_record``, and ``objects``, as ``object_record``.
-        errors: for each image that could not be read, why.
+        records: JSON files, one for each image: ``image``, its line of ``images.csv``, and ``objects``, those of
+            ``predictions.csv``; what is not known is left out.
+        errors: for each image that could not be segmented, why.
+
+    Raises:
+        UserError: a record is damaged.
     """
     with (
         atomic_path(folder / "predictions.csv") as objects_path,
@@ -49,14 +61,16 @@ def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str
         objects_path.open("w", encoding="utf-8", newline="") as objects_file,
         images_path.open("w", encoding="utf-8", newline="") as images_file,
     ):
-        objects = csv.DictWriter(objects_file, OBJECT_COLUMNS, lineterminator="\n")
-        images = csv.DictWriter(images_file, IMAGE_COLUMNS, restval="", lineterminator="\n")
-        objects.writeheader()
-        images.writeheader()
+        objects, images = CsvWriter(objects_file, OBJECT_COLUMNS), CsvWriter(images_file, IMAGE_COLUMNS)
         for path in records:
             # One at a time: a thousand slides have more objects than memory.
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                raise UserError(f"{path}: damaged, it is not JSON; remove it, and predict its image again") from None
             if record["image"]["image"] not in errors:
-                objects.writerows(record["objects"])
-                images.writerow(record["image"])
-        images.writerows({"image": name, "error": error} for name, error in errors.items())
+                for found in record["objects"]:
+                    objects.write(found)
+                images.write(record["image"])
+        for name, error in errors.items():
+            images.write({"image": name, "error": error})

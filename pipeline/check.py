@@ -13,10 +13,10 @@ import numpy as np
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.datasets import Facts, alike, inspect, leaks, read_dataset
-from textdiff.pipeline.imaging.tiles import check_tiles
 from textdiff.pipeline.sample import Problem, Sample
-from textdiff.readers.options import ReadOptions
+from textdiff.tables import text_table
 
 _SPLITS = ("train", "val", "test")
 _SHOWN = 50
@@ -48,16 +48,14 @@ class Check:
     def table(self) -> str:
         """All of it, as text for a terminal."""
         splits, texts = self.summary["splits"], self.summary["texts"]
-        head = ("", *splits)
-        rows = [head] + [(title, *(show(facts) for facts in splits.values())) for title, show in _ROWS.items()]
+        rows = [(title, *(show(facts) for facts in splits.values())) for title, show in _ROWS.items()]
         for name in self.summary["classes"]:
             rows.append((f"{name} %", *(_percent(facts["share"].get(name)) for facts in splits.values())))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+        lines = [text_table(("", *splits), rows, "l" + "r" * len(splits))]
         longest = f"the longest has {texts['longest']} {texts['unit']}" if texts["distinct"] else ""
         lines += ["", f"texts: {texts['distinct']} distinct, {texts['empty']} images with an empty one; {longest}"]
         for title, said in (
-            ("error", list(map(str, self.errors))),
+            ("error", alike(self.errors)),
             ("leak", list(map(str, self.leaks))),
             ("note", alike(self.notes)),
         ):
@@ -89,9 +87,8 @@ def check_dataset(
         tile: the side of the tiles that images are going to be cut into, if they are; then a TIFF may have any size.
 
     Raises:
-        UserError: as ``read_dataset``: it is not even the layout; or no useful tile is of that size.
+        UserError: as ``read_dataset``: it is not even the layout.
     """
-    check_tiles(tile, None)
     samples, listed = read_dataset(name, root, options)
     with console.Progress(len(samples), "check", "images") as progress:
         facts, found = inspect(samples, progress.advance, tiled=tile is not None)

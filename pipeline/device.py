@@ -7,10 +7,12 @@ import platform
 import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 
 from textdiff.errors import UserError
+from textdiff.options.shared import Precision
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -50,12 +52,10 @@ def describe_device(device: torch.device) -> str:
     return f"cpu, {torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}"
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
     """``float32`` or ``bfloat16``; ``auto`` is bfloat16 on GPUs that compute in it and float32 elsewhere."""
     if precision == "auto":
         return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    if precision not in ("float32", "bfloat16"):
-        raise UserError(f"--precision {precision}: unknown; use auto, float32 or bfloat16")
     return precision
 
 

@@ -3,21 +3,28 @@
 __all__ = ["ExtractConfig", "extract"]
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from textdiff import console
 from textdiff.cache import FeatureCache
+from textdiff.cache.create import occupied
+from textdiff.cache.repair import repair
 from textdiff.cache.update import clear_updates, restore
 from textdiff.errors import UserError
-from textdiff.pipeline import datasets, text, weights
+from textdiff.options.extract import Extract
+from textdiff.pipeline import datasets, text
 from textdiff.pipeline.backbone import Backbone
 from textdiff.pipeline.backbones.load import load_backbone
 from textdiff.pipeline.device import choose_device, resolve_precision
-from textdiff.pipeline.extraction.config import ExtractConfig, check_blocks, check_config, colours, tiling
+from textdiff.pipeline.extraction.config import ExtractConfig, check_blocks, colours, resolve, tiling
 from textdiff.pipeline.extraction.plan import say_plan
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
+from textdiff.pipeline.extraction.requirements import require_models
 from textdiff.pipeline.extraction.table import mask_kind, sample_table
 from textdiff.pipeline.extraction.update import (
     Update,
@@ -30,8 +37,8 @@ from textdiff.pipeline.extraction.update import (
 from textdiff.pipeline.protocol import get_protocol
 
 
-def extract(config: ExtractConfig) -> FeatureCache:
-    """Fills the cache at ``config.cache`` with the rows it does not hold yet.
+def extract(options: Extract) -> FeatureCache:
+    """Fills the cache at ``options.cache`` with the rows it does not hold yet.
 
     Rows that are already there are kept if everything that determines the features is the same (the fingerprint), so
     running the same command again continues where it was stopped. If so, but the data set has changed, ``update`` makes
@@ -45,13 +52,13 @@ def extract(config: ExtractConfig) -> FeatureCache:
         UserError: bad input; weights that are not there; a cache made otherwise; a disk that cannot hold the rows.
         KeyboardInterrupt: the run was stopped; the row in progress is dropped, all others are kept.
     """
-    check_config(config)
+    config = resolve(options)
     protocol = get_protocol(config.protocol)
     device = choose_device(config.device)
     precision = resolve_precision(config.precision, device)
 
+    resolved = require_models(config.dataset, config.data, config.backbone, config.text_encoder)
     facts = _read_data(config)
-    resolved = weights.resolve_backbone(config.backbone)
     network = load_backbone(resolved, config.image_size, device)
     shapes = network.block_shapes(config.image_size)
     blocks = tuple(shapes) if config.blocks is None else config.blocks
@@ -95,6 +102,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
             "protocol": config.protocol,
             "backbone": config.backbone,
             "text_encoder": config.text_encoder,
+            "options": config.given,
         },
     }
     shard, shards = config.shard
@@ -102,20 +110,28 @@ def extract(config: ExtractConfig) -> FeatureCache:
     def mine(cache: FeatureCache) -> list[int]:
         return [row for row in cache.pending() if row % shards == shard]
 
+    def embed(texts: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
+        return encoder.encode(texts) if encoder else (None, None)
+
+    def opened(path: Path) -> FeatureCache:
+        if not config.dry_run:
+            repair(path, made, embed)
+        return FeatureCache.open(path, writable=not config.dry_run)
+
     cache = planned = FeatureCache.plan(config.cache, **made)
     restore(config.cache)
     update: Update | None = None
-    if config.cache.exists() and not config.overwrite:
-        cache = FeatureCache.open(config.cache, writable=not config.dry_run)
+    if occupied(config.cache) and not config.overwrite:
+        cache = opened(config.cache)
         cache.check_fingerprint(fingerprint, cache.rows)
         if changes := cache.differing_table(rows, texts):
             if not config.update:
                 raise refuse_changed(cache, rows, changes)
-            update = begin_update(cache, planned)
-            cache = FeatureCache.open(update.path, writable=not config.dry_run) if update.path.exists() else planned
+            update = begin_update(cache, planned, config.dry_run)
+            cache = opened(update.path) if update.begun else planned
             check_update_room(update, planned, mine(cache))
     if cache is planned and not config.dry_run:
-        tokens, token_mask = encoder.encode(texts) if encoder else (None, None)
+        tokens, token_mask = embed(texts)
         cache = FeatureCache.create(
             update.path if update else config.cache,
             **made,
@@ -126,7 +142,7 @@ def extract(config: ExtractConfig) -> FeatureCache:
         )
     if not update and not config.dry_run and (config.overwrite or config.update):
         clear_updates(config.cache)
-    del encoder
+    encoder = None  # its memory is for the backbone
 
     prepare = preparation(cache, {fact.sample.id: fact for fact in facts}, protocol.resize, config.jitter, config.seed)
     backbone = Backbone(network, config.steps, blocks, config.seed, config.image_size, protocol.colour, precision)
@@ -201,7 +217,7 @@ def _ahead(pool: ThreadPoolExecutor, prepare: Callable[[int], Prepared], rows: l
 
 def _read_data(config: ExtractConfig) -> list[datasets.Facts]:
     """Reads and checks the whole data set before any work is done on it."""
-    samples, problems = datasets.read_dataset(config.dataset, config.data, config.reading)
+    samples, problems = datasets.read_dataset(config.dataset, config.data, config)
     with console.Progress(len(samples), "check", "images") as progress:
         facts, found = datasets.inspect(samples, progress.advance, tiled=config.tile is not None)
     problems += found

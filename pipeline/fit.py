@@ -1,14 +1,13 @@
 """Stage two: draws the training images, makes a run directory and trains a network on what the cache holds."""
 
-__all__ = ["FitConfig", "begin", "draw_images", "fit", "initial_network", "resume"]
+__all__ = ["FitConfig", "begin", "draw_images", "fit", "fit_or_resume", "initial_network", "resume"]
 
-import math
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -20,11 +19,14 @@ import textdiff
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
+from textdiff.options.fit import Fit, FitConfig
 from textdiff.pipeline.device import choose_device, describe_device, resolve_precision
 from textdiff.pipeline.networks.models import get_model
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.prediction.blank import blank_limit
+from textdiff.pipeline.prediction.unlike import FILE as LIKENESS
+from textdiff.pipeline.prediction.unlike import Likeness, training_contrasts
 from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest, write_config
 from textdiff.pipeline.training.fitted import image_facts
@@ -32,50 +34,8 @@ from textdiff.pipeline.training.recipes import Recipe, get_recipe
 from textdiff.pipeline.training.train import train
 
 
-@dataclass(frozen=True)
-class FitConfig:
-    """The options of one fit. ``None`` means: from the recipe, the protocol, the cache or the data."""
-
-    cache: Path
-    labels: int | None = None
-    """Number of training images drawn; all of them by default."""
-    model: str = "textdiff"
-    """What is trained: a key of ``models.MODELS``."""
-    seed: int = 0
-    """Of the initial weights, the order and the views."""
-    draw_seed: int | None = None
-    """Of the draw of training images and of the shuffled texts; ``seed`` by default."""
-    ensemble: int | None = None
-    """Fit so many networks, with the seeds from ``seed`` on, and use their mean; one alone by default."""
-    variant: str = "full"
-    protocol: str = "clean"
-    recipe: str | None = None
-    """A key of ``recipes.RECIPES``; by default the one that suits the model and the cache. It fills the next fields."""
-    epochs: int | None = None
-    learning_rate: float | None = None
-    schedule: str | None = None
-    decay_epoch: int | None = None
-    batch_size: int | None = None
-    select: str | None = None
-    window: int | None = None
-    """Side in pixels of the random part of an image that a step is made on; 0 for the whole of it."""
-    validate_every: int | None = None
-    """Epochs from one validation to the next; the last epoch is always validated."""
-    dice_weight: float = 1.5
-    width: int | None = None
-    """Channels of the attention block: 768 for the paper's backbone, three times the narrowest level for small ones."""
-    blocks: tuple[int, ...] | None = None
-    """Which of the cache's blocks the head reads; all by default."""
-    steps: tuple[int, ...] | None = None
-    """Which of the cache's diffusion steps; all by default."""
-    patience: int | None = None
-    """Stop after this many epochs without a better validation Dice; never by default."""
-    precision: str = "auto"
-    device: str = "auto"
-
-
 def fit(config: FitConfig, runs: Path) -> Path:
-    """Fits a network and returns its run directory, ``runs/<dataset>-<time>/``.
+    """Fits a network and returns its run directory, ``runs/<cache>-<time>/``.
 
     Adam and cross-entropy + 1.5 x Dice; the rest is as the recipe says. Where there are no validation images the last
     weights are kept; test images are never looked at.
@@ -89,17 +49,33 @@ def fit(config: FitConfig, runs: Path) -> Path:
     return resume(run)
 
 
+def fit_or_resume(options: Fit) -> Run:
+    """Fits a network, or with ``resume`` goes on with a fit that was stopped.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UserError: bad options, a cache that cannot be fitted, or nothing to resume.
+        KeyboardInterrupt: stopped; ``resume`` goes on from the last checkpoint.
+    """
+    if options.resume:
+        cache = None if options.cache is None else Path(options.cache)
+        return Run(resume(Run(options.directory()), options.device if options.device != "auto" else None, cache))
+    return Run(fit(options.part(FitConfig), Path(options.runs)))
+
+
 def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     """Makes a run directory that :func:`resume` can train, with all options resolved and the training images drawn.
 
     Args:
         config: the options.
-        directory: makes the directory, or finds its place, for a data set's name.
+        directory: makes the directory, or finds its place, for a cache's name.
 
     Raises:
         UserError: bad options, or a cache that cannot be fitted.
     """
-    _check(config)
+    assert config.cache is not None
     cache = FeatureCache.open(config.cache)
     device = choose_device(config.device)
     config = _resolve(config, cache, device)
@@ -110,30 +86,33 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     window = _window(config, recipe, cache, network)
     train_ids, val_ids = draw_images(cache, config.labels, config.draw_seed)
     texts = assign_texts(cache, config.variant, config.draw_seed, train_ids)
+    blank_below = blank_limit(cache, [*train_ids, *val_ids])
     record = {
         "schema": 1,
         "fit": asdict(config) | {"cache": str(config.cache), "window": window},
         "model": config.model,
         "head": network.config,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "cache": str(config.cache.resolve()),
+        "cache": str(cache.path.resolve()),
         "about": cache.about,
         "fingerprint": cache.fingerprint,
         "fingerprint_hash": cache.fingerprint_hash,
         "train_ids": train_ids,
         "val_ids": val_ids,
         "images": image_facts(cache, [*train_ids, *val_ids], texts),
-        "blank_below": blank_limit(cache, [*train_ids, *val_ids]),
+        "blank_below": blank_below,
         "device": describe_device(device),
         "versions": _versions(),
         "git": _git_revision(),
         "command": sys.argv,
     }
-    run = Run(directory(str(cache.about.get("dataset", "run"))))
+    contrasts = training_contrasts(cache, network, train_ids, blank_below)
+    run = Run(directory(cache.path.resolve().stem))
     try:
-        write_config(run, record)
+        write_config(run, record | {"likeness_sha256": Likeness.save(run, contrasts)})
     except BaseException:
         with suppress(OSError):  # it is not empty: another process writes there
+            (run.path / LIKENESS).unlink(missing_ok=True)
             run.path.rmdir()
         raise
     return run
@@ -211,8 +190,6 @@ def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[lis
 def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device) -> FitConfig:
     """The options with what the recipe and the protocol say where they say nothing."""
     model = get_model(config.model)
-    if config.patience is not None and config.select == "last":
-        raise UserError(f"--patience {config.patience}: keeps the best weights, so it does not go with --select last")
     name = config.recipe or model.usual(cache)
     recipe = get_recipe(name)
     # Stopping early is of no use but to the weights that were best.
@@ -248,32 +225,6 @@ def _window(config: FitConfig, recipe: Recipe, cache: FeatureCache, network: Seg
             f"stands for {grid} pixels"
         )
     return config.window or None
-
-
-def _check(config: FitConfig) -> None:
-    get_protocol(config.protocol)
-    get_model(config.model)
-    for name, value in (
-        ("labels", config.labels),
-        ("epochs", config.epochs),
-        ("batch-size", config.batch_size),
-        ("width", config.width),
-        ("patience", config.patience),
-        ("ensemble", config.ensemble),
-        ("validate-every", config.validate_every),
-    ):
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value}: must be at least 1")
-    for name, choice, known in (
-        ("schedule", config.schedule, ("step", "cosine")),
-        ("select", config.select, ("best", "last")),
-    ):
-        if choice is not None and choice not in known:
-            raise UserError(f"--{name} {choice}: unknown; use {' or '.join(known)}")
-    if config.learning_rate is not None and not 0 < config.learning_rate < 1:
-        raise UserError(f"--learning-rate {config.learning_rate}: must be between 0 and 1; the paper's is 1e-4")
-    if not 0 <= config.dice_weight < math.inf:
-        raise UserError(f"--dice-weight {config.dice_weight}: must be 0 or more; the paper's is 1.5")
 
 
 def _versions() -> dict[str, str]:

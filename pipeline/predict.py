@@ -18,6 +18,7 @@ from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.prediction.blank import all_background, shows_nothing
 from textdiff.pipeline.prediction.sources import open_source
+from textdiff.pipeline.prediction.unlike import Contrast, Likeness
 from textdiff.pipeline.prediction.views import mean_of_views
 from textdiff.pipeline.runs import Run
 
@@ -79,6 +80,9 @@ class Predictor:
         self._source = open_source(run, where, backbone)
         self._made = run.config["fingerprint"]
         self._precision = run.config["fit"]["precision"] if where.type == "cuda" else "float32"
+        self._likeness = Likeness.load(run)
+        self._times: list[int] = run.config["head"].get("times") or self._made["steps"]
+        self.start()
         self.seen = self.blank = 0
         """What the network was to see so far, images or tiles, and how many of them were blank."""
 
@@ -86,6 +90,23 @@ class Predictor:
         """The tiles that an image (height, width) is predicted by, as the run's cache was cut; None if it was not."""
         made = self._made
         return Grid(height, width, made["tile"], made["overlap"]) if "tile" in made else None
+
+    def start(self) -> None:
+        """Begins an image that comes tile by tile, for ``distance``; whole ones begin by themselves."""
+        self._contrast = Contrast(self._times)
+
+    @property
+    def distance(self) -> float | None:
+        """How far the last image is from the training images; None where that is not known. See ``Likeness``."""
+        return None if self._likeness is None else self._likeness.distance(self._contrast.result())
+
+    @property
+    def unlike(self) -> str:
+        """What to say of the last image if it is unlike the training images; empty otherwise."""
+        distance = self.distance
+        if self._likeness is None or distance is None or distance <= self._likeness.limit:
+            return ""
+        return f"is unlike the training images (distance {distance:.2f}, limit {self._likeness.limit})"
 
     @property
     def reads_text(self) -> bool:
@@ -136,12 +157,15 @@ class Predictor:
         found = []
         for view in range(self._views):
             item = self._source(symmetry(pixels, view), description)
-            self.blank += view == 0 and shows_nothing(self._network, item)
+            if view == 0:
+                self.blank += shows_nothing(self._network, item)
+                self._contrast.add(item)
             found.append((view, predict_members(self._network, item, self._precision)))
         return mean_of_views(found)
 
     def _whole(self, image: np.ndarray, layers: int, predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Of the whole image (layers, H, W), from what ``predict`` gives to all that the network sees at once."""
+        self.start()
         grid = self.grid(*image.shape[:2])
         if grid is None:
             return predict(image)

@@ -1,11 +1,12 @@
 """What a data set's experiments share: which activations, at which steps, from which models."""
 
-__all__ = ["NANO", "PRESETS", "Preset", "get_preset"]
+__all__ = ["NANO", "PRESETS", "Preset", "get_preset", "usual"]
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, suggest
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ NANO: dict[str, Any] = {
     "steps": (0, 50, 150, 250),
     "views": 8,
 }
-"""What a small backbone is best used with, beside the recipe ``light``; docs/results.md has the measurements."""
+"""What a small backbone is best used with, beside the recipe ``light``; docs/research has the measurements."""
 RGB: dict[str, Any] = NANO | {"backbone": "rgb", "steps": (0,)}
 """The same without a network: what a small backbone has to beat."""
 KINDS: dict[str, dict[str, Any]] = {"paper": {}, "nano": NANO, "rgb": RGB}
@@ -61,8 +62,29 @@ def get_preset(dataset: str, kind: str = "paper") -> Preset:
         UserError: there is no such data set or kind of preset.
     """
     if dataset not in PRESETS:
-        raise UserError(f"--dataset {dataset}: unknown; use one of {', '.join(PRESETS)}")
+        raise UserError(f"--dataset {dataset}: must be one of {', '.join(PRESETS)}{suggest(dataset, PRESETS)}")
     if kind not in KINDS:
-        raise UserError(f"--preset {kind}: unknown; use one of {', '.join(KINDS)}")
+        raise UserError(f"--preset {kind}: must be one of {', '.join(KINDS)}{suggest(kind, KINDS)}")
     jitter = None if kind == "paper" else JITTER.get(dataset)
     return replace(PRESETS[dataset], **KINDS[kind], jitter=jitter)
+
+
+def usual(option: str) -> str:
+    """What the presets say of one option, in words: the value of most data sets first, then the others."""
+
+    def written(value: Any) -> str:
+        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value or "none")
+
+    of_paper = {dataset: written(getattr(get_preset(dataset), option)) for dataset in PRESETS}
+    most = Counter(of_paper.values()).most_common(1)[0][0]
+    found = {most: [most]}
+    for dataset, value in of_paper.items():
+        if value != most:
+            found.setdefault(value, []).append(dataset)
+    for kind in ("nano", "rgb"):
+        for dataset in PRESETS:
+            value = written(getattr(get_preset(dataset, kind), option))
+            of_kind = f"--preset {kind}" + ("" if option in KINDS[kind] else f" with {dataset}")
+            if value != of_paper[dataset] and of_kind not in found.setdefault(value, []):
+                found[value].append(of_kind)
+    return "; ".join(value if value == most else f"{value} for {', '.join(where)}" for value, where in found.items())

@@ -1,6 +1,6 @@
 """Pretraining: an ADM UNet learns to denoise a directory of unlabelled images."""
 
-__all__ = ["PretrainConfig", "pretrain"]
+__all__ = ["Pretrain", "pretrain"]
 
 import copy
 import math
@@ -17,8 +17,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.options.pretrain import Pretrain
+from textdiff.options.shared import Precision
 from textdiff.pipeline.device import autocast, choose_device, describe_device, resolve_precision
-from textdiff.pipeline.pretraining.config import PretrainConfig, build_unet
+from textdiff.pipeline.pretraining.config import build_unet, rate, scales, trajectory
 from textdiff.pipeline.pretraining.crops import Batch, CropLoader, Crops, ImageCache, as_input
 from textdiff.pipeline.pretraining.log import Row, write_log
 from textdiff.pipeline.pretraining.objective import Posterior, training_loss
@@ -34,24 +36,24 @@ EPSILON = 1e-15
 HELD_OUT_STEPS = (50, 150, 250)  # the timesteps at which features are read
 
 
-def pretrain(config: PretrainConfig) -> Path:
+def pretrain(config: Pretrain) -> Path:
     """Trains until ``config.steps`` or the time limit and writes the averaged weights; gives their path.
 
     The same call again goes on where the last one was stopped, from ``.resume.pt`` beside ``config.out``; on a CPU,
     with as many threads, the weights are then bit by bit those of an uninterrupted run. Under ``torchrun`` every
     process takes its share of each batch and the first one writes.
 
-    Raises UserError for options or images that cannot be used and if training diverges, KeyboardInterrupt after
-    Ctrl-C or SIGTERM, once the state is saved.
+    Raises:
+        UserError: options or images that cannot be used, or training diverges.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
     """
-    config.check()
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     device = choose_device(config.device)
     if device.type == "cuda" and world > 1:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    if config.batch % world:
-        raise UserError(f"--batch {config.batch}: must be a multiple of the {world} processes")
+    if config.batch_size % world:
+        raise UserError(f"--batch-size {config.batch_size}: must be a multiple of the {world} processes")
     if world > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
@@ -64,7 +66,7 @@ def pretrain(config: PretrainConfig) -> Path:
 class _Run:
     """One invocation: the network, its average, the optimiser, and how far they are."""
 
-    def __init__(self, config: PretrainConfig, device: torch.device, rank: int, world: int) -> None:
+    def __init__(self, config: Pretrain, device: torch.device, rank: int, world: int) -> None:
         self.config, self.device, self.rank, self.world = config, device, rank, world
         self.out = Path(config.out)
         self.resume_file = self.out.with_suffix(".resume.pt")
@@ -86,14 +88,14 @@ class _Run:
         optimiser = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
         self.optimiser = optimiser(
             self.unet.parameters(),
-            lr=config.lr,
+            lr=config.learning_rate,
             eps=EPSILON,
             weight_decay=config.weight_decay,
             fused=on_gpu or None,
         )
         self.workers = config.workers or min(os.cpu_count() or 1, 16)
-        smallest = math.ceil(config.crop / config.scales()[1])
-        self.survey = survey(config.images, smallest, config.modality, self.workers, quiet=rank > 0)
+        smallest = math.ceil(config.crop / scales(config)[1])
+        self.survey = survey(config.data, smallest, config.modality, self.workers, quiet=rank > 0)
         self.step, self.seconds, self.loss_sum, self.loss_count = 0, 0.0, 0.0, 0
         self.log: list[Row] = []
         self.waited = 0.0
@@ -104,7 +106,7 @@ class _Run:
         self.crops = Crops(
             tuple(training),
             config.crop,
-            config.scales(),
+            scales(config),
             config.modality,
             config.t_max,
             config.seed,
@@ -129,7 +131,7 @@ class _Run:
         before = self.seconds
         steps_before = self.step
         progress = console.Progress(config.steps, "pretraining", "steps", done=self.step, every=60)
-        loader = CropLoader(self.crops, config.batch, self.step, self.workers, self.rank, self.world)
+        loader = CropLoader(self.crops, config.batch_size, self.step, self.workers, self.rank, self.world)
         reason = ""
         with loader, stop_signals() as signalled:
             for batch in loader if self.step < config.steps else ():
@@ -156,9 +158,9 @@ class _Run:
         if reason == "stopped":
             raise KeyboardInterrupt
         if self.rank == 0:
-            rate = (self.step - steps_before) * config.batch / max(self.seconds - before, 1e-9)
+            pace = (self.step - steps_before) * config.batch_size / max(self.seconds - before, 1e-9)
             if self.step > steps_before:
-                console.info(f"{rate:.1f} crops/s; the trainer waited for images {100 * self.waited:.1f}% of the time")
+                console.info(f"{pace:.1f} crops/s; the trainer waited for images {100 * self.waited:.1f}% of the time")
             fixed = self._fixed(max(config.samples, 1))
             write_result(config, self.average, self.survey, self.log, self.waited, self.precision, fixed, self.world)
             console.info(f"{self.resume_file} goes on from here with more --steps or time; else it can be removed")
@@ -170,7 +172,7 @@ class _Run:
         x0 = batch.x0.to(self.device, memory_format=self.memory_format)
         t, noise = batch.t.to(self.device), batch.noise.to(self.device, memory_format=self.memory_format)
         for group in self.optimiser.param_groups:
-            group["lr"] = config.learning_rate(self.step)
+            group["lr"] = rate(config, self.step)
         x_t = self.posterior.noised(x0, t, noise)
         with autocast(self.device, self.precision):
             out = self.network(x_t, t)
@@ -181,7 +183,9 @@ class _Run:
         value = float(loss.detach())
         if not math.isfinite(value):
             kept = f"; {self.resume_file} holds an earlier step" if self.resume_file.exists() else ""
-            raise UserError(f"training diverged: the loss at step {self.step} is {value}; use a smaller --lr{kept}")
+            raise UserError(
+                f"training diverged: the loss at step {self.step} is {value}; use a smaller --learning-rate{kept}"
+            )
         self.optimiser.step()
         self.step += 1
         self.loss_sum += value
@@ -206,9 +210,9 @@ class _Run:
         """Adds a line to the log: the training loss since the last one, and the held-out losses of the average."""
         row: Row = {
             "step": self.step,
-            "samples": self.step * self.config.batch,
+            "samples": self.step * self.config.batch_size,
             "seconds": round(self.seconds, 1),
-            "lr": self.config.learning_rate(self.step),
+            "lr": rate(self.config, self.step),
             "loss": self.loss_sum / max(self.loss_count, 1),
         }
         self.loss_sum, self.loss_count = 0.0, 0
@@ -218,7 +222,9 @@ class _Run:
         for t in HELD_OUT_STEPS:
             if t < self.config.t_max:
                 total = 0.0
-                for x, e in zip(torch.split(x0, self.config.batch), torch.split(noise, self.config.batch), strict=True):
+                for x, e in zip(
+                    torch.split(x0, self.config.batch_size), torch.split(noise, self.config.batch_size), strict=True
+                ):
                     with autocast(self.device, self.precision):
                         out = self.average(noised(x, t, e), torch.full((len(x),), t, device=self.device))
                     total += float((out[:, :3].float() - e).square().mean(dim=(1, 2, 3)).sum())
@@ -244,10 +250,10 @@ class _Run:
             "ema": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        save_state(self.resume_file, state, self.config.trajectory(), self.survey.digest)
+        save_state(self.resume_file, state, trajectory(self.config), self.survey.digest)
 
     def _resume(self) -> None:
-        state = load_state(self.resume_file, self.config.trajectory(), self.survey.digest)
+        state = load_state(self.resume_file, trajectory(self.config), self.survey.digest)
         self.unet.load_state_dict(state["unet"])
         self.average.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -255,7 +261,7 @@ class _Run:
         self.loss_sum, self.loss_count = state["loss"]
 
 
-def _precision(precision: str, device: torch.device) -> str:
+def _precision(precision: Precision, device: torch.device) -> str:
     """As ``resolve_precision``; ``auto`` is bfloat16 also on CPUs that multiply in it (1.4x as fast on a Zen 5)."""
     has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
     if precision == "auto" and device.type == "cpu" and has_bf16():

@@ -8,7 +8,7 @@ __all__ = ["PROTOCOLS", "Protocol", "get_protocol"]
 
 from dataclasses import dataclass
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, suggest
 
 
 @dataclass(frozen=True)
@@ -41,5 +41,5 @@ def get_protocol(name: str) -> Protocol:
         UserError: there is none of that name.
     """
     if name not in PROTOCOLS:
-        raise UserError(f"--protocol {name}: unknown; use {' or '.join(PROTOCOLS)}")
+        raise UserError(f"--protocol {name}: must be {' or '.join(PROTOCOLS)}{suggest(name, PROTOCOLS)}")
     return PROTOCOLS[name]

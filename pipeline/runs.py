@@ -19,6 +19,8 @@ from textdiff.cache import FeatureCache
 from textdiff.cache.fingerprint import canonical
 from textdiff.errors import UserError, explain
 from textdiff.files import sha256_file, write_json, write_text
+from textdiff.options.option import AnyPath
+from textdiff.options.shared import LATEST, Runs
 from textdiff.pipeline.networks.ensemble import Ensemble
 from textdiff.pipeline.networks.models import get_model
 from textdiff.pipeline.networks.segmenter import Segmenter
@@ -26,7 +28,7 @@ from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.tensor_files import load_tensors
 from textdiff.pipeline.training.fitted import CONTROLS, check_fitted, check_unchanged
 
-LATEST = "latest"
+SCORES_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Run:
     """
 
     path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -128,7 +133,7 @@ class Run:
         """What ``score`` stored of a split: its summary, with the per-image scores under ``images``.
 
         Raises:
-            UserError: it was not scored on that split, or the file is damaged.
+            UserError: it was not scored on that split, or the file is damaged or of another version.
         """
         file = self.scores_file(split)
         again = f"`textdiff score --run {self.path}{'' if split == 'test' else f' --split {split}'}`"
@@ -136,9 +141,11 @@ class Run:
             raise UserError(f"{file}: not there, so this run is not scored on the {split} split; run {again} first")
         try:
             scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(scores, dict) or scores.get("schema") != SCORES_SCHEMA:
+                raise UserError(f"{file}: made by another version of TextDiff; run {again}")
             if not {"scores", "images", "labels", "published"} <= scores.keys():
                 raise ValueError
-        except (ValueError, AttributeError, IsADirectoryError, RecursionError):
+        except (ValueError, IsADirectoryError, RecursionError):
             raise UserError(f"{file}: damaged; remove it and run {again}") from None
         return scores
 
@@ -179,14 +186,14 @@ class Run:
         paths = [run.path for run in self.members or [self]]
         return [path for path in paths if not (path / "head.safetensors").exists()]
 
-    def open_cache(self, path: Path | None = None) -> FeatureCache:
+    def open_cache(self, path: AnyPath | None = None) -> FeatureCache:
         """The cache the run was fitted on, or the one at ``path`` if it was made the same way.
 
         Raises:
             UserError: it is not there, or its features were made otherwise; an image that the run was fitted on is a
                 test image there.
         """
-        where = path or Path(self.config["cache"])
+        where = Path(path or self.config["cache"])
         if not where.exists():
             raise UserError(f"{where}: the cache of {self.path} is not there; give its new place with --cache")
         cache = FeatureCache.open(where)
@@ -212,29 +219,13 @@ class Run:
         check_unchanged(self.config, cache, assign_texts(cache, own, options["draw_seed"], ids), str(self.path))
 
 
-def find_run(run: Path | None, runs: Path) -> Run:
+def find_run(run: AnyPath | None, runs: AnyPath) -> Run:
     """The run at ``run``, or the latest one in ``runs``.
 
     Raises:
         UserError: there is none.
     """
-    if run is not None:
-        if not run.is_dir():
-            raise UserError(f"{run}: no such run directory; `ls {runs}` shows the runs there are")
-        # Named ``latest`` in a table or a picture, a run could not be found again.
-        return Run(run.parent / run.readlink() if run.is_symlink() else run)
-    latest = runs / LATEST
-    if latest.is_symlink() and latest.exists():
-        return Run(runs / latest.readlink())
-    if latest.is_file() and (runs / latest.read_text(encoding="utf-8").strip()).is_dir():
-        return Run(runs / latest.read_text(encoding="utf-8").strip())
-    begun = sorted(file.parent for file in runs.glob("*/config.json"))
-    if begun:
-        newest = max(begun, key=lambda path: path.stat().st_mtime_ns)
-        raise UserError(f"{latest}: not there, and {runs} has {len(begun)} runs; name one, as with --run {newest}")
-    empty = sorted(path for path in runs.glob("*") if path.is_dir() and path.name != LATEST)
-    what = f"no run yet, only {empty[-1].name} of a fit that ended before it began" if empty else "no run yet"
-    raise UserError(f"{runs}: {what}; make one with `textdiff fit`, or name one with --run")
+    return Run(Runs(run=run, runs=runs).directory())
 
 
 def new_run_dir(runs: Path, name: str) -> Path:

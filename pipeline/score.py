@@ -1,6 +1,6 @@
 """Metrics of a finished run over a split: tables, per-image scores and overlays."""
 
-__all__ = ["TRUTHS", "Scores", "score", "scored_rows"]
+__all__ = ["Scores", "score", "scored_rows"]
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from textdiff import console
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.files import write_text
+from textdiff.options.run import Score
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.evaluation.figures import overlay_figure
-from textdiff.pipeline.evaluation.instances import METHODS
-from textdiff.pipeline.evaluation.object_scores import DEFAULT, measure
-from textdiff.pipeline.evaluation.published import PUBLISHED
+from textdiff.pipeline.evaluation.object_scores import METRICS, measure
+from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.summary import averages, cases, page, record, tables
 from textdiff.pipeline.evaluation.tables import write_scores
 from textdiff.pipeline.evaluation.truths import PRIMARY, TRUTHS, truth_scores
@@ -28,7 +28,9 @@ from textdiff.pipeline.prediction.given_text import GivenText, paired_difference
 from textdiff.pipeline.prediction.views import Predicted, view_count
 from textdiff.pipeline.prediction.whole import Whole, whole_images, whole_instances
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training.fitted import image_facts, images_digest
+from textdiff.pipeline.training.fitted import GONE, VIEWS, Facts, changed_images, changes, image_facts, shortened
+
+BOOTSTRAP_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -38,26 +40,16 @@ class Scores:
     table: str
     summary: dict[str, Any]
     files: list[Path]
+    json: str
+    """What ``scores.json`` holds: the summary, and the scores of each image."""
 
 
-def score(
-    run: Run,
-    *,
-    split: str = "test",
-    cache_path: Path | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    metrics: Sequence[str] | None = None,
-    instances: str = METHODS[0],
-    min_area: int = 0,
-    tolerance: float = 2.0,
-    text: str | None = None,
-) -> Scores:
+def score(options: Score) -> Scores:
     """Scores a run on the annotated images of a split and writes the result into the run directory.
 
     Every prediction is compared with three truths: ``clean``, the mask resized by area (>= 0.5); ``paper``, the mask
     resized bilinearly and then > 0, as the paper's code does, which dilates it; ``original``, the mask at its own size
-    with the probabilities enlarged to it; the further ``metrics`` are of this last one. Dice is 2 IoU / (1 + IoU) per
+    with the probabilities enlarged to it; the further metrics are of this last one. Dice is 2 IoU / (1 + IoU) per
     image, then the mean. With several classes both are means over them, and each class is scored as well.
 
     Of a cache in tiles every image is stitched at its own size, and ``original`` is the truth to go by. For ``clean``
@@ -71,48 +63,38 @@ def score(
     ``report.md``; a split other than test is part of their names, and so is ``text``, so that the run's own scores
     stay. Where these are there, the differences from them are given too, image by image.
 
-    Args:
-        run: a finished run.
-        split: ``train``, ``val`` or ``test``.
-        cache_path: where the run's cache is now, if it was moved.
-        device: where to compute.
-        seed: of the bootstrap.
-        metrics: names of ``object_scores.METRICS``, ``DEFAULT`` by default; all but Dice and IoU are of the original
-            size only.
-        instances: how objects are told apart in the prediction, one of ``instances.METHODS``.
-        min_area: predicted objects of fewer pixels do not count.
-        tolerance: of the surface Dice, in pixels.
-        text: every image is given this text instead of its own, or none if it is empty; see docs/texts.md.
-
     Raises:
-        UserError: the run is not finished, its cache is gone or another one, the split has no annotated rows, an
-            option is out of range, or there is a ``text`` and the run reads none or its text encoder is not there;
-            ``metrics`` are given that no image has.
+        UserError: the run is not finished, its cache is gone or another one, the split has no annotated rows, or there
+            is a ``text`` and the run reads none or its text encoder is not there; metrics are given that no image has.
     """
-    if instances not in METHODS or min_area < 0 or tolerance < 0:
-        raise UserError(f"--instances is {' or '.join(METHODS)}; --min-area and --tolerance are not negative")
+    run, split, text, seed = Run(options.directory()), options.split, options.text, BOOTSTRAP_SEED
     network = run.load_network()
-    cache = run.open_cache(cache_path)
+    cache = run.open_cache(options.cache)
     rows = scored_rows(cache, split)
-    wanted = DEFAULT if metrics is None else metrics
+    wanted = [name for name in METRICS if name in (*options.metrics, "dice", "iou")]
     sizes = {cache.rows[row].id: (cache.rows[row].height, cache.rows[row].width) for row in rows}
     too_large = [name for name, size in sizes.items() if formats.too_many_pixels(*size)]
-    left_out = _left_out(len(sizes), too_large, wanted, metrics is not None)
+    left_out = _left_out(len(sizes), too_large, wanted, options.metrics != Score.metrics)
     if left_out:
         console.warn(left_out)
-    options = run.config["fit"]
-    where = choose_device(device)
+    fitted = run.config["fit"]
+    where = choose_device(options.device)
     network = network.to(where)
     given = None if text is None else GivenText.embed(run, text, where)
-    texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
-    images = images_digest(image_facts(cache, sizes, texts))
-    views = view_count(cache, rows)
+    texts = assign_texts(cache, fitted["variant"], fitted["draw_seed"], run.config["train_ids"])
+    facts, views = image_facts(cache, sizes, texts), view_count(cache, rows)
+    # Neither a cache of test images only nor further views make scores those of another run.
+    changed = [line for line in changed_images(run.config, cache, texts) if not line.endswith((GONE, f": {VIEWS}"))]
+    if changed:
+        console.warn(_changed_since(changed))
     own = run.scores(split) if given and run.scores_file(split).is_file() else None
-    if own is not None and (own.get("images_sha256", images), own.get("views", 1)) != (images, views):
-        what = "images have" if own.get("views", 1) == views else "number of views has"
+    if given is None:
+        _compare_with_before(run, split, facts, views)
+    elif own is not None and (own["facts"], own["views"]) != (facts, views):
+        what = "images have" if own["views"] == views else "number of views has"
         console.warn(f"the {what} changed since the run was scored: score again without --text for the difference")
         own = None
-    precision = options["precision"] if where.type == "cuda" else "float32"
+    precision = fitted["precision"] if where.type == "cuda" else "float32"
 
     tiled = bool(cache.rows[rows[0]].tile)
     primary = PRIMARY[tiled]
@@ -138,29 +120,38 @@ def score(
                     "split": entry.split,
                     "text": given.text if given else cache.texts[cache.rows[texts[whole.row]].text],
                     **truth_scores(whole, cache.classes),
-                    **_further(cache, whole, wanted, instances, min_area, tolerance),
+                    **_further(cache, whole, wanted, options),
                 }
             )
             shown[whole.row] = whole.shown
 
     found = averages(records, wanted, cache.classes, seed)
     true_objects = "instance maps" if cache.has_instances else "components"
-    objects = {"prediction": instances, "min_area": min_area, "truth": true_objects, "tolerance": tolerance}
+    objects = {
+        "prediction": options.objects,
+        "min_area": options.min_area,
+        "truth": true_objects,
+        "tolerance": options.tolerance,
+    }
     differences = None
     if own is not None:
         # Scores of objects told apart in another way have nothing to be subtracted from.
         comparable = wanted if own.get("objects") == objects else ("dice", "iou")
         differences = paired_differences(records, own["images"], TRUTHS, comparable, seed)
     # What is published is of images with their own texts.
-    published = PUBLISHED.get(str(run.config["about"].get("dataset")), ()) if split == "test" and not given else ()
+    beside = split == "test" and not given
+    dataset = str(run.config["about"].get("dataset"))
+    published, why_not = published_for(dataset, facts) if beside else Comparison((), "")
     more = {
-        "images_sha256": images,
+        "facts": facts,
+        "changed_since_fit": fitted,
         "views": views,
         "objects": objects,
         "too_large": too_large,
         "given_text": {"text": given.text, "tokens": given.count} if given else None,
         "differences": differences,
         "published": [row._asdict() for row in published],
+        "published_left_out": why_not,
     }
     summary = record(run, split, primary, found, more, seed)
     suffix = ("" if split == "test" else f"-{split}") + (given.suffix if given else "")
@@ -168,8 +159,10 @@ def score(
     overlay = run.path / f"overlay{suffix}.png"
     overlay_figure(overlay, cases(cache, shown, records, primary), cache.classes)
     notes = (
-        f"At the original size; predicted objects: {instances}, true ones: {true_objects}.",
+        f"At the original size; predicted objects: {options.objects}, true ones: {true_objects}.",
         left_out,
+        why_not,
+        _changed_since(changed),
         f"Each prediction is the mean over {views} views (predict --views {views})." if views > 1 else "",
     )
     plain, markdown = (
@@ -178,12 +171,36 @@ def score(
     )
     report = run.path / f"report{suffix}.md"
     write_text(report, page(run, split, markdown, overlay.name, len(records)))
-    return Scores(plain, summary, [*written, overlay, report])
+    return Scores(plain, summary, [*written, overlay, report], written[1].read_text(encoding="utf-8"))
 
 
-def _further(
-    cache: FeatureCache, whole: Whole, metrics: Sequence[str], instances: str, min_area: int, tolerance: float
-) -> dict[str, float | None]:
+def _changed_since(fitted: Sequence[str]) -> str:
+    """What is to be said of images that are not as the run was fitted on them; empty where there are none."""
+    if not fitted:
+        return ""
+    return f"An image that the run was fitted on, or selected by, has changed since ({shortened(fitted)}): fit again."
+
+
+def _compare_with_before(run: Run, split: str, facts: Mapping[str, Facts], views: int) -> None:
+    """Says where the scores that are about to be replaced were of other images, masks, texts or views."""
+    file = run.scores_file(split)
+    if not file.is_file():
+        return
+    try:
+        before = run.scores(split)
+        changed, views_before = changes(before["facts"], facts), before["views"]
+    except (UserError, KeyError):
+        console.warn(f"{file}: the scores before do not say what images they were of, so nothing compares with them")
+        return
+    if views_before != views:
+        changed.append(f"{views_before} views of each image then, {views} now")
+    if changed:
+        console.warn(
+            f"{file}: not comparable with the scores before, which were of other images ({shortened(changed)})"
+        )
+
+
+def _further(cache: FeatureCache, whole: Whole, metrics: Sequence[str], options: Score) -> dict[str, float | None]:
     """The scores of an image beside Dice and IoU, None where it is too large to be held."""
     if whole.pixels is None:
         values: Mapping[str, float | None] = {name: None for name in metrics if name not in ("dice", "iou")}
@@ -194,9 +211,9 @@ def _further(
             whole.pixels.likelihood,
             whole.pixels.truth,
             whole_instances(cache, whole.row),
-            method=instances,
-            min_area=min_area,
-            tolerance=tolerance,
+            method=options.objects,
+            min_area=options.min_area,
+            tolerance=options.tolerance,
         )
     return {f"{metric}_original": value for metric, value in values.items()}
 
@@ -219,8 +236,6 @@ def _left_out(count: int, too_large: Sequence[str], metrics: Sequence[str], aske
 
 def scored_rows(cache: FeatureCache, split: str) -> list[int]:
     """The annotated rows of a split: of training images the unturned views only, of the others all that are cached."""
-    if split not in ("train", "val", "test"):
-        raise UserError(f"--split {split}: unknown; use train, val or test")
     rows = [r for r, entry in enumerate(cache.rows) if entry.split == split and (entry.view == 0 or split != "train")]
     annotated = [row for row in rows if cache.rows[row].mask_sha256 is not None]
     ids, masked = ({cache.rows[row].id for row in some} for some in (rows, annotated))

@@ -231,7 +231,7 @@ def _architecture(name: str, directory: Path) -> Any:
     absurd = layers > 10 * entries  # a layer has an entry or more, unless layers share them
     if not absurd:
         with _loading(name, directory), torch.device("meta"):
-            model = AutoModel.from_config(config, trust_remote_code=False)
+            model = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
         # A part that isn't used, as the decoder of an encoder, may be missing.
         absurd = sum(parameter.numel() for parameter in model.parameters()) > 10 * size
     if absurd:

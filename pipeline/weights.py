@@ -2,6 +2,8 @@
 
 __all__ = [
     "BACKBONES",
+    "KNOWN_BACKBONES",
+    "KNOWN_ENCODERS",
     "RGB",
     "TEXT_ENCODERS",
     "UNTRAINED",
@@ -10,25 +12,23 @@ __all__ = [
     "fetch_backbone",
     "resolve_backbone",
     "status",
-    "suggest",
     "weights_dir",
 ]
 
-import difflib
 import hashlib
 import os
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from textdiff import console
-from textdiff.errors import UserError
-from textdiff.files import sha256_file
+from textdiff.errors import UserError, nearest, suggest
+from textdiff.files import sha256_file, stamp
 from textdiff.pipeline.downloads.download import OfflineError, download
-from textdiff.pipeline.downloads.hashes import noted_sha256, remembered_sha256
 
 _PACKAGED = Path(__file__).parent / "backbones"
+_LARGE = 1 << 28
+"""Bytes that take long enough to hash for progress to be shown."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,10 @@ TEXT_ENCODERS = {
 }
 
 
+KNOWN_BACKBONES = (*BACKBONES, RGB)
+KNOWN_ENCODERS = (*TEXT_ENCODERS, "none")
+
+
 class ResolvedWeights(NamedTuple):
     """Weights that are in place."""
 
@@ -108,6 +112,8 @@ class ResolvedWeights(NamedTuple):
     """Of ``rgb``, which has no file, the name."""
     sha256: str
     """Of the file; of ``rgb`` of a word for its definition."""
+    stamp: tuple[int, int, int, int] | None = None
+    """``files.stamp`` of the file before its digest was computed; None of ``rgb``."""
 
 
 def weights_dir() -> Path:
@@ -137,46 +143,50 @@ def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = T
         of = resolve_backbone(name.removeprefix(UNTRAINED), download=download)
         if of.name == RGB:
             raise UserError(f"{name}: {RGB} has nothing to train; leave {UNTRAINED} out")
-        return ResolvedWeights(name, of.path, hashlib.sha256(f"untrained 1 {of.sha256}".encode()).hexdigest())
+        return of._replace(name=name, sha256=hashlib.sha256(f"untrained 1 {of.sha256}".encode()).hexdigest())
     if name == RGB:
         # Were its levels ever computed otherwise, the number must change, so that caches of the two are told apart.
         return ResolvedWeights(name, Path(name), hashlib.sha256(b"textdiff rgb 1").hexdigest())
     if name not in BACKBONES:
         path = Path(name).expanduser()
         if not path.is_file():
-            known = (*BACKBONES, RGB)
             raise UserError(
                 f"{name}: {'a directory, not a' if path.is_dir() else 'no such'} checkpoint file"
-                f"{suggest(name, known)}; name a backbone ({', '.join(known)}) or give the path of a checkpoint"
+                f"{suggest(name, KNOWN_BACKBONES) or nearest(path)}; name a backbone ({', '.join(KNOWN_BACKBONES)}) or "
+                "give the path of a checkpoint"
             )
-        return ResolvedWeights(name, path, remembered_sha256(path))
+        return _resolved(name, path)
     weights = BACKBONES[name]
     if not weights.url:
         path = _PACKAGED / weights.file
         if not path.is_file():
             raise UserError(f"{name}: {path} is missing from this installation; reinstall textdiff or use adm-256")
-        found = remembered_sha256(path)
-        if weights.sha256 not in (None, found):
-            raise UserError(f"{name}: {path} is damaged, its sha256 is {found}; reinstall textdiff")
-        return ResolvedWeights(name, path, found)
+        resolved = _resolved(name, path)
+        if weights.sha256 not in (None, resolved.sha256):
+            raise UserError(f"{name}: {path} is damaged, its sha256 is {resolved.sha256}; reinstall textdiff")
+        return resolved
     variable = _variable(name)
     if place := os.environ.get(variable):
         path = Path(place).expanduser()
         if not path.is_file():
             raise UserError(f"{variable}={place}: no such file; correct the variable or unset it")
-        found = remembered_sha256(path)
-        if found != weights.sha256:
-            console.warn(f"{variable}={place}: not the file that {weights.url} gives (sha256 {found[:12]}...)")
-        return ResolvedWeights(name, path, found)
+        resolved = _resolved(name, path)
+        if resolved.sha256 != weights.sha256:
+            console.warn(
+                f"{variable}={place}: not the file that {weights.url} gives (sha256 {resolved.sha256[:12]}...)"
+            )
+        return resolved
     path = weights_dir() / weights.file
     if not path.is_file():
         if not download:
             raise UserError(_missing(weights, "it is not in place"))
         return fetch_backbone(name)
-    found = remembered_sha256(path)
-    if weights.sha256 not in (None, found):
-        raise UserError(f"{path}: damaged, its sha256 is {found}, not {weights.sha256}; delete it and run this again")
-    return ResolvedWeights(name, path, found)
+    resolved = _resolved(name, path)
+    if weights.sha256 not in (None, resolved.sha256):
+        raise UserError(
+            f"{path}: damaged, its sha256 is {resolved.sha256}, not {weights.sha256}; delete it and run this again"
+        )
+    return resolved
 
 
 def fetch_backbone(name: str, to: Path | None = None, url: str | None = None) -> ResolvedWeights:
@@ -198,21 +208,21 @@ def fetch_backbone(name: str, to: Path | None = None, url: str | None = None) ->
         download(source, path, sha256=weights.sha256, size=weights.size)
     except OfflineError as error:
         raise UserError(_missing(weights, str(error).removeprefix(f"{source}: "))) from error
-    return ResolvedWeights(name, path, remembered_sha256(path))
+    return _resolved(name, path)
 
 
-def suggest(name: str, known: Collection[str]) -> str:
-    """`` (did you mean adm-256?)`` where a known name is close to ``name``, else nothing."""
-    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6) if name not in known else []
-    return f" (did you mean {close[0]}?)" if close else ""
+def _resolved(name: str, path: Path) -> ResolvedWeights:
+    before = stamp(path)
+    if before[0] < _LARGE:
+        return ResolvedWeights(name, path, sha256_file(path), before)
+    with console.Progress(before[0], f"hash {path.name}", "bytes") as progress:
+        return ResolvedWeights(name, path, sha256_file(path, progress.advance), before)
 
 
 def _missing(weights: Weights, why: str) -> str:
-    place = weights_dir()
     return (
-        f"{weights.name}: {weights.file} is needed and not here ({why}). Three ways out: (1) download {weights.url} "
-        f"on another machine and put it into {place}; (2) set {_variable(weights.name)} to where the file is; "
-        "(3) use --backbone nano-he, which needs no download"
+        f"{weights.name}: {weights.file} is needed and not here ({why}); put what {weights.url} gives into "
+        f"{weights_dir()}, or set {_variable(weights.name)} to its place; --backbone nano-he needs no download"
     )
 
 
@@ -226,7 +236,7 @@ def status() -> list[tuple[Literal["PASS", "WARN", "FAIL"], str, str, str]]:
 
     Returns:
         (verdict, name, what was found, the fix) of each. Missing weights are a warning, damaged ones a failure. Hashes
-        are computed where none is noted, a few seconds for adm-256; nothing is downloaded or written.
+        are computed, a few seconds for adm-256; nothing is downloaded or written.
     """
     from textdiff.pipeline.downloads import hub
 
@@ -239,7 +249,7 @@ def status() -> list[tuple[Literal["PASS", "WARN", "FAIL"], str, str, str]]:
             fix = f"textdiff download {weights.name}" if weights.url else "reinstall textdiff"
             lines.append(("WARN", weights.name, f"no file {path}", fix))
             continue
-        found = noted_sha256(path) or sha256_file(path)
+        found = sha256_file(path)
         if weights.sha256 in (None, found):
             how = "verified" if weights.sha256 else "in place"
             lines.append(("PASS", weights.name, f"{path}, {how} (sha256 {found[:12]})", ""))

@@ -10,29 +10,49 @@ called after the test. The challenge (https://monuseg.grand-challenge.org/Data/)
 validation set.
 """
 
-__all__ = ["outlines_of", "rasterise", "read_monuseg"]
+__all__ = ["Outline", "outlines_of", "rasterise", "read_monuseg"]
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.imaging.formats import BadImageError
 from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.lvit import read_lvit
-from textdiff.readers.names import error, key_of, note, relative, sort_problems, unique_ids
-from textdiff.readers.options import ReadOptions
+from textdiff.readers.names import error, is_utf8, key_of, note, relative, sort_problems, unique_ids
 from textdiff.readers.splits import draw_splits, parse_split, settle_splits
-from textdiff.readers.texts import find_table, matched_texts, read_table
+from textdiff.readers.texts import find_table, matched_texts, read_texts
 
-Outline = NDArray[np.float64]
+Corners = NDArray[np.float64]
 """(n, 2): the corners (x, y) of a polygon in pixels, the upper left corner of the image at (0, 0)."""
 
-_MAX_VERTICES = 5_000_000
+_MAX_BYTES = 32 << 20
+_MAX_CROSSINGS = 4_000_000
+"""Of outlines with rows of pixels, in one file."""
+_MAX_PIXELS = 500_000_000
+"""In the boxes around all outlines of a file together."""
+_TEST = {"test", "tests", "testing", "testset", "testdata", "monusegtestdata"}
+_ELLIPSE, _LINES = "2", {"3": "arrows", "4": "rulers"}
+"""ImageScope's types of regions; all others are polygons."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One region."""
+
+    corners: Corners
+    layer: int = 0
+    excluded: bool = False
+    """Whether it is cut out of the others of its layer."""
 
 
 def read_monuseg(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
@@ -46,82 +66,157 @@ def read_monuseg(root: Path, options: ReadOptions) -> tuple[list[Sample], list[P
     return read_lvit(root, options)
 
 
-def outlines_of(path: str | os.PathLike[str], data: bytes) -> list[Outline]:
-    """The polygons in an ImageScope file, in its order; those with fewer than three corners are left out.
+def outlines_of(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline], list[str]]:
+    """The regions in an ImageScope file, in its order, and what a user should know, one phrase each.
 
-    Regions that ImageScope marks as excluded (``NegativeROA``) are left out as well.
+    A freehand region or a rectangle is a polygon; an ellipse is given by two corners of its box, and becomes a polygon
+    of 180 corners. Rulers, arrows and polygons of fewer than three corners enclose nothing and are left out.
 
     Args:
         path: of the file; names it in errors.
         data: its bytes.
 
     Raises:
-        BadImageError: not XML, not ImageScope's, XML with entities or other definitions, or a corner without numbers.
+        BadImageError: not XML, not ImageScope's, XML with entities or other definitions, too large, or a corner
+            without numbers.
     """
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
 
     fix = "export the annotations from ImageScope again"
+    if len(data) > _MAX_BYTES:
+        raise BadImageError(path, f"has {len(data) >> 20} MB, too many for the outlines in one image", "split them")
     try:
         tree = fromstring(data, forbid_dtd=True)
     except DefusedXmlException as error:
         # Entities can expand to gigabytes or read other files; ImageScope writes none.
         raise BadImageError(path, "defines XML entities, which outlines never need", fix) from error
-    except (ParseError, ValueError) as error:
+    except (ParseError, ValueError, LookupError) as error:
         raise BadImageError(path, f"is not XML ({error})", fix) from error
     if tree.tag != "Annotations":
         raise BadImageError(path, f"is not an ImageScope file (its root is {tree.tag})", fix)
-    outlines, corners = [], 0
-    for region in tree.iter("Region"):
-        try:
-            points = [(float(vertex.attrib["X"]), float(vertex.attrib["Y"])) for vertex in region.iter("Vertex")]
-        except (KeyError, ValueError) as error:
-            name = region.get("Id", "without Id")
-            raise BadImageError(path, f"region {name} has a corner without X and Y", fix) from error
-        outline = np.array(points, np.float64).reshape(-1, 2)
-        if not np.isfinite(outline).all():
-            raise BadImageError(path, f"region {region.get('Id')} has a corner that is not finite", fix)
-        corners += len(points)
-        if corners > _MAX_VERTICES:
-            raise BadImageError(path, f"has more than {_MAX_VERTICES} corners", "split the annotations")
-        if len(points) >= 3 and region.get("NegativeROA", "0") != "1":
-            outlines.append(outline)
-    return outlines
+    outlines, left_out = list[Outline](), Counter[str]()
+    layers = [layer for layer in tree.iter("Annotation") if next(layer.iter("Region"), None) is not None]
+    for number, layer in enumerate(layers):
+        for region in layer.iter("Region"):
+            points = _points(path, region, fix)
+            kind = region.get("Type", "0")
+            if kind == _ELLIPSE and len(points) == 2:
+                points = _ellipse(points)
+            if kind in _LINES:
+                left_out[f"{_LINES[kind]} (Type {kind})"] += 1
+            elif len(points) < 3:
+                left_out["polygons of fewer than three corners"] += 1
+            else:
+                outlines.append(Outline(points, number, region.get("NegativeROA", "0") == "1"))
+    total = len(outlines) + sum(left_out.values())
+    notes = [
+        f"{count} of {total} outlines are {what}, which enclose nothing (ignored)" for what, count in left_out.items()
+    ]
+    if len(layers) > 1:
+        names = ", ".join(layer.get("Name") or f"Id {layer.get('Id', '?')}" for layer in layers)
+        notes.append(f"has {len(layers)} annotation layers ({names}): the outlines of all of them are taken")
+    if cut := sum(outline.excluded for outline in outlines):
+        notes.append(f"{cut} of {total} outlines are excluded areas (NegativeROA): cut out of their layer")
+    return outlines, notes
+
+
+def _points(path: str | os.PathLike[str], region: Any, fix: str) -> Corners:
+    name = region.get("Id", "without Id")
+    try:
+        points = [(float(vertex.attrib["X"]), float(vertex.attrib["Y"])) for vertex in region.iter("Vertex")]
+    except (KeyError, ValueError) as error:
+        raise BadImageError(path, f"region {name} has a corner without X and Y", fix) from error
+    corners = np.array(points, np.float64).reshape(-1, 2)
+    if not (np.abs(corners) < 1e9).all():
+        raise BadImageError(path, f"region {name} has a corner that is not finite", fix)
+    return corners
+
+
+def _ellipse(box: Corners) -> Corners:
+    """(180, 2) corners on the ellipse in the box between two opposite corners (2, 2)."""
+    angle = np.linspace(0, 2 * np.pi, 180, endpoint=False)
+    corners: Corners = box.mean(0) + np.abs(box[1] - box[0]) / 2 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return corners
 
 
 def rasterise(
     path: str | os.PathLike[str], outlines: Sequence[Outline], height: int, width: int
 ) -> tuple[NDArray[np.uint32], list[str]]:
-    """Numbers the pixels inside each outline by its place in the list, from 1.
+    """Numbers the pixels inside each outline by its place in the list, from 1, excluded ones not counted.
 
     A pixel is inside if its centre is, half a pixel right of and below its corner. Where outlines overlap the first
-    one keeps its pixels, as in the challenge's own script.
+    one keeps its pixels, as in the challenge's own script. Excluded areas are cut out of their layer in the end.
 
     Returns:
         (height, width) uint32, and what a user should know, one phrase each.
 
     Raises:
-        BadImageError: no outline is in the image.
+        BadImageError: no outline is in the image, or they would take minutes.
     """
-    from skimage.draw import polygon
-
     instances = np.zeros((height, width), np.uint32)
+    kept = [outline for outline in outlines if not outline.excluded]
+    _check_work(path, outlines, height, width)
     outside = covered = 0
-    for number, outline in enumerate(outlines, 1):
-        corners = outline[:, 1] - 0.5, outline[:, 0] - 0.5
-        rows, columns = polygon(*corners, (height, width))
-        free = instances[rows, columns] == 0
-        instances[rows[free], columns[free]] = number
-        beyond = outline.max(0) <= 0, outline.min(0) >= (width, height)
+    for number, outline in enumerate(kept, 1):
+        box, inside = _inside(outline.corners, height, width)
+        free = inside & (instances[box] == 0)
+        instances[box][free] = number
+        beyond = outline.corners.max(0) <= 0, outline.corners.min(0) >= (width, height)
         outside += bool(np.any(beyond))
         covered += not np.any(beyond) and not free.any()
-    if outlines and outside == len(outlines):
+    layer_of = np.array([-1, *(outline.layer for outline in kept)])
+    for outline in outlines:
+        if outline.excluded:
+            box, inside = _inside(outline.corners, height, width)
+            instances[box][inside & (layer_of[instances[box]] == outline.layer)] = 0
+    if kept and outside == len(kept):
         size = f"{width}x{height}"
         raise BadImageError(path, f"has all its outlines outside the image of {size} pixels", "is it another image's?")
-    notes = [f"{outside} of {len(outlines)} outlines lie outside the image (ignored)"] if outside else []
+    notes = [f"{outside} of {len(kept)} outlines lie outside the image (ignored)"] if outside else []
     if covered:
-        notes.append(f"{covered} of {len(outlines)} outlines hold no pixel of their own (ignored)")
+        notes.append(f"{covered} of {len(kept)} outlines hold no pixel of their own (ignored)")
     return instances, notes
+
+
+def _inside(corners: Corners, height: int, width: int) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+    """The box around a polygon within the image, and which pixels of it have their centres inside (even-odd)."""
+    box = top, left = _box(corners, height, width)
+    rows, columns = top.stop - top.start, left.stop - left.start
+    if not rows or not columns:
+        return box, np.zeros((rows, columns), bool)
+    start, end = corners - 0.5, np.roll(corners, -1, 0) - 0.5
+    # An edge crosses the rows from its upper end, if that is on a centre, to its lower end, if it is below one.
+    first, last = (np.ceil(end_of(start[:, 1], end[:, 1])) for end_of in (np.minimum, np.maximum))
+    first, last = (ends.clip(top.start, top.stop).astype(np.int64) for ends in (first, last))
+    edge = np.repeat(np.arange(len(start)), last - first)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(last - first) - last, last - first)
+    (x0, y0), (x1, y1) = start[edge].T, end[edge].T
+    x = x0 + (row - y0) / (y1 - y0) * (x1 - x0)
+    column = np.floor(x).clip(left.start - 1, left.stop - 1).astype(np.int64) + 1 - left.start
+    crossed = np.zeros(rows * (columns + 1), np.uint8)
+    np.bitwise_xor.at(crossed, (row - top.start) * (columns + 1) + column, np.uint8(1))
+    crossed = crossed.reshape(rows, columns + 1)
+    return box, np.bitwise_xor.accumulate(crossed, 1, out=crossed)[:, :-1].view(bool)
+
+
+def _box(corners: Corners, height: int, width: int) -> tuple[slice, slice]:
+    size = (width, height)
+    (x0, y0), (x1, y1) = (
+        ends.clip(0, size).astype(int) for ends in (np.floor(corners.min(0)), np.ceil(corners.max(0)))
+    )
+    return slice(int(y0), int(y1)), slice(int(x0), int(x1))
+
+
+def _check_work(path: str | os.PathLike[str], outlines: Sequence[Outline], height: int, width: int) -> None:
+    crossings = pixels = 0
+    for outline in outlines:
+        y = outline.corners[:, 1].clip(0, height)
+        rows, columns = _box(outline.corners, height, width)
+        crossings += int(np.abs(np.diff(y, append=y[0])).sum()) + len(y)
+        pixels += (rows.stop - rows.start) * (columns.stop - columns.start)
+    if crossings > _MAX_CROSSINGS or pixels > _MAX_PIXELS:
+        raise BadImageError(path, f"has {len(outlines)} outlines that are too large together", "split the annotations")
 
 
 def _read_challenge(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
@@ -134,13 +229,17 @@ def _read_challenge(root: Path, options: ReadOptions) -> tuple[list[Sample], lis
     outlines: dict[str, list[Path]] = {}
     for path in sorted(root.glob("**/*")):
         ending, hidden = path.suffix.lower(), any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.is_file() and not hidden and ending in (".tif", ".tiff", ".xml"):
+        if hidden or ending not in (".tif", ".tiff", ".xml") or not path.is_file():
+            continue
+        if not is_utf8(str(path.relative_to(root))):
+            problems.append(error(relative(root, path), "has a name that is not UTF-8", "rename it"))
+        else:
             (outlines if ending == ".xml" else files).setdefault(key_of(path.name), []).append(path)
     for key in sorted(outlines.keys() - files.keys()):
         where = relative(root, outlines[key][0])
         problems.append(error(where, "are outlines without an image", "add the image or remove it"))
     table = find_table(root)
-    rows = read_table(table) if table else []
+    rows = read_texts(table) if table else []
     texts = matched_texts(table.name if table else "", rows, files, problems)
     if table is None:
         problems.append(note("texts.csv", "is not there: all texts are empty", "the challenge comes without any"))
@@ -172,7 +271,9 @@ def _read_challenge(root: Path, options: ReadOptions) -> tuple[list[Sample], lis
 
 
 def _split_of(path: Path) -> Split:
-    return "test" if any("test" in part.lower() for part in path.parts[:-1]) else "train"
+    """By the words in its folders' names: ``MoNuSegTestData`` and ``test_images`` are of the test, not ``latest``."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", " ".join(path.parts[:-1]))
+    return "test" if _TEST & {word.lower() for word in words} else "train"
 
 
 def _patient(name: str) -> str:

@@ -5,7 +5,8 @@
         masks/       named as the image, or mask_<image>; in the same subfolders or in none; may be missing
         texts.csv    or .tsv, .xlsx, .jsonl: columns image and text, and if you like split and group
 
-``DIR/train/images``, ``DIR/train/masks`` and so on are read as well. Names are matched without folder and extension.
+``DIR/train/images``, ``DIR/train/masks`` and so on are read as well, and a folder for each image (``readers.objects``).
+Names are matched without folder and extension.
 """
 
 __all__ = ["read_folder"]
@@ -14,9 +15,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.sample import Problem, Sample, Split
+from textdiff.readers.layouts import known_layout, masks_elsewhere
 from textdiff.readers.names import (
-    MASK,
+    IMAGES,
+    MASKS,
     by_name,
     error,
     key_of,
@@ -28,9 +32,9 @@ from textdiff.readers.names import (
     unique_ids,
     visible,
 )
-from textdiff.readers.options import ReadOptions
+from textdiff.readers.objects import has_object_folders, read_object_folders
 from textdiff.readers.splits import parse_split, settle_splits
-from textdiff.readers.texts import TextRow, find_table, matched_texts, read_table
+from textdiff.readers.texts import TextRow, find_table, matched_texts, read_texts
 
 _LAYOUT = "images/, masks/ and texts.csv (or .tsv, .xlsx, .jsonl)"
 
@@ -48,6 +52,8 @@ def read_folder(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Pr
     Raises:
         UserError: no such directory, another layout, an unreadable table, or options that contradict the data.
     """
+    if root.is_dir() and not (root / "images").is_dir() and has_object_folders(root):
+        return read_object_folders(root, options)
     samples: list[Sample] = []
     problems: list[Problem] = []
     parts = _parts(root)
@@ -68,18 +74,25 @@ def _read_part(root: Path, base: Path, split: Split | None) -> tuple[list[Sample
         images.setdefault(key, []).append((path, own))
     masks: dict[str, list[Path]] = {}
     if (base / "masks").is_dir():
-        for key, path, _ in _files(root, base / "masks", split, problems, MASK):
+        for key, path, _ in _files(root, base / "masks", split, problems, MASKS):
             masks.setdefault(owner(key, images), []).append(path)
         for key in masks.keys() - images.keys():
             for path in masks[key]:
-                problems.append(error(relative(root, path), "is a mask without an image", "add the image or remove it"))
+                problems.append(
+                    error(relative(root, path), "is a mask without an image", "name it as its image, or remove it")
+                )
+    if other := masks_elsewhere(base):
+        what = "is not read: masks are looked for in masks/"
+        problems.append(note(relative(root, other), what, "rename it to masks, if they are these"))
     table = find_table(base) or find_table(root)
     if table is None:
+        if not (base / "masks").is_dir() and (layout := known_layout(base)):
+            raise UserError(f"{base}: {layout}; docs/data.md shows a folder that is read")
         raise UserError(
             f"{base}: has no table of texts; write texts.csv with the columns image and text (a text may be empty); "
             f"found {listing(base)}"
         )
-    rows = read_table(table)
+    rows = read_texts(table)
     if base != root and table.parent == root:
         # One table for all parts: what belongs to the others is not missing here.
         others = {key_of(path.name) for path in root.glob("*/images/*")} - images.keys()
@@ -124,7 +137,7 @@ def _sample(
         return None
     named = parse_split(row.split)
     if named and split and named != split:
-        what = f"lies in {split}/, and row {row.number} of {table.name} says {named}"
+        what = f"lies in {split}/, and {row.place} of {table.name} says {named}"
         problems.append(error(where, what, "keep one of the two"))
         return None
     if not row.text:
@@ -136,13 +149,12 @@ def _sample(
 
 
 def _files(
-    root: Path, folder: Path, split: Split | None, problems: list[Problem], pattern: str | None = None
+    root: Path, folder: Path, split: Split | None, problems: list[Problem], suffixes: tuple[str, ...] = IMAGES
 ) -> Iterator[tuple[str, Path, Split | None]]:
     """(key, file, split) of every image in a folder and in its subfolders called after splits."""
     parts = {path.name: own for path in sorted(visible(folder)) if path.is_dir() and (own := parse_split(path.name))}
     flat: list[Problem] = []  # problems of the folder itself, its subfolders among them
-    options = {} if pattern is None else {"pattern": pattern}
-    for key, paths in by_name(root, folder, flat, **options).items():
+    for key, paths in by_name(root, folder, flat, suffixes).items():
         for path in paths:
             yield key, path, split
     problems += [
@@ -157,7 +169,7 @@ def _files(
         if split and own != split:
             problems.append(error(relative(root, folder / name), f"lies below {split}/", "keep one of the two"))
             continue
-        for key, paths in by_name(root, folder / name, problems, **options).items():
+        for key, paths in by_name(root, folder / name, problems, suffixes).items():
             for path in paths:
                 yield key, path, own
 
@@ -176,6 +188,9 @@ def _parts(root: Path) -> list[tuple[Split | None, Path]]:
         return list(parts)
     if (root / "Train_Folder").is_dir():
         raise UserError(f"{root}: is in the LViT layout; use --dataset monuseg, qata or mosmed")
-    if below:
-        raise UserError(f"{root}: has no folder images; did you mean {below[0][1]}?")
+    if layout := known_layout(root):
+        raise UserError(f"{root}: {layout}; docs/data.md shows a folder that is read")
+    for path in sorted(path for path in visible(root) if path.is_dir()):
+        if (path / "images").is_dir() or has_object_folders(path):
+            raise UserError(f"{root}: has no folder images; did you mean {path}?")
     raise UserError(f"{root}: has no folder images; expected {_LAYOUT}; found {listing(root)}")

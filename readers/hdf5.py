@@ -2,17 +2,20 @@
 
     FILE.h5
         images    (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4); or a group with one image per member
-        masks     (N, H, W), or a group with the same members; may be missing
+        masks     (N, H, W), (N, H, W, 1), (N, 1, H, W), or a group with the same members; may be missing
         texts     (N,) strings, or a group with the same members; may be missing
         split     (N,) strings train, val, test; may be missing
         group     (N,) strings or numbers, such as patients; may be missing
 
-All names can be chosen. Members of a group may differ in size; without groups a sample's id is its number.
+All names can be chosen. Members of a group may differ in size; without groups a sample's id is its number. All of it is
+in the file itself: links, external storage and virtual data sets are refused, since they can bring in any file. What is
+read is looked at first, its shape, type and storage, since a few bytes can claim any amount of memory.
 """
 
-__all__ = ["read_hdf5", "read_slice"]
+__all__ = ["plane", "read_hdf5", "read_slice"]
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +25,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
-from textdiff.pipeline.imaging.formats import BadImageError, too_large, too_many_pixels
+from textdiff.options.reading import ReadOptions
+from textdiff.pipeline.imaging.formats import MAX_BYTES, REPLACE, BadImageError, too_large, too_many_pixels
 from textdiff.pipeline.sample import Problem, Sample, Slice
+from textdiff.readers.hdf5_trial import comes_to_an_end
 from textdiff.readers.names import error, note, sort_problems
-from textdiff.readers.options import ReadOptions
-from textdiff.readers.splits import parse_split, settle_splits
-from textdiff.readers.texts import cell
+from textdiff.readers.splits import parse_split, settle_splits, unknown_split
+from textdiff.readers.tables import doubt, one_line
+
+_MAX_IMAGES = 1 << 20
+_ANEW = "copy it into the file itself"
+
+_NUMBERS = "store masks as (N, H, W), classes as numbers (np.argmax over their axis) that --classes names"
 
 
 def read_hdf5(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
@@ -63,8 +72,10 @@ def read_hdf5(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Prob
     for number, name in enumerate(names):
         text, split, group = (values[number] if (values := columns[c]) else "" for c in ("texts", "split", "group"))
         if columns["split"] and parse_split(split) is None:
-            what = f"has the split {split}" if split else "has no split"
-            problems.append(error(f"{image_name}/{name}", what, "use train, val or test"))
+            problems.append(error(f"{image_name}/{name}", *unknown_split(split)))
+            continue
+        if what := next(filter(None, map(doubt, (text, split, group))), ""):
+            problems.append(error(f"{image_name}/{name}", f"has {what}, for its text or group", "write '' for none"))
             continue
         index = number if stack else None
         image, mask = (
@@ -87,22 +98,94 @@ def read_slice(source: Slice) -> tuple[NDArray[Any], str]:
 
     try:
         with h5py.File(source.file, "r") as file:
-            dataset = file[source.dataset]
-            pixels = np.asarray(dataset[()] if source.index is None else dataset[source.index])
+            dataset = _member(source.file, file, source.dataset)
+            if not isinstance(dataset, h5py.Dataset):
+                raise BadImageError(source, "is a group and no image", "store (H, W) or (H, W, C) numbers")
+            _check_storage(source, dataset)
+            _check_image(source, dataset.shape if source.index is None else dataset.shape[1:], dataset.dtype)
+            pixels = np.ascontiguousarray(dataset[()] if source.index is None else dataset[source.index])
     # What a damaged file raises depends on the filter that stumbles over it.
     except (OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError) as error:
-        raise BadImageError(source, "cannot be read", "replace the file by an intact copy") from error
-    if pixels.ndim not in (2, 3) or pixels.size == 0 or pixels.dtype.kind not in "buif":
-        raise BadImageError(
-            source, f"is {pixels.dtype} {pixels.shape} and no image", "store (H, W) or (H, W, C) numbers"
-        )
-    if pixels.ndim == 3 and pixels.shape[2] > 4 and pixels.shape[0] <= 4:
-        raise BadImageError(source, f"has the shape {pixels.shape}, channels first", "store channels last: (H, W, C)")
-    if too_many_pixels(*pixels.shape[:2]):
-        raise too_large(source, f"{pixels.shape[1]}x{pixels.shape[0]} pixels")
-    pixels = np.ascontiguousarray(pixels)
+        raise BadImageError(source, "cannot be read", REPLACE) from error
+    pixels = pixels[0] if pixels.ndim == 3 and pixels.shape[0] == 1 else pixels
     digest = hashlib.sha256(f"{pixels.dtype.str} {pixels.shape}".encode() + pixels.tobytes()).hexdigest()
     return pixels, digest
+
+
+def _check_image(source: Slice, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    shape = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    if len(shape) not in (2, 3) or 0 in shape or dtype.kind not in "buif" or dtype.itemsize > 8:
+        raise BadImageError(source, f"is {dtype} {shape} and no image", "store (H, W) or (H, W, C) numbers")
+    if len(shape) == 3 and shape[2] > 4 and shape[0] <= 4:
+        raise BadImageError(source, f"has the shape {shape}, channels first", "store channels last: (H, W, C)")
+    if too_many_pixels(*shape[:2]):
+        raise too_large(source, f"{shape[1]}x{shape[0]} pixels")
+    if math.prod(shape) * dtype.itemsize > MAX_BYTES:
+        raise too_large(source, f"{math.prod(shape[2:])} channels of {dtype} in {shape[1]}x{shape[0]} pixels")
+
+
+def _member(root: Path, file: Any, name: str) -> Any:
+    """What has a name in the file itself; None if nothing has.
+
+    Raises:
+        BadImageError: a link is on the way.
+    """
+    import h5py
+
+    found: Any = file
+    for part in filter(None, name.split("/")):
+        if not isinstance(found, h5py.Group) or part not in found:
+            return None
+        if not isinstance(found.get(part, getlink=True), h5py.HardLink):
+            raise BadImageError(root, f"has a link at {found.name.rstrip('/')}/{part}, which is not followed", _ANEW)
+        found = found[part]
+    return found
+
+
+def _check_storage(where: Path | Slice | str, dataset: Any) -> None:
+    """Refuses what is not in the file, what was never written, and what cannot be decompressed.
+
+    Raises:
+        BadImageError: it is one of these.
+    """
+    import h5py
+
+    if dataset.is_virtual:
+        raise BadImageError(where, "is a virtual data set, made of parts of other files", _ANEW)
+    if dataset.external is not None:
+        raise BadImageError(where, "has its bytes in another file", _ANEW)
+    if dataset.shape is None:
+        raise BadImageError(where, "has no values", "store some there")
+    plan = dataset.id.get_create_plist()
+    for number in range(plan.get_nfilters()):
+        code, _, _, name = plan.get_filter(number)
+        if not h5py.h5z.filter_avail(code):
+            what = f"is compressed with the filter {name.decode(errors='replace') or code}, which is not here"
+            raise BadImageError(where, what, "store it with gzip, for example with h5repack")
+    if dataset.chunks is None:
+        parts, written = 1, int(dataset.id.get_storage_size() >= dataset.nbytes)
+    else:
+        if math.prod(dataset.chunks) * dataset.dtype.itemsize > MAX_BYTES:
+            raise BadImageError(where, f"has chunks of {dataset.chunks}", "store it in smaller chunks")
+        parts = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+        written = dataset.id.get_num_chunks()
+    if written < parts:
+        what = f"was never written: {written} of {parts} parts are there, and the others would be taken for zeros"
+        raise BadImageError(where, what, "write all of it")
+
+
+def plane(source: Slice, stored: NDArray[Any]) -> NDArray[Any]:
+    """A stored mask without its axis of channels, (H, W), or (H, W, 3) if they are colours.
+
+    Raises:
+        BadImageError: channels that are classes, or of no known meaning.
+    """
+    if stored.ndim == 2 or stored.shape[2] == 1:
+        return stored.reshape(stored.shape[:2])
+    grey = np.all(stored == stored[..., :1])
+    if stored.shape[2] != 3 or not (grey or (stored.dtype == np.uint8 and np.ptp(stored.sum(axis=2)) > 0)):
+        raise BadImageError(source, f"is a mask of the shape {stored.shape}, a channel for each class", _NUMBERS)
+    return stored
 
 
 @contextmanager
@@ -113,6 +196,8 @@ def _open(root: Path) -> Iterator[Any]:
         raise UserError(f"{root}: no such file; give the HDF5 file with --data")
     if root.is_dir():
         raise UserError(f"{root}: is a directory; give an HDF5 file, or use --dataset folder")
+    if not comes_to_an_end(root):
+        raise UserError(f"{root}: is damaged, so that the HDF5 library does not come to an end; {REPLACE}")
     try:
         file = h5py.File(root, "r")
     except OSError as error:
@@ -127,19 +212,26 @@ def _open(root: Path) -> Iterator[Any]:
 
 def _find(root: Path, file: Any, option: str, name: str | None, default: str | None = None) -> Any:
     """The dataset or group of that name; None if none was asked for and there is no ``default`` one."""
-    wanted = name or default
     import h5py
 
-    if wanted in file and isinstance(file[wanted], h5py.Dataset | h5py.Group):
-        return file[wanted]
+    wanted = name or default
+    found = _member(root, file, wanted) if wanted else None
+    if isinstance(found, h5py.Dataset):
+        _check_storage(f"{root}/{wanted}", found)
+    if isinstance(found, h5py.Dataset | h5py.Group):
+        return found
     if name is None:
         return None
-    found = ", ".join(sorted(file.keys())[:8]) or "nothing"
-    raise UserError(f"{root}: has no dataset {name}; name the right one with {option}; found {found}")
+    names = ", ".join(sorted(file.keys())[:8]) or "nothing"
+    raise UserError(f"{root}: has no dataset {name}; name the right one with {option}; found {names}")
 
 
 def _names(root: Path, images: Any) -> list[str]:
     """The ids: members of a group in order, or numbers of equal width."""
+    if len(images) > _MAX_IMAGES:
+        raise UserError(
+            f"{root}: {images.name.strip('/')} holds {len(images)} images, more than {_MAX_IMAGES}; split it"
+        )
     if hasattr(images, "keys"):
         names = sorted(images.keys())
     elif images.ndim not in (3, 4):
@@ -167,6 +259,9 @@ def _labelled(root: Path, images: Any, masks: Any, names: list[str], problems: l
     if not hasattr(masks, "keys"):
         if len(masks) != len(images):
             raise UserError(f"{root}: has {len(images)} images and {len(masks)} masks; store one mask per image")
+        shape = masks.shape
+        if not (len(shape) == 3 or (len(shape) == 4 and (shape[3] in (1, 3) or shape[1] == 1))):
+            raise UserError(f"{root}: {masks.name.strip('/')} has the shape {shape}; {_NUMBERS}")
         return set(names)
     for name in sorted(masks.keys() - set(names)):
         problems.append(error(f"{masks.name.strip('/')}/{name}", "is a mask without an image", "add it or remove it"))
@@ -186,12 +281,25 @@ def _column(root: Path, file: Any, option: str, wanted: str | None, default: str
         missing = [name for name in names if name not in found]
         if missing:
             raise UserError(f"{root}: {place} has no {missing[0]}, which is an image; store one value per image")
-        values = [found[name][()] for name in names]
-    elif found.shape != (len(names),):
-        raise UserError(f"{root}: {place} has the shape {found.shape}, and there are {len(names)} images")
+        values = [_values(root, _member(root, found, name), f"{place}/{name}", ()) for name in names]
     else:
-        values = list(found[()])
+        values = list(_values(root, found, place, (len(names),)))
     try:
-        return [cell(value.decode() if isinstance(value, bytes) else value) for value in values]
+        return [one_line(value.decode() if isinstance(value, bytes) else value) for value in values]
     except UnicodeDecodeError as error:
         raise UserError(f"{root}: {place} is not UTF-8; store its strings as UTF-8") from error
+
+
+def _values(root: Path, dataset: Any, place: str, shape: tuple[int, ...]) -> Any:
+    """The strings or numbers of a dataset of that shape."""
+    import h5py
+
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape != shape:
+        got = f"has the shape {dataset.shape}" if isinstance(dataset, h5py.Dataset) else "is a group"
+        raise UserError(f"{root}: {place} {got} and not {shape}; store one value per image")
+    if not shape:
+        _check_storage(f"{root}/{place}", dataset)
+    text = h5py.check_string_dtype(dataset.dtype)
+    if (text is None and dataset.dtype.kind not in "buif") or dataset.nbytes > MAX_BYTES:
+        raise UserError(f"{root}: {place} is {dataset.dtype}; store strings or numbers")
+    return dataset[()]

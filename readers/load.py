@@ -9,12 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.pipeline.imaging.decode import binary_mask, decode, decode_mask, to_rgb
+from textdiff.pipeline.imaging.decode import decode, to_rgb
 from textdiff.pipeline.imaging.formats import BadImageError, read_bytes
 from textdiff.pipeline.imaging.labels import class_map, instance_map, stored_numbers
+from textdiff.pipeline.imaging.masks import binary_mask, decode_mask
 from textdiff.pipeline.sample import Sample, Slice
 from textdiff.readers.aperio import outlines_of, rasterise
-from textdiff.readers.hdf5 import read_slice
+from textdiff.readers.hdf5 import plane, read_slice
+from textdiff.readers.objects import load_objects
 
 
 class LoadedImage(NamedTuple):
@@ -37,6 +39,8 @@ class LoadedMask(NamedTuple):
     """(H, W) object numbers, None where the sample does not keep them."""
     sha256: str
     notes: list[str]
+    value: str = ""
+    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
 
 
 def load_image(source: Path | Slice) -> LoadedImage:
@@ -64,26 +68,33 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
         width: the same.
 
     Raises:
-        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map`` and ``outlines_of``.
+        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map``, ``outlines_of`` and
+            ``load_objects``.
     """
     source, notes = sample.mask, list[str]()
     assert source is not None
     if isinstance(source, Slice):
         stored, digest = read_slice(source)
+        stored = plane(source, stored)
         if not (sample.classes or sample.instances):
-            return LoadedMask(binary_mask(source, stored), None, digest, notes)
+            labels, value = binary_mask(source, stored)
+            return LoadedMask(labels, None, digest, notes, value)
+    elif source.is_dir():
+        instances, digest, notes = load_objects(source, height, width)
+        return LoadedMask((instances > 0).astype(np.uint8), instances if sample.instances else None, digest, notes)
     else:
         data = read_bytes(source)
         digest = hashlib.sha256(data).hexdigest()
         if source.suffix.lower() == ".xml":
             if sample.classes:
                 raise BadImageError(source, "holds outlines, which name no classes", "leave --classes out")
-            instances, notes = rasterise(source, outlines_of(source, data), height, width)
+            outlines, notes = outlines_of(source, data)
+            instances, more = rasterise(source, outlines, height, width)
             labels = (instances > 0).astype(np.uint8)
-            return LoadedMask(labels, instances if sample.instances else None, digest, notes)
+            return LoadedMask(labels, instances if sample.instances else None, digest, notes + more)
         if not (sample.classes or sample.instances):
-            labels, notes = decode_mask(source, data)
-            return LoadedMask(labels, None, digest, notes)
+            labels, value, notes = decode_mask(source, data)
+            return LoadedMask(labels, None, digest, notes, value)
         stored, notes = stored_numbers(source, data)
     if sample.classes:
         return LoadedMask(class_map(source, stored, sample.classes), None, digest, notes)

@@ -2,11 +2,14 @@
 
 __all__ = ["look_at_image", "look_at_mask"]
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import xxhash
 
+from textdiff.files import stamp
 from textdiff.pipeline.imaging import formats
 from textdiff.pipeline.imaging.formats import BadImageError
 from textdiff.pipeline.imaging.rows import large_size
@@ -28,7 +31,8 @@ def look_at_image(source: Path | Slice, tiled: bool) -> ImageFacts:
     """
     if _in_parts(source, tiled):
         assert isinstance(source, Path)
-        return scan_image(source)
+        with _unchanged(source):
+            return scan_image(source)
     pixels, sha256, notes = load_image(source)
     height, width = pixels.shape[:2]
     content = ImageFacts.content_of(xxhash.xxh3_128_hexdigest(pixels.data), height, width)
@@ -43,19 +47,30 @@ def look_at_mask(sample: Sample, height: int, width: int, tiled: bool) -> MaskFa
     """
     assert sample.mask is not None
     if _in_parts(sample.mask, tiled):
-        return scan_mask(sample)
+        assert isinstance(sample.mask, Path)
+        with _unchanged(sample.mask):
+            return scan_mask(sample)
     if formats.too_many_pixels(height, width) and sample.mask.name.lower().endswith(".xml"):
         raise BadImageError(
             sample.mask,
             f"holds outlines of an image of more than {formats.MAX_MEGAPIXELS} megapixels, where they are not drawn",
             "save the mask as a TIFF",
         )
-    labels, instances, sha256, notes = load_mask(sample, height, width)
+    labels, instances, sha256, notes, value = load_mask(sample, height, width)
     counts = np.bincount(labels.ravel(), minlength=max(2, len(sample.classes) + 1))
     objects = 0 if instances is None else int(instances.max())
     single = instances is not None and bool(np.all(instances[labels > 0] == 255))
     height, width = labels.shape
-    return MaskFacts(height, width, sha256, notes, tuple(counts.tolist()), objects, single)
+    return MaskFacts(height, width, sha256, notes, tuple(counts.tolist()), objects, single, value)
+
+
+@contextmanager
+def _unchanged(path: Path) -> Iterator[None]:
+    """Checks that a file that is read in several goes, its digest among them, is one and the same all the time."""
+    before = stamp(path)
+    yield
+    if stamp(path) != before:
+        raise BadImageError(path, "was changed while it was read", "run the same command again")
 
 
 def _in_parts(source: Path | Slice, tiled: bool) -> bool:

@@ -11,15 +11,16 @@ Names are matched without their extensions, which differ between the three in th
 __all__ = ["read_lvit"]
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.sample import Problem, Sample, Split
+from textdiff.readers.layouts import known_layout
 from textdiff.readers.names import (
+    PICTURES,
     by_name,
     error,
-    key_of,
     listing,
     note,
     owner,
@@ -28,11 +29,10 @@ from textdiff.readers.names import (
     unique_ids,
     visible,
 )
-from textdiff.readers.options import ReadOptions
-from textdiff.readers.texts import cell, sheets
+from textdiff.readers.objects import has_object_folders
+from textdiff.readers.texts import matched_texts, read_texts
 
 _SPLITS: dict[Split, str] = {"train": "Train", "val": "Val", "test": "Test"}
-_IMAGE = r"\.(png|jpe?g|bmp|tiff?)$"
 _LAYOUT = "Train_Folder and Test_Folder, each with img/, labelcol/ and a table such as Train_text.xlsx"
 
 
@@ -70,27 +70,29 @@ def _read_split(root: Path, folder: Path, split: Split, name: str) -> tuple[list
     problems: list[Problem] = []
     if not (folder / "img").is_dir():
         raise UserError(f"{folder}: has no folder img with the images; found {listing(folder)}")
-    images = by_name(root, folder / "img", problems, _IMAGE)
+    images = by_name(root, folder / "img", problems)
     if not images:
-        raise UserError(f"{folder / 'img'}: holds no images (PNG, JPEG, BMP or TIFF); put them there")
+        raise UserError(f"{folder / 'img'}: holds no images (PNG, JPEG, BMP, TIFF or DICOM); put them there")
     masks: dict[str, list[Path]] = {}
     if (folder / "labelcol").is_dir():
-        for key, paths in by_name(root, folder / "labelcol", problems, _IMAGE).items():
+        for key, paths in by_name(root, folder / "labelcol", problems, PICTURES).items():
             masks.setdefault(owner(key, images), []).extend(paths)
     elif split == "train":
         raise UserError(f"{folder}: has no folder labelcol with the masks; found {listing(folder)}")
     else:
         problems.append(note(f"{folder.name}/labelcol", "is not there: all its images are unlabelled"))
     table = _find_table(root, folder, name)
-    texts = _texts(root, table, images, problems)
+    texts = matched_texts(relative(root, table), read_texts(table, "description", ()), images, problems)
 
     for key in masks.keys() - images.keys():
         for path in masks[key]:
-            problems.append(error(relative(root, path), "is a mask without an image", "add the image or remove it"))
+            problems.append(
+                error(relative(root, path), "is a mask without an image", "name it as its image, or remove it")
+            )
     samples = []
     for key, paths in images.items():
         where = relative(root, paths[0])
-        own = masks.get(key, [])
+        own, row = masks.get(key, []), texts.get(key)
         sound = True
         for other in paths[1:]:
             problems.append(error(relative(root, other), f"has the name of {where}", "keep one of them"))
@@ -102,51 +104,15 @@ def _read_split(root: Path, folder: Path, split: Split, name: str) -> tuple[list
         if key not in texts:
             problems.append(error(where, f"has no row in {relative(root, table)}", "add its row"))
             sound = False
-        elif texts[key] is None:
+        elif row is None:
             sound = False
-        elif not texts[key]:
+        elif not row.text:
             problems.append(note(where, f"has no description in {table.name}: its text is empty"))
         if not own and (folder / "labelcol").is_dir():
             problems.append(note(where, "has no mask: it is unlabelled"))
-        if sound:
-            samples.append(Sample(key, split, paths[0], own[0] if own else None, texts[key] or ""))
+        if sound and row:
+            samples.append(Sample(key, split, paths[0], own[0] if own else None, row.text))
     return samples, sort_problems(problems)
-
-
-def _texts(root: Path, table: Path, images: dict[str, list[Path]], problems: list[Problem]) -> dict[str, str | None]:
-    """The text of each image that has a row; ``None`` where rows contradict each other."""
-    texts: dict[str, str | None] = {}
-    where = relative(root, table)
-    for number, entry, text in _rows(table):
-        key = owner(key_of(entry), images)
-        if key not in images:
-            what = f"row {number} is a text for {entry}, an image that is not there"
-            problems.append(error(where, what, "add the image or remove the row"))
-        elif key in texts and texts[key] != text:
-            what = f"row {number} is another text for {entry}"
-            problems.append(error(where, what, "keep one row for each image"))
-            texts[key] = None
-        else:
-            texts[key] = text
-    return texts
-
-
-def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
-    """Row number, image name and text of every row that is not blank."""
-    for sheet in sheets(table):
-        rows = ((number, row) for number, row in enumerate(sheet, 1) if any(map(cell, row)))
-        titles = [cell(value).lower() for value in next(rows, (0, ()))[1]]
-        if "image" not in titles or "description" not in titles:
-            continue
-        image, description = titles.index("image"), titles.index("description")
-        for number, row in rows:
-            cells = [cell(value) for value in row]
-            cells += [""] * (len(titles) - len(cells))
-            if cells[image] or cells[description]:
-                # Excel stores a name such as 12 as a number.
-                yield number, re.sub(r"^(\d+)\.0$", r"\1", cells[image]), cells[description]
-        return
-    raise UserError(f"{table}: has no columns Image and Description; name them so in its first row")
 
 
 def _find_table(root: Path, folder: Path, name: str) -> Path:
@@ -178,4 +144,8 @@ def _check_layout(root: Path) -> None:
     for below in sorted(visible(root)):
         if (below / "Train_Folder").is_dir():
             raise UserError(f"{root}: has no Train_Folder; did you mean {below}?")
+    if (root / "images").is_dir() or has_object_folders(root):
+        raise UserError(f"{root}: has no Train_Folder; use --dataset folder for images/, masks/ and texts.csv")
+    if next(root.glob("*_Folder"), None) is None and (layout := known_layout(root)):
+        raise UserError(f"{root}: {layout}; then use --dataset folder")
     raise UserError(f"{root}: has no Train_Folder; expected {_LAYOUT}; found {listing(root)}")

@@ -1,8 +1,12 @@
 """Files in folders, and how the names in a table are matched with them."""
 
 __all__ = [
+    "IMAGES",
+    "MASKS",
+    "PICTURES",
     "by_name",
     "error",
+    "is_utf8",
     "key_of",
     "listing",
     "note",
@@ -11,6 +15,7 @@ __all__ = [
     "sort_problems",
     "unique_ids",
     "visible",
+    "visible_name",
 ]
 
 import re
@@ -20,15 +25,21 @@ from pathlib import Path
 
 from textdiff.pipeline.sample import Problem, Sample
 
-IMAGE = r"\.(png|jpe?g|bmp|tiff?|dcm|dicom)$"
-MASK = r"\.(png|jpe?g|bmp|tiff?|xml)$"
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
+IMAGES = (*PICTURES, ".dcm", ".dicom")
+"""How names of image files end, in lower case, longer endings first: whatever looks through a directory goes by it."""
+MASKS = (*PICTURES, ".xml")
 
 
-def by_name(root: Path, folder: Path, problems: list[Problem], pattern: str = IMAGE) -> dict[str, list[Path]]:
+def by_name(
+    root: Path, folder: Path, problems: list[Problem], suffixes: tuple[str, ...] = IMAGES
+) -> dict[str, list[Path]]:
     """The image files in a folder by name without extension, sorted; others are noted in ``problems``."""
     named: dict[str, list[Path]] = {}
     for path in sorted(visible(folder)):
-        if path.is_file() and re.search(pattern, path.name, re.IGNORECASE):
+        if not is_utf8(path.name):
+            problems.append(error(relative(root, path), "has a name that is not UTF-8", "rename it"))
+        elif path.is_file() and path.name.lower().endswith(suffixes):
             named.setdefault(key_of(path.name), []).append(path)
         else:
             problems.append(note(relative(root, path), "is not an image: it is ignored"))
@@ -37,7 +48,12 @@ def by_name(root: Path, folder: Path, problems: list[Problem], pattern: str = IM
 
 def visible(folder: Path) -> list[Path]:
     """What is in a folder, without what file managers and Excel leave there."""
-    return [p for p in folder.iterdir() if not p.name.startswith((".", "~$")) and p.name.lower() != "thumbs.db"]
+    return [path for path in folder.iterdir() if visible_name(path.name)]
+
+
+def visible_name(name: str) -> bool:
+    """Whether a file is not one that file managers and Excel leave."""
+    return not name.startswith((".", "~$")) and name.lower() not in ("thumbs.db", "desktop.ini")
 
 
 def listing(folder: Path) -> str:
@@ -48,14 +64,23 @@ def listing(folder: Path) -> str:
 
 def key_of(name: str) -> str:
     """A file name or table entry without folder and extension; macOS decomposes accents, Excel does not."""
-    stem = re.sub(IMAGE[:-2] + r"|xml)$", "", re.split(r"[/\\]", name.strip())[-1], flags=re.IGNORECASE)
-    return unicodedata.normalize("NFC", stem)
+    last = re.split(r"[/\\]", name.strip())[-1]
+    suffix = next((end for end in (*IMAGES, *MASKS) if last.lower().endswith(end)), "")
+    return unicodedata.normalize("NFC", last[: len(last) - len(suffix)])
 
 
 def owner(key: str, images: Collection[str]) -> str:
-    """The image that a mask or a table entry called ``key`` belongs to; ``key`` itself if there is none."""
+    """The image that a mask or a table entry called ``key`` belongs to; ``key`` itself if there is none.
+
+    Spreadsheets turn 001 into 1, which is still that image if no other one has this number.
+    """
+    if key in images:
+        return key
     bare = key.removeprefix("mask_")
-    return bare if key not in images and bare in images else key
+    if bare not in images and bare.isdecimal():
+        same = [name for name in images if name.isdecimal() and name.lstrip("0") == bare.lstrip("0")]
+        bare = same[0] if len(same) == 1 else bare
+    return bare if bare in images else key
 
 
 def unique_ids(root: Path, samples: Iterable[Sample], problems: list[Problem]) -> list[Sample]:
@@ -77,7 +102,12 @@ def sort_problems(problems: Iterable[Problem]) -> list[Problem]:
 
 def relative(root: Path, path: Path) -> str:
     """A path as it is named in messages."""
-    return path.relative_to(root).as_posix()
+    return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written into a table or a cache; Linux allows any bytes."""
+    return not any(0xD800 <= ord(sign) <= 0xDFFF for sign in name)
 
 
 def error(where: str, what: str, fix: str) -> Problem:

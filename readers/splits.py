@@ -1,15 +1,16 @@
 """Which image is for training, validation or the test: as the data set says, or drawn by groups."""
 
-__all__ = ["draw_splits", "parse_split", "settle_splits"]
+__all__ = ["draw_splits", "parse_split", "settle_splits", "unknown_split"]
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.names import note
-from textdiff.readers.options import ReadOptions
 
 _NAMES: dict[str, Split] = {
     "train": "train",
@@ -27,6 +28,15 @@ _ORDER = ("train", "val", "test")
 def parse_split(name: str) -> Split | None:
     """The split that is called so, in any case; None if none is."""
     return _NAMES.get(name.strip().lower())
+
+
+def unknown_split(name: str) -> tuple[str, str]:
+    """What is said of a split that is none, and what mends it."""
+    if not name:
+        return "has no split", "use train, val or test"
+    close = get_close_matches(name.strip().lower(), _NAMES, 1)
+    meant = f"did you mean {_NAMES[close[0]]}?" if close else "use train, val or test"
+    return f"has the split {name}", meant
 
 
 def draw_splits(samples: Sequence[Sample], options: ReadOptions) -> list[Sample]:

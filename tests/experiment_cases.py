@@ -75,9 +75,13 @@ def fake_experiment(path: Path, cache: FeatureCache, methods=("full", "no-text",
         elif job.point["method"] != "full":
             values = values + rng.normal(0, 0.05, 6)
         scores = {
-            f"{metric}_{truth}": list(values) for metric in ("dice", "iou") for truth in ("clean", "paper", "original")
+            f"{metric}_{truth}": list(values)
+            for metric in ("dice", "iou", "dice_present", "iou_present", "area")
+            for truth in ("clean", "paper", "original")
         }
         file = experiment.scores_file(job)
         file.parent.mkdir(parents=True)
-        file.write_text(json.dumps({"schema": 1, "split": "test", "ids": list("abcdef"), "scores": scores}))
+        record = {"schema": 2, "split": "test", "classes": ["foreground"], "views": 1, "ids": list("abcdef")}
+        facts = {name: [name, name, None, 1] for name in "abcdef"}
+        file.write_text(json.dumps(record | {"facts": facts, "scores": scores}))
     return experiment

@@ -87,6 +87,12 @@ CASES = {
         ["resnet.pt"],
     ),
     "no such checkpoint": (None, (*EXTRACT, *MORE[:2], "--backbone", "gone.pt", *MORE[4:]), ["gone.pt"]),
+    "a mistyped checkpoint": (
+        None,
+        (*EXTRACT, *MORE[:2], "--backbone", "tiny.safetensor", *MORE[4:]),
+        ["did you mean tiny.safetensors?"],
+    ),
+    "a mistyped backbone": (None, (*EXTRACT, *MORE[:2], "--backbone", "nano-eh"), ["did you mean nano-he?"]),
     "a cache of another fingerprint": (None, (*EXTRACT, *OLD, "--steps", "50,150"), ["good.zarr", "steps"]),
     "a step beyond the schedule": (None, (*EXTRACT, *MORE, "--steps", "5000"), ["--steps 5000", "999"]),
     "a block that is not there": (None, (*EXTRACT, *MORE, "--blocks", "40"), ["--blocks 40", "0..17"]),
@@ -99,11 +105,15 @@ CASES = {
     "two views to predict": (None, ("predict", "data/Test_Folder/img", "--views", "2"), ["--views 2", "1, or 8"]),
     "sixteen symmetries": (None, (*EXTRACT, *MORE, "--views", "16"), ["--views 16", "eight symmetries", "--jitter he"]),
     "colours of one view": (None, (*EXTRACT, *MORE, "--jitter", "he"), ["--jitter he", "--views 8"]),
-    "colours of an MRI": (None, (*EXTRACT, *MORE, "--views", "8", "--jitter", "mri"), ["--jitter mri", "he or cxr"]),
+    "colours of an MRI": (
+        None,
+        (*EXTRACT, *MORE, "--views", "8", "--jitter", "mri"),
+        ["--jitter mri", "he, cxr, none"],
+    ),
     "a negative loss": (
         None,
-        ("fit", "--cache", "cache.zarr", "--dice-weight", "-1"),
-        ["--dice-weight -1", "0 or more"],
+        ("fit", "--cache", "good.zarr", "--dice-weight", "-1"),
+        ["--dice-weight -1", "at least 0"],
     ),
     "more labels than images": (
         None,
@@ -143,7 +153,7 @@ def test_bad_input_gets_one_line_and_status_2(case, copy, textdiff_once):
 def test_debug_shows_the_traceback(good, textdiff_once):
     result = textdiff_once(good, "--debug", "score", "--run", "nowhere", status=2)
     assert "Traceback" in result.stderr
-    assert "error: nowhere" in result.stderr
+    assert "error: --run nowhere" in result.stderr
 
 
 def test_flipped_byte_is_named_by_verify_and_mended_by_extract(copy, textdiff_once):

@@ -9,12 +9,13 @@ from scipy.ndimage import gaussian_filter
 import textdiff
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
+from textdiff.options.extract import Extract
 from textdiff.pipeline import weights
 from textdiff.pipeline.backbones.blurs import Blurs
 from textdiff.pipeline.backbones.fresh import fresh_unet
 from textdiff.pipeline.backbones.load import load_backbone
-from textdiff.pipeline.defaults import extract_config
 from textdiff.pipeline.diffusion import q_sample, shared_noise
+from textdiff.pipeline.extraction.config import resolve
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,6 @@ def test_it_has_nothing_to_download():
 
 
 def test_preset_rgb_is_that_of_the_small_backbone_but_for_network_and_steps():
-    nano, rgb = (extract_config("monuseg", preset=kind, data="d") for kind in ("nano", "rgb"))
+    nano, rgb = (resolve(Extract("monuseg", preset=kind, data=".")) for kind in ("nano", "rgb"))
     assert (rgb.backbone, rgb.steps) == ("rgb", (0,))
     assert (rgb.blocks, rgb.views, rgb.jitter) == (nano.blocks, nano.views, nano.jitter)

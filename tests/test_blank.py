@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
+import textdiff
 from textdiff.cache import FeatureCache, Loader
 from textdiff.experiments.evaluate import evaluate
 from textdiff.pipeline.backbone import Backbone
@@ -25,9 +26,7 @@ from textdiff.pipeline.imaging.tiles import Grid, cut
 from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.predict import Predictor, predict_members, predict_row
 from textdiff.pipeline.prediction.blank import BLANK_BELOW, blank_limit, contrast, is_blank
-from textdiff.pipeline.prediction.ranking import rank
 from textdiff.pipeline.runs import Run, write_config
-from textdiff.pipeline.score import score
 
 SIZE, TILE, OVERLAP = (64, 168), 64, 12
 CPU = torch.device("cpu")
@@ -148,7 +147,7 @@ def test_an_earlier_run_asks_its_network_about_everything(made, earlier):
 def test_score_evaluate_and_predict_count_the_same_pixels(made, textdiff_once, tmp_path):
     run = Run(made / "runs/head")
     cache = run.open_cache()
-    summary = score(run, metrics=["dice"], device="cpu").summary
+    summary = textdiff.score(run, metrics=["dice"], device="cpu").summary
     evaluate([run], cache, CPU, "test", Loader(cache, CPU))  # a loader that training shares reads no images
     found = json.loads((run.path / "images-test.json").read_text())["scores"]["dice_original"]
     records = json.loads((run.path / "scores.json").read_text())["images"]
@@ -164,7 +163,7 @@ def test_score_evaluate_and_predict_count_the_same_pixels(made, textdiff_once, t
 
 
 def test_a_blank_image_is_the_last_to_be_annotated(run):
-    (candidate,) = rank(run, device="cpu").candidates
+    (candidate,) = textdiff.rank(run, device="cpu").candidates
     assert (candidate.id, candidate.entropy) == ("test_002", 0)
     assert candidate.disagreement in (None, 0)
 

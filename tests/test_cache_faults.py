@@ -13,7 +13,6 @@ import pytest
 import zarr
 
 from textdiff.cache import CacheError, FeatureCache, chunks, create, room, verify_cache
-from textdiff.cache.ledger import entry_of
 from textdiff.cache.staging import staging, sweep
 from textdiff.errors import UserError
 
@@ -152,14 +151,14 @@ def test_racing_creators_all_get_one_sound_cache(tmp_path):
 
 
 def test_loser_of_the_race_opens_the_winners_cache_and_loses_no_row(tmp_path, monkeypatch):
-    path, build = tmp_path / "c.zarr", create._fill
+    path, build = tmp_path / "c.zarr", create.fill_cache
 
     def slow(*arguments):
-        monkeypatch.setattr(create, "_fill", build)
+        monkeypatch.setattr(create, "fill_cache", build)
         cases.fill(cases.make(path), [2])  # another process is quicker
         build(*arguments)
 
-    monkeypatch.setattr(create, "_fill", slow)
+    monkeypatch.setattr(create, "fill_cache", slow)
     assert cases.make(path).done().tolist() == [row == 2 for row in range(7)]
 
 
@@ -360,17 +359,6 @@ def test_dropping_bad_rows_and_extracting_again_restores_the_very_bytes(copy, wh
 def test_faults_print_as_one_line_that_names_the_row(copy):
     flip(copy.path / "features/b08/c.1.1.0.0.0", 3)
     assert str(copy.verify()[0]) == ("row 1 (image 0, view 1): features/b08: step 150: the checksum does not match")
-
-
-def test_digest_of_zero_still_makes_the_row_exist():
-    class Zero:
-        def digest(self):
-            return bytes(16)
-
-        def intdigest(self):
-            return 0
-
-    assert any(entry_of(Zero()))
 
 
 def test_threads_read_while_another_writes(whole, tmp_path):

@@ -112,7 +112,7 @@ def test_other_readers_see_the_documented_arrays(whole):
     assert (group["ledger"][...] != 0).any(axis=1).all()
     assert json.loads(group["table"][...].tobytes())["texts"] == cases.TEXTS
     assert group.attrs["fingerprint"] == cases.FINGERPRINT
-    assert group.attrs["schema"] == 1
+    assert group.attrs["schema"] == 3
 
 
 def test_files_are_byte_for_byte_what_zarr_itself_writes(copy):
@@ -353,13 +353,14 @@ def test_create_takes_an_empty_directory_and_follows_a_link(tmp_path):
     ("damage", "words"),
     [
         (shutil.rmtree, ["no such cache", "textdiff extract"]),
-        (lambda p: (p / "zarr.json").unlink(), ["not a TextDiff cache"]),
+        (lambda p: (p / "zarr.json").unlink(), ["zarr.json is damaged", "extract that made it again"]),
         (lambda p: (p / "zarr.json").write_text("{"), ["zarr.json"]),
         (
             lambda p: (p / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}'),
-            ["not that of a TextDiff"],
+            ["zarr.json is damaged", "extract that made it again"],
         ),
-        (lambda p: edit(p, schema=3), ["schema 3", "upgrade"]),
+        (lambda p: (shutil.rmtree(p / "table"), (p / "zarr.json").unlink()), ["not a TextDiff cache"]),
+        (lambda p: edit(p, sound=True, schema=2), ["schema 2", "extract --overwrite"]),
         (lambda p: edit(p, steps=[50, 150, 251]), ["damaged"]),
         (lambda p: edit(p, fingerprint={}), ["damaged"]),
         (lambda p: (p / "table/c.0").unlink(), ["table", "missing"]),
@@ -374,9 +375,13 @@ def test_what_is_not_a_sound_cache_gets_one_line(copy, damage, words):
     assert "\n" not in str(error.value)
 
 
-def edit(path: Path, **attributes) -> None:
+def edit(path: Path, sound: bool = False, **attributes) -> None:
     metadata = json.loads((path / "zarr.json").read_text())
     metadata["attributes"].update(attributes)
+    if sound:
+        del metadata["attributes"]["checksum"]
+        canonical = json.dumps(metadata["attributes"], sort_keys=True, separators=(",", ":"))
+        metadata["attributes"]["checksum"] = hashlib.sha256(canonical.encode()).hexdigest()
     (path / "zarr.json").write_text(json.dumps(metadata))
 
 

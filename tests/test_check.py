@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.check import check_dataset
-from textdiff.readers.options import ReadOptions
 
 
 @pytest.fixture

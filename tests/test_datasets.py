@@ -196,12 +196,18 @@ def id_in_two_splits(root: Path) -> None:
 
 MISMATCHES = {
     mask_without_image: ("Train_Folder/labelcol/lost.png: is a mask without an image; ", ()),
-    text_without_image: ("Test_Folder/Test_text.xlsx: row 4 is a text for ghost.png, an image that is not there; ", ()),
+    text_without_image: (
+        "Test_Folder/Test_text.xlsx: row 4 of sheet Sheet is a text for ghost.png, an image that is not there; ",
+        (),
+    ),
     image_without_row: (
         "Val_Folder/img/val_000.png: has no row in Val_Folder/Val_text.xlsx; add its row",
         ("val_000",),
     ),
-    two_texts: ("Train_Folder/Train_text.xlsx: row 5 is another text for train_000.png; ", ("train_000",)),
+    two_texts: (
+        "Train_Folder/Train_text.xlsx: row 5 of sheet Sheet is another text for train_000.png; ",
+        ("train_000",),
+    ),
     same_stem: ("Train_Folder/img/train_001.tif: has the name of Train_Folder/img/train_001.png; ", ("train_001",)),
     two_masks: (
         "Train_Folder/labelcol/train_002.png: is a second mask of Train_Folder/img/train_002.png",
@@ -237,7 +243,7 @@ def test_all_mismatches_are_reported_together(make_lvit, capsys):
     with pytest.raises(UserError, match="6 errors in the data set"):
         report(problems)
     said = capsys.readouterr().err.splitlines()
-    assert sum(line.startswith("error: ") for line in said) == 6
+    assert sum(line.startswith("error: ") for line in said) == 5  # two images have the name of another one
 
 
 def test_same_text_twice_is_harmless(make_lvit):
@@ -323,7 +329,7 @@ LAYOUTS = {
     no_table: "Test_text.xlsx: no such file; it is the table of texts",
     broken_table: "Test_text.xlsx: is not a readable Excel table",
     csv_table: "Test_text.xlsx: is not a readable Excel table",
-    other_columns: "Test_text.xlsx: has no columns Image and Description",
+    other_columns: "Test_text.xlsx: has no columns image and description; found file, text",
 }
 
 
@@ -474,10 +480,21 @@ def test_alike_notes_are_one_warning_and_nothing_is_raised(capsys):
 
 def test_many_errors_are_cut_short_and_counted(capsys):
     with pytest.raises(UserError, match="500 errors in the data set"):
-        report([Problem("error", f"img/{n}.png", "is damaged", "replace it") for n in range(500)])
+        report([Problem("error", f"img/{n}.png", f"is {'damaged ' * n}", "replace it") for n in range(500)])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 21
-    assert lines[-1] == "... and 480 more"
+    assert lines[-1] == "... and 480 more kinds"
+
+
+def test_errors_of_one_kind_are_one_line(capsys):
+    """Whatever numbers and names they hold."""
+    what = ("is 16x16 pixels, but its image img/{}.png is 32x32", "line {} has 3 cells and the header 2")
+    with pytest.raises(UserError, match="40 errors in the data set"):
+        report([Problem("error", f"{n}.png", what[n % 2].format(n), "mend it") for n in range(40)])
+    assert capsys.readouterr().err.splitlines() == [
+        "error: 0.png: is 16x16 pixels, but its image img/0.png is 32x32; mend it (and 19 others like it)",
+        "error: 1.png: line 1 has 3 cells and the header 2; mend it (and 19 others like it)",
+    ]
 
 
 def test_nothing_is_said_of_a_whole_data_set(capsys):

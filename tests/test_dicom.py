@@ -2,6 +2,8 @@
 
 import io
 import sys
+import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,7 +15,12 @@ from textdiff.pipeline.imaging.decode import decode
 pydicom = pytest.importorskip("pydicom", reason="the extra dicom is not installed")
 from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
 from pydicom.pixels.processing import apply_modality_lut, apply_windowing  # noqa: E402
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless  # noqa: E402
+from pydicom.uid import (  # noqa: E402
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+)
 
 
 def dicom(pixels: np.ndarray, bits: int = 16, **attributes) -> Dataset:
@@ -98,6 +105,90 @@ def test_colour_and_the_first_of_several_frames_are_read():
     assert "2 frames (only the first is read)" in decode("a.dcm", data_of(file))[1]
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"RescaleSlope": "", "RescaleIntercept": ""},
+        {"RescaleSlope": None, "RescaleIntercept": "0"},
+        {"WindowCenter": "", "WindowWidth": ""},
+        {"WindowCenter": "40"},
+        {"VOILUTSequence": [], "ModalityLUTSequence": []},
+    ],
+    ids=str,
+)
+def test_elements_that_are_empty_or_alone_change_nothing(attributes):
+    np.testing.assert_array_equal(grey(dicom(SLICE, **attributes)), grey(dicom(SLICE)))
+
+
+@pytest.mark.parametrize(
+    ("centre", "width"), [(["40", "500"], "400"), ("40", ["400", "2000"]), (["40", "500"], ["400", "2000"])]
+)
+def test_of_windows_in_unequal_number_the_first_is_applied(centre, width):
+    file = dicom(SLICE, **CT | {"WindowCenter": centre, "WindowWidth": width})
+    np.testing.assert_array_equal(grey(file), grey(dicom(SLICE, **CT)))
+    assert "2 DICOM windows (the first applied)" in decode("a.dcm", data_of(file))[1]
+
+
+def test_a_slope_without_an_intercept_is_applied():
+    file = dicom(SLICE, RescaleSlope=2, WindowCenter=80, WindowWidth=800, VOILUTFunction="LINEAR_EXACT")
+    plain = dicom(SLICE, WindowCenter=40, WindowWidth=400, VOILUTFunction="LINEAR_EXACT")
+    np.testing.assert_array_equal(grey(file), grey(plain))
+
+
+@pytest.mark.parametrize("groups", ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"])
+def test_enhanced_files_have_their_window_in_the_groups_of_their_frames(groups):
+    rescaling, window, group = Dataset(), Dataset(), Dataset()
+    rescaling.RescaleSlope, rescaling.RescaleIntercept = CT["RescaleSlope"], CT["RescaleIntercept"]
+    window.WindowCenter, window.WindowWidth = CT["WindowCenter"], CT["WindowWidth"]
+    group.PixelValueTransformationSequence, group.FrameVOILUTSequence = [rescaling], [window]
+    np.testing.assert_array_equal(grey(dicom(SLICE, **{groups: [group]})), grey(dicom(SLICE, **CT)))
+
+
+@pytest.mark.parametrize("meta", [True, False], ids=["with its meta information", "without"])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_files_without_the_preamble_are_read(meta, syntax):
+    file = dicom(SLICE, **CT)
+    file.file_meta.TransferSyntaxUID = syntax
+    data = data_of(file)
+    start = 132 if meta else 144 + int.from_bytes(data[140:144], "little")
+    np.testing.assert_array_equal(decode("a.dcm", data[start:])[0], decode("a.dcm", data)[0])
+
+
+def test_few_levels_of_many_bits_are_said_to_come_out_dark():
+    image, notes = decode("a.dcm", data_of(dicom(np.arange(4096, dtype=np.uint16).reshape(64, 64))))
+    assert image.max() == 16
+    assert "DICOM without a window (16 bits scaled to 8), and dark: the largest value is 4095 of 65535" in notes[0]
+
+
+def test_deflated_files_are_read_but_not_to_any_size():
+    file = dicom(SLICE, **CT)
+    expected = grey(file)
+    file.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data = data_of(file)
+    np.testing.assert_array_equal(decode("a.dcm", data)[0][..., 0], expected)
+    with pytest.raises(UserError, match=r"a.dcm: has more than 512 MiB"):
+        decode("a.dcm", data[: 144 + int.from_bytes(data[140:144], "little")] + deflated_zeros(600 << 20))
+
+
+def deflated_zeros(size: int) -> bytes:
+    stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    block = bytes(1 << 20)
+    return b"".join(stream.compress(block) for _ in range(size >> 20)) + stream.flush()
+
+
+def without(name: str) -> Callable[[Dataset], bytes]:
+    def damage(file: Dataset) -> bytes:
+        delattr(file, name)
+        return data_of(file)
+
+    return damage
+
+
+def high_bits(file: Dataset) -> bytes:
+    file.BitsStored = 12
+    return data_of(file)
+
+
 def truncated(file: Dataset) -> bytes:
     return data_of(file)[:-50]
 
@@ -118,6 +209,9 @@ def compressed(file: Dataset) -> bytes:
     [
         (truncated, "is not a readable DICOM image"),
         (without_pixels, "is DICOM without an image"),
+        (without("PhotometricInterpretation"), "is DICOM without PhotometricInterpretation, which its pixels need"),
+        (without("BitsStored"), "is DICOM without BitsStored, which its pixels need"),
+        (high_bits, "is DICOM whose HighBit is not that of its BitsStored"),
         (compressed, "is compressed as JPEG 2000 .*, which cannot be decoded here"),
     ],
 )

@@ -30,10 +30,11 @@ LOGITS = st.floats(-30, 30, width=32)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, make_lvit_once, tiny_backbone, textdiff_once) -> Path:
-    """A data set whose last training image has no mask, its cache, and an ensemble of three on two images."""
+    """A data set with two annotated training images of five, its cache, and an ensemble of three on the two."""
     root = tmp_path_factory.mktemp("made")
     make_lvit_once(root / "data", n_train=5, n_val=1, n_test=2, size=96)
-    (root / "data/Train_Folder/labelcol/train_004.png").unlink()
+    for number in (2, 3, 4):
+        (root / f"data/Train_Folder/labelcol/train_{number:03d}.png").unlink()
     extract = ("extract", "--dataset", "monuseg", "--data", "data", "--cache", "cache.zarr")
     smallest = ("--text-encoder", "none", "--image-size", "64", "--blocks", "6", "--steps", "50")
     textdiff_once(root, *extract, "--backbone", str(tiny_backbone), *smallest)
@@ -159,7 +160,7 @@ def test_members_of_an_image_in_tiles_are_stitched_and_ranked_alike(made, tiny_b
     extract = ("extract", "--dataset", "monuseg", "--data", "data", "--cache", "tiles.zarr", "--tile", "64")
     smallest = ("--text-encoder", "none", "--image-size", "64", "--blocks", "2", "--steps", "50")
     textdiff_once(made, *extract, "--backbone", str(tiny_backbone), *smallest)
-    fit = ("fit", "--cache", "tiles.zarr", "--labels", "3", "--variant", "no-text", "--epochs", "1")
+    fit = ("fit", "--cache", "tiles.zarr", "--labels", "2", "--variant", "no-text", "--epochs", "1")
     textdiff_once(made, *fit, "--ensemble", "2", "--runs", "tiled")
     predictor = Predictor(latest(made / "tiled"))
     path = sorted((made / "data/Test_Folder/img").iterdir())[0]
@@ -174,14 +175,13 @@ def test_members_of_an_image_in_tiles_are_stitched_and_ranked_alike(made, tiny_b
     drawn = tifffile.imread(made / f"large/{path.stem}_disagreement.tif") / 65535
     assert np.abs(drawn - jensen_shannon(members) / np.log(2)).max() < 1e-4
     lines = json.loads(textdiff_once(made, "next", "--runs", "tiled", "--json").stdout)
-    assert [line["rank"] for line in lines] == [1, 2]
+    assert [line["rank"] for line in lines] == [1, 2, 3]
 
 
-def test_next_ranks_what_is_not_annotated_or_not_used(made, textdiff_once):
+def test_next_ranks_the_images_without_a_mask(made, textdiff_once):
     run, cache = latest(made / "runs"), FeatureCache.open(made / "cache.zarr")
     lines = json.loads(textdiff_once(made, "next", "--json").stdout)
-    expected = {f"train_{number:03d}" for number in range(5)} - set(run.config["train_ids"])
-    assert {line["id"] for line in lines} == expected
+    assert {line["id"] for line in lines} == {"train_002", "train_003", "train_004"}
     assert [line["rank"] for line in lines] == [1, 2, 3]
     assert [line["score"] for line in lines] == sorted((line["score"] for line in lines), reverse=True)
 
@@ -196,7 +196,7 @@ def test_next_ranks_what_is_not_annotated_or_not_used(made, textdiff_once):
 
     table = textdiff_once(made, "next", "--top", "1").stdout
     assert lines[0]["id"] in table
-    assert len(table.splitlines()) == 2
+    assert len(table.splitlines()) == 3
 
 
 def test_single_network_ranks_by_entropy_and_says_so(made, textdiff_once):
@@ -214,14 +214,13 @@ def test_single_network_cannot_disagree(made, textdiff_once):
     assert "--ensemble" in result.stderr
 
 
-def test_nothing_left_to_annotate_is_said(made, textdiff_once, tmp_path):
-    cache = FeatureCache.open(made / "cache.zarr")
-    run = latest(made / "single")
-    everything = run.config | {"train_ids": sorted({entry.id for entry in cache.rows if entry.split == "train"})}
-    write_config(Run(tmp_path / "run"), everything)
-    (tmp_path / "run/head.safetensors").write_bytes((run.path / "head.safetensors").read_bytes())
-    result = textdiff_once(made, "next", "--run", str(tmp_path / "run"), status=2)
-    assert "no image is left to annotate" in result.stderr
+def test_nothing_left_to_annotate_is_said(made, tmp_path, make_lvit, tiny_backbone, textdiff_once):
+    make_lvit(n_train=2, n_val=0, n_test=1)
+    extract = ("extract", "--dataset", "monuseg", "--data", "data", "--cache", "cache.zarr")
+    smallest = ("--text-encoder", "none", "--image-size", "64", "--blocks", "6", "--steps", "50")
+    textdiff_once(tmp_path, *extract, "--backbone", str(tiny_backbone), *smallest)
+    textdiff_once(tmp_path, "fit", "--cache", "cache.zarr", "--labels", "1", "--variant", "no-text", "--epochs", "1")
+    assert "no image is left to annotate" in textdiff_once(tmp_path, "next", status=2).stderr
 
 
 def test_unfinished_member_is_named_with_the_way_to_finish(made, textdiff_once, tmp_path):

@@ -26,12 +26,13 @@ from textdiff.experiments.ablate import ablation_table
 from textdiff.experiments.jobs import Plan, make_job, open_experiment, plan_experiment
 from textdiff.experiments.panel import choose
 from textdiff.experiments.results import gather
-from textdiff.experiments.tables import Table, latex
+from textdiff.experiments.tables import Table
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run, write_config
 from textdiff.pipeline.training import trainee
 from textdiff.pipeline.training.train import train_many
 from textdiff.pipeline.training.twins import twin_of
+from textdiff.tables import latex
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("experiment_cases.py"))))
 FITS = ("--epochs", "2", "--learning-rate", "1e-3", "--batch-size", "2", "--set", "width=8", "--device", "cpu")
@@ -59,8 +60,8 @@ def ablated(tmp_path_factory, cache, textdiff_once) -> Path:
     return root / "runs/ablate-tiny"
 
 
-def ablate_options() -> list[str]:
-    return ["--labels", "2", "--draws", "2", "--seeds", "2", "--variants", "full,shuffled-text", "--no-unet", *FITS]
+def ablate_options(variants: str = "full,shuffled-text") -> list[str]:
+    return ["--labels", "2", "--draws", "2", "--seeds", "2", "--variants", variants, "--no-unet", *FITS]
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -90,7 +91,7 @@ def test_table_shows_paired_differences_and_says_where_none_was_seen(fake):
 def test_csv_and_json_hold_the_numbers_of_the_table(fake):
     outcome = ablation_table(fake, "clean", "full")
     rows = list(csv.DictReader((fake.path / "ablate.csv").open()))
-    assert len(rows) == 3 * 3 * 2  # methods, truths, metrics
+    assert len(rows) == 3 * 3 * 4  # methods, truths, metrics
     row = next(r for r in rows if (r["method"], r["truth"], r["metric"]) == ("no-text", "paper", "iou"))
     assert float(row["difference"]) == pytest.approx(-0.05)
     assert row["verdict"] == "lower"
@@ -144,12 +145,28 @@ def test_a_row_without_any_run_is_empty(fake):
     assert line.split() == ["a_b&c", "2", "0", "of", "6"]
 
 
-def test_scores_of_other_images_are_refused(fake):
+@pytest.mark.parametrize("other", [{"ids": list("fedcba")}, {"facts": {name: list("abcd") for name in "abcdef"}}])
+def test_scores_of_other_images_or_masks_are_refused(fake, other):
     file = fake.path / "full-d1-s0/images-test.json"
     record = json.loads(file.read_text())
-    file.write_text(json.dumps(record | {"ids": list("fedcba")}))
-    with pytest.raises(UserError, match="not scored on the images of the other runs"):
+    file.write_text(json.dumps(record | other))
+    with pytest.raises(UserError, match="not scored on the images and masks of the other runs"):
         ablation_table(fake, "clean", "full")
+
+
+def test_images_without_any_foreground_are_counted_and_have_a_mean_beside_them(fake):
+    for file in fake.path.glob("*/images-test.json"):
+        record = json.loads(file.read_text())
+        scores = {name: [1.0, 1.0, *values[2:]] for name, values in record["scores"].items()}
+        scores |= {name: [0, 0, 9, 9, 9, 9] for name in scores if name.startswith("area")}
+        scores |= {name: [None, None, *scores[name][2:]] for name in scores if "present" in name}
+        file.write_text(json.dumps(record | {"scores": scores}))
+    outcome = ablation_table(fake, "clean", "full")
+    rows = {row["metric"]: row for row in outcome.summary["rows"] if (row["method"], row["truth"]) == ("full", "clean")}
+    assert (rows["dice"]["images"], rows["dice_present"]["images"]) == (6, 4)
+    assert rows["dice"]["mean"] == pytest.approx((2 + 4 * rows["dice_present"]["mean"]) / 6)
+    assert "Dice % where present" in outcome.text
+    assert "foreground is in 4 of 6 images" in outcome.text
 
 
 def test_latex_escapes_what_means_something_to_it(fake):
@@ -301,16 +318,15 @@ def test_other_options_are_refused_with_what_differs(ablated, cache, textdiff_on
 def test_an_experiment_grows_and_keeps_what_it_has(ablated, cache, tmp_path, textdiff_once):
     place = shutil.copytree(ablated, tmp_path / "runs/ablate-tiny")
     before = {file: file.read_bytes() for file in place.glob("*-d*/*")}
-    more = ["--draws", "3", "--seeds", "1", "--variants", "full,no-text,shuffled-text"]
+    options = ablate_options("full,no-text,shuffled-text")
+    more = ["--draws", "3", "--seeds", "1"]
     # Fewer seeds than before: their runs would be left out of the table without a word.
-    refused = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *ablate_options(), *more, status=2)
+    refused = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *options, *more, status=2)
     assert "seeds: 2 before, now 1" in refused.stderr
     more[3] = "2"
-    only = textdiff_once(
-        tmp_path, "ablate", "--cache", str(cache.path), *ablate_options(), *more, "--table-only", status=2
-    )
+    only = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *options, *more, "--table-only", status=2)
     assert "draws: 2 before, now 3" in only.stderr
-    result = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *ablate_options(), *more)
+    result = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *options, *more)
     assert "10 jobs more than the 8 it had" in result.stderr
     assert {file: file.read_bytes() for file in before} == before
     assert len(list(place.glob("*-d*/images-test.json"))) == 18
@@ -437,13 +453,13 @@ def test_curve_has_one_draw_where_all_images_are_drawn(cache, tmp_path, textdiff
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["ablate", "--variants", "ful"], "--variants ful: unknown"),
+        (["ablate", "--variants", "ful"], "--variants ful: must be one of full"),
         (["ablate", "--labels", "9"], "--labels 9: the cache has 5"),
         (["ablate", "--against", "concat", "--variants", "full"], "--against concat: not among the rows"),
-        (["ablate", "--set", "widht=8"], "--set widht=8: give name=value, where name is one of"),
-        (["ablate", "--truth", "mine"], "--truth mine: unknown"),
-        (["ablate", "--draws", "0"], "at least 1 each"),
-        (["ablate", "--split", "dev"], "--split dev: unknown"),
+        (["ablate", "--set", "widht=8"], "--set widht: is no option that may be set (did you mean width?)"),
+        (["ablate", "--truth", "mine"], "--truth mine: must be one of clean"),
+        (["ablate", "--draws", "0"], "--draws 0: must be at least 1"),
+        (["ablate", "--split", "dev"], "--split dev: must be one of train"),
         (["ablate", "--table-only"], "no experiment.json"),
         (["curve", "--labels", "5,2"], "ascending"),
         (["sweep", "--blocks", "7"], "--blocks 7: name some of those"),
@@ -494,7 +510,7 @@ def elsewhere(tmp_path_factory, textdiff_once) -> Path:
     """``full`` of ``ablated`` once more, with one seed, on a cache of its own; no test changes it."""
     root = tmp_path_factory.mktemp("elsewhere")
     other = cases.make_cache(root / "other.zarr")
-    options = [*ablate_options(), "--variants", "full", "--seeds", "1", "--jobs", "1"]
+    options = [*ablate_options("full"), "--seeds", "1", "--jobs", "1"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     textdiff_once(root, "ablate", "--cache", str(other.path), *options)
@@ -536,10 +552,10 @@ def test_compare_pairs_runs_of_the_same_draw_and_seed_across_caches(ablated, els
     [
         (["{here}"], "name at least two directories"),
         (["{here}", "{here}"], "none twice"),
-        (["{here}", "nowhere"], "nowhere: no experiment.json there"),
+        (["{here}", "nowhere"], "nowhere: no such directory of an experiment"),
         (["{here}", "{there}", "--against", "full"], "--against full: not among the rows, which are full@ablate-tiny"),
         (["{here}", "{there}", "--variants", "concat"], "--variants concat: no row"),
-        (["{here}", "{there}", "--truth", "mine"], "--truth mine: unknown"),
+        (["{here}", "{there}", "--truth", "mine"], "--truth mine: must be one of clean"),
     ],
 )
 def test_what_cannot_be_compared_is_one_clear_line(ablated, elsewhere, tmp_path, textdiff_once, options, message):
@@ -554,7 +570,6 @@ def test_what_cannot_be_compared_is_one_clear_line(ablated, elsewhere, tmp_path,
         ("experiment.json", "dataset", "qata", "of another data set, qata and made-up"),
         ("experiment.json", "split", "val", "of another split, val and test"),
         ("full-d1-s100/config.json", "train_ids", ["train 0", "train 4"], "draw 1 of 2 is of other images"),
-        ("full-d*/images-test.json", "ids", ["a", "b", "c", "d"], "scored on other images; not to be compared"),
     ],
 )
 def test_runs_that_are_no_pairs_are_refused(ablated, elsewhere, tmp_path, textdiff_once, file, name, value, message):
@@ -576,18 +591,25 @@ def test_a_comparison_says_which_predictions_are_means_over_views(ablated, elsew
     assert "ablate-tiny: Each" not in said
 
 
-@pytest.mark.parametrize("status", [0, 2])
+@pytest.mark.parametrize(
+    ("file", "entry", "message"),
+    [
+        ("full-d0-s0/config.json", "images", "draw 0 of 2 is of other images or masks"),
+        ("*/images-test.json", "facts", "scored on other images or masks; not to be compared"),
+    ],
+)
 def test_masks_that_changed_between_the_experiments_are_told_by_their_digests(
-    ablated, elsewhere, tmp_path, textdiff_once, status
+    ablated, elsewhere, tmp_path, textdiff_once, file, entry, message
 ):
     place = shutil.copytree(elsewhere, tmp_path / "ablate-other")
-    run = Run(place / "full-d0-s0")
-    record = run.config
-    # Runs that are older than digests have none, and are taken by the names of their images.
-    record["images"] = {name: [facts[0], "another mask", *facts[2:]] for name, facts in record["images"].items()}
-    write_config(run, record | ({} if status else {"images": {}}))
-    said = textdiff_once(tmp_path, "compare", str(ablated), str(place), status=status).stderr
-    assert ("draw 0 of 2 is of other images or masks" in said) == bool(status)
+    for path in place.glob(file):
+        record = json.loads(path.read_text())
+        record[entry] = {name: [facts[0], "another mask", *facts[2:]] for name, facts in record[entry].items()}
+        if path.name == "config.json":
+            write_config(Run(path.parent), {name: value for name, value in record.items() if name != "sha256"})
+        else:
+            path.write_text(json.dumps(record))
+    assert message in textdiff_once(tmp_path, "compare", str(ablated), str(place), status=2).stderr
 
 
 # The panel
@@ -606,7 +628,7 @@ def test_images_are_chosen_by_rank_or_by_disagreement():
 def test_panel_draws_heads_and_the_unet_together(ablated, cache, tmp_path, textdiff_once, suffix):
     unet = FitConfig(cache=cache.path, model="unet", labels=2, epochs=1, device="cpu")
     runs = [str(ablated / name) for name in ("full-d0-s0", "shuffled-text-d0-s0")] + [str(fit(unet, tmp_path))]
-    textdiff_once(tmp_path, "panel", "--runs", *runs, "--out", f"panel{suffix}", "--images", "2")
+    textdiff_once(tmp_path, "panel", *runs, "--out", f"panel{suffix}", "--images", "2")
     first = (tmp_path / f"panel{suffix}").read_bytes()
-    textdiff_once(tmp_path, "panel", "--runs", *runs, "--out", f"panel{suffix}", "--images", "2")
+    textdiff_once(tmp_path, "panel", *runs, "--out", f"panel{suffix}", "--images", "2")
     assert (tmp_path / f"panel{suffix}").read_bytes() == first

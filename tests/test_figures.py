@@ -4,10 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
 from PIL import Image
 
-from textdiff.outputs.colours import class_colours, hex_colour
+from textdiff.outputs.colours import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, WRONG_CLASS, class_colours
 from textdiff.pipeline.evaluation import figures
 from textdiff.pipeline.evaluation.figures import Case, overlay_figure
 
@@ -24,9 +23,9 @@ def picture(path) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def count(pixels: np.ndarray, colour: str) -> int:
+def count(pixels: np.ndarray, colour: tuple[int, int, int]) -> int:
     # A region is drawn with 85% of its colour over the pale image.
-    return int((np.abs(pixels - 0.85 * 255 * np.array(to_rgb(colour)) - 36).max(axis=2) < 8).sum())
+    return int((np.abs(pixels - 0.85 * np.array(colour) - 36).max(axis=2) < 8).sum())
 
 
 def test_figure_has_a_row_per_case_and_leaves_no_part_behind(tmp_path):
@@ -46,32 +45,32 @@ def test_errors_have_the_area_and_the_colour_of_their_kind(tmp_path):
     pixels = picture(tmp_path / "a.png")[200:-140]  # without the legend
     panel = (figures._PANEL * 150) ** 2
     for colour, region in (
-        (figures.TRUE_POSITIVE, masks.truth & masks.prediction),
-        (figures.FALSE_POSITIVE, ~masks.truth & masks.prediction),
-        (figures.FALSE_NEGATIVE, masks.truth & ~masks.prediction),
+        (TRUE_POSITIVE, masks.truth & masks.prediction),
+        (FALSE_POSITIVE, ~masks.truth & masks.prediction),
+        (FALSE_NEGATIVE, masks.truth & ~masks.prediction),
     ):
         assert count(pixels, colour) / panel == pytest.approx(region.mean(), rel=0.08)
 
 
 def test_of_several_classes_each_has_its_outline_and_one_taken_for_another_is_an_error(tmp_path):
-    first, second = (hex_colour(colour) for colour in class_colours(2))
+    first, second = class_colours(2)
     truth = np.zeros((64, 64), np.uint8)
     truth[8:56, 4:20], truth[8:56, 24:40] = 1, 2
     right, confused = case(truth=truth, prediction=truth), case(truth=truth, prediction=np.where(truth == 2, 1, truth))
 
-    def drawn(panels: np.ndarray, column: int, colour: str) -> int:
+    def drawn(panels: np.ndarray, column: int, colour: tuple[int, int, int]) -> int:
         step = round((figures._PANEL + figures._GAP) * 150)
         panel = panels[:, 30 + column * step : 30 + column * step + round(figures._PANEL * 150)]
-        return int((np.abs(panel - 255 * np.array(to_rgb(colour))).max(axis=2) < 60).sum())
+        return int((np.abs(panel - np.array(colour)).max(axis=2) < 60).sum())
 
     found = {}
     for name, shown in (("right", right), ("confused", confused)):
         overlay_figure(tmp_path / "a.png", [shown], ["tumour", "stroma"])
         pixels = picture(tmp_path / "a.png")[100:-200]
         found[name] = [[drawn(pixels, column, colour) > 300 for colour in (first, second)] for column in (0, 1, 2)]
-        wrong = count(pixels, figures.WRONG_CLASS) / (figures._PANEL * 150) ** 2
+        wrong = count(pixels, WRONG_CLASS) / (figures._PANEL * 150) ** 2
         assert wrong == pytest.approx((shown.truth != shown.prediction).mean(), rel=0.08)
-        assert count(pixels, figures.FALSE_POSITIVE) == count(pixels, figures.FALSE_NEGATIVE) == 0
+        assert count(pixels, FALSE_POSITIVE) == count(pixels, FALSE_NEGATIVE) == 0
     assert found["right"] == [[False, False], [True, True], [True, True]]
     assert found["confused"] == [[False, False], [True, True], [True, False]]
 
@@ -90,8 +89,8 @@ def test_perfect_prediction_shows_no_errors(tmp_path):
     truth = case().truth
     overlay_figure(tmp_path / "a.png", [case(prediction=truth)])
     pixels = picture(tmp_path / "a.png")[200:-140]
-    assert count(pixels, figures.TRUE_POSITIVE) > 0
-    assert count(pixels, figures.FALSE_POSITIVE) == count(pixels, figures.FALSE_NEGATIVE) == 0
+    assert count(pixels, TRUE_POSITIVE) > 0
+    assert count(pixels, FALSE_POSITIVE) == count(pixels, FALSE_NEGATIVE) == 0
 
 
 @pytest.mark.parametrize("fill", [0, 1])

@@ -16,9 +16,9 @@ from PIL import Image
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.datasets import Problem, inspect, read_dataset, report
 from textdiff.pipeline.sample import Sample
-from textdiff.readers.options import ReadOptions
 from textdiff.readers.splits import draw_splits
 
 IDS = ("a", "b", "c", "d")
@@ -151,6 +151,15 @@ def test_masks_may_be_missing_and_called_after_their_image(make):
 
 
 # Drawn splits
+
+
+def test_ome_tif_is_one_ending(make):
+    root = make()
+    for kind in ("images", "masks"):
+        (root / kind / "b.png").rename(root / kind / "b.ome.tif")
+        (root / kind / "c.png").rename(root / kind / "c.OME.TIFF")
+    assert [s.id for s in load(root)[0]] == [s.id for s in load(make("plain"))[0]]
+    assert errors(root) == []
 
 
 def test_drawn_splits_are_said_to_be_missing_until_they_are_drawn(make):
@@ -320,12 +329,12 @@ BAD = {
     "another encoding": (
         lambda r: (r / "texts.csv").write_bytes("image,text\na,Läsion\n".encode("latin-1")),
         {},
-        "texts.csv: is not UTF-8 .byte 14.; save it as",
+        "texts.csv: line 2 is not UTF-8 .byte 14.; save it as",
     ),
     "a quote left open": (
         lambda r: (r / "texts.csv").write_text('image,text\na,"open\n'),
         {},
-        "texts.csv: is not a readable table .*quoting",
+        "texts.csv: line 2 opens a quote that is never closed; ",
     ),
     "a JSON line that is none": (
         lambda r: ((r / "texts.csv").unlink(), (r / "texts.jsonl").write_text('{"image": "a", "text": "x"}\n{"im\n')),
@@ -340,26 +349,26 @@ BAD = {
     "a text without an image": (
         lambda r: at(r, "ghost.png", "x", "train"),
         {},
-        "row 6 is a text for ghost.png, an image",
+        "line 6 is a text for ghost.png, an image",
     ),
-    "a text that names no image": (lambda r: at(r, "", "x", "train"), {}, "texts.csv: row 6 has a text and no image"),
+    "a text that names no image": (lambda r: at(r, "", "x", "train"), {}, "texts.csv: line 6 names no image"),
     "an image without a row": (
         lambda r: edit(r, "a.png,Dense nuclei.,train", ""),
         {},
         "images/a.png: has no row in texts.csv",
     ),
-    "two texts for one image": (lambda r: at(r, "a.png", "Other.", "train"), {}, "row 6 is another text for a.png"),
+    "two texts for one image": (lambda r: at(r, "a.png", "Other.", "train"), {}, "line 6 is another text for a.png"),
     "two splits for one image": (
         lambda r: at(r, "a", "Dense nuclei.", "val"),
         {},
-        "row 6 is another split or group for a",
+        "line 6 is another split or group for a",
     ),
     "an unknown split": (
         lambda r: edit(r, ",val", ",holdout"),
         {},
-        "row 4 has the split holdout; use train, val or test",
+        "line 4 has the split holdout; use train, val or test",
     ),
-    "a split left empty": (lambda r: edit(r, ",val", ","), {}, "row 4 has no split, and others have"),
+    "a split left empty": (lambda r: edit(r, ",val", ","), {}, "line 4 has no split, and others have"),
     "splits given and drawn": (nothing, {"val": 0.2}, "--val, --test: data has splits of its own"),
     "a share too small": (
         lambda r: edit(r, "split", "ward"),
@@ -369,7 +378,7 @@ BAD = {
     "column and folder disagree": (
         lambda r: into_splits(r, ("val", "train", "val", "test")),
         {},
-        "images/val/a.png: lies in val/, and row 2 of texts.csv says train",
+        "images/val/a.png: lies in val/, and line 2 of texts.csv says train",
     ),
     "images beside the splits": (
         lambda r: into_splits(r, (".", "train", "val", "test")),

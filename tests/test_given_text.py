@@ -15,9 +15,9 @@ from PIL import Image
 import textdiff
 from textdiff.pipeline import score
 from textdiff.pipeline.evaluation.bootstrap import bootstrap_mean
+from textdiff.pipeline.evaluation.truths import TRUTHS
 from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
 from textdiff.pipeline.runs import Run, write_config
-from textdiff.pipeline.score import TRUTHS
 
 SHARED = "all nuclei are round"
 READING = ("full", "concat", "constant-text", "shuffled-text")
@@ -217,3 +217,20 @@ def test_predict_says_what_a_missing_text_does_and_how_to_measure_it(made, varia
     assert "1 of 1 images have no text" in said
     assert does in said
     assert f'textdiff score --run {run} --text ""' in said
+
+
+def test_a_predictor_says_so_once_and_only_where_the_run_reads_text(made, capsys):
+    image = made / "own/Test_Folder/img/test_000.tif"
+    for name, times in (("own-full", 1), ("own-no-text", 0)):
+        predictor = textdiff.Predictor(made / name)
+        reads = "reads text" if times else "reads no text"
+        assert f"{made / name} ({name.removeprefix('own-')}): foreground; {reads}>" in repr(predictor)
+        capsys.readouterr()
+        predictor(image, "own nuclei" if times else "")
+        assert "text" not in capsys.readouterr().err
+        for _ in range(2):
+            predictor(image)
+            predictor.overlay(image)
+        said = capsys.readouterr().err
+        assert said.count("an image has no text: the run reads it, so it is given the empty string") == times
+        assert said.count("attends to its special tokens alone") == times

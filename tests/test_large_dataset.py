@@ -163,7 +163,7 @@ def test_a_split_of_large_images_only_is_scored_and_reported(made, lowered, text
     assert "AJI" not in page
     assert "too large for aji, pq, f1: it has Dice and IoU only" in page
     assert json.loads((root / "runs/latest/scores-val.json").read_text())["scores"]["original"]["aji"] is None
-    textdiff_once(root, "report", "runs/latest", "--split", "val")
+    textdiff_once(root, "report", "--run", "runs/latest", "--split", "val")
     assert "without scores of objects and outlines" in (root / "runs/latest/report-val.html").read_text()
 
 

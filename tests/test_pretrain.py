@@ -17,11 +17,12 @@ from PIL import Image
 from safetensors import safe_open
 
 from textdiff.errors import UserError
+from textdiff.options.pretrain import Pretrain
 from textdiff.pipeline.backbones.checkpoints import load_unet, read_checkpoint
 from textdiff.pipeline.backbones.fresh import fresh_unet
 from textdiff.pipeline.diffusion import alphas_cumprod
-from textdiff.pipeline.pretrain import PretrainConfig, pretrain
-from textdiff.pipeline.pretraining.config import CONFIGS
+from textdiff.pipeline.pretrain import pretrain
+from textdiff.pipeline.pretraining.config import CONFIGS, command, rate, unet_arguments
 from textdiff.pipeline.unet import UNet
 
 TINY = {
@@ -59,12 +60,12 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def config(images, tmp_path):
-    return PretrainConfig(
-        images=str(images),
-        out=str(tmp_path / "run" / "net.safetensors"),
-        unet=TINY,
+    return Pretrain(
+        data=images,
+        out=tmp_path / "run" / "net.safetensors",
+        set=TINY,
         crop=16,
-        batch=4,
+        batch_size=4,
         steps=6,
         warmup=2,
         eval_every=3,
@@ -89,11 +90,12 @@ def process(config, **options):
     """``pretrain`` in a process of its own, with one thread as the uninterrupted run has."""
     code = (
         "import json, sys, torch; torch.set_num_threads(1)\n"
-        "from textdiff.pipeline.pretrain import PretrainConfig, pretrain\n"
-        "pretrain(PretrainConfig(**json.loads(sys.argv[1])))"
+        "from textdiff.options.pretrain import Pretrain\n"
+        "from textdiff.pipeline.pretrain import pretrain\n"
+        "pretrain(Pretrain(**json.loads(sys.argv[1])))"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps(dataclasses.asdict(config))],
+        [sys.executable, "-c", code, json.dumps(dataclasses.asdict(config), default=str)],
         stderr=subprocess.PIPE,
         text=True,
         **options,
@@ -137,7 +139,7 @@ def test_more_steps_continue_a_finished_run_as_if_they_had_been_asked_for_at_onc
     assert_same_bits(weights(whole), weights(resumed))
 
 
-@pytest.mark.parametrize("changes", [{"lr": 1e-5}, {"t_max": 400, "seed": 3}])
+@pytest.mark.parametrize("changes", [{"learning_rate": 1e-5}, {"t_max": 400, "seed": 3}])
 def test_resuming_with_other_options_is_refused_and_names_them(config, changes):
     pretrain(dataclasses.replace(config, steps=1))
     with pytest.raises(UserError, match="other options") as error:
@@ -152,7 +154,7 @@ def test_resuming_with_other_images_is_refused(config, tmp_path):
     folder.mkdir()
     for i in range(3):
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (48, 48, 3), np.uint8)).save(folder / f"{i}.png")
-    config = dataclasses.replace(config, images=str(folder), steps=1)
+    config = dataclasses.replace(config, data=folder, steps=1)
     pretrain(config)
     (folder / "2.png").unlink()
     with pytest.raises(UserError, match="the images differ"):
@@ -183,7 +185,7 @@ def test_result_holds_averaged_weights_and_everything_about_the_run(config, tmp_
     assert facts["data"]["images"] == 12
     assert (facts["steps"], facts["samples"]) == (6, 24)
     assert set(facts["held_out_losses"]) == {"held_out_t50", "held_out_t150", "held_out_t250"}
-    assert facts["options"]["batch"] == 4
+    assert facts["options"]["batch_size"] == 4
     assert facts["torch"] == torch.__version__
     assert str(tmp_path) not in json.dumps(metadata)
     with (tmp_path / "run" / "net.log.csv").open() as file:
@@ -211,7 +213,9 @@ def test_time_limit_finishes_with_a_result_and_counts_anew_when_resumed(config, 
 
 
 def test_network_learns_from_neighbouring_pixels_to_denoise_held_out_images(config, images, tmp_path):
-    config = dataclasses.replace(config, steps=150, eval_every=150, lr=3e-3, ema=0.97, batch=8, modality="none")
+    config = dataclasses.replace(
+        config, steps=150, eval_every=150, learning_rate=3e-3, ema=0.97, batch_size=8, modality="none"
+    )
     pretrain(dataclasses.replace(config, t_max=400))
     with (tmp_path / "run" / "net.log.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
@@ -225,10 +229,10 @@ def test_network_learns_from_neighbouring_pixels_to_denoise_held_out_images(conf
 
 def test_coarse_levels_learn_as_fast_as_fine_ones(config):
     # The first steps only reach the layers behind those that begin at zero.
-    config = dataclasses.replace(config, unet={}, crop=32, scale=(1.0, 1.0), steps=6, warmup=0, ema=0.0)
-    before = fresh_unet(config.unet_arguments(), config.seed).state_dict()
+    config = dataclasses.replace(config, set={}, crop=32, scale=(1.0, 1.0), steps=6, warmup=0, ema=0.0)
+    before = fresh_unet(unet_arguments(config), config.seed).state_dict()
     after = weights(pretrain(config))
-    moved = {name: (after[name] - w).abs() / config.lr for name, w in before.items() if w.dim() == 4}
+    moved = {name: (after[name] - w).abs() / config.learning_rate for name, w in before.items() if w.dim() == 4}
     assert len(moved) > 100
     # At the middle, which is one pixel here, most of a kernel sees padding.
     assert {name: steps for name, steps in moved.items() if not 0.5 < steps[steps > 0].median() < 6} == {}
@@ -258,7 +262,7 @@ def test_average_without_decay_is_the_last_weights(config, tmp_path):
 def test_short_runs_average_over_few_steps(config, tmp_path):
     pretrain(dataclasses.replace(config, ema=0.9999, steps=1))
     state = torch.load(tmp_path / "run" / "net.resume.pt", weights_only=True)
-    start = fresh_unet(config.unet_arguments(), config.seed).state_dict()
+    start = fresh_unet(unet_arguments(config), config.seed).state_dict()
     for name, first in start.items():
         expected = 2 / 11 * first + 9 / 11 * state["unet"][name]
         torch.testing.assert_close(state["ema"][name], expected, atol=1e-6, rtol=1e-5)
@@ -268,7 +272,7 @@ def test_fine_tuning_starts_from_the_checkpoint_and_leaves_it_alone(config, tmp_
     first = pretrain(config)
     before = first.read_bytes()
     tuned = dataclasses.replace(
-        config, init=str(first), unet={}, lr=1e-12, steps=1, out=str(tmp_path / "tuned.safetensors")
+        config, init=str(first), set={}, learning_rate=1e-12, steps=1, out=str(tmp_path / "tuned.safetensors")
     )
     pretrain(tuned)
     assert first.read_bytes() == before
@@ -278,7 +282,7 @@ def test_fine_tuning_starts_from_the_checkpoint_and_leaves_it_alone(config, tmp_
 
 
 def test_two_processes_train_the_same_weights_as_one_and_write_once(config, tmp_path):
-    config = dataclasses.replace(config, steps=3, warmup=0, lr=1e-3)
+    config = dataclasses.replace(config, steps=3, warmup=0, learning_rate=1e-3)
     alone = pretrain(dataclasses.replace(config, out=str(tmp_path / "alone.safetensors")))
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -292,7 +296,7 @@ def test_two_processes_train_the_same_weights_as_one_and_write_once(config, tmp_
     # The optimiser divides by the gradient's size, so that rounding shows where a gradient is nearly 0.
     apart, moved = 0.0, 0.0
     torch.manual_seed(config.seed)
-    start = UNet(**config.unet_arguments()).state_dict()
+    start = UNet(**unet_arguments(config)).state_dict()
     ours = weights(config.out)
     for name, tensor in weights(alone).items():
         apart += float((ours[name] - tensor).square().sum())
@@ -303,15 +307,15 @@ def test_two_processes_train_the_same_weights_as_one_and_write_once(config, tmp_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"config": "huge"}, "--config huge: unknown; use nano, small, adm-256"),
+        ({"config": "huge"}, "--config huge: must be one of nano, small, adm-256"),
         ({"crop": 15}, "--crop 15: this network needs a multiple of 2"),
-        ({"scale": (0.5, 2.0)}, "--scale 0.5 2"),
+        ({"scale": (0.5, 2.0)}, "--scale 0.5,2"),
         ({"t_max": 0}, "--t-max 0"),
         ({"eval_every": 0}, "--eval-every 0"),
         ({"out": "net.pt"}, "ends in .safetensors"),
-        ({"unet": {"depth": 3}}, "no such option of the UNet"),
-        ({"unet": {**TINY, "model_channels": 31}}, "no network has these options"),
-        ({"lr": float("nan")}, "--lr nan"),
+        ({"set": {"depth": 3}}, "no such option of the UNet"),
+        ({"set": {**TINY, "model_channels": 31}}, "no network has these options"),
+        ({"learning_rate": float("nan")}, "--learning-rate nan"),
         ({"ema": 1.0}, "--ema 1.0"),
     ],
 )
@@ -336,7 +340,7 @@ def test_plain_loss_trains_a_network_without_variance(config):
 @pytest.mark.parametrize(("name", "parameters"), [("nano", 8_675_526), ("small", 34_615_686), ("adm-256", 552_814_086)])
 def test_named_networks_are_the_adm_256_at_several_widths(name, parameters):
     with torch.device("meta"):
-        unet = UNet(**PretrainConfig("images", "x.safetensors", config=name).unet_arguments())
+        unet = UNet(**unet_arguments(Pretrain(".", "x.safetensors", config=name)))
         real = UNet(**{**CONFIGS["adm-256"], "out_channels": 6})
     assert sum(p.numel() for p in unet.parameters()) == parameters
     assert {b: shape[1:] for b, shape in unet.block_shapes().items()} == {
@@ -345,12 +349,15 @@ def test_named_networks_are_the_adm_256_at_several_widths(name, parameters):
 
 
 def test_learning_rate_warms_up_then_stays_or_falls_to_zero():
-    config = PretrainConfig("images", "x.safetensors", lr=1.0, warmup=10, steps=110)
-    assert [config.learning_rate(step) for step in (0, 4, 9, 10, 109)] == pytest.approx([0.1, 0.5, 1, 1, 1])
+    config = Pretrain(".", "x.safetensors", learning_rate=1.0, warmup=10, steps=110)
+    assert [rate(config, step) for step in (0, 4, 9, 10, 109)] == pytest.approx([0.1, 0.5, 1, 1, 1])
     falling = dataclasses.replace(config, schedule="cosine")
-    assert [falling.learning_rate(step) for step in (9, 10, 60, 110)] == pytest.approx([1, 1, 0.5, 0], abs=1e-9)
+    assert [rate(falling, step) for step in (9, 10, 60, 110)] == pytest.approx([1, 1, 0.5, 0], abs=1e-9)
 
 
-def test_recorded_command_names_what_differs_from_the_defaults_without_paths():
-    config = PretrainConfig("/home/someone/he/", "/tmp/a.safetensors", unet={"model_channels": 48}, half=True)
-    assert config.command() == ("textdiff pretrain --images he --out a.safetensors --unet model_channels=48 --half")
+def test_recorded_command_names_what_differs_from_the_defaults_without_paths(tmp_path):
+    (tmp_path / "he").mkdir()
+    config = Pretrain(tmp_path / "he", "/tmp/a.safetensors", set={"model_channels": 48}, scale=(0.25, 0.5), half=True)
+    assert command(config) == (
+        "textdiff pretrain --data he --out a.safetensors --set model_channels=48 --half --scale 0.25,0.5"
+    )

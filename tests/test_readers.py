@@ -3,6 +3,7 @@
 import json
 import runpy
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -15,13 +16,14 @@ from PIL import Image
 
 from textdiff.cache import CacheError, FeatureCache, export_hdf5, import_hdf5
 from textdiff.errors import UserError
+from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.datasets import inspect, read_dataset, report
 from textdiff.pipeline.evaluation.class_scores import class_scores
 from textdiff.pipeline.imaging.formats import BadImageError
 from textdiff.pipeline.imaging.images import resize_mask
 from textdiff.pipeline.prediction.whole import whole_instances
-from textdiff.readers.aperio import outlines_of, rasterise
-from textdiff.readers.options import ReadOptions
+from textdiff.readers.aperio import Outline, outlines_of, rasterise
+from textdiff.readers.load import load_mask
 
 cases = runpy.run_path(str(Path(__file__).with_name("cache_cases.py")))
 SPLITS = ("train", "train", "val", "test")
@@ -223,7 +225,7 @@ def square(x: float, y: float, side: float) -> list[tuple[float, float]]:
 
 
 def test_a_pixel_is_inside_an_outline_if_its_centre_is():
-    outlines = outlines_of("a.xml", xml_of(square(1, 2, 3), square(6.6, 0.4, 2)))
+    outlines, _ = outlines_of("a.xml", xml_of(square(1, 2, 3), square(6.6, 0.4, 2)))
     instances, notes = rasterise("a.xml", outlines, 8, 10)
     expected = np.zeros((8, 10), np.uint32)
     expected[2:5, 1:4], expected[0:2, 7:9] = 1, 2
@@ -237,7 +239,7 @@ def test_rasterising_agrees_with_counting_crossings(seed):
     """Against an independent even-odd test of every pixel's centre."""
     draw = np.random.default_rng(seed)
     corners = draw.uniform(-3, 15, (draw.integers(3, 9), 2))
-    instances, _ = rasterise("a.xml", [corners, *outlines_of("a", xml_of(square(0, 0, 1)))], 12, 12)
+    instances, _ = rasterise("a.xml", [Outline(corners), Outline(np.array(square(0, 0, 1)))], 12, 12)
     for y in range(12):
         for x in range(12):
             px, py, inside = x + 0.5, y + 0.5, False
@@ -248,7 +250,7 @@ def test_rasterising_agrees_with_counting_crossings(seed):
 
 
 def test_the_first_of_overlapping_outlines_keeps_its_pixels():
-    outlines = outlines_of("a.xml", xml_of(square(0, 0, 4), square(2, 2, 4), square(1, 1, 1), square(20, 20, 2)))
+    outlines, _ = outlines_of("a.xml", xml_of(square(0, 0, 4), square(2, 2, 4), square(1, 1, 1), square(20, 20, 2)))
     instances, notes = rasterise("a.xml", outlines, 8, 8)
     assert np.count_nonzero(instances == 1) == 16
     assert np.count_nonzero(instances == 2) == 12
@@ -256,6 +258,94 @@ def test_the_first_of_overlapping_outlines_keeps_its_pixels():
         "1 of 4 outlines lie outside the image (ignored)",
         "1 of 4 outlines hold no pixel of their own (ignored)",
     ]
+
+
+def region(corners: list[tuple[float, float]], kind: int = 0, excluded: int = 0) -> str:
+    vertices = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)
+    return f'<Region Type="{kind}" NegativeROA="{excluded}"><Vertices>{vertices}</Vertices></Region>'
+
+
+def layer(*regions: str, name: str = "") -> str:
+    return f'<Annotation Id="1" Name="{name}"><Regions>{"".join(regions)}</Regions></Annotation>'
+
+
+SQUARE = region(square(5, 5, 10))
+REGIONS = {
+    "an ellipse in its box": ([layer(SQUARE, region([(50, 40), (30, 50)], 2))], [100, 160], []),
+    "an excluded area, even where it comes first": (
+        [layer(region(square(20, 20, 20), excluded=1), region(square(10, 10, 40)))],
+        [1200],
+        ["1 of 2 outlines are excluded areas (NegativeROA): cut out of their layer"],
+    ),
+    "an excluded area in another layer": (
+        [layer(region(square(10, 10, 10)), name="a"), layer(region(square(0, 0, 30), excluded=1), name="b")],
+        [100],
+        [
+            "has 2 annotation layers (a, b): the outlines of all of them are taken",
+            "1 of 2 outlines are excluded areas (NegativeROA): cut out of their layer",
+        ],
+    ),
+    "an arrow and a ruler": (
+        [layer(SQUARE, region(square(40, 40, 9), 3), region(square(40, 40, 9), 4))],
+        [100],
+        [
+            "1 of 3 outlines are arrows (Type 3), which enclose nothing (ignored)",
+            "1 of 3 outlines are rulers (Type 4), which enclose nothing (ignored)",
+        ],
+    ),
+    "a point and a line": (
+        [layer(SQUARE, region([(1, 1)]), region([(1, 1), (9, 9)]))],
+        [100],
+        ["2 of 3 outlines are polygons of fewer than three corners, which enclose nothing (ignored)"],
+    ),
+    "no area": (
+        [layer(SQUARE, region([(30, 30)] * 4))],
+        [100],
+        ["1 of 2 outlines hold no pixel of their own (ignored)"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REGIONS)
+def test_every_kind_of_region_is_drawn_or_named(tmp_path, case):
+    """The ellipse against the pixels whose centres fulfil its equation."""
+    layers, areas, said = REGIONS[case]
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images/x.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb")
+    (tmp_path / "x.xml").write_text(f"<Annotations>{''.join(layers)}</Annotations>")
+    (sample,), _ = read_dataset("monuseg", tmp_path)
+    mask = load_mask(sample, 64, 64)
+    assert np.unique(mask.instances, return_counts=True)[1][1:].tolist() == areas
+    assert mask.notes == said
+    if "ellipse" in case:
+        y, x = np.mgrid[:64, :64] + 0.5
+        np.testing.assert_array_equal(mask.instances == 2, ((x - 40) / 10) ** 2 + ((y - 45) / 5) ** 2 < 1)
+
+
+@pytest.mark.parametrize("number", ["corners", "areas"])
+def test_outlines_that_would_take_minutes_are_refused_at_once(number):
+    draw = np.random.default_rng(0)
+    many = [draw.uniform(0, 5000, (20_000, 2))] if number == "corners" else [draw.uniform(-9e8, 9e8, (3, 2))] * 9000
+    with pytest.raises(BadImageError, match="outlines that are too large together"):
+        rasterise("a.xml", [Outline(corners) for corners in many], 5000, 5000)
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [
+        ("MoNuSegTestData", "test"),
+        ("test_images", "test"),
+        ("my TEST set", "test"),
+        ("latest", "train"),
+        ("contest/Contestants", "train"),
+        ("attested-2019", "train"),
+    ],
+)
+def test_an_image_is_of_the_test_if_a_word_in_its_folders_says_so(tmp_path, folder, split):
+    (tmp_path / folder).mkdir(parents=True)
+    tifffile.imwrite(tmp_path / folder / "x.tif", np.zeros((8, 8, 3), np.uint8), photometric="rgb")
+    (tmp_path / folder / "x.xml").write_bytes(xml_of(square(1, 1, 4)))
+    assert [sample.split for sample in read_dataset("monuseg", tmp_path)[0]] == [split]
 
 
 @pytest.mark.parametrize(
@@ -408,7 +498,7 @@ HDF5 = {
     "another number of texts": (
         lambda p: change(p, "texts", ["a"]),
         {},
-        r"texts has the shape \(1,\), and there are 4",
+        r"texts has the shape \(1,\) and not \(4,\); store one value per image",
     ),
     "channels first": (
         lambda p: change(p, "images", np.zeros((4, 3, 64, 64))),
@@ -424,12 +514,12 @@ HDF5 = {
     "a group inside a group": (
         lambda p: (change(p, "images", None), change(p, "images/a/b", np.zeros((9, 9)))),
         {"h5_masks": None, "h5_texts": "images"},
-        "data.h5: is damaged",
+        r"data.h5: images/a is a group and not \(\); store one value per image",
     ),
     "an unknown split": (
         lambda p: change(p, "split", ["train", "train", "valdiation", "test"]),
         {},
-        "images/2: has the split valdiation; use train, val or test",
+        "images/2: has the split valdiation; did you mean val",
     ),
     "masks of another size": (lambda p: change(p, "masks", np.zeros((4, 9, 9))), {}, "4 errors|is 9x9 pixels"),
     "splits given and drawn": (lambda p: None, {"val": 0.2}, "data.h5 has splits of its own"),
@@ -442,6 +532,134 @@ def test_bad_hdf5_files_get_one_clear_line(h5, case):
     damage(h5)
     with pytest.raises(UserError, match=line):
         look_through(h5, ReadOptions(**options))
+
+
+@pytest.fixture
+def elsewhere(tmp_path) -> Path:
+    """Bytes that no data set should bring in, as they are and in an HDF5 file."""
+    (tmp_path / "secret.bin").write_bytes(bytes(range(256)) * 400)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["images"] = np.full((4, 64, 64, 3), 7, np.uint8)
+    return tmp_path
+
+
+def linked(file: h5py.File, folder: Path) -> None:
+    del file["images"]
+    file["images"] = h5py.ExternalLink(str(folder / "other.h5"), "/images")
+
+
+def linked_within(file: h5py.File, folder: Path) -> None:
+    file["there"] = h5py.ExternalLink(str(folder / "other.h5"), "/")
+    del file["images"]
+    file["images"] = h5py.SoftLink("/there/images")
+
+
+def linked_members(file: h5py.File, folder: Path) -> None:
+    del file["images"], file["masks"], file["texts"], file["split"], file["group"]
+    file["images/a"] = h5py.ExternalLink(str(folder / "other.h5"), "/images")
+
+
+def stored_outside(file: h5py.File, folder: Path) -> None:
+    del file["images"]
+    file.create_dataset("images", (4, 64, 64), np.uint8, external=[(str(folder / "secret.bin"), 0, 4 * 64 * 64)])
+
+
+def virtual(file: h5py.File, folder: Path) -> None:
+    del file["images"]
+    layout = h5py.VirtualLayout((4, 64, 64, 3), np.uint8)
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "images", (4, 64, 64, 3))
+    file.create_virtual_dataset("images", layout)
+
+
+@pytest.mark.parametrize(
+    ("put", "what"),
+    [
+        (linked, "has a link at /images, which is not followed"),
+        (linked_within, "has a link at /images, which is not followed"),
+        (linked_members, "has a link at /images/a, which is not followed"),
+        (stored_outside, "images: has its bytes in another file"),
+        (virtual, "images: is a virtual data set"),
+    ],
+)
+def test_hdf5_brings_in_nothing_from_outside(h5, elsewhere, put, what):
+    with h5py.File(h5, "a") as file:
+        put(file, elsewhere)
+    with pytest.raises(UserError, match=what):
+        look_through(h5, ReadOptions())
+
+
+CLAIMS = {
+    "large images": (
+        "images",
+        (3, 40_000, 40_000),
+        np.float64,
+        {},
+        "images: was never written: 0 of 1 parts are there",
+    ),
+    "many images": ("images", (10**9, 64, 64), np.uint8, {"chunks": (1, 64, 64)}, "0 of 1000000000 parts are there"),
+    "large chunks": ("images", (2, 40_000, 40_000), np.uint8, {"chunks": (1, 40_000, 40_000)}, "has chunks of"),
+    "many texts": ("texts", (10**9,), h5py.string_dtype(), {"chunks": (1000,)}, "texts: was never written"),
+    "long texts": ("texts", (4,), "S900000000", {}, "texts: was never written"),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_small_hdf5_files_do_not_ask_for_a_large_memory(tmp_path, claim):
+    name, shape, dtype, options, what = CLAIMS[claim]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset(name, shape, dtype, **options)
+        if name != "images":
+            file["images"] = np.zeros((4, 9, 9), np.uint8)
+    assert (tmp_path / "a.h5").stat().st_size < 20_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=what):
+            look_through(tmp_path / "a.h5", ReadOptions())
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_hdf5_file_that_the_library_never_comes_back_from_is_refused(h5):
+    data = bytearray(h5.read_bytes())
+    # The first object of the heap of texts is said to be so large that the next one is itself.
+    size = data.index(b"GCOL") + 16 + 8
+    data[size : size + 8] = (2**64 - 16).to_bytes(8, "little")
+    h5.write_bytes(data)
+    with pytest.raises(UserError, match=r"data.h5: is damaged, so that the HDF5 library does not come to an end"):
+        look_through(h5, ReadOptions())
+
+
+def test_images_of_hdf5_that_were_written_in_part_are_no_black_images(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        images = file.create_dataset("images", (4, 64, 64), np.uint8, chunks=(1, 64, 64))
+        images[:3] = 9
+    with pytest.raises(UserError, match=r"images: was never written: 3 of 4 parts are there"):
+        look_through(tmp_path / "a.h5", ReadOptions())
+
+
+def test_a_filter_that_is_not_here_is_named(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        coded = {"compression": 32001, "allow_unknown_filter": True, "chunks": (1, 8, 8)}
+        images = file.create_dataset("images", (1, 8, 8), np.uint8, **coded)
+        images.id.write_direct_chunk((0, 0, 0), bytes(64))
+    with pytest.raises(
+        UserError, match="images: is compressed with the filter 32001, which is not here; store it with gzip"
+    ):
+        look_through(tmp_path / "a.h5", ReadOptions())
+
+
+def test_an_image_of_a_group_is_looked_at_before_it_is_read(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("images/a", (12_000, 9_000), np.uint8, data=None, chunks=True, compression="gzip")[:] = 0
+        file["images/b"] = np.zeros((9, 9), np.complex64)
+        file["images/c"] = ["text"]
+    _, problems = inspect(read_dataset("hdf5", tmp_path / "a.h5")[0])
+    assert [problem.what for problem in problems if problem.severity == "error"][:3] == [
+        "has 9000x12000 pixels, more than 80 megapixels",
+        "is complex64 (9, 9) and no image",
+        "is object (1,) and no image",
+    ]
 
 
 def look_through(path: Path, options: ReadOptions) -> None:

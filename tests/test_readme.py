@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from textdiff.cli import app
+from textdiff.cli import COMMANDS, app
+from textdiff.options.option import Exists
+from textdiff.options.record import options
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md")))]
@@ -20,12 +22,18 @@ def commands(text: str, program: str) -> list[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_parse(document):
+    every = typer.main.get_command(app)
     for line in commands((ROOT / document).read_text(), "textdiff"):
-        command, arguments = typer.main.get_command(app), shlex.split(line)[1:]
+        command, arguments, name = every, shlex.split(line)[1:], []
         while hasattr(command, "commands"):
             assert arguments[0] in command.commands, line
+            name.append(arguments[0])
             command, arguments = command.commands[arguments[0]], arguments[1:]
-        command.make_context(line, list(arguments))
+        given = command.make_context(line, list(arguments)).params
+        for option in options(COMMANDS[" ".join(name)].record):
+            value = given[option.name]
+            if value and option.item is not bool and not any(isinstance(mark, Exists) for mark in option.marks):
+                option.checked(option.parsed(value if isinstance(value, list) else [value]))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

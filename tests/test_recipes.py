@@ -19,7 +19,7 @@ def test_reference_recipe_is_the_papers():
 
 
 def test_an_unknown_recipe_is_refused_by_name():
-    with pytest.raises(UserError, match="--recipe quick: unknown"):
+    with pytest.raises(UserError, match="--recipe quick: must be one of"):
         get_recipe("quick")
 
 

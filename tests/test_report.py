@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import textdiff
+from textdiff.console import printable
 from textdiff.outputs.colours import class_colours
 from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
@@ -146,7 +147,7 @@ def test_a_mask_is_stored_exactly_and_in_one_bit():
 
 def test_a_limit_keeps_the_best_and_the_worst_and_all_rows(scored, tmp_path, textdiff_once):
     out = tmp_path / "few.html"
-    result = textdiff_once(tmp_path, "report", str(scored.path), "--images", "2", "--out", str(out))
+    result = textdiff_once(tmp_path, "report", "--run", str(scored.path), "--images", "2", "--out", str(out))
     assert result.stdout.strip() == str(out)
     data = Parsed(out.read_text("utf-8")).data()
     order = sorted(data["images"], key=lambda image: -image["dice_clean"])
@@ -159,7 +160,7 @@ def test_the_same_run_gives_the_same_page(scored, page, tmp_path):
 
 
 def test_a_split_that_was_not_scored_is_named_with_the_command(scored, textdiff_once, tmp_path):
-    result = textdiff_once(tmp_path, "report", str(scored.path), "--split", "val", status=2)
+    result = textdiff_once(tmp_path, "report", "--run", str(scored.path), "--split", "val", status=2)
     assert f"textdiff score --run {scored.path} --split val" in result.stderr
 
 
@@ -171,7 +172,13 @@ def summary(**changes):
         "labels": 5,
         "about": {"dataset": "own", "backbone": "adm-256", "text_encoder": "clinical-biobert", "protocol": "paper"},
         "scores": {"clean": {"dice": interval | changes.pop("dice", {})}},
+        "primary": "clean",
+        "model": "textdiff",
+        "present": {"foreground": 1},
+        "changed_since_fit": [],
+        "too_large": [],
         "published": [],
+        "published_left_out": "",
         "images": [{"dice_clean": 0.8}],
     } | changes
 
@@ -193,6 +200,8 @@ GOOD = [{"epoch": epoch + 1, "val_dice": value} for epoch, value in enumerate([0
         ({"split": "val"}, GOOD, "validation split"),
         ({}, [{"epoch": 1, "val_dice": 0.95}], "Validation unlike test"),
         ({}, [{"epoch": 1, "val_dice": 0.8}, *GOOD[:10]], "epoch 1 of 11"),
+        ({"present": {"nucleus": 1, "gland": 0}}, GOOD, "gland is in 0 of 1 images"),
+        ({"changed_since_fit": ["a: the mask", "b: the text"]}, GOOD, "a: the mask; 1 more"),
         ({"published": PUBLISHED, "about": ABOUT}, GOOD, "nano-he (adm-256)"),
         ({"published": PUBLISHED, "about": ABOUT, "labels": 7}, GOOD, "had 5"),
     ],
@@ -291,9 +300,9 @@ def test_browser_draws_each_class_in_its_colour_and_names_it(two_classes_page, t
         view.open(two_classes_page)
         view.wait("document.querySelector('#stage').dataset.shown !== undefined")
         legend = "[...document.querySelectorAll('#legend span')].map(e => e.textContent)"
-        assert view.evaluate(legend) == ["nucleus", NASTY]
+        assert view.evaluate(legend) == ["nucleus", printable(NASTY)]
         view.evaluate("left.value = 'truth', right.value = 'errors', left.dispatchEvent(new Event('change'))")
-        view.wait("document.querySelector('#legend').textContent.endsWith('another class')")
+        view.wait("document.querySelector('#legend').textContent.endsWith('wrong class')")
         shown = view.evaluate("document.querySelector('#stage').dataset.shown")
         pictures = Parsed(two_classes_page.read_text("utf-8")).data()["pictures"][shown]
         truth, prediction = (decode(pictures[layer]).repeat(2, 0).repeat(2, 1) for layer in ("truth", "prediction"))
@@ -311,9 +320,9 @@ def test_browser_draws_each_class_in_its_colour_and_names_it(two_classes_page, t
         assert ((under.max(axis=2) < 60) == confused).all()
         assert view.evaluate("[...document.querySelectorAll('#scores .part')].map(e => e.textContent)")[:2] == [
             "nucleus",
-            NASTY,
+            printable(NASTY),
         ]
-        assert "Dice %, nucleus" in view.evaluate("document.querySelector('#table thead').textContent")
+        assert "Dice, nucleus" in view.evaluate("document.querySelector('#table thead').textContent")
         for width in (1280, 390):
             view.resize(width, 844, mobile=width < 500)
             assert view.evaluate("document.documentElement.scrollWidth") <= width
@@ -352,7 +361,7 @@ def test_browser_shows_the_row_that_is_clicked_and_arrows_go_on(view, scored):
     view.press("ArrowUp")
     view.wait(f"document.querySelector('#stage').dataset.shown === '{first}'")
     text = next(image["text"] for image in scored.scores()["images"] if image["id"] == first)
-    assert view.evaluate("document.querySelector('#shown-text').textContent") == text
+    assert view.evaluate("document.querySelector('#shown-text').textContent") == printable(text)
     assert view.evaluate("window.broken") is None
 
 
@@ -369,7 +378,7 @@ def test_browser_wipes_between_layers_with_mouse_and_keys(view):
 @pytest.mark.xdist_group("browser")
 def test_browser_draws_the_truth_in_its_colour_and_leaves_the_rest(view, page):
     view.evaluate("left.value = 'truth', right.value = 'image', left.dispatchEvent(new Event('change'))")
-    view.wait("document.querySelector('#legend').textContent === 'truth'")
+    view.wait("document.querySelector('#legend').textContent === 'foreground'")
     shown = view.evaluate("document.querySelector('#stage').dataset.shown")
     truth = decode(Parsed(page.read_text("utf-8")).data()["pictures"][shown]["truth"])
     over, under = (
@@ -412,6 +421,11 @@ def test_browser_reads_curves_under_the_pointer_and_by_keys(view, scored):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_browser_fits_the_page_to_its_width_with_readable_text(view, width, scheme):
     view.resize(width, 844, mobile=width < 500)
+    assert view.evaluate("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
+    assert view.evaluate(
+        "[...document.querySelectorAll('.chart svg text')].every(e => { const [a, b] = [e, e.ownerSVGElement]"
+        ".map(n => n.getBoundingClientRect()); return a.left >= b.left - 1 && a.right <= b.right + 1; })"
+    )
     view.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     assert view.evaluate("document.documentElement.scrollWidth") <= width
     light = view.evaluate(

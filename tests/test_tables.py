@@ -107,7 +107,7 @@ def test_scores_are_written_for_people_and_programs(tmp_path):
         rows = list(csv.DictReader(f))
     assert rows == [
         {"id": "b", "split": "test", "text": 'round, "dark"\nnuclei', "dice": "0.5", "iou": str(1 / 3), "note": ""},
-        {"id": "a", "split": "test", "text": "=1+1 é", "dice": "", "iou": "", "note": "no mask"},
+        {"id": "a", "split": "test", "text": "'=1+1 é", "dice": "", "iou": "", "note": "no mask"},
     ]
 
     def refuse(constant):

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textdiff.errors import UserError
-from textdiff.pipeline.imaging.tiles import Grid, check_tiles, cut, reblock, stitch
+from textdiff.options.extract import Extract
+from textdiff.pipeline.imaging.tiles import Grid, cut, reblock, stitch
 
 sizes = st.integers(1, 90)
 
@@ -134,4 +135,4 @@ def test_reblocking_keeps_the_rows(heights, height):
 @pytest.mark.parametrize(("tile", "overlap"), [(16, None), (256, 129), (256, -1), (None, 32)])
 def test_useless_tiles_are_refused(tile, overlap):
     with pytest.raises(UserError, match=r"--(tile|overlap) "):
-        check_tiles(tile, overlap)
+        Extract("folder", tile=tile, overlap=overlap)

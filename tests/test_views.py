@@ -145,7 +145,8 @@ def test_scores_of_other_views_are_not_mixed(root, tiny_backbone, textdiff_once,
     textdiff_once(tmp_path, "score")
     textdiff_once(tmp_path, "report")
     said = textdiff_once(root, *arguments, status=2).stderr
-    assert "made with --test-views 8, and 1 asked for; repeat the command" in said
+    assert "repeat the command that made it; or --update keeps" in said
+    assert "made with --test-views 8, and 1 asked for" in said
 
 
 def test_the_mean_over_views_turns_with_the_image_and_one_view_does_not(scored):

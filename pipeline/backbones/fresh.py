@@ -16,7 +16,7 @@ def fresh_unet(arguments: Mapping[str, Any], seed: int) -> UNet:
 
     Every layer keeps the variance of what passes through it: normal weights of variance 1 / fan-in (LeCun et al.,
     Efficient BackProp, 1998, section 4.6), biases zero. PyTorch's default has a third of that, and with layer after
-    layer the gradients of the coarse levels vanish (docs/models/nano-he.md has the measurement). Residual branches
+    layer the gradients of the coarse levels vanish (docs/research has the measurement). Residual branches
     begin silent, as ADM's do.
 
     Raises:

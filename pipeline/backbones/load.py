@@ -4,6 +4,8 @@ __all__ = ["AnyBackbone", "load_backbone"]
 
 import torch
 
+from textdiff.errors import UserError
+from textdiff.files import stamp
 from textdiff.pipeline.backbones.blurs import Blurs
 from textdiff.pipeline.backbones.checkpoints import load_unet, read_checkpoint
 from textdiff.pipeline.backbones.fresh import fresh_unet
@@ -20,11 +22,15 @@ def load_backbone(found: ResolvedWeights, image_size: int, device: torch.device)
     An untrained one has the architecture of the checkpoint and weights drawn by its initialisation, with seed 0.
 
     Raises:
-        UserError: the checkpoint is damaged, or of no architecture that is known.
+        UserError: the checkpoint is damaged, of no architecture that is known, or not the one that was found any more.
     """
     if found.name == RGB:
         return Blurs().to(device)
     if found.name.startswith(UNTRAINED):
         _, architecture = read_checkpoint(found.path, image_size)
-        return fresh_unet(architecture, seed=0).to(device).eval().requires_grad_(False)
-    return load_unet(found.path, image_size=image_size, device=device)
+        network = fresh_unet(architecture, seed=0).to(device).eval().requires_grad_(False)
+    else:
+        network = load_unet(found.path, image_size=image_size, device=device)
+    if found.stamp not in (None, stamp(found.path)):
+        raise UserError(f"{found.path}: was changed while it was loaded; run the same command again")
+    return network

@@ -1,14 +1,16 @@
 """``textdiff download``: weights and data sets by their names, ahead of time."""
 
-__all__ = ["fetch"]
+__all__ = ["KNOWN", "fetch"]
 
 from pathlib import Path
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, suggest
 from textdiff.pipeline.downloads.hub import locate, snapshot
 from textdiff.pipeline.downloads.monuseg_files import download_monuseg
 from textdiff.pipeline.locations import FOLDERS
-from textdiff.pipeline.weights import BACKBONES, RGB, TEXT_ENCODERS, fetch_backbone, suggest
+from textdiff.pipeline.weights import BACKBONES, RGB, TEXT_ENCODERS, fetch_backbone
+
+KNOWN = (*BACKBONES, *TEXT_ENCODERS, "monuseg")
 
 
 def fetch(name: str, to: Path | None = None, url: str | None = None) -> Path:
@@ -30,5 +32,4 @@ def fetch(name: str, to: Path | None = None, url: str | None = None) -> Path:
         return (locate(name) if to is None else None) or snapshot(name, to)
     if name == "monuseg":
         return download_monuseg(to or Path("data") / FOLDERS[name], url)
-    known = (*BACKBONES, *TEXT_ENCODERS, "monuseg")
-    raise UserError(f"{name}: nothing of this name{suggest(name, known)}; known are {', '.join(known)}")
+    raise UserError(f"{name}: nothing of this name{suggest(name, KNOWN)}; known are {', '.join(KNOWN)}")

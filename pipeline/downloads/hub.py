@@ -12,10 +12,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from textdiff import console
-from textdiff.errors import UserError
+from textdiff.errors import UserError, suggest
 from textdiff.files import sha256_file
 from textdiff.pipeline.downloads.download import offline_variable
-from textdiff.pipeline.weights import TEXT_ENCODERS, suggest
+from textdiff.pipeline.weights import TEXT_ENCODERS
 
 _PATIENCE = 10.0  # seconds for the hub to answer
 # In the order of preference. An index lists the shards of a model that is stored in several files.

@@ -1,6 +1,6 @@
-"""Dice and IoU of an image with several classes: of each class, and their mean."""
+"""Dice and IoU of an image with several classes: of each class, their mean, and the mean over those that are there."""
 
-__all__ = ["class_confusions", "class_intervals", "class_scores", "scores_of_counts"]
+__all__ = ["class_confusions", "class_scores", "mean_scores", "presence_note", "scores_of_counts"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.pipeline.evaluation.bootstrap import Interval, bootstrap_mean
+from textdiff.pipeline.evaluation.bootstrap import bootstrap_mean
 from textdiff.pipeline.metrics import Confusion, confusion, dice_from_iou, iou_of_counts
 
+Scores = dict[str, float | None]
 
-def class_scores(predicted: NDArray[Any], true: NDArray[Any], classes: Sequence[str], suffix: str) -> dict[str, float]:
-    """``dice_<suffix>`` and ``iou_<suffix>`` of one image, the means over the classes, the background left out.
 
-    With several classes ``dice_<suffix>_<class>`` and ``iou_<suffix>_<class>`` come on top. A class that neither mask
-    has counts as segmented perfectly, by the rule for empty masks.
+def class_scores(predicted: NDArray[Any], true: NDArray[Any], classes: Sequence[str], suffix: str) -> Scores:
+    """The scores of one image, the background left out.
+
+    ``dice_<suffix>`` and ``iou_<suffix>`` are means over all classes, where one that neither mask has counts 1, by the
+    rule for empty masks. ``dice_present_<suffix>`` and ``iou_present_<suffix>`` are means over the classes that the
+    truth has, None where it has none. ``area_<suffix>`` is the number of true pixels. With several classes
+    ``dice_<suffix>_<class>``, ``iou_<suffix>_<class>`` and ``area_<suffix>_<class>`` come on top.
 
     Args:
         predicted: (H, W) class numbers.
@@ -32,29 +36,58 @@ def class_confusions(predicted: NDArray[Any], true: NDArray[Any], count: int) ->
     return [confusion(predicted == label, true == label) for label in range(1, count + 1)]
 
 
-def scores_of_counts(counts: Sequence[Confusion], classes: Sequence[str], suffix: str) -> dict[str, float]:
+def scores_of_counts(counts: Sequence[Confusion], classes: Sequence[str], suffix: str) -> Scores:
     """``class_scores`` from the ``class_confusions`` of an image, which may have been added up part by part."""
-    overlaps = [iou_of_counts(count) for count in counts]
-    means = {
-        f"dice_{suffix}": float(np.mean([dice_from_iou(overlap) for overlap in overlaps])),
-        f"iou_{suffix}": float(np.mean(overlaps)),
-    }
+    areas = [int(count.true_positive + count.false_negative) for count in counts]
+    ious = [iou_of_counts(count) for count in counts]
+    found: Scores = {}
+    for metric, values in (("dice", [dice_from_iou(iou) for iou in ious]), ("iou", ious)):
+        present = [value for value, area in zip(values, areas, strict=True) if area]
+        found[f"{metric}_{suffix}"] = float(np.mean(values))
+        found[f"{metric}_present_{suffix}"] = float(np.mean(present)) if present else None
+        if len(classes) > 1:
+            found |= {f"{metric}_{suffix}_{name}": value for name, value in zip(classes, values, strict=True)}
+    found[f"area_{suffix}"] = sum(areas)
     if len(classes) > 1:
-        for name, overlap in zip(classes, overlaps, strict=True):
-            means |= {f"dice_{suffix}_{name}": dice_from_iou(overlap), f"iou_{suffix}_{name}": overlap}
-    return means
+        found |= {f"area_{suffix}_{name}": area for name, area in zip(classes, areas, strict=True)}
+    return found
 
 
-def class_intervals(
-    records: Sequence[Mapping[str, Any]], classes: Sequence[str], suffix: str, seed: int
-) -> dict[str, dict[str, Interval]]:
-    """``{class: {"dice": ..., "iou": ...}}`` over the images; empty where there is one class."""
-    if len(classes) < 2:
-        return {}
-    return {
-        name: {
-            metric: bootstrap_mean([record[f"{metric}_{suffix}_{name}"] for record in records], seed=seed)
-            for metric in ("dice", "iou")
-        }
-        for name in classes
-    }
+def mean_scores(records: Sequence[Mapping[str, Any]], suffix: str, seed: int, name: str = "") -> dict[str, Any]:
+    """The means over images of what ``class_scores`` gives.
+
+    Args:
+        records: the scores of every image.
+        suffix: names the truth.
+        seed: of the bootstrap.
+        name: of a class; otherwise it is the means over classes.
+
+    Returns:
+        ``dice`` and ``iou``, intervals over all images; ``present``, the number of images whose truth has the class (or
+        any); ``dice_present`` and ``iou_present``, intervals over these, None where there are none.
+    """
+    tail = f"_{suffix}_{name}" if name else f"_{suffix}"
+    present = [record for record in records if record[f"area{tail}"]]
+    found: dict[str, Any] = {}
+    for metric in ("dice", "iou"):
+        where = f"{metric}{tail}" if name else f"{metric}_present{tail}"
+        found[metric] = bootstrap_mean([record[f"{metric}{tail}"] for record in records], seed=seed)
+        values = [record[where] for record in present]
+        found[f"{metric}_present"] = bootstrap_mean(values, seed=seed) if values else None
+    return found | {"present": len(present)}
+
+
+def presence_note(present: Mapping[str, int], images: int) -> str:
+    """What a reader must know of classes that images lack; empty where every image has every class.
+
+    Args:
+        present: for each class, how many images have it.
+        images: how many there are.
+    """
+    rare = [f"{name} is in {count} of {images} images" for name, count in present.items() if count < images]
+    if not rare:
+        return ""
+    return (
+        f"Not every image has every class: {', '.join(rare)}. An absent class counts 1 where none of it is found; "
+        '"where present" leaves it out.'
+    )

@@ -1,6 +1,6 @@
 """Pictures of results: image, truth, prediction and errors side by side."""
 
-__all__ = ["Case", "error_picture", "overlay_figure"]
+__all__ = ["Case", "confusion_patches", "error_picture", "overlay_figure"]
 
 import os
 import textwrap
@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textdiff.console import printable
 from textdiff.files import atomic_path
-from textdiff.outputs.colours import class_colours, hex_colour
-
-# Vermilion and blue of Okabe and Ito (https://jfly.uni-koeln.de/color/) for what is wrong, a pale green for what is
-# right: whatever the colour vision, the two errors differ in hue and what is right is the lightest. Of several classes
-# one taken for another is black, which nothing else is on the pale image.
-TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = "#9FDDB0", "#D55E00", "#0072B2"
-WRONG_CLASS = "#000000"
-_OUTLINE = "#F0E442"
+from textdiff.outputs.colours import (
+    CONFUSIONS,
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
+    TRUE_POSITIVE,
+    WRONG_CLASS,
+    class_colours,
+    hex_colour,
+)
 
 _PANEL, _GAP, _MARGIN, _LINE = 2.7, 0.08, 0.2, 0.19  # inches
 _CAPTION_LINES = 3
@@ -54,14 +56,14 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
     """
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch, Rectangle
+    from matplotlib.patches import Rectangle
 
     captions = [_caption(case.text) for case in cases]
     tall = [_PANEL * case.image.shape[0] / case.image.shape[1] for case in cases]
     width = 2 * _MARGIN + 4 * _PANEL + 3 * _GAP
     used = [1.5 * _LINE + height + _LINE * (len(lines) + 1.5) for height, lines in zip(tall, captions, strict=True)]
     several = len(classes) > 1
-    colours = [hex_colour(colour) for colour in class_colours(len(classes))] if several else [_OUTLINE]
+    colours = [hex_colour(colour) for colour in class_colours(len(classes))]
     line = 1.1 if several else 0.8
     named = 1.4 * _LINE * -(-len(classes) // _CLASSES_IN_A_LINE) if several else 0.0
     height = 2 * _MARGIN + 1.4 * _LINE + sum(used) + 0.8 * _LINE + named
@@ -69,7 +71,7 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
 
     def write(x: float, y: float, text: str, **style: Any) -> None:
-        figure.text(x / width, y / height, text, parse_math=False, **style)
+        figure.text(x / width, y / height, printable(text, keep="\n"), parse_math=False, **style)
 
     top = height - _MARGIN
     for column, heading in enumerate(("image", "truth", "prediction", "errors")):
@@ -77,7 +79,7 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
         write(middle, top, heading, ha="center", va="top", color="0.35", fontsize=10)
     top -= 1.4 * _LINE
     for case, lines, panel in zip(cases, captions, tall, strict=True):
-        write(_MARGIN, top, case.title, ha="left", va="top", weight="bold", fontsize=10)
+        write(_MARGIN, top, printable(case.title), ha="left", va="top", weight="bold", fontsize=10)
         top -= 1.5 * _LINE
         truth, prediction = (
             np.asarray(mask) if several else np.asarray(mask) != 0 for mask in (case.truth, case.prediction)
@@ -109,15 +111,13 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
         figure.add_artist(Rectangle(*box, facecolor=colour, edgecolor="0.3", linewidth=0.5))
         short = name if len(name) <= _CLASS_LETTERS else f"{name[: _CLASS_LETTERS - 1]}…"
         write(x + 0.36, y, short, ha="left", va="top", fontsize=9)
-    errors = [("true positive", TRUE_POSITIVE), ("false positive", FALSE_POSITIVE), ("false negative", FALSE_NEGATIVE)]
-    if several:
-        errors.append(("wrong class", WRONG_CLASS))
+    handles = confusion_patches(len(classes))
     figure.legend(
-        handles=[Patch(color=colour, label=label) for label, colour in errors],
+        handles=handles,
         loc="lower right",
         bbox_to_anchor=(1 - _MARGIN / width, 0.5 * _MARGIN / height),
         borderaxespad=0,
-        ncols=len(errors),
+        ncols=len(handles),
         frameon=False,
         fontsize=9,
     )
@@ -134,8 +134,17 @@ def _edges(mask: NDArray[Any]) -> float:
 def _caption(text: str) -> list[str]:
     # Some radiologists write in capitals only, which are half as wide again.
     capitals = sum(letter.isupper() for letter in text) > len(text) / 2
+    text = printable(" ".join(text.split()))
     lines = textwrap.wrap(text, 105 if capitals else 150, max_lines=_CAPTION_LINES, placeholder=" ...")
     return lines or ["(no text)"]
+
+
+def confusion_patches(classes: int) -> list[Any]:
+    """What a legend of ``error_picture`` shows: matplotlib patches."""
+    from matplotlib.patches import Patch
+
+    names = list(CONFUSIONS)[: len(CONFUSIONS) if classes > 1 else -1]
+    return [Patch(color=hex_colour(CONFUSIONS[name]), label=name) for name in names]
 
 
 def error_picture(image: NDArray[np.uint8], truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
@@ -143,8 +152,6 @@ def error_picture(image: NDArray[np.uint8], truth: NDArray[Any], prediction: NDA
 
     ``truth`` and ``prediction`` are class numbers, or bool, (H, W).
     """
-    from matplotlib.colors import to_rgb
-
     grey = image.mean(axis=2, keepdims=True) / 255
     picture = np.repeat(0.45 + 0.55 * grey, 3, axis=2)
     true, predicted = truth != 0, prediction != 0
@@ -154,5 +161,5 @@ def error_picture(image: NDArray[np.uint8], truth: NDArray[Any], prediction: NDA
         (~true & predicted, FALSE_POSITIVE),
         (true & ~predicted, FALSE_NEGATIVE),
     ):
-        picture[region] = 0.15 * picture[region] + 0.85 * np.array(to_rgb(colour))
+        picture[region] = 0.15 * picture[region] + 0.85 * np.array(colour) / 255
     return picture

@@ -1,6 +1,6 @@
 """The metrics of ``score`` beyond Dice and IoU: of objects and of outlines, at the original size."""
 
-__all__ = ["DEFAULT", "METRICS", "measure", "metrics_table", "parse_metrics"]
+__all__ = ["METRICS", "measure", "metrics_table"]
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.errors import UserError
 from textdiff.pipeline.evaluation.bootstrap import Interval
 from textdiff.pipeline.evaluation.instance_metrics import aji, detection_f1, panoptic_quality
 from textdiff.pipeline.evaluation.instances import components, find_instances
 from textdiff.pipeline.evaluation.surface_metrics import hd95, surface_dice
+from textdiff.pipeline.evaluation.tables import percent
+from textdiff.tables import markdown_table, text_table
 
 _OF_OBJECTS: dict[str, tuple[str, Callable[[NDArray[Any], NDArray[Any]], float]]] = {
     "aji": ("AJI %", aji),
@@ -23,22 +24,6 @@ _OF_OBJECTS: dict[str, tuple[str, Callable[[NDArray[Any], NDArray[Any]], float]]
 }
 METRICS = ("dice", "iou", *_OF_OBJECTS, "hd95", "nsd")
 """All that ``--metrics`` knows."""
-
-DEFAULT = ("dice", "iou", "aji", "pq", "f1")
-"""What is reported unasked. Outlines are left out: of a crowd of nuclei the distance between them says little."""
-
-
-def parse_metrics(value: str) -> tuple[str, ...]:
-    """Names with commas between, in the order of ``METRICS``; Dice and IoU are always among them.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    names = [name.strip().lower() for name in value.split(",")]
-    for name in names:
-        if name not in METRICS:
-            raise UserError(f"--metrics {name}: unknown; metrics are {', '.join(METRICS)}")
-    return tuple(name for name in METRICS if name in (*names, "dice", "iou"))
 
 
 def measure(
@@ -79,29 +64,28 @@ def measure(
     return values
 
 
-def metrics_table(intervals: Mapping[str, Interval], note: str, *, markdown: bool = False) -> str:
+def metrics_table(intervals: Mapping[str, Interval | None], note: str, *, markdown: bool = False) -> str:
     """One line for each metric with its interval, and a last line that says what it is of; empty without any.
 
     Args:
-        intervals: by name, those of ``METRICS`` but Dice and IoU.
+        intervals: by name, those of ``METRICS`` but Dice and IoU. ``<name>_present``, over the images whose mask has
+            any foreground, gets a line of its own where these are fewer.
         note: what a reader must know.
         markdown: a GitHub table; otherwise aligned text.
     """
-    lines = [(_title(name), _cell(name, interval)) for name, interval in intervals.items()]
+    lines: list[tuple[str, str, str]] = []
+    for name, interval in intervals.items():
+        metric, _, present = name.partition("_")
+        if interval is None or (present and interval.n == (intervals[metric] or interval).n):
+            continue
+        title = "  where present" if present else _title(metric)
+        lines.append((title, percent(interval, 1 if metric == "hd95" else 100), str(interval.n)))
     if not lines:
         return ""
-    if markdown:
-        rows = [("original size", "mean"), (":--", ":--"), *lines]
-        return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", note])
-    width = max(len(title) for title, _ in lines)
-    return "\n".join([*(f"{title:<{width}}  {cell}" for title, cell in lines), note])
+    columns = ("original size", "mean", "images")
+    table = markdown_table(columns, lines, "llr") if markdown else text_table(columns, lines, "llr")
+    return f"{table}\n\n{note}"
 
 
 def _title(name: str) -> str:
     return _OF_OBJECTS[name][0] if name in _OF_OBJECTS else {"hd95": "HD95 px", "nsd": "NSD %"}[name]
-
-
-def _cell(name: str, interval: Interval) -> str:
-    mean, low, high, _ = (value if value is None or name == "hd95" else 100 * value for value in interval)
-    ends = f" [{low:.2f}, {high:.2f}]" if low is not None and high is not None else ""
-    return f"{mean:.2f}{ends}"

@@ -4,13 +4,15 @@ __all__ = ["Averages", "averages", "cases", "page", "record", "tables"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
+from textdiff.console import printable
 from textdiff.pipeline.evaluation.bootstrap import Interval, bootstrap_mean
-from textdiff.pipeline.evaluation.class_scores import class_intervals
+from textdiff.pipeline.evaluation.class_scores import mean_scores, presence_note
 from textdiff.pipeline.evaluation.figures import Case
 from textdiff.pipeline.evaluation.object_scores import metrics_table
 from textdiff.pipeline.evaluation.published import Published
@@ -18,19 +20,26 @@ from textdiff.pipeline.evaluation.tables import ScoreRow, score_table
 from textdiff.pipeline.evaluation.truths import TRUTHS
 from textdiff.pipeline.prediction.given_text import GivenText, difference_table
 from textdiff.pipeline.prediction.whole import panels
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import SCORES_SCHEMA, Run
+from textdiff.tables import markdown as escape
 
 
 @dataclass(frozen=True)
 class Averages:
     """Means over the images, with their intervals."""
 
-    truths: dict[str, dict[str, Interval]]
-    """Dice and IoU, by truth."""
+    truths: dict[str, dict[str, Any]]
+    """``mean_scores`` by truth."""
     further: dict[str, Interval | None]
-    """The other metrics, which are of the original size; None where no image has it."""
-    classes: dict[str, dict[str, dict[str, Interval]]]
-    """Dice and IoU by truth and class; empty by truth where there is one class."""
+    """The other metrics, which are of the original size, and as ``<metric>_present`` their means over the images with
+    any true foreground; None where no image has it."""
+    classes: dict[str, dict[str, dict[str, Any]]]
+    """``mean_scores`` by truth and class; empty by truth where there is one class."""
+
+    def present(self, truth: str, classes: Sequence[str]) -> dict[str, int]:
+        """For each class, how many images have it."""
+        own = self.classes[truth] or {classes[0]: self.truths[truth]}
+        return {name: own[name]["present"] for name in classes}
 
 
 def averages(
@@ -45,19 +54,23 @@ def averages(
         seed: of the bootstrap.
     """
 
-    def mean(column: str) -> Interval | None:
-        values = [record[column] for record in records if record[column] is not None]
+    def mean(column: str, among: Sequence[Mapping[str, Any]]) -> Interval | None:
+        values = [record[column] for record in among if record[column] is not None]
         return bootstrap_mean(values, seed=seed) if values else None
 
-    truths = {
-        name: {
-            metric: bootstrap_mean([record[f"{metric}_{name}"] for record in records], seed=seed)
-            for metric in ("dice", "iou")
-        }
-        for name in TRUTHS
+    present = [record for record in records if record["area_original"]]
+    further = {
+        f"{metric}{suffix}": mean(f"{metric}_original", among)
+        for metric in metrics
+        if metric not in ("dice", "iou")
+        for suffix, among in (("", records), ("_present", present))
     }
-    further = {metric: mean(f"{metric}_original") for metric in metrics if metric not in ("dice", "iou")}
-    return Averages(truths, further, {name: class_intervals(records, classes, name, seed) for name in TRUTHS})
+    names = classes if len(classes) > 1 else ()
+    return Averages(
+        {truth: mean_scores(records, truth, seed) for truth in TRUTHS},
+        further,
+        {truth: {name: mean_scores(records, truth, seed, name) for name in names} for truth in TRUTHS},
+    )
 
 
 def record(run: Run, split: str, primary: str, found: Averages, more: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -68,7 +81,7 @@ def record(run: Run, split: str, primary: str, found: Averages, more: Mapping[st
         scores[name] |= {"classes": value} if value else {}
     options = run.config["fit"]
     return {
-        "schema": 1,
+        "schema": SCORES_SCHEMA,
         "run": run.path.name,
         "split": split,
         "model": run.config["model"],
@@ -80,6 +93,7 @@ def record(run: Run, split: str, primary: str, found: Averages, more: Mapping[st
         "fingerprint_hash": run.config["fingerprint_hash"],
         "bootstrap": {"resamples": 10_000, "level": 0.95, "seed": seed, "over": "images"},
         "primary": primary,
+        "present": found.present(primary, run.classes),
         "scores": scores,
         **more,
     }
@@ -110,18 +124,27 @@ def tables(
     """
     rows = []
     for name, value in sorted(found.truths.items(), key=lambda pair: pair[0] != primary):
-        labels = len(run.config["train_ids"])
-        rows.append(ScoreRow(f"{run.label} ({TRUTHS[name]})", value["dice"], value["iou"], labels))
-        rows += [ScoreRow(f"- {label}", own["dice"], own["iou"]) for label, own in found.classes[name].items()]
-    further = {name: value for name, value in found.further.items() if value is not None}
+        rows += _rows(f"{run.label} ({TRUTHS[name]})", value, len(run.config["train_ids"]))
+        for label, own in found.classes[name].items():
+            rows += _rows(f"- {label}", own)
+    images = found.truths[primary]["dice"].n
+    quoted = escape if markdown else partial(printable, keep="\n")
     parts = (
-        given.line if given else "",
+        quoted(given.line) if given else "",
         score_table(rows, published, markdown=markdown),
-        metrics_table(further, notes[0], markdown=markdown),
-        *notes[1:],
+        *(quoted(note) for note in (*notes[1:], presence_note(found.present(primary, run.classes), images))),
+        metrics_table(found.further, notes[0], markdown=markdown),
         difference_table(differences, {primary: TRUTHS[primary], **TRUTHS}, markdown=markdown) if differences else "",
     )
     return "\n\n".join(part for part in parts if part)
+
+
+def _rows(name: str, means: Mapping[str, Any], labels: int | None = None) -> list[ScoreRow]:
+    """One row, and another where some images lack what it is of."""
+    rows = [ScoreRow(name, means["dice"], means["iou"], labels)]
+    if means["dice_present"] != means["dice"]:
+        rows.append(ScoreRow("  where present", means["dice_present"], means["iou_present"]))
+    return rows
 
 
 def cases(
@@ -152,7 +175,7 @@ def page(run: Run, split: str, table: str, overlay: str, count: int) -> str:
     )
     seed, members = options["seed"], options["ensemble"]
     seeds = f"mean of {members} networks, seeds {seed} to {seed + members - 1}" if members else f"seed {seed}"
-    return f"""# {run.path.name}: {split} split
+    return f"""# {escape(run.path.name)}: {split} split
 
 {table}
 
@@ -160,7 +183,7 @@ Means over {count} images with bootstrap 95% intervals over images; they do not 
 
 ![Best, median and worst image]({overlay})
 
-* data set {about["dataset"]}, {made_with}
+* data set {escape(str(about["dataset"]))}, {escape(made_with)}
 * {seeds}, {options["epochs"]} epochs
-* {len(config["train_ids"])} training images: {", ".join(config["train_ids"])}
+* {len(config["train_ids"])} training images: {escape(", ".join(config["train_ids"]))}
 """

@@ -1,12 +1,9 @@
 """Scores as people read them (a table beside the published numbers) and as programs do (CSV and JSON)."""
 
-__all__ = ["ScoreRow", "score_table", "write_scores"]
+__all__ = ["ScoreRow", "percent", "score_table", "write_scores"]
 
-import csv
-import io
 import math
 import os
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,18 +13,20 @@ import numpy as np
 from textdiff.files import write_json, write_text
 from textdiff.pipeline.evaluation.bootstrap import Interval
 from textdiff.pipeline.evaluation.published import Published
+from textdiff.tables import csv_table, markdown_table, text_table
 
 _WIDTH = 80
 _HEADER = ("", "labels", "Dice %", "IoU %", "images")
-_ALIGN = (":--", "--:", ":--", ":--", "--:")
+_ALIGN = "lrllr"
 
 
 class ScoreRow(NamedTuple):
     """One line of a score table: what was scored, and its means over the images."""
 
     name: str
-    dice: Interval
-    iou: Interval
+    dice: Interval | None
+    """None where no image has what it is the mean of."""
+    iou: Interval | None
     labels: int | None = None
     """Number of annotated training images, where it is known."""
 
@@ -47,26 +46,17 @@ def score_table(rows: Sequence[ScoreRow], published: Sequence[Published] = (), *
         (
             row.name,
             "" if row.labels is None else str(row.labels),
-            _percent(row.dice),
-            _percent(row.iou),
-            str(row.dice.n),
+            percent(row.dice),
+            percent(row.iou),
+            str(row.dice.n if row.dice else 0),
         )
         for row in rows
     ]
     theirs = [(row.method, str(row.labels), f"{row.dice:.2f}", f"{row.iou:.2f}", "") for row in published]
     if markdown:
-        theirs = [(f"published: {line[0]}", *line[1:]) for line in theirs]
-        # A name with a bar in it would otherwise end its cell.
-        escaped = [[cell.replace("|", "\\|") for cell in line] for line in (_HEADER, _ALIGN, *ours, *theirs)]
-        return "\n".join("| " + " | ".join(line) + " |" for line in escaped)
-
-    widths = [max(len(line[i]) for line in (_HEADER, *ours, *theirs)) for i in range(len(_HEADER))]
-    widths[0] = min(widths[0], _WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
-    rule = "  ".join("-" * width for width in widths)
-    lines = [*_aligned(_HEADER, widths), rule, *(text for line in ours for text in _aligned(line, widths))]
-    if theirs:
-        lines += [rule, "published:", *(text for line in theirs for text in _aligned(line, widths))]
-    return "\n".join(lines)
+        return markdown_table(_HEADER, [*ours, *((f"published: {name}", *cells) for name, *cells in theirs)], _ALIGN)
+    lines = [*ours, *([None, ("published:", "", "", "", ""), *theirs] if theirs else [])]
+    return text_table(_HEADER, lines, _ALIGN, width=_WIDTH)
 
 
 def write_scores(
@@ -99,34 +89,18 @@ def write_scores(
     if "images" in summary:
         raise ValueError("the summary's entry 'images' would hide the per-image scores")
     value = {**_plain(summary), "images": images}
-    table = io.StringIO()
-    columns = list(dict.fromkeys(column for image in images for column in image))
-    writer = csv.DictWriter(table, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(images)
     as_csv, as_json = Path(directory) / f"scores{suffix}.csv", Path(directory) / f"scores{suffix}.json"
-    write_text(as_csv, table.getvalue())
+    write_text(as_csv, csv_table(images))
     write_json(as_json, value)
     return as_csv, as_json
 
 
-def _percent(interval: Interval) -> str:
-    mean, low, high, _ = interval
-    if low is None or high is None:
-        return f"{100 * mean:.2f}"
-    return f"{100 * mean:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    # A long name goes on in the next line; the numbers stay with its first.
-    name, *further = textwrap.wrap(cells[0], widths[0], subsequent_indent="  ", break_on_hyphens=False) or [""]
-    numbers = (
-        cells[1].rjust(widths[1]),
-        cells[2].ljust(widths[2]),
-        cells[3].ljust(widths[3]),
-        cells[4].rjust(widths[4]),
-    )
-    return ["  ".join((name.ljust(widths[0]), *numbers)).rstrip(), *further]
+def percent(interval: Interval | None, scale: float = 100) -> str:
+    """A mean and its interval as they are shown, ``78.67 [75.02, 81.90]``; a dash where there is none."""
+    if interval is None:
+        return "-"
+    ends = [f"{scale * end:.2f}" for end in (interval.low, interval.high) if end is not None]
+    return f"{scale * interval.mean:.2f}" + (f" [{', '.join(ends)}]" if ends else "")
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,7 @@ __all__ = ["PRIMARY", "TRUTHS", "truth_scores"]
 
 from collections.abc import Sequence
 
-from textdiff.pipeline.evaluation.class_scores import class_scores, scores_of_counts
+from textdiff.pipeline.evaluation.class_scores import Scores, class_scores, scores_of_counts
 from textdiff.pipeline.prediction.whole import Whole
 
 TRUTHS = {
@@ -17,7 +17,7 @@ PRIMARY = {False: "clean", True: "original"}
 """The truth that comes first and that cases are chosen by, without and with tiles."""
 
 
-def truth_scores(whole: Whole, classes: Sequence[str]) -> dict[str, float]:
+def truth_scores(whole: Whole, classes: Sequence[str]) -> Scores:
     """``class_scores`` of an image under each of ``TRUTHS``."""
     predicted = whole.probability.argmax(0)
     return {

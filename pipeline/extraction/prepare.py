@@ -2,9 +2,10 @@
 
 __all__ = ["Prepared", "preparation"]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,14 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
+from textdiff.files import sha256_file, stamp
 from textdiff.pipeline.datasets import Facts
 from textdiff.pipeline.imaging import images
 from textdiff.pipeline.imaging.colour import jitter_view
+from textdiff.pipeline.imaging.formats import BadImageError
 from textdiff.pipeline.imaging.tiles import cut
+from textdiff.pipeline.sample import Slice
 from textdiff.readers.load import load_image, load_mask
 from textdiff.readers.parts import read_image_rows, read_mask_rows
 
 _T = TypeVar("_T", bound=np.generic)
+_Stamp = tuple[int, int, int, int]
+_AGAIN = "run the same command again; the rows made so far are kept"
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,11 @@ def preparation(
         varied: the modality after which the colours of training images are varied in all views but the first; None
             leaves them.
         seed: of that.
+
+    The function raises BadImageError for a file that cannot be read any more, or is not the one that ``facts`` are of.
     """
     whole = lru_cache(1)(_whole)
-    rows = lru_cache(1)(_rows)
+    rows = lru_cache(1)(partial(_rows, {}))
 
     def prepare(row: int) -> Prepared:
         entry = cache.rows[row]
@@ -95,17 +103,44 @@ def preparation(
 
 def _whole(fact: Facts) -> _Shown:
     sample = fact.sample
-    image = load_image(sample.image).pixels
+    image = load_image(sample.image)
+    _require_same(sample.image, image.sha256 == fact.image_sha256)
     if sample.mask is None:
-        return _Shown(0, image, None, None)
+        return _Shown(0, image.pixels, None, None)
     mask = load_mask(sample, fact.height, fact.width)
-    return _Shown(0, image, mask.labels, mask.instances)
+    _require_same(sample.mask, mask.sha256 == fact.mask_sha256)
+    return _Shown(0, image.pixels, mask.labels, mask.instances)
 
 
-def _rows(fact: Facts, first: int, end: int) -> _Shown:
+def _rows(seen: dict[Path, _Stamp], fact: Facts, first: int, end: int) -> _Shown:
     sample = fact.sample
     assert isinstance(sample.image, Path)
-    image = read_image_rows(sample.image, first, end)
+    with _the_same(sample.image, fact.image_sha256, seen):
+        image = read_image_rows(sample.image, first, end)
     if sample.mask is None:
         return _Shown(first, image, None, None)
-    return _Shown(first, image, *read_mask_rows(sample, fact.threshold, first, end))
+    assert isinstance(sample.mask, Path)
+    with _the_same(sample.mask, fact.mask_sha256, seen):
+        return _Shown(first, image, *read_mask_rows(sample, fact.threshold, first, end))
+
+
+@contextmanager
+def _the_same(path: Path, sha256: str | None, seen: dict[Path, _Stamp]) -> Iterator[None]:
+    """Checks that what is read of a file meanwhile is of the one that was checked, which is too large to be read whole.
+
+    The stamp that it had when its digest was last found right is in ``seen``.
+    """
+    try:
+        before = stamp(path)
+        if seen.get(path) != before:
+            _require_same(path, sha256_file(path) == sha256)
+            seen[path] = before
+        yield
+        _require_same(path, stamp(path) == before)
+    except OSError as error:
+        raise BadImageError(path, f"cannot be read any more ({error.strerror})", _AGAIN) from error
+
+
+def _require_same(source: Path | Slice, same: bool) -> None:
+    if not same:
+        raise BadImageError(source, "was changed after it was checked, while extract ran", _AGAIN)

@@ -17,8 +17,10 @@ def sample_table(
 
     Args:
         facts: of every sample.
-        views: of each training image.
+        views: of each annotated training image.
         test_views: of each other image that is annotated.
+
+    An image without a mask has one view: nothing is trained on it, and there is no score for more views to be of.
         tiling: see ``config.tiling``.
     """
     tile = tiling.get("tile", 0)
@@ -26,8 +28,7 @@ def sample_table(
     rows = []
     for fact in facts:
         sample = fact.sample
-        # Without a mask there is no score for more views to be of.
-        other = 1 if fact.mask_sha256 is None else test_views
+        own = 1 if fact.mask_sha256 is None else views if sample.split == "train" else test_views
         number = index.setdefault(sample.text, len(index))
         places = Grid(fact.height, fact.width, tile, tiling["overlap"]).places if tile else [(0, 0)]
         rows += [
@@ -46,7 +47,7 @@ def sample_table(
                 x=x,
             )
             for y, x in places
-            for view in range(views if sample.split == "train" else other)
+            for view in range(own)
         ]
     return rows, list(index)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from textdiff import console
 from textdiff.cache import CacheError, FeatureCache, Row
 from textdiff.cache.chunks import ChunkError
-from textdiff.cache.rows import most_views
+from textdiff.cache.rows import DamagedError, most_views
 from textdiff.cache.takeover import find_rows
 from textdiff.cache.update import can_link, put_in_place, update_path, updates
 from textdiff.errors import UserError
@@ -26,6 +26,8 @@ class Update:
 
     path: Path
     """Where the new cache grows until it is complete."""
+    begun: bool
+    """Whether it is there, to be gone on with."""
     old: FeatureCache
     sources: dict[int, tuple[FeatureCache, int]]
     """For rows of the new cache, by their indices, the cache and the row that hold their activations."""
@@ -36,12 +38,12 @@ def refuse_changed(old: FeatureCache, rows: Sequence[Row], changes: Sequence[str
     kept = len(find_rows(rows, [old]))
     if other := _other_views(old.rows, rows):
         return CacheError(
-            f"{old.path}: {other}; repeat the command that made it. Or --update keeps {kept} of {len(rows)} rows, "
-            "makes the others and drops what was not asked for, and another --cache leaves this one"
+            f"{old.path}: repeat the command that made it; or --update keeps {kept} of {len(rows)} rows, makes the "
+            f"others and drops what was not asked for, another --cache leaves this one. It was {other}"
         )
     return CacheError(
-        f"{old.path}: the data set is not the one it was made of: {'; '.join(changes)}; --update keeps {kept} of "
-        f"{len(rows)} rows and makes the others, --overwrite makes all anew, another --cache leaves this one"
+        f"{old.path}: --update keeps {kept} of {len(rows)} rows and makes the others, --overwrite makes all anew, "
+        f"another --cache leaves this one; the data set is not the one it was made of: {'; '.join(changes)}"
     )
 
 
@@ -55,18 +57,27 @@ def _other_views(here: Sequence[Row], asked: Sequence[Row]) -> str:
     )
 
 
-def begin_update(old: FeatureCache, planned: FeatureCache) -> Update:
-    """Finds what the cache ``planned`` can take over from the old one, and from updates that were not finished."""
+def begin_update(old: FeatureCache, planned: FeatureCache, dry_run: bool) -> Update:
+    """Finds what the cache ``planned`` can take over from the old one, and from updates that were not finished.
+
+    What is left of an update whose removal was interrupted is removed, unless in a dry run.
+    """
     path = update_path(old.path, planned.fingerprint_hash, planned.table_hash)
-    sources = [old]
+    sources, begun = [old], False
     for place in updates(old.path):
         try:
             other = FeatureCache.open(place)
+            begun = begun or place == path
+        except DamagedError:
+            begun = begun or place == path
+            continue
         except CacheError:
-            continue  # killed while it was removed, perhaps
+            if not dry_run:
+                shutil.rmtree(place, ignore_errors=True)
+            continue
         if place != path and other.fingerprint_hash == planned.fingerprint_hash:
             sources.append(other)
-    return Update(path, old, find_rows(planned.rows, sources))
+    return Update(path, begun, old, find_rows(planned.rows, sources))
 
 
 def check_update_room(update: Update, planned: FeatureCache, rows: Sequence[int]) -> None:
@@ -112,11 +123,8 @@ def take_over(cache: FeatureCache, update: Update, rows: Sequence[int], prepare:
 
 def end_update(update: Update, cache: FeatureCache) -> FeatureCache:
     """Puts the new cache in the old one's place if it is complete, and opens it there; else returns it as it is."""
-    try:
-        left = len(cache.pending())
-    except FileNotFoundError:  # another process has put it in its place
-        left = 0
-    if left:
+    left = len(cache.pending())
+    if left and update.path.exists():  # else another process has put it in its place
         console.info(f"{update.old.path}: {left} rows of the update are left to other processes; until then it stays")
         return cache
     put_in_place(update.path, update.old.path)

@@ -1,6 +1,6 @@
-"""Image files -> 8-bit RGB and binary masks. What had to be changed on the way is said in notes."""
+"""Image files -> 8-bit RGB. What had to be changed on the way is said in notes."""
 
-__all__ = ["binary_mask", "decode", "decode_mask", "to_rgb"]
+__all__ = ["decode", "to_rgb"]
 
 import os
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.pipeline.imaging.formats import DICOM_MAGIC, GREY_NOTE, JPEG_MAGIC, BadImageError, open_pixels, read_bytes
+from textdiff.pipeline.imaging.formats import GREY_NOTE, BadImageError, dark_note, is_dicom, open_pixels, read_bytes
 
 
 def decode(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDArray[np.uint8], list[str]]:
@@ -16,14 +16,13 @@ def decode(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDA
 
     * 16 and 32-bit integers are scaled by the full range of their type, so that all images of a data set are treated
       alike (16 bits: x / 257, rounded). A 12-bit camera's values in a 16-bit file therefore come out dark: a note says
-      so. Of a 16-bit *colour* PNG, or a 16-bit colour TIFF compressed with LZW, the high byte is taken (at most one
-      level away), because Pillow reads no more.
+      so. Of a 16-bit *colour* PNG the high byte is taken (at most one level away), because Pillow reads no more.
     * Floating point is taken as 0..1 if no value exceeds 1, otherwise as 0..255. Other ranges, NaN and signed integers
       (CT in Hounsfield units) have no natural brightness and are refused.
     * Alpha is dropped, not composited: pixels keep the colours that are stored, as OpenCV reads them.
     * DICOM is seen through its rescaling and its window; see ``dicom_pixels``.
     * Grey is replicated, palettes and CMYK are converted, the EXIF orientation is applied, and of several pages the
-      first is read.
+      first is read. Three pages that an OME-TIFF or an ImageJ TIFF calls channels are the colours.
 
     Args:
         path: of the file; names it in errors.
@@ -36,7 +35,7 @@ def decode(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDA
         BadImageError: not an image, damaged, too large, or without a natural 8-bit form.
     """
     data = read_bytes(path) if data is None else data
-    if data[128:132] == DICOM_MAGIC:
+    if is_dicom(data):
         from textdiff.pipeline.imaging.dicom import dicom_pixels
 
         stored, notes = dicom_pixels(path, data)
@@ -59,64 +58,8 @@ def to_rgb(path: str | os.PathLike[str], stored: NDArray[Any]) -> tuple[NDArray[
     pixels = _to_8_bit(path, stored, notes)
     if pixels.ndim == 2 or pixels.shape[2] < 3:
         notes.append(GREY_NOTE)
-        pixels = np.repeat(_first_channel(pixels)[..., None], 3, axis=2)
+        pixels = np.repeat((pixels if pixels.ndim == 2 else pixels[..., 0])[..., None], 3, axis=2)
     return np.ascontiguousarray(pixels[..., :3]), notes
-
-
-def decode_mask(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDArray[np.uint8], list[str]]:
-    """Reads a mask of two classes, stored as 0/1, 0/255, grey, colours, a palette, or a JPEG with its noise.
-
-    Of colours the largest channel counts. Foreground is what exceeds half of the largest value; in a JPEG half of 255,
-    since the noise of an empty one has a largest value too.
-
-    Returns:
-        The mask (H, W) uint8 in {0, 1}, and notes as of ``decode``.
-
-    Raises:
-        BadImageError: as ``decode``, and for maps of instances or of several classes, whose objects would be lost.
-    """
-    data = read_bytes(path) if data is None else data
-    pixels, notes = open_pixels(path, data)
-    return binary_mask(path, pixels, lossy=data.startswith(JPEG_MAGIC)), notes
-
-
-def binary_mask(
-    path: str | os.PathLike[str], pixels: NDArray[Any], lossy: bool = False, counts: NDArray[Any] | None = None
-) -> NDArray[np.uint8]:
-    """Stored pixels (H, W) or (H, W, C) as a mask (H, W) uint8 in {0, 1}, by the rules of ``decode_mask``.
-
-    Args:
-        path: of the file; names it in errors.
-        pixels: as they are stored.
-        lossy: they come from a JPEG.
-        counts: how often each of ``pixels`` occurs; given, these are the distinct values (N,) of a mask that is not in
-            memory, and so is the result.
-
-    Raises:
-        BadImageError: more than two classes, or values that no mask has.
-    """
-    if pixels.ndim == 3:
-        pixels = pixels[..., :3].max(axis=2) if pixels.shape[2] >= 3 else _first_channel(pixels)
-    top = 255.0 if lossy else float(pixels.max())
-    if not np.isfinite(top) or pixels.min() < 0:
-        raise BadImageError(path, "has values that are negative or not finite", "store the mask with 0 and 255")
-    mask = (pixels > top / 2).astype(np.uint8)
-
-    def number(where: NDArray[np.bool_]) -> int:
-        return int(np.count_nonzero(where) if counts is None else counts[where].sum())
-
-    soft, inside = number((pixels > top / 8) & (pixels < top * 7 / 8)), number(pixels > top / 8)
-    # Few values that are all small are classes; many that are mostly in between are instances. Edges that were
-    # smoothed, or blurred by JPEG, are in between too, but never most of the mask.
-    if soft > inside / 2 or (not lossy and 1 < top < 16 and np.any((pixels > 0) & (pixels < top))):
-        values = np.unique(pixels)
-        shown = ", ".join(f"{value:g}" for value in values[:4]) + (", ..." if len(values) > 4 else "")
-        raise BadImageError(
-            path,
-            f"is not a mask of two classes (values {shown})",
-            "store 0 and 255, or say what the values are with --instances or --classes",
-        )
-    return mask
 
 
 def _to_8_bit(path: str | os.PathLike[str], pixels: NDArray[Any], notes: list[str]) -> NDArray[np.uint8]:
@@ -128,9 +71,8 @@ def _to_8_bit(path: str | os.PathLike[str], pixels: NDArray[Any], notes: list[st
         bits, largest = 8 * pixels.dtype.itemsize, int(pixels.max())
         full = 2**bits - 1
         notes.append(f"{bits}-bit (scaled to 8)")
-        if largest <= full // 8:
-            notes[-1] += f", and dark: the largest value is {largest} of {full}, as from a camera of fewer bits"
-        return np.asarray(np.floor(pixels * (255 / full) + 0.5), dtype=np.uint8)
+        notes[-1] += dark_note(largest, full)
+        return _scaled(pixels, 255 / full)
     if pixels.dtype.kind == "f":
         low, high = float(pixels.min()), float(pixels.max())
         if not (low >= 0 and high <= 255):
@@ -138,9 +80,14 @@ def _to_8_bit(path: str | os.PathLike[str], pixels: NDArray[Any], notes: list[st
                 path, f"has values from {low:g} to {high:g}", "rescale it to 0..1 or 0..255, without NaN"
             )
         notes.append("floating point (scaled to 8 bits)")
-        return np.asarray(np.floor(pixels * (255.0 if high <= 1 else 1.0) + 0.5), dtype=np.uint8)
+        return _scaled(pixels, 255.0 if high <= 1 else 1.0)
     raise BadImageError(path, f"has signed pixels ({pixels.dtype})", "choose a window and save it with 8 bits")
 
 
-def _first_channel(pixels: NDArray[Any]) -> NDArray[Any]:
-    return pixels if pixels.ndim == 2 else pixels[..., 0]
+def _scaled(pixels: NDArray[Any], factor: float) -> NDArray[np.uint8]:
+    """Some rows at a time, since a number in between takes eight bytes."""
+    out = np.empty(pixels.shape, np.uint8)
+    step = max(1, (1 << 22) * len(pixels) // max(1, pixels.size))
+    for first in range(0, len(pixels), step):
+        out[first : first + step] = np.floor(pixels[first : first + step] * factor + 0.5)
+    return out

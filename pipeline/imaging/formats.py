@@ -1,23 +1,26 @@
 """Image files -> the pixels that are stored in them, whole or not at all.
 
-PNG, JPEG and BMP are read by Pillow, TIFF by tifffile (by Pillow where the compression needs it: LZW, JPEG). A damaged
-file is an error that names it, never a half-grey picture.
+PNG, JPEG and BMP are read by Pillow, TIFF by the module ``tiff``. A damaged file is an error that names it, never a
+half-grey picture.
 """
 
 __all__ = [
-    "DICOM_MAGIC",
     "GREY_NOTE",
-    "JPEG_MAGIC",
+    "MAX_BYTES",
     "MAX_MEGAPIXELS",
     "REGIONS",
     "REPLACE",
-    "TIFF_COMPRESSIONS",
     "TIFF_MAGIC",
     "TILES",
     "BadImageError",
+    "Stored",
     "alpha_note",
     "channels_note",
+    "check_scans",
+    "dark_note",
+    "is_dicom",
     "open_pixels",
+    "open_stored",
     "pages_note",
     "read_bytes",
     "too_large",
@@ -29,11 +32,11 @@ import logging
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -42,14 +45,14 @@ from textdiff.errors import UserError
 MAX_MEGAPIXELS = 80
 """Largest image that is read whole, in millions of pixels: three of them decoded still fit a small machine."""
 
+MAX_BYTES = 1 << 29
+"""Most that the stored numbers of an image, or a piece of it, may take: 80 megapixels of 16-bit RGB."""
+
+_MAX_FILE = 1 << 30
+_MAX_SCANS = 200
+
 # Without a handler of its own tifffile's complaints go to the terminal, beside the error that is raised here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
-JPEG_MAGIC = b"\xff\xd8"
-"""What every JPEG file starts with."""
-
-DICOM_MAGIC = b"DICM"
-"""What a DICOM file holds after 128 bytes of any kind."""
 
 GREY_NOTE = "grey (replicated to RGB)"
 
@@ -63,9 +66,9 @@ TILES = "cut regions out of it, or use --tile, which reads it in parts"
 """What to do with a TIFF that has too many pixels."""
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# tifffile decodes these by itself. Others need its optional companion; asking Pillow instead gives every machine the
-# same pixels whether the companion is installed or not.
-TIFF_COMPRESSIONS = (1, 8, 32773, 32946)
+
+JPEG_COMPRESSIONS = (6, 7)
+"""Of a TIFF: JPEG, as it was and as it is."""
 
 
 class BadImageError(UserError):
@@ -81,24 +84,63 @@ class BadImageError(UserError):
         self.what, self.fix = what, fix
 
 
+def is_dicom(data: bytes) -> bool:
+    """Whether a file is DICOM: by its mark, or, where that was left out, by the groups of tags that stand first."""
+    return data[128:132] == b"DICM" or data[:2] in (b"\2\0", b"\x08\0")
+
+
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a file; ``BadImageError`` if it cannot be read."""
+    """The bytes of a file; ``BadImageError`` if it cannot be read, or is too large to be held."""
     try:
+        if (size := Path(path).stat().st_size) > _MAX_FILE:
+            raise BadImageError(path, f"has {size >> 20} MiB, too many to be read as a whole", REGIONS)
         return Path(path).read_bytes()
     except OSError as error:
         raise BadImageError(path, f"cannot be read ({error.strerror})", "check the path and its permissions") from error
 
 
-def open_pixels(path: str | os.PathLike[str], data: bytes, indices: bool = False) -> tuple[NDArray[Any], list[str]]:
-    """The pixels of an image file as they are stored, upright, without alpha, palette or CMYK.
+class Stored(NamedTuple):
+    """What an image file holds, upright, without CMYK."""
+
+    pixels: NDArray[Any]
+    """(H, W) or (H, W, C) of any dtype, the numbers in the file: of a palette the indices."""
+    notes: list[str]
+    """What a user should know about the file, one phrase each; nothing of the alpha."""
+    palette: NDArray[np.uint8] | None = None
+    """(N, 4), the colours and the opacity of the indices."""
+    alpha: NDArray[Any] | None = None
+    """(H, W), of a file with an alpha channel."""
+    inverted: bool = False
+    """Whether white is 0."""
+    imagej: bool = False
+    """Whether ImageJ wrote it."""
+    lossy: bool = False
+    """Whether it went through a JPEG, which changes numbers."""
+    viewed: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    """What a viewer makes of the numbers, where it does not show them as they are."""
+
+    def shown(self) -> NDArray[Any]:
+        """The pixels as a viewer sees them: (H, W) or (H, W, C)."""
+        return self.pixels if self.viewed is None else self.viewed(self.pixels)
+
+
+def open_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
+    """The pixels of an image file as a viewer sees them, without alpha; see ``open_stored``.
+
+    Returns:
+        (H, W) or (H, W, C) of any dtype, and what a user should know about the file, one phrase each.
+    """
+    stored = open_stored(path, data)
+    alpha = [] if stored.alpha is None else [alpha_note(stored.alpha.min(), stored.alpha.max())]
+    return stored.shown(), stored.notes + alpha
+
+
+def open_stored(path: str | os.PathLike[str], data: bytes) -> Stored:
+    """What is in an image file.
 
     Args:
         path: of the file; names it in errors.
         data: its bytes.
-        indices: of a file with a palette the indices instead of the colours.
-
-    Returns:
-        (H, W) or (H, W, C) of any dtype, and what a user should know about the file, one phrase each.
 
     Raises:
         BadImageError: not an image, damaged, or larger than ``MAX_MEGAPIXELS``.
@@ -106,8 +148,7 @@ def open_pixels(path: str | os.PathLike[str], data: bytes, indices: bool = False
     if not data:
         raise BadImageError(path, "is empty (0 bytes)", REPLACE)
     try:
-        tiff = data.startswith(TIFF_MAGIC)
-        pixels, notes = _open_tiff(path, data, indices) if tiff else _open_pillow(path, data, indices)
+        stored = _open_tiff(path, data) if data.startswith(TIFF_MAGIC) else _open_pillow(path, data)
     except (BadImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -117,80 +158,83 @@ def open_pixels(path: str | os.PathLike[str], data: bytes, indices: bool = False
         raise BadImageError(
             path, "is not a readable PNG, JPEG, BMP or TIFF image (truncated or damaged)", REPLACE
         ) from error
-    if pixels.size == 0:
+    if stored.pixels.size == 0:
         raise BadImageError(path, "has no pixels", REPLACE)
-    return pixels, notes
+    return stored
 
 
-def _open_pillow(path: str | os.PathLike[str], data: bytes, indices: bool) -> tuple[NDArray[Any], list[str]]:
-    notes = []
-    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP", "TIFF")) as file:
+def check_scans(data: bytes) -> None:
+    """Refuses a JPEG that goes over its picture again and again: a few bytes for each take as long as the whole.
+
+    Raises:
+        ValueError: it does.
+    """
+    if data.count(b"\xff\xda") > _MAX_SCANS:
+        raise ValueError("there are more scans than any camera or program writes")
+
+
+def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
+    notes: list[str] = []
+    scale, palette, alpha = 1, None, None
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as file:
         _check_size(path, *file.size)
+        if file.format == "JPEG":
+            check_scans(data)
         file.load()
         image: Image.Image = file
+        bits = 8
         if file.format == "PNG":
             _check_png(data)
-            if data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
+            bits = data[24]
+            if bits == 16 and image.mode in ("RGB", "RGBA", "LA"):
                 notes.append("16-bit (scaled to 8)")
-        if file.format != "TIFF" and image.getexif().get(0x0112, 1) != 1:
+            if data[24] in (2, 4) and image.mode == "L":
+                scale = 255 // (2 ** data[24] - 1)  # Pillow shows few bits over the whole range
+        if image.getexif().get(0x0112, 1) != 1:
             notes.append("EXIF orientation (applied)")
             image = ImageOps.exif_transpose(image)
-        if image.mode in ("P", "PA") and not indices:
-            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        elif image.mode in ("CMYK", "YCbCr", "LAB", "RGBX"):
+        if image.mode == "P":
+            opaque = not image.has_transparency_data
+            image.apply_transparency()
+            colours = np.frombuffer(bytes(image.getpalette("RGBA") or []), np.uint8).reshape(-1, 4)
+            palette = np.zeros((256, 4), np.uint8)
+            palette[: len(colours)] = colours
+            alpha = None if opaque else palette[np.asarray(image)][..., 3]
+        elif image.mode == "CMYK":
             image = image.convert("RGB")
         pixels = np.asarray(image)
-        if image.mode in ("LA", "PA", "RGBA"):
-            notes.append(_alpha_note(pixels[..., -1]))
-            pixels = pixels[..., :-1]
-    return pixels, notes
+        if image.mode in ("LA", "RGBA"):
+            pixels, alpha = pixels[..., :-1], pixels[..., -1]
+        lossy = file.format == "JPEG"
+
+    def shown(numbers: NDArray[Any]) -> NDArray[Any]:
+        return numbers * np.uint8(scale) if palette is None else palette[numbers][..., :3]
+
+    if scale > 1:
+        pixels = pixels // np.uint8(scale)
+    elif palette is None:
+        return Stored(pixels, notes, alpha=alpha, lossy=lossy)
+    return Stored(pixels, notes, palette, alpha, lossy=lossy, viewed=shown)
 
 
-def _open_tiff(path: str | os.PathLike[str], data: bytes, indices: bool) -> tuple[NDArray[Any], list[str]]:
-    notes = []
-    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        page = tiff.pages.first
-        _check_size(path, page.imagewidth, page.imagelength, TILES)
-        # tifffile fills pieces that are missing with zeros.
-        pieces = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-        if not pieces or any(count == 0 or offset + count > len(data) for offset, count in pieces):
-            raise ValueError("a piece of the image lies beyond the end of the file")
-        if page.samplesperpixel > 64:
-            raise ValueError("a damaged header asks for any amount of memory")
-        if len(tiff.pages) > 1:
-            notes.append(pages_note(len(tiff.pages)))
-        if page.compression not in TIFF_COMPRESSIONS or page.bitspersample not in (1, 8, 16, 32, 64):
-            pixels, more = _open_pillow(path, data, indices)
-            if np.dtype(page.dtype).itemsize == 2 and pixels.dtype == np.uint8:
-                more.append("16-bit (scaled to 8)")
-            return pixels, notes + more
-        pixels = page.asarray()
-        if page.axes == "SYX":
-            pixels = np.moveaxis(pixels, 0, -1)
-        elif page.axes not in ("YX", "YXS"):
-            raise BadImageError(path, f"is not a flat image (axes {page.axes})", "save one plane of it")
-        orientation = page.tags.get(274)
-        photometric, colours, extra = page.photometric, page.colormap, page.extrasamples
-    if indices and photometric in (tifffile.PHOTOMETRIC.PALETTE, tifffile.PHOTOMETRIC.MINISWHITE):
-        pass  # how a number is shown does not change it
-    elif photometric == tifffile.PHOTOMETRIC.PALETTE and colours is not None:
-        pixels = (np.moveaxis(colours, 0, -1)[pixels] >> 8).astype(np.uint8)
-    elif photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        pixels = ~pixels if pixels.dtype.kind in "bu" else pixels.max() - pixels
-    elif photometric == tifffile.PHOTOMETRIC.SEPARATED:
-        pixels = np.asarray(Image.fromarray(pixels[..., :4], "CMYK").convert("RGB"))
-    elif photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB):
-        raise BadImageError(path, f"has colours of the kind {tifffile.PHOTOMETRIC(photometric).name}", "save it as RGB")
-    elif extra and pixels.ndim == 3:
-        if extra[-1] == tifffile.EXTRASAMPLE.UNSPECIFIED:
-            notes.append(channels_note(pixels.shape[2], pixels.shape[2] - len(extra)))
-        else:
-            notes.append(_alpha_note(pixels[..., -1]))
-        pixels = pixels[..., : pixels.shape[2] - len(extra)]
-    if orientation is not None and orientation.value != 1:
+def _open_tiff(path: str | os.PathLike[str], data: bytes) -> Stored:
+    from textdiff.pipeline.imaging.tiff import open_tiff
+
+    with open_tiff(path, data) as tiff:
+        _check_size(path, tiff.width, tiff.height, TILES)
+        if tiff.nbytes > MAX_BYTES:
+            what = f"takes {tiff.nbytes >> 20} MiB, more than {MAX_MEGAPIXELS} megapixels of 16-bit RGB"
+            raise BadImageError(path, what, REGIONS)
+        stored = tiff.rows(0, tiff.height)
+        pixels, notes = tiff.shown(stored, numbers=True), list(tiff.notes)
+        alpha = None if tiff.alpha is None else stored[..., tiff.alpha]
+    if tiff.orientation != 1:
         notes.append("EXIF orientation (applied)")
-        pixels = _orient(pixels, orientation.value)
-    return pixels, notes
+        pixels = _orient(pixels, tiff.orientation)
+        alpha = None if alpha is None else _orient(alpha, tiff.orientation)
+    return Stored(
+        pixels, notes, tiff.palette, alpha, tiff.white_is_zero, tiff.imagej, tiff.lossy, viewed=tiff.shown_numbers
+    )
 
 
 def pages_note(count: int) -> str:
@@ -203,13 +247,16 @@ def channels_note(stored: int, read: int) -> str:
     return f"{stored} channels (only the first {read} read)"
 
 
+def dark_note(largest: float, full: float) -> str:
+    """What follows a note on the scaling of an image to 8 bits, if it comes out nearly black."""
+    if largest > full // 8:
+        return ""
+    return f", and dark: the largest value is {largest:.10g} of {full:.10g}, as from a camera of fewer bits"
+
+
 def alpha_note(lowest: int, highest: int) -> str:
     """Of a file with an alpha channel of these extremes."""
     return "alpha (dropped)" if lowest == highest else "alpha that is not opaque (dropped; colours kept)"
-
-
-def _alpha_note(alpha: NDArray[Any]) -> str:
-    return alpha_note(alpha.min(), alpha.max())
 
 
 def too_many_pixels(height: int, width: int) -> bool:

@@ -5,22 +5,21 @@ __all__ = ["RowSource", "is_large", "large_size", "open_mask_rows", "open_rows"]
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
-import zarr
 from numpy.typing import NDArray
 
 from textdiff.pipeline.imaging import formats
-from textdiff.pipeline.imaging.formats import TIFF_COMPRESSIONS, TIFF_MAGIC, BadImageError
+from textdiff.pipeline.imaging.decode import to_rgb
+from textdiff.pipeline.imaging.formats import TIFF_MAGIC, BadImageError
+from textdiff.pipeline.imaging.masks import inverted_note
+from textdiff.pipeline.imaging.tiff import TiffImage, open_tiff
 
 MAX_PIECE_BYTES = 1 << 28
 BAND_BYTES = 1 << 25
-
-_KINDS = tifffile.PHOTOMETRIC
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class RowSource:
     """What a user should know about the file, one phrase each."""
     alpha_at: int | None = None
     """Where among ``notes`` one on the alpha belongs, the last stored channel; None without one."""
+    lossy: bool = False
+    """Whether it is compressed as JPEG."""
 
     def read(self, first: int, end: int) -> NDArray[Any]:
         """The rows ``first`` ... ``end`` - 1 as they are ``shown``.
@@ -79,44 +80,29 @@ def large_size(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def open_rows(path: Path) -> Iterator[RowSource]:
-    """Opens a TIFF to read its first page by rows: 8 bits, grey or RGB, alpha dropped; in tiles, strips or as it is.
+    """Opens a TIFF to read its first image by rows: upright, 8 bits or fewer; in tiles, strips or as it is.
 
     Rows are those that ``decode`` gives of the whole file, and so are the notes, but for one on the alpha.
 
     Raises:
         BadImageError: damaged, another kind of TIFF, or compressed in pieces too large to be read in parts.
     """
-    with _open(path) as tiff:
-        page = tiff.pages.first
-        jpeg = page.photometric == _KINDS.YCBCR and page.compression not in TIFF_COMPRESSIONS
-        plain = page.dtype == np.uint8 and page.axes in ("YX", "YXS")
-        _check(
-            path,
-            page,
-            plain and (jpeg or page.photometric in (_KINDS.MINISBLACK, _KINDS.MINISWHITE, _KINDS.RGB)),
-            "save it as upright 8-bit RGB or grey",
-        )
-        inverted = page.photometric == _KINDS.MINISWHITE
-        extra = () if inverted else page.extrasamples
-        colours = page.samplesperpixel - len(extra)
+    with open_tiff(path) as tiff:
+        fits = tiff.dtype in (np.uint8, bool) and tiff.orientation == 1
+        step = _step(path, tiff, fits, "save it as upright 8-bit RGB or grey")
 
         def shown(rows: NDArray[Any]) -> NDArray[Any]:
-            rows = ~rows if inverted else rows
-            return np.repeat(rows[..., :1], 3, axis=2) if colours < 3 else rows[..., :3]
+            return to_rgb(path, tiff.shown(rows))[0]
 
-        notes, alpha_at = _pages(tiff), None
-        if extra and extra[-1] == tifffile.EXTRASAMPLE.UNSPECIFIED:
-            notes.append(formats.channels_note(page.samplesperpixel, colours))
-        elif extra:
-            alpha_at = len(notes)
-        if colours < 3:
-            notes.append(formats.GREY_NOTE)
-        yield _source(path, tiff, shown, notes, alpha_at)
+        notes = list(tiff.notes)
+        alpha_at = None if tiff.alpha is None else len(notes)
+        notes += to_rgb(path, tiff.shown(np.zeros((1, 1, tiff.channels), tiff.dtype)))[1]
+        yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), alpha_at)
 
 
 @contextmanager
 def open_mask_rows(path: Path, numbers: bool) -> Iterator[RowSource]:
-    """Opens a TIFF to read the mask on its first page by rows, (h, W) as it is stored: one channel of whole numbers.
+    """Opens a TIFF to read the mask in it by rows, (h, W) as it is stored: one channel of whole numbers.
 
     Args:
         path: the file.
@@ -126,85 +112,34 @@ def open_mask_rows(path: Path, numbers: bool) -> Iterator[RowSource]:
     Raises:
         BadImageError: as ``open_rows``.
     """
-    with _open(path) as tiff:
-        page = tiff.pages.first
-        dtype = np.dtype(page.dtype)
-        kinds = (_KINDS.MINISBLACK, _KINDS.MINISWHITE, *([_KINDS.PALETTE] if numbers else []))
-        fits = dtype.kind in "bui" if numbers else dtype.kind in "bu" and dtype.itemsize <= 2
+    with open_tiff(path) as tiff:
+        small = (
+            tiff.dtype.itemsize <= 2 and tiff.dtype.kind in "bu" and tiff.photometric != tifffile.PHOTOMETRIC.PALETTE
+        )
+        fits = tiff.dtype.kind in "bui" if numbers else small
         what = "one upright channel of whole numbers" if numbers else "one upright channel of 8 bits, 0 and 255"
-        _check(path, page, fits and page.axes == "YX" and page.photometric in kinds, f"save it as {what}")
-        inverted = page.photometric == _KINDS.MINISWHITE and not numbers
+        step = _step(path, tiff, fits and tiff.channels == 1 and tiff.orientation == 1, f"save it as {what}")
+        if numbers and tiff.lossy:
+            raise BadImageError(path, "is a JPEG, which does not keep numbers", "export it without")
+        # ImageJ stores objects as 255 whether its look-up table is inverted or not.
+        raw = numbers or (tiff.white_is_zero and tiff.imagej)
 
         def shown(rows: NDArray[Any]) -> NDArray[Any]:
-            return ~rows[..., 0] if inverted else rows[..., 0]
+            return tiff.shown(rows, raw)
 
-        yield _source(path, tiff, shown, _pages(tiff))
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[tifffile.TiffFile]:
-    try:
-        tiff = tifffile.TiffFile(path)
-    except OSError as error:
-        raise BadImageError(path, f"cannot be read ({error.strerror})", "check the path and its permissions") from error
-    except tifffile.TiffFileError as error:
-        raise BadImageError(path, "is not a readable TIFF (truncated or damaged)", formats.REPLACE) from error
-    with tiff:
-        yield tiff
+        notes = [*tiff.notes, *([inverted_note(tiff.imagej)] if tiff.white_is_zero and not numbers else [])]
+        yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), lossy=tiff.lossy)
 
 
-def _source(
-    path: Path,
-    tiff: tifffile.TiffFile,
-    shown: Callable[[NDArray[Any]], NDArray[Any]],
-    notes: list[str],
-    alpha_at: int | None = None,
-) -> RowSource:
-    page: Any = tiff.pages.first
-    height, width, channels = page.imagelength, page.imagewidth, page.samplesperpixel
-    row_bytes = width * channels * np.dtype(page.dtype).itemsize
-    if page.is_contiguous:
-        start, dtype, piece = page.dataoffsets[0], np.dtype(page.dtype).newbyteorder(tiff.byteorder), 1
+def _step(path: Path, tiff: TiffImage, plain: bool, fix: str) -> int:
+    """Rows that are best read at once.
 
-        def taken(first: int, end: int) -> NDArray[Any]:
-            # Read rather than mapped: pages of a mapped file would count as memory until the system takes them.
-            count = (end - first) * width * channels
-            return np.fromfile(path, dtype, count, offset=start + first * row_bytes)
-    else:
-        end_of_file = path.stat().st_size
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-            # What is missing would be filled with zeros.
-            if count == 0 or offset + count > end_of_file:
-                raise BadImageError(
-                    path, "is truncated: a piece of it lies beyond the end of the file", formats.REPLACE
-                )
-        array: Any = zarr.open(page.aszarr(), mode="r")
-        piece = array.chunks[0]
-        if np.prod(array.chunks) * np.dtype(page.dtype).itemsize > MAX_PIECE_BYTES:
-            raise BadImageError(path, "is compressed in one piece too large to be read in parts", "save it in tiles")
-
-        def taken(first: int, end: int) -> NDArray[Any]:
-            rows: NDArray[Any] = array[first:end]
-            return rows
-
-    def stored(first: int, end: int) -> NDArray[Any]:
-        try:
-            return taken(first, end).reshape(end - first, width, channels)
-        except Exception as error:  # decoders raise whatever they stumble over
-            raise BadImageError(path, f"cannot be read at rows {first} to {end - 1}", formats.REPLACE) from error
-
-    step = max(1, BAND_BYTES // (row_bytes * piece)) * piece
-    return RowSource(height, width, stored, shown, step, tuple(notes), alpha_at)
-
-
-def _pages(tiff: tifffile.TiffFile) -> list[str]:
-    return [formats.pages_note(len(tiff.pages))] if len(tiff.pages) > 1 else []
-
-
-def _check(path: Path, page: Any, plain: bool, fix: str) -> None:
-    if page.compression not in TIFF_COMPRESSIONS and find_spec("imagecodecs") is None:
-        name = tifffile.COMPRESSION(page.compression).name
-        raise BadImageError(path, f"is compressed with {name}", "`pip install imagecodecs` to read it, or save it anew")
-    orientation = page.tags.get(274)
-    if not plain or (orientation is not None and orientation.value != 1):
+    Raises:
+        BadImageError: the file is not ``plain``, or its pieces are too large.
+    """
+    if not plain:
         raise BadImageError(path, f"has more than {formats.MAX_MEGAPIXELS} megapixels and is not plain", fix)
+    if tiff.piece_bytes > MAX_PIECE_BYTES:
+        raise BadImageError(path, "is compressed in one piece too large to be read in parts", "save it in tiles")
+    row_bytes = tiff.nbytes // tiff.height
+    return max(1, BAND_BYTES // (row_bytes * tiff.piece_rows)) * tiff.piece_rows

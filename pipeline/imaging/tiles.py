@@ -6,7 +6,7 @@ neighbours are blended by the squares of a sine and a cosine (a raised cosine): 
 which the network saw one side only, hardly counts where another tile has it further inside.
 """
 
-__all__ = ["Grid", "check_tiles", "cut", "reblock", "stitch"]
+__all__ = ["Grid", "cut", "reblock", "stitch"]
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from textdiff.errors import UserError
 
 Band = tuple[int, NDArray[Any]]
 """Rows of an image from the given one on, (..., h, W)."""
@@ -60,22 +58,6 @@ class Grid:
             _weights(self.tops, self.height, self.size, self.overlap),
             _weights(self.lefts, self.width, self.size, self.overlap),
         )
-
-
-def check_tiles(tile: int | None, overlap: int | None) -> None:
-    """Refuses sizes of which no useful tiles can be made.
-
-    Raises:
-        UserError: a tile below 32 pixels, or an overlap of more than half a tile, or without tiles.
-    """
-    if tile is None:
-        if overlap is not None:
-            raise UserError(f"--overlap {overlap}: goes with --tile, as in --tile 256 --overlap 32")
-        return
-    if tile < 32:
-        raise UserError(f"--tile {tile}: must be at least 32 pixels; 256 suits the paper's backbone")
-    if overlap is not None and not 0 <= overlap <= tile // 2:
-        raise UserError(f"--overlap {overlap}: must be in 0..{tile // 2}, half of --tile {tile}")
 
 
 def cut(image: NDArray[Any], y: int, x: int, size: int) -> NDArray[Any]:

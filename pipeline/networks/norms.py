@@ -25,7 +25,7 @@ class ImageNorm(nn.BatchNorm2d):
 class OwnNorm(ImageNorm):
     """Batch normalisation in training, to the bit; afterwards every image by its own mean and variance.
 
-    Running averages over a handful of images fit no other one. docs/results.md has what that is worth.
+    Running averages over a handful of images fit no other one. docs/research has what that is worth.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,11 +1,9 @@
 """Many images, one after the other, to files: goes on where it was stopped, and loses nothing to a bad image."""
 
-__all__ = ["Wanted", "predict_all"]
+__all__ = ["Wanted", "predict", "predict_all"]
 
-import json
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import errno
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,65 +12,47 @@ from PIL import Image
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.files import atomic_path, sha256_file, write_json
-from textdiff.outputs import FORMATS, Segmentation, require, segmentation, write_output
-from textdiff.outputs.objects import object_record
-from textdiff.outputs.tables import image_record, write_tables
+from textdiff.files import atomic_path, sha256_file
+from textdiff.options.run import Predict
+from textdiff.outputs import FORMATS, Segmentation, refusal, segmentation, write_output
+from textdiff.outputs.objects import object_record, significant
+from textdiff.outputs.overlay import write_overlay
+from textdiff.outputs.tables import image_record
+from textdiff.pipeline.datasets import remarks
 from textdiff.pipeline.evaluation.instances import METHODS, find_instances
 from textdiff.pipeline.imaging.formats import BadImageError
-from textdiff.pipeline.imaging.rows import is_large
-from textdiff.pipeline.predict import Predictor, pictures
-from textdiff.pipeline.prediction.inputs import Input
+from textdiff.pipeline.imaging.pixel_size import PixelSize, file_pixel_size
+from textdiff.pipeline.imaging.rows import is_large, open_rows
+from textdiff.pipeline.predict import Predictor
+from textdiff.pipeline.prediction.inputs import Input, gather
 from textdiff.pipeline.prediction.large import segment_large
+from textdiff.pipeline.prediction.records import Records
+from textdiff.pipeline.prediction.remarks import Remarks
 from textdiff.pipeline.prediction.run_text import missing_text
+from textdiff.pipeline.prediction.wanted import OVERLAY, Wanted
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.sample import Slice
-from textdiff.readers.hdf5 import read_slice
 from textdiff.readers.load import load_image
 
-_RECORDS = ".records"
+_SAME_SIZE = 0.02
+"""Two statements on the size of a pixel that differ by less, relatively, are the same."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is written for each image.
+def predict(options: Predict) -> Iterator[Path]:
+    """Segments what the options name, and yields the path of every file written; see ``predict_all``.
 
-    A PNG of the mask is among it whatever the formats. ``instances`` is one of ``METHODS`` or None; given, PNG and
-    NIfTI come with a second file, ``<name>_objects``, that holds the numbers of the objects. None counts connected
-    components. Smaller objects than ``min_area`` pixels are background.
+    Raises:
+        UserError: an image is missing or unreadable, two would write the same file, or the run is not usable.
     """
-
-    formats: tuple[str, ...] = ()
-    instances: str | None = None
-    min_area: int = 0
-    probabilities: bool = False
-    entropy: bool = False
-    disagreement: bool = False
-    views: int = 1
-    """Of how many views each prediction is the mean, see ``Predictor``."""
-
-    @property
-    def maps(self) -> dict[str, bool]:
-        """Which maps are asked for, by the end of a file's name."""
-        return {"probability": self.probabilities, "entropy": self.entropy, "disagreement": self.disagreement}
-
-    def large_files(self, folder: Path, name: str) -> list[Path]:
-        """Every file of an image that is worked through in parts: its mask and maps, without objects."""
-        suffixes = ["", *(f"_{kind}" for kind, asked in self.maps.items() if asked)]
-        return [folder / f"{name}{suffix}.tif" for suffix in suffixes]
-
-    def files(self, folder: Path, name: str) -> dict[Path, tuple[str, bool]]:
-        """Every file of an image and what it is: a format or a map, and whether it holds the numbers of objects."""
-        formats = dict.fromkeys(("png", *self.formats))
-        files = {folder / f"{name}{FORMATS[kind]}": (kind, False) for kind in formats}
-        if self.instances:
-            numbered = [kind for kind in formats if kind in ("png", "nifti")]
-            files |= {folder / f"{name}_objects{FORMATS[kind]}": (kind, True) for kind in numbered}
-        return files | {folder / f"{name}_{kind}.png": (kind, False) for kind, asked in self.maps.items() if asked}
-
-    def pictures(self, members: np.ndarray) -> dict[str, np.ndarray]:
-        """The mask and the maps asked for, of probabilities (members, classes, H, W); see ``predict.pictures``."""
-        return pictures(members, self.probabilities, self.entropy, self.disagreement)
+    return predict_all(
+        Run(options.directory()),
+        gather(options),
+        Path(options.out),
+        options.part(Wanted),
+        overwrite=options.overwrite,
+        backbone=None if options.backbone is None else str(options.backbone),
+        device=options.device,
+    )
 
 
 def predict_all(
@@ -101,187 +81,193 @@ def predict_all(
         device: where to compute.
 
     Raises:
-        UserError: before any work: two images of one name, an unknown or unavailable format, a folder with results of
-            another run, a run that is not usable, disagreement asked of a single network. At the end: some images could
-            not be read; the others are done.
+        UserError: before any work: two images of one name, wrong options, a folder with results of another run, a run
+            that is not usable. At the end: some images could not be segmented, or do not fit a format; the others are
+            done.
     """
-    _check(inputs, folder, wanted)
-    if wanted.disagreement and not run.members:
-        raise UserError(
-            f"--disagreement: {run.path} is a single network; fit with --ensemble 5, or ask for --entropy instead"
-        )
-    settings = _settings(run, wanted)
+    wanted.check_run(run.members)
+    records = Records(folder, run, wanted)
+    _check_names(inputs, folder, wanted, records)
     if not overwrite:
-        _check_same(folder, settings)
-    left = [one for one in inputs if overwrite or not _is_done(one, folder, wanted)]
-    if len(left) < len(inputs):
-        console.info(f"{len(inputs) - len(left)} of {len(inputs)} images are done already (--overwrite: do them again)")
+        records.check()
+    done: list[Input] = []
+    left: list[Input] = []
+    for one in inputs:
+        (done if not overwrite and records.is_done(one) else left).append(one)
+    if done:
+        console.info(f"{len(done)} of {len(inputs)} images are done already (--overwrite: do them again)")
     predictor = Predictor(run, device, backbone, wanted.views) if left else None
-    _claim(folder, settings)
+    records.claim()
+    for reason in [reason for one in done for reason in records.refused(one)]:
+        console.warn(f"not written: {reason}")
     bad: dict[str, str] = {}
     try:
         if predictor is not None:
-            yield from _predict_left(predictor, run, left, folder, wanted, bad)
+            yield from _Batch(predictor, run, folder, wanted, records).predict(left, bad)
     finally:
-        write_tables(folder, sorted((folder / _RECORDS / "images").rglob("*.json")), bad)
-    yield from (folder / "predictions.csv", folder / "images.csv")
-    if bad:
+        tables = records.write_tables(bad)
+    yield from tables
+    unfit = sum(bool(records.refused(one)) for one in inputs if one.name not in bad)
+    if bad or unfit:
+        parts = [f"{len(bad)} of {len(inputs)} images could not be segmented"] if bad else []
+        parts += [f"{unfit} of {len(inputs)} images do not fit a format that was asked for"] if unfit else []
         raise UserError(
-            f"{len(bad)} of {len(inputs)} images could not be read (named above and in {folder / 'images.csv'}); the "
-            "others are done: mend these and run the same command again"
+            f"{', and '.join(parts)} (named above and in {folder / 'images.csv'}); everything else is done"
+            + (": mend these and run the same command again" if bad else "")
         )
 
 
-def _predict_left(
-    predictor: Predictor, run: Run, left: Sequence[Input], folder: Path, wanted: Wanted, bad: dict[str, str]
-) -> Iterator[Path]:
-    without = sum(not one.text for one in left)
-    if predictor.reads_text and without:
-        console.warn(
-            f"{without} of {len(left)} images have no text (--text): the run reads it, so it {missing_text(run)}; "
-            f'what that costs: textdiff score --run {run.path} --text ""'
-        )
-    class_names = tuple(run.config["fingerprint"].get("classes", ("foreground",)))
-    with console.Progress(len(left), "predict") as progress:
-        for one in left:
-            try:
-                record, files = _segment(predictor, one, folder, wanted, class_names)
-            except UserError as error:
-                console.warn(f"passed over: {error}")
-                bad[one.name] = str(error)
+class _Batch:
+    """What the images of a batch have in common."""
+
+    def __init__(self, predictor: Predictor, run: Run, folder: Path, wanted: Wanted, records: Records) -> None:
+        self._predictor, self._run, self._folder = predictor, run, folder
+        self._wanted, self._records, self._remarks = wanted, records, Remarks()
+
+    def predict(self, left: Sequence[Input], bad: dict[str, str]) -> Iterator[Path]:
+        """Segments ``left`` and yields the files; what is wrong with an image goes into ``bad`` by its name."""
+        predictor = self._predictor
+        without = sum(not one.text for one in left)
+        if predictor.reads_text and without:
+            console.warn(f"{without} of {len(left)} images have no text (--text): {missing_text(self._run)}")
+        try:
+            with console.Progress(len(left), "predict") as progress:
+                for one in left:
+                    if reason := (yield from self._one(one)):
+                        console.warn(f"passed over: {reason}")
+                        bad[one.name] = reason
+                    progress.advance()
+        finally:
+            self._remarks.close()
+        if predictor.blank:
+            unit = "tiles" if "tile" in self._run.config["fingerprint"] else "images"
+            console.info(
+                f"{predictor.blank} of {predictor.seen} {unit} hold nothing and are background (docs/tiles.md)"
+            )
+
+    def _one(self, one: Input) -> Generator[Path, None, str]:
+        """Yields the files of one image; returns why it failed, or nothing."""
+        try:
+            large = not isinstance(one.path, Slice) and is_large(one.path)
+            record = yield from (self._in_parts(one) if large else self._whole(one))
+            # The last file of an image: once it is there, the others are.
+            self._records.write(one, record)
+        except UserError as error:
+            return str(error) if str(one.path) in str(error) else f"{one.path}: {error}"
+        except MemoryError:
+            return f"{one.path}: needs more memory than there is; cut regions out of it"
+        except OSError as error:
+            # A name that was short enough for the image may be too long for its results. A full disk is another thing.
+            if error.errno == errno.ENAMETOOLONG:
+                return f"{one.path}: its name is too long for the files that are made of it; shorten it"
+            if error.filename != str(one.path):
+                raise
+            return str(BadImageError(one.path, f"cannot be read ({error.strerror})", "check its permissions"))
+        return ""
+
+    def _whole(self, one: Input) -> Generator[Path, None, dict[str, Any]]:
+        """Segments an image and yields its files; returns its record."""
+        image, sha256, notes = load_image(one.path)
+        wanted, predictor = self._wanted, self._predictor
+        members = predictor.members(image, one.text) if wanted.disagreement else predictor(image, one.text)[None]
+        probabilities = members.mean(0)
+        labels, likelihood = probabilities.argmax(0), probabilities.max(0)
+        objects = find_instances(labels, likelihood, wanted.objects or METHODS[0], wanted.min_area)
+        size, more = self._pixel_size(one)
+        segmented = segmentation(one.name, image, labels, likelihood, objects, self._run.classes, size)
+        levels = (int(image.min()), int(image.max()))
+        line = self._line(one, image.shape[:2], size, notes + more, levels) | image_record(segmented)
+        refused = yield from self._write(segmented, wanted.pictures(members))
+        if refused:
+            line["error"] = "; ".join(refused.values())
+        found = [object_record(segmented, one) for one in segmented.found]
+        return {"text": one.text, "sha256": sha256, "image": line, "objects": found, "refused": refused}
+
+    def _write(self, segmented: Segmentation, maps: dict[str, np.ndarray]) -> Generator[Path, None, dict[str, str]]:
+        """Yields the files of an image; returns why others could not be written, by their names."""
+        refused: dict[str, str] = {}
+        for path, (kind, numbered) in self._wanted.files(self._folder, segmented.name).items():
+            if kind in FORMATS:
+                if reason := refusal(kind, segmented, numbered):
+                    console.warn(f"not written: {reason}")
+                    refused[path.name] = reason
+                    continue
+                write_output(kind, path, segmented, numbered=numbered)
+            elif kind == OVERLAY:
+                write_overlay(path, segmented)
             else:
-                yield from files
-                # The last file of an image: once it is there, the others are.
-                write_json(_record(folder, one), record)
-            progress.advance()
-    if predictor.blank:
-        unit = "tiles" if "tile" in run.config["fingerprint"] else "images"
-        console.info(f"{predictor.blank} of {predictor.seen} {unit} hold nothing and are background (docs/tiles.md)")
+                with atomic_path(path) as partial:
+                    Image.fromarray(maps[f"_{kind}"]).save(partial)
+            yield path
+        return refused
+
+    def _in_parts(self, one: Input) -> Generator[Path, None, dict[str, Any]]:
+        """Segments an image that is too large to be held, and yields its files; returns its record."""
+        path, predictor, wanted = one.path, self._predictor, self._wanted
+        assert isinstance(path, Path)
+        console.warn(f"{path}: too large to be held, so its objects are not told apart; its masks are TIFFs")
+        with open_rows(path) as source:
+            shape = (source.height, source.width)
+            # Whether an alpha channel is opaque is not known before all of it is read.
+            notes = [*source.notes, *([] if source.alpha_at is None else ["alpha (dropped; colours kept)"])]
+
+        def layers(pixels: np.ndarray) -> np.ndarray:
+            if not wanted.disagreement:
+                return predictor.tile(pixels, one.text)
+            return predictor.tile_members(pixels, one.text).reshape(-1, *pixels.shape[:2])
+
+        def shown(values: np.ndarray) -> dict[str, np.ndarray]:
+            return wanted.pictures(values.reshape(-1, predictor.classes, *values.shape[1:]))
+
+        sha256 = sha256_file(path)
+        predictor.start()
+        yield from segment_large(path, self._folder / one.name, predictor.grid, layers, shown)
+        size, more = self._pixel_size(one)
+        line = self._line(one, shape, size, notes + more)
+        return {"text": one.text, "sha256": sha256, "large": True, "image": line, "objects": [], "refused": {}}
+
+    def _pixel_size(self, one: Input) -> tuple[PixelSize | None, list[str]]:
+        """The size of the image's pixels, and a note where its file says another one."""
+        stated = None if isinstance(one.path, Slice) else file_pixel_size(one.path)
+        if self._wanted.mpp is None:
+            return stated, []
+        given = (self._wanted.mpp, self._wanted.mpp)
+        if stated is None or np.allclose(stated, given, rtol=_SAME_SIZE, atol=0):
+            return given, []
+        return given, [
+            f"says {stated[0]:.4g} x {stated[1]:.4g} µm per pixel itself (--mpp {self._wanted.mpp:g} counts)"
+        ]
+
+    def _line(
+        self,
+        one: Input,
+        shape: tuple[int, ...],
+        size: PixelSize | None,
+        notes: Sequence[str],
+        levels: tuple[int, int] = (0, 255),
+    ) -> dict[str, Any]:
+        """What is known of the image just predicted, for ``images.csv``; says what is odd about it."""
+        height, width = shape
+        found = remarks(height, width, levels, notes, tiled=self._predictor.grid(height, width) is not None)
+        distance = self._predictor.distance
+        if what := self._predictor.unlike:
+            found.append((what, "look at its mask before it is used"))
+        for remark in found:
+            self._remarks.say(one.path, *remark)
+        line: dict[str, Any] = {"image": one.name, "file": str(one.path), "text": one.text}
+        line |= {"width": width, "height": height, "notes": "; ".join(what for what, _ in found)}
+        if size is not None:
+            line |= {"pixel_width_um": significant(size[0]), "pixel_height_um": significant(size[1])}
+        return line if distance is None else line | {"distance": round(distance, 2)}
 
 
-def _segment(
-    predictor: Predictor, one: Input, folder: Path, wanted: Wanted, class_names: Sequence[str]
-) -> tuple[dict[str, Any], Iterable[Path]]:
-    """One image's record, and its files, which are written as they are asked for."""
-    try:
-        large = not isinstance(one.path, Slice) and is_large(one.path)
-        record: dict[str, Any] = {"text": one.text, "sha256": _digest(one.path), "large": large}
-    except OSError as error:
-        raise BadImageError(one.path, f"cannot be read ({error.strerror})", "check its permissions") from error
-    if large:
-        assert isinstance(one.path, Path)
-        record |= {"image": {"image": one.name, "file": str(one.path)}, "objects": []}
-        return record, _write_large(predictor, one.path, one, folder, wanted)
-    image = load_image(one.path).pixels
-    members = predictor.members(image, one.text) if wanted.disagreement else predictor(image, one.text)[None]
-    probabilities = members.mean(0)
-    labels, likelihood = probabilities.argmax(0), probabilities.max(0)
-    objects = find_instances(labels, likelihood, wanted.instances or METHODS[0], wanted.min_area)
-    segmented = segmentation(one.name, image, labels, likelihood, objects, class_names)
-    record["image"] = image_record(segmented, str(one.path))
-    record["objects"] = [object_record(segmented, found) for found in segmented.found]
-    return record, _write(segmented, wanted.pictures(members), folder, wanted)
-
-
-def _write(segmented: Segmentation, maps: dict[str, np.ndarray], folder: Path, wanted: Wanted) -> Iterator[Path]:
-    for path, (kind, numbered) in wanted.files(folder, segmented.name).items():
-        if kind in FORMATS:
-            write_output(kind, path, segmented, numbered=numbered)
-        else:
-            with atomic_path(path) as partial:
-                Image.fromarray(maps[f"_{kind}"]).save(partial)
-        yield path
-
-
-def _write_large(predictor: Predictor, path: Path, one: Input, folder: Path, wanted: Wanted) -> list[Path]:
-    console.warn(f"{path}: too large to be held, so its objects are not told apart; its masks are TIFFs")
-
-    def layers(pixels: np.ndarray) -> np.ndarray:
-        if not wanted.disagreement:
-            return predictor.tile(pixels, one.text)
-        return predictor.tile_members(pixels, one.text).reshape(-1, *pixels.shape[:2])
-
-    return segment_large(
-        path,
-        (folder / one.name).parent,
-        predictor.grid,
-        layers,
-        lambda values: wanted.pictures(values.reshape(-1, predictor.classes, *values.shape[1:])),
-    )
-
-
-def _check(inputs: Sequence[Input], folder: Path, wanted: Wanted) -> None:
-    for kind in wanted.formats:
-        require(kind)
-    if wanted.instances not in (None, *METHODS):
-        raise UserError(f"--instances {wanted.instances}: unknown; use {' or '.join(METHODS)}")
-    if wanted.min_area < 0:
-        raise UserError(f"--min-area {wanted.min_area}: a number of pixels, from 0")
+def _check_names(inputs: Sequence[Input], folder: Path, wanted: Wanted, records: Records) -> None:
     writers: dict[Path, Input] = {}
     for one in inputs:
-        for path in (_record(folder, one), *wanted.files(folder, one.name)):
+        for path in (records.path(one), *wanted.files(folder, one.name)):
             other = writers.setdefault(path, one)
             if other is not one:
                 raise UserError(
-                    f"{one.path} and {other.path}: both would write {path.name}; predict them into two --out"
+                    f"{one.path} and {other.path}: both would write {path.name}; rename one, or predict them into two "
+                    "--out"
                 )
-
-
-def _settings(run: Run, wanted: Wanted) -> dict[str, Any]:
-    """What all images of a folder have in common."""
-    limit = run.config["blank_below"]
-    return {
-        "run": run.path.resolve().name,
-        "network": run.digest,
-        "instances": wanted.instances or METHODS[0],
-        "min_area": wanted.min_area,
-        # Results of runs made before there was a limit do not say that they have none.
-        **({} if limit is None else {"blank_below": limit}),
-        **({} if wanted.views == 1 else {"views": wanted.views}),
-    }
-
-
-def _check_same(folder: Path, settings: dict[str, Any]) -> None:
-    there = _read(folder / _RECORDS / "settings.json")
-    if there:  # results of before there were views do not say that they have one
-        there, settings = {"views": 1} | there, {"views": 1} | settings
-    for name in there | settings if there else ():
-        if there.get(name) != settings.get(name):
-            raise UserError(
-                f"{folder}: holds results of other settings ({name} {there.get(name)}, now {settings.get(name)}); "
-                "choose another --out, or start anew with --overwrite"
-            )
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Makes the folder one for these settings; results of others count no longer."""
-    path = folder / _RECORDS / "settings.json"
-    if _read(path) != settings:
-        shutil.rmtree(folder / _RECORDS, ignore_errors=True)
-        write_json(path, settings)
-
-
-def _digest(source: Path | Slice) -> str:
-    return read_slice(source)[1] if isinstance(source, Slice) else sha256_file(source)
-
-
-def _is_done(one: Input, folder: Path, wanted: Wanted) -> bool:
-    record = _read(_record(folder, one))
-    try:
-        same = bool(record) and record["text"] == one.text and record["sha256"] == _digest(one.path)
-    except OSError:
-        return False
-    files = wanted.large_files if record.get("large") else wanted.files
-    return same and all(path.exists() for path in files(folder, one.name))
-
-
-def _record(folder: Path, one: Input) -> Path:
-    return folder / _RECORDS / "images" / f"{one.name}.json"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return value

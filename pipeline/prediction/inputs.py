@@ -1,19 +1,25 @@
 """What is to be segmented: image files, directories, lists, and the images of a data set that have no mask."""
 
-__all__ = ["Input", "from_dataset", "from_list", "from_paths", "gather"]
+__all__ = ["RECORDS", "Input", "from_dataset", "from_list", "from_paths", "gather"]
 
-import csv
-from collections.abc import Iterable, Sequence
+import io
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.options.run import Predict
 from textdiff.pipeline.datasets import read_dataset, report
-from textdiff.pipeline.pretraining.unlabelled import SUFFIXES
 from textdiff.pipeline.sample import Slice
+from textdiff.readers.names import IMAGES, is_utf8, key_of, visible_name
+from textdiff.readers.tables import ENDINGS, decode_text, read_table
 
-_TABLES = {".csv": ",", ".tsv": "\t"}
+RECORDS = ".records"
+"""The directory in a folder of results that tells it from a folder of images."""
+
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -26,34 +32,25 @@ class Input:
     text: str
 
 
-def gather(
-    paths: Sequence[Path],
-    text: str,
-    *,
-    list_file: Path | None,
-    dataset: str | None,
-    data: Path | None,
-    without: Path,
-) -> list[Input]:
+def gather(options: Predict) -> list[Input]:
     """Everything that is asked for: files and directories, a list, a data set. See the functions below.
 
     Raises:
-        UserError: as they do, or there is nothing to segment.
+        UserError: as they do.
     """
-    if (dataset is None) != (data is None):
-        raise UserError("--dataset and --data: give both, or neither")
-    inputs = from_paths(paths, text, without=without)
-    inputs += from_list(list_file, text) if list_file else []
-    inputs += from_dataset(dataset, data, text) if dataset and data else []
-    if not inputs:
-        raise UserError(
-            "nothing to segment: give image files or directories, --list FILE, or --dataset NAME --data DIR"
-        )
+    inputs = from_paths(options.paths(), options.text, without=Path(options.out))
+    inputs += from_list(Path(options.list), options.text) if options.list else []
+    if options.dataset and options.data:
+        inputs += from_dataset(options.dataset, Path(options.data), options.text)
+    if odd := next((each for each in inputs if not is_utf8(each.name)), None):
+        raise UserError(f"{odd.path}: has a name that is not UTF-8, in which results cannot be listed; rename it")
     return inputs
 
 
 def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
-    """Image files and, recursively, the images of directories, in the order of their names.
+    """Image files and, recursively, the images of directories, in the order of their names; says what is passed over.
+
+    Results of other predictions in a directory are no images.
 
     Args:
         paths: files and directories.
@@ -66,12 +63,19 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
     inputs = []
     for path in paths:
         if path.is_file():
-            inputs.append(Input(path.stem, path, text))
+            inputs.append(Input(key_of(path.name), path, text))
         elif path.is_dir():
-            found = [Input(_name(file.relative_to(path)), file, text) for file in _images_below(path, without)]
-            if not found:
-                raise UserError(f"{path}: holds no images ({', '.join(SUFFIXES)})")
-            inputs += found
+            files = _files_below(path, without)
+            images = [file for file in files if file.name.lower().endswith(IMAGES)]
+            others = [file.relative_to(path).as_posix() for file in files if not file.name.lower().endswith(IMAGES)]
+            named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+            if not images:
+                there = f"; its files are {named}, and any file that is named itself is read" if others else ""
+                raise UserError(f"{path}: holds no images ({', '.join(IMAGES)}){there}")
+            if others:
+                count = f"{len(others)} file{'s' if len(others) > 1 else ''}"
+                console.info(f"{path}: {count} passed over, not called as images are ({named})")
+            inputs += [Input(_name(file.relative_to(path)), file, text) for file in images]
         else:
             raise UserError(f"{path}: no such image file or directory")
     return inputs
@@ -80,39 +84,24 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
 def from_list(path: Path, text: str) -> list[Input]:
     """The images that a file names, relative to its directory.
 
-    A ``.csv`` or ``.tsv`` table has a column ``image`` and may have a column ``text``; any other file has one path a
-    line, and empty lines and those that begin with # mean nothing.
+    A table (``.csv``, ``.tsv``, ``.xlsx``, ``.jsonl``) has a column ``image`` and may have a column ``text``; any other
+    file has one path a line, and empty lines and those that begin with # mean nothing.
 
     Args:
         path: the list.
         text: for images without one of their own.
 
     Raises:
-        UserError: the list, or an image that it names, is not there; it has no such column; it is empty.
+        UserError: the list, or an image that it names, is not there; it is no such table; it is empty.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(f"--list {path}: cannot be read ({reason}); give a text file of paths, or a CSV") from None
-    delimiter = _TABLES.get(path.suffix.lower())
-    named: Iterable[tuple[str, str]]
-    if delimiter is None:
-        named = ((line.strip(), "") for line in lines if line.strip() and not line.lstrip().startswith("#"))
-    else:
-        table = csv.DictReader(lines, delimiter=delimiter)
-        columns = {(column or "").strip().lower(): column for column in table.fieldnames or ()}
-        if "image" not in columns:
-            raise UserError(f"--list {path}: has no column `image`; its columns are {', '.join(columns) or 'none'}")
-        image, own = columns["image"], columns.get("text")
-        named = ((row[image].strip(), (row[own] or "").strip() if own else "") for row in table if row[image])
     inputs = []
-    for name, own_text in named:
-        file = path.parent / name
-        if not file.is_file():
-            raise UserError(f"--list {path}: {file}: no such image file")
+    for place, name, own_text in _listed(path):
+        forms = [path.parent / unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+        file = next((file for file in (path.parent / name, *forms) if file.is_file()), None)
+        if file is None:
+            raise UserError(f"--list {path}: {place} names {path.parent / name}: no such image file")
         inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-        inputs.append(Input(_name(Path(name)) if inside else file.stem, file, own_text or text))
+        inputs.append(Input(_name(Path(name)) if inside else key_of(file.name), file, own_text or text))
     if not inputs:
         raise UserError(f"--list {path}: names no images")
     return inputs
@@ -138,17 +127,31 @@ def from_dataset(name: str, root: Path, text: str) -> list[Input]:
     return inputs
 
 
-def _images_below(root: Path, without: Path) -> list[Path]:
-    left_out = without.resolve()
+def _listed(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Place, name and text of every image in a list."""
+    if path.suffix.lower() not in ENDINGS:
+        for number, line in enumerate(io.StringIO(decode_text(path), newline=None), 1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                yield f"line {number}", line.strip(), ""
+        return
+    for row in read_table(path, ("image",), ("text",)):
+        if row.fault:
+            raise UserError(f"--list {path}: {'; '.join(row.fault)}")
+        if not row.cells["image"]:
+            raise UserError(f"--list {path}: {row.place} names no image; name one, or remove the row")
+        yield row.place, row.cells["image"], row.cells["text"]
+
+
+def _files_below(root: Path, without: Path) -> list[Path]:
+    left_out = {without.resolve(), *(found.parent.resolve() for found in root.glob(f"*/**/{RECORDS}"))}
     return sorted(
         file
         for file in root.rglob("*")
-        if file.suffix.lower() in SUFFIXES
+        if all(visible_name(part) for part in file.relative_to(root).parts)
         and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(root).parts)
-        and left_out not in file.resolve().parents
+        and left_out.isdisjoint(file.resolve().parents)
     )
 
 
 def _name(path: Path) -> str:
-    return path.with_suffix("").as_posix()
+    return (path.parent / key_of(path.name)).as_posix()

@@ -22,7 +22,7 @@ from textdiff.pipeline.imaging.tiles import Grid, cut, reblock, stitch
 
 def segment_large(
     path: Path,
-    folder: Path,
+    base: Path,
     grid_of: Callable[[int, int], Grid | None],
     predict: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
     pictures: Callable[[NDArray[np.float32]], Mapping[str, NDArray[Any]]],
@@ -31,13 +31,13 @@ def segment_large(
 
     Args:
         path: the image, see ``open_rows``.
-        folder: where to write.
+        base: where to write, without the ends of the names.
         grid_of: the tiles for a height and a width; None if the run knows none.
         predict: class probabilities (classes, size, size) of a tile, RGB (size, size, 3) uint8.
         pictures: of probabilities (classes, h, W), some rows, what is written: (h, W) each, by the end of the name.
 
     Returns:
-        The paths of the files, ``<name><end>.tif``.
+        The paths of the files, ``<base><end>.tif``.
 
     Raises:
         UserError: the run was not fitted on tiles, or the file cannot be read in parts.
@@ -61,7 +61,7 @@ def segment_large(
             writers: dict[Path, Callable[[NDArray[Any]], None]] = {}
             for block in reblock(stitch(grid, tiles()), PIECE):
                 for suffix, picture in pictures(block).items():
-                    file = folder / f"{path.stem}{suffix}.tif"
+                    file = base.with_name(f"{base.name}{suffix}.tif")
                     if file not in writers:
                         size = (source.height, source.width)
                         writers[file] = files.enter_context(tiff_writer(file, size, picture.dtype))

@@ -2,8 +2,6 @@
 
 __all__ = ["Candidate", "Ranking", "format_ranking", "rank"]
 
-import csv
-import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,16 +11,18 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_text
+from textdiff.options.run import Rank
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.evaluation.uncertainty import jensen_shannon, mean_share
 from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_members
 from textdiff.pipeline.runs import Run
+from textdiff.tables import csv_table, text_table
 
 
 class Candidate(NamedTuple):
-    """An image that the run was not fitted on.
+    """An image without a mask.
 
     Scores are means over its pixels (of an image in tiles, over the pixels of its tiles), in [0, 1], 1 being the most
     unsure.
@@ -40,34 +40,32 @@ class Candidate(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """All candidates, the least certain first, and the file they were written to."""
+    """All candidates, the least certain first, and the file that they were written to."""
 
     candidates: list[Candidate]
     file: Path
+    cache: Path
+    """Where the images are."""
 
 
-def rank(run: Run, *, cache_path: Path | None = None, device: str = "auto") -> Ranking:
+def rank(options: Rank) -> Ranking:
     """Ranks the images that could be annotated next and writes ``next.csv`` into the run directory.
 
-    Candidates are the training images that the run was not fitted on, and all images without a mask. Validation and
-    test images with one are none: to train on them would spoil what they are for. No mask is looked at.
-
-    Args:
-        run: a finished run; an ensemble's members can disagree, a single network can only be undecided.
-        cache_path: where the run's cache is now, if it was moved.
-        device: where to compute.
+    Candidates are the images without a mask, whatever their split. An ensemble's members can disagree, a single network
+    can only be undecided.
 
     Raises:
         UserError: the run is not finished, its cache is gone or another one, or there is no candidate in it.
     """
+    run = Run(options.directory())
     network = run.load_network()
-    cache = run.open_cache(cache_path)
-    rows = _rows(run, cache)
-    options = run.config["fit"]
-    where = choose_device(device)
+    cache = run.open_cache(options.cache)
+    rows = _rows(cache)
+    fitted = run.config["fit"]
+    where = choose_device(options.device)
     network = network.to(where)
-    precision = options["precision"] if where.type == "cuda" else "float32"
-    texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
+    precision = fitted["precision"] if where.type == "cuda" else "float32"
+    texts = assign_texts(cache, fitted["variant"], fitted["draw_seed"], run.config["train_ids"])
     if not run.members:
         console.warn(
             f"{run.path} is a single network: ranked by its entropy, which is high at every outline; "
@@ -93,44 +91,35 @@ def rank(run: Run, *, cache_path: Path | None = None, device: str = "auto") -> R
         for place, (score, name, disagreement, undecided) in enumerate(lines, start=1)
     ]
     file = run.path / "next.csv"
-    write_text(file, _table(candidates))
-    return Ranking(candidates, file)
+    write_text(file, csv_table([line._asdict() for line in candidates], Candidate._fields))
+    return Ranking(candidates, file, cache.path)
 
 
 def format_ranking(candidates: list[Candidate]) -> str:
     """The candidates as aligned text; scores in percent of the most that is possible."""
-    width = max(len("image"), *(len(line.id) for line in candidates))
-    lines = [f"rank  {'image':{width}}  split  disagreement %  entropy %"]
-    for line in candidates:
-        spread = "-" if line.disagreement is None else f"{100 * line.disagreement:.2f}"
-        lines.append(f"{line.rank:4}  {line.id:{width}}  {line.split:5}  {spread:>14}  {100 * line.entropy:9.2f}")
-    return "\n".join(lines)
-
-
-def _rows(run: Run, cache: FeatureCache) -> list[int]:
-    used, done = set(run.config["train_ids"]), cache.done()
-    rows = [
-        row
-        for row, entry in enumerate(cache.rows)
-        if entry.view == 0 and entry.id not in used and (entry.split == "train" or not entry.has_mask)
+    cells = [
+        (
+            *(str(line.rank), line.id, line.split),
+            "-" if line.disagreement is None else f"{100 * line.disagreement:.2f}",
+            f"{100 * line.entropy:.2f}",
+        )
+        for line in candidates
     ]
+    return text_table(("rank", "image", "split", "disagreement %", "entropy %"), cells, "rllrr")
+
+
+def _rows(cache: FeatureCache) -> list[int]:
+    done = cache.done()
+    rows = [row for row, entry in enumerate(cache.rows) if entry.view == 0 and not entry.has_mask]
     lacking = {cache.rows[row].id for row in rows if not done[row]}
     there = [row for row in rows if cache.rows[row].id not in lacking]
     if not rows:
         raise UserError(
-            f"{cache.path}: no image is left to annotate, the run was fitted on all {len(used)} training images and no "
-            "other is without a mask; add images to the data set, then the same `textdiff extract` with --update"
+            f"{cache.path}: no image is left to annotate, all have a mask; add images to the data set, then "
+            f"textdiff extract --cache {cache.path} --update"
         )
     if not there:
         raise UserError(f"{cache.path}: no candidate has been extracted yet; run the same `textdiff extract` again")
     if lacking:
         console.warn(f"{len(lacking)} candidates are not extracted yet and not ranked")
     return there
-
-
-def _table(candidates: list[Candidate]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Candidate._fields)
-    writer.writerows(candidates)
-    return text.getvalue()

@@ -15,14 +15,17 @@ def reads_text(run: Run) -> bool:
 
 
 def missing_text(run: Run) -> str:
-    """What a run that reads text does with an image that has none, in a few words; docs/texts.md says more."""
+    """What a run that reads text does with an image that has none, in one line; docs/texts.md says more."""
     config = run.config
     does = "averages" if config["head"]["variant"] == "concat" else "attends to"
     tokens = "special tokens and the padding" if config["fingerprint"]["pad_to"] else "special tokens"
     known = (
         " instead of the one sentence that it was fitted with" if config["fit"]["variant"] == "constant-text" else ""
     )
-    return f"is given the empty string and {does} its {tokens} alone{known}"
+    return (
+        f"the run reads it, so it is given the empty string and {does} its {tokens} alone{known}; "
+        f'what that costs: textdiff score --run {run.path} --text ""'
+    )
 
 
 class RunText:

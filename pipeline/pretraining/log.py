@@ -2,23 +2,19 @@
 
 __all__ = ["plot_log", "write_log"]
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 
 from textdiff.files import atomic_path, write_text
+from textdiff.tables import csv_table
 
 Row = dict[str, float]
 
 
 def write_log(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     """Writes the rows, which share their columns, as CSV, atomically."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["step"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
-    write_text(path, text.getvalue())
+    lines = [{name: f"{value:.6g}" for name, value in row.items()} for row in rows]
+    write_text(path, csv_table(lines, None if rows else ["step"]))
 
 
 def plot_log(rows: Sequence[Row], path: str | os.PathLike[str], title: str) -> None:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from textdiff import console
+from textdiff.options.pretrain import Pretrain
 from textdiff.pipeline.backbones.checkpoints import save_unet
 from textdiff.pipeline.device import describe_device
-from textdiff.pipeline.pretraining.config import PretrainConfig
+from textdiff.pipeline.pretraining.config import command, trajectory
 from textdiff.pipeline.pretraining.log import Row, plot_log
 from textdiff.pipeline.pretraining.sampling import contact_sheet, denoise, noised
 from textdiff.pipeline.pretraining.unlabelled import Survey
@@ -19,7 +20,7 @@ from textdiff.pipeline.unet import UNet
 
 
 def write_result(
-    config: PretrainConfig,
+    config: Pretrain,
     unet: UNet,
     survey: Survey,
     log: list[Row],
@@ -38,8 +39,8 @@ def write_result(
     device = fixed[0].device
     held_out = {name: value for name, value in last.items() if name.startswith("held_out")}
     facts = {
-        "options": {**config.trajectory(), "init": Path(config.init).name if config.init else None},
-        "command": config.command(),
+        "options": {**trajectory(config), "init": Path(config.init).name if config.init else None},
+        "command": command(config),
         "data": {**survey.description(), "licence": config.data_licence},
         "steps": last["step"],
         "samples": last["samples"],
@@ -60,7 +61,7 @@ def write_result(
     console.info(f"wrote {out} (step {last['step']}; held-out loss: {shown or 'none: t_max is 50 or less'})")
 
 
-def _draw(config: PretrainConfig, unet: UNet, precision: str, x0: Tensor, noise: Tensor) -> None:
+def _draw(config: Pretrain, unet: UNet, precision: str, x0: Tensor, noise: Tensor) -> None:
     """The contact sheet: held-out crops, noised, denoised, and, where all timesteps were trained, free samples."""
     start = min(config.t_max, 400) - 1
     x = noised(x0, start, noise)

@@ -1,6 +1,6 @@
 """A directory of unlabelled images: which of them can be trained on, and why the others cannot."""
 
-__all__ = ["SUFFIXES", "Survey", "held_out", "survey"]
+__all__ = ["Survey", "held_out", "survey"]
 
 import hashlib
 import os
@@ -17,8 +17,7 @@ from textdiff import console
 from textdiff.errors import UserError
 from textdiff.pipeline.imaging.decode import decode
 from textdiff.pipeline.imaging.formats import BadImageError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+from textdiff.readers.names import IMAGES
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,11 @@ def survey(root: str | os.PathLike[str], smallest: int, modality: str, workers: 
     if not root.is_dir():
         raise UserError(f"--images {root}: no such directory")
     files = sorted(
-        (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()),
+        (path for path in root.rglob("*") if path.name.lower().endswith(IMAGES) and path.is_file()),
         key=lambda path: path.relative_to(root).as_posix(),
     )
     if not files:
-        raise UserError(f"--images {root}: holds no images ({', '.join(SUFFIXES)}); name a directory that does")
+        raise UserError(f"--images {root}: holds no images ({', '.join(IMAGES)}); name a directory that does")
 
     def look(path: Path) -> _Look:
         return _look(path, smallest, modality)

@@ -5,7 +5,9 @@ __all__ = ["Caveat", "caveats"]
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from textdiff.pipeline.evaluation.class_scores import presence_note
 from textdiff.pipeline.presets import PRESETS
+from textdiff.pipeline.training.fitted import shortened
 
 _FEW_IMAGES = 30
 _FEW_VALIDATION = 5
@@ -28,7 +30,7 @@ def caveats(config: Mapping[str, Any], summary: Mapping[str, Any], log: Sequence
         summary: the run's ``scores.json`` of one split, with ``images``.
         log: the run's ``log.csv``, a mapping per epoch.
     """
-    primary = summary.get("primary", "clean")
+    primary = summary["primary"]
     found = [
         *_data(config, summary),
         *_certainty(summary, primary),
@@ -54,7 +56,12 @@ def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Caveat]
     }.get(summary["variant"])
     if control:
         found.append(Caveat("note", control))
-    large = len(summary.get("too_large") or ())
+    if changed := summary["changed_since_fit"]:
+        text = f"Fitted on, or selected by, images that have changed since: {shortened(changed)}."
+        found.append(Caveat("warning", text))
+    if absent := presence_note(summary["present"], len(summary["images"])):
+        found.append(Caveat("warning", absent))
+    large = len(summary["too_large"])
     if large:
         which = f"{large} of {len(summary['images'])} images {'is' if large == 1 else 'are'}"
         text = f"{which} too large to be held as a whole, and without scores of objects and outlines."
@@ -113,11 +120,12 @@ def _selection(
 
 def _comparison(summary: Mapping[str, Any]) -> list[Caveat]:
     if not summary["published"]:
-        return []
+        left_out = summary["published_left_out"]
+        return [Caveat("note", left_out)] if left_out else []
     about, found = summary["about"], []
     ours = (("backbone", about["backbone"]), ("text encoder", about["text_encoder"]))
     other = [f"{what} {name} ({paper})" for (what, name), paper in zip(ours, _PAPER, strict=True) if name != paper]
-    if summary.get("model", "textdiff") != "textdiff":
+    if summary["model"] != "textdiff":
         found.append(Caveat("note", f"A comparison: the network is a {summary['model']}, not TextDiff's."))
     elif other:
         text = f"Not the paper's models, so not like for like: {' and '.join(other)}."

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from textdiff.console import printable
+
 _SCRIPTS = ("base", "head", "scores", "viewer", "images", "curves", "facts")
 """In the order in which they run, as one module: each uses what those before it declare."""
-_UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+_UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 def render_page(title: str, data: Any) -> str:
@@ -51,7 +53,7 @@ def render_page(title: str, data: Any) -> str:
         ("{{policy}}", html.escape(policy, quote=True)),
         ("{{style}}", style),
         ("{{script}}", script),
-        ("{{title}}", html.escape(title)),
+        ("{{title}}", html.escape(printable(title))),
         ("{{data}}", _embeddable(data)),
     ):
         before, found, after = page.rpartition(mark)
@@ -86,7 +88,7 @@ def _address(kind: str, buffer: io.BytesIO) -> str:
 def _embeddable(data: Any) -> str:
     """JSON that no text in it can end: a script element ends at ``</script`` wherever that stands."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.translate(_UNSAFE)
+    return printable(text).translate(_UNSAFE)
 
 
 def _digest(text: str) -> str:

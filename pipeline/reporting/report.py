@@ -14,7 +14,8 @@ from textdiff import console
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.files import write_text
-from textdiff.outputs.colours import class_colours
+from textdiff.options.run import Report
+from textdiff.outputs.colours import CONFUSIONS, class_colours
 from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.networks.variants import assign_texts
@@ -25,7 +26,7 @@ from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import scored_rows
-from textdiff.pipeline.training.fitted import image_facts, images_digest
+from textdiff.pipeline.training.fitted import changes, image_facts, shortened
 
 _TRUTHS = {
     "clean": ("Mask by area", "is resized to the size of the network's output."),
@@ -36,37 +37,20 @@ _TRAINING_SHOWN = 24
 _THUMBNAIL = 144
 
 
-def write_report(
-    run: Run,
-    *,
-    split: str = "test",
-    limit: int = 40,
-    out: Path | None = None,
-    cache_path: Path | None = None,
-    device: str = "auto",
-) -> Path:
+def write_report(options: Report) -> Path:
     """Writes ``report.html`` (``report-<split>.html`` for another split than test) and returns its path.
 
     The numbers are those that ``score`` has stored; the predictions are computed again from the cache, as they are too
-    large to be kept.
-
-    Args:
-        run: a run that was scored on ``split``.
-        split: ``train``, ``val`` or ``test``.
-        limit: how many images are shown at most, in even steps from the best to the worst. All are in the table.
-        out: where to write, in the run's directory by default.
-        cache_path: where the run's cache is now, if it was moved.
-        device: where to compute.
+    large to be kept. At most ``images`` of them are shown; all are in the table.
 
     Raises:
         UserError: the run was not scored on that split, or its cache is gone or another one.
     """
-    if limit < 1:
-        raise UserError(f"--images {limit}: must be at least 1")
+    run, split, limit = Run(options.directory()), options.split, options.images
     summary, config, log = run.scores(split), run.config, run.log()
-    cache = run.open_cache(cache_path)
+    cache = run.open_cache(options.cache)
     _check_images(run, cache, summary)
-    primary = summary.get("primary", "clean")
+    primary = summary["primary"]
     ids = [image["id"] for image in sorted(summary["images"], key=lambda image: -image[f"dice_{primary}"])]
     if len(ids) > limit:
         ids = [ids[index] for index in np.linspace(0, len(ids) - 1, limit).round().astype(int)]
@@ -80,19 +64,25 @@ def write_report(
             "images": len(summary["images"]),
         },
         "primary": primary,
-        "classes": _classes(cache),
+        "classes": [
+            {"name": name, "colour": colour}
+            for name, colour in zip(cache.classes, class_colours(len(cache.classes)), strict=True)
+        ],
+        "confusions": [{"name": name, "colour": colour} for name, colour in CONFUSIONS.items()],
         "scores": _score_rows(summary, primary),
         "caveats": [caveat._asdict() for caveat in caveats(config, summary, log)],
         "images": summary["images"],
-        "pictures": _pictures(run, cache, split, ids, device),
+        "pictures": _pictures(run, cache, split, ids, options.device),
         "log": log,
         "keptEpoch": _kept_epoch(log, config["fit"].get("select", "best")),
         "training": _training(cache, config["train_ids"]),
-        "options": _options(config, cache, summary.get("views", 1)),
+        "options": _options(config, cache, summary["views"]),
         "versions": [[name, value] for name, value in config["versions"].items()],
         "command": shlex.join([Path(config["command"][0]).name, *config["command"][1:]]),
     }
-    path = out or run.path / ("report.html" if split == "test" else f"report-{split}.html")
+    path = (
+        Path(options.out) if options.out else run.path / ("report.html" if split == "test" else f"report-{split}.html")
+    )
     write_text(path, render_page(f"{run.path.name} · TextDiff report", data))
     return path
 
@@ -101,11 +91,14 @@ def _check_images(run: Run, cache: FeatureCache, summary: Mapping[str, Any]) -> 
     """Refuses to show scores beside images and masks that they are not of."""
     options, ids = run.config["fit"], [image["id"] for image in summary["images"]]
     texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
-    facts = image_facts(cache, ids, texts)
+    changed = changes(summary["facts"], image_facts(cache, ids, texts))
     again = f"`textdiff score --run {run.path}{'' if summary['split'] == 'test' else ' --split ' + summary['split']}`"
-    if summary.get("images_sha256", images_digest(facts)) != images_digest(facts) or len(facts) < len(ids):
-        raise UserError(f"{cache.path}: its images have changed since {run.path} was scored; run {again} first")
-    views, scored = view_count(cache, scored_rows(cache, summary["split"])), summary.get("views", 1)
+    if changed:
+        raise UserError(
+            f"{cache.path}: its images have changed since {run.path} was scored ({shortened(changed)}); "
+            f"run {again} first"
+        )
+    views, scored = view_count(cache, scored_rows(cache, summary["split"])), summary["views"]
     if views != scored:
         raise UserError(
             f"{cache.path}: has {views} views of each image, and {run.path} was scored on {scored}; run {again} first"
@@ -116,11 +109,9 @@ def _score_rows(summary: Mapping[str, Any], primary: str) -> list[dict[str, Any]
     ours = []
     for name, value in sorted(summary["scores"].items(), key=lambda entry: entry[0] != primary):
         title, hint = _TRUTHS.get(name, (name, ""))
-        row = {"kind": "ours", "name": title, "hint": hint, "labels": summary["labels"]}
-        ours.append({**row, "dice": value["dice"], "iou": value["iou"]})
+        ours += _with_present({"name": title, "hint": hint, "labels": summary["labels"]}, value)
         for number, (label, own) in enumerate(value.get("classes", {}).items(), start=1):
-            part = {"name": label, "hint": "", "class": number}
-            ours.append({**row, **part, "dice": own["dice"], "iou": own["iou"]})
+            ours += _with_present({"name": label, "hint": "", "labels": summary["labels"], "class": number}, own)
     published = [
         {
             "kind": "published",
@@ -135,12 +126,14 @@ def _score_rows(summary: Mapping[str, Any], primary: str) -> list[dict[str, Any]
     return ours + published
 
 
-def _classes(cache: FeatureCache) -> list[dict[str, Any]]:
-    """Names and colours of the classes 1, 2, ...; none where there is one, which has the colour of its layer."""
-    if len(cache.classes) == 1:
-        return []
-    colours = class_colours(len(cache.classes))
-    return [{"name": name, "colour": colour} for name, colour in zip(cache.classes, colours, strict=True)]
+def _with_present(row: dict[str, Any], means: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row of our scores, and one over the images that have what it is of, where these are fewer."""
+    rows = [{"kind": "ours", **row, "dice": means["dice"], "iou": means["iou"]}]
+    if means["dice_present"] != means["dice"]:
+        none = {"mean": None, "low": None, "high": None, "n": 0}
+        dice, iou = (means[f"{metric}_present"] or none for metric in ("dice", "iou"))
+        rows.append({**rows[0], "name": "where present", "hint": "", "part": True, "dice": dice, "iou": iou})
+    return rows
 
 
 def _mask_uri(labels: NDArray[np.integer[Any]], classes: int) -> str:

@@ -1,22 +1,34 @@
 """Which images a run was fitted on, as they were then, and whether a cache still has them so."""
 
-__all__ = ["CONTROLS", "changed_images", "check_fitted", "check_unchanged", "image_facts", "images_digest"]
+__all__ = [
+    "CONTROLS",
+    "GONE",
+    "VIEWS",
+    "Facts",
+    "changed_images",
+    "changes",
+    "check_fitted",
+    "check_unchanged",
+    "image_facts",
+    "shortened",
+]
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from textdiff.cache import FeatureCache
-from textdiff.cache.fingerprint import canonical
 from textdiff.errors import UserError
 
 DIGITS = 16
 CONTROLS = ("shuffled-text", "constant-text")
 """Variants that give an image a text that depends on other images."""
-_Facts = list[str | int | None]
+GONE, VIEWS = "gone", "the number of views or tiles"
+Facts = list[str | int | None]
+"""Digests of an image, its mask and the text it is given, and the number of its rows."""
 
 
-def image_facts(cache: FeatureCache, ids: Collection[str], texts: Mapping[int, int]) -> dict[str, _Facts]:
+def image_facts(cache: FeatureCache, ids: Collection[str], texts: Mapping[int, int]) -> dict[str, Facts]:
     """By the ids that the cache has: digests of the image, its mask and the text it is given, and the number of rows.
 
     Of images that are not trained on turned rows do not count: they change scores, which say so, and no fit.
@@ -26,7 +38,7 @@ def image_facts(cache: FeatureCache, ids: Collection[str], texts: Mapping[int, i
         ids: which.
         texts: for every row the row whose text it is given; see ``assign_texts``.
     """
-    wanted, found = set(ids), dict[str, _Facts]()
+    wanted, found = set(ids), dict[str, Facts]()
     for row, entry in enumerate(cache.rows):
         if entry.id not in wanted or (entry.view and entry.split != "train"):
             continue
@@ -40,16 +52,11 @@ def image_facts(cache: FeatureCache, ids: Collection[str], texts: Mapping[int, i
     return {name: found[name] for name in sorted(found)}
 
 
-def images_digest(facts: Mapping[str, _Facts]) -> str:
-    """One digest over what ``image_facts`` says of some images."""
-    return hashlib.sha256(canonical(facts).encode()).hexdigest()
-
-
 def check_fitted(config: Mapping[str, Any], cache: FeatureCache, what: str) -> None:
     """Checks that the images a run was fitted on and selected by are, in this cache, of no other split.
 
     Where it is, it would be scored on what it was fitted on. An image that comes under another name is known by its
-    digest, in runs that recorded those.
+    digest.
 
     Args:
         config: of the run.
@@ -62,9 +69,7 @@ def check_fitted(config: Mapping[str, Any], cache: FeatureCache, what: str) -> N
     splits = {name: split for split in ("train", "val") for name in config[f"{split}_ids"]}
     present = {entry.id for entry in cache.rows}
     gone = {
-        facts[0]: splits[name]
-        for name, facts in config.get("images", {}).items()
-        if name in splits and name not in present
+        facts[0]: splits[name] for name, facts in config["images"].items() if name in splits and name not in present
     }
     for entry in cache.rows:
         before = splits.get(entry.id) or gone.get(_short(entry.image_sha256))
@@ -77,21 +82,33 @@ def check_fitted(config: Mapping[str, Any], cache: FeatureCache, what: str) -> N
 
 
 def changed_images(config: Mapping[str, Any], cache: FeatureCache, texts: Mapping[int, int]) -> list[str]:
-    """What is no longer as it was when a run was begun, of its images: ``id: the mask`` and so on.
+    """What is no longer as it was when a run was begun, of its training and validation images; see ``changes``."""
+    return changes(config["images"], image_facts(cache, config["images"], texts))
 
-    Of runs that did not record it, only what is not there any more.
+
+def changes(then: Mapping[str, Facts], now: Mapping[str, Facts]) -> list[str]:
+    """The images that are not as they were: ``id: the mask, the text`` and so on, those that are gone first.
+
+    Args:
+        then: what ``image_facts`` said before.
+        now: what it says.
     """
-    ids = [*config["train_ids"], *config["val_ids"]]
-    now, then = image_facts(cache, ids, texts), config.get("images", {})
-    parts = ("the image", "the mask", "the text", "the number of views or tiles")
+    parts = ("the image", "the mask", "the text", VIEWS)
     changed = []
-    for name in ids:
-        if name not in now or now[name][1] is None:
-            changed.append(f"{name}: {'gone' if name not in now else 'without a mask'}")
-        elif name in then and now[name] != then[name]:
+    for name in {**then, **now}:
+        if name not in then:
+            changed.append(f"{name}: new")
+        elif name not in now or now[name][1] is None:
+            changed.append(f"{name}: {GONE if name not in now else 'without a mask'}")
+        elif now[name] != then[name]:
             pairs: Iterable[tuple[str, Any, Any]] = zip(parts, now[name], then[name], strict=True)
             changed.append(f"{name}: {', '.join(part for part, here, before in pairs if here != before)}")
-    return sorted(changed, key=lambda line: not line.endswith(": gone"))
+    return sorted(changed, key=lambda line: not line.endswith(f": {GONE}"))
+
+
+def shortened(changed: Sequence[str]) -> str:
+    """The first of some ``changes``, and how many more there are."""
+    return changed[0] + (f"; {len(changed) - 1} more" if len(changed) > 1 else "")
 
 
 def check_unchanged(config: Mapping[str, Any], cache: FeatureCache, texts: Mapping[int, int], what: str) -> None:
@@ -101,9 +118,8 @@ def check_unchanged(config: Mapping[str, Any], cache: FeatureCache, texts: Mappi
         UserError: they are not; names the first that changed, and how.
     """
     if changed := changed_images(config, cache, texts):
-        more = f" and of {len(changed) - 1} more" if len(changed) > 1 else ""
         raise UserError(
-            f"{cache.path}: changed since {what} was begun ({changed[0]}{more}), so it cannot go on as it began; fit "
+            f"{cache.path}: changed since {what} was begun ({shortened(changed)}), so it cannot go on as it began; fit "
             "again on this cache, or give one with the images of then with --cache"
         )
 

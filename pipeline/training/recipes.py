@@ -1,10 +1,11 @@
 """How a network is trained unless the user says otherwise."""
 
-__all__ = ["RECIPES", "Recipe", "get_recipe"]
+__all__ = ["RECIPES", "Recipe", "get_recipe", "usual"]
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, suggest
+from textdiff.pipeline.protocol import PROTOCOLS
 
 
 class Recipe(NamedTuple):
@@ -12,13 +13,13 @@ class Recipe(NamedTuple):
 
     learning_rate: float
     """Of Adam."""
-    schedule: str
+    schedule: Literal["step", "cosine"]
     """``step``: a tenth of the learning rate from ``decay_epoch`` on; ``cosine``: down to zero over the whole fit."""
     decay_epoch: int
     batch_size: int
     epochs: int | None
     """Passes over the training images; None for the protocol's."""
-    select: str
+    select: Literal["best", "last"]
     """``best``: the weights with the highest validation Dice, ``last``: those at the end."""
     hidden: tuple[int, int] = (128, 32)
     """Channels of the pixel classifier."""
@@ -32,7 +33,7 @@ class Recipe(NamedTuple):
     """Epochs from one validation to the next; the last epoch is always validated."""
 
 
-# For backbones much smaller than the paper's: docs/results.md has the measurements behind each choice.
+# For backbones much smaller than the paper's: docs/research has the measurements behind each choice.
 _LIGHT = Recipe(
     2e-3,
     "cosine",
@@ -70,5 +71,19 @@ def get_recipe(name: str) -> Recipe:
         UserError: there is none of that name.
     """
     if name not in RECIPES:
-        raise UserError(f"--recipe {name}: unknown; use one of {', '.join(RECIPES)}")
+        raise UserError(f"--recipe {name}: must be one of {', '.join(RECIPES)}{suggest(name, RECIPES)}")
     return RECIPES[name]
+
+
+def usual(option: str) -> str:
+    """What the recipes say of one option, in words."""
+    by_value: dict[str, list[str]] = {}
+    for name, recipe in RECIPES.items():
+        value = getattr(recipe, option)
+        words = "0" if value is None else value if isinstance(value, str) else f"{value:g}"
+        if option == "epochs" and value is None:
+            words = "/".join(f"{protocol.epochs} ({protocol.name} protocol)" for protocol in PROTOCOLS.values())
+        by_value.setdefault(words, []).append(name)
+    if len(by_value) == 1:
+        return next(iter(by_value))
+    return "; ".join(f"{value} for {', '.join(names)}" for value, names in by_value.items())

@@ -17,6 +17,7 @@ from textdiff.errors import UserError
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.epochs import order_of, rows_by_tile
+from textdiff.pipeline.training.plan import say_plan
 from textdiff.pipeline.training.trainee import Trainee
 
 
@@ -65,6 +66,8 @@ def train_many(
 
     _make_deterministic(device)
     fits = [Trainee(run, network, cache, loader, device) for run, network in runs]
+    if len(fits) == 1 and not fits[0].over:
+        say_plan(fits[0], training, len(validation))
     total = max(fit.options["epochs"] for fit in fits)
     failed: list[UserError] = []
     with console.Progress(total, "fit", "epochs", done=min(fit.state.epoch for fit in fits)) as progress:

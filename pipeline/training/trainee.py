@@ -1,9 +1,8 @@
 """One network in training: its steps, its validation, its log and its checkpoint."""
 
-__all__ = ["CHECKPOINT_SHARE", "Trainee", "learning_rate", "log_table"]
+__all__ = ["CHECKPOINT_SHARE", "Trainee", "learning_rate"]
 
-import csv
-import io
+import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.errors import UserError, explain
 from textdiff.files import write_text
-from textdiff.pipeline.device import autocast
+from textdiff.pipeline.device import autocast, synchronize
 from textdiff.pipeline.metrics import Confusion, confusion, pooled_dice
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.networks.variants import assign_texts
@@ -26,6 +25,7 @@ from textdiff.pipeline.runs import Run
 from textdiff.pipeline.tensor_files import load_state, save_state, save_tensors
 from textdiff.pipeline.training.epochs import batches, random_window
 from textdiff.pipeline.training.losses import segmentation_loss
+from textdiff.tables import csv_table
 
 # Of the time, for checkpoints at most. That of the paper's head has 150 MB: on a GPU an epoch over five images is over
 # sooner than it is written. A small head's is written after every epoch.
@@ -75,27 +75,48 @@ class Trainee:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(options, self.state.epoch)
         network.train()
-        dice_on = get_protocol(options["protocol"]).dice_on
         places = np.random.default_rng([seed, 0x81D, self.state.epoch])
         for batch in batches(network.augment(self._own(items), seed, self.state.epoch), options["batch_size"]):
-            labels = torch.cat([item.mask for item in batch if item.mask is not None])  # (B, H, W)
-            # Outside of autocast, which on a CPU does not join float16 activations.
-            inputs = network.inputs(batch)
-            if options.get("window"):
-                grid = network.grid(self.cache)
-                assert grid is not None
-                window = random_window(places, options["window"], labels.shape[-1], grid)
-                labels = labels[:, window.top : window.top + window.size, window.left : window.left + window.size]
-                inputs = (*inputs, window)
-            with autocast(self.device, options["precision"]):
-                logits = network(*inputs)
-            loss = segmentation_loss(logits.float(), labels, dice_weight=options["dice_weight"], dice_on=dice_on)
+            loss = self._loss(network, batch, places)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.losses.append(loss.detach())
-            del batch, inputs, logits, loss
+            del batch, loss
             yield
+
+    def _loss(self, network: Segmenter, batch: Sequence[Item], places: np.random.Generator) -> torch.Tensor:
+        """The loss of a batch, on a window drawn with ``places`` where the recipe has windows."""
+        options = self.options
+        labels = torch.cat([item.mask for item in batch if item.mask is not None])  # (B, H, W)
+        # Outside of autocast, which on a CPU does not join float16 activations.
+        inputs = network.inputs(batch)
+        if options.get("window"):
+            grid = network.grid(self.cache)
+            assert grid is not None
+            window = random_window(places, options["window"], labels.shape[-1], grid)
+            labels = labels[:, window.top : window.top + window.size, window.left : window.left + window.size]
+            inputs = (*inputs, window)
+        with autocast(self.device, options["precision"]):
+            logits = network(*inputs)
+        dice_on = get_protocol(options["protocol"]).dice_on
+        return segmentation_loss(logits.float(), labels, dice_weight=options["dice_weight"], dice_on=dice_on)
+
+    def estimate_seconds(self, item: Item) -> float:
+        """Expected seconds of one row's share of an epoch, from a step on ``item`` with a copy of the network.
+
+        The first of two steps is not counted: it allocates memory and picks kernels.
+        """
+        seconds = 0.0
+        with torch.random.fork_rng():
+            trial = copy.deepcopy(self.network).train()
+            (own,) = self._own(iter([item]))
+            for _ in range(2):
+                start = time.perf_counter()
+                self._loss(trial, [own], np.random.default_rng(0)).backward()  # type: ignore[no-untyped-call]
+                synchronize(self.device)
+                seconds = time.perf_counter() - start
+        return seconds
 
     @property
     def due(self) -> bool:
@@ -138,7 +159,7 @@ class Trainee:
         line = {"epoch": state.epoch, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss}
         line |= {"val_dice": score} if self.run.config["val_ids"] else {}
         state.log.append(line | {"seconds": round(seconds, 3)})
-        write_text(self.run.path / "log.csv", log_table(state.log))
+        write_text(self.run.path / "log.csv", csv_table(state.log))
         start = time.monotonic()
         if (start - self.written) * CHECKPOINT_SHARE >= self.writing:
             self._save()
@@ -161,11 +182,18 @@ class Trainee:
         weights = {name: value.contiguous().cpu() for name, value in self.best.items()}
         save_tensors(self.run.path / "head.safetensors", weights)
         self.checkpoint.unlink(missing_ok=True)
-        best = f"epoch {state.best_epoch}, validation Dice {100 * state.best_dice:.2f}"
         images = len(self.run.config["train_ids"])
         count = f"{images} images" + (f" in {tiles} tiles" if tiles > images else "")
-        chosen = best if validated else "the last epoch"
-        console.info(f"{self.run.path}: fitted on {count}; kept are the weights of {chosen}")
+        kept = f"epoch {state.best_epoch}" + (f" (validation Dice {100 * state.best_dice:.2f})" if validated else "")
+        console.info(f"fitted on {count}; the weights of {kept} are kept{self._better()}")
+
+    def _better(self) -> str:
+        """What is to be said of an epoch with a higher validation Dice than the one whose weights are kept."""
+        scores = {line["epoch"]: score for line in self.state.log if (score := line.get("val_dice")) is not None}
+        best = max(scores, key=scores.__getitem__, default=self.state.best_epoch)
+        if not scores or scores[best] <= self.state.best_dice:
+            return ""
+        return f"; epoch {best:.0f} had {100 * scores[best]:.2f}, and --select best would keep its weights"
 
     def _save(self) -> None:
         state = {
@@ -206,12 +234,3 @@ def learning_rate(options: Mapping[str, Any], epoch: int) -> float:
 
 def _copy(network: Segmenter) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
-def log_table(log: Sequence[Mapping[str, float | None]]) -> str:
-    """``log.csv`` of these epochs."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(log[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(log)
-    return text.getvalue()

@@ -10,7 +10,7 @@ from textdiff.files import write_text
 from textdiff.pipeline.networks.segmenter import Segmenter
 from textdiff.pipeline.runs import Run, write_config
 from textdiff.pipeline.tensor_files import save_tensors
-from textdiff.pipeline.training.trainee import log_table
+from textdiff.tables import csv_table
 
 
 def twin_of(run: Run, others: Iterable[Run]) -> Run | None:
@@ -38,7 +38,7 @@ def adopt(run: Run, network: Segmenter, twin: Run) -> None:
     weights = twin.load_network().state_dict()
     write_config(run, run.config | {"weights_of": twin.path.name})
     log = [{name: line[name] for name in ("lr", "loss", "seconds")} for line in twin.log()]
-    write_text(run.path / "log.csv", log_table([{"epoch": epoch, **line} for epoch, line in enumerate(log, 1)]))
+    write_text(run.path / "log.csv", csv_table([{"epoch": epoch, **line} for epoch, line in enumerate(log, 1)]))
     # Last, because a run with weights is a finished one.
     save_tensors(run.path / "head.safetensors", {name: weights[name] for name in network.state_dict()})
     (run.path / "last.pt").unlink(missing_ok=True)

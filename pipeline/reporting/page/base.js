@@ -2,12 +2,18 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 
+// Control characters and marks that turn the direction of text are legible as escapes: names and texts are what they seem.
+const legible = (text) => text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
+  (mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
+  node.append(...children.map((child) => (typeof child === "string" ? legible(child) : child)));
   return node;
 }
+
+const say = (id, text) => $(id).replaceChildren(legible(text));
 
 function shape(tag, attributes = {}, text = "") {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -16,6 +22,7 @@ function shape(tag, attributes = {}, text = "") {
   return node;
 }
 
+const several = data.classes.length > 1;
 const percent = (value, digits = 1) => (value == null ? "–" : (100 * value).toFixed(digits));
 const css = ([r, g, b]) => `rgb(${r} ${g} ${b})`;
 const number = (value) => (value == null ? "–" : Number(value.toPrecision(4)).toString());

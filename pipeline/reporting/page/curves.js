@@ -1,11 +1,11 @@
 // How the fit went.
 
-function chart(name, key, format) {
-  const points = data.log.filter((line) => key in line).map((line) => ({ x: line.epoch, y: line[key], lr: line.lr }));
+function chart(name, key, digits, scale = 1) {
+  const points = data.log.filter((line) => key in line).map((line) => ({ x: line.epoch, y: scale * line[key] }));
   if (!points.length) return;
   const readout = element("output", {});
   const svg = shape("svg", { role: "img", tabindex: 0, "aria-label": `${name} by epoch; arrow keys read the values` });
-  const box = element("div", { class: "chart" }, element("div", { class: "head" }, element("h3", {}, name), readout), svg);
+  const box = element("div", { class: "chart" }, element("div", { class: "head" }, element("h3", {}, `${name}, by epoch`), readout), svg);
   $("charts").append(box);
   const best = points.find((point) => point.x === data.keptEpoch);
   let at = null;
@@ -13,27 +13,28 @@ function chart(name, key, format) {
   const say = () => {
     const point = at == null ? best : points[at];
     if (!point) return "";
-    return `${at == null ? "kept: " : ""}epoch ${point.x}, ${format(point.y)}`;
+    return `${at == null ? "kept: " : ""}epoch ${point.x}, ${point.y.toFixed(digits)}`;
   };
   const render = () => {
     const width = svg.clientWidth || 480, height = svg.clientHeight || 224;
-    const left = 48, right = 14, top = 14, bottom = 30;
+    const right = 14, top = 14, bottom = 30;
     const ys = points.map((point) => point.y), spread = Math.max(...ys) - Math.min(...ys) || Math.abs(ys[0]) || 1;
     const low = Math.max(0, Math.min(...ys) - 0.05 * spread), high = Math.max(...ys) + 0.05 * spread;
-    const first = points[0].x, last = points.at(-1).x;
-    const X = (x) => left + ((x - first) / (last - first || 1)) * (width - left - right);
+    const first = points[0].x, last = points.at(-1).x, marks = ticks(low, high, 4);
+    // As wide as the longest number on the axis, which is 7 pixels a digit.
+    const left = 16 + 7 * Math.max(...marks.map((mark) => String(mark).length));
+    const X = (x) => left + (last === first ? 0.5 : (x - first) / (last - first)) * (width - left - right);
     const Y = (y) => height - bottom - ((y - low) / (high - low)) * (height - top - bottom);
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.replaceChildren();
-    for (const mark of ticks(low, high, 4)) {
+    for (const mark of marks) {
       svg.append(shape("line", { class: "grid", x1: left, x2: width - right, y1: Y(mark), y2: Y(mark) }));
       svg.append(shape("text", { x: left - 8, y: Y(mark) + 4, "text-anchor": "end" }, String(mark)));
     }
     const epochs = ticks(first, last, Math.min(6, width / 70)).filter(Number.isInteger);
-    for (const mark of epochs.length > 1 ? epochs : [first, last]) {
+    for (const mark of epochs.length > 1 ? epochs : new Set([first, last])) {
       svg.append(shape("text", { x: X(mark), y: height - 8, "text-anchor": "middle" }, String(mark)));
     }
-    svg.append(shape("text", { x: left - 8, y: height - 8, "text-anchor": "end" }, "epoch"));
     svg.append(shape("path", { class: "curve", d: points.map((p, i) => `${i ? "L" : "M"}${X(p.x).toFixed(1)} ${Y(p.y).toFixed(1)}`).join("") }));
     if (best) svg.append(shape("circle", { class: "best", cx: X(best.x), cy: Y(best.y), r: 5 }));
     if (at != null) {
@@ -61,5 +62,5 @@ function chart(name, key, format) {
   });
   new ResizeObserver(render).observe(svg);
 }
-chart("Training loss", "loss", (value) => value.toFixed(4));
-chart("Validation Dice", "val_dice", (value) => `${percent(value, 2)} %`);
+chart("Training loss", "loss", 4);
+chart("Validation Dice, %", "val_dice", 2, 100);

@@ -13,4 +13,4 @@ for (const { id, text, image } of data.training) {
 for (const [id, pairs] of [["options", data.options], ["versions", data.versions]]) {
   for (const [name, value] of pairs) $(id).append(element("div", {}, element("dt", {}, name), element("dd", {}, value)));
 }
-$("command").textContent = data.command;
+say("command", data.command);

@@ -10,10 +10,10 @@ $("theme").addEventListener("click", () => {
 });
 
 const { facts } = data;
-$("name").textContent = data.name;
-$("lede").textContent =
+say("name", data.name);
+say("lede",
   `${facts.images} ${data.split} image${facts.images === 1 ? "" : "s"} of ${facts.dataset || "a data set"}, ` +
-  `segmented after ${facts.labels} annotated one${facts.labels === 1 ? "" : "s"} (${facts.made}).`;
+  `segmented after ${facts.labels} annotated one${facts.labels === 1 ? "" : "s"} (${facts.made}).`);
 
 for (const { level, text } of data.caveats) {
   const sign = element("span", { class: "sign", role: "img", "aria-label": level === "warning" ? "Warning" : "Note" });

@@ -6,9 +6,9 @@ const rows = data.images.map((image) => ({ ...image, uncertainty: data.pictures[
 const byId = new Map(rows.map((row) => [row.id, row]));
 const main = `dice_${data.primary}`;
 // Of each class what is read most; all of it is in scores.csv.
-const ofClass = new Map(data.classes.map(({ name }) => [`${main}_${name}`, name]));
+const ofClass = new Map((several ? data.classes : []).map(({ name }) => [`${main}_${name}`, name]));
 const measures = Object.keys(rows[0]).filter((key) =>
-  key !== "uncertainty" && (ofClass.has(key) || !/^(dice|iou)_[a-z]+_/.test(key)) && rows.some((row) => typeof row[key] === "number"));
+  key !== "uncertainty" && !key.startsWith("area_") && (ofClass.has(key) || !/^(dice|iou)_[a-z]+_/.test(key)) && rows.some((row) => typeof row[key] === "number"));
 const title = (key) => NAMES[key] ?? (ofClass.has(key) ? `Dice, ${ofClass.get(key)}` : key.replaceAll("_", " "));
 // The score to go by, the two others that are read most, that of each class, and whatever else was measured than these.
 const COLUMNS = [...new Set([main, `iou_${data.primary}`, "dice_clean", "dice_original", ...ofClass.keys()])]
@@ -16,10 +16,18 @@ const COLUMNS = [...new Set([main, `iou_${data.primary}`, "dice_clean", "dice_or
   .concat(measures.filter((key) => !/^(dice|iou)_/.test(key)), "uncertainty");
 const inPercent = (key) => /^(dice|iou|aji|pq|dq|sq|f1|nsd)(_|$)/.test(key);
 const heads = (key) =>
-  (ofClass.has(key) ? `Dice %, ${ofClass.get(key)}` : undefined) ??
-  ({ id: "Image", uncertainty: "Entropy", dice_clean: main === "dice_clean" ? "Dice %" : "Dice %, by area" })[key] ??
-  (key === "dice_original" ? `Dice %${main === key ? "" : ", original"}` : /^iou_/.test(key) ? "IoU %" : title(key) + (inPercent(key) ? " %" : ""));
-const show = (key, value) => (inPercent(key) ? percent(value) : number(value));
+  ({ id: "Image (scores in %)", uncertainty: "Entropy", dice_clean: main === "dice_clean" ? "Dice" : "Dice, by area",
+    dice_original: main === "dice_original" ? "Dice" : "Dice, original" })[key] ?? (/^iou_/.test(key) ? "IoU" : title(key));
+// A class that an image lacks, and that was not found there, has a score of 1 by rule only.
+const show = (key, row) => {
+  if (ofClass.has(key) && row[key] === 1 && row[key.replace("dice_", "area_")] === 0) return "absent";
+  return inPercent(key) ? percent(row[key]) : number(row[key]);
+};
+// Where there is little room, these are in the list; all of an image's scores are below its picture.
+const kind = (key) => (COLUMNS.indexOf(key) < 2 ? "number" : "number extra");
+
+// More columns than stand beside the picture go below it.
+if (COLUMNS.length > 7) document.querySelector(".explorer").classList.add("stacked");
 
 let order = { key: main, down: true }, visible = [];
 const body = element("tbody");
@@ -34,15 +42,15 @@ function makeTable() {
       order = { key, down: order.key === key ? !order.down : key !== "id" };
       arrange();
     });
-    head.append(element("th", { scope: "col", "data-key": key, ...(key === "id" ? {} : { class: "number" }) }, button));
+    head.append(element("th", { scope: "col", "data-key": key, ...(key === "id" ? {} : { class: kind(key) }) }, button));
   }
   for (const row of rows) {
     const picture = data.pictures[row.id]?.image;
     const thumbnail = picture ? element("img", { src: picture, alt: "" }) : element("span", { class: "blank" });
-    const words = element("span", {}, element("span", { class: "id" }, row.id), element("span", { class: "text" }, row.text ?? ""));
+    const words = element("span", {}, element("span", { class: "id", title: row.id }, row.id), element("span", { class: "text" }, row.text ?? ""));
     const button = element("button", { type: "button" }, thumbnail, words);
     const line = element("tr", { "data-id": row.id }, element("td", { class: "name" }, button));
-    for (const key of COLUMNS) line.append(element("td", { class: "number" }, key === "uncertainty" ? (row[key]?.toFixed(3) ?? "–") : show(key, row[key])));
+    for (const key of COLUMNS) line.append(element("td", { class: kind(key) }, key === "uncertainty" ? (row[key]?.toFixed(3) ?? "–") : show(key, row)));
     line.addEventListener("click", () => select(row.id));
     button.addEventListener("keydown", (event) => {
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -93,10 +101,10 @@ function select(id) {
   selected = id;
   const row = byId.get(id);
   lines.get(id).setAttribute("aria-selected", "true");
-  $("shown-id").textContent = id;
-  $("shown-text").textContent = row.text ? row.text : "No text came with this image.";
+  say("shown-id", id);
+  say("shown-text", row.text ? row.text : "No text came with this image.");
   $("shown-scores").replaceChildren(
-    ...measures.map((key) => element("div", {}, element("dt", {}, title(key)), element("dd", {}, show(key, row[key])))),
+    ...measures.map((key) => element("div", {}, element("dt", {}, title(key)), element("dd", {}, show(key, row)))),
   );
   page();
   draw();

@@ -1,7 +1,7 @@
 // The table of means with their intervals, beside what is published.
 
 function scoreTable() {
-  const values = data.scores.flatMap(({ dice }) => [dice.mean, dice.low ?? dice.mean, dice.high ?? dice.mean]).map((v) => 100 * v);
+  const values = data.scores.flatMap(({ dice }) => [dice.mean, dice.low ?? dice.mean, dice.high ?? dice.mean]).filter((v) => v != null).map((v) => 100 * v);
   const pad = Math.max(1, 0.06 * (Math.max(...values) - Math.min(...values)));
   const low = Math.max(0, Math.min(...values) - pad), high = Math.min(100, Math.max(...values) + pad);
   const marks = ticks(low, high, 5);
@@ -36,9 +36,9 @@ function scoreTable() {
     plot.append(...grid());
     const { mean, low: from, high: to, n } = row.dice;
     if (from != null) plot.append(shape("line", { class: "whisker", x1: at(100 * from), x2: at(100 * to), y1: 18, y2: 18 }));
-    plot.append(shape("circle", { class: kind === "ours" ? "dot" : "theirs", cx: at(100 * mean), cy: 18, r: row.class ? 3 : 4.5 }));
-    const colour = row.class && css(data.classes[row.class - 1].colour);
-    const name = colour ? element("span", { class: "part" }, swatch(colour), row.name) : row.name;
+    if (mean != null) plot.append(shape("circle", { class: kind === "ours" ? "dot" : "theirs", cx: at(100 * mean), cy: 18, r: row.class || row.part ? 3 : 4.5 }));
+    const mark = row.class && !row.part ? [swatch(css(data.classes[row.class - 1].colour))] : [];
+    const name = row.class || row.part ? element("span", { class: row.class && row.part ? "part deeper" : "part" }, ...mark, row.name) : row.name;
     body.append(element("tr", {},
       element("th", { scope: "row" }, name),
       element("td", { class: "number extra" }, String(row.labels)),
@@ -48,7 +48,7 @@ function scoreTable() {
       cell(row.iou)));
   }
   $("scores").append(element("thead", {}, head), body);
-  if (data.classes.length) $("hints").append(element("p", {}, "Indented rows are single classes; the row above them is their mean."));
+  if (several) $("hints").append(element("p", {}, "Rows with a colour are single classes; the row above them is their mean."));
   const hints = new Map();
   for (const { name, hint } of data.scores) {
     if (!hint) continue;

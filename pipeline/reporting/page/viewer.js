@@ -1,11 +1,6 @@
 // One image: two layers, and a wipe between them.
 
-// One class has the colour of its layer; of several each has its own, which Python chose.
-const LABELS = {
-  truth: data.classes.length ? data.classes : [{ name: "truth", colour: [240, 228, 66] }],
-  prediction: data.classes.length ? data.classes : [{ name: "prediction", colour: [86, 180, 233] }],
-};
-const HIT = [159, 221, 176], EXTRA = [213, 94, 0], MISSED = [0, 114, 178], CONFUSED = [0, 0, 0];
+const [TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS] = data.confusions;
 // A dark-to-light ramp with even steps of lightness, so that it also reads in grey.
 const RAMP = [[12, 8, 38], [66, 10, 104], [124, 29, 109], [181, 54, 90], [227, 89, 51], [249, 142, 9], [249, 203, 53], [252, 255, 164]];
 const LAYERS = { image: "Image", truth: "Truth", prediction: "Prediction", errors: "Errors", entropy: "Uncertainty" };
@@ -33,7 +28,7 @@ async function load(id) {
     const mask = async (uri) => {
       const raw = await pixels(uri);
       // Class numbers; of one class it is there or not.
-      const label = (value) => (data.classes.length ? value : value > 127 ? 1 : 0);
+      const label = (value) => (several ? value : value > 127 ? 1 : 0);
       return { size: raw.width, labels: Uint8Array.from({ length: raw.width * raw.height }, (_, i) => label(raw.data[4 * i])) };
     };
     const first = await mask(truth);
@@ -64,10 +59,10 @@ function paint(canvas, parts, layer) {
         const t = label(truth, x, y), p = label(prediction, x, y);
         const grey = 115 + 0.55 * (photo.data[4 * i] + photo.data[4 * i + 1] + photo.data[4 * i + 2]) / 3;
         put(i, [grey, grey, grey], 1);
-        if (t || p) put(i, t === p ? HIT : !t ? EXTRA : !p ? MISSED : CONFUSED, 0.85);
+        if (t || p) put(i, (t === p ? TRUE_POSITIVE : !t ? FALSE_POSITIVE : !p ? FALSE_NEGATIVE : WRONG_CLASS).colour, 0.85);
       } else {
         const mask = parts[layer], own = label(mask, x, y);
-        if (own) put(i, LABELS[layer][own - 1].colour, edge(mask, x, y, own) ? 1 : 0.3);
+        if (own) put(i, data.classes[own - 1].colour, edge(mask, x, y, own) ? 1 : 0.3);
       }
     }
   }
@@ -76,13 +71,9 @@ function paint(canvas, parts, layer) {
 
 function legend(layers) {
   const entry = (colour, text) => element("span", {}, swatch(css(colour)), text);
-  // The same classes in both layers are named once.
-  const labels = new Set(["truth", "prediction"].filter((layer) => layers.includes(layer)).flatMap((layer) => LABELS[layer]));
-  const entries = [...labels].map(({ name, colour }) => entry(colour, name));
-  if (layers.includes("errors")) {
-    entries.push(entry(HIT, "right"), entry(EXTRA, "too much"), entry(MISSED, "missed"));
-    if (data.classes.length) entries.push(entry(CONFUSED, "another class"));
-  }
+  const shown = layers.some((layer) => ["truth", "prediction"].includes(layer)) ? [...data.classes] : [];
+  if (layers.includes("errors")) shown.push(TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, ...(several ? [WRONG_CLASS] : []));
+  const entries = shown.map(({ name, colour }) => entry(colour, name));
   if (layers.includes("entropy")) {
     const scale = element("i", { class: "swatch ramp" });
     scale.style.background = `linear-gradient(to right, ${RAMP.map(css).join(",")})`;

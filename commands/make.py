@@ -1,0 +1,117 @@
+"""Commands of Typer made from records: the signature, the grouped help, the completion."""
+
+__all__ = ["Command", "add", "usage"]
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperArgument, TyperCommand
+
+from textdiff.options.option import Option, load
+from textdiff.options.record import Record, options, summary
+
+
+class Command(NamedTuple):
+    """What a command is made from."""
+
+    record: type[Record]
+    run: str
+    """``module:function`` of what takes the record, below ``textdiff``: it is imported once the options are sound."""
+    show: Callable[[Any, Any, bool], None]
+    """Prints the function's result, for given options, and as JSON where that is asked for."""
+    as_json: bool = False
+    """Whether JSON can be asked for."""
+
+
+class _Grouped(TyperCommand):
+    """A command whose help has its options in groups."""
+
+    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        # Typer puts what must be given into braces, which elsewhere stand for a choice.
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            line = parameter.get_help_record(ctx)
+            if line and isinstance(parameter, TyperArgument):
+                line = f"{parameter.metavar}{'...' if parameter.nargs == -1 else ''}", line[1]
+            if line:
+                groups.setdefault(getattr(parameter, "rich_help_panel", None) or "Other options", []).append(line)
+        for heading, lines in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(lines)
+
+
+def add(app: typer.Typer, name: str, command: Command) -> None:
+    """Adds a command to an app. Values are checked by the record, so that mistakes read the same everywhere."""
+    shown = options(command.record)
+
+    def call(**given: Any) -> None:
+        as_json = bool(given.pop("as_json", False))
+        by_name = {option.name: option for option in shown}
+        values = {name: _value(by_name[name], value) for name, value in given.items() if value not in (None, [])}
+        record = command.record.of((), values, name)
+        command.show(load(f"textdiff.{command.run}")(record), record, as_json)
+
+    parameters = [_parameter(option) for option in shown]
+    if command.as_json:
+        flag = typer.Option("--json", help="Print JSON for a program to read.", show_default=False)
+        parameters.append(_keyword("as_json", Annotated[bool | None, flag]))
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    call.__doc__ = inspect.getdoc(command.record)
+    app.command(name, cls=_Grouped, short_help=summary(command.record))(call)
+
+
+def usage(error: Any) -> str:
+    """What was wrong with the words of a command line, and where its help is; ``error`` is Click's."""
+    message = error.format_message().rstrip(".")
+    context = error.ctx
+    command = context.command_path if context else "textdiff"
+    extra = message.partition("unexpected extra argument")[2]
+    takes_run = context and any(parameter.name == "run" for parameter in context.command.params)
+    if takes_run and extra and Path(word := extra.strip("s() ")).is_dir():
+        message += f"; a run is given as --run {word}"
+    return f"{message} (`{command} --help` shows what there is)"
+
+
+def _value(option: Option, given: Any) -> Any:
+    if option.item is bool:
+        return given
+    return option.parsed(given if isinstance(given, list) else [given])
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    one: Any = bool if option.item is bool else str
+    many = option.shape in ("many", "mapping")
+    told = option.positional and option.required  # by Typer
+    more: dict[str, Any] = {
+        "help": option.help if told else option.described(),
+        "show_default": False,
+        "rich_help_panel": option.group,
+    }
+    if option.metavar:
+        more["metavar"] = option.metavar
+    if option.named:
+        more["autocompletion"] = _completion(option)
+    info: Any = typer.Argument(**more) if option.positional else typer.Option(option.spelling, **more)
+    # Other options that must be given are asked for by the record.
+    default = inspect.Parameter.empty if told else None
+    kind = list[one] if many else one
+    return _keyword(option.name, Annotated[kind if default else kind | None, info], default)
+
+
+def _keyword(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _completion(option: Option) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",") if option.shape == "many" else ("", "", incomplete)
+        return [f"{before}{comma}{name}" for name in option.completions() if name.startswith(last)]
+
+    return complete

@@ -1,0 +1,113 @@
+"""What the commands print of their results: ``show(result, options, as_json)``."""
+
+__all__ = ["cache", "checks", "data", "demo", "faults", "info", "outcome", "panel", "paths", "ranking", "scores"]
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import typer
+
+from textdiff import console
+from textdiff.errors import UserError
+
+
+def paths(result: Any, options: Any, as_json: bool) -> None:
+    """Prints a path, or several as they come."""
+    for path in result if isinstance(result, Iterable) else [result]:
+        print(os.fspath(path))
+
+
+def cache(result: Any, options: Any, as_json: bool) -> None:
+    """Says what to do with a cache that is complete."""
+    if not options.dry_run and not result.pending():
+        console.info(f"next: textdiff fit --cache {result.path}")
+
+
+def scores(result: Any, options: Any, as_json: bool) -> None:
+    """Prints the table, and says where the files are and what to do with them."""
+    print(result.json.rstrip() if as_json else result.table)
+    for file in result.files:
+        console.info(f"wrote {file}")
+    run = f"--run {options.directory()}" + ("" if options.split == "test" else f" --split {options.split}")
+    if options.text is None:
+        console.info(f"next: textdiff report {run}")
+    elif result.summary["differences"] is None:
+        console.info(f"to see the difference: textdiff score {run}, and this command again")
+
+
+def ranking(result: Any, options: Any, as_json: bool) -> None:
+    """Prints the images to annotate next."""
+    from textdiff.pipeline.prediction.ranking import format_ranking
+
+    shown = result.candidates[: options.top]
+    print(_json([line._asdict() for line in shown]) if as_json else format_ranking(shown))
+    console.info(f"wrote {result.file}: all {len(result.candidates)} candidates")
+    console.info(
+        f"once some have their mask in the data set: textdiff extract --cache {result.cache} --update; fit again"
+    )
+
+
+def demo(result: Any, options: Any, as_json: bool) -> None:
+    """Prints the demonstration's table, and where to look further."""
+    print(result.table)
+    print(f"\nthe report is {result.report}, the overlays are {result.overlay}")
+
+
+def outcome(result: Any, options: Any, as_json: bool) -> None:
+    """Prints an experiment's table, and says where the files are.
+
+    Raises:
+        UserError: a job failed.
+    """
+    print(_json(result.summary) if as_json else result.text)
+    for file in result.files:
+        console.info(f"wrote {file}")
+    for failure in result.failures:
+        console.warn(failure)
+    if result.failures:
+        raise UserError("not all jobs could be done, see the warnings above; the table is of the others")
+
+
+def panel(result: Any, options: Any, as_json: bool) -> None:
+    """Says where the picture is."""
+    console.info(f"wrote {options.out}")
+
+
+def data(result: Any, options: Any, as_json: bool) -> None:
+    """Prints what a data set holds; status 1 if it is not sound."""
+    print(json.dumps(result.as_json(), indent=2, ensure_ascii=False) if as_json else result.table())
+    if not result.sound:
+        raise typer.Exit(1)
+
+
+def info(result: Any, options: Any, as_json: bool) -> None:
+    """Prints what a cache holds."""
+    from textdiff.cache import format_info
+
+    print(_json(result) if as_json else format_info(result))
+
+
+def faults(result: Any, options: Any, as_json: bool) -> None:
+    """Prints the faults of a cache; status 1 if there are any."""
+    _lines(result, as_json)
+    if result:
+        raise typer.Exit(1)
+
+
+def checks(result: Any, options: Any, as_json: bool) -> None:
+    """Prints the checks of a machine; status 1 if one fails."""
+    _lines(result, as_json)
+    if any(check.status == "FAIL" for check in result):
+        raise typer.Exit(1)
+
+
+def _lines(result: Any, as_json: bool) -> None:
+    lines = [_json([line._asdict() for line in result])] if as_json else result
+    for line in lines:
+        print(line)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2)

@@ -1,0 +1,70 @@
+"""What the commands that look at data, caches and the machine do with their options."""
+
+__all__ = [
+    "cache_export",
+    "cache_import",
+    "cache_info",
+    "cache_verify",
+    "data_check",
+    "demo",
+    "doctor",
+    "download",
+]
+
+from pathlib import Path
+from typing import Any
+
+from textdiff.cache import Fault, FeatureCache, export_hdf5, import_hdf5, verify_cache
+from textdiff.options.tools import CacheExport, CacheImport, CacheInfo, CacheVerify, DataCheck, Demo, Doctor, Download
+from textdiff.pipeline import demo as phantom_demo
+from textdiff.pipeline.check import Check, check_dataset
+from textdiff.pipeline.doctor import Check as MachineCheck
+from textdiff.pipeline.doctor import diagnose
+from textdiff.pipeline.downloads.fetch import fetch
+from textdiff.pipeline.locations import find_data
+from textdiff.pipeline.presets import get_preset
+
+
+def data_check(options: DataCheck) -> Check:
+    """Reads the data set and decodes every image and mask once."""
+    data = Path(options.data) if options.data else find_data(options.dataset)
+    encoder = str(options.text_encoder or get_preset(options.dataset).text_encoder)
+    return check_dataset(options.dataset, data, options, encoder, options.tile)
+
+
+def cache_info(options: CacheInfo) -> dict[str, Any]:
+    """What the cache holds and how it was made."""
+    return FeatureCache.open(options.path).info()
+
+
+def cache_verify(options: CacheVerify) -> list[Fault]:
+    """Everything in the cache that is not as it was written."""
+    return verify_cache(Path(options.path), drop=options.drop)
+
+
+def cache_export(options: CacheExport) -> Path:
+    """Writes the HDF5 file."""
+    cache, out = FeatureCache.open(options.path), Path(options.out)
+    export_hdf5(cache, out, native=not options.upsampled, compress=options.compress)
+    return out
+
+
+def cache_import(options: CacheImport) -> Path:
+    """Makes the cache."""
+    import_hdf5(options.path, options.out)
+    return Path(options.out)
+
+
+def doctor(options: Doctor) -> list[MachineCheck]:
+    """Examines the machine."""
+    return diagnose(Path(options.cache_dir))
+
+
+def download(options: Download) -> Path:
+    """Fetches weights or a data set."""
+    return fetch(options.name, Path(options.to) if options.to else None, options.url)
+
+
+def demo(options: Demo) -> phantom_demo.Demo:
+    """Extracts, fits and scores the phantom."""
+    return phantom_demo.demo(Path(options.out), options.device)

@@ -1,0 +1,188 @@
+"""The options of the experiments: ``ablate``, ``sweep``, ``curve``, ``compare``, ``panel``."""
+
+__all__ = ["Ablate", "Compare", "Curve", "Experiment", "Method", "Panel", "Sweep"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from textdiff.errors import UserError, suggest
+from textdiff.options.fit import FitConfig, Variant
+from textdiff.options.option import AnyPath, Argument, Exists, Range
+from textdiff.options.record import Record
+from textdiff.options.shared import CachePath, Computing, Count, RunPath, Split, Truth
+
+UNet = Literal["unet", "unet-own", "unet-instance"]
+Method = Variant | UNet
+Seeds = Annotated[int, Range(least=1, most=100)]
+VARIED = ("labels", "variant", "seed", "draw_seed", "model", "blocks", "steps", "ensemble")
+"""The options of ``fit`` that an experiment sets by itself."""
+
+
+@dataclass(frozen=True)
+class Experiment(Computing):
+    """Experiment."""
+
+    cache: CachePath
+    """Feature cache to fit on."""
+    _: KW_ONLY
+    draws: Count = 5
+    """Draws of training images."""
+    seeds: Seeds = 3
+    """Fits for each draw, with different weights and orders."""
+    split: Split = "test"
+    """Images to score on; val to choose by."""
+    truth: Truth = "clean"
+    """Masks that the table is measured by."""
+    name: str | None = None
+    """Name of the experiment's directory; the cache's by default."""
+    runs: AnyPath = "runs"
+    """Directory that the experiment is made in."""
+    jobs: Count | None = None
+    """Processes at a time; as many as there is room for by default."""
+    table_only: bool = False
+    """Rebuild the table from what has finished, and do nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fits(Record):
+    """Fits."""
+
+    epochs: Count | None = None
+    """Passes over the training images; those of the recipe by default."""
+    learning_rate: Annotated[float | None, Range(above=0, below=1)] = None
+    """Learning rate; that of the recipe by default."""
+    batch_size: Count | None = None
+    """Images per optimiser step; those of the recipe by default."""
+    set: Mapping[str, Any] = field(default_factory=dict)
+    """Any other option of fit, as in --set width=96; repeatable."""
+
+    def check(self) -> None:
+        """Refuses options that ``fit`` does not have, or that the experiment sets by itself."""
+        super().check()
+        free = sorted({option.name for option in fields(FitConfig)} - {"cache", *VARIED})
+        for name in self.set:
+            if name not in free:
+                hint = suggest(name, free) or f"; name one of {', '.join(free)}"
+                raise UserError(f"--set {name}: is no option that may be set{hint}")
+
+    def fit_config(self, cache: AnyPath, device: str) -> FitConfig:
+        """The options that all fits have in common.
+
+        Raises:
+            UserError: ``set`` gives an option a value that it does not take.
+        """
+        named = {"epochs": self.epochs, "learning_rate": self.learning_rate, "batch_size": self.batch_size}
+        given = {name: value for name, value in named.items() if value is not None}
+        return FitConfig(cache, **{"device": device, **given, **self.set})
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNets(Record):
+    """U-Nets."""
+
+    unet_epochs: Count | None = None
+    """Passes over the training images of the U-Nets, whose other options are their recipes'; theirs by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablate(Fits, UNets, Experiment):
+    """Fit every variant on the same draws: the paper's table 2.
+
+    Differences are paired and have intervals. The same command continues where it was stopped.
+    """
+
+    labels: Count = 5
+    """Training images in each draw."""
+    variants: Sequence[Method] | None = None
+    """Variants to fit; all by default."""
+    unet: bool = True
+    """Fit the U-Nets unet and unet-own too, for comparison."""
+    against: Method | None = None
+    """Variant that differences are taken to; the first by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Fits, Experiment):
+    """Fit a head on each decoder block at each step: figure 3.
+
+    Each is fitted with and without text. The same command continues where it was stopped.
+    """
+
+    draws: Count = 1
+    seeds: Seeds = 1
+    labels: Count = 5
+    """Training images in each draw."""
+    blocks: Sequence[int] | None = None
+    """Decoder blocks of the cache; all by default."""
+    steps: Sequence[int] | None = None
+    """Diffusion steps of the cache; all by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve(Fits, UNets, Experiment):
+    """Fit on more and more training images: the learning curve.
+
+    It has intervals. The same command continues where it was stopped.
+    """
+
+    seeds: Seeds = 1
+    labels: Sequence[Count] = (1, 2, 5, 10, 24)
+    """Numbers of training images."""
+    variants: Sequence[Method] = ("full", "no-text", "unet", "unet-own")
+    """Variants and U-Nets to fit; differences are taken to the first."""
+
+    def check(self) -> None:
+        """Refuses numbers of images out of order."""
+        super().check()
+        if list(self.labels) != sorted(self.labels):
+            raise UserError(f"--labels {','.join(map(str, self.labels))}: give them in ascending order")
+
+
+@dataclass(frozen=True)
+class Compare(Record):
+    """Put experiments in one table, with paired differences.
+
+    It tells whether another backbone, or another recipe, helps.
+    """
+
+    experiments: Annotated[Sequence[AnyPath], Argument, Exists("directory of an experiment")]
+    """Directories that ablate or curve made."""
+    _: KW_ONLY
+    variants: Sequence[Method] | None = None
+    """Rows to show, as in no-text,unet; all by default."""
+    against: Sequence[str] | None = None
+    """Rows that differences are taken to, as in no-text@ablate-monuseg; the first by default."""
+    truth: Truth = "clean"
+    """Masks that the table is measured by."""
+    out: AnyPath | None = None
+    """Name of the files OUT.md, .tex, .csv, .json, .png and .pdf; none are written by default."""
+
+
+@dataclass(frozen=True)
+class Panel(Computing):
+    """Draw images, truths and each run's errors: figure 2.
+
+    The images are chosen by rule.
+    """
+
+    run: Annotated[Sequence[RunPath], Argument]
+    """Run directories."""
+    _: KW_ONLY
+    out: AnyPath = "panel.png"
+    """Picture to write: .png, .pdf or .svg."""
+    rule: Literal["extremes", "disagreement"] = "extremes"
+    """Rule: extremes, from the best to the worst of the first run; disagreement, Dice furthest apart."""
+    images: Count = 3
+    """Images to show; 3 are the best, the median and the worst."""
+    split: Split = "test"
+    """Images to choose from."""
+
+    def check(self) -> None:
+        """Refuses pictures that cannot be."""
+        super().check()
+        if Path(self.out).suffix not in (".png", ".pdf", ".svg"):
+            raise UserError(f"--out {self.out}: name a file that ends in .png, .pdf, .svg")
+        if self.rule == "disagreement" and len(self.run) < 2:
+            raise UserError("--rule disagreement: takes at least two runs")

@@ -1,0 +1,133 @@
+"""The options of ``extract``."""
+
+__all__ = ["Extract"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from textdiff.errors import UserError
+from textdiff.options.option import AnyPath, Known, Metavar, Range, Usual
+from textdiff.options.reading import Place, ReadOptions
+from textdiff.options.record import Record
+from textdiff.options.shared import Jitter, Natural, Precise, Protocol, TileSide
+
+SYMMETRIES = 8
+FromPreset = Usual("textdiff.pipeline.presets:usual")
+Step = Annotated[int, Range(least=0, most=999)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features(Record):
+    """Network and text."""
+
+    backbone: Annotated[AnyPath | None, Known("textdiff.pipeline.weights:KNOWN_BACKBONES"), FromPreset] = None
+    """Frozen network: adm-256, nano-he, rgb (no network: the image and blurs of it), or a checkpoint file."""
+    text_encoder: Annotated[AnyPath | None, Known("textdiff.pipeline.weights:KNOWN_ENCODERS"), FromPreset] = None
+    """Text encoder: clinical-biobert, minilm, none, a hub id or a directory."""
+    blocks: Annotated[Sequence[Natural] | Literal["all"] | None, FromPreset] = None
+    """Decoder blocks to keep, ascending, numbered as in the network's output_blocks."""
+    steps: Annotated[Sequence[Step] | None, FromPreset] = None
+    """Diffusion steps at which the image is noised, each in 0..999."""
+    image_size: Annotated[int | None, FromPreset] = None
+    """Height and width in pixels that images are resized to; a multiple of 32."""
+    protocol: Protocol = "clean"
+    """Protocol: clean, or paper, which does as the paper's code does."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Precision in which activations are stored."""
+
+    def check(self) -> None:
+        """Refuses blocks out of order, and a size that the network cannot halve."""
+        super().check()
+        blocks = () if self.blocks == "all" else tuple(self.blocks or ())
+        if list(blocks) != sorted(blocks):
+            raise UserError(f"--blocks {','.join(map(str, blocks))}: give them in ascending order")
+        if self.image_size is not None and (self.image_size < 32 or self.image_size % 32):
+            raise UserError(
+                f"--image-size {self.image_size}: must be a multiple of 32, as the UNet halves it five times"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutting(Record):
+    """Tiles and views."""
+
+    tile: TileSide | None = None
+    """Side in pixels of the tiles that images are cut into; images are not cut by default."""
+    overlap: Natural | None = None
+    """Pixels that neighbouring tiles share; an eighth of --tile by default."""
+    views: Annotated[int | None, FromPreset] = None
+    """Views of each training image: 1, or 8 for the symmetries; with --jitter 16, 24 ... too."""
+    test_views: int | None = None
+    """Views of each validation and test image: 1, or 8, of which score then takes the mean; 1 by default."""
+    jitter: Annotated[Jitter | None, FromPreset] = None
+    """Colours that are varied in all views of a training image but the first: stain (he), exposure (cxr)."""
+
+    def check(self) -> None:
+        """Refuses tiles and views that cannot be."""
+        super().check()
+        if self.overlap is not None and self.tile is None:
+            raise UserError(f"--overlap {self.overlap}: goes with --tile, as in --tile 256 --overlap 32")
+        if self.overlap is not None and self.tile is not None and self.overlap > self.tile // 2:
+            raise UserError(f"--overlap {self.overlap}: must be at most {self.tile // 2}, half of --tile {self.tile}")
+        views, colours = self.views, self.jitter not in (None, "none")
+        if views is not None and views != 1 and (views < SYMMETRIES or views % SYMMETRIES):
+            raise UserError(f"--views {views}: must be 1, 8 (the symmetries), or with --jitter a multiple of 8")
+        if self.test_views not in (None, 1, SYMMETRIES):
+            raise UserError(f"--test-views {self.test_views}: must be 1, or 8 (the symmetries)")
+        if views is not None and views > SYMMETRIES and not colours:
+            raise UserError(f"--views {views}: there are eight symmetries; --jitter he makes more views of an image")
+        if views == 1 and colours:
+            raise UserError(
+                f"--jitter {self.jitter} varies the views of an image but the first; give --views 8 or more"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filling(Precise):
+    """Running."""
+
+    shard: Annotated[tuple[int, int], Metavar("I/N")] = (0, 1)
+    """Part of the rows: every n-th from the i-th, so that n processes can share one cache."""
+    overwrite: bool = False
+    """Replace a cache that is there."""
+    update: bool = False
+    """Keep the rows that still hold where the data set has changed, and make the others, as the cache was made."""
+    skip_bad: bool = False
+    """Leave out bad images instead of stopping."""
+    dry_run: bool = False
+    """Stop after the plan."""
+
+    def check(self) -> None:
+        """Refuses a part that is none, and two ways to treat the cache that is there."""
+        super().check()
+        if not 0 <= self.shard[0] < self.shard[1]:
+            raise UserError(f"--shard {self.shard[0]}/{self.shard[1]}: must be i/n with 0 <= i < n")
+        if self.overwrite and self.update:
+            raise UserError("--overwrite makes all rows anew, --update keeps those that still hold; give one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extract(Place, Features, Cutting, ReadOptions, Filling):
+    """Run the frozen network once per image and cache its activations.
+
+    Stage one. The same command continues where it was stopped, and so does --cache alone, which takes all other options
+    from the cache.
+    """
+
+    dataset: Annotated[str | None, Known("textdiff.pipeline.presets:PRESETS", strict=True)] = field(
+        default=None, kw_only=False
+    )
+    """Name of the data set, or folder or hdf5 for your own; that of --cache by default."""
+    preset: Literal["paper", "nano", "rgb"] = "paper"
+    """Defaults: the paper's; nano, which suit the backbone in the package; rgb, the same without a network."""
+    cache: AnyPath | None = None
+    """Cache to make; by default cache/NAME.zarr, where NAME is the data set, or that of --data for your own."""
+    seed: int = 0
+    """Seed of the noise that all images share, and of splits that are drawn."""
+
+    def check(self) -> None:
+        """Refuses to extract from nothing."""
+        super().check()
+        if self.dataset is None and self.cache is None:
+            raise UserError("--dataset: is missing; name the data set, or with --cache a cache to go on with")

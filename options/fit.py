@@ -1,0 +1,112 @@
+"""The options of ``fit``."""
+
+__all__ = ["Fit", "FitConfig", "Recipe", "Variant"]
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Literal
+
+from textdiff.errors import UserError
+from textdiff.options.option import Known, Range, Usual
+from textdiff.options.record import Record
+from textdiff.options.shared import CachePath, Count, Natural, Precise, Protocol, RunPath, Runs
+
+Variant = Literal["full", "no-text", "concat", "shuffled-text", "constant-text"]
+Recipe = Annotated[str, Known("textdiff.pipeline.training.recipes:RECIPES", strict=True)]
+FromRecipe = Usual("textdiff.pipeline.training.recipes:usual")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Record):
+    """Training."""
+
+    recipe: Recipe | None = None
+    """Recipe that sets the options below: by default reference (the paper's) on wide caches, light on small ones."""
+    epochs: Annotated[Count | None, FromRecipe] = None
+    """Passes over the training images."""
+    learning_rate: Annotated[float | None, Range(above=0, below=1), FromRecipe] = None
+    """Learning rate of Adam."""
+    schedule: Annotated[Literal["step", "cosine"] | None, FromRecipe] = None
+    """Schedule of the learning rate: step, a tenth from --decay-epoch on; or cosine, down to zero."""
+    decay_epoch: Annotated[Natural | None, FromRecipe] = None
+    """Epoch at which the schedule steps."""
+    batch_size: Annotated[Count | None, FromRecipe] = None
+    """Images per optimiser step."""
+    select: Annotated[Literal["best", "last"] | None, FromRecipe] = None
+    """Weights to keep: the best on the validation images, or the last."""
+    window: Annotated[Natural | None, FromRecipe] = None
+    """Side in pixels of the random square of an image that a step is made on; 0 for the whole image."""
+    validate_every: Annotated[Count | None, FromRecipe] = None
+    """Epochs from one validation to the next; the last epoch is always validated."""
+    dice_weight: Annotated[float, Range(least=0, below=float("inf"))] = 1.5
+    """Weight of the Dice loss beside the cross-entropy."""
+    patience: Count | None = None
+    """Epochs without a better validation Dice after which to stop; never by default."""
+
+    def check(self) -> None:
+        """Refuses early stopping that keeps the last weights."""
+        super().check()
+        if self.patience is not None and self.select == "last":
+            raise UserError(f"--patience {self.patience}: keeps the best weights, so it does not go with --select last")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(Record):
+    """What the head reads."""
+
+    width: Count | None = None
+    """Channels of the attention block; by default 768, or three times the narrowest block of a small backbone."""
+    blocks: Sequence[int] | None = None
+    """Blocks of the cache to read, as in 8,12; all by default."""
+    steps: Sequence[int] | None = None
+    """Diffusion steps of the cache to read; all by default."""
+
+
+@dataclass(frozen=True)
+class FitConfig(Training, Head, Precise):
+    """Options.
+
+    They determine the fit, and are recorded with the run.
+    """
+
+    cache: CachePath | None = None
+    """Feature cache to fit on; it must be given unless a fit is resumed."""
+    _: KW_ONLY
+    labels: Count | None = None
+    """Training images to draw; all by default."""
+    model: Literal["textdiff", "unet"] = "textdiff"
+    """Network to train: textdiff, or unet, a plain U-Net on the images, to compare with."""
+    variant: Variant = "full"
+    """Variant of the method."""
+    protocol: Protocol = "clean"
+    """Protocol: clean, or paper, with the loss and the epochs of the paper's code."""
+    seed: int = 0
+    """Seed of the draw, the initial weights and the order."""
+    draw_seed: int | None = None
+    """Seed of the draw alone; --seed by default."""
+    ensemble: Count | None = None
+    """Fits, with seeds from --seed on, whose mean is used; a single one by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resuming(Runs):
+    """Runs."""
+
+    resume: bool = False
+    """Go on with a stopped fit, with its own options."""
+    run: RunPath | None = None
+    """Run to resume; the latest run in --runs by default."""
+
+
+@dataclass(frozen=True)
+class Fit(FitConfig, Resuming):
+    """Train the cross-attention and the pixel classifier from a cache.
+
+    Stage two. With --model unet a U-Net is trained instead, to compare with.
+    """
+
+    def check(self) -> None:
+        """Refuses to begin without a cache."""
+        super().check()
+        if self.cache is None and not self.resume:
+            raise UserError("--cache: is missing; name a cache that `textdiff extract` made, or --resume a stopped fit")

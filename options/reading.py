@@ -1,0 +1,76 @@
+"""Options that say how a data set is read, whatever its layout."""
+
+__all__ = ["DataSet", "Hdf5Names", "Place", "ReadOptions"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from textdiff.errors import UserError
+from textdiff.options.option import AnyPath, Exists, Known, Range
+from textdiff.options.record import Record
+
+Share = Annotated[float, Range(above=0, below=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(Record):
+    """Options."""
+
+    data: Annotated[AnyPath | None, Exists("file or directory")] = None
+    """Directory or file of the data set; looked for in $TEXTDIFF_DATA, data/ and datasets/ by default."""
+
+
+@dataclass(frozen=True)
+class DataSet(Place):
+    """Options."""
+
+    dataset: Annotated[str, Known("textdiff.pipeline.presets:PRESETS", strict=True)]
+    """Name of the data set, or folder or hdf5 for your own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hdf5Names(Record):
+    """HDF5 files."""
+
+    h5_images: str = "images"
+    """Name of the images in the file."""
+    h5_masks: str | None = None
+    """Name of the masks; masks by default, if it is there."""
+    h5_texts: str | None = None
+    """Name of the texts; texts by default, if it is there."""
+    h5_split: str | None = None
+    """Name of the splits; split by default, if it is there."""
+    h5_group: str | None = None
+    """Name of the groups; group by default, if it is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions(Hdf5Names):
+    """Masks and splits."""
+
+    classes: Sequence[str] = ()
+    """Names of the values 1, 2, ... in masks that are maps of classes, as in nucleus,stroma."""
+    instances: bool = False
+    """Masks number their objects (instance label maps)."""
+    val: Share | None = None
+    """Share of the annotated images to draw for validation, by groups and with --seed, as in 0.2; none by default."""
+    test: Share | None = None
+    """Share of the annotated images to draw for the test; none by default."""
+    seed: int = 0
+    """Seed of the splits that are drawn."""
+
+    def check(self) -> None:
+        """Refuses a mask of two kinds, and shares that leave nothing to train on."""
+        super().check()
+        if self.classes and self.instances:
+            raise UserError("--classes and --instances: a mask holds class numbers or object numbers; give one of them")
+        if len(self.classes) > 254:
+            raise UserError(f"--classes: {len(self.classes)} names; at most 254 classes are possible")
+        if (self.val or 0) + (self.test or 0) >= 1:
+            raise UserError(f"--val {self.val:g} --test {self.test:g}: together they leave nothing to train on")
+
+    @property
+    def draws(self) -> bool:
+        """Whether splits are to be drawn."""
+        return self.val is not None or self.test is not None

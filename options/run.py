@@ -1,0 +1,138 @@
+"""The options of what looks at a finished run: ``score``, ``report``, ``next``, ``predict``."""
+
+__all__ = ["Format", "Metric", "Objects", "Outputs", "Predict", "Rank", "Report", "Score"]
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+from textdiff.errors import UserError
+from textdiff.options.option import AnyPath, Argument, Exists, Known, Range
+from textdiff.options.record import Record
+from textdiff.options.shared import Computing, Count, Natural, OfRun, Runs, Split
+
+Metric = Literal["dice", "iou", "aji", "pq", "dq", "sq", "f1", "hd95", "nsd"]
+Objects = Literal["components", "watershed"]
+Format = Literal["png", "geojson", "ome-zarr", "nifti", "roi"]
+
+
+@dataclass(frozen=True)
+class Score(OfRun, Computing):
+    """Score a run with intervals, beside the paper's numbers.
+
+    Dice, IoU and object metrics of every image, with overlays, go into the run directory.
+    """
+
+    _: KW_ONLY
+    split: Split = "test"
+    """Images to score on."""
+    metrics: Sequence[Metric] = ("dice", "iou", "aji", "pq", "f1")
+    """Metrics to report; docs/metrics.md explains them."""
+    objects: Objects = "components"
+    """Way to tell the objects of the prediction apart; watershed splits those that touch."""
+    min_area: Natural = 0
+    """Pixels below which a predicted object is left out."""
+    tolerance: Annotated[float, Range(least=0)] = 2.0
+    """Distance in pixels that nsd, the surface Dice, allows."""
+    text: str | None = None
+    """Text that every image is given instead of its own, by default its own; "" is none (docs/texts.md)."""
+
+
+@dataclass(frozen=True)
+class Report(OfRun, Computing):
+    """Write a scored run as one HTML file.
+
+    It shows scores, curves, and every image with its prediction and uncertainty.
+    """
+
+    _: KW_ONLY
+    split: Split = "test"
+    """Images to show; the run must be scored on them."""
+    images: Count = 40
+    """Images to show at most, from the best to the worst in even steps."""
+    out: AnyPath | None = None
+    """File to write; report.html in the run by default."""
+
+
+@dataclass(frozen=True)
+class Rank(OfRun, Computing):
+    """Rank the images to annotate next, the least certain first.
+
+    Candidates are the images that the run was not fitted on.
+    """
+
+    _: KW_ONLY
+    top: Count = 10
+    """Images to print; all are in next.csv."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs(Record):
+    """What is written."""
+
+    format: Sequence[Format] | None = None
+    """Formats beside PNG, which is the default alone."""
+    objects: Objects | None = None
+    """Way to tell objects apart, components by default; if given, maps of their numbers are written too."""
+    min_area: Natural = 0
+    """Pixels below which an object is left out."""
+    probabilities: bool = False
+    """Write the probability of the foreground too, in 16 bits."""
+    entropy: bool = False
+    """Write the entropy over its maximum too, in 16 bits."""
+    disagreement: bool = False
+    """Write the disagreement of an ensemble's members too, in 16 bits."""
+    views: int = 1
+    """Views that a prediction is the mean of: 1, or 8 for the symmetries, in eight times the time."""
+    overlay: bool = False
+    """Draw the objects on the image too, with a scale bar where the size of a pixel is known."""
+    mpp: Annotated[float, Range(above=0)] | None = None
+    """Micrometres per pixel of all images, such as 0.25 for a slide at 40x; by default what each file says."""
+
+    def check(self) -> None:
+        """Refuses another number of views."""
+        super().check()
+        if self.views not in (1, 8):
+            raise UserError(f"--views {self.views}: must be 1, or 8 (the symmetries)")
+
+
+@dataclass(frozen=True)
+class Predict(Outputs, Runs, Computing):
+    """Segment images with a fitted run, at their original size.
+
+    Masks are written as PNG, objects as tables and in other tools' formats.
+    """
+
+    image: Annotated[AnyPath | Sequence[AnyPath] | None, Argument, Exists("image file or directory")] = None
+    """Image files and directories of images; none by default, where --list or --dataset names them."""
+    text: str = ""
+    """Text of the images that have none of their own."""
+    _: KW_ONLY
+    list: Annotated[AnyPath | None, Exists("list")] = None
+    """File of paths, or table (CSV, Excel, JSON lines) with the columns image and text; none by default."""
+    dataset: Annotated[str | None, Known("textdiff.pipeline.presets:PRESETS", strict=True)] = None
+    """Data set whose images without a mask are segmented; none by default."""
+    data: Annotated[AnyPath | None, Exists("file or directory")] = None
+    """Directory or file of --dataset; it has no default."""
+    out: AnyPath = "predictions"
+    """Directory that the results are written into."""
+    overwrite: bool = False
+    """Do images again that are done."""
+    backbone: AnyPath | None = None
+    """Backbone of the run, where it was moved; its recorded place by default."""
+
+    def paths(self) -> Sequence[Path]:
+        """The image files and directories that are given."""
+        return [Path(path) for path in cast(Sequence[AnyPath], self.image or ())]
+
+    def check(self) -> None:
+        """Refuses a data set without its place, and nothing to segment."""
+        super().check()
+        if (self.dataset is None) != (self.data is None):
+            raise UserError("--dataset and --data: give both, or neither")
+        if not (self.image or self.list or self.dataset):
+            raise UserError(
+                "nothing to segment: give image files or directories, --list FILE, or --dataset NAME --data DIR"
+            )
+        self.directory()

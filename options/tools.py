@@ -1,0 +1,111 @@
+"""The options of the commands that look at data, caches and the machine."""
+
+__all__ = ["CacheExport", "CacheImport", "CacheInfo", "CacheVerify", "DataCheck", "Demo", "Doctor", "Download"]
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated
+
+from textdiff.options.option import AnyPath, Argument, Exists, Known
+from textdiff.options.reading import DataSet, ReadOptions
+from textdiff.options.record import Record
+from textdiff.options.shared import CachePath, Computing, TileSide
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCheck(DataSet, ReadOptions):
+    """Look through a data set before anything is computed.
+
+    The status is 1 if something is wrong with it.
+    """
+
+    text_encoder: Annotated[AnyPath | None, Known("textdiff.pipeline.weights:KNOWN_ENCODERS")] = None
+    """Text encoder whose tokens are counted, if it is on this machine; that of the data set by default."""
+    tile: TileSide | None = None
+    """Side in pixels of the tiles that extract is to cut, which takes TIFFs of any size; none by default."""
+
+
+@dataclass(frozen=True)
+class Demo(Computing):
+    """Extract, fit and score synthetic tissue, without download.
+
+    It takes minutes and needs no data.
+    """
+
+    _: KW_ONLY
+    out: AnyPath = "textdiff-demo"
+    """Directory that everything is written into."""
+
+
+@dataclass(frozen=True)
+class Doctor(Record):
+    """Check this machine: PASS, WARN or FAIL per line, with the fix.
+
+    The status is 1 if a check fails.
+    """
+
+    _: KW_ONLY
+    cache_dir: AnyPath = "."
+    """Directory where caches will be stored."""
+
+
+@dataclass(frozen=True)
+class Download(Record):
+    """Fetch weights or a data set ahead of time.
+
+    Downloads are resumed, verified and atomic.
+    """
+
+    name: Annotated[str, Argument, Known("textdiff.pipeline.downloads.fetch:KNOWN")]
+    """What to fetch: adm-256, clinical-biobert or monuseg."""
+    _: KW_ONLY
+    to: AnyPath | None = None
+    """Directory to store it in; the usual place by default."""
+    url: str | None = None
+    """Address to fetch it from; the usual one by default."""
+
+
+@dataclass(frozen=True)
+class CacheInfo(Record):
+    """Show what a cache holds and how it was made."""
+
+    path: Annotated[CachePath, Argument]
+    """Cache."""
+
+
+@dataclass(frozen=True)
+class CacheExport(Record):
+    """Write a cache as one HDF5 file, for ilastik, MATLAB and others."""
+
+    path: Annotated[CachePath, Argument]
+    """Cache."""
+    out: Annotated[AnyPath, Argument]
+    """HDF5 file to write."""
+    _: KW_ONLY
+    upsampled: bool = False
+    """Write activations at the image's size."""
+    compress: bool = False
+    """Compress with gzip."""
+
+
+@dataclass(frozen=True)
+class CacheImport(Record):
+    """Make a cache from an exported HDF5 file."""
+
+    path: Annotated[AnyPath, Argument, Exists("file", "give one that `cache export` wrote")]
+    """HDF5 file that cache export wrote."""
+    out: Annotated[AnyPath, Argument]
+    """Cache to make."""
+
+
+@dataclass(frozen=True)
+class CacheVerify(Record):
+    """Recompute every checksum and name each bad row.
+
+    The status is 1 if there is one.
+    """
+
+    path: Annotated[CachePath, Argument]
+    """Cache."""
+    _: KW_ONLY
+    drop: bool = False
+    """Forget bad rows, so that extract makes them again."""

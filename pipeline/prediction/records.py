@@ -1,0 +1,100 @@
+"""What a folder of results remembers: the settings that all of them share, and what was made of each image."""
+
+__all__ = ["Records"]
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from textdiff.errors import UserError
+from textdiff.files import sha256_file, write_json
+from textdiff.outputs.tables import write_tables
+from textdiff.pipeline.evaluation.instances import METHODS
+from textdiff.pipeline.prediction.inputs import RECORDS, Input
+from textdiff.pipeline.prediction.wanted import Wanted
+from textdiff.pipeline.runs import Run
+from textdiff.pipeline.sample import Slice
+from textdiff.readers.hdf5 import read_slice
+
+
+class Records:
+    """The records below ``.records`` in a folder of results.
+
+    A record has the image's ``text``, its ``sha256``, its lines of the tables (``image``, ``objects``), whether it is
+    ``large``, and why some files are not there (``refused``, by their names). It is written after the image's files.
+    """
+
+    def __init__(self, folder: Path, run: Run, wanted: Wanted) -> None:
+        self._folder, self._wanted = folder, wanted
+        self._settings = {
+            "run": run.path.resolve().name,
+            "network": run.digest,
+            "objects": wanted.objects or METHODS[0],
+            "min_area": wanted.min_area,
+            "blank_below": run.config["blank_below"],
+            "views": wanted.views,
+            "mpp": wanted.mpp,
+        }
+
+    def check(self) -> None:
+        """Checks that results of before are of the same settings.
+
+        Raises:
+            UserError: they are not.
+        """
+        there = _read(self._folder / RECORDS / "settings.json")
+        for name in there | self._settings if there else ():
+            if there.get(name) != self._settings.get(name):
+                raise UserError(
+                    f"{self._folder}: holds results of other settings ({name} {there.get(name)}, now "
+                    f"{self._settings.get(name)}); choose another --out, or start anew with --overwrite"
+                )
+
+    def claim(self) -> None:
+        """Makes the folder one for these settings; results of others count no longer."""
+        path = self._folder / RECORDS / "settings.json"
+        if _read(path) != self._settings:
+            shutil.rmtree(self._folder / RECORDS, ignore_errors=True)
+            write_json(path, self._settings)
+
+    def path(self, one: Input) -> Path:
+        """Where the record of an image is."""
+        return self._folder / RECORDS / "images" / f"{one.name}.json"
+
+    def write(self, one: Input, record: Mapping[str, Any]) -> None:
+        """Marks an image as done: its files are there."""
+        write_json(self.path(one), record)
+
+    def refused(self, one: Input) -> list[str]:
+        """Why files of an image that is done could not be written."""
+        return list(_read(self.path(one)).get("refused", {}).values())
+
+    def is_done(self, one: Input) -> bool:
+        """Whether all files of an image are there, but for those that its formats cannot hold, from the same text."""
+        record = _read(self.path(one))
+        try:
+            same = bool(record) and record["text"] == one.text and record["sha256"] == _digest(one.path)
+        except (OSError, UserError):  # what is wrong with it is said when its turn comes
+            return False
+        files = self._wanted.large_files if record.get("large") else self._wanted.files
+        return same and all(path.exists() or path.name in record["refused"] for path in files(self._folder, one.name))
+
+    def write_tables(self, errors: Mapping[str, str]) -> tuple[Path, Path]:
+        """Writes both tables over everything in the folder, and the images that failed; returns their paths."""
+        write_tables(self._folder, sorted((self._folder / RECORDS / "images").rglob("*.json")), errors)
+        return self._folder / "predictions.csv", self._folder / "images.csv"
+
+
+def _digest(source: Path | Slice) -> str:
+    return read_slice(source)[1] if isinstance(source, Slice) else sha256_file(source)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    # A damaged record is none: the image is done again.
+    except (FileNotFoundError, ValueError):
+        return {}
+    return value

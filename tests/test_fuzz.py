@@ -1,0 +1,42 @@
+"""Damaged files: read, or refused in one line; no traceback, no hang, no large memory, nothing printed."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("fuzz.py")
+READERS = runpy.run_path(str(PROGRAM))["READERS"]
+
+
+@pytest.mark.parametrize(
+    "mutations", [pytest.param(40, id="few"), pytest.param(3000, marks=pytest.mark.slow, id="many")]
+)
+@pytest.mark.parametrize("reader", READERS)
+def test_damaged_files_are_read_or_refused_in_one_line(reader, mutations):
+    command = [sys.executable, str(PROGRAM), reader, "--mutations", str(mutations)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert f"| {reader} | {mutations} |" in process.stdout
+
+
+@pytest.mark.parametrize("fault", ["raises", "hangs", "takes memory", "prints", "ends"])
+def test_each_kind_of_fault_is_found(tmp_path, fault):
+    broken = {
+        "raises": "raise KeyError(path)",
+        "hangs": "time.sleep(60)",
+        "takes memory": "bytearray(3 << 30)",
+        "prints": "print('x', file=sys.stderr)",
+        "ends": "os.abort()",
+    }[fault]
+    source = PROGRAM.read_text(encoding="utf-8").replace("SECONDS = 10.0", "SECONDS = 1.0")
+    sound = "if path.read_bytes() == next(outlines()):\n        return\n    "
+    program = tmp_path / "fuzz.py"
+    head = "def read_outlines(path: Path) -> None:\n    "
+    program.write_text(source.replace(head, f"{head}{sound}{broken}\n    "), encoding="utf-8")
+    process = subprocess.run(
+        [sys.executable, str(program), "outlines", "--mutations", "1"], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 1, process.stdout + process.stderr
