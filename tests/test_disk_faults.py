@@ -25,7 +25,7 @@ COMMANDS = {
     "fit --ensemble": ("fit", "--cache", "cache.zarr", *FIT, "--ensemble", "2", "--runs", "DISK/runs"),
     "fit --resume": ("fit", "--resume", "--run", "DISK/stopped"),
     "score": ("score", "--run", "DISK/done"),
-    "report": ("report", "DISK/done"),
+    "report": ("report", "--run", "DISK/done"),
     "predict": ("predict", "data/images", "--runs", "done", "--out", "DISK/out", "--format", "png,geojson"),
     "curve": (
         *("curve", "--cache", "cache.zarr", "--labels", "1", "--draws", "1", "--seeds", "1", "--epochs", "1"),

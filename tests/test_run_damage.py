@@ -145,8 +145,8 @@ DAMAGES = (empty, halve, scramble, nest, replace_by_directory)
         ("stopped", "last.pt", ("fit", "--resume", "--run")),
         ("done", "head.safetensors", ("score", "--run")),
         ("done", "config.json", ("score", "--run")),
-        ("done", "log.csv", ("report",)),
-        ("done", "scores.json", ("report",)),
+        ("done", "log.csv", ("report", "--run")),
+        ("done", "scores.json", ("report", "--run")),
     ],
 )
 def test_a_damaged_file_is_named_with_what_to_do(made, tmp_path, textdiff_once, damage, name, file, command):
@@ -162,7 +162,7 @@ def test_a_damaged_file_is_named_with_what_to_do(made, tmp_path, textdiff_once, 
     [
         ("stopped", "last.pt", ("fit", "--resume", "--run")),
         ("done", "head.safetensors", ("fit", "--resume", "--run")),
-        ("done", "log.csv", ("report",)),
+        ("done", "log.csv", ("report", "--run")),
     ],
 )
 @pytest.mark.parametrize("damage", [empty, replace_by_directory])
