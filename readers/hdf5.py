@@ -75,7 +75,9 @@ def read_hdf5(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Prob
             problems.append(error(f"{image_name}/{name}", *unknown_split(split)))
             continue
         if what := next(filter(None, map(doubt, (text, split, group))), ""):
-            problems.append(error(f"{image_name}/{name}", f"has {what}, for its text or group", "write '' for none"))
+            problems.append(
+                error(f"{image_name}/{name}", f"has {what}, for its text or group", "write an empty string for none")
+            )
             continue
         index = number if stack else None
         image, mask = (

@@ -521,6 +521,16 @@ HDF5 = {
         {},
         "images/2: has the split valdiation; did you mean val",
     ),
+    "a text that is missing": (
+        lambda p: change(p, "texts", ["x", "nan", "y", "z"]),
+        {},
+        "images/1: has nan, which stands for a missing value, for its text or group; write an empty string for none",
+    ),
+    "a group that is no number": (
+        lambda p: change(p, "group", np.array([1, 1, 2, np.nan])),
+        {},
+        "images/3: has nan, which stands for a missing value",
+    ),
     "masks of another size": (lambda p: change(p, "masks", np.zeros((4, 9, 9))), {}, "4 errors|is 9x9 pixels"),
     "splits given and drawn": (lambda p: None, {"val": 0.2}, "data.h5 has splits of its own"),
 }
