@@ -310,6 +310,23 @@ def test_what_is_no_image_is_named(tmp_path):
         read_image(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("GIF", "a GIF"), ("WEBP", "a WebP"), ("JPEG2000", "a JPEG 2000"), ("PPM", "a PNM"), ("PDF", "a PDF")],
+)
+def test_intact_files_of_another_kind_are_not_called_damaged(tmp_path, kind, name):
+    Image.fromarray(RGB).save(tmp_path / "a.png", kind)
+    with pytest.raises(UserError, match=f"a.png: is {name}, which is not read; save it as PNG or TIFF"):
+        read_image(tmp_path / "a.png")
+
+
+def test_jpeg_of_12_bits_is_not_called_damaged():
+    coded = encoded("jpeg")
+    frame = coded.index(b"\xff\xc0") + 4
+    with pytest.raises(UserError, match="is a JPEG of 12 bits, which is not read"):
+        decode("a.jpg", coded[:frame] + b"\x0c" + coded[frame + 1 :])
+
+
 def test_images_of_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "MAX_MEGAPIXELS", 0.0005)
     for suffix in ("png", "tif"):

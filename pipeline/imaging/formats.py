@@ -30,6 +30,7 @@ __all__ = [
 import io
 import logging
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -47,6 +48,25 @@ MAX_MEGAPIXELS = 80
 
 MAX_BYTES = 1 << 29
 """Most that the stored numbers of an image, or a piece of it, may take: 80 megapixels of 16-bit RGB."""
+
+_OTHERS = {
+    rb"GIF8": "a GIF",
+    rb"RIFF....WEBP": "a WebP",
+    rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51": "a JPEG 2000",
+    rb"\0\0\0\x0cJXL |\xff\x0a": "a JPEG XL",
+    rb"II\xbc": "a JPEG XR",
+    rb"\xff\xd8\xff\xf7": "a JPEG-LS",
+    rb"....ftyp": "a HEIC or AVIF",
+    rb"8BPS": "a Photoshop file",
+    rb"P[1-7]\s": "a PNM",
+    rb"%PDF": "a PDF",
+    rb"\x89HDF": "an HDF5 file",
+    rb"\x93NUMPY": "a NumPy array",
+    rb"ZISRAWFILE": "a CZI",
+    rb"\x5c\x01\0\0|\0\0\x01\x5c|\x1f\x8b": "a NIfTI or gzip file",
+    rb"PK": "a zip archive",
+}
+_JPEG_FRAME = rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]..([\x08-\x10])"
 
 _MAX_FILE = 1 << 30
 _MAX_SCANS = 200
@@ -155,12 +175,21 @@ def open_stored(path: str | os.PathLike[str], data: bytes) -> Stored:
         raise too_large(path) from error
     # The decoders raise whatever their parsers stumble over: struct.error, IndexError, SyntaxError, zlib.error ...
     except Exception as error:
+        if other := _other_kind(data):
+            raise BadImageError(path, f"is {other}, which is not read", "save it as PNG or TIFF") from error
         raise BadImageError(
             path, "is not a readable PNG, JPEG, BMP or TIFF image (truncated or damaged)", REPLACE
         ) from error
     if stored.pixels.size == 0:
         raise BadImageError(path, "has no pixels", REPLACE)
     return stored
+
+
+def _other_kind(data: bytes) -> str | None:
+    """What a file is that could not be read, if it may be whole and of a kind that is not read."""
+    if data.startswith(JPEG_MAGIC) and (frame := re.search(_JPEG_FRAME, data, re.DOTALL)) and frame[1] != b"\x08":
+        return f"a JPEG of {frame[1][0]} bits"
+    return next((name for magic, name in _OTHERS.items() if re.match(magic, data, re.DOTALL)), None)
 
 
 def check_scans(data: bytes) -> None:
