@@ -84,7 +84,6 @@ def test_instances_survive_into_the_cache_at_their_original_size(with_instances)
         np.testing.assert_array_equal(stored, labels_of(int(entry.id)))
         np.testing.assert_array_equal(cache.truth(row), labels_of(int(entry.id)) > 0)
     assert cache.verify() == []
-    assert json.loads((cache.path / "zarr.json").read_text())["attributes"]["schema"] == 2
 
 
 def test_instances_of_an_image_in_tiles_are_put_together_again(with_instances, tiny_backbone, textdiff_once):
@@ -137,12 +136,11 @@ def test_numbers_beyond_16_bits_are_kept_in_32(tmp_path):
         small.write(0, **cases["arrays"](small, 0))
 
 
-def test_a_cache_without_instances_has_none_and_keeps_schema_1(tmp_path):
+def test_a_cache_without_instances_has_none(tmp_path):
     cache = cases["fill"](cases["make"](tmp_path / "c.zarr"))
     assert cache.instances(0) is None
     assert cache.classes == ("foreground",)
     assert not (cache.path / "instances").exists()
-    assert cache.info()["schema"] == 1
 
 
 def test_continuing_without_the_option_is_refused(with_instances, textdiff_once, tiny_backbone):
