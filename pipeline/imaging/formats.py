@@ -187,7 +187,7 @@ def open_stored(path: str | os.PathLike[str], data: bytes) -> Stored:
 
 def _other_kind(data: bytes) -> str | None:
     """What a file is that could not be read, if it may be whole and of a kind that is not read."""
-    if data.startswith(JPEG_MAGIC) and (frame := re.search(_JPEG_FRAME, data, re.DOTALL)) and frame[1] != b"\x08":
+    if data.startswith(b"\xff\xd8") and (frame := re.search(_JPEG_FRAME, data, re.DOTALL)) and frame[1] != b"\x08":
         return f"a JPEG of {frame[1][0]} bits"
     return next((name for magic, name in _OTHERS.items() if re.match(magic, data, re.DOTALL)), None)
 
