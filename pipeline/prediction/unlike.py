@@ -3,6 +3,8 @@
 __all__ = ["Contrast", "Likeness", "training_contrasts"]
 
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +27,7 @@ FEW_CHANNELS, LIMIT_OF_FEW = 32, 2.0
 """Distances over so few channels (of pixels in place of activations) scatter more, so the limit is higher."""
 MOST_ROWS = 256
 """Rows of a cache that are read at most: a part of the tiles of each image, or of the images, is enough."""
+MOST_BLOCKS = 64
 _FLOOR = 1e-3
 _Contrasts = NDArray[np.float32]
 _T = TypeVar("_T")
@@ -50,18 +53,14 @@ class Contrast:
         moments = []
         for level in item.features:
             width = level.shape[1] // self._count
-            of_step = level[0, self._step * width : (self._step + 1) * width].float()
-            variance, mean = torch.var_mean(of_step, dim=(1, 2), correction=0)
-            moments.append(torch.stack([mean.double(), variance.double() + mean.double() ** 2]).cpu().numpy())
+            moments.append(_moments(level[0, self._step * width : (self._step + 1) * width]))
         self._moments.append(np.concatenate(moments, axis=1))
 
     def result(self) -> _Contrasts | None:
         """(channels,) float32; None if nothing was added."""
         if not self._moments:
             return None
-        mean, square = np.mean(self._moments, axis=0)
-        deviation: _Contrasts = np.sqrt(np.maximum(square - mean**2, 0)).astype(np.float32)
-        return deviation
+        return _deviation(self._moments)
 
 
 class Likeness:
@@ -139,15 +138,43 @@ def training_contrasts(
     for row, entry in enumerate(cache.rows):
         if entry.view == 0 and entry.id in rows:
             rows[entry.id].append(row)
-    contrasts = []
-    for tiles in rows.values():
-        contrast = Contrast(loader.steps)
-        seen = [row for row in tiles if not is_blank(cache.image(row), blank_below)]
-        for item in loader.epoch(_spread(seen, MOST_ROWS // len(rows)), keep=False):
-            contrast.add(item)
-        if (found := contrast.result()) is not None:
-            contrasts.append(found)
-    return np.stack(contrasts) if contrasts else None
+    chosen = (_spread(tiles, MOST_ROWS // len(rows)) for tiles in rows.values())
+    seen = (tuple(row for row in tiles if not is_blank(cache.image(row), blank_below)) for tiles in chosen)
+    images = tuple(tiles for tiles in seen if tiles)
+    if not images:
+        return None
+    content = tuple(cache.rows[tiles[0]].image_sha256 for tiles in images)
+    which = (cache.path, cache.fingerprint_hash, content, images, min(loader.steps))
+    return np.concatenate([_of_block(*which, block) for block in loader.blocks], axis=1)
+
+
+@lru_cache(MOST_BLOCKS)
+def _of_block(
+    path: Path, fingerprint: str, content: tuple[str, ...], images: tuple[tuple[int, ...], ...], step: int, block: int
+) -> _Contrasts:
+    """Contrasts (images, C) of a block at a step, of the rows of each image; what is the same for all runs of a sweep.
+
+    ``fingerprint`` and ``content``, the images' digests, tell that a cache at ``path`` is still the one it was.
+    """
+    cache = FeatureCache.open(path)
+    levels = (
+        [_moments(torch.from_numpy(cache.features(row, block, None, [step])[0])) for row in tiles] for tiles in images
+    )
+    return np.stack([_deviation(moments) for moments in levels])
+
+
+def _moments(level: torch.Tensor) -> NDArray[np.float64]:
+    """Mean and mean square (2, C) of each channel of (C, h, w)."""
+    variance, mean = torch.var_mean(level.float(), dim=(1, 2), correction=0)
+    moments: NDArray[np.float64] = torch.stack([mean.double(), variance.double() + mean.double() ** 2]).cpu().numpy()
+    return moments
+
+
+def _deviation(moments: Sequence[NDArray[np.float64]]) -> _Contrasts:
+    """Standard deviations (C,) over tiles of one size with these ``_moments``."""
+    mean, square = np.mean(moments, axis=0)
+    deviation: _Contrasts = np.sqrt(np.maximum(square - mean**2, 0)).astype(np.float32)
+    return deviation
 
 
 def _spread(values: Sequence[_T], most: int) -> list[_T]:
