@@ -84,7 +84,7 @@ def test_predict_gives_the_mask_that_score_measured(made, textdiff_once):
 def test_a_head_on_some_blocks_and_steps_predicts_what_score_measured(made, textdiff_once, tmp_path):
     narrow = ("--blocks", "8,12", "--steps", "150", "--epochs", "1", "--variant", "no-text")
     textdiff_once(made, "fit", "--cache", "cache.zarr", *narrow, "--runs", str(tmp_path))
-    (run,) = tmp_path.glob("monuseg-*")
+    (run,) = tmp_path.glob("cache-*")
     textdiff_once(made, "score", "--run", str(run))
     row = next(csv.DictReader((run / "scores.csv").open()))
     image = next((made / "data/Test_Folder/img").glob(f"{row['id']}.*"))
@@ -223,8 +223,8 @@ def test_killed_fit_resumes_to_the_same_weights(made, textdiff_once, tmp_path):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    (whole,) = (tmp_path / "whole").glob("monuseg-*")
-    (cut,) = (tmp_path / "cut").glob("monuseg-*")
+    (whole,) = (tmp_path / "whole").glob("cache-*")
+    (cut,) = (tmp_path / "cut").glob("cache-*")
     assert not (cut / "head.safetensors").exists()
     textdiff_once(made, "fit", "--resume", "--runs", str(tmp_path / "cut"))
     left, right = load_file(whole / "head.safetensors"), load_file(cut / "head.safetensors")
@@ -240,7 +240,7 @@ def test_labels_draws_recorded_images_by_seed(made, textdiff_once, tmp_path):
         runs = tmp_path / f"{seed}-{len(drawn)}"
         arguments = ("--cache", "cache.zarr", "--labels", "2", "--seed", str(seed), "--epochs", "1")
         textdiff_once(made, "fit", *arguments, "--variant", "no-text", "--runs", str(runs))
-        (run,) = runs.glob("monuseg-*")
+        (run,) = runs.glob("cache-*")
         drawn.setdefault(seed, []).append(json.loads((run / "config.json").read_text())["train_ids"])
     assert all(len(ids) == 2 for draws in drawn.values() for ids in draws)
     assert drawn[0][0] == drawn[0][1]

@@ -481,9 +481,9 @@ def test_bad_data_sets_get_one_clear_line(make, case):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"val": 1.5}, "--val 1.5: must be a share"),
+        ({"val": 1.5}, "--val 1.5: must be above 0 and below 1"),
         ({"val": 0.5, "test": 0.5}, "leave nothing to train on"),
-        ({"classes": ("a", "a")}, "--classes a,a: give different names"),
+        ({"classes": ("a", "a")}, "--classes a,a: names one twice"),
         ({"classes": ("a",), "instances": True}, "--classes and --instances"),
     ],
 )

@@ -156,7 +156,7 @@ def test_defaults_are_resolved_and_the_draw_is_that_of_the_head(made, tmp_path):
     assert {name: config["fit"][name] for name in expected} == expected
     with pytest.raises(UserError, match="damaged"):  # the activations are gone: this is the head's fit
         fit(FitConfig(made / "cache.zarr", labels=3, seed=4, epochs=1, variant="no-text"), tmp_path)
-    (head,) = tmp_path.glob("monuseg-*")
+    (head,) = tmp_path.glob("cache-*")
     assert Run(head).config["train_ids"] == config["train_ids"]
 
 
@@ -189,7 +189,7 @@ def test_stopped_fit_resumes_to_the_same_weights(made, tmp_path, monkeypatch):
         patch.setattr(console.Progress, "advance", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
             fit(config, tmp_path / "cut")
-    (cut,) = (Run(path) for path in (tmp_path / "cut").glob("monuseg-*"))
+    (cut,) = (Run(path) for path in (tmp_path / "cut").glob("cache-*"))
     assert not cut.finished
     torch.manual_seed(999)
     resume(cut)

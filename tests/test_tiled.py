@@ -165,7 +165,7 @@ def test_a_unet_is_fitted_scored_and_used_on_tiles_too(made, textdiff_once):
     fit = ("fit", "--cache", "tiled.zarr", "--model", "unet", "--epochs", "1", "--runs", "unets")
     textdiff_once(made, *fit)
     textdiff_once(made, "score", "--runs", "unets")
-    (run,) = (path for path in (made / "unets").glob("monuseg-*"))
+    (run,) = (path for path in (made / "unets").glob("tiled-*"))
     image = next((made / "data/Test_Folder/img").iterdir())
     truth = read_mask(next((made / "data/Test_Folder/labelcol").glob(f"{image.stem}.*"))) > 0
     mask = Predictor(Run(run), "cpu")(read_image(image)).argmax(0) > 0

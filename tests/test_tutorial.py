@@ -44,7 +44,7 @@ def test_tutorial_ends_with_good_masks_and_a_report(done):
         assert mask.shape == (96, 96)
         assert (root / f"masks/slide{number}_entropy.png").is_file()
     assert (root / "runs/latest/report.html").is_file()
-    runs = [Run(path.parent) for path in sorted((root / "runs").glob("folder-*/scores.json"))]
+    runs = [Run(path.parent) for path in sorted((root / "runs").glob("slides-*/scores.json"))]
     assert [run.label for run in runs] == ["full", "no-text"]
     assert all(run.scores()["scores"]["clean"]["dice"]["mean"] > 0.7 for run in runs)
     assert "full (mask by area)" in printed
