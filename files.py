@@ -32,8 +32,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary path beside ``path`` to write to; on success it becomes ``path`` in one step.
 
     The content is flushed to the disk before the rename, so a crash leaves the old file, the new file or nothing,
-    never a part. On an exception the temporary file and new directories are removed and the exception goes on. Temporary files that killed
-    processes left in that directory are removed.
+    never a part. On an exception the temporary file and directories that were made for it are removed, and the
+    exception goes on. Temporary files that killed processes left in that directory are removed, too.
 
     Raises:
         OSError: the file cannot be written. It names ``path``, also where a library that wrote says it in another way.
@@ -42,9 +42,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     new = list(takewhile(lambda parent: not parent.exists(), final.parents))
     final.parent.mkdir(parents=True, exist_ok=True)
     _sweep(final.parent.absolute())
-    # The suffix stays last, because writers such as Pillow and numpy choose the format by it. The stem is cut, because
-    # the temporary name must not be too long where the final one is not.
-    partial = final.with_name(f".{final.stem[:40]}.{_mark()}.partial{final.suffix}")
+    # The suffix stays last, because writers such as Pillow and numpy choose the format by it. Both are cut, because the
+    # temporary name must not be too long where the final one is not.
+    partial = final.with_name(f".{final.stem[:40]}.{_mark()}.partial{final.suffix[:20]}")
     try:
         yield partial
         with partial.open("rb") as f:
