@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary path beside ``path`` to write to; on success it becomes ``path`` in one step.
 
     The content is flushed to the disk before the rename, so a crash leaves the old file, the new file or nothing,
-    never a part. On an exception the temporary file is removed and the exception goes on. Temporary files that killed
-    processes left in that directory are removed.
+    never a part. On an exception the temporary file and directories that were made for it are removed, and the
+    exception goes on. Temporary files that killed processes left in that directory are removed, too.
 
     Raises:
         OSError: the file cannot be written. It names ``path``, also where a library that wrote says it in another way.
     """
     final = Path(path)
+    new = list(takewhile(lambda parent: not parent.exists(), final.parents))
     final.parent.mkdir(parents=True, exist_ok=True)
     _sweep(final.parent.absolute())
-    # The suffix stays last, because writers such as Pillow and numpy choose the format by it. The stem is cut, because
-    # the temporary name must not be too long where the final one is not.
-    partial = final.with_name(f".{final.stem[:40]}.{_mark()}.partial{final.suffix}")
+    # The suffix stays last, because writers such as Pillow and numpy choose the format by it. Both are cut, because the
+    # temporary name must not be too long where the final one is not.
+    partial = final.with_name(f".{final.stem[:40]}.{_mark()}.partial{final.suffix[:20]}")
     try:
         yield partial
         with partial.open("rb") as f:
@@ -63,6 +65,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(reason.errno, os.strerror(reason.errno), str(final)) from error
     finally:
         partial.unlink(missing_ok=True)
+        if not final.exists():
+            with contextlib.suppress(OSError):  # one that is not empty stays, and those above it
+                for parent in new:
+                    parent.rmdir()
 
 
 @contextmanager

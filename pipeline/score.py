@@ -144,7 +144,7 @@ def score(options: Score) -> Scores:
     published, why_not = published_for(dataset, facts) if beside else Comparison((), "")
     more = {
         "facts": facts,
-        "changed_since_fit": fitted,
+        "changed_since_fit": changed,
         "views": views,
         "objects": objects,
         "too_large": too_large,

@@ -259,13 +259,9 @@ def test_a_flipped_bit_is_found_or_harmless(tmp_path, unet, state, name):
     path = tmp_path / name
     save_unet(unet, path) if name.endswith("safetensors") else torch.save(state, path)
     sound, config = path.read_bytes(), read_checkpoint(path, 64)[1]
-    draw, found = np.random.default_rng(3), 0
-    # Most in the data, and some in the header of the one format and the directory of the other.
-    for place in [
-        *draw.integers(len(sound), size=15),
-        *draw.integers(3000, size=15),
-        *-draw.integers(1, 3000, size=15),
-    ]:
+    draw, found = np.random.default_rng(3), []
+    # Anywhere, in the header of the one format, and in the directory of the other.
+    for place in np.concatenate([draw.integers(*span, size=15) for span in ((0, len(sound)), (0, 3000), (-3000, 0))]):
         data = bytearray(sound)
         data[place] ^= 1 << draw.integers(8)
         path.write_bytes(data)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textdiff import console
 from textdiff.pipeline.runs import Run
 from textdiff.tests.run_cases import copied, make_runs, one_line
 
@@ -38,8 +37,7 @@ def flip(path: Path) -> None:
     next(flips(path, 0))
 
 
-def test_a_flipped_bit_in_a_checkpoint_changes_no_weights(made, tmp_path, textdiff_once, monkeypatch):
-    monkeypatch.setattr(console, "info", lambda _: None)
+def test_a_flipped_bit_in_a_checkpoint_changes_no_weights(made, tmp_path, textdiff_once):
     whole, found = (copied(made, tmp_path, "done") / "head.safetensors").read_bytes(), 0
     stopped = copied(made, tmp_path, "stopped")
     for number, data in enumerate(flips(stopped / "last.pt", seed=1)):
@@ -187,7 +185,12 @@ def test_what_a_killed_process_left_is_removed_when_its_run_goes_on(made, tmp_pa
     subprocess.run([sys.executable, "-c", code, str(run)], check=False)
     assert len(list(run.glob(".*.partial.*"))) == 3
     textdiff_once(made, "fit", "--resume", "--run", str(run))
-    assert sorted(path.name for path in run.iterdir()) == ["config.json", "head.safetensors", "log.csv"]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "config.json",
+        "head.safetensors",
+        "likeness.safetensors",
+        "log.csv",
+    ]
 
 
 def test_a_fit_that_died_early_is_named(made, tmp_path, textdiff_once):
