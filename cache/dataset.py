@@ -44,7 +44,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
     ) -> None:
         splits = get_args(Split)
         if split not in (None, *splits):
-            raise UserError(f"split {split}: must be one of {', '.join(splits)}{suggest(split, splits)}")
+            raise UserError(f"split {split}: must be one of {', '.join(splits)}{suggest(str(split), splits)}")
         self.cache = FeatureCache.open(cache)
         self.blocks = tuple(self.cache.blocks if blocks is None else blocks)
         self.upsampled = upsampled
