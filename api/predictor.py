@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.images.pixel_size import file_pixel_size
 from textdiff.options.option import AnyPath
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.outlines import outlined
 from textdiff.outputs.overlay import annotated
 from textdiff.pipeline import predict as prediction
-from textdiff.pipeline.datasets import remarks
-from textdiff.pipeline.imaging.pixel_size import file_pixel_size
 from textdiff.pipeline.prediction.remarks import Remarks
 from textdiff.pipeline.prediction.run_text import missing_text
 from textdiff.pipeline.runs import find_run
+from textdiff.readers.datasets import remarks
 from textdiff.readers.load import load_image
 
 

@@ -34,8 +34,8 @@ def measure(case: str, form: str, what: str, tokens: int, repeats: int) -> dict[
     from plain_head import PlainHead
     from torch.utils.flop_counter import FlopCounterMode
 
-    from textdiff.pipeline.device import peak_memory
-    from textdiff.pipeline.head import Head
+    from textdiff.models.device import peak_memory
+    from textdiff.models.networks.head import Head
     from textdiff.pipeline.training.losses import segmentation_loss
 
     dims, sizes, image_size, width, text_dim = CASES[case]

@@ -53,8 +53,8 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
     """Segments ``path`` in this process."""
     import numpy as np
 
-    from textdiff.pipeline.device import peak_memory
-    from textdiff.pipeline.imaging.tiles import Grid
+    from textdiff.images.tiles import Grid
+    from textdiff.models.device import peak_memory
     from textdiff.pipeline.predict import pictures
     from textdiff.pipeline.prediction.large import segment_large
 

@@ -24,8 +24,8 @@ import numpy as np
 import tifffile
 
 from textdiff.files import write_json
-from textdiff.pipeline.datasets import read_dataset
-from textdiff.pipeline.imaging.tiff_writer import PIECE, tiff_writer
+from textdiff.images.tiff_writer import PIECE, tiff_writer
+from textdiff.readers.datasets import read_dataset
 from textdiff.readers.load import load_image, load_mask
 
 HERE = Path(__file__).resolve().parent

@@ -26,9 +26,9 @@ from safetensors.torch import load_file
 from textdiff import console
 from textdiff.cache import FeatureCache, Loader, Row, chunks
 from textdiff.files import write_json
-from textdiff.pipeline.device import describe_device
+from textdiff.models.device import describe_device
+from textdiff.models.networks.variants import VARIANTS
 from textdiff.pipeline.fit import FitConfig, begin, initial_network
-from textdiff.pipeline.networks.variants import VARIANTS
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.train import train_many
 from textdiff.tables import markdown_table

@@ -28,10 +28,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from textdiff import console
 from textdiff.files import write_json
-from textdiff.pipeline import device
-from textdiff.pipeline.head import Head
-from textdiff.pipeline.presets import PRESETS
-from textdiff.pipeline.unet import UNet
+from textdiff.models import device
+from textdiff.models.backbones.unet import UNet
+from textdiff.models.networks.head import Head
+from textdiff.readers.presets import PRESETS
 from textdiff.tables import markdown_table
 
 HERE = Path(__file__).resolve().parent

@@ -20,9 +20,9 @@ from textdiff.pipeline import demo as phantom_demo
 from textdiff.pipeline.check import Check, check_dataset
 from textdiff.pipeline.doctor import Check as MachineCheck
 from textdiff.pipeline.doctor import diagnose
-from textdiff.pipeline.downloads.fetch import fetch
-from textdiff.pipeline.locations import find_data
-from textdiff.pipeline.presets import get_preset
+from textdiff.pipeline.fetch import fetch
+from textdiff.readers.locations import find_data
+from textdiff.readers.presets import get_preset
 
 
 def data_check(options: DataCheck) -> Check:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.files import write_json
+from textdiff.models.networks.variants import assign_texts
 from textdiff.pipeline.evaluation.truths import truth_scores
-from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.prediction.views import view_count
 from textdiff.pipeline.prediction.whole import Whole, whole_images

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.experiments.panel_figure import PanelRow, Prediction, panel_figure
+from textdiff.metrics.pixels import dice
+from textdiff.models.device import choose_device
+from textdiff.models.networks.variants import assign_texts
 from textdiff.options.experiments import Panel
-from textdiff.pipeline.device import choose_device
-from textdiff.pipeline.metrics import dice
-from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.prediction.whole import panels, whole_images
 from textdiff.pipeline.runs import Run, find_run

@@ -18,7 +18,7 @@ from textdiff.errors import UserError
 from textdiff.experiments.jobs import Experiment, Job
 from textdiff.experiments.machine import available_memory, cores
 from textdiff.experiments.work import Worker, groups_to_do
-from textdiff.pipeline.device import choose_device
+from textdiff.models.device import choose_device
 
 PROCESS_BYTES = 2.5e9
 """What a process takes besides cached rows: PyTorch and one training step of the nano network at 256 pixels."""

@@ -13,11 +13,11 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.experiments.jobs import FILE, Experiment, Plan, open_experiment, plan_experiment
 from textdiff.experiments.run import choose_processes, run_experiment
+from textdiff.models.networks.variants import check_variant
 from textdiff.options.experiments import Experiment as Options
 from textdiff.options.experiments import Method, UNet
 from textdiff.options.fit import FitConfig, Variant
 from textdiff.pipeline.fit import draw_images
-from textdiff.pipeline.networks.variants import check_variant
 from textdiff.pipeline.score import scored_rows
 
 UNETS = get_args(UNet)

@@ -13,10 +13,10 @@ from textdiff.experiments.plots import error_bars, new_figure, save_figure
 from textdiff.experiments.results import Result, gather
 from textdiff.experiments.setup import conduct, repetitions
 from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
+from textdiff.models.networks.head import REFERENCE_WIDTH
 from textdiff.options.experiments import VARIED, Sweep
 from textdiff.options.fit import Variant
 from textdiff.pipeline.evaluation.truths import TRUTHS
-from textdiff.pipeline.head import REFERENCE_WIDTH
 
 TEXT: dict[bool, Variant] = {True: "full", False: "no-text"}
 

@@ -9,7 +9,7 @@ from textdiff.errors import UserError
 from textdiff.experiments.evaluate import evaluate
 from textdiff.experiments.jobs import Experiment, Job
 from textdiff.experiments.machine import available_memory
-from textdiff.pipeline.device import choose_device
+from textdiff.models.device import choose_device
 from textdiff.pipeline.fit import begin, initial_network
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.train import train_many

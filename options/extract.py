@@ -13,7 +13,7 @@ from textdiff.options.record import Record
 from textdiff.options.shared import Jitter, Natural, Precise, Protocol, TileSide
 
 SYMMETRIES = 8
-FromPreset = Usual("textdiff.pipeline.presets:usual")
+FromPreset = Usual("textdiff.readers.presets:usual")
 Step = Annotated[int, Range(least=0, most=999)]
 
 
@@ -21,9 +21,9 @@ Step = Annotated[int, Range(least=0, most=999)]
 class Features(Record):
     """Network and text."""
 
-    backbone: Annotated[AnyPath | None, Known("textdiff.pipeline.weights:KNOWN_BACKBONES"), FromPreset] = None
+    backbone: Annotated[AnyPath | None, Known("textdiff.models.weights:KNOWN_BACKBONES"), FromPreset] = None
     """Frozen network: adm-256, nano-he, rgb (no network: the image and blurs of it), or a checkpoint file."""
-    text_encoder: Annotated[AnyPath | None, Known("textdiff.pipeline.weights:KNOWN_ENCODERS"), FromPreset] = None
+    text_encoder: Annotated[AnyPath | None, Known("textdiff.models.weights:KNOWN_ENCODERS"), FromPreset] = None
     """Text encoder: clinical-biobert, minilm, none, a hub id or a directory."""
     blocks: Annotated[Sequence[Natural] | Literal["all"] | None, FromPreset] = None
     """Decoder blocks to keep, ascending, numbered as in the network's output_blocks."""
@@ -115,7 +115,7 @@ class Extract(Place, Features, Cutting, ReadOptions, Filling):
     from the cache.
     """
 
-    dataset: Annotated[str | None, Known("textdiff.pipeline.presets:PRESETS", strict=True)] = field(
+    dataset: Annotated[str | None, Known("textdiff.readers.presets:PRESETS", strict=True)] = field(
         default=None, kw_only=False
     )
     """Name of the data set, or folder or hdf5 for your own; that of --cache by default."""

@@ -12,8 +12,8 @@ from textdiff.options.record import Record
 from textdiff.options.shared import CachePath, Count, Natural, Precise, Protocol, RunPath, Runs
 
 Variant = Literal["full", "no-text", "concat", "shuffled-text", "constant-text"]
-Recipe = Annotated[str, Known("textdiff.pipeline.training.recipes:RECIPES", strict=True)]
-FromRecipe = Usual("textdiff.pipeline.training.recipes:usual")
+Recipe = Annotated[str, Known("textdiff.models.networks.recipes:RECIPES", strict=True)]
+FromRecipe = Usual("textdiff.models.networks.recipes:usual")
 
 
 @dataclass(frozen=True, kw_only=True)

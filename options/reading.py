@@ -25,7 +25,7 @@ class Place(Record):
 class DataSet(Place):
     """Options."""
 
-    dataset: Annotated[str, Known("textdiff.pipeline.presets:PRESETS", strict=True)]
+    dataset: Annotated[str, Known("textdiff.readers.presets:PRESETS", strict=True)]
     """Name of the data set, or folder or hdf5 for your own."""
 
 

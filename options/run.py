@@ -111,7 +111,7 @@ class Predict(Outputs, Runs, Computing):
     _: KW_ONLY
     list: Annotated[AnyPath | None, Exists("list")] = None
     """File of paths, or table (CSV, Excel, JSON lines) with the columns image and text; none by default."""
-    dataset: Annotated[str | None, Known("textdiff.pipeline.presets:PRESETS", strict=True)] = None
+    dataset: Annotated[str | None, Known("textdiff.readers.presets:PRESETS", strict=True)] = None
     """Data set whose images without a mask are segmented; none by default."""
     data: Annotated[AnyPath | None, Exists("file or directory")] = None
     """Directory or file of --dataset; it has no default."""

@@ -18,7 +18,7 @@ class DataCheck(DataSet, ReadOptions):
     The status is 1 if something is wrong with it.
     """
 
-    text_encoder: Annotated[AnyPath | None, Known("textdiff.pipeline.weights:KNOWN_ENCODERS")] = None
+    text_encoder: Annotated[AnyPath | None, Known("textdiff.models.weights:KNOWN_ENCODERS")] = None
     """Text encoder whose tokens are counted, if it is on this machine; that of the data set by default."""
     tile: TileSide | None = None
     """Side in pixels of the tiles that extract is to cut, which takes TIFFs of any size; none by default."""
@@ -55,7 +55,7 @@ class Download(Record):
     Downloads are resumed, verified and atomic.
     """
 
-    name: Annotated[str, Argument, Known("textdiff.pipeline.downloads.fetch:KNOWN")]
+    name: Annotated[str, Argument, Known("textdiff.pipeline.fetch:KNOWN")]
     """What to fetch: adm-256, clinical-biobert or monuseg."""
     _: KW_ONLY
     to: AnyPath | None = None

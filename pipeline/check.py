@@ -14,8 +14,8 @@ import numpy as np
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
-from textdiff.pipeline.datasets import Facts, alike, inspect, leaks, read_dataset
-from textdiff.pipeline.sample import Problem, Sample
+from textdiff.readers.datasets import Facts, alike, inspect, leaks, read_dataset
+from textdiff.readers.sample import Problem, Sample
 from textdiff.tables import text_table
 
 _SPLITS = ("train", "val", "test")
@@ -157,8 +157,8 @@ def _texts(samples: Sequence[Sample], encoder: str) -> tuple[dict[str, Any], lis
 def _lengths(texts: Sequence[str], encoder: str) -> tuple[list[int], str, int | None]:
     """The length of each text, its unit, and how much of it is read if that is known."""
     if encoder != "none":
-        from textdiff.pipeline.downloads.hub import locate
-        from textdiff.pipeline.text import count_tokens
+        from textdiff.models.downloads.hub import locate
+        from textdiff.models.text import count_tokens
 
         # Nothing is downloaded for a check.
         if locate(encoder) is not None:

@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.models.downloads.hub import locate
 from textdiff.options.extract import Extract
 from textdiff.options.fit import FitConfig
 from textdiff.options.run import Score
-from textdiff.pipeline.downloads.hub import locate
 from textdiff.pipeline.extract import extract
 from textdiff.pipeline.fit import fit, resume
-from textdiff.pipeline.phantom import ensure_phantom
-from textdiff.pipeline.presets import PRESETS
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.score import score
+from textdiff.readers.phantom import ensure_phantom
+from textdiff.readers.presets import PRESETS
 
 # A demonstration has minutes.
 EPOCHS, BATCH_SIZE = 15, 4

@@ -98,7 +98,7 @@ def _import(name: str) -> Check:
 def _device() -> list[Check]:
     import torch
 
-    from textdiff.pipeline.device import choose_device, describe_device
+    from textdiff.models.device import choose_device, describe_device
 
     device = choose_device("auto")
     described = describe_device(device)
@@ -191,7 +191,7 @@ def _disk(directory: Path) -> list[Check]:
 
 
 def _weights() -> list[Check]:
-    from textdiff.pipeline import weights
+    from textdiff.models import weights
 
     return [Check(*line) for line in weights.status()]
 

@@ -16,11 +16,12 @@ from textdiff.cache.create import occupied
 from textdiff.cache.repair import repair
 from textdiff.cache.update import clear_updates, restore
 from textdiff.errors import UserError
+from textdiff.models import text
+from textdiff.models.backbones.backbone import Backbone
+from textdiff.models.backbones.load import load_backbone
+from textdiff.models.device import choose_device, resolve_precision
 from textdiff.options.extract import Extract
-from textdiff.pipeline import datasets, text
-from textdiff.pipeline.backbone import Backbone
-from textdiff.pipeline.backbones.load import load_backbone
-from textdiff.pipeline.device import choose_device, resolve_precision
+from textdiff.options.protocol import get_protocol
 from textdiff.pipeline.extraction.config import ExtractConfig, check_blocks, colours, resolve, tiling
 from textdiff.pipeline.extraction.plan import say_plan
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
@@ -34,7 +35,7 @@ from textdiff.pipeline.extraction.update import (
     refuse_changed,
     take_over,
 )
-from textdiff.pipeline.protocol import get_protocol
+from textdiff.readers import datasets
 
 
 def extract(options: Extract) -> FeatureCache:

@@ -19,18 +19,18 @@ import textdiff
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
+from textdiff.models.device import choose_device, describe_device, resolve_precision
+from textdiff.models.networks.models import get_model
+from textdiff.models.networks.recipes import Recipe, get_recipe
+from textdiff.models.networks.segmenter import Segmenter
+from textdiff.models.networks.variants import assign_texts
 from textdiff.options.fit import Fit, FitConfig
-from textdiff.pipeline.device import choose_device, describe_device, resolve_precision
-from textdiff.pipeline.networks.models import get_model
-from textdiff.pipeline.networks.segmenter import Segmenter
-from textdiff.pipeline.networks.variants import assign_texts
+from textdiff.options.protocol import get_protocol
 from textdiff.pipeline.prediction.blank import blank_limit
 from textdiff.pipeline.prediction.unlike import FILE as LIKENESS
 from textdiff.pipeline.prediction.unlike import Likeness, training_contrasts
-from textdiff.pipeline.protocol import get_protocol
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest, write_config
 from textdiff.pipeline.training.fitted import image_facts
-from textdiff.pipeline.training.recipes import Recipe, get_recipe
 from textdiff.pipeline.training.train import train
 
 

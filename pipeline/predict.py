@@ -10,12 +10,12 @@ import torch.nn.functional as F
 
 from textdiff.cache import Item
 from textdiff.errors import UserError
-from textdiff.pipeline.device import autocast, choose_device
-from textdiff.pipeline.evaluation.uncertainty import jensen_shannon
-from textdiff.pipeline.imaging.images import SYMMETRIES, symmetry
-from textdiff.pipeline.imaging.tiles import Grid, cut, stitch
-from textdiff.pipeline.metrics import entropy
-from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.images.images import SYMMETRIES, symmetry
+from textdiff.images.tiles import Grid, cut, stitch
+from textdiff.metrics.pixels import entropy
+from textdiff.metrics.uncertainty import jensen_shannon
+from textdiff.models.device import autocast, choose_device
+from textdiff.models.networks.segmenter import Segmenter
 from textdiff.pipeline.prediction.blank import all_background, shows_nothing
 from textdiff.pipeline.prediction.sources import open_source
 from textdiff.pipeline.prediction.unlike import Contrast, Likeness

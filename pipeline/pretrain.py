@@ -17,9 +17,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.models.device import autocast, choose_device, describe_device, resolve_precision
 from textdiff.options.pretrain import Pretrain
 from textdiff.options.shared import Precision
-from textdiff.pipeline.device import autocast, choose_device, describe_device, resolve_precision
 from textdiff.pipeline.pretraining.config import build_unet, rate, scales, trajectory
 from textdiff.pipeline.pretraining.crops import Batch, CropLoader, Crops, ImageCache, as_input
 from textdiff.pipeline.pretraining.log import Row, write_log

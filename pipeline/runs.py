@@ -19,13 +19,13 @@ from textdiff.cache import FeatureCache
 from textdiff.cache.fingerprint import canonical
 from textdiff.errors import UserError, explain
 from textdiff.files import sha256_file, write_json, write_text
+from textdiff.models.networks.ensemble import Ensemble
+from textdiff.models.networks.models import get_model
+from textdiff.models.networks.segmenter import Segmenter
+from textdiff.models.networks.variants import assign_texts
+from textdiff.models.tensor_files import load_tensors
 from textdiff.options.option import AnyPath
 from textdiff.options.shared import LATEST, Runs
-from textdiff.pipeline.networks.ensemble import Ensemble
-from textdiff.pipeline.networks.models import get_model
-from textdiff.pipeline.networks.segmenter import Segmenter
-from textdiff.pipeline.networks.variants import assign_texts
-from textdiff.pipeline.tensor_files import load_tensors
 from textdiff.pipeline.training.fitted import CONTROLS, check_fitted, check_unchanged
 
 SCORES_SCHEMA = 2

@@ -13,16 +13,16 @@ from textdiff import console
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.files import write_text
+from textdiff.images import formats
+from textdiff.models.device import choose_device
+from textdiff.models.networks.variants import assign_texts
 from textdiff.options.run import Score
-from textdiff.pipeline.device import choose_device
 from textdiff.pipeline.evaluation.figures import overlay_figure
 from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.summary import averages, cases, page, record, tables
 from textdiff.pipeline.evaluation.tables import write_scores
 from textdiff.pipeline.evaluation.truths import PRIMARY, TRUTHS, truth_scores
-from textdiff.pipeline.imaging import formats
-from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
 from textdiff.pipeline.prediction.views import Predicted, view_count

@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
+from textdiff.images.formats import BadImageError
 from textdiff.options.reading import ReadOptions
-from textdiff.pipeline.imaging.formats import BadImageError
-from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.lvit import read_lvit
 from textdiff.readers.names import error, is_utf8, key_of, note, relative, sort_problems, unique_ids
+from textdiff.readers.sample import Problem, Sample, Split
 from textdiff.readers.splits import draw_splits, parse_split, settle_splits
 from textdiff.readers.texts import find_table, matched_texts, read_texts
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
-from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.layouts import known_layout, masks_elsewhere
 from textdiff.readers.names import (
     IMAGES,
@@ -33,6 +32,7 @@ from textdiff.readers.names import (
     visible,
 )
 from textdiff.readers.objects import has_object_folders, read_object_folders
+from textdiff.readers.sample import Problem, Sample, Split
 from textdiff.readers.splits import parse_split, settle_splits
 from textdiff.readers.texts import TextRow, find_table, matched_texts, read_texts
 

@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
+from textdiff.images.formats import MAX_BYTES, REPLACE, BadImageError, too_large, too_many_pixels
 from textdiff.options.reading import ReadOptions
-from textdiff.pipeline.imaging.formats import MAX_BYTES, REPLACE, BadImageError, too_large, too_many_pixels
-from textdiff.pipeline.sample import Problem, Sample, Slice
 from textdiff.readers.hdf5_trial import comes_to_an_end
 from textdiff.readers.names import error, note, sort_problems
+from textdiff.readers.sample import Problem, Sample, Slice
 from textdiff.readers.splits import parse_split, settle_splits, unknown_split
 from textdiff.readers.tables import doubt, one_line
 

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.pipeline.imaging.decode import decode, to_rgb
-from textdiff.pipeline.imaging.formats import BadImageError, read_bytes
-from textdiff.pipeline.imaging.labels import class_map, instance_map, stored_numbers
-from textdiff.pipeline.imaging.masks import binary_mask, decode_mask
-from textdiff.pipeline.sample import Sample, Slice
+from textdiff.images.decode import decode, to_rgb
+from textdiff.images.formats import BadImageError, read_bytes
+from textdiff.images.labels import class_map, instance_map, stored_numbers
+from textdiff.images.masks import binary_mask, decode_mask
 from textdiff.readers.aperio import outlines_of, rasterise
 from textdiff.readers.hdf5 import plane, read_slice
 from textdiff.readers.objects import load_objects
+from textdiff.readers.sample import Sample, Slice
 
 
 class LoadedImage(NamedTuple):

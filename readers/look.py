@@ -10,13 +10,13 @@ import numpy as np
 import xxhash
 
 from textdiff.files import stamp
-from textdiff.pipeline.imaging import formats
-from textdiff.pipeline.imaging.formats import BadImageError
-from textdiff.pipeline.imaging.rows import large_size
-from textdiff.pipeline.sample import Sample, Slice
+from textdiff.images import formats
+from textdiff.images.formats import BadImageError
+from textdiff.images.rows import large_size
 from textdiff.readers.facts import ImageFacts, MaskFacts
 from textdiff.readers.load import load_image, load_mask
 from textdiff.readers.parts import scan_image, scan_mask
+from textdiff.readers.sample import Sample, Slice
 
 
 def look_at_image(source: Path | Slice, tiled: bool) -> ImageFacts:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
-from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.layouts import known_layout
 from textdiff.readers.names import (
     PICTURES,
@@ -30,6 +29,7 @@ from textdiff.readers.names import (
     visible,
 )
 from textdiff.readers.objects import has_object_folders
+from textdiff.readers.sample import Problem, Sample, Split
 from textdiff.readers.texts import matched_texts, read_texts
 
 _SPLITS: dict[Split, str] = {"train": "Train", "val": "Val", "test": "Test"}

@@ -23,7 +23,7 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from textdiff.pipeline.sample import Problem, Sample
+from textdiff.readers.sample import Problem, Sample
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
 IMAGES = (*PICTURES, ".dcm", ".dicom")

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
+from textdiff.images.formats import BadImageError, read_bytes
+from textdiff.images.masks import decode_mask
 from textdiff.options.reading import ReadOptions
-from textdiff.pipeline.imaging.formats import BadImageError, read_bytes
-from textdiff.pipeline.imaging.masks import decode_mask
-from textdiff.pipeline.sample import Problem, Sample
 from textdiff.readers.names import by_name, error, is_utf8, note, relative, sort_problems, visible
+from textdiff.readers.sample import Problem, Sample
 from textdiff.readers.splits import parse_split, settle_splits
 from textdiff.readers.texts import find_table, matched_texts, read_texts
 

@@ -9,13 +9,13 @@ import xxhash
 from numpy.typing import NDArray
 
 from textdiff.files import sha256_file
-from textdiff.pipeline.imaging.formats import alpha_note
-from textdiff.pipeline.imaging.labels import class_map, instance_map
-from textdiff.pipeline.imaging.levels import Levels
-from textdiff.pipeline.imaging.masks import foreground
-from textdiff.pipeline.imaging.rows import open_mask_rows, open_rows
-from textdiff.pipeline.sample import Sample
+from textdiff.images.formats import alpha_note
+from textdiff.images.labels import class_map, instance_map
+from textdiff.images.levels import Levels
+from textdiff.images.masks import foreground
+from textdiff.images.rows import open_mask_rows, open_rows
 from textdiff.readers.facts import ImageFacts, MaskFacts
+from textdiff.readers.sample import Sample
 
 _LEVELS = 2**16
 

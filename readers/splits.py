@@ -9,8 +9,8 @@ from difflib import get_close_matches
 
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
-from textdiff.pipeline.sample import Problem, Sample, Split
 from textdiff.readers.names import note
+from textdiff.readers.sample import Problem, Sample, Split
 
 _NAMES: dict[str, Split] = {
     "train": "train",

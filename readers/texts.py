@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from textdiff.errors import UserError
-from textdiff.pipeline.sample import Problem
 from textdiff.readers.names import error, key_of, owner, visible
+from textdiff.readers.sample import Problem
 from textdiff.readers.splits import parse_split, unknown_split
 from textdiff.readers.tables import ENDINGS, read_table
 

@@ -175,8 +175,8 @@ def outlines() -> Iterator[bytes]:
 
 
 def checkpoints() -> Iterator[bytes]:
-    from textdiff.pipeline.backbones.checkpoints import save_unet
-    from textdiff.pipeline.unet import UNet
+    from textdiff.models.backbones.checkpoints import save_unet
+    from textdiff.models.backbones.unet import UNet
 
     with tempfile.TemporaryDirectory() as folder:
         save_unet(UNet(32, 3, 32, 6, 1, (2,), (1, 1), 4, 32, True, True), Path(folder, "a.safetensors"))
@@ -216,8 +216,8 @@ def run_folder() -> Path:
 
 def read_image(path: Path) -> None:
     from textdiff.errors import UserError
-    from textdiff.pipeline.sample import Sample
     from textdiff.readers.load import load_image, load_mask
+    from textdiff.readers.sample import Sample
 
     load_image(path)
     with contextlib.suppress(UserError):  # a photograph is no mask
@@ -226,7 +226,7 @@ def read_image(path: Path) -> None:
 
 def read_rows(path: Path) -> None:
     from textdiff.errors import UserError
-    from textdiff.pipeline.imaging.rows import open_mask_rows, open_rows
+    from textdiff.images.rows import open_mask_rows, open_rows
 
     with open_rows(path) as source:
         for first, end in source.bands():
@@ -236,7 +236,7 @@ def read_rows(path: Path) -> None:
 
 
 def read_hdf5(path: Path) -> None:
-    from textdiff.pipeline.datasets import read_dataset
+    from textdiff.readers.datasets import read_dataset
     from textdiff.readers.load import load_image, load_mask
 
     for sample in read_dataset("hdf5", path)[0]:
@@ -246,7 +246,7 @@ def read_hdf5(path: Path) -> None:
 
 
 def read_table(path: Path) -> None:
-    from textdiff.pipeline.datasets import read_dataset
+    from textdiff.readers.datasets import read_dataset
 
     root = path.parent / "table"
     shutil.rmtree(root, ignore_errors=True)
@@ -258,14 +258,14 @@ def read_table(path: Path) -> None:
 
 
 def read_outlines(path: Path) -> None:
-    from textdiff.pipeline.sample import Sample
     from textdiff.readers.load import load_mask
+    from textdiff.readers.sample import Sample
 
     load_mask(Sample("a", "train", path, path, "", instances=True), 48, 48)
 
 
 def read_checkpoint(path: Path) -> None:
-    from textdiff.pipeline.backbones.checkpoints import load_unet
+    from textdiff.models.backbones.checkpoints import load_unet
 
     load_unet(path, image_size=32)
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from textdiff.pipeline.attention import CrossAttention
+from textdiff.models.networks.attention import CrossAttention
 
 
 def make(width=24, text_dim=10, heads=4, head_dim=6):

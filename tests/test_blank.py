@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 import textdiff
 from textdiff.cache import FeatureCache, Loader
 from textdiff.experiments.evaluate import evaluate
-from textdiff.pipeline.backbone import Backbone
+from textdiff.images import formats
+from textdiff.images.images import read_image
+from textdiff.images.tiles import Grid, cut
+from textdiff.metrics.pixels import entropy
+from textdiff.models.backbones.backbone import Backbone
 from textdiff.pipeline.fit import FitConfig, begin, initial_network
-from textdiff.pipeline.imaging import formats
-from textdiff.pipeline.imaging.images import read_image
-from textdiff.pipeline.imaging.tiles import Grid, cut
-from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.predict import Predictor, predict_members, predict_row
 from textdiff.pipeline.prediction.blank import BLANK_BELOW, blank_limit, contrast, is_blank
 from textdiff.pipeline.runs import Run, write_config

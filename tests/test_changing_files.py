@@ -11,8 +11,8 @@ import tifffile
 from PIL import Image
 
 from textdiff.cache import FeatureCache
-from textdiff.pipeline.backbone import Backbone
-from textdiff.pipeline.imaging import formats
+from textdiff.images import formats
+from textdiff.models.backbones.backbone import Backbone
 
 NAMES = ("a", "b", "c", "d")
 

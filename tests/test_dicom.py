@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from textdiff.errors import UserError
-from textdiff.pipeline.datasets import inspect, read_dataset
-from textdiff.pipeline.imaging.decode import decode
+from textdiff.images.decode import decode
+from textdiff.readers.datasets import inspect, read_dataset
 
 pydicom = pytest.importorskip("pydicom", reason="the extra dicom is not installed")
 from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402

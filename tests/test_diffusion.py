@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from textdiff.pipeline import diffusion
+from textdiff.models.backbones import diffusion
 
 
 @pytest.mark.parametrize("name", ["betas", "alphas_cumprod"])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from textdiff.pipeline import doctor, weights
+from textdiff.models import weights
+from textdiff.pipeline import doctor
 from textdiff.pipeline.doctor import diagnose, memory_limit
 
 PLENTY = 10**12
@@ -243,7 +244,7 @@ def test_a_gpu_that_torch_does_not_see_warns(monkeypatch):
 
 @pytest.mark.parametrize(("free", "status"), [(80 * 10**9, "PASS"), (10**9, "WARN")])
 def test_the_free_memory_of_a_gpu_decides(monkeypatch, free, status):
-    import textdiff.pipeline.device as devices
+    import textdiff.models.device as devices
 
     # A stand-in for the card: the tests run where there is none.
     monkeypatch.setattr(devices, "choose_device", lambda name: torch.device("cuda"))

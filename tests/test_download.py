@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from textdiff.errors import UserError
-from textdiff.pipeline.downloads import monuseg_files, transfer
-from textdiff.pipeline.downloads.download import OfflineError, download
-from textdiff.pipeline.downloads.monuseg_files import check_monuseg, download_monuseg
+from textdiff.models.downloads import monuseg_files, transfer
+from textdiff.models.downloads.download import OfflineError, download
+from textdiff.models.downloads.monuseg_files import check_monuseg, download_monuseg
 
 DATA = np.random.default_rng(0).bytes(600_000)
 OTHER = np.random.default_rng(1).bytes(600_000)

@@ -17,10 +17,10 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 
 from textdiff.cache import FeatureCache
+from textdiff.metrics.pixels import entropy
+from textdiff.metrics.uncertainty import jensen_shannon, mean_share
 from textdiff.pipeline import fit as fit_module
-from textdiff.pipeline.evaluation.uncertainty import jensen_shannon, mean_share
 from textdiff.pipeline.fit import FitConfig, fit, resume
-from textdiff.pipeline.metrics import entropy
 from textdiff.pipeline.predict import Predictor, predict_members, predict_row
 from textdiff.pipeline.prediction import batch
 from textdiff.pipeline.runs import Run, write_config

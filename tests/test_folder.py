@@ -17,8 +17,8 @@ from PIL import Image
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
-from textdiff.pipeline.datasets import Problem, inspect, read_dataset, report
-from textdiff.pipeline.sample import Sample
+from textdiff.readers.datasets import Problem, inspect, read_dataset, report
+from textdiff.readers.sample import Sample
 from textdiff.readers.splits import draw_splits
 
 IDS = ("a", "b", "c", "d")

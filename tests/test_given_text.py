@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import textdiff
+from textdiff.metrics.intervals import bootstrap_mean
 from textdiff.pipeline import score
-from textdiff.pipeline.evaluation.bootstrap import bootstrap_mean
 from textdiff.pipeline.evaluation.truths import TRUTHS
 from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
 from textdiff.pipeline.runs import Run, write_config

@@ -8,8 +8,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from textdiff.errors import UserError
-from textdiff.pipeline.head import VARIANTS, Head
-from textdiff.pipeline.networks import levels
+from textdiff.models.networks import levels
+from textdiff.models.networks.head import VARIANTS, Head
 from textdiff.pipeline.training.losses import segmentation_loss, soft_dice_loss
 
 sys.path.append(str(Path(__file__).parent))

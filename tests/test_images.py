@@ -13,9 +13,9 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from textdiff.errors import UserError
-from textdiff.pipeline.imaging import formats
-from textdiff.pipeline.imaging.decode import decode
-from textdiff.pipeline.imaging.images import (
+from textdiff.images import formats
+from textdiff.images.decode import decode
+from textdiff.images.images import (
     read_image,
     read_mask,
     resize_image,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from textdiff.pipeline.evaluation.instance_metrics import aji, detection_f1, panoptic_quality
+from textdiff.metrics.objects import aji, detection_f1, panoptic_quality
 
 PAIRS = array_shapes(min_dims=2, max_dims=2, max_side=8).flatmap(
     lambda shape: st.tuples(*[arrays(np.int32, shape, elements=st.sampled_from([0, 1, 2, 3, 7, 900]))] * 2)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from textdiff.pipeline.evaluation.instances import components, find_instances, watershed_instances
+from textdiff.metrics.instances import components, find_instances, watershed_instances
 
 
 def disc(shape, y, x, radius):

@@ -10,11 +10,11 @@ import pytest
 import tifffile
 
 from textdiff.errors import UserError
-from textdiff.pipeline.imaging import formats
-from textdiff.pipeline.imaging.images import read_image
-from textdiff.pipeline.imaging.rows import is_large, open_rows
-from textdiff.pipeline.imaging.tiff_writer import tiff_writer
-from textdiff.pipeline.imaging.tiles import Grid
+from textdiff.images import formats
+from textdiff.images.images import read_image
+from textdiff.images.rows import is_large, open_rows
+from textdiff.images.tiff_writer import tiff_writer
+from textdiff.images.tiles import Grid
 from textdiff.pipeline.prediction.large import segment_large
 
 RGB = np.random.default_rng(0).integers(0, 256, (301, 187, 3), dtype=np.uint8)

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textdiff.cache import FeatureCache, Row
-from textdiff.pipeline.imaging import formats, rows
-from textdiff.pipeline.imaging.images import BandedMask, resize_mask
-from textdiff.pipeline.imaging.tiles import Grid
+from textdiff.images import formats, rows
+from textdiff.images.images import BandedMask, resize_mask
+from textdiff.images.tiles import Grid
 from textdiff.pipeline.prediction import whole
 from textdiff.pipeline.prediction.whole import panels, whole_images
 

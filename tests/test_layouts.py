@@ -11,7 +11,7 @@ from PIL import Image
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
-from textdiff.pipeline.datasets import inspect, read_dataset
+from textdiff.readers.datasets import inspect, read_dataset
 
 
 def fill(root: Path, *files: str) -> Path:

@@ -17,12 +17,12 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
 from textdiff.errors import UserError
+from textdiff.images.images import read_mask
+from textdiff.images.masks import decode_mask
 from textdiff.options.reading import ReadOptions
-from textdiff.pipeline.datasets import inspect, read_dataset
-from textdiff.pipeline.imaging.images import read_mask
-from textdiff.pipeline.imaging.masks import decode_mask
-from textdiff.pipeline.sample import Sample
+from textdiff.readers.datasets import inspect, read_dataset
 from textdiff.readers.load import load_mask
+from textdiff.readers.sample import Sample
 
 MASK = (np.hypot(*np.mgrid[-20:20, -24:24]) < 14).astype(np.uint8)
 INSIDE = MASK.astype(bool)

@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import stats
 from scipy.spatial import distance
 
-from textdiff.pipeline.evaluation.bootstrap import Interval, bootstrap_mean
-from textdiff.pipeline.metrics import confusion, dice, dice_from_iou, entropy, iou, mean_over_classes
+from textdiff.metrics.intervals import Interval, bootstrap_mean
+from textdiff.metrics.pixels import confusion, dice, dice_from_iou, entropy, iou, mean_over_classes
 
 PAIRS = array_shapes(min_dims=2, max_dims=2, max_side=9).flatmap(
     lambda shape: st.tuples(arrays(np.bool_, shape), arrays(np.bool_, shape))

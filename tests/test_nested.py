@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from textdiff.experiments.nested import Estimate, nested_bootstrap
-from textdiff.pipeline.evaluation.bootstrap import bootstrap_mean
+from textdiff.metrics.intervals import bootstrap_mean
 
 
 def written_out(draws, resamples, seed):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from textdiff.pipeline.diffusion import alphas_cumprod, betas
+from textdiff.models.backbones.diffusion import alphas_cumprod, betas
 from textdiff.pipeline.pretraining import objective
 from textdiff.pipeline.pretraining.objective import Posterior, training_loss
 from textdiff.pipeline.pretraining.sampling import contact_sheet, denoise

@@ -54,13 +54,13 @@ def test_a_name_means_one_kind_of_value_in_every_command():
 @pytest.mark.parametrize(
     ("choices", "place", "name"),
     [
-        (fit.Variant, "pipeline.networks.variants", "VARIANTS"),
+        (fit.Variant, "models.networks.variants", "VARIANTS"),
         (experiments.UNet, "experiments.setup", "UNETS"),
         (run.Metric, "pipeline.evaluation.object_scores", "METRICS"),
-        (run.Objects, "pipeline.evaluation.instances", "METHODS"),
+        (run.Objects, "metrics.instances", "METHODS"),
         (run.Format, "outputs", "FORMATS"),
-        (shared.Protocol, "pipeline.protocol", "PROTOCOLS"),
-        (shared.Truth, "pipeline.score", "TRUTHS"),
+        (shared.Protocol, "options.protocol", "PROTOCOLS"),
+        (shared.Truth, "pipeline.evaluation.truths", "TRUTHS"),
         (shared.Jitter, "pipeline.pretraining.config", "SCALES"),
     ],
 )
@@ -72,9 +72,9 @@ def test_choices_are_those_that_the_stage_knows(choices, place, name):
 @pytest.mark.parametrize(
     ("command", "name", "place", "registry"),
     [
-        ("fit", "model", "pipeline.networks.models", "MODELS"),
-        ("extract", "preset", "pipeline.presets", "KINDS"),
-        ("extract", "dataset", "pipeline.datasets", "READERS"),
+        ("fit", "model", "models.networks.models", "MODELS"),
+        ("extract", "preset", "readers.presets", "KINDS"),
+        ("extract", "dataset", "readers.datasets", "READERS"),
         ("pretrain", "config", "pipeline.pretraining.config", "CONFIGS"),
     ],
 )
@@ -85,7 +85,7 @@ def test_choices_of_an_option_are_those_that_the_stage_knows(command, name, plac
 
 
 def test_symmetries_are_as_many_as_the_stage_has():
-    from textdiff.pipeline.imaging.images import SYMMETRIES
+    from textdiff.images.images import SYMMETRIES
 
     assert extract.SYMMETRIES == SYMMETRIES
 

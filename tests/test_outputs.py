@@ -22,12 +22,12 @@ from PIL import Image
 from scipy import ndimage
 
 from textdiff.errors import UserError
+from textdiff.metrics.instances import find_instances
 from textdiff.outputs import FORMATS, segmentation, write_output
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.objects import object_record
 from textdiff.outputs.overlay import annotated
 from textdiff.outputs.polygons import trace
-from textdiff.pipeline.evaluation.instances import find_instances
 
 MASKS = array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9).flatmap(lambda shape: arrays(np.bool_, shape))
 # A hole that meets the outside at a corner, a chain of diagonal pixels, rings in rings.

@@ -10,12 +10,12 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 
 from textdiff.errors import UserError
-from textdiff.pipeline.datasets import inspect
-from textdiff.pipeline.imaging import formats, rows
-from textdiff.pipeline.imaging.tiff import TiffImage
-from textdiff.pipeline.sample import Sample
+from textdiff.images import formats, rows
+from textdiff.images.tiff import TiffImage
+from textdiff.readers.datasets import inspect
 from textdiff.readers.load import load_image, load_mask
 from textdiff.readers.parts import read_image_rows, read_mask_rows
+from textdiff.readers.sample import Sample
 
 H, W = 301, 187
 RGB = np.random.default_rng(0).integers(3, 250, (H, W, 3), dtype=np.uint8)

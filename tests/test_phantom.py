@@ -7,12 +7,12 @@ import pytest
 
 import textdiff
 from textdiff.errors import UserError
+from textdiff.images.images import read_image, read_mask
 from textdiff.options.extract import Extract
-from textdiff.pipeline.datasets import inspect, read_dataset
 from textdiff.pipeline.extract import extract
 from textdiff.pipeline.fit import FitConfig, fit
-from textdiff.pipeline.imaging.images import read_image, read_mask
-from textdiff.pipeline.phantom import KINDS, SPLITS, draw_tissue, ensure_phantom
+from textdiff.readers.datasets import inspect, read_dataset
+from textdiff.readers.phantom import KINDS, SPLITS, draw_tissue, ensure_phantom
 
 
 @pytest.fixture(scope="module")

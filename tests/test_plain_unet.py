@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.errors import UserError
+from textdiff.images.images import symmetry
+from textdiff.models.networks.plain_unet import PlainUNet, turned
 from textdiff.pipeline.fit import FitConfig, fit, resume
-from textdiff.pipeline.imaging.images import symmetry
-from textdiff.pipeline.networks.plain_unet import PlainUNet, turned
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import trainee
 

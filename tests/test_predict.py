@@ -15,9 +15,9 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 from scipy import ndimage
 
 import textdiff
+from textdiff.metrics.objects import aji
+from textdiff.metrics.surfaces import hd95
 from textdiff.outputs.colours import class_colours
-from textdiff.pipeline.evaluation.instance_metrics import aji
-from textdiff.pipeline.evaluation.surface_metrics import hd95
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,13 @@ from PIL import Image
 from safetensors import safe_open
 
 from textdiff.errors import UserError
+from textdiff.models.backbones.checkpoints import load_unet, read_checkpoint
+from textdiff.models.backbones.diffusion import alphas_cumprod
+from textdiff.models.backbones.fresh import fresh_unet
+from textdiff.models.backbones.unet import UNet
 from textdiff.options.pretrain import Pretrain
-from textdiff.pipeline.backbones.checkpoints import load_unet, read_checkpoint
-from textdiff.pipeline.backbones.fresh import fresh_unet
-from textdiff.pipeline.diffusion import alphas_cumprod
 from textdiff.pipeline.pretrain import pretrain
 from textdiff.pipeline.pretraining.config import CONFIGS, command, rate, unet_arguments
-from textdiff.pipeline.unet import UNet
 
 TINY = {
     "image_size": 16,

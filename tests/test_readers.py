@@ -16,13 +16,13 @@ from PIL import Image
 
 from textdiff.cache import CacheError, FeatureCache, export_hdf5, import_hdf5
 from textdiff.errors import UserError
+from textdiff.images.formats import BadImageError
+from textdiff.images.images import resize_mask
 from textdiff.options.reading import ReadOptions
-from textdiff.pipeline.datasets import inspect, read_dataset, report
 from textdiff.pipeline.evaluation.class_scores import class_scores
-from textdiff.pipeline.imaging.formats import BadImageError
-from textdiff.pipeline.imaging.images import resize_mask
 from textdiff.pipeline.prediction.whole import whole_instances
 from textdiff.readers.aperio import Outline, outlines_of, rasterise
+from textdiff.readers.datasets import inspect, read_dataset, report
 from textdiff.readers.load import load_mask
 
 cases = runpy.run_path(str(Path(__file__).with_name("cache_cases.py")))

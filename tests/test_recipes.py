@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from textdiff.errors import UserError
-from textdiff.pipeline.head import Head, standardised
-from textdiff.pipeline.training.recipes import RECIPES, get_recipe
+from textdiff.models.networks.head import Head, standardised
+from textdiff.models.networks.recipes import RECIPES, get_recipe
 from textdiff.pipeline.training.trainee import learning_rate
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from textdiff.cache import FeatureCache
 from textdiff.cache.staging import staging
-from textdiff.pipeline import text
-from textdiff.pipeline.backbone import Backbone
+from textdiff.models import text
+from textdiff.models.backbones.backbone import Backbone
 
 NAMES = ("a", "b", "c")
 

@@ -12,7 +12,7 @@ import pytest
 PRELUDE = """
 import hashlib, signal, sys, threading, time
 from textdiff import cli
-from textdiff.pipeline.downloads import fetch as downloads
+from textdiff.models.downloads import fetch as downloads
 
 def say():
     print("stuck", file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.spatial.distance import cdist
 
-from textdiff.pipeline.evaluation.surface_metrics import hd95, surface_dice
+from textdiff.metrics.surfaces import hd95, surface_dice
 
 PAIRS = array_shapes(min_dims=2, max_dims=2, max_side=9).flatmap(
     lambda shape: st.tuples(arrays(np.bool_, shape), arrays(np.bool_, shape))

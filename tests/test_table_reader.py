@@ -20,8 +20,8 @@ from openpyxl import Workbook
 from PIL import Image
 
 from textdiff.errors import UserError
-from textdiff.pipeline.datasets import read_dataset
 from textdiff.pipeline.prediction.inputs import from_list
+from textdiff.readers.datasets import read_dataset
 from textdiff.readers.tables import doubt, one_line, read_table
 
 OTHERS = ("b", "c", "d")

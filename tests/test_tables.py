@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textdiff.pipeline.evaluation.bootstrap import Interval
+from textdiff.metrics.intervals import Interval
+from textdiff.metrics.pixels import dice_from_iou
 from textdiff.pipeline.evaluation.published import PUBLISHED
 from textdiff.pipeline.evaluation.tables import ScoreRow, score_table, write_scores
-from textdiff.pipeline.metrics import dice_from_iou
 
 ONE_IMAGE = Interval(0.5, None, None, 1)
 ROWS = [

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from textdiff.errors import UserError
-from textdiff.pipeline.downloads import hub
-from textdiff.pipeline.text import load_text_encoder
+from textdiff.models.downloads import hub
+from textdiff.models.text import load_text_encoder
 
 WORDS = ["cells", "nuclei", "left", "upper", "many", "in", "the", "and", ".", ",", "##us", "nucle", "Cells"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
@@ -225,7 +225,7 @@ def test_minilm_that_is_not_installed_says_how_to(monkeypatch):
 
 
 def test_minilm_with_other_weights_is_refused(tiny_bert, monkeypatch):
-    monkeypatch.setattr("textdiff.pipeline.text.locate", lambda _: tiny_bert[0])
+    monkeypatch.setattr("textdiff.models.text.locate", lambda _: tiny_bert[0])
     with pytest.raises(UserError, match=r"minilm: .*damaged"):
         load_text_encoder("minilm")
 
@@ -305,7 +305,7 @@ def in_a_process(tmp_path: Path, code: str, **variables: str) -> subprocess.Comp
     imports = (
         "from textdiff.errors import UserError",
         "from textdiff.pipeline import weights",
-        "from textdiff.pipeline.downloads import hub",
+        "from textdiff.models.downloads import hub",
     )
     code = "\n".join([*imports, code])
     return subprocess.run(
@@ -314,7 +314,7 @@ def in_a_process(tmp_path: Path, code: str, **variables: str) -> subprocess.Comp
 
 
 LOAD = """
-from textdiff.pipeline import text
+from textdiff.models import text
 encoder = text.load_text_encoder("clinical-biobert")
 tokens, mask = encoder.encode(["many cells in the left"])
 print(encoder.sha256, tokens.shape, mask.all(), tokens[0, 0, 0])

@@ -11,7 +11,7 @@ import torch
 import transformers as hf
 
 from textdiff.errors import UserError
-from textdiff.pipeline.text import count_tokens, load_text_encoder
+from textdiff.models.text import count_tokens, load_text_encoder
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS]

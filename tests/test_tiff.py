@@ -14,10 +14,10 @@ import tifffile
 from PIL import Image
 
 from textdiff.errors import UserError
-from textdiff.pipeline.imaging.decode import decode
-from textdiff.pipeline.imaging.formats import open_pixels, open_stored
-from textdiff.pipeline.imaging.rows import open_mask_rows, open_rows
-from textdiff.pipeline.imaging.tiff import open_tiff
+from textdiff.images.decode import decode
+from textdiff.images.formats import open_pixels, open_stored
+from textdiff.images.rows import open_mask_rows, open_rows
+from textdiff.images.tiff import open_tiff
 
 DRAW = np.random.default_rng(5)
 H, W = 70, 50

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from textdiff.cache import FeatureCache, Row
-from textdiff.pipeline.imaging import formats
-from textdiff.pipeline.imaging.images import axis_weights, read_image, read_mask, resize_image, resize_mask
-from textdiff.pipeline.imaging.tiles import Grid, cut
-from textdiff.pipeline.metrics import confusion, dice, pooled_dice
-from textdiff.pipeline.networks.variants import assign_texts
+from textdiff.images import formats
+from textdiff.images.images import axis_weights, read_image, read_mask, resize_image, resize_mask
+from textdiff.images.tiles import Grid, cut
+from textdiff.metrics.pixels import confusion, dice, pooled_dice
+from textdiff.models.networks.variants import assign_texts
 from textdiff.pipeline.predict import Predictor, predict_row
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.epochs import order_of, rows_by_tile

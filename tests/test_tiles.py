@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textdiff.errors import UserError
+from textdiff.images.tiles import Grid, cut, reblock, stitch
 from textdiff.options.extract import Extract
-from textdiff.pipeline.imaging.tiles import Grid, cut, reblock, stitch
 
 sizes = st.integers(1, 90)
 

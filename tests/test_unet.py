@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from textdiff.pipeline.unet import UNet
+from textdiff.models.backbones.unet import UNet
 
 ADM_256 = {
     "image_size": 256,

@@ -18,8 +18,8 @@ import textdiff
 from textdiff.cache import FeatureCache, takeover, update
 from textdiff.errors import UserError
 from textdiff.experiments.jobs import Plan, plan_experiment
-from textdiff.pipeline import text
-from textdiff.pipeline.backbone import Backbone
+from textdiff.models import text
+from textdiff.models.backbones.backbone import Backbone
 from textdiff.pipeline.extraction import update as pipeline_update
 
 IDS = {"a": "train", "b": "train", "c": "train", "v": "val", "s": "test", "t": "test"}

@@ -11,9 +11,9 @@ from PIL import Image
 import textdiff
 from textdiff.cache import FeatureCache
 from textdiff.experiments.evaluate import evaluate
-from textdiff.pipeline.device import choose_device
-from textdiff.pipeline.metrics import dice
-from textdiff.pipeline.networks.variants import assign_texts
+from textdiff.metrics.pixels import dice
+from textdiff.models.device import choose_device
+from textdiff.models.networks.variants import assign_texts
 from textdiff.pipeline.predict import Predictor, predict_row
 from textdiff.pipeline.runs import Run
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from textdiff.errors import UserError
-from textdiff.pipeline import weights
-from textdiff.pipeline.backbones.load import load_backbone
-from textdiff.pipeline.downloads import fetch
-from textdiff.pipeline.weights import BACKBONES, fetch_backbone, resolve_backbone, status, weights_dir
+from textdiff.models import weights
+from textdiff.models.backbones.load import load_backbone
+from textdiff.models.downloads import fetch
+from textdiff.models.weights import BACKBONES, fetch_backbone, resolve_backbone, status, weights_dir
 
 DATA = b"the weights" * 1000
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -220,5 +220,5 @@ def test_status_names_every_backbone_and_text_encoder(place):
 
 
 def test_weights_are_known_without_loading_pytorch():
-    code = "import sys, textdiff.pipeline.weights; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, textdiff.models.weights; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from textdiff.errors import UserError
+from textdiff.models.networks.head import VARIANTS, Head
+from textdiff.models.networks.segmenter import Window
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
-from textdiff.pipeline.head import VARIANTS, Head
-from textdiff.pipeline.networks.segmenter import Window
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import epochs, trainee
 from textdiff.pipeline.training.train import train

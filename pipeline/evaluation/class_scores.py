@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.pipeline.evaluation.bootstrap import bootstrap_mean
-from textdiff.pipeline.metrics import Confusion, confusion, dice_from_iou, iou_of_counts
+from textdiff.metrics.intervals import bootstrap_mean
+from textdiff.metrics.pixels import Confusion, confusion, dice_from_iou, iou_of_counts
 
 Scores = dict[str, float | None]
 

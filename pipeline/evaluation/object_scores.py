@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.pipeline.evaluation.bootstrap import Interval
-from textdiff.pipeline.evaluation.instance_metrics import aji, detection_f1, panoptic_quality
-from textdiff.pipeline.evaluation.instances import components, find_instances
-from textdiff.pipeline.evaluation.surface_metrics import hd95, surface_dice
+from textdiff.metrics.instances import components, find_instances
+from textdiff.metrics.intervals import Interval
+from textdiff.metrics.objects import aji, detection_f1, panoptic_quality
+from textdiff.metrics.surfaces import hd95, surface_dice
 from textdiff.pipeline.evaluation.tables import percent
 from textdiff.tables import markdown_table, text_table
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
 from textdiff.console import printable
-from textdiff.pipeline.evaluation.bootstrap import Interval, bootstrap_mean
+from textdiff.metrics.intervals import Interval, bootstrap_mean
 from textdiff.pipeline.evaluation.class_scores import mean_scores, presence_note
 from textdiff.pipeline.evaluation.figures import Case
 from textdiff.pipeline.evaluation.object_scores import metrics_table

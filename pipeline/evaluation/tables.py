@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textdiff.files import write_json, write_text
-from textdiff.pipeline.evaluation.bootstrap import Interval
+from textdiff.metrics.intervals import Interval
 from textdiff.pipeline.evaluation.published import Published
 from textdiff.tables import csv_table, markdown_table, text_table
 

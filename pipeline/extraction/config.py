@@ -14,8 +14,8 @@ from textdiff.options.extract import Cutting, Extract, Features
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.shared import Jitter
 from textdiff.pipeline.extraction.requirements import require_data
-from textdiff.pipeline.locations import OWN
-from textdiff.pipeline.presets import get_preset
+from textdiff.readers.locations import OWN
+from textdiff.readers.presets import get_preset
 
 _OF_THE_CACHE = (Place, Features, Cutting, ReadOptions)
 """The options that say what a cache holds; the others say how it is filled."""

@@ -10,8 +10,8 @@ import torch
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.pipeline.backbone import Backbone
-from textdiff.pipeline.device import describe_device
+from textdiff.models.backbones.backbone import Backbone
+from textdiff.models.device import describe_device
 from textdiff.pipeline.extraction.config import ExtractConfig
 
 

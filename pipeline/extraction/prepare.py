@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
 from textdiff.files import sha256_file, stamp
-from textdiff.pipeline.datasets import Facts
-from textdiff.pipeline.imaging import images
-from textdiff.pipeline.imaging.colour import jitter_view
-from textdiff.pipeline.imaging.formats import BadImageError
-from textdiff.pipeline.imaging.tiles import cut
-from textdiff.pipeline.sample import Slice
+from textdiff.images import images
+from textdiff.images.colour import jitter_view
+from textdiff.images.formats import BadImageError
+from textdiff.images.tiles import cut
+from textdiff.readers.datasets import Facts
 from textdiff.readers.load import load_image, load_mask
 from textdiff.readers.parts import read_image_rows, read_mask_rows
+from textdiff.readers.sample import Slice
 
 _T = TypeVar("_T", bound=np.generic)
 _Stamp = tuple[int, int, int, int]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textdiff.errors import UserError
-from textdiff.pipeline.downloads.hub import locate, snapshot
-from textdiff.pipeline.locations import find_data
-from textdiff.pipeline.weights import BACKBONES, UNTRAINED, ResolvedWeights, resolve_backbone
+from textdiff.models.downloads.hub import locate, snapshot
+from textdiff.models.weights import BACKBONES, UNTRAINED, ResolvedWeights, resolve_backbone
+from textdiff.readers.locations import find_data
 
 
 def require_data(dataset: str, backbone: str, text_encoder: str) -> Path:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textdiff.cache import Row
-from textdiff.pipeline.datasets import Facts
-from textdiff.pipeline.imaging.tiles import Grid
+from textdiff.images.tiles import Grid
+from textdiff.readers.datasets import Facts
 
 
 def sample_table(

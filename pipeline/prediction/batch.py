@@ -13,16 +13,15 @@ from PIL import Image
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.files import atomic_path, sha256_file
+from textdiff.images.formats import BadImageError
+from textdiff.images.pixel_size import PixelSize, file_pixel_size
+from textdiff.images.rows import is_large, open_rows
+from textdiff.metrics.instances import METHODS, find_instances
 from textdiff.options.run import Predict
 from textdiff.outputs import FORMATS, Segmentation, refusal, segmentation, write_output
 from textdiff.outputs.objects import object_record, significant
 from textdiff.outputs.overlay import write_overlay
 from textdiff.outputs.tables import image_record
-from textdiff.pipeline.datasets import remarks
-from textdiff.pipeline.evaluation.instances import METHODS, find_instances
-from textdiff.pipeline.imaging.formats import BadImageError
-from textdiff.pipeline.imaging.pixel_size import PixelSize, file_pixel_size
-from textdiff.pipeline.imaging.rows import is_large, open_rows
 from textdiff.pipeline.predict import Predictor
 from textdiff.pipeline.prediction.inputs import Input, gather
 from textdiff.pipeline.prediction.large import segment_large
@@ -31,8 +30,9 @@ from textdiff.pipeline.prediction.remarks import Remarks
 from textdiff.pipeline.prediction.run_text import missing_text
 from textdiff.pipeline.prediction.wanted import OVERLAY, Wanted
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.sample import Slice
+from textdiff.readers.datasets import remarks
 from textdiff.readers.load import load_image
+from textdiff.readers.sample import Slice
 
 _SAME_SIZE = 0.02
 """Two statements on the size of a pixel that differ by less, relatively, are the same."""

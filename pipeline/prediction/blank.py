@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from textdiff import console
 from textdiff.cache import FeatureCache, Item
-from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.models.networks.segmenter import Segmenter
 
 BLANK_BELOW = 10.0
 """The contrast in 8-bit levels below which a picture is blank; docs/tiles.md has the measurements it was chosen by."""

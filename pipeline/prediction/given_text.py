@@ -13,7 +13,7 @@ import torch
 
 from textdiff import console
 from textdiff.cache import Item
-from textdiff.pipeline.evaluation.bootstrap import Interval, bootstrap_mean
+from textdiff.metrics.intervals import Interval, bootstrap_mean
 from textdiff.pipeline.evaluation.object_scores import metrics_table
 from textdiff.pipeline.evaluation.tables import ScoreRow, score_table
 from textdiff.pipeline.prediction.run_text import RunText

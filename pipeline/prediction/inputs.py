@@ -11,9 +11,9 @@ from pathlib import Path
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.options.run import Predict
-from textdiff.pipeline.datasets import read_dataset, report
-from textdiff.pipeline.sample import Slice
+from textdiff.readers.datasets import read_dataset, report
 from textdiff.readers.names import IMAGES, is_utf8, key_of, visible_name
+from textdiff.readers.sample import Slice
 from textdiff.readers.tables import ENDINGS, decode_text, read_table
 
 RECORDS = ".records"

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.pipeline.imaging.rows import open_rows
-from textdiff.pipeline.imaging.tiff_writer import PIECE, tiff_writer
-from textdiff.pipeline.imaging.tiles import Grid, cut, reblock, stitch
+from textdiff.images.rows import open_rows
+from textdiff.images.tiff_writer import PIECE, tiff_writer
+from textdiff.images.tiles import Grid, cut, reblock, stitch
 
 
 def segment_large(

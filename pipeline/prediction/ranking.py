@@ -11,11 +11,11 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_text
+from textdiff.metrics.pixels import entropy
+from textdiff.metrics.uncertainty import jensen_shannon, mean_share
+from textdiff.models.device import choose_device
+from textdiff.models.networks.variants import assign_texts
 from textdiff.options.run import Rank
-from textdiff.pipeline.device import choose_device
-from textdiff.pipeline.evaluation.uncertainty import jensen_shannon, mean_share
-from textdiff.pipeline.metrics import entropy
-from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_members
 from textdiff.pipeline.runs import Run
 from textdiff.tables import csv_table, text_table

@@ -10,13 +10,13 @@ from typing import Any
 
 from textdiff.errors import UserError
 from textdiff.files import sha256_file, write_json
+from textdiff.metrics.instances import METHODS
 from textdiff.outputs.tables import write_tables
-from textdiff.pipeline.evaluation.instances import METHODS
 from textdiff.pipeline.prediction.inputs import RECORDS, Input
 from textdiff.pipeline.prediction.wanted import Wanted
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.sample import Slice
 from textdiff.readers.hdf5 import read_slice
+from textdiff.readers.sample import Slice
 
 
 class Records:

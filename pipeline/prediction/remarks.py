@@ -5,8 +5,8 @@ __all__ = ["Remarks"]
 from pathlib import Path
 
 from textdiff import console
-from textdiff.pipeline.datasets import Problem, alike, kind_of
-from textdiff.pipeline.sample import Slice
+from textdiff.readers.datasets import Problem, alike, kind_of
+from textdiff.readers.sample import Slice
 
 
 class Remarks:

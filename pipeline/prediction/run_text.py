@@ -5,7 +5,7 @@ __all__ = ["RunText", "missing_text", "reads_text"]
 import torch
 
 from textdiff.errors import UserError
-from textdiff.pipeline import text
+from textdiff.models import text
 from textdiff.pipeline.runs import Run
 
 

@@ -10,10 +10,10 @@ import torch
 
 from textdiff.cache import Item
 from textdiff.errors import UserError
-from textdiff.pipeline import weights
-from textdiff.pipeline.backbone import Backbone
-from textdiff.pipeline.backbones.load import load_backbone
-from textdiff.pipeline.imaging import images
+from textdiff.images import images
+from textdiff.models import weights
+from textdiff.models.backbones.backbone import Backbone
+from textdiff.models.backbones.load import load_backbone
 from textdiff.pipeline.prediction.blank import is_blank
 from textdiff.pipeline.prediction.run_text import RunText, reads_text
 from textdiff.pipeline.runs import Run

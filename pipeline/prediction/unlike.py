@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.files import atomic_path, sha256_file
-from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.models.networks.segmenter import Segmenter
 from textdiff.pipeline.prediction.blank import is_blank
 from textdiff.pipeline.runs import Run
 

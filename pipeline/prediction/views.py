@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
-from textdiff.pipeline.imaging.images import unsymmetry
+from textdiff.images.images import unsymmetry
 
 Predicted = tuple[int, NDArray[np.float32]]
 """A row of a cache, or the first of several, and class probabilities (classes, S, S)."""

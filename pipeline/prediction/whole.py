@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache, Row
+from textdiff.images import formats
+from textdiff.images.images import BandedMask, axis_weights, resize_mask
+from textdiff.images.tiles import Grid, stitch
+from textdiff.metrics.pixels import Confusion
 from textdiff.pipeline.evaluation.class_scores import class_confusions
-from textdiff.pipeline.imaging import formats
-from textdiff.pipeline.imaging.images import BandedMask, axis_weights, resize_mask
-from textdiff.pipeline.imaging.tiles import Grid, stitch
-from textdiff.pipeline.metrics import Confusion
 from textdiff.pipeline.predict import enlarge
 from textdiff.pipeline.prediction.views import Predicted, mean_of_rows
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from textdiff.errors import UserError, suggest
+from textdiff.models.backbones.checkpoints import load_unet
+from textdiff.models.backbones.fresh import fresh_unet
+from textdiff.models.backbones.unet import UNet
 from textdiff.options.pretrain import Pretrain
 from textdiff.options.record import options
-from textdiff.pipeline.backbones.checkpoints import load_unet
-from textdiff.pipeline.backbones.fresh import fresh_unet
-from textdiff.pipeline.unet import UNet
 
 # The topology of the 256x256 ADM: 18 decoder blocks whose numbers mean the same at every width.
 _ADM: dict[str, Any] = {

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from textdiff.pipeline.imaging.colour import jitter
-from textdiff.pipeline.imaging.images import read_image
+from textdiff.images.colour import jitter
+from textdiff.images.images import read_image
 
 
 class Batch(NamedTuple):

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from textdiff import console
+from textdiff.models.backbones.checkpoints import save_unet
+from textdiff.models.backbones.unet import UNet
+from textdiff.models.device import describe_device
 from textdiff.options.pretrain import Pretrain
-from textdiff.pipeline.backbones.checkpoints import save_unet
-from textdiff.pipeline.device import describe_device
 from textdiff.pipeline.pretraining.config import command, trajectory
 from textdiff.pipeline.pretraining.log import Row, plot_log
 from textdiff.pipeline.pretraining.sampling import contact_sheet, denoise, noised
 from textdiff.pipeline.pretraining.unlabelled import Survey
-from textdiff.pipeline.unet import UNet
 
 
 def write_result(

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from textdiff.files import atomic_path
-from textdiff.pipeline.device import autocast
-from textdiff.pipeline.diffusion import alphas_cumprod, q_sample
-from textdiff.pipeline.unet import UNet
+from textdiff.models.backbones.diffusion import alphas_cumprod, q_sample
+from textdiff.models.backbones.unet import UNet
+from textdiff.models.device import autocast
 
 
 @torch.no_grad()

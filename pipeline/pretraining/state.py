@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from textdiff.errors import UserError, explain
-from textdiff.pipeline import tensor_files
+from textdiff.models import tensor_files
 
 
 def save_state(path: Path, state: Mapping[str, Any], trajectory: Mapping[str, Any], digest: str) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.pipeline.imaging.decode import decode
-from textdiff.pipeline.imaging.formats import BadImageError
+from textdiff.images.decode import decode
+from textdiff.images.formats import BadImageError
 from textdiff.readers.names import IMAGES
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from textdiff.pipeline.evaluation.class_scores import presence_note
-from textdiff.pipeline.presets import PRESETS
 from textdiff.pipeline.training.fitted import shortened
+from textdiff.readers.presets import PRESETS
 
 _FEW_IMAGES = 30
 _FEW_VALIDATION = 5

@@ -14,11 +14,11 @@ from textdiff import console
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.files import write_text
+from textdiff.metrics.pixels import entropy
+from textdiff.models.device import choose_device
+from textdiff.models.networks.variants import assign_texts
 from textdiff.options.run import Report
 from textdiff.outputs.colours import CONFUSIONS, class_colours
-from textdiff.pipeline.device import choose_device
-from textdiff.pipeline.metrics import entropy
-from textdiff.pipeline.networks.variants import assign_texts
 from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.prediction.views import Predicted, view_count
 from textdiff.pipeline.prediction.whole import panels, whole_images

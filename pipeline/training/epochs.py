@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from textdiff.cache import FeatureCache, Item
-from textdiff.pipeline.networks.segmenter import Window
+from textdiff.models.networks.segmenter import Window
 
 
 def rows_by_tile(cache: FeatureCache) -> dict[str, list[list[int]]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from textdiff import console
-from textdiff.pipeline.device import describe_device
+from textdiff.models.device import describe_device
 from textdiff.pipeline.training.trainee import Trainee
 
 

@@ -14,7 +14,7 @@ import torch
 from textdiff import console
 from textdiff.cache import FeatureCache, Loader
 from textdiff.errors import UserError
-from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.models.networks.segmenter import Segmenter
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.epochs import order_of, rows_by_tile
 from textdiff.pipeline.training.plan import say_plan

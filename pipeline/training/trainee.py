@@ -16,13 +16,13 @@ from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.errors import UserError, explain
 from textdiff.files import write_text
-from textdiff.pipeline.device import autocast, synchronize
-from textdiff.pipeline.metrics import Confusion, confusion, pooled_dice
-from textdiff.pipeline.networks.segmenter import Segmenter
-from textdiff.pipeline.networks.variants import assign_texts
-from textdiff.pipeline.protocol import get_protocol
+from textdiff.metrics.pixels import Confusion, confusion, pooled_dice
+from textdiff.models.device import autocast, synchronize
+from textdiff.models.networks.segmenter import Segmenter
+from textdiff.models.networks.variants import assign_texts
+from textdiff.models.tensor_files import load_state, save_state, save_tensors
+from textdiff.options.protocol import get_protocol
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.tensor_files import load_state, save_state, save_tensors
 from textdiff.pipeline.training.epochs import batches, random_window
 from textdiff.pipeline.training.losses import segmentation_loss
 from textdiff.tables import csv_table

@@ -7,9 +7,9 @@ from typing import Any
 
 from textdiff import console
 from textdiff.files import write_text
-from textdiff.pipeline.networks.segmenter import Segmenter
+from textdiff.models.networks.segmenter import Segmenter
+from textdiff.models.tensor_files import save_tensors
 from textdiff.pipeline.runs import Run, write_config
-from textdiff.pipeline.tensor_files import save_tensors
 from textdiff.tables import csv_table
 
 

@@ -1,0 +1,74 @@
+"""Masks that say more than foreground: maps of classes, maps of instances."""
+
+__all__ = ["class_map", "instance_map", "stored_numbers"]
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textdiff.images.formats import BadImageError, alpha_note, open_stored
+
+
+def class_map(path: str | os.PathLike[str], pixels: NDArray[Any], names: Sequence[str]) -> NDArray[np.uint8]:
+    """Class numbers (H, W) uint8 in 0 ... ``len(names)`` from the stored pixels.
+
+    Raises:
+        BadImageError: colours, fractions, or a number that has no name.
+    """
+    numbers = _whole_numbers(path, pixels, "class")
+    largest = int(numbers.max())
+    if largest > len(names):
+        strange = np.unique(numbers[numbers > len(names)])
+        shown = ", ".join(str(value) for value in strange[:4]) + (", ..." if len(strange) > 4 else "")
+        raise BadImageError(
+            path,
+            f"has {'values' if len(strange) > 1 else 'the value'} {shown}, and --classes names 1..{len(names)} "
+            f"({', '.join(names)})",
+            "number the classes from 1, or name all of them",
+        )
+    return numbers.astype(np.uint8)
+
+
+def instance_map(path: str | os.PathLike[str], pixels: NDArray[Any]) -> NDArray[np.uint32]:
+    """Object numbers (H, W) uint32 from the stored pixels, as they are: nothing is renumbered.
+
+    Raises:
+        BadImageError: colours, fractions, or numbers beyond 32 bits.
+    """
+    numbers = _whole_numbers(path, pixels, "object")
+    if int(numbers.max()) >= 2**32:
+        raise BadImageError(path, f"has the value {int(numbers.max())}", "number the objects from 1")
+    return numbers.astype(np.uint32)
+
+
+def stored_numbers(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
+    """The numbers in a file, however they are shown: of a palette the indices.
+
+    Raises:
+        BadImageError: as ``open_stored``, and for what does not keep numbers: JPEG, 16-bit colours, a shape in alpha.
+    """
+    stored = open_stored(path, data)
+    if stored.lossy:
+        raise BadImageError(path, "is a JPEG, which does not keep numbers", "export it as PNG or TIFF")
+    if any("scaled" in note for note in stored.notes):
+        raise BadImageError(path, "stores its numbers as 16-bit colours", "export one 16-bit channel")
+    if stored.alpha is not None and stored.palette is None:
+        if stored.alpha.min() < stored.alpha.max() and stored.pixels.min() == stored.pixels.max():
+            raise BadImageError(path, "has its shapes in the alpha channel", "store one number per pixel")
+        stored.notes.append(alpha_note(stored.alpha.min(), stored.alpha.max()))
+    return stored.pixels, stored.notes
+
+
+def _whole_numbers(path: str | os.PathLike[str], pixels: NDArray[Any], what: str) -> NDArray[np.int64]:
+    if pixels.ndim == 3:
+        if np.any(pixels != pixels[..., :1]):
+            raise BadImageError(path, f"is in colour and not a map of {what} numbers", "store one number per pixel")
+        pixels = pixels[..., 0]
+    if pixels.dtype.kind == "f" and not np.all(np.isfinite(pixels) & (pixels == np.floor(pixels))):
+        raise BadImageError(path, f"has fractions where {what} numbers should be", "store whole numbers")
+    if pixels.min() < 0:
+        raise BadImageError(path, f"has the negative {what} number {pixels.min():g}", "number from 1, background 0")
+    return pixels.astype(np.int64)

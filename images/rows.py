@@ -1,0 +1,145 @@
+"""TIFF files that are read a few rows at a time: images and masks too large to be held."""
+
+__all__ = ["RowSource", "is_large", "large_size", "open_mask_rows", "open_rows"]
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from textdiff.images import formats
+from textdiff.images.decode import to_rgb
+from textdiff.images.formats import TIFF_MAGIC, BadImageError
+from textdiff.images.masks import inverted_note
+from textdiff.images.tiff import TiffImage, open_tiff
+
+MAX_PIECE_BYTES = 1 << 28
+BAND_BYTES = 1 << 25
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """A TIFF of which some rows can be read alone."""
+
+    height: int
+    width: int
+    stored: Callable[[int, int], NDArray[Any]]
+    """``stored(first, end)`` gives these rows as they are in the file: (end - first, width, channels)."""
+    shown: Callable[[NDArray[Any]], NDArray[Any]]
+    """What is to be seen of stored rows: RGB (h, width, 3) uint8 of an image, (h, width) of a mask."""
+    step: int
+    """Rows that are best read at once: about ``BAND_BYTES``, and no piece of the file is decoded twice."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about the file, one phrase each."""
+    alpha_at: int | None = None
+    """Where among ``notes`` one on the alpha belongs, the last stored channel; None without one."""
+    lossy: bool = False
+    """Whether it is compressed as JPEG."""
+
+    def read(self, first: int, end: int) -> NDArray[Any]:
+        """The rows ``first`` ... ``end`` - 1 as they are ``shown``.
+
+        Raises:
+            BadImageError: the file is damaged there.
+        """
+        return self.shown(self.stored(first, end))
+
+    def bands(self) -> Iterator[tuple[int, int]]:
+        """(first, end) of bands of ``step`` rows, from the top to the bottom."""
+        for first in range(0, self.height, self.step):
+            yield first, min(first + self.step, self.height)
+
+
+def is_large(path: Path) -> bool:
+    """Whether the file is a TIFF of more than ``MAX_MEGAPIXELS``; only such a file is read in parts."""
+    return large_size(path) is not None
+
+
+def large_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of a file that ``is_large``, None for all others.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        if not file.read(4).startswith(TIFF_MAGIC):
+            return None
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages.first
+            height, width = page.imagelength, page.imagewidth
+    except Exception:  # whatever is wrong with the file, reading it as a whole says so in one line
+        return None
+    return (height, width) if formats.too_many_pixels(height, width) else None
+
+
+@contextmanager
+def open_rows(path: Path) -> Iterator[RowSource]:
+    """Opens a TIFF to read its first image by rows: upright, 8 bits or fewer; in tiles, strips or as it is.
+
+    Rows are those that ``decode`` gives of the whole file, and so are the notes, but for one on the alpha.
+
+    Raises:
+        BadImageError: damaged, another kind of TIFF, or compressed in pieces too large to be read in parts.
+    """
+    with open_tiff(path) as tiff:
+        fits = tiff.dtype in (np.uint8, bool) and tiff.orientation == 1
+        step = _step(path, tiff, fits, "save it as upright 8-bit RGB or grey")
+
+        def shown(rows: NDArray[Any]) -> NDArray[Any]:
+            return to_rgb(path, tiff.shown(rows))[0]
+
+        notes = list(tiff.notes)
+        alpha_at = None if tiff.alpha is None else len(notes)
+        notes += to_rgb(path, tiff.shown(np.zeros((1, 1, tiff.channels), tiff.dtype)))[1]
+        yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), alpha_at)
+
+
+@contextmanager
+def open_mask_rows(path: Path, numbers: bool) -> Iterator[RowSource]:
+    """Opens a TIFF to read the mask in it by rows, (h, W) as it is stored: one channel of whole numbers.
+
+    Args:
+        path: the file.
+        numbers: it holds numbers of classes or objects, of any width. Those of a palette are its indices; how a number
+            is shown does not change it. A mask of two classes has 1, 8 or 16 bits and no palette.
+
+    Raises:
+        BadImageError: as ``open_rows``.
+    """
+    with open_tiff(path) as tiff:
+        small = (
+            tiff.dtype.itemsize <= 2 and tiff.dtype.kind in "bu" and tiff.photometric != tifffile.PHOTOMETRIC.PALETTE
+        )
+        fits = tiff.dtype.kind in "bui" if numbers else small
+        what = "one upright channel of whole numbers" if numbers else "one upright channel of 8 bits, 0 and 255"
+        step = _step(path, tiff, fits and tiff.channels == 1 and tiff.orientation == 1, f"save it as {what}")
+        if numbers and tiff.lossy:
+            raise BadImageError(path, "is a JPEG, which does not keep numbers", "export it without")
+        # ImageJ stores objects as 255 whether its look-up table is inverted or not.
+        raw = numbers or (tiff.white_is_zero and tiff.imagej)
+
+        def shown(rows: NDArray[Any]) -> NDArray[Any]:
+            return tiff.shown(rows, raw)
+
+        notes = [*tiff.notes, *([inverted_note(tiff.imagej)] if tiff.white_is_zero and not numbers else [])]
+        yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), lossy=tiff.lossy)
+
+
+def _step(path: Path, tiff: TiffImage, plain: bool, fix: str) -> int:
+    """Rows that are best read at once.
+
+    Raises:
+        BadImageError: the file is not ``plain``, or its pieces are too large.
+    """
+    if not plain:
+        raise BadImageError(path, f"has more than {formats.MAX_MEGAPIXELS} megapixels and is not plain", fix)
+    if tiff.piece_bytes > MAX_PIECE_BYTES:
+        raise BadImageError(path, "is compressed in one piece too large to be read in parts", "save it in tiles")
+    row_bytes = tiff.nbytes // tiff.height
+    return max(1, BAND_BYTES // (row_bytes * tiff.piece_rows)) * tiff.piece_rows

@@ -1,0 +1,1 @@
+"""How well a segmentation fits: pure functions on arrays."""

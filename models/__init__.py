@@ -1,0 +1,1 @@
+"""What turns images and texts into numbers: backbones, networks, text encoders, and where their weights are."""

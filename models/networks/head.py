@@ -1,0 +1,271 @@
+"""The trainable network of stage two: level projections, cross-attention to the text, pixel classifier.
+
+The network of TextDiff (Feng, MICCAI 2024, section 2) with the sizes of the authors' code, computed in a cheaper and
+exactly equal way: see :mod:`textdiff.models.networks.attention` and :mod:`textdiff.models.networks.upsample_conv`.
+"""
+
+__all__ = ["REFERENCE_WIDTH", "VARIANTS", "Head"]
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from textdiff.cache import FeatureCache, Item
+from textdiff.models.networks.attention import TransformerBlock
+from textdiff.models.networks.levels import Attend, Pieces, project_level
+from textdiff.models.networks.norms import NORMS
+from textdiff.models.networks.reference_names import copy_reference, to_reference
+from textdiff.models.networks.segmenter import Segmenter, Window
+from textdiff.models.networks.upsample_conv import conv_upsampled
+
+VARIANTS = ("full", "no-text", "concat")
+REFERENCE_WIDTH = 768
+REFERENCE_HIDDEN = (128, 32)
+
+
+class Head(Segmenter):
+    """Activations of several decoder blocks, and a text, to class scores of every pixel.
+
+    ``full`` has 9,683,234 parameters on MoNuSeg's blocks of ADM-256 (``dims`` 512, 512, 256, 256) and 10,862,882 on
+    QaTa-COVID19's (1024, 512, 512, 256). Two ablations of the paper (table 2) are variants of it:
+
+    * ``no-text`` (zeta 1): the projected levels straight to the classifier; 5,937,698 and 7,117,346 parameters.
+    * ``concat`` (zeta 2): to each projected level the mean of the text's embeddings is concatenated, instead of the
+      cross-attention, so the classifier sees ``width + text_dim`` channels per level; 9,476,642 and 10,656,290.
+
+    A level of ``steps x C`` channels is projected to ``width`` by a linear layer, unless it has that width. The first
+    level has a layer of its own, later ones share one per channel count.
+
+    Args:
+        dims: channels C_k of each level, at one diffusion step.
+        steps: diffusion steps, concatenated along the channels, step-major.
+        text_dim: width D of the token embeddings.
+        width: channels of a level within this network.
+        classes: classes, background included.
+        image_size: height and width of the scores.
+        heads: attention heads, 8 by default.
+        head_dim: channels of a head, by default 64 at width 768 and in proportion at others, but no less than 8.
+        variant: ``full``, ``no-text`` or ``concat``.
+        hidden: channels after the classifier's first and second convolution; the authors' by default.
+        norm: what the classifier's normalisations take mean and deviation over: ``batch``, the authors'; ``image``,
+            each image for itself, in training and afterwards; ``own``, the one in training and the other afterwards.
+            With one image a step all train alike, but the averages that batch normalisation then keeps are of few
+            images and few texts, and fit no other.
+        standardise: bring every channel of every level, of each image for itself, to mean 0 and standard deviation 1
+            first. Not in the paper: it takes out what differs between stainings and scanners.
+        blocks: which of a cache's blocks the levels are; all by default.
+        times: which of a cache's diffusion steps; all by default.
+    """
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        steps: int,
+        text_dim: int,
+        width: int = REFERENCE_WIDTH,
+        classes: int = 2,
+        image_size: int = 256,
+        heads: int | None = None,
+        head_dim: int | None = None,
+        variant: str = "full",
+        hidden: Sequence[int] = REFERENCE_HIDDEN,
+        norm: str = "batch",
+        standardise: bool = False,
+        blocks: Sequence[int] | None = None,
+        times: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"variant={variant!r}: use one of {', '.join(VARIANTS)}")
+        if norm not in NORMS:
+            raise ValueError(f"norm={norm!r}: use one of {', '.join(NORMS)}")
+        self.variant, self.width, self.image_size = variant, width, image_size
+        self.blocks, self.times = blocks, times
+        heads, head_dim = heads or 8, head_dim or max(8, 64 * width // REFERENCE_WIDTH)
+        self.config = {
+            "dims": list(dims),
+            "steps": steps,
+            "text_dim": text_dim,
+            "width": width,
+            "classes": classes,
+            "image_size": image_size,
+            "heads": heads,
+            "head_dim": head_dim,
+            "variant": variant,
+            "hidden": list(hidden),
+            "norm": norm,
+            "standardise": standardise,
+            "blocks": None if blocks is None else list(blocks),
+            "times": None if times is None else list(times),
+        }
+        self.standardise = standardise
+        self.down = nn.ModuleDict()
+        self._routes: list[str | None] = []  # by level: the name of its projection
+        later = list(dict.fromkeys(dim for dim in dims[1:] if steps * dim != width))
+        for k, dim in enumerate(dims):
+            name = None if steps * dim == width else str(later.index(dim) + 2) if k else "1"
+            if name is not None and name not in self.down:
+                self.down[name] = nn.Linear(steps * dim, width)
+            self._routes.append(name)
+        if variant == "full":
+            self.block = TransformerBlock(width, text_dim, heads, head_dim)
+        level = width + text_dim if variant == "concat" else width
+        self.conv1 = nn.Conv2d(level * len(dims), hidden[0], 3, padding=1)
+        self.norm1 = NORMS[norm](hidden[0])
+        self.conv2 = nn.Conv2d(hidden[0], hidden[1], 3, padding=1)
+        self.norm2 = NORMS[norm](hidden[1])
+        self.conv3 = nn.Conv2d(hidden[1], classes, 3, padding=1)
+
+    def forward(
+        self,
+        features: Sequence[Tensor],
+        text: Tensor | None,
+        text_mask: Tensor | None = None,
+        window: Window | None = None,
+    ) -> Tensor:
+        """Scores before the softmax.
+
+        Args:
+            features: per level (B, steps * C_k, h_k, w_k), any float dtype, at native size.
+            text: (B, L, D) token embeddings; ignored by ``no-text``.
+            text_mask: (B, L) bool, False for padding; ``None`` when there is none.
+            window: compute this part of the scores alone, for about its share of the time: the very scores that the
+                whole would have there, but for statistics that normalisations take of what they see. It lies on the
+                grid of the coarsest level's positions.
+
+        Returns:
+            (B, classes, H, W) in the parameters' dtype; H and W are the window's size if there is one.
+
+        Raises:
+            ValueError: the number of levels is not this head's, there is no text for a variant that reads it, or the
+                window is not on the grid.
+        """
+        if len(features) != len(self._routes):
+            raise ValueError(f"{len(features)} levels of activations for a head of {len(self._routes)}")
+        if self.variant != "no-text" and text is None:
+            raise ValueError(f"a head of variant {self.variant} needs text")
+        if self.standardise:
+            features = [standardised(x) for x in features]
+        height, width = self.image_size, self.image_size
+        if window is not None:
+            features, seen = self._cut(features, window)
+            height, width = (part.stop - part.start for part in seen)
+        kind = features[0].device.type
+        casting = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if casting else self.conv1.weight.dtype
+        attends = [self._attend_to(features, text, text_mask, i) for i in range(len(features[0]))]
+        attention = self.block.attention1.heads * text.shape[1] if self.variant == "full" and text is not None else 0
+        pieces = Pieces.plan(features, self.width, attention)
+        levels = [
+            project_level(x, self._projection(name), attends, self.width, dtype, pieces)
+            for x, name in zip(features, self._routes, strict=True)
+        ]
+        weights = list(self.conv1.weight.chunk(len(levels), dim=1))
+        if self.variant == "concat":
+            assert text is not None
+            # The same embedding is part of every level, and a constant is an image of one pixel, upsampled.
+            levels.append(_mean(text, text_mask)[:, None, None].to(dtype))
+            summed = torch.stack([w[:, self.width :] for w in weights]).sum(0)
+            weights = [w[:, : self.width] for w in weights] + [summed]
+        assert self.conv1.bias is not None
+        x = conv_upsampled(levels, weights, self.conv1.bias, (height, width))
+        x = self.conv2(F.relu(self.norm1(x), inplace=True))
+        scores: Tensor = self.conv3(F.relu(self.norm2(x), inplace=True))
+        if window is not None:
+            top, left = window.top - seen[0].start, window.left - seen[1].start
+            scores = scores[:, :, top : top + window.size, left : left + window.size]
+        return scores.to(self.conv3.weight.dtype)
+
+    def _cut(self, features: Sequence[Tensor], window: Window) -> tuple[list[Tensor], tuple[slice, slice]]:
+        """The part of each level that the window's scores depend on, and which rows and columns of scores that is.
+
+        One position of the coarsest level beyond the window is enough for the interpolation and, as long as it is four
+        pixels or more, for the three convolutions as well.
+        """
+        cell = _cell(self.image_size, [min(x.shape[2:]) for x in features])
+        if any(place % cell for place in window) or not 0 < window.size <= self.image_size:
+            raise ValueError(f"{window} does not lie on the grid of {cell} pixels of {self.image_size}")
+        rows, columns = (
+            slice(max(0, start - cell), min(self.image_size, start + window.size + cell)) for start in window[:2]
+        )
+        parts = []
+        for x in features:
+            (top, bottom), (left, right) = (
+                (part.start * length // self.image_size, part.stop * length // self.image_size)
+                for part, length in zip((rows, columns), x.shape[2:], strict=True)
+            )
+            parts.append(x[:, :, top:bottom, left:right])
+        return parts, (rows, columns)
+
+    def inputs(self, items: Sequence[Item]) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
+        """Joins items along the batch: levels (B, steps * C, h, w), text (B, L, D), text mask (B, L).
+
+        Shorter texts are padded, and their padding is masked.
+        """
+        features = [torch.cat(level) for level in zip(*(item.features for item in items), strict=True)]
+        tokens = [item.tokens[0] for item in items if item.tokens is not None]
+        masks = [item.token_mask[0] for item in items if item.token_mask is not None]
+        if not tokens:
+            return features, None, None
+        pad = torch.nn.utils.rnn.pad_sequence
+        return features, pad(tokens, batch_first=True), pad(masks, batch_first=True)
+
+    def _attend_to(
+        self, features: Sequence[Tensor], text: Tensor | None, mask: Tensor | None, image: int
+    ) -> Attend | None:
+        """The transformer block for one image of the batch, if this variant has one."""
+        if self.variant != "full":
+            return None
+        assert text is not None
+        pixels = sum(x.shape[2] * x.shape[3] for x in features)
+        return self.block.attend_to(text[image], None if mask is None else mask[image], pixels)
+
+    def _projection(self, name: str | None) -> nn.Linear | None:
+        """The linear layer that a level goes through, if it goes through one."""
+        if name is None:
+            return None
+        down = self.down[name]
+        assert isinstance(down, nn.Linear)
+        return down
+
+    def grid(self, cache: FeatureCache) -> int:
+        """The pixels that a position of the coarsest level stands for."""
+        return _cell(
+            self.image_size, [h for block, (_, h, _) in cache.blocks.items() if block in (self.blocks or cache.blocks)]
+        )
+
+    def reference_state_dict(self) -> dict[str, Tensor]:
+        """The weights under the authors' names and in their shapes; tensors are shared with this head."""
+        return to_reference(self.state_dict())
+
+    def load_reference(self, state: Mapping[str, Tensor]) -> None:
+        """Loads a state dict of the authors' training code; a ``module.`` prefix (DataParallel) is understood.
+
+        Raises:
+            UserError: entries are missing, unknown or of another shape.
+        """
+        copy_reference(state, self.reference_state_dict())
+
+
+def _cell(image_size: int, sizes: Sequence[int]) -> int:
+    """Pixels per position of the coarsest of levels of these sizes, at least the four that convolutions reach over."""
+    return max(4, image_size // min(sizes))
+
+
+def standardised(x: Tensor) -> Tensor:
+    """Activations (B, C, h, w) with mean 0 and standard deviation 1 over the pixels, per image and channel: float32.
+
+    A channel that is constant over an image comes out as zero.
+    """
+    # On a CPU the layer normalisation of the pixels takes a third of the time of mean, variance and quotient.
+    return F.layer_norm(x.float(), x.shape[2:], eps=1e-6)
+
+
+def _mean(text: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the tokens that are not padding: (B, L, D) -> (B, D); zero where all is padding."""
+    if mask is None:
+        return text.mean(1)
+    weight = mask[..., None].to(text.dtype)
+    return (text * weight).sum(1) / weight.sum(1).clamp(min=1)

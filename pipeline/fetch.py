@@ -1,0 +1,35 @@
+"""``textdiff download``: weights and data sets by their names, ahead of time."""
+
+__all__ = ["KNOWN", "fetch"]
+
+from pathlib import Path
+
+from textdiff.errors import UserError, suggest
+from textdiff.models.downloads.hub import locate, snapshot
+from textdiff.models.downloads.monuseg_files import download_monuseg
+from textdiff.models.weights import BACKBONES, RGB, TEXT_ENCODERS, fetch_backbone
+from textdiff.readers.locations import FOLDERS
+
+KNOWN = (*BACKBONES, *TEXT_ENCODERS, "monuseg")
+
+
+def fetch(name: str, to: Path | None = None, url: str | None = None) -> Path:
+    """Fetches what is called ``name``, unless it is in place, and gives its path.
+
+    Args:
+        name: a backbone, a text encoder, or ``monuseg``.
+        to: the directory to put it into; by default where the other commands look for it.
+        url: another address; for ``monuseg``, which has no fixed one, also the path of a zip file.
+
+    Raises:
+        UserError: no such name; it cannot be fetched; what came is not what it should be.
+    """
+    if name in (*BACKBONES, RGB):
+        return fetch_backbone(name, to, url).path
+    if name in TEXT_ENCODERS:
+        if url is not None:
+            raise UserError(f"--url {url}: {name} comes from the hub; name a mirror of it in HF_ENDPOINT")
+        return (locate(name) if to is None else None) or snapshot(name, to)
+    if name == "monuseg":
+        return download_monuseg(to or Path("data") / FOLDERS[name], url)
+    raise UserError(f"{name}: nothing of this name{suggest(name, KNOWN)}; known are {', '.join(KNOWN)}")

@@ -1,0 +1,295 @@
+"""Data sets -> samples: what there is, what is wrong with it, all said before any work is done."""
+
+__all__ = [
+    "READERS",
+    "Facts",
+    "Problem",
+    "Sample",
+    "alike",
+    "inspect",
+    "kind_of",
+    "leaks",
+    "read_dataset",
+    "remarks",
+    "report",
+]
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from textdiff import console
+from textdiff.errors import UserError
+from textdiff.images.formats import BadImageError
+from textdiff.options.reading import ReadOptions
+from textdiff.readers.aperio import read_monuseg
+from textdiff.readers.folder import read_folder
+from textdiff.readers.hdf5 import read_hdf5
+from textdiff.readers.look import look_at_image, look_at_mask
+from textdiff.readers.lvit import read_lvit
+from textdiff.readers.sample import Problem, Sample, Slice
+
+READERS: dict[str, Callable[[Path, ReadOptions], tuple[list[Sample], list[Problem]]]] = {
+    "folder": read_folder,
+    "hdf5": read_hdf5,
+    "monuseg": read_monuseg,
+    "mosmed": read_lvit,
+    "phantom": read_lvit,
+    "qata": read_lvit,
+}
+"""How each data set is read. A reader lists and matches names and opens no image."""
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decoding a sample's files has shown.
+
+    ``height`` and ``width`` are those of the image file in pixels; ``usable`` is false if one of its problems is an
+    error (sizes and digests are then 0 and empty where nothing could be read).
+    """
+
+    sample: Sample
+    height: int
+    width: int
+    image_sha256: str
+    mask_sha256: str | None
+    usable: bool = True
+    levels: tuple[int, int] = (0, 0)
+    """The darkest and the brightest level of the 8-bit image."""
+    shares: tuple[float, ...] = ()
+    """The share of the mask that each class takes, the background left out; empty without a mask."""
+    objects: int = 0
+    """The largest object number in a mask that numbers its objects."""
+    content: str = ""
+    """A digest of the decoded pixels: the same picture in another format has the same."""
+    in_parts: bool = False
+    """Whether image and mask are too large to be decoded as a whole: see ``readers.parts``."""
+    value: str = ""
+    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
+    threshold: float = 0.0
+    """Stored values above it are foreground, in a mask of two classes that is read in parts."""
+
+
+def read_dataset(
+    name: str, root: str | os.PathLike[str], options: ReadOptions | None = None
+) -> tuple[list[Sample], list[Problem]]:
+    """Lists a data set by the names of its files and its tables of texts, without opening any image.
+
+    Args:
+        name: ``folder``, ``hdf5``, or a data set that is known: ``monuseg``, ``mosmed``, ``qata``, ``phantom``.
+        root: its directory or file.
+        options: how to read it.
+
+    Returns:
+        The samples without an error, in the order train, val, test and by id, and all problems.
+
+    Raises:
+        UserError: an unknown name; no such directory; not the layout; a table of texts that is missing or unreadable.
+    """
+    if name not in READERS:
+        raise UserError(f"{name}: unknown data set; known are {', '.join(sorted(READERS))}")
+    options = options or ReadOptions()
+    samples, problems = READERS[name](Path(root), options)
+    return [
+        replace(sample, classes=tuple(options.classes), instances=sample.instances or options.instances)
+        for sample in samples
+    ], problems
+
+
+def inspect(
+    samples: list[Sample], progress: Callable[[int], object] | None = None, *, tiled: bool = False
+) -> tuple[list[Facts], list[Problem]]:
+    """Decodes every image and mask once, in a few threads; at most one image or mask per thread is in memory.
+
+    Args:
+        samples: of ``read_dataset``.
+        progress: is told 1 for each sample that is done.
+        tiled: images are going to be cut into tiles, so that their shape is nothing to remark, and a large TIFF is
+            looked at a few rows at a time.
+
+    Returns:
+        The facts of every sample, in the order of ``samples``, and what was found wrong.
+    """
+    facts, problems = [], []
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
+        for fact, found in pool.map(partial(_inspect, tiled=tiled), samples):
+            facts.append(fact)
+            problems += found
+            if progress is not None:
+                progress(1)
+    finally:
+        # After Ctrl-C the thousands of files that are still queued must not be read first.
+        pool.shutdown(cancel_futures=True)
+    facts, differing = _of_one_value(facts)
+    return facts, problems + differing + leaks(facts)
+
+
+def report(problems: list[Problem]) -> None:
+    """Says what was found: notes as warnings, then the errors, of either kind alike ones together.
+
+    Raises:
+        UserError: there are errors. A single one is the message itself; several are printed first (at most 20 lines).
+    """
+    lines = alike([problem for problem in problems if problem.severity == "note"])
+    for line in lines[:_SHOWN]:
+        console.warn(line)
+    if len(lines) > _SHOWN:
+        console.warn(f"... and {len(lines) - _SHOWN} more remarks")
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if len(errors) == 1:
+        raise UserError(str(errors[0]))
+    lines = alike(errors)
+    for line in lines[:_SHOWN]:
+        console.info(f"error: {line}")
+    if len(lines) > _SHOWN:
+        console.info(f"... and {len(lines) - _SHOWN} more kinds")
+    if errors:
+        raise UserError(
+            f"{len(errors)} errors in the data set: mend them (textdiff data check --json lists all), or leave those "
+            "images out with --skip-bad"
+        )
+
+
+def alike(problems: Sequence[Problem]) -> list[str]:
+    """One line for each kind of problem: the first of its kind, and how many others there are."""
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(kind_of(problem), []).append(problem)
+    lines = []
+    for kind in kinds.values():
+        others = len(kind) - 1
+        lines.append(str(kind[0]) + (f" (and {others} other{'s' if others > 1 else ''} like it)" if others else ""))
+    return lines
+
+
+def kind_of(problem: Problem) -> str:
+    """What a problem is, whatever number (a size, a line) or file is in it."""
+    return re.sub(r"(\S*[\d./]\S*\s*)+", "#", problem.what)
+
+
+def remarks(
+    height: int, width: int, levels: tuple[int, int], notes: Sequence[str], tiled: bool
+) -> list[tuple[str, str]]:
+    """What a user should know about an image, and what to do about it: the same whether it is extracted or predicted.
+
+    Args:
+        height: of the image, in pixels.
+        width: the same.
+        levels: its darkest and its brightest level.
+        notes: what reading it gave.
+        tiled: it is cut into tiles, so that its shape is nothing to remark.
+    """
+    found = [(note, "") for note in notes]
+    if height != width and not tiled:
+        found.append((f"is not square ({width}x{height}): it is squeezed to a square", ""))
+    if levels[0] == levels[1]:
+        found.append((f"is flat: every value is {levels[0]}", "check that it is an image"))
+    return found
+
+
+def leaks(facts: Sequence[Facts]) -> list[Problem]:
+    """The same picture in two splits: what was trained on would be tested on."""
+    seen: dict[str, Sample] = {}
+    problems = []
+    for fact in facts:
+        first = seen.setdefault(fact.content, fact.sample)
+        if fact.content and first.split != fact.sample.split:
+            what = f"is the same image as {_where(first.image)}: scores would be too good"
+            problems.append(Problem("note", _where(fact.sample.image), what, "keep it in one split"))
+    return problems
+
+
+def _of_one_value(facts: Sequence[Facts]) -> tuple[list[Facts], list[Problem]]:
+    """``facts``, and an error for each value of the foreground but the most common: they may be of different classes.
+
+    {0, 1} beside {0, 255} is no exception: a map of classes whose border is void can hold nothing else.
+    """
+    masks: dict[str, list[Facts]] = {}
+    for fact in facts:
+        if fact.value and fact.usable:
+            masks.setdefault(fact.value, []).append(fact)
+    if len(masks) < 2:
+        return list(facts), []
+    usual, *others = sorted(masks, key=lambda value: -len(masks[value]))
+
+    def named(value: str) -> str:
+        count = len(masks[value])
+        return f"the foreground {value} ({count} mask{'s' if count > 1 else ''})"
+
+    problems = []
+    for value in others:
+        first, example = masks[value][0].sample.mask, masks[usual][0].sample.mask
+        assert first is not None
+        assert example is not None
+        what = f"has {named(value)}, and {_where(example)} has {named(usual)}"
+        fix = "store one value in all masks, or name the values of classes with --classes"
+        problems.append(Problem("error", _where(first), what, fix))
+    return [replace(fact, usable=fact.usable and fact.value in ("", usual)) for fact in facts], problems
+
+
+def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
+    problems: list[Problem] = []
+    facts = Facts(sample, 0, 0, "", None)
+
+    def say(severity: Literal["error", "note"], source: Path | Slice, what: str, fix: str = "") -> None:
+        problems.append(Problem(severity, _where(source), what, fix))
+
+    try:
+        image = look_at_image(sample.image, tiled)
+        height, width, levels = image.height, image.width, image.levels
+        facts = replace(
+            facts,
+            height=height,
+            width=width,
+            image_sha256=image.sha256,
+            levels=levels,
+            content=image.content,
+            in_parts=image.in_parts,
+        )
+        for what, fix in remarks(height, width, levels, image.notes, tiled):
+            say("note", sample.image, what, fix)
+    except BadImageError as error:
+        say("error", sample.image, error.what, error.fix)
+    if sample.mask is not None:
+        facts = _inspect_mask(facts, sample.mask, tiled, say)
+    return replace(facts, usable=all(problem.severity != "error" for problem in problems)), problems
+
+
+def _inspect_mask(facts: Facts, source: Path | Slice, tiled: bool, say: Callable[..., None]) -> Facts:
+    """``facts`` with those of the mask; ``say(severity, source, what, fix)`` is told what is wrong."""
+    if not facts.height and source.name.lower().endswith(".xml"):
+        return facts  # outlines mean nothing without the size of their image
+    try:
+        mask = look_at_mask(facts.sample, facts.height, facts.width, tiled)
+    except BadImageError as error:
+        say("error", source, error.what, error.fix)
+        return facts
+    for note in mask.notes:
+        say("note", source, note)
+    if facts.height and (mask.height, mask.width) != (facts.height, facts.width):
+        size = f"{mask.width}x{mask.height}"
+        what = f"is {size} pixels, but its image {_where(facts.sample.image)} is {facts.width}x{facts.height}"
+        say("error", source, what, "export the mask at the image's size")
+    elif not any(mask.counts[1:]):
+        say("note", source, "is an empty mask (no foreground)")
+    elif not mask.counts[0]:
+        say("note", source, "is all foreground", "check that it is not inverted")
+    elif mask.single:
+        say("note", source, "numbers a single object 255: it looks like a plain mask", "check --instances")
+    shares = tuple(count / (mask.height * mask.width) for count in mask.counts[1:])
+    return replace(
+        facts, mask_sha256=mask.sha256, shares=shares, objects=mask.objects, value=mask.value, threshold=mask.threshold
+    )
+
+
+def _where(source: Path | Slice) -> str:
+    """``Train_Folder/img/a.png``: enough to find it, short enough to read."""
+    return "/".join(source.parts[-3:])

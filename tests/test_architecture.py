@@ -1,0 +1,61 @@
+"""The floor plan: which folder may import which. Arrows point down, and never in a circle."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# From the top down; folders of one storey do not know each other.
+STOREYS = (
+    ("cli", "commands", "api"),
+    ("experiments",),
+    ("pipeline",),
+    ("models", "readers"),
+    ("cache", "images", "metrics", "outputs"),
+    ("options", "tables", "console", "files", "stopping", "errors"),
+)
+# The ground floor and the attic are each one room: their modules share what the whole house stands on, or is seen as.
+SHARED = {*STOREYS[0], *STOREYS[-1]}
+HEIGHT = {name: len(STOREYS) - number for number, names in enumerate(STOREYS) for name in names}
+
+
+def imports() -> set[tuple[str, str, str]]:
+    """(file, its folder, the folder imported) of every import of our own, wherever in the file it stands."""
+    found = set()
+    for path in ROOT.rglob("*.py"):
+        place = path.relative_to(ROOT)
+        folder = place.parts[0].removesuffix(".py")
+        if folder not in HEIGHT:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("textdiff"):
+                for module in [node.module] if "." in node.module else [f"textdiff.{one.name}" for one in node.names]:
+                    found.add((str(place), folder, module.split(".")[1]))
+    return found
+
+
+IMPORTS = imports()
+
+
+def test_the_plan_names_every_folder_and_module():
+    packaged = {
+        path.parent.name if path.name == "__init__.py" else path.stem
+        for path in (*ROOT.glob("*/__init__.py"), *ROOT.glob("*.py"))
+        if path != ROOT / "__init__.py"
+    }
+    assert packaged == set(HEIGHT)
+    assert len(IMPORTS) > 300
+
+
+@pytest.mark.parametrize("folder", sorted(HEIGHT))
+def test_arrows_point_down(folder):
+    wrong = sorted(
+        f"{file} imports textdiff.{target}"
+        for file, source, target in IMPORTS
+        if source == folder
+        and target in HEIGHT
+        and target != folder
+        and (HEIGHT[target] > HEIGHT[folder] or (HEIGHT[target] == HEIGHT[folder] and folder not in SHARED))
+    )
+    assert wrong == []
