@@ -59,6 +59,8 @@ class Facts:
     """A digest of the decoded pixels: the same picture in another format has the same."""
     in_parts: bool = False
     """Whether image and mask are too large to be decoded as a whole: see ``readers.parts``."""
+    value: str = ""
+    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
     threshold: float = 0.0
     """Stored values above it are foreground, in a mask of two classes that is read in parts."""
 
@@ -113,7 +115,8 @@ def inspect(
     finally:
         # After Ctrl-C the thousands of files that are still queued must not be read first.
         pool.shutdown(cancel_futures=True)
-    return facts, problems + leaks(facts)
+    facts, differing = _of_one_value(facts)
+    return facts, problems + differing + leaks(facts)
 
 
 def report(problems: list[Problem]) -> None:
@@ -161,6 +164,34 @@ def leaks(facts: Sequence[Facts]) -> list[Problem]:
             what = f"is the same image as {_where(first.image)}: scores would be too good"
             problems.append(Problem("note", _where(fact.sample.image), what, "keep it in one split"))
     return problems
+
+
+def _of_one_value(facts: Sequence[Facts]) -> tuple[list[Facts], list[Problem]]:
+    """``facts``, and an error for each value of the foreground but the most common: they may be of different classes.
+
+    {0, 1} beside {0, 255} is no exception: a map of classes whose border is void can hold nothing else.
+    """
+    masks: dict[str, list[Facts]] = {}
+    for fact in facts:
+        if fact.value and fact.usable:
+            masks.setdefault(fact.value, []).append(fact)
+    if len(masks) < 2:
+        return list(facts), []
+    usual, *others = sorted(masks, key=lambda value: -len(masks[value]))
+
+    def named(value: str) -> str:
+        count = len(masks[value])
+        return f"the foreground {value} ({count} mask{'s' if count > 1 else ''})"
+
+    problems = []
+    for value in others:
+        first, example = masks[value][0].sample.mask, masks[usual][0].sample.mask
+        assert first is not None
+        assert example is not None
+        what = f"has {named(value)}, and {_where(example)} has {named(usual)}"
+        fix = "store one value in all masks, or name the values of classes with --classes"
+        problems.append(Problem("error", _where(first), what, fix))
+    return [replace(fact, usable=fact.usable and fact.value in ("", usual)) for fact in facts], problems
 
 
 def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
@@ -217,7 +248,9 @@ def _inspect_mask(facts: Facts, source: Path | Slice, tiled: bool, say: Callable
     elif mask.single:
         say("note", source, "numbers a single object 255: it looks like a plain mask", "check --instances")
     shares = tuple(count / (mask.height * mask.width) for count in mask.counts[1:])
-    return replace(facts, mask_sha256=mask.sha256, shares=shares, objects=mask.objects, threshold=mask.threshold)
+    return replace(
+        facts, mask_sha256=mask.sha256, shares=shares, objects=mask.objects, value=mask.value, threshold=mask.threshold
+    )
 
 
 def _where(source: Path | Slice) -> str:

@@ -42,5 +42,7 @@ class MaskFacts:
     """The largest object number, of a mask that numbers its objects."""
     single: bool = False
     """Whether a mask that should number its objects has no other number than 255."""
+    value: str = ""
+    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
     threshold: float = 0.0
     """Stored values above it are foreground, in a mask of two classes that is read in parts."""

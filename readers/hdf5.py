@@ -2,7 +2,7 @@
 
     FILE.h5
         images    (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4); or a group with one image per member
-        masks     (N, H, W), or a group with the same members; may be missing
+        masks     (N, H, W), (N, H, W, 1), (N, 1, H, W), or a group with the same members; may be missing
         texts     (N,) strings, or a group with the same members; may be missing
         split     (N,) strings train, val, test; may be missing
         group     (N,) strings or numbers, such as patients; may be missing
@@ -12,7 +12,7 @@ in the file itself: links, external storage and virtual data sets are refused, s
 read is looked at first, its shape, type and storage, since a few bytes can claim any amount of memory.
 """
 
-__all__ = ["read_hdf5", "read_slice"]
+__all__ = ["plane", "read_hdf5", "read_slice"]
 
 import hashlib
 import math
@@ -35,6 +35,7 @@ from textdiff.readers.texts import cell
 
 _MAX_IMAGES = 1 << 20
 _ANEW = "copy it into the file itself"
+_NUMBERS = "store masks as (N, H, W), classes as numbers (np.argmax over their axis) that --classes names"
 
 
 def read_hdf5(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
@@ -98,8 +99,11 @@ def read_slice(source: Slice) -> tuple[NDArray[Any], str]:
             if not isinstance(dataset, h5py.Dataset):
                 raise BadImageError(source, "is a group and no image", "store (H, W) or (H, W, C) numbers")
             _check_storage(source, dataset)
-            _check_image(source, dataset.shape if source.index is None else dataset.shape[1:], dataset.dtype)
-            pixels = np.ascontiguousarray(dataset[()] if source.index is None else dataset[source.index])
+            shape = dataset.shape if source.index is None else dataset.shape[1:]
+            # One channel may stand first as well as last.
+            shape = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+            _check_image(source, shape, dataset.dtype)
+            pixels = np.ascontiguousarray(dataset[()] if source.index is None else dataset[source.index]).reshape(shape)
     # What a damaged file raises depends on the filter that stumbles over it.
     except (OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError) as error:
         raise BadImageError(source, "cannot be read", REPLACE) from error
@@ -166,6 +170,20 @@ def _check_storage(where: Path | Slice | str, dataset: Any) -> None:
     if written < parts:
         what = f"was never written: {written} of {parts} parts are there, and the others would be taken for zeros"
         raise BadImageError(where, what, "write all of it")
+
+
+def plane(source: Slice, stored: NDArray[Any]) -> NDArray[Any]:
+    """A stored mask without its axis of channels, (H, W), or (H, W, 3) if they are colours.
+
+    Raises:
+        BadImageError: channels that are classes, or of no known meaning.
+    """
+    if stored.ndim == 2 or stored.shape[2] == 1:
+        return stored.reshape(stored.shape[:2])
+    grey = np.all(stored == stored[..., :1])
+    if stored.shape[2] != 3 or not (grey or (stored.dtype == np.uint8 and np.ptp(stored.sum(axis=2)) > 0)):
+        raise BadImageError(source, f"is a mask of the shape {stored.shape}, a channel for each class", _NUMBERS)
+    return stored
 
 
 @contextmanager
@@ -239,6 +257,9 @@ def _labelled(root: Path, images: Any, masks: Any, names: list[str], problems: l
     if not hasattr(masks, "keys"):
         if len(masks) != len(images):
             raise UserError(f"{root}: has {len(images)} images and {len(masks)} masks; store one mask per image")
+        shape = masks.shape
+        if not (len(shape) == 3 or (len(shape) == 4 and (shape[3] in (1, 3) or shape[1] == 1))):
+            raise UserError(f"{root}: {masks.name.strip('/')} has the shape {shape}; {_NUMBERS}")
         return set(names)
     for name in sorted(masks.keys() - set(names)):
         problems.append(error(f"{masks.name.strip('/')}/{name}", "is a mask without an image", "add it or remove it"))

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.pipeline.imaging.decode import binary_mask, decode, decode_mask, to_rgb
+from textdiff.pipeline.imaging.decode import decode, to_rgb
 from textdiff.pipeline.imaging.formats import BadImageError, read_bytes
 from textdiff.pipeline.imaging.labels import class_map, instance_map, stored_numbers
+from textdiff.pipeline.imaging.masks import binary_mask, decode_mask
 from textdiff.pipeline.sample import Sample, Slice
 from textdiff.readers.aperio import outlines_of, rasterise
-from textdiff.readers.hdf5 import read_slice
+from textdiff.readers.hdf5 import plane, read_slice
 
 
 class LoadedImage(NamedTuple):
@@ -37,6 +38,8 @@ class LoadedMask(NamedTuple):
     """(H, W) object numbers, None where the sample does not keep them."""
     sha256: str
     notes: list[str]
+    value: str = ""
+    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
 
 
 def load_image(source: Path | Slice) -> LoadedImage:
@@ -70,8 +73,10 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
     assert source is not None
     if isinstance(source, Slice):
         stored, digest = read_slice(source)
+        stored = plane(source, stored)
         if not (sample.classes or sample.instances):
-            return LoadedMask(binary_mask(source, stored), None, digest, notes)
+            labels, value = binary_mask(source, stored)
+            return LoadedMask(labels, None, digest, notes, value)
     else:
         data = read_bytes(source)
         digest = hashlib.sha256(data).hexdigest()
@@ -82,8 +87,8 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
             labels = (instances > 0).astype(np.uint8)
             return LoadedMask(labels, instances if sample.instances else None, digest, notes)
         if not (sample.classes or sample.instances):
-            labels, notes = decode_mask(source, data)
-            return LoadedMask(labels, None, digest, notes)
+            labels, value, notes = decode_mask(source, data)
+            return LoadedMask(labels, None, digest, notes, value)
         stored, notes = stored_numbers(source, data)
     if sample.classes:
         return LoadedMask(class_map(source, stored, sample.classes), None, digest, notes)

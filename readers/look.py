@@ -50,12 +50,12 @@ def look_at_mask(sample: Sample, height: int, width: int, tiled: bool) -> MaskFa
             f"holds outlines of an image of more than {formats.MAX_MEGAPIXELS} megapixels, where they are not drawn",
             "save the mask as a TIFF",
         )
-    labels, instances, sha256, notes = load_mask(sample, height, width)
+    labels, instances, sha256, notes, value = load_mask(sample, height, width)
     counts = np.bincount(labels.ravel(), minlength=max(2, len(sample.classes) + 1))
     objects = 0 if instances is None else int(instances.max())
     single = instances is not None and bool(np.all(instances[labels > 0] == 255))
     height, width = labels.shape
-    return MaskFacts(height, width, sha256, notes, tuple(counts.tolist()), objects, single)
+    return MaskFacts(height, width, sha256, notes, tuple(counts.tolist()), objects, single, value)
 
 
 def _in_parts(source: Path | Slice, tiled: bool) -> bool:

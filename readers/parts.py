@@ -9,9 +9,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from textdiff.files import sha256_file
-from textdiff.pipeline.imaging.decode import binary_mask
 from textdiff.pipeline.imaging.formats import alpha_note
 from textdiff.pipeline.imaging.labels import class_map, instance_map
+from textdiff.pipeline.imaging.levels import Levels
+from textdiff.pipeline.imaging.masks import foreground
 from textdiff.pipeline.imaging.rows import open_mask_rows, open_rows
 from textdiff.pipeline.sample import Sample
 from textdiff.readers.facts import ImageFacts, MaskFacts
@@ -52,8 +53,8 @@ def scan_mask(sample: Sample) -> MaskFacts:
     path = sample.mask
     assert isinstance(path, Path)
     counts = np.zeros(max(2, len(sample.classes) + 1), np.int64)
-    histogram = np.zeros(_LEVELS, np.int64)
-    objects, lone, threshold = 0, True, 0.0
+    levels = Levels(_LEVELS)
+    objects, lone, threshold, value = 0, True, 0.0, ""
     with open_mask_rows(path, bool(sample.classes or sample.instances)) as source:
         for first, end in source.bands():
             stored = source.read(first, end)
@@ -66,16 +67,18 @@ def scan_mask(sample: Sample) -> MaskFacts:
                 objects = max(objects, int(numbers.max()))
                 lone = lone and bool(np.count_nonzero(numbers == 255) == numbers.size - background)
             else:
-                histogram += np.bincount(stored.ravel(), minlength=_LEVELS)
-        height, width, notes = source.height, source.width, list(source.notes)
+                levels.add(stored)
+                dtype = stored.dtype
+        height, width, notes, lossy = source.height, source.width, list(source.notes), source.lossy
     if not (sample.classes or sample.instances):
         # Which level is foreground is known once all are: a binary mask may be 0 and 1, or 0 and 255.
-        values = np.flatnonzero(histogram)
-        labels = binary_mask(path, values, counts=histogram[values])
-        counts = np.bincount(labels, weights=histogram[values], minlength=2).astype(np.int64)
-        threshold = float(values.max()) / 2
+        levels.finish()
+        values = np.arange(_LEVELS)
+        top, value = foreground(path, values, levels, dtype, lossy)
+        threshold = top / 2
+        counts = np.array([levels.count[values <= threshold].sum(), levels.count[values > threshold].sum()])
     single = sample.instances and lone
-    return MaskFacts(height, width, sha256_file(path), notes, tuple(counts.tolist()), objects, single, threshold)
+    return MaskFacts(height, width, sha256_file(path), notes, tuple(counts.tolist()), objects, single, value, threshold)
 
 
 def read_image_rows(path: Path, first: int, end: int) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from textdiff.errors import UserError
 from textdiff.pipeline.imaging import formats
-from textdiff.pipeline.imaging.decode import decode, decode_mask
+from textdiff.pipeline.imaging.decode import decode
 from textdiff.pipeline.imaging.images import (
     read_image,
     read_mask,
@@ -135,7 +135,7 @@ def test_png_of_few_bits_is_shown_over_the_whole_range_and_keeps_its_numbers(bit
     )
     PngImagePlugin.putchunk(out, b"IEND")
     assert np.array_equal(decode("a.png", out.getvalue())[0][..., 0], numbers * (255 // (2**bits - 1)))
-    assert np.array_equal(formats.open_pixels("a.png", out.getvalue(), indices=True)[0], numbers)
+    assert np.array_equal(formats.open_stored("a.png", out.getvalue()).pixels, numbers)
 
 
 def test_32_bit_integers_are_scaled_by_the_full_range(tmp_path):
@@ -354,77 +354,6 @@ def test_a_file_too_large_to_be_held_is_not_read(tmp_path):
         file.truncate(3 << 30)
     with pytest.raises(UserError, match=r"a.png: has 3072 MiB, too many"):
         read_image(tmp_path / "a.png")
-
-
-# Reading masks
-
-MASK = (np.hypot(*np.mgrid[-20:20, -24:24]) < 14).astype(np.uint8)
-
-
-@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
-@pytest.mark.parametrize(
-    "stored",
-    [
-        MASK * 255,
-        MASK,
-        MASK * np.uint8(128),
-        MASK.astype(bool),
-        np.stack([MASK * 255] * 3, -1),
-        MASK[..., None] * np.array([128, 0, 0], np.uint8),
-        MASK[..., None] * np.array([0, 255, 0, 0], np.uint8) + np.array([0, 0, 0, 255], np.uint8),
-    ],
-    ids=["0-255", "0-1", "0-128", "1-bit", "rgb", "dark-red", "green-rgba"],
-)
-def test_masks_are_0_and_1_however_stored(tmp_path, suffix, stored):
-    mask = read_mask(save(tmp_path / f"m.{suffix}", stored))
-    assert mask.dtype == np.uint8
-    assert np.array_equal(mask, MASK)
-
-
-def test_16_bit_and_float_masks(tmp_path):
-    for pixels in (MASK.astype(np.uint16), MASK.astype(np.uint16) * 65535, MASK.astype(np.float32), MASK.astype(bool)):
-        tifffile.imwrite(tmp_path / "m.tif", pixels, photometric="minisblack")
-        assert np.array_equal(read_mask(tmp_path / "m.tif"), MASK)
-
-
-def test_palette_masks(tmp_path):
-    image = Image.fromarray(MASK, "P")
-    image.putpalette([0, 0, 0, 128, 0, 0])
-    image.save(tmp_path / "m.png")
-    assert np.array_equal(read_mask(tmp_path / "m.png"), MASK)
-
-
-@pytest.mark.parametrize("quality", [30, 75, 95])
-def test_jpeg_masks_are_free_of_noise(tmp_path, quality):
-    big = np.kron(MASK, np.ones((4, 4), np.uint8))
-    mask = read_mask(save(tmp_path / "m.jpg", big * 255, quality=quality))
-    assert (mask != big).mean() < 0.002
-    noise = np.random.default_rng(0).integers(0, 9, (64, 64), dtype=np.uint8)
-    assert read_mask(save(tmp_path / "m.jpg", noise, quality=quality)).sum() == 0
-
-
-def test_smoothed_mask_edges_are_cut_at_half(tmp_path):
-    smooth = np.asarray(Image.fromarray(MASK * 255).resize((96, 80), Image.Resampling.BILINEAR))
-    assert np.array_equal(read_mask(save(tmp_path / "m.png", smooth)), smooth > 127)
-
-
-def test_empty_and_full_masks(tmp_path):
-    assert read_mask(save(tmp_path / "m.png", MASK * 0)).sum() == 0
-    assert read_mask(save(tmp_path / "m.png", MASK * 0 + np.uint8(255))).all()
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [np.arange(48, dtype=np.uint8) // 2, np.arange(48, dtype=np.uint16) * 5, np.arange(48, dtype=np.uint8) % 3],
-)
-def test_maps_of_instances_or_classes_are_refused_instead_of_halved(tmp_path, labels):
-    tifffile.imwrite(tmp_path / "m.tif", np.tile(labels, (40, 1)), photometric="minisblack")
-    with pytest.raises(UserError, match=r"m.tif: is not a mask of two classes \(values 0, "):
-        read_mask(tmp_path / "m.tif")
-
-
-def test_masks_of_colour_have_no_alarming_notes(tmp_path):
-    assert decode_mask(save(tmp_path / "m.png", MASK * 255))[1] == []
 
 
 # Resizing

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from scipy.ndimage import gaussian_filter
 
 from textdiff.errors import UserError
 from textdiff.pipeline.datasets import inspect
@@ -19,6 +20,7 @@ from textdiff.readers.parts import read_image_rows, read_mask_rows
 H, W = 301, 187
 RGB = np.random.default_rng(0).integers(3, 250, (H, W, 3), dtype=np.uint8)
 INSIDE = np.random.default_rng(1).random((H, W)) < 0.3
+DISC = np.hypot(*np.mgrid[-120:181, -90:97]) < 70
 LABELS = np.random.default_rng(2).integers(0, 3, (H, W), dtype=np.uint8)
 OBJECTS = np.where(INSIDE, np.arange(H * W).reshape(H, W), 0)
 LAYOUTS = {
@@ -38,6 +40,9 @@ MASKS = {
     "many objects": (OBJECTS.astype(np.int32), {"instances": True}),
     "empty": (np.zeros((H, W), np.uint8), {}),
     "full": (np.full((H, W), 255, np.uint8), {}),
+    "smoothed": (np.rint(255 * gaussian_filter(DISC.astype(float), 1)).astype(np.uint8), {}),
+    "white is zero": (255 - DISC * np.uint8(255), {"photometric": "miniswhite"}),
+    "inverted by ImageJ": (DISC * np.uint8(255), {"photometric": "miniswhite", "description": "ImageJ=1.54f\n"}),
     "one object": (INSIDE.astype(np.uint8) * 255, {"instances": True}),
 }
 
@@ -138,11 +143,13 @@ def test_rows_read_alone_are_those_of_the_whole(tmp_path, in_parts, kind, layout
     [
         (INSIDE[:300].astype(np.uint8), {}, "mask.tif: is 187x300 pixels, but its image .* is 187x301"),
         (LABELS, {}, r"is not a mask of two classes \(values 0, 1, 2\)"),
+        (np.where(DISC, 1, LABELS // 2 * 255).astype(np.uint8), {}, r"two classes \(values 0, 1, 255\)"),
+        (DISC.astype(np.uint16) * 1046 - (DISC & INSIDE), {}, r"two classes \(values 0, 1045, 1046\)"),
         (LABELS + 1, {"classes": ("a", "b")}, r"has the value 3, and --classes names 1..2"),
         (RGB, {}, "save it as one upright channel of 8 bits"),
         (INSIDE.astype(np.float32), {}, "save it as one upright channel of 8 bits"),
     ],
-    ids=["another size", "unnamed classes", "too few names", "colours", "fractions"],
+    ids=["another size", "unnamed classes", "a void border", "16 bits", "too few names", "colours", "fractions"],
 )
 def test_a_bad_mask_of_a_large_image_is_one_line(tmp_path, in_parts, mask, options, what):
     in_parts()

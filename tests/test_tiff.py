@@ -15,7 +15,7 @@ from PIL import Image
 
 from textdiff.errors import UserError
 from textdiff.pipeline.imaging.decode import decode
-from textdiff.pipeline.imaging.formats import open_pixels
+from textdiff.pipeline.imaging.formats import open_pixels, open_stored
 from textdiff.pipeline.imaging.rows import open_mask_rows, open_rows
 from textdiff.pipeline.imaging.tiff import open_tiff
 
@@ -162,7 +162,7 @@ def test_few_bits_are_shown_over_the_whole_range_and_stay_numbers(bits, inverted
     full = 2**bits - 1
     expected = np.floor((full - numbers if inverted else numbers) * (255 / full) + 0.5)
     assert np.abs(decode("a.tif", data)[0][..., 0] - expected).max() <= (bits > 8)  # rounded to 16 bits on the way
-    np.testing.assert_array_equal(open_pixels("a.tif", data, indices=True)[0], numbers)
+    np.testing.assert_array_equal(open_stored("a.tif", data).pixels, numbers)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -184,7 +184,7 @@ def test_white_is_zero_turns_what_is_shown_and_no_number(compression, dtype):
     numbers = DRAW.integers(0, 256, (H, W)).astype(dtype)
     data = written(numbers, photometric="miniswhite", compression=compression)
     np.testing.assert_array_equal(open_pixels("a.tif", data)[0], np.iinfo(dtype).max - numbers)
-    np.testing.assert_array_equal(open_pixels("a.tif", data, indices=True)[0], numbers)
+    np.testing.assert_array_equal(open_stored("a.tif", data).pixels, numbers)
 
 
 def test_palettes_with_8_bits_where_16_belong():

@@ -1,6 +1,6 @@
-"""Image files -> 8-bit RGB and binary masks. What had to be changed on the way is said in notes."""
+"""Image files -> 8-bit RGB. What had to be changed on the way is said in notes."""
 
-__all__ = ["binary_mask", "decode", "decode_mask", "to_rgb"]
+__all__ = ["decode", "to_rgb"]
 
 import os
 from typing import Any
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from textdiff.pipeline.imaging.formats import (
     GREY_NOTE,
-    JPEG_MAGIC,
     BadImageError,
     dark_note,
     is_dicom,
@@ -66,64 +65,8 @@ def to_rgb(path: str | os.PathLike[str], stored: NDArray[Any]) -> tuple[NDArray[
     pixels = _to_8_bit(path, stored, notes)
     if pixels.ndim == 2 or pixels.shape[2] < 3:
         notes.append(GREY_NOTE)
-        pixels = np.repeat(_first_channel(pixels)[..., None], 3, axis=2)
+        pixels = np.repeat((pixels if pixels.ndim == 2 else pixels[..., 0])[..., None], 3, axis=2)
     return np.ascontiguousarray(pixels[..., :3]), notes
-
-
-def decode_mask(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDArray[np.uint8], list[str]]:
-    """Reads a mask of two classes, stored as 0/1, 0/255, grey, colours, a palette, or a JPEG with its noise.
-
-    Of colours the largest channel counts. Foreground is what exceeds half of the largest value; in a JPEG half of 255,
-    since the noise of an empty one has a largest value too.
-
-    Returns:
-        The mask (H, W) uint8 in {0, 1}, and notes as of ``decode``.
-
-    Raises:
-        BadImageError: as ``decode``, and for maps of instances or of several classes, whose objects would be lost.
-    """
-    data = read_bytes(path) if data is None else data
-    pixels, notes = open_pixels(path, data)
-    return binary_mask(path, pixels, lossy=data.startswith(JPEG_MAGIC)), notes
-
-
-def binary_mask(
-    path: str | os.PathLike[str], pixels: NDArray[Any], lossy: bool = False, counts: NDArray[Any] | None = None
-) -> NDArray[np.uint8]:
-    """Stored pixels (H, W) or (H, W, C) as a mask (H, W) uint8 in {0, 1}, by the rules of ``decode_mask``.
-
-    Args:
-        path: of the file; names it in errors.
-        pixels: as they are stored.
-        lossy: they come from a JPEG.
-        counts: how often each of ``pixels`` occurs; given, these are the distinct values (N,) of a mask that is not in
-            memory, and so is the result.
-
-    Raises:
-        BadImageError: more than two classes, or values that no mask has.
-    """
-    if pixels.ndim == 3:
-        pixels = pixels[..., :3].max(axis=2) if pixels.shape[2] >= 3 else _first_channel(pixels)
-    top = 255.0 if lossy else float(pixels.max())
-    if not np.isfinite(top) or pixels.min() < 0:
-        raise BadImageError(path, "has values that are negative or not finite", "store the mask with 0 and 255")
-    mask = (pixels > top / 2).astype(np.uint8)
-
-    def number(where: NDArray[np.bool_]) -> int:
-        return int(np.count_nonzero(where) if counts is None else counts[where].sum())
-
-    soft, inside = number((pixels > top / 8) & (pixels < top * 7 / 8)), number(pixels > top / 8)
-    # Few values that are all small are classes; many that are mostly in between are instances. Edges that were
-    # smoothed, or blurred by JPEG, are in between too, but never most of the mask.
-    if soft > inside / 2 or (not lossy and 1 < top < 16 and np.any((pixels > 0) & (pixels < top))):
-        values = np.unique(pixels)
-        shown = ", ".join(f"{value:g}" for value in values[:4]) + (", ..." if len(values) > 4 else "")
-        raise BadImageError(
-            path,
-            f"is not a mask of two classes (values {shown})",
-            "store 0 and 255, or say what the values are with --instances or --classes",
-        )
-    return mask
 
 
 def _to_8_bit(path: str | os.PathLike[str], pixels: NDArray[Any], notes: list[str]) -> NDArray[np.uint8]:
@@ -155,7 +98,3 @@ def _scaled(pixels: NDArray[Any], factor: float) -> NDArray[np.uint8]:
     for first in range(0, len(pixels), step):
         out[first : first + step] = np.floor(pixels[first : first + step] * factor + 0.5)
     return out
-
-
-def _first_channel(pixels: NDArray[Any]) -> NDArray[Any]:
-    return pixels if pixels.ndim == 2 else pixels[..., 0]

@@ -14,12 +14,14 @@ __all__ = [
     "TIFF_MAGIC",
     "TILES",
     "BadImageError",
+    "Stored",
     "alpha_note",
     "channels_note",
     "check_scans",
     "dark_note",
     "is_dicom",
     "open_pixels",
+    "open_stored",
     "pages_note",
     "read_bytes",
     "too_large",
@@ -33,7 +35,7 @@ import re
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,16 +119,55 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise BadImageError(path, f"cannot be read ({error.strerror})", "check the path and its permissions") from error
 
 
-def open_pixels(path: str | os.PathLike[str], data: bytes, indices: bool = False) -> tuple[NDArray[Any], list[str]]:
-    """The pixels of an image file as they are stored, upright, without alpha, palette or CMYK.
+class Stored(NamedTuple):
+    """What an image file holds, upright, without CMYK."""
+
+    pixels: NDArray[Any]
+    """(H, W) or (H, W, C) of any dtype, the numbers in the file: of a palette the indices."""
+    notes: list[str]
+    """What a user should know about the file, one phrase each; nothing of the alpha."""
+    palette: NDArray[np.uint8] | None = None
+    """(N, 4), the colours and the opacity of the indices."""
+    alpha: NDArray[Any] | None = None
+    """(H, W), of a file with an alpha channel."""
+    inverted: bool = False
+    """Whether white is 0."""
+    scale: float = 1
+    """What the numbers are multiplied by when they are shown, where their bits do not fill their type."""
+    imagej: bool = False
+    """Whether ImageJ wrote it."""
+    lossy: bool = False
+    """Whether it went through a JPEG, which changes numbers."""
+
+    def shown(self) -> NDArray[Any]:
+        """The pixels as a viewer sees them: (H, W) or (H, W, C)."""
+        if self.palette is not None:
+            return np.asarray(self.palette[self.pixels][..., :3])
+        pixels = self.pixels
+        if self.scale != 1:
+            pixels = np.floor(pixels * self.scale + 0.5).astype(pixels.dtype)
+        if not self.inverted:
+            return pixels
+        return ~pixels if pixels.dtype.kind in "bu" else np.asarray(pixels.max() - pixels)
+
+
+def open_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
+    """The pixels of an image file as a viewer sees them, without alpha; see ``open_stored``.
+
+    Returns:
+        (H, W) or (H, W, C) of any dtype, and what a user should know about the file, one phrase each.
+    """
+    stored = open_stored(path, data)
+    alpha = [] if stored.alpha is None else [alpha_note(stored.alpha.min(), stored.alpha.max())]
+    return stored.shown(), stored.notes + alpha
+
+
+def open_stored(path: str | os.PathLike[str], data: bytes) -> Stored:
+    """What is in an image file.
 
     Args:
         path: of the file; names it in errors.
         data: its bytes.
-        indices: of a file with a palette the indices instead of the colours.
-
-    Returns:
-        (H, W) or (H, W, C) of any dtype, and what a user should know about the file, one phrase each.
 
     Raises:
         BadImageError: not an image, damaged, or larger than ``MAX_MEGAPIXELS``.
@@ -134,8 +175,7 @@ def open_pixels(path: str | os.PathLike[str], data: bytes, indices: bool = False
     if not data:
         raise BadImageError(path, "is empty (0 bytes)", REPLACE)
     try:
-        tiff = data.startswith(TIFF_MAGIC)
-        pixels, notes = _open_tiff(path, data, indices) if tiff else _open_pillow(path, data, indices)
+        stored = _open_tiff(path, data) if data.startswith(TIFF_MAGIC) else _open_pillow(path, data)
     except (BadImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -147,9 +187,9 @@ def open_pixels(path: str | os.PathLike[str], data: bytes, indices: bool = False
         raise BadImageError(
             path, "is not a readable PNG, JPEG, BMP or TIFF image (truncated or damaged)", REPLACE
         ) from error
-    if pixels.size == 0:
+    if stored.pixels.size == 0:
         raise BadImageError(path, "has no pixels", REPLACE)
-    return pixels, notes
+    return stored
 
 
 def _other_kind(data: bytes) -> str | None:
@@ -169,37 +209,42 @@ def check_scans(data: bytes) -> None:
         raise ValueError("there are more scans than any camera or program writes")
 
 
-def _open_pillow(path: str | os.PathLike[str], data: bytes, indices: bool) -> tuple[NDArray[Any], list[str]]:
-    notes = []
+def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
+    notes: list[str] = []
+    scale, palette, alpha = 1, None, None
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as file:
         _check_size(path, *file.size)
         if data.startswith(JPEG_MAGIC):
             check_scans(data)
         file.load()
         image: Image.Image = file
-        bits = 8
         if file.format == "PNG":
             _check_png(data)
             bits = data[24]
             if bits == 16 and image.mode in ("RGB", "RGBA", "LA"):
                 notes.append("16-bit (scaled to 8)")
+            if bits in (2, 4) and image.mode == "L":
+                scale = 255 // (2**bits - 1)
         if image.getexif().get(0x0112, 1) != 1:
             notes.append("EXIF orientation (applied)")
             image = ImageOps.exif_transpose(image)
-        if image.mode in ("P", "PA") and not indices:
-            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        if image.mode == "P":
+            opaque = not image.has_transparency_data
+            image.apply_transparency()
+            colours = np.frombuffer(bytes(image.getpalette("RGBA") or []), np.uint8).reshape(-1, 4)
+            palette = np.zeros((256, 4), np.uint8)
+            palette[: len(colours)] = colours
+            alpha = None if opaque else palette[np.asarray(image)][..., 3]
         elif image.mode == "CMYK":
             image = image.convert("RGB")
         pixels = np.asarray(image)
-        if indices and image.mode == "L" and bits in (2, 4):
-            pixels = pixels // (255 // (2**bits - 1))  # Pillow shows few bits over the whole range
-        if image.mode in ("LA", "PA", "RGBA"):
-            notes.append(_alpha_note(pixels[..., -1]))
-            pixels = pixels[..., :-1]
-    return pixels, notes
+        if image.mode in ("LA", "RGBA"):
+            pixels, alpha = pixels[..., :-1], pixels[..., -1]
+        lossy = data.startswith(JPEG_MAGIC)
+    return Stored(pixels // np.uint8(scale) if scale > 1 else pixels, notes, palette, alpha, scale=scale, lossy=lossy)
 
 
-def _open_tiff(path: str | os.PathLike[str], data: bytes, indices: bool) -> tuple[NDArray[Any], list[str]]:
+def _open_tiff(path: str | os.PathLike[str], data: bytes) -> Stored:
     from textdiff.pipeline.imaging.tiff import open_tiff
 
     with open_tiff(path, data) as tiff:
@@ -207,14 +252,12 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes, indices: bool) -> tupl
         if tiff.nbytes > MAX_BYTES:
             what = f"takes {tiff.nbytes >> 20} MiB, more than {MAX_MEGAPIXELS} megapixels of 16-bit RGB"
             raise BadImageError(path, what, REGIONS)
-        stored = tiff.rows(0, tiff.height)
-        pixels, notes = tiff.shown(stored, indices), list(tiff.notes)
-    if tiff.alpha is not None:
-        notes.append(_alpha_note(stored[..., tiff.alpha]))
-    if tiff.orientation != 1:
-        notes.append("EXIF orientation (applied)")
-        pixels = _orient(pixels, tiff.orientation)
-    return pixels, notes
+        stored = tiff.stored(tiff.rows(0, tiff.height))
+    if tiff.orientation == 1:
+        return stored
+    alpha = None if stored.alpha is None else _orient(stored.alpha, tiff.orientation)
+    notes = [*stored.notes, "EXIF orientation (applied)"]
+    return stored._replace(pixels=_orient(stored.pixels, tiff.orientation), alpha=alpha, notes=notes)
 
 
 def pages_note(count: int) -> str:
@@ -237,10 +280,6 @@ def dark_note(largest: float, full: float) -> str:
 def alpha_note(lowest: int, highest: int) -> str:
     """Of a file with an alpha channel of these extremes."""
     return "alpha (dropped)" if lowest == highest else "alpha that is not opaque (dropped; colours kept)"
-
-
-def _alpha_note(alpha: NDArray[Any]) -> str:
-    return alpha_note(alpha.min(), alpha.max())
 
 
 def too_many_pixels(height: int, width: int) -> bool:

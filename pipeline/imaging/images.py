@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from textdiff.pipeline.imaging.decode import decode, decode_mask
+from textdiff.pipeline.imaging.decode import decode
+from textdiff.pipeline.imaging.masks import decode_mask
 
 SYMMETRIES = 8
 """Of the square: four turns, each with and without a reflection."""
@@ -41,7 +42,7 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     Raises:
         UserError: the file cannot be used, or holds more than two classes (``BadImageError``).
     """
-    return decode_mask(path)[0]
+    return decode_mask(path).labels
 
 
 def resize_image(image: NDArray[np.uint8], size: int, rule: str) -> NDArray[np.uint8]:

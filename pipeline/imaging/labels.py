@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.pipeline.imaging.formats import JPEG_MAGIC, BadImageError, open_pixels
+from textdiff.pipeline.imaging.formats import BadImageError, alpha_note, open_stored
 
 
 def class_map(path: str | os.PathLike[str], pixels: NDArray[Any], names: Sequence[str]) -> NDArray[np.uint8]:
@@ -45,17 +45,21 @@ def instance_map(path: str | os.PathLike[str], pixels: NDArray[Any]) -> NDArray[
 
 
 def stored_numbers(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
-    """The pixels of a file that holds numbers: of a palette the indices, which are the numbers.
+    """The numbers in a file, however they are shown: of a palette the indices.
 
     Raises:
-        BadImageError: as ``open_pixels``, and for JPEG, which changes numbers.
+        BadImageError: as ``open_stored``, and for what does not keep numbers: JPEG, 16-bit colours, a shape in alpha.
     """
-    if data.startswith(JPEG_MAGIC):
+    stored = open_stored(path, data)
+    if stored.lossy:
         raise BadImageError(path, "is a JPEG, which does not keep numbers", "export it as PNG or TIFF")
-    pixels, notes = open_pixels(path, data, indices=True)
-    if any("scaled" in note for note in notes):
+    if any("scaled" in note for note in stored.notes):
         raise BadImageError(path, "stores its numbers as 16-bit colours", "export one 16-bit channel")
-    return pixels, notes
+    if stored.alpha is not None and stored.palette is None:
+        if stored.alpha.min() < stored.alpha.max() and stored.pixels.min() == stored.pixels.max():
+            raise BadImageError(path, "has its shapes in the alpha channel", "store one number per pixel")
+        stored.notes.append(alpha_note(stored.alpha.min(), stored.alpha.max()))
+    return stored.pixels, stored.notes
 
 
 def _whole_numbers(path: str | os.PathLike[str], pixels: NDArray[Any], what: str) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from textdiff.pipeline.imaging import formats
 from textdiff.pipeline.imaging.decode import to_rgb
 from textdiff.pipeline.imaging.formats import TIFF_MAGIC, BadImageError
+from textdiff.pipeline.imaging.masks import inverted_note
 from textdiff.pipeline.imaging.tiff import TiffImage, open_tiff
 
 MAX_PIECE_BYTES = 1 << 28
@@ -37,6 +38,8 @@ class RowSource:
     """What a user should know about the file, one phrase each."""
     alpha_at: int | None = None
     """Where among ``notes`` one on the alpha belongs, the last stored channel; None without one."""
+    lossy: bool = False
+    """Whether it is compressed as JPEG."""
 
     def read(self, first: int, end: int) -> NDArray[Any]:
         """The rows ``first`` ... ``end`` - 1 as they are ``shown``.
@@ -89,11 +92,11 @@ def open_rows(path: Path) -> Iterator[RowSource]:
         step = _step(path, tiff, fits, "save it as upright 8-bit RGB or grey")
 
         def shown(rows: NDArray[Any]) -> NDArray[Any]:
-            return to_rgb(path, tiff.shown(rows))[0]
+            return to_rgb(path, tiff.stored(rows).shown())[0]
 
         notes = list(tiff.notes)
         alpha_at = None if tiff.alpha is None else len(notes)
-        notes += to_rgb(path, tiff.shown(np.zeros((1, 1, tiff.channels), tiff.dtype)))[1]
+        notes += to_rgb(path, tiff.stored(np.zeros((1, 1, tiff.channels), tiff.dtype)).shown())[1]
         yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), alpha_at)
 
 
@@ -110,17 +113,21 @@ def open_mask_rows(path: Path, numbers: bool) -> Iterator[RowSource]:
         BadImageError: as ``open_rows``.
     """
     with open_tiff(path) as tiff:
-        small = (
-            tiff.dtype.itemsize <= 2 and tiff.dtype.kind in "bu" and tiff.photometric != tifffile.PHOTOMETRIC.PALETTE
-        )
-        fits = tiff.dtype.kind in "bui" if numbers else small
+        if numbers and tiff.lossy:
+            raise BadImageError(path, "is a JPEG, which does not keep numbers", "export it without")
+        whole, plain = tiff.dtype.kind in "bui", tiff.dtype in (bool, np.uint8, np.uint16)
+        fits = whole if numbers else plain and tiff.photometric != tifffile.PHOTOMETRIC.PALETTE
         what = "one upright channel of whole numbers" if numbers else "one upright channel of 8 bits, 0 and 255"
         step = _step(path, tiff, fits and tiff.channels == 1 and tiff.orientation == 1, f"save it as {what}")
 
         def shown(rows: NDArray[Any]) -> NDArray[Any]:
-            return tiff.shown(rows, numbers)
+            stored = tiff.stored(rows)
+            return stored.pixels if numbers or (stored.inverted and stored.imagej) else stored.shown()
 
-        yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(tiff.notes))
+        notes, sample = list(tiff.notes), tiff.stored(np.zeros((1, 1, 1), tiff.dtype))
+        if sample.inverted and not numbers:
+            notes.append(inverted_note(sample.imagej))
+        yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), lossy=tiff.lossy)
 
 
 def _step(path: Path, tiff: TiffImage, plain: bool, fix: str) -> int:

@@ -18,8 +18,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from textdiff.pipeline.imaging.formats import REPLACE, BadImageError, channels_note, pages_note
-from textdiff.pipeline.imaging.tiff_pieces import Pieces, name_of
+from textdiff.pipeline.imaging.formats import REPLACE, BadImageError, Stored, channels_note, pages_note
+from textdiff.pipeline.imaging.tiff_pieces import JPEG, Pieces, name_of
 
 _KINDS = tifffile.PHOTOMETRIC
 _COLOURS = {_KINDS.RGB: 3, _KINDS.YCBCR: 3, _KINDS.SEPARATED: 4}
@@ -37,6 +37,7 @@ class TiffImage:
         photometric: how the numbers are shown, in TIFF's words.
         orientation: 1 if upright, up to 8 if turned or mirrored.
         alpha: the channel that is the alpha; None without one.
+        lossy: whether it is compressed as JPEG.
         notes: what a user should know about the file, one phrase each.
 
     Raises:
@@ -52,6 +53,7 @@ class TiffImage:
         self.orientation = turned if turned in range(1, 9) else 1
         self.channels, self.notes = int(page.samplesperpixel), list[str]()
         self.alpha: int | None = None
+        self.lossy = page.compression == JPEG
         extra = tuple(page.extrasamples)
         if len(self._pages) > 1:
             if any((p.page.shape, p.dtype) != (page.shape, self.dtype) for p in self._pages):
@@ -107,35 +109,29 @@ class TiffImage:
             raise BadImageError(self._path, what, REPLACE) from error
         return out
 
-    def shown(self, stored: NDArray[Any], numbers: bool = False) -> NDArray[Any]:
-        """What is to be seen of stored rows: colours or grey, without alpha and other channels, not yet turned.
+    def stored(self, rows: NDArray[Any]) -> Stored:
+        """What rows hold, not yet turned.
 
         Args:
-            stored: (h, width, channels), as of :meth:`rows`.
-            numbers: what is stored are numbers of classes or objects: they stay as they are, whatever palette or
-                direction they are shown with.
-
-        Returns:
-            (h, width) or (h, width, 3); few bits are scaled to the whole range of the type.
+            rows: (h, width, channels), as of :meth:`rows`.
         """
-        pixels = stored[..., 0] if self._shown == 1 else stored[..., : self._shown]
-        if numbers:
-            return pixels
-        bits, full = self._page.bitspersample, 8 * self.dtype.itemsize
+        pixels = rows[..., 0] if self._shown == 1 else rows[..., : self._shown]
+        bits, full, palette, scale = self._page.bitspersample, 8 * self.dtype.itemsize, None, 1.0
         if self.photometric == _KINDS.PALETTE:
             colours = np.moveaxis(self._page.colormap, 0, -1)
-            # Some programs write 8 bits where the standard has 16.
-            return np.asarray((colours >> (8 if colours.max() > 255 else 0)).astype(np.uint8)[pixels.view(np.uint8)])
-        if self.dtype.kind == "u" and bits < full:
-            pixels = np.floor(pixels * ((2**full - 1) / (2**bits - 1)) + 0.5).astype(self.dtype)
-        if self.photometric == _KINDS.MINISWHITE:
-            pixels = ~pixels if self.dtype.kind in "bu" else pixels.max() - pixels
-        if self.photometric == _KINDS.SEPARATED:
+            palette = np.full((len(colours), 4), 255, np.uint8)
+            palette[:, :3] = colours >> (8 if colours.max() > 255 else 0)  # some programs write 8 bits instead of 16
+            pixels = pixels.view(np.uint8)
+        elif self.dtype.kind == "u" and bits < full:
+            scale = (2**full - 1) / (2**bits - 1)
+        elif self.photometric == _KINDS.SEPARATED:
             if self.dtype == np.uint16:
                 pixels = np.floor(pixels / np.float32(257) + np.float32(0.5)).astype(np.uint8)
             inks = Image.frombytes("CMYK", pixels.shape[1::-1], pixels.tobytes())
             pixels = np.asarray(inks.convert("RGB"))
-        return pixels
+        alpha = None if self.alpha is None else rows[..., self.alpha]
+        inverted = self.photometric == _KINDS.MINISWHITE
+        return Stored(pixels, list(self.notes), palette, alpha, inverted, scale, bool(self._page.is_imagej), self.lossy)
 
     def _check_colours(self, path: str | os.PathLike[str]) -> None:
         page, kind = self._page, self.photometric
