@@ -6,6 +6,7 @@ half-grey picture.
 
 __all__ = [
     "GREY_NOTE",
+    "JPEG_MAGIC",
     "MAX_BYTES",
     "MAX_MEGAPIXELS",
     "REGIONS",
@@ -33,7 +34,6 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +74,9 @@ _MAX_SCANS = 200
 # Without a handler of its own tifffile's complaints go to the terminal, beside the error that is raised here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
+JPEG_MAGIC = b"\xff\xd8"
+"""What every JPEG file starts with."""
+
 GREY_NOTE = "grey (replicated to RGB)"
 
 REPLACE = "replace it by an intact copy"
@@ -86,9 +89,6 @@ TILES = "cut regions out of it, or use --tile, which reads it in parts"
 """What to do with a TIFF that has too many pixels."""
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-JPEG_COMPRESSIONS = (6, 7)
-"""Of a TIFF: JPEG, as it was and as it is."""
 
 
 class BadImageError(UserError):
@@ -132,16 +132,23 @@ class Stored(NamedTuple):
     """(H, W), of a file with an alpha channel."""
     inverted: bool = False
     """Whether white is 0."""
+    scale: float = 1
+    """What the numbers are multiplied by when they are shown, where their bits do not fill their type."""
     imagej: bool = False
     """Whether ImageJ wrote it."""
     lossy: bool = False
     """Whether it went through a JPEG, which changes numbers."""
-    viewed: Callable[[NDArray[Any]], NDArray[Any]] | None = None
-    """What a viewer makes of the numbers, where it does not show them as they are."""
 
     def shown(self) -> NDArray[Any]:
         """The pixels as a viewer sees them: (H, W) or (H, W, C)."""
-        return self.pixels if self.viewed is None else self.viewed(self.pixels)
+        if self.palette is not None:
+            return np.asarray(self.palette[self.pixels][..., :3])
+        pixels = self.pixels
+        if self.scale != 1:
+            pixels = np.floor(pixels * self.scale + 0.5).astype(pixels.dtype)
+        if not self.inverted:
+            return pixels
+        return ~pixels if pixels.dtype.kind in "bu" else np.asarray(pixels.max() - pixels)
 
 
 def open_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
@@ -187,7 +194,7 @@ def open_stored(path: str | os.PathLike[str], data: bytes) -> Stored:
 
 def _other_kind(data: bytes) -> str | None:
     """What a file is that could not be read, if it may be whole and of a kind that is not read."""
-    if data.startswith(b"\xff\xd8") and (frame := re.search(_JPEG_FRAME, data, re.DOTALL)) and frame[1] != b"\x08":
+    if data.startswith(JPEG_MAGIC) and (frame := re.search(_JPEG_FRAME, data, re.DOTALL)) and frame[1] != b"\x08":
         return f"a JPEG of {frame[1][0]} bits"
     return next((name for magic, name in _OTHERS.items() if re.match(magic, data, re.DOTALL)), None)
 
@@ -207,18 +214,17 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
     scale, palette, alpha = 1, None, None
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as file:
         _check_size(path, *file.size)
-        if file.format == "JPEG":
+        if data.startswith(JPEG_MAGIC):
             check_scans(data)
         file.load()
         image: Image.Image = file
-        bits = 8
         if file.format == "PNG":
             _check_png(data)
             bits = data[24]
             if bits == 16 and image.mode in ("RGB", "RGBA", "LA"):
                 notes.append("16-bit (scaled to 8)")
-            if data[24] in (2, 4) and image.mode == "L":
-                scale = 255 // (2 ** data[24] - 1)  # Pillow shows few bits over the whole range
+            if bits in (2, 4) and image.mode == "L":
+                scale = 255 // (2**bits - 1)
         if image.getexif().get(0x0112, 1) != 1:
             notes.append("EXIF orientation (applied)")
             image = ImageOps.exif_transpose(image)
@@ -234,16 +240,8 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
         pixels = np.asarray(image)
         if image.mode in ("LA", "RGBA"):
             pixels, alpha = pixels[..., :-1], pixels[..., -1]
-        lossy = file.format == "JPEG"
-
-    def shown(numbers: NDArray[Any]) -> NDArray[Any]:
-        return numbers * np.uint8(scale) if palette is None else palette[numbers][..., :3]
-
-    if scale > 1:
-        pixels = pixels // np.uint8(scale)
-    elif palette is None:
-        return Stored(pixels, notes, alpha=alpha, lossy=lossy)
-    return Stored(pixels, notes, palette, alpha, lossy=lossy, viewed=shown)
+        lossy = data.startswith(JPEG_MAGIC)
+    return Stored(pixels // np.uint8(scale) if scale > 1 else pixels, notes, palette, alpha, scale=scale, lossy=lossy)
 
 
 def _open_tiff(path: str | os.PathLike[str], data: bytes) -> Stored:
@@ -254,16 +252,12 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes) -> Stored:
         if tiff.nbytes > MAX_BYTES:
             what = f"takes {tiff.nbytes >> 20} MiB, more than {MAX_MEGAPIXELS} megapixels of 16-bit RGB"
             raise BadImageError(path, what, REGIONS)
-        stored = tiff.rows(0, tiff.height)
-        pixels, notes = tiff.shown(stored, numbers=True), list(tiff.notes)
-        alpha = None if tiff.alpha is None else stored[..., tiff.alpha]
-    if tiff.orientation != 1:
-        notes.append("EXIF orientation (applied)")
-        pixels = _orient(pixels, tiff.orientation)
-        alpha = None if alpha is None else _orient(alpha, tiff.orientation)
-    return Stored(
-        pixels, notes, tiff.palette, alpha, tiff.white_is_zero, tiff.imagej, tiff.lossy, viewed=tiff.shown_numbers
-    )
+        stored = tiff.stored(tiff.rows(0, tiff.height))
+    if tiff.orientation == 1:
+        return stored
+    alpha = None if stored.alpha is None else _orient(stored.alpha, tiff.orientation)
+    notes = [*stored.notes, "EXIF orientation (applied)"]
+    return stored._replace(pixels=_orient(stored.pixels, tiff.orientation), alpha=alpha, notes=notes)
 
 
 def pages_note(count: int) -> str:

@@ -92,11 +92,11 @@ def open_rows(path: Path) -> Iterator[RowSource]:
         step = _step(path, tiff, fits, "save it as upright 8-bit RGB or grey")
 
         def shown(rows: NDArray[Any]) -> NDArray[Any]:
-            return to_rgb(path, tiff.shown(rows))[0]
+            return to_rgb(path, tiff.stored(rows).shown())[0]
 
         notes = list(tiff.notes)
         alpha_at = None if tiff.alpha is None else len(notes)
-        notes += to_rgb(path, tiff.shown(np.zeros((1, 1, tiff.channels), tiff.dtype)))[1]
+        notes += to_rgb(path, tiff.stored(np.zeros((1, 1, tiff.channels), tiff.dtype)).shown())[1]
         yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), alpha_at)
 
 
@@ -113,21 +113,20 @@ def open_mask_rows(path: Path, numbers: bool) -> Iterator[RowSource]:
         BadImageError: as ``open_rows``.
     """
     with open_tiff(path) as tiff:
-        small = (
-            tiff.dtype.itemsize <= 2 and tiff.dtype.kind in "bu" and tiff.photometric != tifffile.PHOTOMETRIC.PALETTE
-        )
-        fits = tiff.dtype.kind in "bui" if numbers else small
-        what = "one upright channel of whole numbers" if numbers else "one upright channel of 8 bits, 0 and 255"
-        step = _step(path, tiff, fits and tiff.channels == 1 and tiff.orientation == 1, f"save it as {what}")
         if numbers and tiff.lossy:
             raise BadImageError(path, "is a JPEG, which does not keep numbers", "export it without")
-        # ImageJ stores objects as 255 whether its look-up table is inverted or not.
-        raw = numbers or (tiff.white_is_zero and tiff.imagej)
+        whole, plain = tiff.dtype.kind in "bui", tiff.dtype in (bool, np.uint8, np.uint16)
+        fits = whole if numbers else plain and tiff.photometric != tifffile.PHOTOMETRIC.PALETTE
+        what = "one upright channel of whole numbers" if numbers else "one upright channel of 8 bits, 0 and 255"
+        step = _step(path, tiff, fits and tiff.channels == 1 and tiff.orientation == 1, f"save it as {what}")
 
         def shown(rows: NDArray[Any]) -> NDArray[Any]:
-            return tiff.shown(rows, raw)
+            stored = tiff.stored(rows)
+            return stored.pixels if numbers or (stored.inverted and stored.imagej) else stored.shown()
 
-        notes = [*tiff.notes, *([inverted_note(tiff.imagej)] if tiff.white_is_zero and not numbers else [])]
+        notes, sample = list(tiff.notes), tiff.stored(np.zeros((1, 1, 1), tiff.dtype))
+        if sample.inverted and not numbers:
+            notes.append(inverted_note(sample.imagej))
         yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), lossy=tiff.lossy)
 
 

@@ -18,13 +18,12 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from textdiff.images.formats import REPLACE, BadImageError, channels_note, pages_note
-from textdiff.images.tiff_pieces import Pieces, name_of
+from textdiff.images.formats import REPLACE, BadImageError, Stored, channels_note, pages_note
+from textdiff.images.tiff_pieces import JPEG, Pieces, name_of
 
 _KINDS = tifffile.PHOTOMETRIC
 _COLOURS = {_KINDS.RGB: 3, _KINDS.YCBCR: 3, _KINDS.SEPARATED: 4}
 _GREY = (_KINDS.MINISWHITE, _KINDS.MINISBLACK)
-_JPEG = (6, 7)
 
 
 class TiffImage:
@@ -38,9 +37,7 @@ class TiffImage:
         photometric: how the numbers are shown, in TIFF's words.
         orientation: 1 if upright, up to 8 if turned or mirrored.
         alpha: the channel that is the alpha; None without one.
-        white_is_zero: whether 0 is shown white.
-        imagej: whether ImageJ wrote the file.
-        lossy: whether its pieces are JPEG, which changes numbers.
+        lossy: whether it is compressed as JPEG.
         notes: what a user should know about the file, one phrase each.
 
     Raises:
@@ -56,6 +53,7 @@ class TiffImage:
         self.orientation = turned if turned in range(1, 9) else 1
         self.channels, self.notes = int(page.samplesperpixel), list[str]()
         self.alpha: int | None = None
+        self.lossy = page.compression == JPEG
         extra = tuple(page.extrasamples)
         if len(self._pages) > 1:
             if any((p.page.shape, p.dtype) != (page.shape, self.dtype) for p in self._pages):
@@ -64,8 +62,6 @@ class TiffImage:
             self.notes.append(f"{self.channels} pages that are channels (read as red, green and blue)")
         elif (pages := max(len(tiff.pages), _number_in(page, "images"))) > 1:
             self.notes.append(pages_note(pages))
-        self.white_is_zero = self.photometric == _KINDS.MINISWHITE
-        self.imagej, self.lossy = bool(page.is_imagej), page.compression in _JPEG
         self._check_colours(path)
         # Grey with as many channels as colours, and no word on what they are, is how some programs write RGB.
         colours = self.photometric == _KINDS.MINISBLACK and not extra and self.channels >= 3
@@ -113,48 +109,29 @@ class TiffImage:
             raise BadImageError(self._path, what, REPLACE) from error
         return out
 
-    def shown(self, stored: NDArray[Any], numbers: bool = False) -> NDArray[Any]:
-        """What is to be seen of stored rows: colours or grey, without alpha and other channels, not yet turned.
+    def stored(self, rows: NDArray[Any]) -> Stored:
+        """What rows hold, not yet turned.
 
         Args:
-            stored: (h, width, channels), as of :meth:`rows`.
-            numbers: what is stored are numbers of classes or objects: they stay as they are, whatever palette or
-                direction they are shown with.
-
-        Returns:
-            (h, width) or (h, width, 3); few bits are scaled to the whole range of the type.
+            rows: (h, width, channels), as of :meth:`rows`.
         """
-        pixels = stored[..., 0] if self._shown == 1 else stored[..., : self._shown]
+        pixels = rows[..., 0] if self._shown == 1 else rows[..., : self._shown]
+        bits, full, palette, scale = self._page.bitspersample, 8 * self.dtype.itemsize, None, 1.0
         if self.photometric == _KINDS.PALETTE:
+            colours = np.moveaxis(self._page.colormap, 0, -1)
+            palette = np.full((len(colours), 4), 255, np.uint8)
+            palette[:, :3] = colours >> (8 if colours.max() > 255 else 0)  # some programs write 8 bits instead of 16
             pixels = pixels.view(np.uint8)
-        return pixels if numbers else self.shown_numbers(pixels)
-
-    @property
-    def palette(self) -> NDArray[np.uint8] | None:
-        """(N, 4), the colours of the indices and their opacity, which is full; None without a palette."""
-        if self.photometric != _KINDS.PALETTE:
-            return None
-        colours = np.moveaxis(self._page.colormap, 0, -1)
-        table = np.full((len(colours), 4), 255, np.uint8)
-        # Some programs write 8 bits where the standard has 16.
-        table[:, :3] = colours >> (8 if colours.max() > 255 else 0)
-        return table
-
-    def shown_numbers(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """What is to be seen of the numbers that :meth:`shown` gives, turned or not: (h, w) or (h, w, 3)."""
-        bits, full = self._page.bitspersample, 8 * self.dtype.itemsize
-        if (palette := self.palette) is not None:
-            return np.asarray(palette[pixels][..., :3])
-        if self.dtype.kind == "u" and bits < full:
-            pixels = np.floor(pixels * ((2**full - 1) / (2**bits - 1)) + 0.5).astype(self.dtype)
-        if self.photometric == _KINDS.MINISWHITE:
-            pixels = ~pixels if self.dtype.kind in "bu" else pixels.max() - pixels
-        if self.photometric == _KINDS.SEPARATED:
+        elif self.dtype.kind == "u" and bits < full:
+            scale = (2**full - 1) / (2**bits - 1)
+        elif self.photometric == _KINDS.SEPARATED:
             if self.dtype == np.uint16:
                 pixels = np.floor(pixels / np.float32(257) + np.float32(0.5)).astype(np.uint8)
             inks = Image.frombytes("CMYK", pixels.shape[1::-1], pixels.tobytes())
             pixels = np.asarray(inks.convert("RGB"))
-        return pixels
+        alpha = None if self.alpha is None else rows[..., self.alpha]
+        inverted = self.photometric == _KINDS.MINISWHITE
+        return Stored(pixels, list(self.notes), palette, alpha, inverted, scale, bool(self._page.is_imagej), self.lossy)
 
     def _check_colours(self, path: str | os.PathLike[str]) -> None:
         page, kind = self._page, self.photometric

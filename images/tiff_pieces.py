@@ -4,7 +4,7 @@ tifffile reads the structure. The pieces are decompressed here one by one, by zl
 than a piece may hold: so every machine reads the same of a file, and a small file cannot ask for a large memory.
 """
 
-__all__ = ["Pieces", "name_of"]
+__all__ = ["JPEG", "Pieces", "name_of"]
 
 import contextlib
 import ctypes
@@ -31,7 +31,7 @@ with contextlib.suppress(AttributeError, OSError, TypeError):
 _FAX = (2, 3, 4)
 _LIBTIFF = (5, 32773, 50000)  # LZW, PackBits, Zstandard
 _PICTURES = {7: "JPEG", 33003: "JPEG2000", 33004: "JPEG2000", 33005: "JPEG2000", 34712: "JPEG2000", 50001: "WEBP"}
-_JPEG, _APERIO_YCBCR = 7, 33003
+JPEG, _APERIO_YCBCR = 7, 33003
 _BITS = {"u": (*range(2, 17), 32, 64), "b": (1,), "i": (8, 16, 32, 64), "f": (16, 32, 64)}
 _BAND = 1 << 24
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -236,8 +236,8 @@ def _check_kind(path: str | os.PathLike[str], page: Any) -> None:
     if page.imagedepth != 1 or (page.is_tiled and page.tiledepth != 1):
         raise BadImageError(path, f"is not a flat image (axes {page.axes})", "save one plane of it")
     channels = 1 if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else page.samplesperpixel
-    picture = kind == "u" and (bits == 8 or (bits == 16 and channels == 1 and compression != _JPEG))
-    picture = picture and channels in ((1, 3, 4) if compression == _JPEG else (1, 2, 3, 4))
+    picture = kind == "u" and (bits == 8 or (bits == 16 and channels == 1 and compression != JPEG))
+    picture = picture and channels in ((1, 3, 4) if compression == JPEG else (1, 2, 3, 4))
     if (jpeg and not picture) or (compression in _FAX and (bits != 1 or channels != 1)):
         what = f"is compressed with {name_of(compression)} of {channels} x {bits} bits, which is not read"
         raise BadImageError(path, what, anew)

@@ -104,18 +104,19 @@ def read_slice(source: Slice) -> tuple[NDArray[Any], str]:
             if not isinstance(dataset, h5py.Dataset):
                 raise BadImageError(source, "is a group and no image", "store (H, W) or (H, W, C) numbers")
             _check_storage(source, dataset)
-            _check_image(source, dataset.shape if source.index is None else dataset.shape[1:], dataset.dtype)
-            pixels = np.ascontiguousarray(dataset[()] if source.index is None else dataset[source.index])
+            shape = dataset.shape if source.index is None else dataset.shape[1:]
+            # One channel may stand first as well as last.
+            shape = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+            _check_image(source, shape, dataset.dtype)
+            pixels = np.ascontiguousarray(dataset[()] if source.index is None else dataset[source.index]).reshape(shape)
     # What a damaged file raises depends on the filter that stumbles over it.
     except (OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError) as error:
         raise BadImageError(source, "cannot be read", REPLACE) from error
-    pixels = pixels[0] if pixels.ndim == 3 and pixels.shape[0] == 1 else pixels
     digest = hashlib.sha256(f"{pixels.dtype.str} {pixels.shape}".encode() + pixels.tobytes()).hexdigest()
     return pixels, digest
 
 
 def _check_image(source: Slice, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    shape = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
     if len(shape) not in (2, 3) or 0 in shape or dtype.kind not in "buif" or dtype.itemsize > 8:
         raise BadImageError(source, f"is {dtype} {shape} and no image", "store (H, W) or (H, W, C) numbers")
     if len(shape) == 3 and shape[2] > 4 and shape[0] <= 4:

@@ -60,20 +60,30 @@ def tiff(pixels: np.ndarray, **options: object) -> bytes:
     return file.getvalue()
 
 
-def shallow_png(numbers: np.ndarray, bits: int) -> bytes:
-    """Grey of 2 or 4 bits, which Pillow does not write."""
-    spread = (numbers[..., None] >> np.arange(bits - 1, -1, -1)) & 1
-    rows = np.packbits(spread.reshape(len(numbers), -1), axis=1)
-    header = struct.pack(">IIBBBBB", numbers.shape[1], numbers.shape[0], bits, 0, 0, 0, 0)
+def png_by_hand(rows: list[bytes], width: int, bits: int, kind: int) -> bytes:
+    """A PNG that Pillow does not write."""
+    header = struct.pack(">IIBBBBB", width, len(rows), bits, kind, 0, 0, 0)
     chunks = (
         (b"IHDR", header),
-        (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))),
         (b"IEND", b""),
     )
     data = b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
     return b"\x89PNG\r\n\x1a\n" + data
+
+
+def shallow_png(numbers: np.ndarray, bits: int) -> bytes:
+    """Grey of 2 or 4 bits."""
+    spread = (numbers[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    rows = np.packbits(spread.reshape(len(numbers), -1), axis=1)
+    return png_by_hand([row.tobytes() for row in rows], numbers.shape[1], bits, 0)
+
+
+def deep_png(colours: np.ndarray) -> bytes:
+    """Colours of 16 bits."""
+    return png_by_hand([row.astype(">u2").tobytes() for row in colours], colours.shape[1], 16, 2)
 
 
 BLACK, WHITE, RED, GREEN, BLUE = (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -196,6 +206,7 @@ SEVERAL = {
     "palette whose colours say the contrary": (palette(MASK, WHITE, BLACK), "contradicts its numbers"),
     "palette that merges two": (palette(SQUARES, BLACK, WHITE, WHITE, WHITE), MORE + r"0, 1, 2, 3\)"),
     "alpha that hides the foreground": (png(painted(MASK, (*WHITE, 0), (*BLACK, 255))), "another in its alpha"),
+    "16-bit colours": (deep_png(np.stack([MASK.astype(np.uint16)] * 3, -1)), "16-bit"),
 }
 
 
