@@ -136,7 +136,11 @@ def _stop(workers: "list[subprocess.Popen[str]]") -> None:
 def _serve(
     worker: "subprocess.Popen[str]", names: "queue.SimpleQueue[str]", done: Callable[[str, list[str]], None]
 ) -> str | None:
-    """Gives one worker groups until there are no more; the group it died in, if it did."""
+    """Gives one worker groups until there are no more; the group it died in, if it did.
+
+    Raises:
+        UserError: the machine failed it.
+    """
     assert worker.stdin is not None
     assert worker.stdout is not None
     while True:
@@ -151,4 +155,7 @@ def _serve(
             return name
         if not answer:
             return name
-        done(name, json.loads(answer))
+        found = json.loads(answer)
+        if isinstance(found, dict):
+            raise UserError(found["error"])
+        done(name, found)

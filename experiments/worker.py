@@ -16,9 +16,15 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from textdiff.errors import UserError, explain
+
 
 def main() -> None:
-    """Serves until standard input ends; status 130 when that, or a signal, interrupts a group."""
+    """Serves until standard input ends; status 130 when that, or a signal, interrupts a group.
+
+    The answer to a group is the list of what went wrong in it, or ``{"error": ...}`` where the machine failed: a full
+    disk, too little memory. That ends the worker with status 2.
+    """
     signal.signal(signal.SIGTERM, _stop)
     commands: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     busy = threading.Event()
@@ -49,6 +55,12 @@ def main() -> None:
             print(json.dumps(failures), flush=True)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        line = str(error) if isinstance(error, UserError) else explain(error)
+        if line is None:
+            raise
+        print(json.dumps({"error": line}), flush=True)
+        sys.exit(2)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -182,6 +182,17 @@ def anyhow(textdiff_once: Callable, *arguments) -> SimpleNamespace:
         return textdiff_once(*arguments, status=2)
 
 
+def test_what_fails_in_a_process_of_an_experiment_is_told_by_the_command(made, tmp_path, textdiff_once):
+    command = [word.replace("DISK", str(tmp_path / "disk")) for word in COMMANDS["curve"]]
+    command[command.index("--draws") + 1] = command[command.index("--jobs") + 1] = "2"
+    with nearly_full(tmp_path / "disk", lambda _: None, left=1 << 16) as disk:
+        line = one_line(textdiff_once(made, *command, status=2).stderr)
+        assert "the disk is full; free some space" in line
+        assert str(disk) in line
+        assert list(disk.rglob("worker-1.log"))
+        assert not list(disk.rglob("*.partial*"))
+
+
 def test_a_fit_that_found_the_disk_full_goes_on_to_the_same_weights(made, tmp_path, textdiff_once):
     whole = (copied(made, tmp_path, "done") / "head.safetensors").read_bytes()
     with mounted(tmp_path / "disk") as disk:
