@@ -134,7 +134,7 @@ def test_png_of_few_bits_is_shown_over_the_whole_range_and_keeps_its_numbers(bit
     )
     PngImagePlugin.putchunk(out, b"IEND")
     assert np.array_equal(decode("a.png", out.getvalue())[0][..., 0], numbers * (255 // (2**bits - 1)))
-    assert np.array_equal(formats.open_pixels("a.png", out.getvalue(), indices=True)[0], numbers)
+    assert np.array_equal(formats.open_stored("a.png", out.getvalue()).pixels, numbers)
 
 
 def test_32_bit_integers_are_scaled_by_the_full_range(tmp_path):

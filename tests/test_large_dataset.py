@@ -3,7 +3,8 @@
 import csv
 import json
 import tracemalloc
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from textdiff.cache import FeatureCache, Row
 from textdiff.images import formats, rows
 from textdiff.images.images import BandedMask, resize_mask
+from textdiff.images.tiff import TiffImage
 from textdiff.images.tiles import Grid
 from textdiff.pipeline.prediction import whole
 from textdiff.pipeline.prediction.whole import panels, whole_images
@@ -108,19 +110,17 @@ def test_a_cache_of_tiles_read_from_parts_is_the_cache_of_whole_images(made, low
 @pytest.mark.parametrize("made", ["binary"], indirect=True)
 def test_neighbouring_tiles_share_what_is_read(made, tiny_backbone, textdiff_once, monkeypatch):
     read: list[tuple[str, int]] = []
-    opened = rows._source
+    opened = rows.open_tiff
 
-    def counting(path: Path, *arguments: object) -> rows.RowSource:
-        source = opened(path, *arguments)
-
-        def stored(first: int, end: int) -> np.ndarray:
-            read.append((path.parent.name, end - first))
-            return source.stored(first, end)
-
-        return replace(source, stored=stored)
+    @contextmanager
+    def counting(path: Path) -> Iterator[TiffImage]:
+        with opened(path) as image:
+            stored = image.rows
+            image.rows = lambda first, end: read.append((path.parent.name, end - first)) or stored(first, end)
+            yield image
 
     monkeypatch.setattr(formats, "MAX_MEGAPIXELS", LIMIT)
-    monkeypatch.setattr(rows, "_source", counting)
+    monkeypatch.setattr(rows, "open_tiff", counting)
     textdiff_once(made[0], *extract(tiny_backbone, "--cache", "parts.zarr", "--overwrite", *made[1]))
     for folder, others in (("images", ("small",)), ("masks", ("small", "bare"))):
         large = [height for name, (height, _) in SIZE.items() if name not in others]
@@ -147,7 +147,9 @@ def test_scores_of_an_image_in_parts_are_those_of_the_whole(made, textdiff_once,
             assert value == (None if lost else images[image["id"]][name])
     for name in ("clean", "paper", "original"):
         assert after["scores"][name]["dice"] == before["scores"][name]["dice"]
-    assert after["scores"]["original"]["aji"] == [images["small"]["aji_original"], None, None, 1]
+    assert after["scores"]["original"]["aji"] == {
+        **{"mean": images["small"]["aji_original"], "low": None, "high": None, "n": 1}
+    }
     lines = {line["id"]: line for line in csv.DictReader((root / "runs/latest/scores.csv").open())}
     assert lines["test"]["aji_original"] == ""
     assert (root / "runs/latest/overlay.png").read_bytes() == shown

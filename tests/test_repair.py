@@ -39,6 +39,9 @@ def cheap():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, textdiff_once) -> Path:
     root = tmp_path_factory.mktemp("made")
+    (root / "letters").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (root / "letters" / name).touch()
     for name in ("images", "masks"):
         (root / "data" / name).mkdir(parents=True)
     for number, name in enumerate(NAMES):

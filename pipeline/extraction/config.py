@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from textdiff.cache import FeatureCache
+from textdiff.cache import CacheError, FeatureCache
 from textdiff.errors import UserError
 from textdiff.options.extract import Cutting, Extract, Features
 from textdiff.options.reading import Place, ReadOptions
@@ -55,7 +55,12 @@ def resolve(options: Extract) -> ExtractConfig:
         return options
     cache = _place(options)
     if options.dataset is None or (options.update and cache.exists()):
-        options = replace(options, **FeatureCache.open(cache).about["options"] | _given(options))
+        try:
+            options = replace(options, **FeatureCache.open(cache).about["options"] | _given(options))
+        except CacheError:
+            if options.dataset is None:
+                raise
+            # These options may be all that is needed to repair it.
     assert options.dataset is not None
     usual = get_preset(options.dataset, options.preset)
     views = options.views or usual.views
