@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_SECONDS, _BYTES_PER_SECOND = 6.0, 2e7
+_SECONDS, _BYTES_PER_SECOND = 5.0, 2e7
 _TEXTS = 1 << 20
 
 
