@@ -90,13 +90,17 @@ compare = function(Compare, run_compare)
 panel = function(Panel, run_panel)
 
 
-def resume(run: AnyPath | None = None, *, device: str = "auto", runs: AnyPath = "runs") -> Run:
+def resume(
+    run: AnyPath | None = None, *, cache: AnyPath | None = None, device: str = "auto", runs: AnyPath = "runs"
+) -> Run:
     """Goes on with a fit that was stopped, with its own options, to the weights it would have had.
+
+    ``cache`` says where the run's cache is now, if it was moved.
 
     Raises:
         UserError: no such run, it is finished already, or its cache is not as it was.
     """
-    return fit(resume=True, run=run, device=device, runs=runs)
+    return fit(cache, resume=True, run=run, device=device, runs=runs)
 
 
 def open_cache(path: AnyPath) -> FeatureCache:

@@ -2,9 +2,9 @@
 
 __all__ = ["Averages", "averages", "cases", "page", "record", "tables"]
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -128,7 +128,10 @@ def tables(
         for label, own in found.classes[name].items():
             rows += _rows(f"- {label}", own)
     images = found.truths[primary]["dice"].n
-    quoted = escape if markdown else partial(printable, keep="\n")
+
+    def quoted(note: str) -> str:
+        return escape(note) if markdown else textwrap.fill(printable(note), 80)
+
     parts = (
         quoted(given.line) if given else "",
         score_table(rows, published, markdown=markdown),
