@@ -90,7 +90,7 @@ def test_table_json_csv_and_report_count_the_images_that_have_a_class(made, text
         assert own["present"] == len(held) == summary["present"][name]
         assert own["dice"]["mean"] == pytest.approx(np.mean([float(row[f"dice_original_{name}"]) for row in rows]))
         assert (own["dice_present"] or {"mean": None})["mean"] == (pytest.approx(np.mean(held)) if held else None)
-        assert f"{name} is in {len(held)} of 3 images" in said
+        assert f"{name} is in {len(held)} of 3 images" in " ".join(said.split())
         areas = {row["id"].lstrip("'"): int(row[f"area_original_{name}"]) for row in rows}
         assert areas == {
             name: 96 * (number in held) for name, held in zip(NAMES[2:], ((1, 2, 3), (1, 3), ()), strict=True)
