@@ -304,7 +304,7 @@ def in_a_process(tmp_path: Path, code: str, **variables: str) -> subprocess.Comp
     environment |= {"HF_HOME": str(tmp_path / "hub"), "OMP_NUM_THREADS": "1", **variables}
     imports = (
         "from textdiff.errors import UserError",
-        "from textdiff.pipeline import weights",
+        "from textdiff.models import weights",
         "from textdiff.models.downloads import hub",
     )
     code = "\n".join([*imports, code])

@@ -16,8 +16,8 @@ import torch
 from textdiff.errors import UserError
 from textdiff.models import weights
 from textdiff.models.backbones.load import load_backbone
-from textdiff.models.downloads import fetch
 from textdiff.models.weights import BACKBONES, fetch_backbone, resolve_backbone, status, weights_dir
+from textdiff.pipeline import fetch
 
 DATA = b"the weights" * 1000
 SHA256 = hashlib.sha256(DATA).hexdigest()
