@@ -138,6 +138,8 @@ class Stored(NamedTuple):
     """Whether ImageJ wrote it."""
     lossy: bool = False
     """Whether it went through a JPEG, which changes numbers."""
+    unread: str = ""
+    """What else the file holds that may be part of a mask: further pages, channels that are not all one number."""
 
     def shown(self) -> NDArray[Any]:
         """The pixels as a viewer sees them: (H, W) or (H, W, C)."""
@@ -196,6 +198,8 @@ def _other_kind(data: bytes) -> str | None:
     """What a file is that could not be read, if it may be whole and of a kind that is not read."""
     if data.startswith(JPEG_MAGIC) and (frame := re.search(_JPEG_FRAME, data, re.DOTALL)) and frame[1] != b"\x08":
         return f"a JPEG of {frame[1][0]} bits"
+    if is_dicom(data):
+        return "DICOM"
     return next((name for magic, name in _OTHERS.items() if re.match(magic, data, re.DOTALL)), None)
 
 
