@@ -107,7 +107,9 @@ def _stored(path: str | os.PathLike[str], file: Any, notes: list[str]) -> NDArra
         what = f"is DICOM with {samples} samples of the kind {kind!r}, which are not read"
         raise BadImageError(path, what, "export it as grey or RGB")
     if int(file.BitsAllocated) > (16 if kind == "PALETTE COLOR" else 32):
-        raise BadImageError(path, f"is DICOM of {file.BitsAllocated} bits, which are not read", "export it with 16 bits")
+        raise BadImageError(
+            path, f"is DICOM of {file.BitsAllocated} bits, which are not read", "export it with 16 bits"
+        )
     if too_many_pixels(height, width):
         raise too_large(path, f"{width}x{height} pixels")
     if int(file.HighBit) != int(file.BitsStored) - 1:
