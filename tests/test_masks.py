@@ -482,6 +482,7 @@ TOGETHER = {
     "2 planes": tiff(np.moveaxis(CHANNELS[..., ::3], -1, 0), planarconfig="separate"),
     "4 channels": tiff(CHANNELS, planarconfig="contig"),
     "4 channels, three of them colours": tiff(CHANNELS, photometric="rgb", extrasamples=["unspecified"]),
+    "2 frames": png(255 - MASK * 255, save_all=True, append_images=[Image.fromarray(MASK * 255)]),
     "2 pages": tiff(np.stack([255 - MASK * 255, MASK * 255])),
 }
 
