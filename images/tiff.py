@@ -64,7 +64,7 @@ class TiffImage:
             self.notes.append(f"{self.channels} pages that are channels (read as red, green and blue)")
         elif (pages := max(len(tiff.pages), _number_in(page, "images"))) > 1:
             self.notes.append(pages_note(pages))
-            pyramid = len(tiff.pages) > 1 and tiff.pages[1].is_reduced
+            pyramid = len(tiff.pages) > 1 and getattr(tiff.pages[1], "is_reduced", False)
             self.unread = "" if pyramid else f"{pages} pages"
         self._check_colours(path)
         # Grey with as many channels as colours, and no word on what they are, is how some programs write RGB.
