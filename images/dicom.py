@@ -3,6 +3,7 @@
 __all__ = ["dicom_pixels"]
 
 import io
+import math
 import os
 import warnings
 import zlib
@@ -24,6 +25,7 @@ _NEEDED = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
 )
+_COLOURS = {"MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3}
 _DEFLATED, _EXPLICIT = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1"
 
 
@@ -59,11 +61,15 @@ def dicom_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[np.
         file = pydicom.dcmread(io.BytesIO(_inflated(path, data)), force=True)
         stored = _stored(path, file, notes)
         if file.PhotometricInterpretation == "PALETTE COLOR":
-            coloured = apply_color_lut(stored, file)
-            return (coloured >> 8 if coloured.dtype == np.uint16 else coloured).astype(np.uint8), notes
+            # Tables of 8 bits may lie in words of 16.
+            all_colours = apply_color_lut(np.arange(2 ** int(file.BitsStored)).astype(stored.dtype), file)
+            return (apply_color_lut(stored, file) >> (8 if all_colours.max() > 255 else 0)).astype(np.uint8), notes
         if stored.ndim == 3:  # pydicom has turned YBR into RGB
             bits = int(file.BitsStored)
+            if stored.dtype.kind != "u" or stored.max() >> bits:
+                raise ValueError("there are values of more bits than are stored, or negative ones")
             return (stored if bits <= 8 else stored >> (bits - 8)).astype(np.uint8), notes
+        _check_numbers(path, file)
         return _grey(file, stored, notes), notes
     except (BadImageError, MemoryError):
         raise
@@ -96,6 +102,14 @@ def _stored(path: str | os.PathLike[str], file: Any, notes: list[str]) -> NDArra
         raise BadImageError(path, "is DICOM without an image", "leave it out")
     if missing := [name for name in _NEEDED if file.get(name) is None]:
         raise BadImageError(path, f"is DICOM without {missing[0]}, which its pixels need", "export it again")
+    kind, samples = str(file.PhotometricInterpretation), int(file.SamplesPerPixel)
+    if samples != (3 if kind.startswith("YBR_") else _COLOURS.get(kind)):
+        what = f"is DICOM with {samples} samples of the kind {kind!r}, which are not read"
+        raise BadImageError(path, what, "export it as grey or RGB")
+    if int(file.BitsAllocated) > (16 if kind == "PALETTE COLOR" else 32):
+        raise BadImageError(
+            path, f"is DICOM of {file.BitsAllocated} bits, which are not read", "export it with 16 bits"
+        )
     if too_many_pixels(height, width):
         raise too_large(path, f"{width}x{height} pixels")
     if int(file.HighBit) != int(file.BitsStored) - 1:
@@ -115,6 +129,15 @@ def _stored(path: str | os.PathLike[str], file: Any, notes: list[str]) -> NDArra
             raise
         fix = "install a decoder (pip install pylibjpeg[all]), or export it uncompressed"
         raise BadImageError(path, f"is compressed as {syntax.name}, which cannot be decoded here", fix) from error
+
+
+def _check_numbers(path: str | os.PathLike[str], file: Any) -> None:
+    """Refuses a rescaling and a window that show nothing, whatever is stored."""
+    for name in ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"):
+        value = _first(file, name)
+        zero = value == 0 if name == "RescaleSlope" else name == "WindowWidth" and value is not None and value <= 0
+        if value is not None and (zero or not math.isfinite(value)):
+            raise BadImageError(path, f"is DICOM whose {name} is {value:g}", "correct it, or export the image again")
 
 
 def _grey(file: Any, stored: NDArray[Any], notes: list[str]) -> NDArray[np.uint8]:

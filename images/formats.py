@@ -55,7 +55,7 @@ _OTHERS = {
     rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51": "a JPEG 2000",
     rb"\0\0\0\x0cJXL |\xff\x0a": "a JPEG XL",
     rb"II\xbc": "a JPEG XR",
-    rb"\xff\xd8\xff\xf7": "a JPEG-LS",
+    rb"\xff\xd8.{0,64}?\xff\xf7\0": "a JPEG-LS",
     rb"....ftyp": "a HEIC or AVIF",
     rb"8BPS": "a Photoshop file",
     rb"P[1-7]\s": "a PNM",
@@ -138,6 +138,8 @@ class Stored(NamedTuple):
     """Whether ImageJ wrote it."""
     lossy: bool = False
     """Whether it went through a JPEG, which changes numbers."""
+    unread: str = ""
+    """What else the file holds that may be part of a mask: further pages, channels that are not all one number."""
 
     def shown(self) -> NDArray[Any]:
         """The pixels as a viewer sees them: (H, W) or (H, W, C)."""
@@ -196,6 +198,8 @@ def _other_kind(data: bytes) -> str | None:
     """What a file is that could not be read, if it may be whole and of a kind that is not read."""
     if data.startswith(JPEG_MAGIC) and (frame := re.search(_JPEG_FRAME, data, re.DOTALL)) and frame[1] != b"\x08":
         return f"a JPEG of {frame[1][0]} bits"
+    if is_dicom(data):
+        return "DICOM"
     return next((name for magic, name in _OTHERS.items() if re.match(magic, data, re.DOTALL)), None)
 
 
@@ -211,11 +215,14 @@ def check_scans(data: bytes) -> None:
 
 def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
     notes: list[str] = []
-    scale, palette, alpha = 1, None, None
+    scale, palette, alpha, unread = 1, None, None, ""
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as file:
         _check_size(path, *file.size)
         if data.startswith(JPEG_MAGIC):
             check_scans(data)
+        if (frames := getattr(file, "n_frames", 1)) > 1:
+            notes.append(pages_note(frames))
+            unread = f"{frames} pages"
         file.load()
         image: Image.Image = file
         if file.format == "PNG":
@@ -241,7 +248,8 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
         if image.mode in ("LA", "RGBA"):
             pixels, alpha = pixels[..., :-1], pixels[..., -1]
         lossy = data.startswith(JPEG_MAGIC)
-    return Stored(pixels // np.uint8(scale) if scale > 1 else pixels, notes, palette, alpha, scale=scale, lossy=lossy)
+    pixels = pixels // np.uint8(scale) if scale > 1 else pixels
+    return Stored(pixels, notes, palette, alpha, scale=scale, lossy=lossy, unread=unread)
 
 
 def _open_tiff(path: str | os.PathLike[str], data: bytes) -> Stored:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.images.formats import BadImageError, alpha_note, open_stored
+from textdiff.images.masks import check_single
 
 
 def class_map(path: str | os.PathLike[str], pixels: NDArray[Any], names: Sequence[str]) -> NDArray[np.uint8]:
@@ -38,10 +39,7 @@ def instance_map(path: str | os.PathLike[str], pixels: NDArray[Any]) -> NDArray[
     Raises:
         BadImageError: colours, fractions, or numbers beyond 32 bits.
     """
-    numbers = _whole_numbers(path, pixels, "object")
-    if int(numbers.max()) >= 2**32:
-        raise BadImageError(path, f"has the value {int(numbers.max())}", "number the objects from 1")
-    return numbers.astype(np.uint32)
+    return _whole_numbers(path, pixels, "object").astype(np.uint32)
 
 
 def stored_numbers(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
@@ -51,6 +49,7 @@ def stored_numbers(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[A
         BadImageError: as ``open_stored``, and for what does not keep numbers: JPEG, 16-bit colours, a shape in alpha.
     """
     stored = open_stored(path, data)
+    check_single(path, stored.unread)
     if stored.lossy:
         raise BadImageError(path, "is a JPEG, which does not keep numbers", "export it as PNG or TIFF")
     if any("scaled" in note for note in stored.notes):
@@ -58,6 +57,8 @@ def stored_numbers(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[A
     if stored.alpha is not None and stored.palette is None:
         if stored.alpha.min() < stored.alpha.max() and stored.pixels.min() == stored.pixels.max():
             raise BadImageError(path, "has its shapes in the alpha channel", "store one number per pixel")
+        if stored.alpha.max() and np.any(stored.pixels[stored.alpha == 0]):
+            raise BadImageError(path, "has one shape in its numbers and another in its alpha", "save it without alpha")
         stored.notes.append(alpha_note(stored.alpha.min(), stored.alpha.max()))
     return stored.pixels, stored.notes
 
@@ -71,4 +72,6 @@ def _whole_numbers(path: str | os.PathLike[str], pixels: NDArray[Any], what: str
         raise BadImageError(path, f"has fractions where {what} numbers should be", "store whole numbers")
     if pixels.min() < 0:
         raise BadImageError(path, f"has the negative {what} number {pixels.min():g}", "number from 1, background 0")
+    if (largest := int(pixels.max())) >= 2**32:
+        raise BadImageError(path, f"has the {what} number {largest}", "number from 1, background 0")
     return pixels.astype(np.int64)

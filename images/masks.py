@@ -1,6 +1,6 @@
 """Masks of two classes: which of the stored pixels are foreground, or why that cannot be told."""
 
-__all__ = ["PlainMask", "binary_mask", "decode_mask", "foreground", "inverted_note"]
+__all__ = ["PlainMask", "binary_mask", "check_single", "decode_mask", "foreground", "inverted_note"]
 
 import os
 from collections.abc import Sequence
@@ -47,6 +47,7 @@ def decode_mask(path: str | os.PathLike[str], data: bytes | None = None) -> Plai
         BadImageError: as ``open_stored``, and for masks of several classes or objects, which would become one.
     """
     stored = open_stored(path, read_bytes(path) if data is None else data)
+    check_single(path, stored.unread)
     if any("scaled" in note for note in stored.notes):
         raise BadImageError(path, "stores its mask as 16-bit colours", "export one channel of 8 bits")
     if stored.palette is not None:
@@ -119,6 +120,17 @@ def foreground(
     if any(abs(top - w) <= w / 16 for w in (white, 255)):
         return top, _WHITE
     return top, _number(top) if not lossy and levels.flat[values == top].any() else ""
+
+
+def check_single(path: str | os.PathLike[str], unread: str) -> None:
+    """Refuses a mask in a file that holds several, of which one would be taken for all.
+
+    Args:
+        path: of the file; names it in errors.
+        unread: as of ``Stored``.
+    """
+    if unread:
+        raise BadImageError(path, f"has {unread}, and not a single mask", "save one mask, of one page and one channel")
 
 
 def inverted_note(imagej: bool) -> str:

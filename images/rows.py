@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from textdiff.images import formats
 from textdiff.images.decode import to_rgb
 from textdiff.images.formats import TIFF_MAGIC, BadImageError
-from textdiff.images.masks import inverted_note
+from textdiff.images.masks import check_single, inverted_note
 from textdiff.images.tiff import TiffImage, open_tiff
 
 MAX_PIECE_BYTES = 1 << 28
@@ -113,6 +113,7 @@ def open_mask_rows(path: Path, numbers: bool) -> Iterator[RowSource]:
         BadImageError: as ``open_rows``.
     """
     with open_tiff(path) as tiff:
+        check_single(path, tiff.unread)
         if numbers and tiff.lossy:
             raise BadImageError(path, "is a JPEG, which does not keep numbers", "export it without")
         whole, plain = tiff.dtype.kind in "bui", tiff.dtype in (bool, np.uint8, np.uint16)

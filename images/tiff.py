@@ -39,6 +39,7 @@ class TiffImage:
         alpha: the channel that is the alpha; None without one.
         lossy: whether it is compressed as JPEG.
         notes: what a user should know about the file, one phrase each.
+        unread: its further pages, if they are not the first one made smaller; "" without any.
 
     Raises:
         BadImageError: it is of a kind that is not read.
@@ -53,6 +54,7 @@ class TiffImage:
         self.orientation = turned if turned in range(1, 9) else 1
         self.channels, self.notes = int(page.samplesperpixel), list[str]()
         self.alpha: int | None = None
+        self.unread = ""
         self.lossy = page.compression == JPEG
         extra = tuple(page.extrasamples)
         if len(self._pages) > 1:
@@ -62,6 +64,8 @@ class TiffImage:
             self.notes.append(f"{self.channels} pages that are channels (read as red, green and blue)")
         elif (pages := max(len(tiff.pages), _number_in(page, "images"))) > 1:
             self.notes.append(pages_note(pages))
+            pyramid = len(tiff.pages) > 1 and getattr(tiff.pages[1], "is_reduced", False)
+            self.unread = "" if pyramid else f"{pages} pages"
         self._check_colours(path)
         # Grey with as many channels as colours, and no word on what they are, is how some programs write RGB.
         colours = self.photometric == _KINDS.MINISBLACK and not extra and self.channels >= 3
@@ -131,7 +135,11 @@ class TiffImage:
             pixels = np.asarray(inks.convert("RGB"))
         alpha = None if self.alpha is None else rows[..., self.alpha]
         inverted = self.photometric == _KINDS.MINISWHITE
-        return Stored(pixels, list(self.notes), palette, alpha, inverted, scale, bool(self._page.is_imagej), self.lossy)
+        imagej, unread = bool(self._page.is_imagej), self.unread
+        others = rows[..., self._shown : self.alpha]
+        if others.size and np.any(others != others[:1, :1]):
+            unread = unread or f"{self.channels} channels"
+        return Stored(pixels, list(self.notes), palette, alpha, inverted, scale, imagej, self.lossy, unread)
 
     def _check_colours(self, path: str | os.PathLike[str]) -> None:
         page, kind = self._page, self.photometric

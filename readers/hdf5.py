@@ -105,8 +105,8 @@ def read_slice(source: Slice) -> tuple[NDArray[Any], str]:
                 raise BadImageError(source, "is a group and no image", "store (H, W) or (H, W, C) numbers")
             _check_storage(source, dataset)
             shape = dataset.shape if source.index is None else dataset.shape[1:]
-            # One channel may stand first as well as last.
-            shape = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+            # One channel may stand first as well as last; an image of one row has few channels behind it.
+            shape = shape[1:] if len(shape) == 3 and shape[0] == 1 and shape[2] > 4 else shape
             _check_image(source, shape, dataset.dtype)
             pixels = np.ascontiguousarray(dataset[()] if source.index is None else dataset[source.index]).reshape(shape)
     # What a damaged file raises depends on the filter that stumbles over it.
@@ -121,6 +121,8 @@ def _check_image(source: Slice, shape: tuple[int, ...], dtype: np.dtype[Any]) ->
         raise BadImageError(source, f"is {dtype} {shape} and no image", "store (H, W) or (H, W, C) numbers")
     if len(shape) == 3 and shape[2] > 4 and shape[0] <= 4:
         raise BadImageError(source, f"has the shape {shape}, channels first", "store channels last: (H, W, C)")
+    if shape[2:] == (2,):
+        raise BadImageError(source, f"has the shape {shape}, two channels", "store one channel, or three that are RGB")
     if too_many_pixels(*shape[:2]):
         raise too_large(source, f"{shape[1]}x{shape[0]} pixels")
     if math.prod(shape) * dtype.itemsize > MAX_BYTES:
@@ -186,7 +188,8 @@ def plane(source: Slice, stored: NDArray[Any]) -> NDArray[Any]:
     if stored.ndim == 2 or stored.shape[2] == 1:
         return stored.reshape(stored.shape[:2])
     grey = np.all(stored == stored[..., :1])
-    if stored.shape[2] != 3 or not (grey or (stored.dtype == np.uint8 and np.ptp(stored.sum(axis=2)) > 0)):
+    colours = stored.dtype == np.uint8 and stored.max() > 1 and np.ptp(stored.sum(axis=2)) > 0
+    if stored.shape[2] != 3 or not (grey or colours):
         raise BadImageError(source, f"is a mask of the shape {stored.shape}, a channel for each class", _NUMBERS)
     return stored
 
@@ -231,16 +234,16 @@ def _find(root: Path, file: Any, option: str, name: str | None, default: str | N
 
 def _names(root: Path, images: Any) -> list[str]:
     """The ids: members of a group in order, or numbers of equal width."""
+    if not hasattr(images, "keys") and images.ndim not in (3, 4):
+        raise UserError(
+            f"{root}: {images.name.strip('/')} has the shape {images.shape}; store images as (N, H, W) or (N, H, W, C)"
+        )
     if len(images) > _MAX_IMAGES:
         raise UserError(
             f"{root}: {images.name.strip('/')} holds {len(images)} images, more than {_MAX_IMAGES}; split it"
         )
     if hasattr(images, "keys"):
         names = sorted(images.keys())
-    elif images.ndim not in (3, 4):
-        raise UserError(
-            f"{root}: {images.name.strip('/')} has the shape {images.shape}; store images as (N, H, W) or (N, H, W, C)"
-        )
     elif images.ndim == 4 and images.shape[3] > 4:
         first = ", channels first" if images.shape[1] <= 4 else ""
         raise UserError(
@@ -260,9 +263,9 @@ def _labelled(root: Path, images: Any, masks: Any, names: list[str], problems: l
     if hasattr(images, "keys") != hasattr(masks, "keys"):
         raise UserError(f"{root}: images and masks are one group and one dataset; store both in the same way")
     if not hasattr(masks, "keys"):
-        if len(masks) != len(images):
-            raise UserError(f"{root}: has {len(images)} images and {len(masks)} masks; store one mask per image")
         shape = masks.shape
+        if shape and shape[0] != len(images):
+            raise UserError(f"{root}: has {len(images)} images and {len(masks)} masks; store one mask per image")
         if not (len(shape) == 3 or (len(shape) == 4 and (shape[3] in (1, 3) or shape[1] == 1))):
             raise UserError(f"{root}: {masks.name.strip('/')} has the shape {shape}; {_NUMBERS}")
         return set(names)

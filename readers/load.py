@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.images.decode import decode, to_rgb
-from textdiff.images.formats import BadImageError, read_bytes
+from textdiff.images.formats import BadImageError, alpha_note, read_bytes
 from textdiff.images.labels import class_map, instance_map, stored_numbers
 from textdiff.images.masks import binary_mask, decode_mask
 from textdiff.readers.aperio import outlines_of, rasterise
@@ -52,6 +52,8 @@ def load_image(source: Path | Slice) -> LoadedImage:
     if isinstance(source, Slice):
         stored, digest = read_slice(source)
         pixels, notes = to_rgb(source, stored)
+        if stored.shape[2:] == (4,):
+            notes.append(alpha_note(stored[..., 3].min(), stored[..., 3].max()))
         return LoadedImage(pixels, digest, notes)
     # The bytes that are hashed are the bytes that are decoded, and the disk is asked once.
     data = read_bytes(source)

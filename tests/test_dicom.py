@@ -10,6 +10,7 @@ import pytest
 
 from textdiff.errors import UserError
 from textdiff.images.decode import decode
+from textdiff.images.masks import decode_mask
 from textdiff.readers.datasets import inspect, read_dataset
 
 pydicom = pytest.importorskip("pydicom", reason="the extra dicom is not installed")
@@ -174,6 +175,45 @@ def deflated_zeros(size: int) -> bytes:
     stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     block = bytes(1 << 20)
     return b"".join(stream.compress(block) for _ in range(size >> 20)) + stream.flush()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "what"),
+    [
+        ({"RescaleSlope": 0, "RescaleIntercept": 1}, "whose RescaleSlope is 0"),
+        ({"RescaleSlope": "NaN"}, "whose RescaleSlope is nan"),
+        ({"RescaleIntercept": "1e400"}, "whose RescaleIntercept is inf"),
+        ({"WindowCenter": 40, "WindowWidth": 0}, "whose WindowWidth is 0"),
+        ({"WindowCenter": 40, "WindowWidth": -400, "VOILUTFunction": "SIGMOID"}, "whose WindowWidth is -400"),
+        ({"WindowCenter": "NaN", "WindowWidth": 400}, "whose WindowCenter is nan"),
+        ({"PhotometricInterpretation": "HSV"}, "with 1 samples of the kind 'HSV'"),
+        ({"PhotometricInterpretation": "RGB"}, "with 1 samples of the kind 'RGB'"),
+    ],
+    ids=str,
+)
+def test_numbers_that_would_make_any_picture_black_and_other_colours_are_named(attributes, what):
+    with pytest.raises(UserError, match=f"a.dcm: is DICOM {what}"):
+        decode("a.dcm", data_of(dicom(SLICE, **attributes)))
+
+
+def test_numbers_of_64_bits_are_refused():
+    with pytest.raises(UserError, match=r"a.dcm: is DICOM of 64 bits, which are not read; export it with 16 bits"):
+        decode("a.dcm", data_of(dicom(SLICE.astype(np.uint64), bits=64)))
+
+
+@pytest.mark.parametrize("bits", [8, 16], ids=["described as 8 bits", "as 16 bits"])
+def test_palettes_of_8_bits_in_words_of_16_keep_their_colours(bits):
+    numbers, tables = np.arange(16, dtype=np.uint8).reshape(4, 4), {}
+    for factor, colour in enumerate(("Red", "Green", "Blue"), 1):
+        tables[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
+        tables[f"{colour}PaletteColorLookupTableData"] = (np.arange(256) * factor % 256).astype("<u2").tobytes()
+    file = dicom(numbers, bits=8, PhotometricInterpretation="PALETTE COLOR", **tables)
+    np.testing.assert_array_equal(decode("a.dcm", data_of(file))[0], np.stack([numbers, numbers * 2, numbers * 3], -1))
+
+
+def test_dicom_in_place_of_a_mask_is_named():
+    with pytest.raises(UserError, match=r"a.dcm: is DICOM, which is not read; save it as PNG or TIFF"):
+        decode_mask("a.dcm", data_of(dicom(SLICE)))
 
 
 def without(name: str) -> Callable[[Dataset], bytes]:

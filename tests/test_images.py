@@ -209,6 +209,20 @@ def test_first_page_of_several_is_read(tmp_path):
     assert notes == ["2 pages (only the first is read)"]
 
 
+def test_the_first_frame_of_an_animation_is_read(tmp_path):
+    first, second = Image.fromarray(RGB), Image.fromarray(255 - RGB)
+    first.save(tmp_path / "a.png", save_all=True, append_images=[second])
+    pixels, notes = decode(tmp_path / "a.png")
+    assert np.array_equal(pixels, RGB)
+    assert notes == ["2 pages (only the first is read)"]
+
+
+@pytest.mark.parametrize("before", [b"", b"\xff\xe8\0\4ab"], ids=["bare", "after a header"])
+def test_lossless_jpeg_of_another_standard_is_named(before):
+    with pytest.raises(UserError, match=r"a.jpg: is a JPEG-LS, which is not read"):
+        decode("a.jpg", b"\xff\xd8" + before + b"\xff\xf7\0\x0b\x08\0\x08\0\x08\1\1\x11\0" + bytes(99))
+
+
 def test_further_channels_are_noted(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.dstack([RGB, RGB[..., :2]]), photometric="minisblack", planarconfig=1)
     pixels, notes = decode(tmp_path / "a.tif")

@@ -21,7 +21,7 @@ from textdiff.images.images import read_mask
 from textdiff.images.masks import decode_mask
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.datasets import inspect, read_dataset
-from textdiff.readers.load import load_mask
+from textdiff.readers.load import load_image, load_mask
 from textdiff.readers.sample import Sample
 
 MASK = (np.hypot(*np.mgrid[-20:20, -24:24]) < 14).astype(np.uint8)
@@ -466,3 +466,95 @@ def test_hdf5_masks_with_a_channel_for_each_class_are_refused_by_their_shape(tmp
     path = h5(tmp_path / "d.h5", masks)
     with pytest.raises(UserError, match=f"shape {shape}.*argmax.*--classes"):
         load_mask(read_dataset("hdf5", path, ReadOptions(**options))[0][0], 40, 48)
+
+
+def test_hdf5_channels_of_zeros_and_ones_are_no_colours_where_a_region_has_none(tmp_path):
+    masks = THREE.copy()
+    masks[:, :5] = 0
+    masks[..., 1:] = 0
+    with pytest.raises(UserError, match=r"shape \(40, 48, 3\).*argmax"):
+        load_mask(read_dataset("hdf5", h5(tmp_path / "d.h5", masks), ReadOptions())[0][0], 40, 48)
+
+
+CHANNELS = np.eye(4, dtype=np.uint8)[MASK * 3] * 255
+TOGETHER = {
+    "2 channels": tiff(CHANNELS[..., ::3], planarconfig="contig"),
+    "2 planes": tiff(np.moveaxis(CHANNELS[..., ::3], -1, 0), planarconfig="separate"),
+    "4 channels": tiff(CHANNELS, planarconfig="contig"),
+    "4 channels, three of them colours": tiff(CHANNELS, photometric="rgb", extrasamples=["unspecified"]),
+    "2 frames": png(255 - MASK * 255, save_all=True, append_images=[Image.fromarray(MASK * 255)]),
+    "2 pages": tiff(np.stack([255 - MASK * 255, MASK * 255])),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"classes": ("a",)}, {"instances": True}], ids=["plain", "classes", "objects"])
+@pytest.mark.parametrize("data", TOGETHER.values(), ids=TOGETHER)
+def test_the_first_of_several_masks_in_a_file_is_not_taken_for_all(tmp_path, data, options):
+    path = tmp_path / "mask.tif"
+    path.write_bytes(data)
+    sample = Sample("a", "train", path, path, "", "", **options)
+    with pytest.raises(UserError, match=r"mask.tif: has \d (channels|pages), and not a single mask; save one mask"):
+        load_mask(sample, 40, 48)
+
+
+def test_smaller_copies_of_a_mask_and_channels_of_one_number_say_nothing(tmp_path):
+    with tifffile.TiffWriter(path := tmp_path / "mask.tif") as file:
+        file.write(MASK * 255)
+        file.write(MASK[::2, ::2] * 255, subfiletype=1)
+    np.testing.assert_array_equal(read_mask(path), MASK)
+    opaque = np.dstack([MASK * 255] * 3 + [np.full_like(MASK, 255)])
+    path.write_bytes(tiff(opaque, photometric="rgb", extrasamples=["unspecified"]))
+    np.testing.assert_array_equal(read_mask(path), MASK)
+
+
+@pytest.mark.parametrize("option", [{"classes": ("a",)}, {"instances": True}], ids=["classes", "objects"])
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (tiff(MASK * np.uint64(2**63 + 5)), "has the (class|object) number 9223372036854775813"),
+        (tiff(MASK * np.float32(2**40)), "has the (class|object) number 1099511627776"),
+        (png(np.dstack([1 - MASK, MASK])), "has one shape in its numbers and another in its alpha"),
+    ],
+    ids=["beyond 63 bits", "floating point", "alpha"],
+)
+def test_numbers_that_would_be_cut_off_or_hidden_are_refused(tmp_path, data, what, option):
+    path = tmp_path / "mask"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=what):
+        load_mask(Sample("a", "train", path, path, "", "", **option), 40, 48)
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (np.arange(60, dtype=np.uint8).reshape(1, 1, 20, 3), (1, 20)),
+        (np.arange(20, dtype=np.uint8).reshape(1, 1, 20, 1), (1, 20)),
+        (np.arange(60, dtype=np.uint8).reshape(1, 20, 1, 3), (20, 1)),
+        (np.arange(4, dtype=np.uint8).reshape(1, 1, 1, 4), (1, 1)),
+    ],
+    ids=["a row of colours", "a row of grey", "a column", "a pixel"],
+)
+def test_hdf5_images_of_one_row_are_not_turned(tmp_path, images, expected):
+    path = tmp_path / "d.h5"
+    with h5py.File(path, "w") as file:
+        file["images"] = images
+    image = load_image(read_dataset("hdf5", path)[0][0].image)
+    assert image.pixels.shape == (*expected, 3)
+    np.testing.assert_array_equal(image.pixels[..., 0], images[0, ..., 0])
+    assert ("alpha (dropped)" in image.notes) == (images.shape[-1] == 4)
+
+
+@pytest.mark.parametrize(
+    ("images", "what"),
+    [
+        (np.zeros((2, 8, 8, 2), np.uint8), r"has the shape \(8, 8, 2\), two channels"),
+        (np.uint8(3), r"images has the shape \(\); store images as \(N, H, W\)"),
+    ],
+    ids=["two channels", "a number"],
+)
+def test_hdf5_images_of_another_shape_are_named(tmp_path, images, what):
+    path = tmp_path / "d.h5"
+    with h5py.File(path, "w") as file:
+        file["images"] = images
+    with pytest.raises(UserError, match=what):
+        load_image(read_dataset("hdf5", path)[0][0].image)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -181,6 +182,13 @@ def test_what_cannot_be_done_is_said_before_any_work(arguments, words, made, ima
     result = textdiff_once(made, "predict", *arguments, "--out", str(tmp_path / "out"), status=2)
     assert words in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_in_one_file_that_has_all_masks_has_no_directory_to_give(made, tmp_path, textdiff_once):
+    with h5py.File(path := tmp_path / "d.h5", "w") as file:
+        file["images"], file["masks"] = np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8), np.uint8)
+    result = textdiff_once(made, "predict", "--dataset", "hdf5", "--data", str(path), status=2)
+    assert "every image has a mask; to segment them all the same, copy its images into a file" in result.stderr
 
 
 def test_results_inside_the_directory_are_not_images(made, images, textdiff_once):

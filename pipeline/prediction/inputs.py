@@ -122,7 +122,8 @@ def from_dataset(name: str, root: Path, text: str) -> list[Input]:
     report(problems)
     inputs = [Input(sample.id, sample.image, sample.text or text) for sample in samples if sample.mask is None]
     if not inputs:
-        raise UserError(f"{root}: every image has a mask; to segment them all the same, give their directory instead")
+        where = "give their directory instead" if root.is_dir() else "copy its images into a file without masks"
+        raise UserError(f"{root}: every image has a mask; to segment them all the same, {where}")
     console.info(f"{len(inputs)} of {len(samples)} images have no mask and are segmented")
     return inputs
 
