@@ -29,6 +29,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ome.tif", ".ome.tiff", ".tif", ".
 IMAGES = (*PICTURES, ".dcm", ".dicom")
 """How names of image files end, in lower case, longer endings first: whatever looks through a directory goes by it."""
 MASKS = (*PICTURES, ".xml")
+_UNREAD = (".gif", ".webp", ".npy", ".npz", ".mat", ".dcm", ".dicom", ".jp2", ".nii", ".nii.gz", ".tga", ".geojson")
+"""Endings of what may be meant as a mask and is not read: to pass over it would leave its image unlabelled."""
 
 
 def by_name(
@@ -41,6 +43,10 @@ def by_name(
             problems.append(error(relative(root, path), "has a name that is not UTF-8", "rename it"))
         elif path.is_file() and path.name.lower().endswith(suffixes):
             named.setdefault(key_of(path.name), []).append(path)
+        elif suffixes == MASKS and path.name.lower().endswith(_UNREAD):
+            problems.append(
+                error(relative(root, path), "is a mask of a kind that is not read", "save it as PNG or TIFF")
+            )
         else:
             problems.append(note(relative(root, path), "is not an image: it is ignored"))
     return named

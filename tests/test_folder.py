@@ -537,3 +537,12 @@ def test_renamed_16_bit_copies_of_monuseg_give_the_same_rows(real_monuseg, tiny_
         np.testing.assert_array_equal(ours.truth(row), theirs.truth(row))
         for block in ours.blocks:
             np.testing.assert_array_equal(ours.features(row, block), theirs.features(row, block))
+
+
+@pytest.mark.parametrize("ending", ["npy", "gif", "dcm", "nii.gz"])
+def test_a_mask_of_a_kind_that_is_not_read_does_not_leave_its_image_unlabelled(make, textdiff_once, ending):
+    root = make()
+    mask = root / f"masks/{IDS[0]}.png"
+    mask.rename(mask.with_name(f"{IDS[0]}.{ending}"))
+    said = textdiff_once(root, "data", "check", "--dataset", "folder", "--data", str(root), status=1).stdout
+    assert f"error: masks/{IDS[0]}.{ending}: is a mask of a kind that is not read; save it as PNG or TIFF" in said
