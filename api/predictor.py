@@ -125,7 +125,12 @@ class Predictor:
                 self._remarks.say(path, *remark)
             return pixels
         array = np.asarray(image)
-        if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        if (
+            not array.size
+            or array.dtype != np.uint8
+            or array.ndim not in (2, 3)
+            or (array.ndim == 3 and array.shape[2] != 3)
+        ):
             raise UserError(
                 f"image: an array {array.shape} of {array.dtype}; give (H, W, 3) RGB or (H, W) grey in uint8, or a file"
             )

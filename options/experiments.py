@@ -11,7 +11,7 @@ from textdiff.errors import UserError, suggest
 from textdiff.options.fit import FitConfig, Variant
 from textdiff.options.option import AnyPath, Argument, Exists, Range
 from textdiff.options.record import Record
-from textdiff.options.shared import CachePath, Computing, Count, RunPath, Split, Truth
+from textdiff.options.shared import CachePath, Computing, Count, Repeats, RunPath, Split, Truth
 
 UNet = Literal["unet", "unet-own", "unet-instance"]
 Method = Variant | UNet
@@ -27,7 +27,7 @@ class Experiment(Computing):
     cache: CachePath
     """Feature cache to fit on."""
     _: KW_ONLY
-    draws: Count = 5
+    draws: Repeats = 5
     """Draws of training images."""
     seeds: Seeds = 3
     """Fits for each draw, with different weights and orders."""
@@ -110,7 +110,7 @@ class Sweep(Fits, Experiment):
     Each is fitted with and without text. The same command continues where it was stopped.
     """
 
-    draws: Count = 1
+    draws: Repeats = 1
     seeds: Seeds = 1
     labels: Count = 5
     """Training images in each draw."""

@@ -10,7 +10,7 @@ from textdiff.errors import UserError
 from textdiff.options.option import AnyPath, Known, Metavar, Range, Usual
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.record import Record
-from textdiff.options.shared import Jitter, Natural, Precise, Protocol, TileSide
+from textdiff.options.shared import Jitter, Natural, Precise, Protocol, Seed, TileSide
 
 SYMMETRIES = 8
 FromPreset = Usual("textdiff.readers.presets:usual")
@@ -123,7 +123,7 @@ class Extract(Place, Features, Cutting, ReadOptions, Filling):
     """Defaults: the paper's; nano, which suit the backbone in the package; rgb, the same without a network."""
     cache: AnyPath | None = None
     """Cache to make; by default cache/NAME.zarr, where NAME is the data set, or that of --data for your own."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the noise that all images share, and of splits that are drawn."""
 
     def check(self) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from textdiff.errors import UserError
 from textdiff.options.option import Known, Range, Usual
 from textdiff.options.record import Record
-from textdiff.options.shared import CachePath, Count, Natural, Precise, Protocol, RunPath, Runs
+from textdiff.options.shared import CachePath, Count, Natural, Precise, Protocol, Repeats, RunPath, Runs, Seed
 
 Variant = Literal["full", "no-text", "concat", "shuffled-text", "constant-text"]
 Recipe = Annotated[str, Known("textdiff.models.networks.recipes:RECIPES", strict=True)]
@@ -80,11 +80,11 @@ class FitConfig(Training, Head, Precise):
     """Variant of the method."""
     protocol: Protocol = "clean"
     """Protocol: clean, or paper, with the loss and the epochs of the paper's code."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the draw, the initial weights and the order."""
-    draw_seed: int | None = None
+    draw_seed: Seed | None = None
     """Seed of the draw alone; --seed by default."""
-    ensemble: Count | None = None
+    ensemble: Repeats | None = None
     """Fits, with seeds from --seed on, whose mean is used; a single one by default."""
 
 

@@ -5,6 +5,7 @@ __all__ = ["AnyPath", "Argument", "Exists", "Known", "Metavar", "Option", "Range
 import dataclasses
 import importlib
 import json
+import math
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -50,7 +51,8 @@ class Range(NamedTuple):
 
     def __str__(self) -> str:
         words = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
-        return " and ".join(f"{word} {bound:g}" for word, bound in words.items() if bound is not None)
+        # In full where it is whole: a bound such as 4294967295 is not to be rounded.
+        return " and ".join(f"{word} {bound:.16g}" for word, bound in words.items() if bound is not None)
 
 
 class Exists(NamedTuple):
@@ -228,6 +230,8 @@ class Option:
         if self.item is Path and not os.fspath(value):
             raise UserError(f"{self.flag}: is empty; give a path")
         value = self.item(value)
+        if self.item is float and not math.isfinite(value):
+            raise self._no(value)
         bounds, there = self._mark(Range), self._mark(Exists)
         if names and value not in names:
             raise self._unknown(value)
@@ -267,7 +271,9 @@ class Option:
         return UserError(f"{self.flag} {value}: must be one of {', '.join(names)}{suggest(str(value), names)}")
 
     def _no(self, value: object) -> UserError:
-        what = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Path: "a path"}[self.item]
+        what = {bool: "True or False", int: "a whole number", float: "a finite number", str: "text", Path: "a path"}[
+            self.item
+        ]
         form = f", in the form {self.metavar}" if self.shape != "one" else ""
         return UserError(f"{self.flag} {value}: must be {what}{form}")
 

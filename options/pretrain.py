@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from textdiff.errors import UserError
 from textdiff.options.option import AnyPath, Exists, Range
 from textdiff.options.record import Record
-from textdiff.options.shared import Count, Jitter, Natural, Precise
+from textdiff.options.shared import Count, Jitter, Natural, Precise, Seed
 
 Positive = Annotated[float, Range(above=0)]
 AtLeastZero = Annotated[float, Range(least=0)]
@@ -81,7 +81,7 @@ class Optimisation(Record):
     """Optimiser steps in all."""
     time_limit: Positive | None = None
     """Seconds after which to finish with what there is; no limit by default."""
-    seed: Natural = 0
+    seed: Seed = 0
     """Seed of everything that is drawn."""
 
 

@@ -12,8 +12,10 @@ __all__ = [
     "Precise",
     "Precision",
     "Protocol",
+    "Repeats",
     "RunPath",
     "Runs",
+    "Seed",
     "Split",
     "TileSide",
     "Truth",
@@ -33,6 +35,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
+Repeats = Annotated[int, Range(least=1, most=1000)]
+Seed = Annotated[int, Range(least=0, most=2**32 - 1)]
 TileSide = Annotated[int, Range(least=32)]
 CachePath = Annotated[AnyPath, Exists("cache", "make one with `textdiff extract`")]
 RunPath = Annotated[AnyPath, Exists("run directory", "`ls runs` shows the runs there are")]

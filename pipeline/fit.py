@@ -147,10 +147,10 @@ def initial_network(run: Run) -> Segmenter:
 
 def _fit_members(run: Run, device: str, cache: Path | None) -> Path:
     """Fits the members of an ensemble that are not finished, each like a single fit with a seed of its own."""
+    run.check_members()
     for number, member in enumerate(run.members):
         if not (member.path / "config.json").is_file():
-            options = run.config["fit"] | {"seed": run.config["fit"]["seed"] + number, "ensemble": None}
-            write_config(member, run.config | {"fit": options})
+            write_config(member, run.member_config(number))
         if not member.finished:
             console.info(f"{member.path}: member {number + 1} of {len(run.members)}")
             resume(member, device, cache)

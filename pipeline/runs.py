@@ -1,6 +1,6 @@
 """Run directories: one fit each, with everything needed to use or repeat it."""
 
-__all__ = ["Run", "find_run", "new_run_dir", "point_latest", "write_config"]
+__all__ = ["IDENTITY", "Run", "find_run", "new_run_dir", "point_latest", "write_config"]
 
 import csv
 import hashlib
@@ -29,6 +29,9 @@ from textdiff.options.shared import LATEST, Runs
 from textdiff.pipeline.training.fitted import CONTROLS, check_fitted, check_unchanged
 
 SCORES_SCHEMA = 2
+IDENTITY = "textdiff.run"
+"""Under what name files of weights carry ``Run.identity``."""
+_IDENTITY = ("model", "head", "fingerprint_hash", "train_ids", "val_ids", "images")
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,39 @@ class Run:
         return tuple(self.config["fingerprint"].get("classes", ("foreground",)))
 
     @property
+    def identity(self) -> str:
+        """The SHA-256 of all that the weights depend on, which the files of weights carry too.
+
+        Not of where the cache is and on what device: a fit goes on elsewhere.
+        """
+        options = {name: value for name, value in self.config["fit"].items() if name not in ("cache", "device")}
+        rest = {name: self.config[name] for name in _IDENTITY}
+        return hashlib.sha256(canonical(rest | {"fit": options}).encode()).hexdigest()
+
+    @property
     def members(self) -> "list[Run]":
         """The runs of an ensemble, run directories below this one; otherwise none."""
         return [Run(self.path / "members" / str(index)) for index in range(self.config["fit"]["ensemble"] or 0)]
+
+    def member_config(self, number: int) -> dict[str, Any]:
+        """The ``config`` of an ensemble's member: that of a single fit with a seed of its own."""
+        return self.config | {
+            "fit": self.config["fit"] | {"seed": self.config["fit"]["seed"] + number, "ensemble": None}
+        }
+
+    def check_members(self) -> None:
+        """Checks that the members begun are those of this ensemble, each in its place.
+
+        Raises:
+            UserError: one is another run.
+        """
+        for number, member in enumerate(self.members):
+            own = self.member_config(number)
+            if (member.path / "config.json").is_file() and member.config != own:
+                raise UserError(
+                    f"{member.path}: not this ensemble's member of seed {own['fit']['seed']}, but another run; remove "
+                    f"it and run `textdiff fit --resume --run {self.path}`, which makes it again"
+                )
 
     @property
     def finished(self) -> bool:
@@ -163,6 +196,7 @@ class Run:
         network: Segmenter
         config, file = self.config, self.path / "head.safetensors"
         if self.members:
+            self.check_members()
             network = Ensemble([member.load_network() for member in self.members])
             network.blank_below = config["blank_below"]
             return network.eval()
@@ -170,7 +204,9 @@ class Run:
             network = get_model(config["model"]).network(**config["head"])
         network.blank_below = config["blank_below"]
         try:
-            weights, _ = load_tensors(file)
+            weights, metadata = load_tensors(file)
+            if metadata.get(IDENTITY) != self.identity:
+                raise ValueError("it is of another run")
             network.load_state_dict(weights, assign=True)
         except Exception as error:  # safetensors has its own exception types, torch raises RuntimeError
             if explain(error):

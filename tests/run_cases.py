@@ -14,7 +14,10 @@ SPLITS = ("train", "train", "val", "test")
 
 
 def make_runs(root: Path, textdiff_once: Callable) -> Path:
-    """``cache.zarr`` of four pictures; runs below ``done``, scored, ``mean`` of two, and ``stopped`` after an epoch."""
+    """``cache.zarr`` of four pictures and runs.
+
+    They are below ``done``, scored, ``mean`` of two, ``short`` of fewer epochs, and ``stopped`` after an epoch.
+    """
     for kind in ("images", "masks"):
         (root / "data" / kind).mkdir(parents=True)
     y, x = np.mgrid[:64, :64]
@@ -32,7 +35,7 @@ def make_runs(root: Path, textdiff_once: Callable) -> Path:
         *("--views", "1", "--text-encoder", "none", "--cache", "cache.zarr"),
     )  # fmt: skip
     fit = ("fit", "--cache", "cache.zarr", "--variant", "no-text", "--epochs", "3", "--runs")
-    for name, more in (("done", ()), ("mean", ("--ensemble", "2"))):
+    for name, more in (("done", ()), ("mean", ("--ensemble", "2")), ("short", ("--epochs", "2"))):
         textdiff_once(root, *fit, name, *more)
     textdiff_once(root, "score", "--runs", "done")
     with pytest.MonkeyPatch.context() as patch:

@@ -122,7 +122,9 @@ def test_outlines_of_classes_that_touch_keep_to_their_own_side():
     ]
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)])
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)]
+)
 def test_an_array_that_is_no_image_is_refused_by_its_shape_and_dtype(run, wrong):
     with pytest.raises(textdiff.UserError, match=r"uint8"):
         textdiff.Predictor(run)(wrong)

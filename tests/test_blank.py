@@ -13,7 +13,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import save_file
 
 import textdiff
 from textdiff.cache import FeatureCache, Loader
@@ -23,10 +22,11 @@ from textdiff.images.images import read_image
 from textdiff.images.tiles import Grid, cut
 from textdiff.metrics.pixels import entropy
 from textdiff.models.backbones.backbone import Backbone
+from textdiff.models.tensor_files import load_tensors, save_tensors
 from textdiff.pipeline.fit import FitConfig, begin, initial_network
 from textdiff.pipeline.predict import Predictor, predict_members, predict_row
 from textdiff.pipeline.prediction.blank import BLANK_BELOW, blank_limit, contrast, is_blank
-from textdiff.pipeline.runs import Run, write_config
+from textdiff.pipeline.runs import IDENTITY, Run, write_config
 
 SIZE, TILE, OVERLAP = (64, 168), 64, 12
 CPU = torch.device("cpu")
@@ -62,10 +62,12 @@ def made(tmp_path_factory, make_lvit_once, tiny_backbone, textdiff_once) -> Path
         run = begin(config, lambda _, name=name: root / "runs" / name)
         weights = {key: value.clone() for key, value in initial_network(run).state_dict().items()}
         weights["conv3.bias" if name == "head" else "classify.bias"] += torch.tensor([0.0, 3.0])
-        save_file(weights, run.path / "head.safetensors")
-    for number in range(2):
-        shutil.copytree(root / "runs/head", root / f"runs/ensemble/members/{number}")
+        save_tensors(run.path / "head.safetensors", weights, {IDENTITY: run.identity})
     edit(root / "runs/ensemble", Run(root / "runs/head").config, ensemble=2)
+    weights, _ = load_tensors(root / "runs/head/head.safetensors")
+    for number, member in enumerate(Run(root / "runs/ensemble").members):
+        write_config(member, Run(root / "runs/ensemble").member_config(number))
+        save_tensors(member.path / "head.safetensors", weights, {IDENTITY: member.identity})
     return root
 
 

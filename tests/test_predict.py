@@ -191,6 +191,29 @@ def test_a_data_set_in_one_file_that_has_all_masks_has_no_directory_to_give(made
     assert "every image has a mask; to segment them all the same, copy its images into a file" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "out", "words"),
+    [
+        (("own/a.png",), "own", "a.png: is an image to be segmented"),
+        (("own/a.png", "--overwrite"), "link", "a.png: is an image to be segmented"),
+        (("own/a.png",), "tables", "images.csv: is there already"),
+        (("own/a.png",), "masks", "a.png: is there already"),
+        (("own",), "own", "own: is where the results go (--out)"),
+    ],
+)
+def test_neither_images_nor_files_of_others_are_written_over(made, tmp_path, textdiff_once, arguments, out, words):
+    for folder in ("own", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(tmp_path / folder / "a.png")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/images.csv").write_text("image\na.png\n")
+    (tmp_path / "link").symlink_to("own")
+    before = content(tmp_path)
+    run = ("--run", str(made / "runs/latest"))
+    assert words in textdiff_once(tmp_path, "predict", *arguments, "--out", out, *run, status=2).stderr
+    assert content(tmp_path) == before
+
+
 def test_results_inside_the_directory_are_not_images(made, images, textdiff_once):
     for _ in range(2):
         textdiff_once(made, "predict", str(images), "--out", str(images / "predictions"))

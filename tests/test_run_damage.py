@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import Run, write_config
 from textdiff.tests.run_cases import copied, make_runs, one_line
 
 FLIPS = 20
@@ -110,6 +110,46 @@ def test_weights_of_a_member_are_looked_at_too(made, tmp_path, textdiff_once, co
     said = one_line(textdiff_once(made, *command, str(run), status=2).stderr)
     assert f"{run / 'members/1/head.safetensors'}: damaged" in said
     assert f"textdiff fit --resume --run {run / 'members/1'}" in said
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "other", "file"),
+    [
+        ("done", "", "mean/members/1", "head.safetensors"),
+        ("mean", "members/1", "mean/members/0", "head.safetensors"),
+        ("mean", "members/1", "mean/members/0", "."),
+        ("mean", "members/1", "short", "."),
+    ],
+)
+def test_sound_weights_of_another_fit_are_refused_and_the_advice_works(
+    made, tmp_path, textdiff_once, place, name, other, file
+):
+    run = copied(made, tmp_path, place)
+    (made_run,) = (path for path in (made / other.split("/")[0]).iterdir() if not path.is_symlink())
+    put, taken = run / name / file, made_run / "/".join(other.split("/")[1:]) / file
+    whole = (run / name / "head.safetensors").read_bytes()
+    if file == ".":
+        shutil.rmtree(put)
+        shutil.copytree(taken, put)
+    else:
+        shutil.copy(taken, put)
+    for command in COMMANDS.values():
+        line = one_line(textdiff_once(made, *command, str(run), status=2).stderr)
+        assert "another run" in line
+        assert str(run / name) in line
+    shutil.rmtree(put) if file == "." else put.unlink()
+    textdiff_once(made, *line.split("`")[1].split()[1:])
+    assert (run / name / "head.safetensors").read_bytes() == whole
+
+
+def test_a_checkpoint_of_another_fit_is_not_gone_on_from(made, tmp_path, textdiff_once):
+    run, other = copied(made, tmp_path, "stopped"), copied(made, tmp_path, "done")
+    config = Run(other).config
+    write_config(Run(other), config | {"fit": config["fit"] | {"seed": 5}})
+    shutil.copy(run / "last.pt", other / "last.pt")
+    (other / "head.safetensors").unlink()
+    line = one_line(textdiff_once(made, "fit", "--resume", "--run", str(other), status=2).stderr)
+    assert f"{other / 'last.pt'}: damaged, or of another run" in line
 
 
 def empty(path: Path) -> None:

@@ -23,7 +23,7 @@ from textdiff.outputs.objects import object_record, significant
 from textdiff.outputs.overlay import write_overlay
 from textdiff.outputs.tables import image_record
 from textdiff.pipeline.predict import Predictor
-from textdiff.pipeline.prediction.inputs import Input, gather
+from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
 from textdiff.pipeline.prediction.large import segment_large
 from textdiff.pipeline.prediction.records import Records
 from textdiff.pipeline.prediction.remarks import Remarks
@@ -81,13 +81,14 @@ def predict_all(
         device: where to compute.
 
     Raises:
-        UserError: before any work: two images of one name, wrong options, a folder with results of another run, a run
-            that is not usable. At the end: some images could not be segmented, or do not fit a format; the others are
-            done.
+        UserError: before any work: two images of one name, wrong options, a folder with results of another run, or with
+            files of others where results go, a run that is not usable. At the end: some images could not be segmented,
+            or do not fit a format; the others are done.
     """
     wanted.check_run(run.members)
     records = Records(folder, run, wanted)
     _check_names(inputs, folder, wanted, records)
+    _check_foreign(inputs, folder, wanted, overwrite)
     if not overwrite:
         records.check()
     done: list[Input] = []
@@ -271,3 +272,19 @@ def _check_names(inputs: Sequence[Input], folder: Path, wanted: Wanted, records:
                     f"{one.path} and {other.path}: both would write {path.name}; rename one, or predict them into two "
                     "--out"
                 )
+
+
+def _check_foreign(inputs: Sequence[Input], folder: Path, wanted: Wanted, overwrite: bool) -> None:
+    """Checks that no image is written over, and in a folder that has no results yet no other file either."""
+    sources = {one.path.resolve() for one in inputs if isinstance(one.path, Path)}
+    ours = overwrite or (folder / RECORDS).is_dir()
+    tables = [] if ours else [folder / "predictions.csv", folder / "images.csv"]
+    results = (path for one in inputs for kind in (wanted.files, wanted.large_files) for path in kind(folder, one.name))
+    for path in (*results, *tables):
+        if path.resolve() in sources:
+            raise UserError(f"{path}: is an image to be segmented, and its mask would replace it; choose another --out")
+        if not ours and path.exists():
+            raise UserError(
+                f"{path}: is there already and no result of `textdiff predict`; choose another --out, or replace it "
+                "with --overwrite"
+            )

@@ -65,6 +65,10 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
         if path.is_file():
             inputs.append(Input(key_of(path.name), path, text))
         elif path.is_dir():
+            if without.resolve() in (path.resolve(), *path.resolve().parents):
+                raise UserError(
+                    f"{path}: is where the results go (--out), so its images are left out; choose another --out"
+                )
             files = _files_below(path, without)
             images = [file for file in files if file.name.lower().endswith(IMAGES)]
             others = [file.relative_to(path).as_posix() for file in files if not file.name.lower().endswith(IMAGES)]

@@ -22,7 +22,7 @@ from textdiff.models.networks.segmenter import Segmenter
 from textdiff.models.networks.variants import assign_texts
 from textdiff.models.tensor_files import load_state, save_state, save_tensors
 from textdiff.options.protocol import get_protocol
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import IDENTITY, Run
 from textdiff.pipeline.training.epochs import batches, random_window
 from textdiff.pipeline.training.losses import segmentation_loss
 from textdiff.tables import csv_table
@@ -180,7 +180,7 @@ class Trainee:
         if state.epoch < self.options["epochs"]:
             console.info(f"stopped early: the best validation Dice was in epoch {state.best_epoch}")
         weights = {name: value.contiguous().cpu() for name, value in self.best.items()}
-        save_tensors(self.run.path / "head.safetensors", weights)
+        save_tensors(self.run.path / "head.safetensors", weights, {IDENTITY: self.run.identity})
         self.checkpoint.unlink(missing_ok=True)
         images = len(self.run.config["train_ids"])
         count = f"{images} images" + (f" in {tiles} tiles" if tiles > images else "")
@@ -197,6 +197,7 @@ class Trainee:
 
     def _save(self) -> None:
         state = {
+            IDENTITY: self.run.identity,
             "head": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
@@ -207,6 +208,8 @@ class Trainee:
     def _load(self) -> None:
         try:
             saved = load_state(self.checkpoint, self.device)
+            if saved[IDENTITY] != self.run.identity:
+                raise ValueError
             self.network.load_state_dict(saved["head"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.state, self.best = _State(**saved["state"]), saved["best"]

@@ -9,7 +9,7 @@ from textdiff import console
 from textdiff.files import write_text
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.models.tensor_files import save_tensors
-from textdiff.pipeline.runs import Run, write_config
+from textdiff.pipeline.runs import IDENTITY, Run, write_config
 from textdiff.tables import csv_table
 
 
@@ -40,7 +40,8 @@ def adopt(run: Run, network: Segmenter, twin: Run) -> None:
     log = [{name: line[name] for name in ("lr", "loss", "seconds")} for line in twin.log()]
     write_text(run.path / "log.csv", csv_table([{"epoch": epoch, **line} for epoch, line in enumerate(log, 1)]))
     # Last, because a run with weights is a finished one.
-    save_tensors(run.path / "head.safetensors", {name: weights[name] for name in network.state_dict()})
+    own = {name: weights[name] for name in network.state_dict()}
+    save_tensors(run.path / "head.safetensors", own, {IDENTITY: run.identity})
     (run.path / "last.pt").unlink(missing_ok=True)
     console.info(f"{run.path}: trained like {twin.path.name}, so it has its weights")
 
