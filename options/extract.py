@@ -123,7 +123,7 @@ class Extract(Place, Features, Cutting, ReadOptions, Filling):
     """Defaults: the paper's; nano, which suit the backbone in the package; rgb, the same without a network."""
     cache: AnyPath | None = None
     """Cache to make; by default cache/NAME.zarr, where NAME is the data set, or that of --data for your own."""
-    seed: int = 0
+    seed: Natural = 0
     """Seed of the noise that all images share, and of splits that are drawn."""
 
     def check(self) -> None:

@@ -80,9 +80,9 @@ class FitConfig(Training, Head, Precise):
     """Variant of the method."""
     protocol: Protocol = "clean"
     """Protocol: clean, or paper, with the loss and the epochs of the paper's code."""
-    seed: int = 0
+    seed: Natural = 0
     """Seed of the draw, the initial weights and the order."""
-    draw_seed: int | None = None
+    draw_seed: Natural | None = None
     """Seed of the draw alone; --seed by default."""
     ensemble: Count | None = None
     """Fits, with seeds from --seed on, whose mean is used; a single one by default."""

@@ -9,6 +9,7 @@ from typing import Annotated
 from textdiff.errors import UserError
 from textdiff.options.option import AnyPath, Exists, Known, Range
 from textdiff.options.record import Record
+from textdiff.options.shared import Natural
 
 Share = Annotated[float, Range(above=0, below=1)]
 
@@ -57,7 +58,7 @@ class ReadOptions(Hdf5Names):
     """Share of the annotated images to draw for validation, by groups and with --seed, as in 0.2; none by default."""
     test: Share | None = None
     """Share of the annotated images to draw for the test; none by default."""
-    seed: int = 0
+    seed: Natural = 0
     """Seed of the splits that are drawn."""
 
     def check(self) -> None:
