@@ -375,7 +375,7 @@ def test_an_image_is_of_the_test_if_a_word_in_its_folders_says_so(tmp_path, fold
         (b"", "is not XML"),
         (b"<html/>", "is not an ImageScope file"),
         (f"<Annotations>{SQUARE}</Annotations>".encode(), "has outlines outside of its layers"),
-        (xml_of(square(1, 1, 4), attributes='NegativeROA="2"'), "has NegativeROA 2, not 0 or 1"),
+        (xml_of(square(1, 1, 4), attributes='NegativeROA="2"'), "region 1 has NegativeROA 2, not 0 or 1"),
         (xml_of([(0, 0), (1, 0)]).replace(b'X="1"', b'X="one"'), "region 1 has a corner without X and Y"),
         (xml_of([(0, 0), (1, 0)]).replace(b'X="1"', b'X="inf"'), "region 1 has a corner that is not finite"),
     ],

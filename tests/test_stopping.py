@@ -12,7 +12,7 @@ import pytest
 PRELUDE = """
 import hashlib, signal, sys, threading, time
 from textdiff import cli
-from textdiff.models.downloads import fetch as downloads
+from textdiff.pipeline import fetch as downloads
 
 def say():
     print("stuck", file=sys.stderr, flush=True)
@@ -55,6 +55,22 @@ def test_a_second_signal_ends_what_never_comes_back_from_c(code, signals):
     assert process.poll() is None
     process.send_signal(second)
     assert process.wait(timeout=5) in (-signal.SIGKILL, -second)
+
+
+def test_a_stop_that_a_library_fails_to_clean_up_after_is_a_stop():
+    cleaning = """
+def interrupted(*_, **__):
+    try:
+        say(); time.sleep(60)
+    finally:
+        raise RuntimeError("unexpected pos 3029184")
+downloads.fetch = interrupted"""
+    process = started(cleaning)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == 130
+    assert "stopped; finished work is kept" in said
+    assert "Traceback" not in said
 
 
 def test_one_signal_is_enough_where_python_gets_a_turn():
