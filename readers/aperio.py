@@ -191,7 +191,9 @@ def rasterise(
 def _holes(outlines: Sequence[Outline], layer: int, height: int, width: int) -> NDArray[np.bool_] | None:
     """Which pixels are excluded from a layer; None if it has no excluded areas."""
     excluded = [outline for outline in outlines if outline.excluded and outline.layer == layer]
-    holes = np.zeros((height, width), bool) if excluded else None
+    if not excluded:
+        return None
+    holes = np.zeros((height, width), bool)
     for outline in excluded:
         box, inside = _inside(outline.corners, height, width)
         holes[box] |= inside
