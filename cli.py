@@ -93,9 +93,12 @@ def _run(arguments: list[str], debug: bool) -> object:
     except Exception as error:
         _name_output(error)
         line = explain(error)
-        if line is None:
+        if _interrupted(error):
+            status = STOPPED
+        elif line is None:
             raise
-        status = _fail(line, debug)
+        else:
+            status = _fail(line, debug)
     if status == STOPPED:
         console.info("")
         console.info(
@@ -103,6 +106,13 @@ def _run(arguments: list[str], debug: bool) -> object:
             "(fit: add --resume, which goes on from the last checkpoint)"
         )
     return status
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether an error came of a stop: PyTorch fails to close the file whose writing was interrupted."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _name_output(error: Exception) -> None:

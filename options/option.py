@@ -235,8 +235,12 @@ class Option:
         bounds, there = self._mark(Range), self._mark(Exists)
         if names and value not in names:
             raise self._unknown(value)
+        if self.item is str and any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise UserError(f"{self.flag}: is not text in UTF-8; type it again, in a terminal set to UTF-8")
         if self.item is str and self.shape == "many" and not value:
             raise UserError(f"{self.flag}: has an empty name; give names with commas between")
+        if self.item is int and abs(value) >= 1 << 53:
+            raise UserError(f"{self.flag} {value}: is too large a number")
         if bounds and value not in bounds:
             raise UserError(f"{self.flag} {value}: must be {bounds}")
         if there and not value.exists():

@@ -18,7 +18,7 @@ Share = Annotated[float, Range(above=0, below=1)]
 class Place(Record):
     """Options."""
 
-    data: Annotated[AnyPath | None, Exists("file or directory")] = None
+    data: Annotated[AnyPath | None, Exists("file or directory", "say where it is with --data")] = None
     """Directory or file of the data set; looked for in $TEXTDIFF_DATA, data/ and datasets/ by default."""
 
 

@@ -40,7 +40,7 @@ _MAX_CROSSINGS = 4_000_000
 """Of outlines with rows of pixels, in one file."""
 _MAX_PIXELS = 500_000_000
 """In the boxes around all outlines of a file together."""
-_TEST = {"test", "tests", "testing", "testset", "testdata", "monusegtestdata"}
+_TEST = re.compile("(monuseg)?test(s|ing)?(sets?|data|images?|imgs?|cases?)?")
 _ELLIPSE, _LINES = "2", {"3": "arrows", "4": "rulers"}
 """ImageScope's types of regions; all others are polygons."""
 
@@ -108,8 +108,10 @@ def outlines_of(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline
             elif len(points) < 3:
                 left_out["polygons of fewer than three corners"] += 1
             else:
-                outlines.append(Outline(points, number, region.get("NegativeROA", "0") == "1"))
+                outlines.append(Outline(points, number, _is_excluded(path, region, fix)))
     total = len(outlines) + sum(left_out.values())
+    if total != sum(1 for _ in tree.iter("Region")):
+        raise BadImageError(path, "has outlines outside of its layers (Annotation)", fix)
     notes = [
         f"{count} of {total} outlines are {what}, which enclose nothing (ignored)" for what, count in left_out.items()
     ]
@@ -133,6 +135,13 @@ def _points(path: str | os.PathLike[str], region: Any, fix: str) -> Corners:
     return corners
 
 
+def _is_excluded(path: str | os.PathLike[str], region: Any, fix: str) -> bool:
+    value = region.get("NegativeROA", "0").strip().lower()
+    if value not in ("", "0", "1", "false", "true"):
+        raise BadImageError(path, f"region {region.get('Id', 'without Id')} has NegativeROA {value}, not 0 or 1", fix)
+    return value in ("1", "true")
+
+
 def _ellipse(box: Corners) -> Corners:
     """(180, 2) corners on the ellipse in the box between two opposite corners (2, 2)."""
     angle = np.linspace(0, 2 * np.pi, 180, endpoint=False)
@@ -146,7 +155,7 @@ def rasterise(
     """Numbers the pixels inside each outline by its place in the list, from 1, excluded ones not counted.
 
     A pixel is inside if its centre is, half a pixel right of and below its corner. Where outlines overlap the first
-    one keeps its pixels, as in the challenge's own script. Excluded areas are cut out of their layer in the end.
+    one keeps its pixels, as in the challenge's own script. Excluded areas are cut out of their layer first.
 
     Returns:
         (height, width) uint32, and what a user should know, one phrase each.
@@ -158,18 +167,18 @@ def rasterise(
     kept = [outline for outline in outlines if not outline.excluded]
     _check_work(path, outlines, height, width)
     outside = covered = 0
+    layer, holes = -1, None
     for number, outline in enumerate(kept, 1):
+        if outline.layer != layer:
+            layer, holes = outline.layer, _holes(outlines, outline.layer, height, width)
         box, inside = _inside(outline.corners, height, width)
         free = inside & (instances[box] == 0)
+        if holes is not None:
+            free &= ~holes[box]
         instances[box][free] = number
         beyond = outline.corners.max(0) <= 0, outline.corners.min(0) >= (width, height)
         outside += bool(np.any(beyond))
         covered += not np.any(beyond) and not free.any()
-    layer_of = np.array([-1, *(outline.layer for outline in kept)])
-    for outline in outlines:
-        if outline.excluded:
-            box, inside = _inside(outline.corners, height, width)
-            instances[box][inside & (layer_of[instances[box]] == outline.layer)] = 0
     if kept and outside == len(kept):
         size = f"{width}x{height}"
         raise BadImageError(path, f"has all its outlines outside the image of {size} pixels", "is it another image's?")
@@ -177,6 +186,18 @@ def rasterise(
     if covered:
         notes.append(f"{covered} of {len(kept)} outlines hold no pixel of their own (ignored)")
     return instances, notes
+
+
+def _holes(outlines: Sequence[Outline], layer: int, height: int, width: int) -> NDArray[np.bool_] | None:
+    """Which pixels are excluded from a layer; None if it has no excluded areas."""
+    excluded = [outline for outline in outlines if outline.excluded and outline.layer == layer]
+    if not excluded:
+        return None
+    holes = np.zeros((height, width), bool)
+    for outline in excluded:
+        box, inside = _inside(outline.corners, height, width)
+        holes[box] |= inside
+    return holes
 
 
 def _inside(corners: Corners, height: int, width: int) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
@@ -272,8 +293,10 @@ def _read_challenge(root: Path, options: ReadOptions) -> tuple[list[Sample], lis
 
 def _split_of(path: Path) -> Split:
     """By the words in its folders' names: ``MoNuSegTestData`` and ``test_images`` are of the test, not ``latest``."""
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", " ".join(path.parts[:-1]))
-    return "test" if _TEST & {word.lower() for word in words} else "train"
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", " ".join(path.parts[:-1]))]
+    if any(map(_TEST.fullmatch, words)):
+        return "test"
+    return "val" if "val" in map(parse_split, words) else "train"
 
 
 def _patient(name: str) -> str:

@@ -57,8 +57,13 @@ def read_object_folders(root: Path, options: ReadOptions) -> tuple[list[Sample],
         if len(files) != 1:
             problems.append(error(folder.name, f"holds {len(files)} images in images/", "keep one in each folder"))
             continue
-        masks = folder / "masks"
-        images[next(iter(found))] = files[0], masks if masks.is_dir() and by_name(root, masks, problems) else None
+        masks, key = folder / "masks", next(iter(found))
+        if key in images:
+            first = relative(root, images[key][0])
+            what = f"has the name of {first}"
+            problems.append(error(relative(root, files[0]), what, "name each image as its folder"))
+            continue
+        images[key] = files[0], masks if masks.is_dir() and by_name(root, masks, problems) else None
     table = find_table(root)
     texts = matched_texts(table.name if table else "", read_texts(table) if table else [], images, problems)
     if table is None:

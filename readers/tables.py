@@ -8,6 +8,7 @@ __all__ = ["ENDINGS", "Row", "decode_text", "doubt", "one_line", "read_table"]
 import csv
 import io
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,9 @@ _RESAVE = "save it as 'CSV UTF-8', or as .xlsx"
 _QUOTE = "put texts with commas, quotes or line breaks in quotes, and double the quotes inside"
 _EXCEL_ERROR = re.compile(r"#(N/A|NV|N/D|GETTING_DATA|[¡¿]?[^\W\d_a-z][^\Wa-z]*(/0)?[!?])")
 _MISSING = {"nan", "<na>", "na", "n/a", "nat", "null", "none"}
-_ROW_START = re.compile(rf"\s*\"?([^{_SEPARATORS}\"]+\.(?:png|jpe?g|bmp|tiff?|dcm|dicom))\"?\s*[{_SEPARATORS}]", re.I)
+_IMAGE = rf"\s*\"?([^{_SEPARATORS}\"]+\.(?:png|jpe?g|bmp|tiff?|dcm|dicom))\"?\s*"
+_ROW_START = re.compile(rf"{_IMAGE}[{_SEPARATORS}]", re.I)
+_LATER_CELL = re.compile(rf"[{_SEPARATORS}]{_IMAGE}(?:[{_SEPARATORS}]|$)", re.I)
 # A report of a few pages passes csv's own limit for one cell.
 csv.field_size_limit(1 << 24)
 
@@ -123,6 +126,7 @@ def _csv_rows(path: Path, needed: Sequence[str], optional: Sequence[str]) -> lis
     titles = [_title(value) for value in next(values for _, values in numbered if any(map(str.strip, values)))]
     columns = _columns(path, titles, needed, optional)
     last = max(number for number, title in enumerate(titles) if title)
+    text_column = columns.get(next(name for name in (*needed, *optional) if name != "image"), last)
     rows = []
     for number, values in numbered:
         if not any(map(str.strip, values)):
@@ -134,9 +138,17 @@ def _csv_rows(path: Path, needed: Sequence[str], optional: Sequence[str]) -> lis
         elif short := [name for name in needed if columns[name] >= len(values)]:
             what = f"line {number} ends before the column {short[0]}"
             fault = what, f"write an empty cell where there is none; {_QUOTE}"
+        elif _looks_cut(lines[number - 1], fitting[0], text_column):
+            fault = f"line {number} has a space after a separator behind the text, as in a text without quotes", _QUOTE
         cells = {name: values[column] for name, column in columns.items() if column < len(values)}
         rows.append(_row(f"line {number}", cells, (*needed, *optional), fault))
     return rows
+
+
+def _looks_cut(line: str, separator: str, text_column: int) -> bool:
+    """Whether a text without quotes seems to go on in the cells behind it, which a count of cells does not show."""
+    text, *behind = line.split(separator)[text_column:] or [""]
+    return '"' not in line and text[:1].strip() != "" and any(re.match(" +\\S", cell) for cell in behind)
 
 
 def _header(lines: Sequence[str], separator: str) -> list[str]:
@@ -163,11 +175,14 @@ def _records(path: Path, lines: Sequence[str], separator: str) -> Iterator[tuple
             raise UserError(f"{path}: line {line} {what}; {_QUOTE}") from reason
         if values is None:
             return
+        named = _ROW_START.match(lines[line - 1]) or _LATER_CELL.search(lines[line - 1])
         for number in range(line, reader.line_num):
             # Two quotes that were left open would close each other, and swallow the rows between them.
-            if found := _ROW_START.match(lines[number]):
-                what = f"opens a quote that goes on in line {number + 1}, which begins like a row of {found[1]}"
+            later = _LATER_CELL.search(lines[number])
+            if found := _ROW_START.match(lines[number]) or (named and later):
+                what = f"opens a quote that goes on in line {number + 1}, which looks like a row of {found[1]}"
                 raise UserError(f"{path}: line {line} {what}; close the quote")
+            named = named or later
         yield line, values
         line = reader.line_num + 1
 
@@ -229,6 +244,8 @@ def _json_rows(path: Path, needed: Sequence[str], optional: Sequence[str]) -> It
 def _json_text(value: Any) -> str:
     if isinstance(value, bool | list):
         return Flaw("true or false" if isinstance(value, bool) else "a list or an object")
+    if value in (math.inf, -math.inf):
+        return Flaw("a number that is not finite")
     return "" if value is None else str(value)
 
 

@@ -191,7 +191,9 @@ def _content(cell: Any, strings: list[str], dates: set[int], mac: bool) -> str:
     if int(cell.get("s", 0)) in dates:
         date = from_excel(float(stored), MAC_EPOCH if mac else WINDOWS_EPOCH)
         return str(date).removesuffix(" 00:00:00")
-    return f"{float(stored):.15g}"
+    number = float(stored)
+    # A long number of a patient or an image has all its digits in the file.
+    return str(int(number)) if number.is_integer() and abs(number) < 2**53 else f"{number:.15g}"
 
 
 def _text_of(item: Any) -> str:

@@ -132,6 +132,10 @@ def test_texts_splits_and_missing_masks_of_object_folders(tmp_path):
             "00/masks: holds other.png, which is 8x8 pixels, but its image 16x16",
         ),
         (lambda r: (r / "00/masks/1.png").write_bytes(b""), "00/masks: holds 1.png, which is empty"),
+        (
+            lambda r: (r / "01/images/01.png").rename(r / "01/images/00.png"),
+            "01/images/00.png: has the name of 00/images/00.png; name each image as its folder",
+        ),
         (lambda r: (r / "texts.csv").write_text("image,text\nghost,x\n"), "line 2 is a text for ghost, an image that"),
     ],
 )

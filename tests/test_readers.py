@@ -258,7 +258,7 @@ def test_the_first_of_overlapping_outlines_keeps_its_pixels():
     ]
 
 
-def region(corners: list[tuple[float, float]], kind: int = 0, excluded: int = 0) -> str:
+def region(corners: list[tuple[float, float]], kind: int = 0, excluded: int | str = 0) -> str:
     vertices = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)
     return f'<Region Type="{kind}" NegativeROA="{excluded}"><Vertices>{vertices}</Vertices></Region>'
 
@@ -282,6 +282,22 @@ REGIONS = {
             "has 2 annotation layers (a, b): the outlines of all of them are taken",
             "1 of 2 outlines are excluded areas (NegativeROA): cut out of their layer",
         ],
+    ),
+    "a nucleus in an excluded area of the layer before": (
+        [
+            layer(region(square(10, 10, 40)), region(square(20, 20, 20), excluded=1), name="a"),
+            layer(region(square(25, 25, 10)), name="b"),
+        ],
+        [1200, 100],
+        [
+            "has 2 annotation layers (a, b): the outlines of all of them are taken",
+            "1 of 3 outlines are excluded areas (NegativeROA): cut out of their layer",
+        ],
+    ),
+    "an excluded area in words": (
+        [layer(region(square(10, 10, 40)), region(square(20, 20, 20), excluded="True"))],
+        [1200],
+        ["1 of 2 outlines are excluded areas (NegativeROA): cut out of their layer"],
     ),
     "an arrow and a ruler": (
         [layer(SQUARE, region(square(40, 40, 9), 3), region(square(40, 40, 9), 4))],
@@ -334,6 +350,10 @@ def test_outlines_that_would_take_minutes_are_refused_at_once(number):
         ("MoNuSegTestData", "test"),
         ("test_images", "test"),
         ("my TEST set", "test"),
+        ("testimages", "test"),
+        ("TestingData/val", "test"),
+        ("Validation", "val"),
+        ("testis", "train"),
         ("latest", "train"),
         ("contest/Contestants", "train"),
         ("attested-2019", "train"),
@@ -354,6 +374,8 @@ def test_an_image_is_of_the_test_if_a_word_in_its_folders_says_so(tmp_path, fold
         (b"<Annotations>", "is not XML"),
         (b"", "is not XML"),
         (b"<html/>", "is not an ImageScope file"),
+        (f"<Annotations>{SQUARE}</Annotations>".encode(), "has outlines outside of its layers"),
+        (xml_of(square(1, 1, 4), attributes='NegativeROA="2"'), "region 1 has NegativeROA 2, not 0 or 1"),
         (xml_of([(0, 0), (1, 0)]).replace(b'X="1"', b'X="one"'), "region 1 has a corner without X and Y"),
         (xml_of([(0, 0), (1, 0)]).replace(b'X="1"', b'X="inf"'), "region 1 has a corner that is not finite"),
     ],

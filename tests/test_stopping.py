@@ -57,6 +57,22 @@ def test_a_second_signal_ends_what_never_comes_back_from_c(code, signals):
     assert process.wait(timeout=60) in (-signal.SIGKILL, -second)
 
 
+def test_a_stop_that_a_library_fails_to_clean_up_after_is_a_stop():
+    cleaning = """
+def interrupted(*_, **__):
+    try:
+        say(); time.sleep(60)
+    finally:
+        raise RuntimeError("unexpected pos 3029184")
+downloads.fetch = interrupted"""
+    process = started(cleaning)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == 130
+    assert "stopped; finished work is kept" in said
+    assert "Traceback" not in said
+
+
 def test_one_signal_is_enough_where_python_gets_a_turn():
     process = started("downloads.fetch = lambda *_: (say(), time.sleep(600))")
     process.send_signal(signal.SIGTERM)

@@ -170,6 +170,7 @@ def test_what_a_workbook_says_of_its_extent_is_not_believed(tmp_path, declared):
     ("entry", "image"),
     [
         (12.0, "12"),
+        (1000000000000001, "1000000000000001"),
         (1, "001"),
         ("mask_a.tif", "a"),
         ("deep/er\\a", "a"),
@@ -211,7 +212,22 @@ REFUSED = {
     "two quotes left open": (
         "texts.csv",
         line('b.png,"dense,train,p1', 'c.png,many,train,p1\nd.png,few",train,p1\n'),
-        "line 3 opens a quote that goes on in line 4, which begins like a row of c.png",
+        "line 3 opens a quote that goes on in line 4, which looks like a row of c.png",
+    ),
+    "two quotes left open behind an image's name": (
+        "texts.csv",
+        'text,image\n"dense,b.png\nmany,c.png\nfew",d.png\n',
+        "line 2 opens a quote that goes on in line 3, which looks like a row of c.png",
+    ),
+    "an unquoted comma before an empty column": (
+        "texts.csv",
+        "image,text,notes\na,dense, large,\n" + CSV_REST,
+        "line 2 has a space after a separator behind the text",
+    ),
+    "an unquoted comma that shifts the split": (
+        "texts.csv",
+        line("b,dense, train,p1"),
+        "line 3 has a space after a separator behind the text",
     ),
     "text after a quote": ("texts.csv", line('b,"dense" nuclei,train,p1'), "line 3 goes on after a closing quote"),
     "Latin-1": ("texts.csv", line("b,Läsion,train,p1").encode("latin-1"), "line 3 is not UTF-8"),
@@ -298,6 +314,11 @@ REFUSED = {
         '{"image": "a", "text": NaN}\n',
         "line 1 holds nan, which stands for a missing value",
     ),
+    "an infinite number": (
+        "texts.jsonl",
+        '{"image": "a", "text": 1e999}\n',
+        "line 1 holds a number that is not finite",
+    ),
     "a key twice": ("texts.jsonl", '{"image": "a", "text": "x", "text": "y"}\n', "line 1: has two columns text"),
     "one array": ("texts.jsonl", json.dumps(JSON_REST), 'line 1 is not an object with "image" and "text"'),
     "a line without a text": ("texts.jsonl", jsonl(*JSON_REST, {"image": "a"}), "line 4 is not an object with"),
@@ -330,6 +351,8 @@ def test_a_workbook_that_unpacks_to_more_than_a_table_is_refused(tmp_path):
     [
         ("list.csv", 'image,text\na.png,"open\nb.png,y\n', "line 2 opens a quote that is never closed"),
         ("list.csv", "image,text\na.png,dense, large\n", "line 2 has 3 cells and the header 2"),
+        ("list.csv", "image,text,notes\na.png,dense, large,\n", "line 2 has a space after a separator behind the text"),
+        ("list.csv", 'text,image\n"dense,a.png\nfew",b.png\n', "line 2 opens a quote that goes on in line 3"),
         ("list.tsv", "image\ttext\na.png\tx\n\ty\n", "line 3 names no image"),
         ("list.csv", "image,text\na.png,x\ngone.png,y\n", "line 3 names .*gone.png: no such image file"),
         ("list.csv", "image,texts\na.png,x\n", "has a column texts and no text"),

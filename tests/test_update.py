@@ -598,6 +598,18 @@ def test_a_cache_alone_says_how_it_is_to_be_finished(lab, forwards):
     assert files(lab.cache) == lab.scratch(**MADE)
 
 
+def test_a_cache_is_gone_on_with_from_any_directory(lab, forwards, tmp_path, monkeypatch):
+    monkeypatch.chdir(lab.root)
+    textdiff.extract("folder", data="data", cache="own.zarr", preset="rgb", text_encoder="none", image_size=32)
+    new_image(lab)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(lab.data, elsewhere / "data")
+    (elsewhere / "data/images/b.png").unlink()
+    monkeypatch.chdir(elsewhere)
+    cache = textdiff.extract(cache=lab.root / "own.zarr", update=True)
+    assert {"aa", "b"} <= {row.id for row in cache.rows}
+
+
 def test_an_option_that_is_given_comes_before_that_of_the_cache(lab):
     lab.extract(overwrite=True, views=8)
     assert len(textdiff.extract(cache=lab.cache, views=1, update=True).rows) == 6

@@ -2,7 +2,7 @@
 
 __all__ = ["ExtractConfig", "check_blocks", "colours", "resolve", "tiling"]
 
-import os
+
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -103,7 +103,10 @@ def _given(options: Extract) -> dict[str, Any]:
     names = {"dataset", "preset", *(field.name for record in _OF_THE_CACHE for field in fields(record))}
     defaults = {field.name: field.default for field in fields(Extract) if field.name in names}
     values = {name: getattr(options, name) for name, default in defaults.items() if getattr(options, name) != default}
-    return {name: os.fspath(value) if isinstance(value, Path) else value for name, value in values.items()}
+    # A cache is gone on with from any directory, where another data set may have the same relative path.
+    places = {name for name in ("data", "backbone") if name in values and Path(values[name]).exists()}
+    values |= {name: Path(values[name]).resolve() for name in places}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def tiling(config: ExtractConfig) -> dict[str, int]:
