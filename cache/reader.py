@@ -42,9 +42,9 @@ class CacheReader:
             attributes["tokens"],
         )
         self.table_hash: str = attributes["table_sha256"]
-        """Of the samples and the texts; equal for caches of the same data set, read in the same way."""
+        """The SHA-256 of the samples and the texts; equal for caches of the same data set, read in the same way."""
         self.texts_digest: str = attributes["texts_digest"]
-        """Of the embeddings of the texts."""
+        """The digest of the embeddings of the texts."""
         self._sound: dict[int, tuple[bytes, bytes]] = {}
         """By rows whose entry was found right, that entry and the checksums of the row's chunks."""
         self._sound_texts: bytes | None = None
@@ -77,7 +77,7 @@ class CacheReader:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the features: float16 or float32."""
+        """The type of the features, float16 or float32."""
         return np.dtype(self.layout.dtype)
 
     @property

@@ -35,7 +35,7 @@ class Row:
     mask_sha256: str | None
     """None where the image has no mask."""
     height: int
-    """Of the whole image, whatever part of it the row shows."""
+    """The height of the whole image, whatever part of it the row shows."""
     width: int
     tile: int = 0
     """Side of the square that the row shows, 0 for the whole image."""

@@ -44,7 +44,7 @@ class Job:
 
     @property
     def seed(self) -> int:
-        """Of the weights and the order."""
+        """The seed of the weights and the order."""
         return int(self.fit["seed"])
 
 
@@ -71,9 +71,9 @@ class Experiment:
     fingerprint_hash: str
     dataset: str
     threads: int
-    """Of each process: with another number the last digits of a fit would differ."""
+    """The threads of each process: with another number the last digits of a fit would differ."""
     table_hash: str | None
-    """Of the cache's samples and texts; older experiments say nothing about them."""
+    """The hash of the cache's samples and texts."""
 
     def run(self, job: Job) -> Run:
         """The run directory of a job."""

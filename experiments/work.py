@@ -16,7 +16,7 @@ from textdiff.pipeline.training.train import train_many
 from textdiff.pipeline.training.twins import adopt, twin_of
 
 MEMORY_SHARE = 0.5
-"""Of the memory that is available, shared between the processes, for rows that stay."""
+"""The share of the available memory, divided between the processes, for rows that stay."""
 
 
 def groups_to_do(experiment: Experiment) -> dict[str, list[Job]]:

@@ -269,12 +269,12 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes) -> Stored:
 
 
 def pages_note(count: int) -> str:
-    """Of a file with several images."""
+    """What is said of a file with several images."""
     return f"{count} pages (only the first is read)"
 
 
 def channels_note(stored: int, read: int) -> str:
-    """Of a file with channels that are neither colours nor alpha."""
+    """What is said of a file with channels that are neither colours nor alpha."""
     return f"{stored} channels (only the first {read} read)"
 
 
@@ -286,7 +286,7 @@ def dark_note(largest: float, full: float) -> str:
 
 
 def alpha_note(lowest: int, highest: int) -> str:
-    """Of a file with an alpha channel of these extremes."""
+    """What is said of a file with an alpha channel of these extremes."""
     return "alpha (dropped)" if lowest == highest else "alpha that is not opaque (dropped; colours kept)"
 
 

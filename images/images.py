@@ -24,7 +24,7 @@ from textdiff.images.decode import decode
 from textdiff.images.masks import decode_mask
 
 SYMMETRIES = 8
-"""Of the square: four turns, each with and without a reflection."""
+"""The symmetries of the square: four turns, each with and without a reflection."""
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:

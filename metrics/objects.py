@@ -36,7 +36,7 @@ class _Overlaps(NamedTuple):
 
     @property
     def iou(self) -> NDArray[np.float64]:
-        """Of every overlapping pair, (o,)."""
+        """The intersection over union of every overlapping pair, (o,)."""
         union = self.true_areas[self.true] + self.found_areas[self.found] - self.pixels
         quotient: NDArray[np.float64] = self.pixels / union
         return quotient

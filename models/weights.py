@@ -111,7 +111,7 @@ class ResolvedWeights(NamedTuple):
     path: Path
     """Of ``rgb``, which has no file, the name."""
     sha256: str
-    """Of the file; of ``rgb`` of a word for its definition."""
+    """The SHA-256 of the file; for ``rgb`` that of a word for its definition."""
     stamp: tuple[int, int, int, int] | None = None
     """``files.stamp`` of the file before its digest was computed; None of ``rgb``."""
 

@@ -30,7 +30,7 @@ class Segmentation:
     """Everything that the writers of formats need to know about one image."""
 
     name: str
-    """Of the image, without suffix; ``/`` where it is in a subdirectory."""
+    """The image's name, without suffix; ``/`` where it is in a subdirectory."""
     image: NDArray[np.uint8]
     """(H, W, 3), RGB."""
     labels: NDArray[np.uint8]
@@ -40,7 +40,7 @@ class Segmentation:
     found: tuple[Found, ...]
     """The objects in the order of their numbers."""
     class_names: tuple[str, ...]
-    """Of classes 1, 2, ..., without the background."""
+    """The names of classes 1, 2, ..., without the background."""
     pixel_size: tuple[float, float] | None = None
     """Width and height of a pixel in micrometres, where they are known."""
 

@@ -37,7 +37,7 @@ Corners = NDArray[np.float64]
 
 _MAX_BYTES = 32 << 20
 _MAX_CROSSINGS = 4_000_000
-"""Of outlines with rows of pixels, in one file."""
+"""The most products of outlines with rows of pixels in one file."""
 _MAX_PIXELS = 500_000_000
 """In the boxes around all outlines of a file together."""
 _TEST = re.compile("(monuseg)?test(s|ing)?(sets?|data|images?|imgs?|cases?)?")

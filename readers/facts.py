@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Of an image."""
+    """What an image is like."""
 
     height: int
     width: int
     sha256: str
-    """Of the file's bytes, or of the stored array."""
+    """The SHA-256 of the file's bytes, or of the stored array."""
     content: str
     """A digest of the decoded pixels: the same picture in another format has the same."""
     levels: tuple[int, int]
@@ -30,7 +30,7 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """Of a mask."""
+    """What a mask is like."""
 
     height: int
     width: int

@@ -25,7 +25,7 @@ class LoadedImage(NamedTuple):
     pixels: NDArray[np.uint8]
     """(H, W, 3), RGB."""
     sha256: str
-    """Of the file's bytes, or of the stored array."""
+    """The SHA-256 of the file's bytes, or of the stored array."""
     notes: list[str]
     """What a user should know about it, one phrase each."""
 

@@ -19,7 +19,7 @@ from typing import Any
 from textdiff.errors import UserError
 
 _MOST_BYTES = 64 << 20
-"""Of XML, unpacked."""
+"""The most bytes of XML, unpacked."""
 _MOST_TAGS = 2_000_000
 _ROWS, _COLUMNS = 1_048_576, 16_384
 """Excel's own limits."""

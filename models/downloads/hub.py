@@ -180,7 +180,7 @@ def _transformer(directory: Path) -> Path:
 
 
 def _wanted(name: str, files: Collection[str]) -> list[str]:
-    """Of a repository's files those that are needed, not the weights for other frameworks."""
+    """The files of a repository that are needed, not the weights for other frameworks."""
     weights = next((candidate for candidate in _WEIGHTS if candidate in files), None)
     if weights is None:
         raise UserError(

@@ -12,7 +12,7 @@ class Recipe(NamedTuple):
     """Everything that a fit needs to know and the data do not tell."""
 
     learning_rate: float
-    """Of Adam."""
+    """The learning rate of Adam."""
     schedule: Literal["step", "cosine"]
     """``step``: a tenth of the learning rate from ``decay_epoch`` on; ``cosine``: down to zero over the whole fit."""
     decay_epoch: int

@@ -36,7 +36,7 @@ class Candidate(NamedTuple):
     disagreement: float | None
     """Jensen-Shannon divergence of the members; None where there is one network only."""
     entropy: float
-    """Of the mean probability."""
+    """The entropy of the mean probability."""
 
 
 class Ranking(NamedTuple):

@@ -48,7 +48,7 @@ class Whole:
     paper: NDArray[np.uint8]
     """(S, S), the truth resized as in the paper's code."""
     counts: tuple[Confusion, ...]
-    """Of each class but the background, how labels and truth agree at the image's own size."""
+    """How labels and truth agree, for each class but the background, at the image's own size."""
     shown: NDArray[np.uint8]
     """(h, w), the predicted classes at the size of ``panels``."""
     pixels: Pixels | None
@@ -108,7 +108,7 @@ def whole_instances(cache: FeatureCache, row: int) -> NDArray[Any] | None:
 
 
 def _whole(cache: FeatureCache, tiles: Iterator[Predicted]) -> Whole:
-    """Of the tiles of one image, or of the image as the only one."""
+    """The whole of the tiles of one image, or of the image as the only one."""
     row, probability = next(tiles)
     if cache.rows[row].tile:
         return _stitched(cache, row, chain([(row, probability)], tiles))
@@ -128,7 +128,7 @@ def _whole(cache: FeatureCache, tiles: Iterator[Predicted]) -> Whole:
 
 
 def _stitched(cache: FeatureCache, first: int, tiles: Iterator[Predicted]) -> Whole:
-    """Of the tiles of one image: everything is added up as bands of the stitched probabilities come."""
+    """The whole of the tiles of one image: everything is added up as bands of the stitched probabilities come."""
     entry, size, classes = cache.rows[first], cache.image_size, len(cache.classes) + 1
     grid = Grid(entry.height, entry.width, entry.tile, cache.fingerprint["overlap"])
     rows: list[int] = []
