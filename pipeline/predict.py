@@ -164,7 +164,7 @@ class Predictor:
         return mean_of_views(found)
 
     def _whole(self, image: np.ndarray, layers: int, predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """The layers of the whole image (layers, H, W), from what ``predict`` gives to all that the network sees at once."""
+        """The layers of the whole image, (layers, H, W), which ``predict`` makes of what the network sees at once."""
         self.start()
         grid = self.grid(*image.shape[:2])
         if grid is None:
