@@ -3,6 +3,7 @@
 __all__ = ["Wanted", "predict", "predict_all"]
 
 import errno
+import os
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -276,14 +277,15 @@ def _check_names(inputs: Sequence[Input], folder: Path, wanted: Wanted, records:
 
 def _check_foreign(inputs: Sequence[Input], folder: Path, wanted: Wanted, overwrite: bool) -> None:
     """Checks that no image is written over, and in a folder that has no results yet no other file either."""
-    sources = {one.path.resolve() for one in inputs if isinstance(one.path, Path)}
+    sources = {os.path.realpath(one.path) for one in inputs if isinstance(one.path, Path)}
     ours = overwrite or (folder / RECORDS).is_dir()
     tables = [] if ours else [folder / "predictions.csv", folder / "images.csv"]
     results = (path for one in inputs for kind in (wanted.files, wanted.large_files) for path in kind(folder, one.name))
     for path in (*results, *tables):
-        if path.resolve() in sources:
+        if os.path.realpath(path) in sources:
             raise UserError(f"{path}: is an image to be segmented, and its mask would replace it; choose another --out")
-        if not ours and path.exists():
+        # A name that is too long for a file is told when that image's turn comes.
+        if not ours and os.path.isfile(path):  # noqa: PTH113
             raise UserError(
                 f"{path}: is there already and no result of `textdiff predict`; choose another --out, or replace it "
                 "with --overwrite"
