@@ -2,7 +2,7 @@
 
 __all__ = ["ExtractConfig", "check_blocks", "colours", "resolve", "tiling"]
 
-
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from textdiff.cache import CacheError, FeatureCache
 from textdiff.errors import UserError
+from textdiff.models.weights import KNOWN_BACKBONES, KNOWN_ENCODERS
 from textdiff.options.extract import Cutting, Extract, Features
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.shared import Jitter
@@ -19,6 +20,10 @@ from textdiff.readers.presets import get_preset
 
 _OF_THE_CACHE = (Place, Features, Cutting, ReadOptions)
 """The options that say what a cache holds; the others say how it is filled."""
+_PLACES = ("data", "backbone", "text_encoder")
+_NAMES = (*KNOWN_BACKBONES, *KNOWN_ENCODERS)
+_MARK = "./"
+"""What a path relative to the cache begins with, in what the cache says of itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,9 @@ def resolve(options: Extract) -> ExtractConfig:
     cache = _place(options)
     if options.dataset is None or (options.update and cache.exists()):
         try:
-            options = replace(options, **FeatureCache.open(cache).about["options"] | _given(options))
+            made = FeatureCache.open(cache).about["options"] | _given(options, cache)
+            places = {name: _from_cache(made[name], cache) for name in _PLACES if name in made}
+            options = replace(options, **made | places)
         except CacheError:
             if options.dataset is None:
                 raise
@@ -80,7 +87,7 @@ def resolve(options: Extract) -> ExtractConfig:
         views=views,
         test_views=options.test_views or 1,
         jitter=None if jitter == "none" else jitter,
-        given=_given(options),
+        given=_given(options, cache),
     )
 
 
@@ -98,15 +105,24 @@ def _place(options: Extract) -> Path:
     return Path("cache") / f"{place.stem if place.is_file() else place.name}.zarr"
 
 
-def _given(options: Extract) -> dict[str, Any]:
-    """The options that say what a cache holds, where they are not the defaults, as JSON has them."""
+def _given(options: Extract, cache: Path) -> dict[str, Any]:
+    """The options that say what a cache holds, where they are not the defaults, as JSON has them.
+
+    Paths are relative to the cache, so that it is gone on with from any directory and moves with its data.
+    """
     names = {"dataset", "preset", *(field.name for record in _OF_THE_CACHE for field in fields(record))}
     defaults = {field.name: field.default for field in fields(Extract) if field.name in names}
     values = {name: getattr(options, name) for name, default in defaults.items() if getattr(options, name) != default}
-    # A cache is gone on with from any directory, where another data set may have the same relative path.
-    places = {name for name in ("data", "backbone") if name in values and Path(values[name]).exists()}
-    values |= {name: Path(values[name]).resolve() for name in places}
+    for name in _PLACES:
+        if name in values and str(values[name]) not in _NAMES and Path(values[name]).exists():
+            relative = os.path.relpath(Path(values[name]).resolve(), cache.resolve().parent)
+            values[name] = _MARK + relative
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def _from_cache(value: str, cache: Path) -> str:
+    """What ``_given`` says of a place, as a path; a name of a network or an encoder stays what it is."""
+    return os.path.normpath(cache.resolve().parent / value) if value.startswith(_MARK) else value
 
 
 def tiling(config: ExtractConfig) -> dict[str, int]:
