@@ -1,13 +1,15 @@
 """Mistakes and mishaps that their reader can mend, and how they are told in one line."""
 
-__all__ = ["UserError", "explain", "nearest", "os_error", "suggest"]
+__all__ = ["UserError", "choose", "explain", "nearest", "os_error", "suggest"]
 
 import difflib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
+_T = TypeVar("_T")
 _AGAIN = "then run the same command again (fit: with --resume, once it has begun)"
 _FIXES = {
     errno.ENOSPC: f"the disk is full; free some space, {_AGAIN}",
@@ -47,6 +49,17 @@ def suggest(name: str, known: Iterable[str]) -> str:
     by_case = {other.lower(): other for other in known}
     close = difflib.get_close_matches(name.lower(), by_case, n=1, cutoff=0.6) if name not in by_case.values() else []
     return f" (did you mean {by_case[close[0]]}?)" if close else ""
+
+
+def choose(option: str, name: str, known: Mapping[str, _T]) -> _T:
+    """What ``known`` holds under ``name``, the value of ``option``.
+
+    Raises:
+        UserError: there is none of that name; the line lists the names there are.
+    """
+    if name not in known:
+        raise UserError(f"{option} {name}: must be one of {', '.join(known)}{suggest(name, known)}")
+    return known[name]
 
 
 def nearest(path: Path) -> str:

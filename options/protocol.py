@@ -8,7 +8,7 @@ __all__ = ["PROTOCOLS", "Protocol", "get_protocol"]
 
 from dataclasses import dataclass
 
-from textdiff.errors import UserError, suggest
+from textdiff.errors import choose
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,4 @@ def get_protocol(name: str) -> Protocol:
     Raises:
         UserError: there is none of that name.
     """
-    if name not in PROTOCOLS:
-        raise UserError(f"--protocol {name}: must be {' or '.join(PROTOCOLS)}{suggest(name, PROTOCOLS)}")
-    return PROTOCOLS[name]
+    return choose("--protocol", name, PROTOCOLS)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-from textdiff.errors import UserError, suggest
+from textdiff.errors import choose
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,9 @@ def get_preset(dataset: str, kind: str = "paper") -> Preset:
     Raises:
         UserError: there is no such data set or kind of preset.
     """
-    if dataset not in PRESETS:
-        raise UserError(f"--dataset {dataset}: must be one of {', '.join(PRESETS)}{suggest(dataset, PRESETS)}")
-    if kind not in KINDS:
-        raise UserError(f"--preset {kind}: must be one of {', '.join(KINDS)}{suggest(kind, KINDS)}")
+    preset, fitting = choose("--dataset", dataset, PRESETS), choose("--preset", kind, KINDS)
     jitter = None if kind == "paper" else JITTER.get(dataset)
-    return replace(PRESETS[dataset], **KINDS[kind], jitter=jitter)
+    return replace(preset, **fitting, jitter=jitter)
 
 
 def usual(option: str) -> str:

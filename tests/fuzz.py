@@ -413,7 +413,7 @@ class Outcome:
 
     @property
     def row(self) -> str:
-        """Of the table."""
+        """The reader's line of the table, in Markdown."""
         total = self.refused + self.accepted + len(self.faults)
         return (
             f"| {self.name} | {total} | {self.refused} | {self.accepted} | {len(self.faults)} | {self.slowest:.2f} s | "

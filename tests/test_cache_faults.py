@@ -1,6 +1,7 @@
 """Killed processes, several writers, flipped bytes, full disks: what exists is whole, and damage is found and named."""
 
 import errno
+import itertools
 import os
 import runpy
 import shutil
@@ -304,11 +305,12 @@ READS = {
 }
 
 
-@pytest.mark.parametrize("name", READS)
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    # A row without a ledger chunk does not exist.
+    sorted(set(itertools.product(READS, ("flip", "truncate", "remove"))) - {("ledger/c.3.0", "remove")}),
+)
 def test_reading_damage_gets_one_line_with_the_row_and_what_to_do(copy, name, damage):
-    if (name, damage) == ("ledger/c.3.0", "remove"):
-        pytest.skip("then the row does not exist")
     read, what = READS[name]
     file = copy.path / name
     {

@@ -150,7 +150,7 @@ def test_scores_of_other_views_are_not_mixed(root, tiny_backbone, textdiff_once,
 
 
 def test_the_mean_over_views_turns_with_the_image_and_one_view_does_not(scored):
-    """Of a square image: the symmetries of a turned image are those of the image."""
+    """Turned images are square here, so that their symmetries are those of the image."""
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     mean, one = Predictor(scored, "cpu", views=8), Predictor(scored, "cpu")
     expected, alone = mean.tile(pixels), one.tile(pixels)

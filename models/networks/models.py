@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError
+from textdiff.errors import UserError, choose
 from textdiff.models.networks.head import REFERENCE_WIDTH, Head
 from textdiff.models.networks.plain_unet import PlainUNet
 from textdiff.models.networks.recipes import Recipe
@@ -64,7 +64,7 @@ def _build_unet(
     if variant != "full":
         raise UserError(f"--variant {variant}: a U-Net reads no text and has no variants; leave it out")
     if width is not None:
-        raise UserError(f"--width {width}: of the attention block, which a U-Net has not; leave it out")
+        raise UserError(f"--width {width}: a U-Net has no attention block to set it for; leave it out")
     if blocks is not None or steps is not None:
         raise UserError("--blocks, --steps: a U-Net reads images, not activations; leave them out")
     return PlainUNet(classes=len(cache.classes) + 1, standardise=recipe.standardise, norm=recipe.norm)
@@ -93,6 +93,4 @@ def get_model(name: str) -> Model:
     Raises:
         UserError: there is none of that name.
     """
-    if name not in MODELS:
-        raise UserError(f"--model {name}: unknown; use {' or '.join(MODELS)}")
-    return MODELS[name]
+    return choose("--model", name, MODELS)

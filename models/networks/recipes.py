@@ -4,7 +4,7 @@ __all__ = ["RECIPES", "Recipe", "get_recipe", "usual"]
 
 from typing import Literal, NamedTuple
 
-from textdiff.errors import UserError, suggest
+from textdiff.errors import choose
 from textdiff.options.protocol import PROTOCOLS
 
 
@@ -70,9 +70,7 @@ def get_recipe(name: str) -> Recipe:
     Raises:
         UserError: there is none of that name.
     """
-    if name not in RECIPES:
-        raise UserError(f"--recipe {name}: must be one of {', '.join(RECIPES)}{suggest(name, RECIPES)}")
-    return RECIPES[name]
+    return choose("--recipe", name, RECIPES)
 
 
 def usual(option: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError
+from textdiff.errors import UserError, choose
 
 VARIANTS = {
     "full": "the method: cross-attention to the image's own text",
@@ -25,8 +25,7 @@ def check_variant(variant: str, cache: FeatureCache) -> None:
     Raises:
         UserError: with the variants there are, or how to make a cache with texts.
     """
-    if variant not in VARIANTS:
-        raise UserError(f"--variant {variant}: unknown; use one of {', '.join(VARIANTS)}")
+    choose("--variant", variant, VARIANTS)
     if variant != "no-text" and cache.text_dim is None:
         raise UserError(
             f"--variant {variant}: {cache.path} was extracted with --text-encoder none and holds no text embeddings; "
