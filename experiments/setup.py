@@ -1,11 +1,12 @@
 """What the experiments have in common: their methods, their draws and seeds, and from options to a list of jobs."""
 
-__all__ = ["RIVALS", "check_methods", "conduct", "method_config", "repetitions"]
+__all__ = ["RIVALS", "check_methods", "conduct", "method_config", "methods", "repetitions"]
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import cast, get_args
+from typing import cast
 
 import torch
 
@@ -13,44 +14,58 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.experiments.jobs import FILE, Experiment, Plan, open_experiment, plan_experiment
 from textdiff.experiments.run import choose_processes, run_experiment
+from textdiff.models.networks.models import MODELS, get_model, method_name
 from textdiff.models.networks.variants import check_variant
 from textdiff.options.experiments import Experiment as Options
-from textdiff.options.experiments import Method, UNet
+from textdiff.options.experiments import Method
 from textdiff.options.fit import FitConfig, Variant
 from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.score import scored_rows
 
-UNETS = get_args(UNet)
-"""The competitors, named like their recipes."""
-RIVALS: tuple[Method, ...] = ("unet", "unet-own")
+RIVALS: tuple[Method, ...] = ("unet", "unet-fair")
 """Those that are rows by default: a plain one, and the best that could be made of it."""
 SEEDS_PER_DRAW = 100
 
 
-def method_config(base: FitConfig, method: Method, unet_epochs: int | None) -> FitConfig:
-    """The options of a method: a variant of the head, or a U-Net, which shares nothing with it but the data."""
-    if method not in UNETS:
-        return replace(base, variant=cast(Variant, method))
+def methods() -> dict[str, tuple[str, str | None, Variant]]:
+    """The rows that tables can have, by name: network, recipe (None for that of the options) and variant."""
+    found: dict[str, tuple[str, str | None, Variant]] = {}
+    for model in MODELS:
+        network = get_model(model)
+        recipes = (None,) if model == FitConfig.model else network.recipes
+        for recipe, variant in product(recipes, network.variants):
+            found[method_name(model, recipe, variant)] = model, recipe, cast(Variant, variant)
+    return found
+
+
+def method_config(base: FitConfig, method: Method, rival_epochs: int | None) -> FitConfig:
+    """The options of a method: a variant of the head, or another network, which shares nothing with it but the data."""
+    model, recipe, variant = methods()[method]
+    if model == base.model:
+        return replace(base, variant=variant)
     return FitConfig(
         cache=base.cache,
-        model="unet",
+        model=model,
+        variant=variant,
         protocol=base.protocol,
-        recipe=None if method == "unet" else method,
-        epochs=unet_epochs,
+        recipe=recipe,
+        epochs=rival_epochs,
         precision=base.precision,
         device=base.device,
     )
 
 
-def check_methods(methods: Sequence[Method], cache: FeatureCache) -> None:
+def check_methods(rows: Sequence[Method], cache: FeatureCache) -> None:
     """Refuses a method that needs texts that are not there.
 
     Raises:
         UserError: it needs them.
     """
-    for method in methods:
-        if method not in UNETS:
-            check_variant(method, cache)
+    known = methods()
+    for row in rows:
+        model, _, variant = known[row]
+        if len(get_model(model).variants) > 1:
+            check_variant(variant, cache)
 
 
 def repetitions(options: Options, cache: FeatureCache, labels: int) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ from textdiff.experiments.evaluate import evaluate
 from textdiff.experiments.jobs import Experiment, Job
 from textdiff.experiments.machine import available_memory
 from textdiff.models.device import choose_device
+from textdiff.models.networks.models import get_model
 from textdiff.pipeline.fit import begin, initial_network
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.train import train_many
@@ -50,7 +51,7 @@ class Worker:
         beside: dict[tuple[object, ...], list[Job]] = {}
         for job in jobs:
             beside.setdefault((job.config.model, job.config.labels, job.draw, job.seed), []).append(job)
-        heads = [job for job in jobs if job.config.model == "textdiff"]
+        heads = [job for job in jobs if get_model(job.config.model).reads.activations]
         failures = []
         for together in beside.values():
             loader = self._reader(heads) if together[0] in heads else None

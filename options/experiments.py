@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from textdiff.errors import UserError, suggest
-from textdiff.options.fit import FitConfig, Variant
-from textdiff.options.option import AnyPath, Argument, Exists, Range
+from textdiff.options.fit import FitConfig
+from textdiff.options.option import AnyPath, Argument, Exists, Known, Range
 from textdiff.options.record import Record
 from textdiff.options.shared import CachePath, Computing, Count, Repeats, RunPath, Split, Truth
 
-UNet = Literal["unet", "unet-own", "unet-instance"]
-Method = Variant | UNet
+Method = Annotated[str, Known("textdiff.experiments.setup:methods", strict=True)]
+"""A row of a table: a variant of the method, or another network with its recipe."""
 Seeds = Annotated[int, Range(least=1, most=100)]
 VARIED = ("labels", "variant", "seed", "draw_seed", "model", "blocks", "steps", "ensemble")
 """The options of ``fit`` that an experiment sets by itself."""
@@ -98,7 +98,7 @@ class Ablate(Fits, UNets, Experiment):
     variants: Sequence[Method] | None = None
     """Variants to fit; all by default."""
     unet: bool = True
-    """Fit the U-Nets unet and unet-own too, for comparison."""
+    """Fit the U-Nets unet and unet-fair too, for comparison."""
     against: Method | None = None
     """Variant that differences are taken to; the first by default."""
 
@@ -130,7 +130,7 @@ class Curve(Fits, UNets, Experiment):
     seeds: Seeds = 1
     labels: Sequence[Count] = (1, 2, 5, 10, 24)
     """Numbers of training images."""
-    variants: Sequence[Method] = ("full", "no-text", "unet", "unet-own")
+    variants: Sequence[Method] = ("full", "no-text", "unet", "unet-fair")
     """Variants and U-Nets to fit; differences are taken to the first."""
 
     def check(self) -> None:

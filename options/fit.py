@@ -12,8 +12,9 @@ from textdiff.options.record import Record
 from textdiff.options.shared import CachePath, Count, Natural, Precise, Protocol, Repeats, RunPath, Runs, Seed
 
 Variant = Literal["full", "no-text", "concat", "shuffled-text", "constant-text"]
-Recipe = Annotated[str, Known("textdiff.models.networks.recipes:RECIPES", strict=True)]
-FromRecipe = Usual("textdiff.models.networks.recipes:usual")
+Recipe = Annotated[str, Known("textdiff.models.networks.models:recipe_names", strict=True)]
+Model = Annotated[str, Known("textdiff.models.networks.models:MODELS", strict=True)]
+FromRecipe = Usual("textdiff.models.networks.models:usual")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +22,15 @@ class Training(Record):
     """Training."""
 
     recipe: Recipe | None = None
-    """Recipe that sets the options below: by default reference (the paper's) on wide caches, light on small ones."""
+    """Recipe that sets the options below: default, what the network's authors did, or fair, the best for few images.
+    Without it a head on a small backbone is trained by fair, everything else by default."""
     epochs: Annotated[Count | None, FromRecipe] = None
     """Passes over the training images."""
     learning_rate: Annotated[float | None, Range(above=0, below=1), FromRecipe] = None
-    """Learning rate of Adam."""
-    schedule: Annotated[Literal["step", "cosine"] | None, FromRecipe] = None
-    """Schedule of the learning rate: step, a tenth from --decay-epoch on; or cosine, down to zero."""
+    """Learning rate of the optimiser."""
+    schedule: Annotated[Literal["step", "cosine", "polynomial", "restarts", "plateau"] | None, FromRecipe] = None
+    """Schedule of the learning rate: step, a tenth from --decay-epoch on; cosine or polynomial, down to zero; restarts,
+    cosine anew every ten epochs; or plateau, halved where the validation Dice rises no more."""
     decay_epoch: Annotated[Natural | None, FromRecipe] = None
     """Epoch at which the schedule steps."""
     batch_size: Annotated[Count | None, FromRecipe] = None
@@ -41,7 +44,7 @@ class Training(Record):
     dice_weight: Annotated[float, Range(least=0, below=float("inf"))] = 1.5
     """Weight of the Dice loss beside the cross-entropy."""
     patience: Count | None = None
-    """Epochs without a better validation Dice after which to stop; never by default."""
+    """Epochs without a better validation Dice after which to stop; by default never, or as the recipe says."""
 
     def check(self) -> None:
         """Refuses early stopping that keeps the last weights."""
@@ -55,7 +58,8 @@ class Head(Record):
     """What the head reads."""
 
     width: Count | None = None
-    """Channels of the attention block; by default 768, or three times the narrowest block of a small backbone."""
+    """Channels of the attention block; by default 768, or three times the narrowest block of a small backbone.
+    Channels of the first level for unet; 32 by default."""
     blocks: Sequence[int] | None = None
     """Blocks of the cache to read, as in 8,12; all by default."""
     steps: Sequence[int] | None = None
@@ -74,8 +78,8 @@ class FitConfig(Training, Head, Precise):
     _: KW_ONLY
     labels: Count | None = None
     """Training images to draw; all by default."""
-    model: Literal["textdiff", "unet"] = "textdiff"
-    """Network to train: textdiff, or unet, a plain U-Net on the images, to compare with."""
+    model: Model = "textdiff"
+    """Network to train: textdiff, or one to compare with."""
     variant: Variant = "full"
     """Variant of the method."""
     protocol: Protocol = "clean"
@@ -102,7 +106,7 @@ class Resuming(Runs):
 class Fit(FitConfig, Resuming):
     """Train the cross-attention and the pixel classifier from a cache.
 
-    Stage two. With --model unet a U-Net is trained instead, to compare with.
+    Stage two. With --model another network is trained instead, to compare with.
     """
 
     def check(self) -> None:

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -63,15 +63,18 @@ class Exists(NamedTuple):
 
 
 class Known(NamedTuple):
-    """The names that an option takes beside others, or, if ``strict``, alone: ``module:attribute`` holds them."""
+    """The names that an option takes beside others, or, if ``strict``, alone.
+
+    ``module:attribute`` holds or makes them.
+    """
 
     place: str
     strict: bool = False
 
     def names(self) -> Collection[str]:
         """The names."""
-        names: Collection[str] = load(self.place)
-        return names
+        names: Collection[str] | Callable[[], Collection[str]] = load(self.place)
+        return names() if callable(names) else names
 
 
 class Usual(NamedTuple):

@@ -2,6 +2,7 @@
 
 __all__ = ["FitConfig", "begin", "draw_images", "fit", "fit_or_resume", "initial_network", "resume"]
 
+import math
 import platform
 import subprocess
 import sys
@@ -20,8 +21,8 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.models.device import choose_device, describe_device, resolve_precision
-from textdiff.models.networks.models import get_model
-from textdiff.models.networks.recipes import Recipe, get_recipe
+from textdiff.models.networks.models import get_model, get_recipe
+from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.models.networks.variants import assign_texts
 from textdiff.options.fit import Fit, FitConfig
@@ -78,19 +79,18 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     assert config.cache is not None
     cache = FeatureCache.open(config.cache)
     device = choose_device(config.device)
-    config = _resolve(config, cache, device)
-    assert config.draw_seed is not None
-    assert config.recipe is not None
-    recipe = get_recipe(config.recipe)
-    network = get_model(config.model).build(cache, config.variant, config.width, recipe, config.blocks, config.steps)
+    draw_seed = config.seed if config.draw_seed is None else config.draw_seed
+    train_ids, val_ids = draw_images(cache, config.labels, draw_seed)
+    config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, len(train_ids))
+    network = get_model(config.model).build(cache, config, recipe)
     window = _window(config, recipe, cache, network)
-    train_ids, val_ids = draw_images(cache, config.labels, config.draw_seed)
-    texts = assign_texts(cache, config.variant, config.draw_seed, train_ids)
+    texts = assign_texts(cache, config.variant, draw_seed, train_ids)
     blank_below = blank_limit(cache, [*train_ids, *val_ids])
     record = {
         "schema": 1,
         "fit": asdict(config) | {"cache": str(config.cache), "window": window},
         "model": config.model,
+        "recipe": recipe._asdict(),
         "head": network.config,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "cache": str(cache.path.resolve()),
@@ -142,7 +142,7 @@ def resume(run: Run, device: str | None = None, cache: Path | None = None) -> Pa
 def initial_network(run: Run) -> Segmenter:
     """The network of a run as it is before the first step: determined by the options and the seed."""
     torch.manual_seed(run.config["fit"]["seed"])
-    return get_model(run.config["model"]).network(**run.config["head"])
+    return get_model(run.config["model"])(**run.config["head"])
 
 
 def _fit_members(run: Run, device: str, cache: Path | None) -> Path:
@@ -187,28 +187,30 @@ def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[lis
     return available, sorted(ids["val"])
 
 
-def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device) -> FitConfig:
-    """The options with what the recipe and the protocol say where they say nothing."""
-    model = get_model(config.model)
-    name = config.recipe or model.usual(cache)
-    recipe = get_recipe(name)
+def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device, images: int) -> tuple[FitConfig, Recipe]:
+    """The options with what the recipe and the protocol say where they say nothing, for so many training images."""
+    name = config.recipe or get_model(config.model).usual_recipe(cache)
+    recipe = get_recipe(config.model, name)
     # Stopping early is of no use but to the weights that were best.
     select = config.select or ("best" if config.patience else recipe.select)
-    if name not in model.recipes:
-        raise UserError(f"--recipe {name}: not for --model {config.model}; use {' or '.join(model.recipes)}")
-    return replace(
+    batch_size = config.batch_size or recipe.batch_size
+    batch = min(batch_size, images)
+    rate = recipe.learning_rate * (batch / recipe.rate_batch if recipe.rate_batch else 1)
+    epochs = recipe.steps and math.ceil(recipe.steps / math.ceil(images / batch))
+    resolved = replace(
         config,
         recipe=name,
-        draw_seed=config.seed if config.draw_seed is None else config.draw_seed,
-        epochs=config.epochs or recipe.epochs or get_protocol(config.protocol).epochs,
-        learning_rate=config.learning_rate or recipe.learning_rate,
+        epochs=config.epochs or recipe.epochs or epochs or get_protocol(config.protocol).epochs,
+        learning_rate=config.learning_rate or rate,
         schedule=config.schedule or recipe.schedule,
         decay_epoch=recipe.decay_epoch if config.decay_epoch is None else config.decay_epoch,
-        batch_size=config.batch_size or recipe.batch_size,
+        batch_size=batch_size,
         select=select,
+        patience=config.patience or (recipe.patience if select == "best" else None),
         validate_every=config.validate_every or (recipe.validate_every if select == recipe.select else 1),
         precision=resolve_precision(config.precision, device),
     )
+    return resolved, recipe
 
 
 def _window(config: FitConfig, recipe: Recipe, cache: FeatureCache, network: Segmenter) -> int | None:

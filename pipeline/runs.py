@@ -20,8 +20,8 @@ from textdiff.cache.fingerprint import canonical
 from textdiff.errors import UserError, explain
 from textdiff.files import sha256_file, write_json, write_text
 from textdiff.models.networks.ensemble import Ensemble
-from textdiff.models.networks.models import get_model
-from textdiff.models.networks.segmenter import Segmenter
+from textdiff.models.networks.models import get_model, method_name
+from textdiff.models.networks.segmenter import Reads, Segmenter
 from textdiff.models.networks.variants import assign_texts
 from textdiff.models.tensor_files import load_tensors
 from textdiff.options.option import AnyPath
@@ -31,7 +31,7 @@ from textdiff.pipeline.training.fitted import CONTROLS, check_fitted, check_unch
 SCORES_SCHEMA = 2
 IDENTITY = "textdiff.run"
 """Under what name files of weights carry ``Run.identity``."""
-_IDENTITY = ("model", "head", "fingerprint_hash", "train_ids", "val_ids", "images")
+_IDENTITY = ("model", "head", "recipe", "fingerprint_hash", "train_ids", "val_ids", "images")
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,16 @@ class Run:
 
     @property
     def label(self) -> str:
-        """What was fitted, in a few words, for tables: the variant, or the U-Net's recipe."""
+        """What was fitted, in a few words, for tables: the variant of the method, or the rival and its recipe."""
         options = self.config["fit"]
-        name: str = options["variant"] if self.config["model"] == "textdiff" else options.get("recipe") or "unet"
+        name = method_name(options["model"], options["recipe"], options["variant"])
         return f"{name}, mean of {options['ensemble']}" if options["ensemble"] else name
+
+    @property
+    def reads(self) -> Reads:
+        """What its network reads."""
+        reads = get_model(self.config["model"]).reads
+        return reads._replace(text=reads.text and self.config["fit"]["variant"] != "no-text")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -201,7 +207,7 @@ class Run:
             network.blank_below = config["blank_below"]
             return network.eval()
         with torch.device("meta"):
-            network = get_model(config["model"]).network(**config["head"])
+            network = get_model(config["model"])(**config["head"])
         network.blank_below = config["blank_below"]
         try:
             weights, metadata = load_tensors(file)

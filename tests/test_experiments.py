@@ -482,14 +482,14 @@ def test_the_same_weights_used_in_two_ways_are_trained_once(cache, tmp_path, tex
     options = ["--labels", "2", "--draws", "1", "--seeds", "1", "--no-unet", "--unet-epochs", "3", "--jobs", "1"]
     command = ["ablate", "--cache", str(cache.path), *options, "--device", "cpu"]
     textdiff_once(tmp_path, *command, "--variants", "unet")
-    result = textdiff_once(tmp_path, *command, "--variants", "unet,unet-own,unet-instance")
-    assert "unet-own-d0-s0: trained like unet-d0-s0, so it has its weights" in result.stderr
+    result = textdiff_once(tmp_path, *command, "--variants", "unet,unet-fair,unet-instance-norm")
+    assert "unet-fair-d0-s0: trained like unet-d0-s0, so it has its weights" in result.stderr
     place = tmp_path / "runs/ablate-tiny"
     jobs = {job.name: job for job in open_experiment(place).plan.jobs}
-    own = Run(place / "unet-own-d0-s0")
+    own = Run(place / "unet-fair-d0-s0")
     assert own.config["weights_of"] == "unet-d0-s0"
-    assert own.label == "unet-own"
-    assert "weights_of" not in Run(place / "unet-instance-d0-s0").config
+    assert own.label == "unet-fair"
+    assert "weights_of" not in Run(place / "unet-instance-norm-d0-s0").config
     assert_equal_runs(fit(jobs[own.path.name].config, tmp_path / "alone"), own.path)
     assert [line.keys() for line in own.log()] == [{"epoch", "lr", "loss", "seconds"}] * 3
     scores = {json.loads((place / name / "images-test.json").read_text())["scores"]["dice_clean"][0] for name in jobs}
@@ -497,10 +497,10 @@ def test_the_same_weights_used_in_two_ways_are_trained_once(cache, tmp_path, tex
 
 
 @pytest.mark.parametrize(
-    "changed", [{"select": "best"}, {"epochs": 4}, {"seed": 1, "draw_seed": 0}, {"recipe": "unet-instance"}]
+    "changed", [{"select": "best"}, {"epochs": 4}, {"seed": 1, "draw_seed": 0}, {"recipe": "instance-norm"}]
 )
 def test_runs_that_are_trained_otherwise_have_no_twin(cache, tmp_path, changed):
-    config = FitConfig(cache=cache.path, model="unet", labels=2, epochs=3, recipe="unet-own", device="cpu")
+    config = FitConfig(cache=cache.path, model="unet", labels=2, epochs=3, recipe="fair", device="cpu")
     plain = begin(replace(config, recipe="unet"), lambda _: tmp_path / "plain")
     assert twin_of(begin(config, lambda _: tmp_path / "own"), [plain]) is plain
     assert twin_of(begin(replace(config, **changed), lambda _: tmp_path / "other"), [plain]) is None

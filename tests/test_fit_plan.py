@@ -23,7 +23,7 @@ def test_the_plan_names_recipe_images_device_and_time(lab, textdiff_once):
     result = textdiff_once(lab, *FIT, "--epochs", "4", "--seed", "3")
     before, after = result.stderr.split("fit: 1/4 epochs")
     for part in (
-        "recipe light",
+        "recipe fair",
         "4 epochs",
         "2 training images",
         "8 views",

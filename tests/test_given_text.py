@@ -177,7 +177,7 @@ def unread(made, tiny_backbone, textdiff_once) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("unet", "is a U-Net and reads no text"),
+        ("unet", "is a plain U-Net and reads no text"),
         ("no-text", "is of the variant no-text and reads no text"),
         ("cache", "its cache was made with --text-encoder none"),
     ],

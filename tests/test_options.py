@@ -14,7 +14,7 @@ import textdiff
 from textdiff.cli import COMMANDS, GROUPS
 from textdiff.commands.reference import page
 from textdiff.errors import UserError
-from textdiff.options import experiments, extract, fit, run, shared
+from textdiff.options import extract, fit, run, shared
 from textdiff.options.option import Exists
 from textdiff.options.record import options, summary
 from textdiff.options.run import Score
@@ -55,7 +55,6 @@ def test_a_name_means_one_kind_of_value_in_every_command():
     ("choices", "place", "name"),
     [
         (fit.Variant, "models.networks.variants", "VARIANTS"),
-        (experiments.UNet, "experiments.setup", "UNETS"),
         (run.Metric, "pipeline.evaluation.object_scores", "METRICS"),
         (run.Objects, "metrics.instances", "METHODS"),
         (run.Format, "outputs", "FORMATS"),
@@ -131,7 +130,7 @@ def test_defaults_of_presets_and_recipes_are_told_with_their_values(helps):
     assert "[default: 50,150,250; 0,50,150,250 for --preset nano; 0 for --preset rgb]" in " ".join(
         helps["extract"].split()
     )
-    assert "0.002 for light, light-long" in " ".join(helps["fit"].split())
+    assert "0.002 for fair, fair-long" in " ".join(helps["fit"].split())
 
 
 @pytest.mark.parametrize(
@@ -145,7 +144,7 @@ def test_defaults_of_presets_and_recipes_are_told_with_their_values(helps):
         (["extract", "--dataset", "folder", "--data", "cache/fold"], ["did you mean cache/folder?"]),
         (["extract", "--dataset", "folder", "--data", "cahce/folder"], ["did you mean cache/folder?"]),
         (["fit", "--cache", "cache/monusge.zarr"], ["did you mean cache/monuseg.zarr?", "textdiff extract"]),
-        (["fit", "--cache", "cache/monuseg.zarr", "--recipe", "ligth"], ["did you mean light?"]),
+        (["fit", "--cache", "cache/monuseg.zarr", "--recipe", "fiar"], ["did you mean fair?"]),
         (["score", "--run", "runs/monuseg-1"], ["did you mean runs/monuseg-12?"]),
         (["score", "--runs", "rnus"], ["rnus: no run yet (did you mean runs?)"]),
         (["score", "--metrics", "dice,iuo", "--run", "runs/monuseg-12"], ["--metrics iuo", "did you mean iou?"]),

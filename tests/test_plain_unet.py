@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.images.images import symmetry
-from textdiff.models.networks.plain_unet import PlainUNet, turned
+from textdiff.models.networks.augment import turned
+from textdiff.models.networks.plain_unet import PlainUNet
 from textdiff.pipeline.fit import FitConfig, fit, resume
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import trainee
@@ -147,7 +148,7 @@ def test_learns_more_than_a_trivial_mask_scores_and_is_reported(made, textdiff_o
 
 def test_defaults_are_resolved_and_the_draw_is_that_of_the_head(made, tmp_path):
     config = latest(made).config
-    expected = {"model": "unet", "epochs": 12, "recipe": "unet", "learning_rate": 1e-3, "batch_size": 2}
+    expected = {"model": "unet", "epochs": 12, "recipe": "default", "learning_rate": 1e-3, "batch_size": 2}
     assert {name: config["fit"][name] for name in expected} == expected
     head = fit(FitConfig(made / "cache.zarr", labels=3, seed=4, epochs=1, variant="no-text"), tmp_path)
     assert Run(head).config["train_ids"] == config["train_ids"]
@@ -195,7 +196,7 @@ def test_stopped_fit_resumes_to_the_same_weights(made, tmp_path, monkeypatch):
     ("options", "words"),
     [
         (("--variant", "no-text"), "--variant no-text"),
-        (("--width", "64"), "--width 64"),
+        (("--blocks", "2"), "--blocks, --steps"),
         (("--model", "unett"), "--model unett"),
     ],
 )

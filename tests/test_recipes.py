@@ -8,19 +8,19 @@ import torch
 
 from textdiff.errors import UserError
 from textdiff.models.networks.head import Head, standardised
-from textdiff.models.networks.recipes import RECIPES, get_recipe
-from textdiff.pipeline.training.trainee import learning_rate
+from textdiff.models.networks.models import get_recipe
+from textdiff.pipeline.training.schedules import learning_rate
 
 
 def test_reference_recipe_is_the_papers():
-    recipe = RECIPES["reference"]
+    recipe = get_recipe("textdiff", "default")
     assert (recipe.learning_rate, recipe.decay_epoch, recipe.batch_size, recipe.select) == (1e-4, 60, 1, "best")
     assert (recipe.hidden, recipe.standardise, recipe.schedule) == ((128, 32), False, "step")
 
 
 def test_an_unknown_recipe_is_refused_by_name():
-    with pytest.raises(UserError, match="--recipe quick: must be one of"):
-        get_recipe("quick")
+    with pytest.raises(UserError, match="--recipe quick: not for --model textdiff; use default or fair"):
+        get_recipe("textdiff", "quick")
 
 
 @pytest.mark.parametrize("epoch", [0, 7, 39])

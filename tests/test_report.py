@@ -262,7 +262,7 @@ def two_classes(tmp_path_factory, tiny_backbone) -> textdiff.Run:
         blocks=(4, 8),
         classes=("nucleus", NASTY),
     )
-    run = textdiff.fit(cache, variant="no-text", recipe="reference", epochs=8, learning_rate=3e-3, runs=root / "runs")
+    run = textdiff.fit(cache, variant="no-text", recipe="default", epochs=8, learning_rate=3e-3, runs=root / "runs")
     textdiff.score(run)
     return run
 

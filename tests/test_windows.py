@@ -123,18 +123,18 @@ def test_windows_that_cannot_be_are_refused_in_one_line(cache, tmp_path, options
 
 
 def test_a_recipes_window_is_left_out_where_it_does_not_fit(cache, tmp_path):
-    run = begin(FitConfig(cache.path, recipe="light"), lambda name: tmp_path / name)
+    run = begin(FitConfig(cache.path, recipe="fair"), lambda name: tmp_path / name)
     assert run.config["fit"]["window"] is None  # images of 32 pixels
 
 
 def test_epochs_are_validated_as_often_as_said_and_the_last_always(cache, tmp_path):
-    config = FitConfig(cache.path, variant="no-text", epochs=7, validate_every=3, recipe="light")
+    config = FitConfig(cache.path, variant="no-text", epochs=7, validate_every=3, recipe="fair")
     log = Run(fit(config, tmp_path)).log()
     assert [int(line["epoch"]) for line in log if "val_dice" in line] == [3, 6, 7]
 
 
 def test_the_best_weights_are_chosen_among_the_validated_epochs(cache, tmp_path):
-    config = FitConfig(cache.path, variant="no-text", epochs=6, validate_every=2, recipe="light", select="best")
+    config = FitConfig(cache.path, variant="no-text", epochs=6, validate_every=2, recipe="fair", select="best")
     run = Run(fit(config, tmp_path / "all"))
     scores = {int(line["epoch"]): line["val_dice"] for line in run.log() if "val_dice" in line}
     best = max(scores, key=scores.__getitem__)
@@ -159,7 +159,7 @@ def test_the_best_weights_are_chosen_among_the_validated_epochs(cache, tmp_path)
 
 def test_the_light_recipe_validates_every_epoch_where_the_best_are_chosen(cache, tmp_path):
     chosen = [
-        begin(FitConfig(cache.path, recipe="light", **more), lambda name, n=number: tmp_path / f"{name}{n}")
+        begin(FitConfig(cache.path, recipe="fair", **more), lambda name, n=number: tmp_path / f"{name}{n}")
         for number, more in enumerate(({"select": "best"}, {"patience": 5}, {}))
     ]
     assert [run.config["fit"]["validate_every"] for run in chosen] == [1, 1, 5]

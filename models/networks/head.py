@@ -7,6 +7,7 @@ exactly equal way: see :mod:`textdiff.models.networks.attention` and :mod:`textd
 __all__ = ["REFERENCE_WIDTH", "VARIANTS", "Head"]
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,31 @@ from textdiff.cache import FeatureCache, Item
 from textdiff.models.networks.attention import TransformerBlock
 from textdiff.models.networks.levels import Attend, Pieces, project_level
 from textdiff.models.networks.norms import NORMS
+from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.reference_names import copy_reference, to_reference
-from textdiff.models.networks.segmenter import Segmenter, Window
+from textdiff.models.networks.segmenter import Reads, Segmenter, Window, selected_levels
 from textdiff.models.networks.upsample_conv import conv_upsampled
+from textdiff.models.networks.variants import VARIANTS as ALL_VARIANTS
+from textdiff.models.networks.variants import check_variant, head_variant
+from textdiff.options.fit import FitConfig
 
 VARIANTS = ("full", "no-text", "concat")
 REFERENCE_WIDTH = 768
 REFERENCE_HIDDEN = (128, 32)
+# For backbones much smaller than the paper's: docs/research has the measurements behind each choice.
+_FAIR = Recipe(
+    2e-3,
+    "cosine",
+    60,
+    batch_size=1,
+    epochs=40,
+    select="last",
+    hidden=(96, 32),
+    norm="image",
+    standardise=True,
+    window=128,
+    validate_every=5,
+)
 
 
 class Head(Segmenter):
@@ -58,6 +77,17 @@ class Head(Segmenter):
         blocks: which of a cache's blocks the levels are; all by default.
         times: which of a cache's diffusion steps; all by default.
     """
+
+    title = "a head"
+    reads = Reads(activations=True, text=True)
+    variants = tuple(ALL_VARIANTS)
+    recipes: ClassVar = {
+        # The paper's, section 3.1, with the decay of its code.
+        "default": Recipe(1e-4, "step", 60, batch_size=1, epochs=None, select="best"),
+        "fair": _FAIR,
+        # Five times the time; on validation images the best of what was measured, with views in varied colours.
+        "fair-long": _FAIR._replace(epochs=200),
+    }
 
     def __init__(
         self,
@@ -229,6 +259,32 @@ class Head(Segmenter):
         down = self.down[name]
         assert isinstance(down, nn.Linear)
         return down
+
+    @classmethod
+    def usual_recipe(cls, cache: FeatureCache) -> str:
+        """The paper's recipe for backbones of the paper's width."""
+        wide = len(cache.steps) * min(c for c, _, _ in cache.blocks.values()) >= REFERENCE_WIDTH
+        return "default" if wide else "fair"
+
+    @classmethod
+    def build(cls, cache: FeatureCache, options: FitConfig, recipe: Recipe) -> "Head":
+        """The head for some or all of a cache's blocks and steps."""
+        check_variant(options.variant, cache)
+        channels, count = selected_levels(cache, options)
+        return cls(
+            channels,
+            count,
+            cache.text_dim or REFERENCE_WIDTH,
+            width=options.width or min(REFERENCE_WIDTH, count * min(channels)),
+            classes=len(cache.classes) + 1,
+            image_size=cache.image_size,
+            variant=head_variant(options.variant),
+            hidden=recipe.hidden,
+            norm=recipe.norm,
+            standardise=recipe.standardise,
+            blocks=options.blocks,
+            times=options.steps,
+        )
 
     def grid(self, cache: FeatureCache) -> int:
         """The pixels that a position of the coarsest level stands for."""

@@ -1,96 +1,75 @@
-"""The networks that ``fit`` can train, and how each is trained by default."""
+"""The networks that ``fit`` can train."""
 
-__all__ = ["MODELS", "Model", "get_model"]
+__all__ = ["MODELS", "get_model", "get_recipe", "method_name", "recipe_names", "usual"]
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-from textdiff.cache import FeatureCache
 from textdiff.errors import UserError, choose
-from textdiff.models.networks.head import REFERENCE_WIDTH, Head
+from textdiff.models.networks.head import Head
+from textdiff.models.networks.pixel_mlp import PixelMLPs
 from textdiff.models.networks.plain_unet import PlainUNet
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Segmenter
-from textdiff.models.networks.variants import check_variant, head_variant
+from textdiff.models.networks.trees import Trees
+from textdiff.options.fit import FitConfig
+from textdiff.options.protocol import PROTOCOLS
+from textdiff.plugins import registry
 
-Selected = Sequence[int] | None
-
-
-class Model(NamedTuple):
-    """One kind of network."""
-
-    network: type[Segmenter]
-    """Makes it again from its ``config``."""
-    build: Callable[[FeatureCache, str, int | None, Recipe, Selected, Selected], Segmenter]
-    """For a cache, ``--variant``, ``--width``, a recipe, ``--blocks``, ``--steps``; UserError for what it has not."""
-    recipes: tuple[str, ...]
-    """Those it can be trained by."""
-    usual: Callable[[FeatureCache], str]
-    """The recipe that suits a cache."""
-
-
-def _build_head(
-    cache: FeatureCache, variant: str, width: int | None, recipe: Recipe, blocks: Selected, steps: Selected
-) -> Head:
-    check_variant(variant, cache)
-    _check_selected("blocks", blocks, list(cache.blocks), cache)
-    _check_selected("steps", steps, list(cache.steps), cache)
-    channels = [c for block, (c, _, _) in cache.blocks.items() if blocks is None or block in blocks]
-    count = len(cache.steps if steps is None else steps)
-    return Head(
-        channels,
-        count,
-        cache.text_dim or REFERENCE_WIDTH,
-        width=width or min(REFERENCE_WIDTH, count * min(channels)),
-        classes=len(cache.classes) + 1,
-        image_size=cache.image_size,
-        variant=head_variant(variant),
-        hidden=recipe.hidden,
-        norm=recipe.norm,
-        standardise=recipe.standardise,
-        blocks=blocks,
-        times=steps,
-    )
-
-
-def _suits_head(cache: FeatureCache) -> str:
-    """The paper's recipe for backbones of the paper's width."""
-    return "reference" if len(cache.steps) * min(c for c, _, _ in cache.blocks.values()) >= REFERENCE_WIDTH else "light"
-
-
-def _build_unet(
-    cache: FeatureCache, variant: str, width: int | None, recipe: Recipe, blocks: Selected, steps: Selected
-) -> PlainUNet:
-    if variant != "full":
-        raise UserError(f"--variant {variant}: a U-Net reads no text and has no variants; leave it out")
-    if width is not None:
-        raise UserError(f"--width {width}: a U-Net has no attention block to set it for; leave it out")
-    if blocks is not None or steps is not None:
-        raise UserError("--blocks, --steps: a U-Net reads images, not activations; leave them out")
-    return PlainUNet(classes=len(cache.classes) + 1, standardise=recipe.standardise, norm=recipe.norm)
-
-
-def _check_selected(name: str, selected: Selected, there: list[int], cache: FeatureCache) -> None:
-    if selected is None:
-        return
-    wrong = [value for value in selected if value not in there]
-    if wrong or not selected or len(set(selected)) < len(selected):
-        raise UserError(
-            f"--{name} {','.join(map(str, selected))}: name some of those in {cache.path}, none twice: "
-            f"{','.join(map(str, there))}"
-        )
-
-
-MODELS = {
-    "textdiff": Model(Head, _build_head, ("reference", "light", "light-long"), _suits_head),
-    "unet": Model(PlainUNet, _build_unet, ("unet", "unet-own", "unet-instance"), lambda cache: "unet"),
+_OURS: dict[str, type[Segmenter]] = {
+    "textdiff": Head,
+    "unet": PlainUNet,
+    "pixel-mlp": PixelMLPs,
+    "trees": Trees,
 }
+MODELS = registry("networks", _OURS, type)
+"""The networks by name; packages add theirs as entry points ``textdiff.networks``."""
 
 
-def get_model(name: str) -> Model:
-    """The model called ``name``.
+def get_model(name: str) -> type[Segmenter]:
+    """The network called ``name``.
 
     Raises:
         UserError: there is none of that name.
     """
     return choose("--model", name, MODELS)
+
+
+def get_recipe(model: str, name: str) -> Recipe:
+    """A network's recipe.
+
+    Raises:
+        UserError: it has none of that name.
+    """
+    recipes = get_model(model).recipes
+    if name not in recipes:
+        raise UserError(f"--recipe {name}: not for --model {model}; use {' or '.join(recipes)}")
+    return recipes[name]
+
+
+def method_name(model: str, recipe: str | None, variant: str) -> str:
+    """What a row of a table is called: ``no-text``, ``unet``, ``unet-fair``, ``lvit-fair-shuffled-text``.
+
+    Variants of the method go without its name and recipe, and so do the full variant and the default recipe of others.
+    """
+    if model == FitConfig.model:
+        return variant
+    recipes = get_model(model).recipes
+    parts = [model, recipe if recipe not in (None, next(iter(recipes))) else "", variant if variant != "full" else ""]
+    return "-".join(part for part in parts if part)
+
+
+def recipe_names() -> list[str]:
+    """The names of all networks' recipes."""
+    return list(dict.fromkeys(name for model in MODELS for name in get_model(model).recipes))
+
+
+def usual(option: str) -> str:
+    """What the recipes of the method say of one option, in words; docs/networks.md has those of the others."""
+    by_value: dict[str, list[str]] = {}
+    for name, recipe in get_model(FitConfig.model).recipes.items():
+        value = getattr(recipe, option)
+        words = "0" if value is None else value if isinstance(value, str) else f"{value:g}"
+        if option == "epochs" and value is None:
+            words = "/".join(f"{protocol.epochs} ({protocol.name} protocol)" for protocol in PROTOCOLS.values())
+        by_value.setdefault(words, []).append(name)
+    if len(by_value) == 1:
+        return next(iter(by_value))
+    return "; ".join(f"{value} for {', '.join(names)}" for value, names in by_value.items())

@@ -1,6 +1,6 @@
 """Normalisation of activations: over the batch, or of each image for itself."""
 
-__all__ = ["NORMS", "ImageNorm", "OwnNorm"]
+__all__ = ["NORMS", "ImageNorm", "OwnNorm", "set_norm"]
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ class ImageNorm(nn.BatchNorm2d):
         super().__init__(channels, track_running_stats=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), every image by its own mean and variance."""
+        """(B, C, H, W) or (B, C, L), every image by its own mean and variance."""
         images = [
             F.batch_norm(x[i : i + 1], None, None, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps)
             for i in range(len(x))
@@ -29,7 +29,7 @@ class OwnNorm(ImageNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), in training by the mean and variance of the batch, else every image by its own."""
+        """(B, C, H, W) or (B, C, L), in training by the mean and variance of the batch, else every image by its own."""
         if not self.training:
             return super().forward(x)
         return F.batch_norm(x, None, None, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps)
@@ -37,3 +37,16 @@ class OwnNorm(ImageNorm):
 
 NORMS: dict[str, type[nn.BatchNorm2d]] = {"batch": nn.BatchNorm2d, "image": ImageNorm, "own": OwnNorm}
 """Kinds of normalisation, by name; each takes the number of channels."""
+
+
+def set_norm(network: nn.Module, norm: str) -> None:
+    """Replaces every batch normalisation of a network that has just been made by one of the kind ``norm``."""
+    if norm == "batch":
+        return
+    for name, layer in network.named_children():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            other = NORMS[norm](layer.num_features)
+            other.eps, other.weight, other.bias = layer.eps, layer.weight, layer.bias
+            setattr(network, name, other)
+        else:
+            set_norm(layer, norm)

@@ -1,15 +1,29 @@
 """What training, scoring and prediction ask of a network of stage two."""
 
-__all__ = ["Segmenter", "Window"]
+__all__ = ["Criterion", "Reads", "Segmenter", "Window", "selected_levels"]
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache, Item, Loader
+from textdiff.errors import UserError
+from textdiff.models.networks.recipes import Recipe
+from textdiff.options.fit import FitConfig
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""Scores before the softmax (B, classes, ...) and labels (B, ...) to a loss, a scalar."""
+
+
+class Reads(NamedTuple):
+    """What a network is given of each image."""
+
+    activations: bool = False
+    image: bool = False
+    text: bool = False
 
 
 class Window(NamedTuple):
@@ -24,8 +38,18 @@ class Segmenter(nn.Module, ABC):
     """A network that gives class scores (B, classes, S, S) to cached rows: ``network(*network.inputs(items))``.
 
     By default it reads activations and texts and is trained on the cached views; a network that reads something else
-    overrides ``loader``, and one that turns images by itself ``augment``.
+    overrides ``loader``, and one that turns images by itself ``augment``. One that ``fit`` can train says what it is:
+    ``title``, ``recipes``, ``variants``, ``reads`` and ``build``.
     """
+
+    title: ClassVar[str]
+    """What it is called in messages and tables, as in ``a plain U-Net``."""
+    recipes: ClassVar[Mapping[str, Recipe]]
+    """How it can be trained; the first is ``default``, what its authors did."""
+    reads: ClassVar[Reads]
+    """What it reads; the variant ``no-text`` reads no text, whatever this says."""
+    variants: ClassVar[tuple[str, ...]] = ("full",)
+    """The variants of ``variants.VARIANTS`` that it has."""
 
     config: dict[str, Any]
     """The arguments that make the network again, JSON-able."""
@@ -37,6 +61,24 @@ class Segmenter(nn.Module, ABC):
     """Pictures of less contrast are background, and it is not asked (``prediction.blank``); None asks it always."""
     cached_views: ClassVar[bool] = True
     """Whether training draws among an image's cached views; otherwise it gets the image as it is."""
+    steps_of_row: int = 1
+    """The samples that a step can be made on in one row: one image, or many pixels."""
+    trained: bool = False
+    """Whether it is to be trained no further, though epochs are left."""
+
+    @classmethod
+    def build(cls, cache: FeatureCache, options: FitConfig, recipe: Recipe) -> "Segmenter":
+        """The network for a cache, as ``fit``'s options and the recipe want it, with weights drawn at random.
+
+        Raises:
+            UserError: an option that the network, or the cache, does not have.
+        """
+        raise NotImplementedError(f"{cls.__name__} is not among the networks that fit trains")
+
+    @classmethod
+    def usual_recipe(cls, cache: FeatureCache) -> str:
+        """The recipe that suits a cache."""
+        return next(iter(cls.recipes))
 
     @property
     def members(self) -> "list[Segmenter]":
@@ -58,3 +100,52 @@ class Segmenter(nn.Module, ABC):
     def augment(self, items: Iterable[Item], seed: int, epoch: int) -> Iterator[Item]:
         """The training items of an epoch, changed at random; drawn from (seed, epoch) alone, so that a fit resumes."""
         yield from items
+
+    def batches(
+        self, items: Iterable[Item], size: int, seed: int, epoch: int
+    ) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
+        """What the steps of an epoch are made on: the arguments of ``forward``, and labels (B, S, S) int64.
+
+        By default ``size`` images each; what is left over is a smaller batch.
+        """
+        batch: list[Item] = []
+        for item in self.augment(items, seed, epoch):
+            batch.append(item)
+            if len(batch) == size:
+                yield self.inputs(batch), _labels(batch)
+                batch = []
+        if batch:
+            yield self.inputs(batch), _labels(batch)
+
+    def loss(self, scores: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
+        """The loss of a batch, a scalar."""
+        return criterion(scores, labels)
+
+    def learn(self, items: Iterable[Item], seed: int, rate: float, criterion: Criterion) -> Tensor | None:
+        """Fits itself to all items in one go and returns its loss; None, the default, if it is trained step by step."""
+        return None
+
+
+def _labels(batch: Sequence[Item]) -> Tensor:
+    return torch.cat([item.mask for item in batch if item.mask is not None])
+
+
+def selected_levels(cache: FeatureCache, options: FitConfig) -> tuple[list[int], int]:
+    """The channels of each block that ``--blocks`` selects, at one step, and how many steps ``--steps`` does.
+
+    Raises:
+        UserError: one is selected that the cache does not have, or twice.
+    """
+    for name, selected, there in (
+        ("blocks", options.blocks, list(cache.blocks)),
+        ("steps", options.steps, list(cache.steps)),
+    ):
+        if selected is None:
+            continue
+        if not selected or len(set(selected)) < len(selected) or not set(selected) <= set(there):
+            raise UserError(
+                f"--{name} {','.join(map(str, selected))}: name some of those in {cache.path}, none twice: "
+                f"{','.join(map(str, there))}"
+            )
+    channels = [c for block, (c, _, _) in cache.blocks.items() if options.blocks is None or block in options.blocks]
+    return channels, len(cache.steps if options.steps is None else options.steps)

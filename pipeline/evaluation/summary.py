@@ -173,8 +173,8 @@ def page(run: Run, split: str, table: str, overlay: str, count: int) -> str:
     about, options = config["about"], config["fit"]
     made_with = (
         f"backbone {about['backbone']}, text encoder {about['text_encoder']}, variant {options['variant']}"
-        if config["model"] == "textdiff"
-        else f"model {config['model']}, from the images alone"
+        if run.reads.activations
+        else f"model {config['model']}, from the images{' and texts' if run.reads.text else ' alone'}"
     )
     seed, members = options["seed"], options["ensemble"]
     seeds = f"mean of {members} networks, seeds {seed} to {seed + members - 1}" if members else f"seed {seed}"

@@ -1,23 +1,19 @@
 """Texts that are in no cache, for a finished run: embedded as those of its cache were; and what a missing one does."""
 
-__all__ = ["RunText", "missing_text", "reads_text"]
+__all__ = ["RunText", "missing_text"]
 
 import torch
 
 from textdiff.errors import UserError
 from textdiff.models import text
+from textdiff.models.networks.models import get_model
 from textdiff.pipeline.runs import Run
-
-
-def reads_text(run: Run) -> bool:
-    """Whether the network of a run looks at the text at all."""
-    return bool(run.config["model"] != "unet" and run.config["head"]["variant"] != "no-text")
 
 
 def missing_text(run: Run) -> str:
     """What a run that reads text does with an image that has none, in one line; docs/texts.md says more."""
     config = run.config
-    does = "averages" if config["head"]["variant"] == "concat" else "attends to"
+    does = "averages" if config["fit"]["variant"] == "concat" else "attends to"
     tokens = "special tokens and the padding" if config["fingerprint"]["pad_to"] else "special tokens"
     known = (
         " instead of the one sentence that it was fitted with" if config["fit"]["variant"] == "constant-text" else ""
@@ -41,8 +37,9 @@ class RunText:
 
     def __init__(self, run: Run, device: torch.device) -> None:
         about, made = run.config["about"], run.config["fingerprint"]
-        if not reads_text(run):
-            model = "a U-Net" if run.config["model"] == "unet" else "of the variant no-text"
+        if not run.reads.text:
+            variant = run.config["fit"]["variant"]
+            model = f"of the variant {variant}" if variant != "full" else get_model(run.config["model"]).title
             cached = "" if made["text_encoder_sha256"] else ", and its cache was made with --text-encoder none"
             raise UserError(f"--text: {run.path} is {model} and reads no text{cached}; leave --text out")
         self._encoder = text.load_text_encoder(about["text_encoder"], pad_to=made["pad_to"])

@@ -14,8 +14,9 @@ from textdiff.images import images
 from textdiff.models import weights
 from textdiff.models.backbones.backbone import Backbone
 from textdiff.models.backbones.load import load_backbone
+from textdiff.models.networks.models import get_model
 from textdiff.pipeline.prediction.blank import is_blank
-from textdiff.pipeline.prediction.run_text import RunText, reads_text
+from textdiff.pipeline.prediction.run_text import RunText
 from textdiff.pipeline.runs import Run
 
 
@@ -41,24 +42,26 @@ def open_source(run: Run, device: torch.device, backbone: str | None = None) -> 
     Raises:
         UserError: the backbone or the text encoder is missing or is another one, or one is named that is not needed.
     """
-    if run.config["model"] == "unet":
-        if backbone is not None:
-            raise UserError(f"--backbone {backbone}: {run.path} is a U-Net, which needs none; leave it out")
-        return _Images(run, device)
-    return _Activations(run, device, backbone)
+    if run.reads.activations:
+        return _Activations(run, device, backbone)
+    if backbone is not None:
+        title = get_model(run.config["model"]).title
+        raise UserError(f"--backbone {backbone}: {run.path} is {title}, which needs none; leave it out")
+    return _Images(run, device)
 
 
 class _Images:
-    """Resizes the image, and that is all."""
-
-    reads_text = False
+    """Resizes the image, and embeds the text where the network reads it."""
 
     def __init__(self, run: Run, device: torch.device) -> None:
         self._made, self._device = run.config["fingerprint"], device
+        self.reads_text = run.reads.text
+        self._embed = RunText(run, device) if self.reads_text else None
 
     def __call__(self, image: np.ndarray, description: str) -> Item:
         resized = images.resize_image(image, self._made["image_size"], self._made["resize"])
-        return _without_activations(resized, self._device)
+        tokens, mask = (None, None) if self._embed is None else self._embed(description)
+        return replace(_without_activations(resized, self._device), tokens=tokens, token_mask=mask)
 
 
 class _Activations:
@@ -83,7 +86,7 @@ class _Activations:
             made["precision"] if device.type == "cuda" else "float32",
         )
         self._blank_below = run.config["blank_below"]
-        self.reads_text = reads_text(run)
+        self.reads_text = run.reads.text
         self._embed = RunText(run, device) if self.reads_text else None
 
     def __call__(self, image: np.ndarray, description: str) -> Item:

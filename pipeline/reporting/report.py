@@ -16,6 +16,7 @@ from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.metrics.pixels import entropy
 from textdiff.models.device import choose_device
+from textdiff.models.networks.models import get_model
 from textdiff.models.networks.variants import assign_texts
 from textdiff.options.run import Report
 from textdiff.outputs.colours import CONFUSIONS, class_colours
@@ -76,7 +77,7 @@ def write_report(options: Report) -> Path:
         "log": log,
         "keptEpoch": _kept_epoch(log, config["fit"].get("select", "best")),
         "training": _training(cache, config["train_ids"]),
-        "options": _options(config, cache, summary["views"]),
+        "options": _options(run, cache, summary["views"]),
         "versions": [[name, value] for name, value in config["versions"].items()],
         "command": shlex.join([Path(config["command"][0]).name, *config["command"][1:]]),
     }
@@ -193,10 +194,11 @@ def _kept_epoch(log: Sequence[Mapping[str, float]], select: str) -> int | None:
     return int(log[-1]["epoch"]) if log else None
 
 
-def _options(config: Mapping[str, Any], cache: FeatureCache, views: int) -> list[list[str]]:
+def _options(run: Run, cache: FeatureCache, views: int) -> list[list[str]]:
+    config = run.config
     about, made, fit = config["about"], config["fingerprint"], config["fit"]
     revision = config.get("git") or ""
-    schedule = "cosine" if fit.get("schedule") == "cosine" else f"a tenth from epoch {fit['decay_epoch']}"
+    schedule = f"a tenth from epoch {fit['decay_epoch']}" if fit["schedule"] == "step" else fit["schedule"]
     rows = {
         "data set": about.get("dataset"),
         "protocol": f"{about.get('protocol')} (extract), {fit['protocol']} (fit)",
@@ -207,7 +209,7 @@ def _options(config: Mapping[str, Any], cache: FeatureCache, views: int) -> list
         "text encoder": about.get("text_encoder"),
         "noise seed": made["noise_seed"],
         "model": config["model"],
-        "variant": fit["variant"],
+        "variant": fit["variant"] if len(get_model(config["model"]).variants) > 1 else None,
         "labels": f"{len(config['train_ids'])} drawn" + (" (all)" if fit["labels"] is None else ""),
         "seed": f"{fit['seed']}, of the draw {fit['draw_seed']}",
         "epochs": fit["epochs"],
@@ -215,14 +217,14 @@ def _options(config: Mapping[str, Any], cache: FeatureCache, views: int) -> list
         "learning rate": f"{fit['learning_rate']:g}, {schedule}",
         "batch size": fit["batch_size"],
         "views averaged in scores": views if views > 1 else None,
-        "head width": config["head"].get("width"),
+        "width": config["head"].get("width"),
         "parameters": f"{config['parameters']:,}".replace(",", " "),
         "precision": fit["precision"],
         "device": config["device"],
         "revision": f"{revision[:12]}{' with changes' * revision.endswith('+')}" if revision else "not a checkout",
     }
-    if config["model"] != "textdiff":
-        # Another network looks at the images alone; the cache it read has these, the fit did not use them.
-        for name in ("backbone", "blocks", "steps", "text encoder", "noise seed", "variant", "head width"):
-            del rows[name]
+    # The cache has these, and the fit did not use them.
+    unused = () if run.reads.activations else ("backbone", "blocks", "steps", "noise seed")
+    for name in (*unused, *(() if run.reads.text else ("text encoder",))):
+        del rows[name]
     return [[name, str(value)] for name, value in rows.items() if value is not None]

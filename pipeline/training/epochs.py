@@ -1,12 +1,10 @@
-"""What an epoch shows: which rows, in which order, in which groups, and which part of each."""
+"""What an epoch shows: which rows, in which order, and which part of each."""
 
-__all__ = ["batches", "order_of", "random_window", "rows_by_tile"]
-
-from collections.abc import Iterator
+__all__ = ["order_of", "random_window", "rows_by_tile"]
 
 import numpy as np
 
-from textdiff.cache import FeatureCache, Item
+from textdiff.cache import FeatureCache
 from textdiff.models.networks.segmenter import Window
 
 
@@ -32,15 +30,3 @@ def random_window(places: np.random.Generator, size: int, whole: int, grid: int)
     size = min(size, whole)
     top, left = (int(place) * grid for place in places.integers((whole - size) // grid + 1, size=2))
     return Window(top, left, size)
-
-
-def batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    """Groups of ``size``; what is left over is a smaller one."""
-    batch: list[Item] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -1,6 +1,9 @@
-"""The training loss: cross-entropy plus soft Dice."""
+"""The training losses: that of the method, and those of the networks it is compared with."""
 
-__all__ = ["DICE_WEIGHT", "segmentation_loss", "soft_dice_loss"]
+__all__ = ["DICE_WEIGHT", "LOSSES", "segmentation_loss", "soft_dice_loss"]
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -53,3 +56,56 @@ def segmentation_loss(
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     scores = logits.softmax(1) if dice_on == "softmax" else logits
     return F.cross_entropy(logits, labels.long()) + dice_weight * soft_dice_loss(scores, labels)
+
+
+def _weighted(logits: Tensor, labels: Tensor, cross_entropy: float, dice: float) -> Tensor:
+    """``cross_entropy`` x cross-entropy + ``dice`` x soft Dice."""
+    return cross_entropy * F.cross_entropy(logits, labels) + dice * soft_dice_loss(logits.softmax(1), labels)
+
+
+def _focal(logits: Tensor, labels: Tensor) -> Tensor:
+    """10 x focal loss (gamma 2, https://arxiv.org/abs/1708.02002) - log(soft Dice over the batch, smoothing 1).
+
+    Dice is of the foreground classes, without squares.
+    """
+    log = F.log_softmax(logits, 1)
+    p = log.gather(1, labels[:, None])
+    focal = (-((1 - p.exp()) ** 2) * p).mean()
+    truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1)[:, 1:].to(logits.dtype)
+    found = log.exp()[:, 1:]
+    dice = (2 * (found * truth).sum((0, 2, 3)) + 1) / (found.sum((0, 2, 3)) + truth.sum((0, 2, 3)) + 1)
+    return 10 * focal - dice.log().mean()
+
+
+def _balanced(logits: Tensor, labels: Tensor) -> Tensor:
+    """LViT's: 0.5 Dice per image + 0.5 cross-entropy in which each class that is there weighs the same.
+
+    Dice is of the foreground classes, with squares, of smoothing 1e-5 and both its terms times 0.5.
+    """
+    classes = logits.shape[1]
+    truth = F.one_hot(labels, classes).movedim(-1, 1).to(logits.dtype)
+    found = logits.softmax(1)
+    both = (0.5 * found * truth)[:, 1:].sum((2, 3))
+    each = (0.5 * (found.square() + truth))[:, 1:].sum((2, 3))
+    dice = (1 - (2 * both + SMOOTH) / (each + SMOOTH)).mean()
+    entropy = -(logits.log_softmax(1) * truth).sum((0, 2, 3)) / truth.sum((0, 2, 3)).clamp(min=1)
+    there = truth.sum((0, 2, 3)) > 0
+    return 0.5 * dice + 0.5 * entropy.sum() / there.sum()
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean cross-entropy."""
+    return F.cross_entropy(logits, labels)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "half-dice": partial(_weighted, cross_entropy=0.5, dice=0.5),
+    "more-dice": partial(_weighted, cross_entropy=0.4, dice=0.6),
+    "focal": _focal,
+    "balanced": _balanced,
+    "cross-entropy": _cross_entropy,
+}
+"""Losses of other networks by the names of their recipes: logits (B, classes, H, W), labels (B, H, W) -> a scalar.
+
+``method``, :func:`segmentation_loss`, takes its weight from the options and is none of them.
+"""

@@ -22,21 +22,24 @@ def say_plan(fit: Trainee, training: Sequence[Sequence[int]], validated: int) ->
     images, val_images = len(config["train_ids"]), len(config["val_ids"])
     views = max(map(len, training))
     selects = options["select"] == "best" and val_images
-    console.info(
-        f"{fit.run.label}, {config['parameters']:,} parameters; {describe_device(fit.device)}; {options['precision']}"
-    )
-    console.info(
-        f"recipe {options['recipe']}: {options['epochs']} epochs, Adam at {options['learning_rate']:g} "
-        f"({options['schedule']}), batches of {options['batch_size']}; "
-        f"{'the epoch with the best validation Dice' if selects else 'the last epoch'} is kept"
-    )
+    with closing(fit.loader.epoch([training[0][0]])) as items:
+        step = fit.estimate_seconds(next(items))
+    count = f", {config['parameters']:,} parameters" if config["parameters"] else ""
+    console.info(f"{fit.run.label}{count}; {describe_device(fit.device)}; {options['precision']}")
+    if step is not None:
+        optimiser = {"adam": "Adam", "sgd": "SGD"}[config["recipe"]["optimiser"]]
+        console.info(
+            f"recipe {options['recipe']}: {options['epochs']} epochs, {optimiser} at {options['learning_rate']:g} "
+            f"({options['schedule']}), batches of {options['batch_size']}; "
+            f"{'the epoch with the best validation Dice' if selects else 'the last epoch'} is kept"
+        )
     console.info(
         f"{images} training images{f' in {len(training)} tiles' if len(training) > images else ''}"
         f"{f', a random one of {views} views each time' if views > 1 else ''}; {val_images} validation images"
         f"{'' if selects or not val_images else ', which are watched and choose nothing'}"
     )
-    with closing(fit.loader.epoch([training[0][0]])) as items:
-        step = fit.estimate_seconds(next(items))
+    if step is None:
+        return
     left = options["epochs"] - fit.state.epoch
     # A forward pass alone is about a third of a step.
     rows = left * len(training) + left / options["validate_every"] * validated / 3

@@ -65,7 +65,7 @@ def train_many(
     loader = loader or network.loader(cache, device)
 
     _make_deterministic(device)
-    fits = [Trainee(run, network, cache, loader, device) for run, network in runs]
+    fits = [Trainee(run, network, cache, loader, device, len(training)) for run, network in runs]
     if len(fits) == 1 and not fits[0].over:
         say_plan(fits[0], training, len(validation))
     total = max(fit.options["epochs"] for fit in fits)

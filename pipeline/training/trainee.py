@@ -1,12 +1,14 @@
 """One network in training: its steps, its validation, its log and its checkpoint."""
 
-__all__ = ["CHECKPOINT_SHARE", "Trainee", "learning_rate"]
+__all__ = ["CHECKPOINT_SHARE", "Trainee"]
 
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,15 @@ from textdiff.errors import UserError, explain
 from textdiff.files import write_text
 from textdiff.metrics.pixels import Confusion, confusion, pooled_dice
 from textdiff.models.device import autocast, synchronize
-from textdiff.models.networks.segmenter import Segmenter
+from textdiff.models.networks.recipes import Recipe
+from textdiff.models.networks.segmenter import Criterion, Segmenter
 from textdiff.models.networks.variants import assign_texts
 from textdiff.models.tensor_files import load_state, save_state, save_tensors
 from textdiff.options.protocol import get_protocol
 from textdiff.pipeline.runs import IDENTITY, Run
-from textdiff.pipeline.training.epochs import batches, random_window
-from textdiff.pipeline.training.losses import segmentation_loss
+from textdiff.pipeline.training.epochs import random_window
+from textdiff.pipeline.training.losses import LOSSES, segmentation_loss
+from textdiff.pipeline.training.schedules import learning_rate
 from textdiff.tables import csv_table
 
 # Of the time, for checkpoints at most. That of the paper's head has 150 MB: on a GPU an epoch over five images is over
@@ -43,14 +47,18 @@ class _State:
 
 
 class Trainee:
-    """One network in training: its weights, optimiser and log, and their checkpoint."""
+    """One network in training: its weights, optimiser and log, and their checkpoint; an epoch has ``rows`` rows."""
 
-    def __init__(self, run: Run, network: Segmenter, cache: FeatureCache, loader: Loader, device: torch.device) -> None:
+    def __init__(
+        self, run: Run, network: Segmenter, cache: FeatureCache, loader: Loader, device: torch.device, rows: int
+    ) -> None:
         self.run, self.cache, self.loader, self.device = run, cache, loader, device
         self.options: dict[str, Any] = run.config["fit"]
+        self.steps = math.ceil(rows / self.options["batch_size"])
         self.texts = assign_texts(cache, self.options["variant"], self.options["draw_seed"], run.config["train_ids"])
         self.network = network.to(device)
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=self.options["learning_rate"])
+        self.recipe = Recipe(**run.config["recipe"])
+        self.optimizer = _optimizer(network, self.recipe, self.options["learning_rate"])
         self.state, self.best = _State(), _copy(network)
         self.losses: list[torch.Tensor] = []
         self.counts: dict[tuple[str, int], list[Confusion]] = {}
@@ -67,30 +75,37 @@ class Trainee:
         epochs: int = self.options["epochs"]
         waited = self.state.epoch - self.state.best_epoch
         stopped = patience is not None and bool(self.run.config["val_ids"]) and waited >= patience
-        return stopped or self.state.epoch >= epochs
+        return stopped or self.network.trained or self.state.epoch >= epochs
 
     def learn(self, items: Iterator[Item], seed: int) -> Iterator[None]:
         """One pass over the training images, a step at a time."""
-        options, network = self.options, self.network
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(options, self.state.epoch)
+        network, epoch = self.network, self.state.epoch
         network.train()
-        places = np.random.default_rng([seed, 0x81D, self.state.epoch])
-        for batch in batches(network.augment(self._own(items), seed, self.state.epoch), options["batch_size"]):
-            loss = self._loss(network, batch, places)
+        fitted = network.learn(self._own(items), seed, self.options["learning_rate"], self._criterion)
+        if fitted is not None:
+            self.losses.append(fitted)
+            yield
+            return
+        scores = [line.get("val_dice") for line in self.state.log]
+        places = np.random.default_rng([seed, 0x81D, epoch])
+        shown = network.batches(self._own(items), self.options["batch_size"], seed, epoch)
+        for step, (inputs, labels) in enumerate(shown):
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(self.options, epoch + step / self.steps, scores)
+            with _own_chance(self.device, [seed, 0xD0, epoch, step]):
+                loss = self._loss(network, inputs, labels, places)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.losses.append(loss.detach())
-            del batch, loss
+            del inputs, labels, loss
             yield
 
-    def _loss(self, network: Segmenter, batch: Sequence[Item], places: np.random.Generator) -> torch.Tensor:
+    def _loss(
+        self, network: Segmenter, inputs: tuple[Any, ...], labels: torch.Tensor, places: np.random.Generator
+    ) -> torch.Tensor:
         """The loss of a batch, on a window drawn with ``places`` where the recipe has windows."""
         options = self.options
-        labels = torch.cat([item.mask for item in batch if item.mask is not None])  # (B, H, W)
-        # Outside of autocast, which on a CPU does not join float16 activations.
-        inputs = network.inputs(batch)
         if options.get("window"):
             grid = network.grid(self.cache)
             assert grid is not None
@@ -99,24 +114,37 @@ class Trainee:
             inputs = (*inputs, window)
         with autocast(self.device, options["precision"]):
             logits = network(*inputs)
-        dice_on = get_protocol(options["protocol"]).dice_on
-        return segmentation_loss(logits.float(), labels, dice_weight=options["dice_weight"], dice_on=dice_on)
+        return network.loss(logits.float(), labels, self._criterion)
 
-    def estimate_seconds(self, item: Item) -> float:
+    @property
+    def _criterion(self) -> Criterion:
+        if other := LOSSES.get(self.recipe.loss):
+            return other
+        dice_on = get_protocol(self.options["protocol"]).dice_on
+        return partial(segmentation_loss, dice_weight=self.options["dice_weight"], dice_on=dice_on)
+
+    def estimate_seconds(self, item: Item) -> float | None:
         """Expected seconds of one row's share of an epoch, from a step on ``item`` with a copy of the network.
 
-        The first of two steps is not counted: it allocates memory and picks kernels.
+        The first of two steps is not counted: it allocates memory and picks kernels. None for a network that is not
+        trained step by step.
         """
+        if not any(True for _ in self.network.parameters()):
+            return None
         seconds = 0.0
         with torch.random.fork_rng():
             trial = copy.deepcopy(self.network).train()
-            (own,) = self._own(iter([item]))
+            own = list(self._own(iter([item])))
+            size = min(self.options["batch_size"], trial.steps_of_row)
+            inputs, labels = next(trial.batches(own, size, 0, 0))
             for _ in range(2):
                 start = time.perf_counter()
-                self._loss(trial, [own], np.random.default_rng(0)).backward()  # type: ignore[no-untyped-call]
+                loss = self._loss(trial, inputs, labels, np.random.default_rng(0))
+                loss.backward()  # type: ignore[no-untyped-call]
                 synchronize(self.device)
                 seconds = time.perf_counter() - start
-        return seconds
+        share: float = seconds * trial.steps_of_row / size
+        return share
 
     @property
     def due(self) -> bool:
@@ -177,7 +205,7 @@ class Trainee:
     def finish(self, tiles: int) -> None:
         """Leaves the weights selected, and no checkpoint; ``tiles`` is how many rows an epoch had."""
         state, validated = self.state, bool(self.run.config["val_ids"])
-        if state.epoch < self.options["epochs"]:
+        if state.epoch < self.options["epochs"] and not self.network.trained:
             console.info(f"stopped early: the best validation Dice was in epoch {state.best_epoch}")
         weights = {name: value.contiguous().cpu() for name, value in self.best.items()}
         save_tensors(self.run.path / "head.safetensors", weights, {IDENTITY: self.run.identity})
@@ -227,12 +255,20 @@ class Trainee:
             yield self.loader.narrowed(item, self.texts[item.row], self.network.blocks, self.network.times)
 
 
-def learning_rate(options: Mapping[str, Any], epoch: int) -> float:
-    """That of an epoch, counted from 0."""
-    base: float = options["learning_rate"]
-    if options["schedule"] == "cosine":
-        return base * 0.5 * (1 + math.cos(math.pi * epoch / options["epochs"]))
-    return base * (0.1 if epoch >= options["decay_epoch"] else 1.0)
+def _optimizer(network: Segmenter, recipe: Recipe, rate: float) -> torch.optim.Optimizer:
+    # PyTorch has no optimiser of nothing, which is what trees need.
+    weights = list(network.parameters()) or [torch.nn.Parameter(torch.empty(0))]
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(weights, rate, momentum=0.9, weight_decay=recipe.weight_decay)
+    return torch.optim.Adam(weights, rate, recipe.betas, weight_decay=recipe.weight_decay)
+
+
+@contextmanager
+def _own_chance(device: torch.device, seed: Sequence[int]) -> Iterator[None]:
+    """Dropout that depends on the step alone, not on what was drawn before: by a killed process, or in another fit."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        yield
 
 
 def _copy(network: Segmenter) -> dict[str, torch.Tensor]:

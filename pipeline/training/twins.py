@@ -49,6 +49,7 @@ def adopt(run: Run, network: Segmenter, twin: Run) -> None:
 def _training(run: Run) -> dict[str, Any]:
     """All that the weights depend on."""
     options = {name: value for name, value in run.config["fit"].items() if name != "recipe"}
+    recipe = {name: value for name, value in run.config["recipe"].items() if name != "norm"}
     head = {name: value for name, value in run.config["head"].items() if name != "norm"}
     same = ("model", "cache", "fingerprint_hash", "train_ids", "val_ids", "images")
-    return {"fit": options, "head": head} | {name: run.config.get(name) for name in same}
+    return {"fit": options, "recipe": recipe, "head": head} | {name: run.config.get(name) for name in same}
