@@ -1,0 +1,237 @@
+"""Ten small networks on single pixels' activations: DDPM-seg, whose features the method builds on."""
+
+__all__ = ["PixelMLP", "PixelMLPs"]
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from textdiff.cache import FeatureCache, Item
+from textdiff.errors import UserError
+from textdiff.models.networks.pixels import Pixels
+from textdiff.models.networks.recipes import Recipe
+from textdiff.models.networks.segmenter import Criterion, Reads, Segmenter, selected_levels
+from textdiff.options.fit import FitConfig
+
+MEMBERS = 10
+MANY_CLASSES = 30
+_AT_ONCE = 1 << 13
+_FIRST_TO_STOP, _PATIENCE = 4, 50
+
+
+class PixelMLP(nn.Sequential):
+    """One of them (Baranchuk et al., ICLR 2022, https://arxiv.org/abs/2112.03126, section 4).
+
+    Linear to 128, ReLU, batch normalisation, linear to 32, ReLU, batch normalisation, linear to the classes; 256 and
+    128 where there are 30 classes or more. With 4608 channels and 2 classes 594,466 parameters. Weights are normal with
+    a standard deviation of 0.02, biases 0. Entries have the reference's names without ``layers.``.
+
+    Args:
+        channels: of a pixel.
+        classes: background included.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        first, second = (256, 128) if classes >= MANY_CLASSES else (128, 32)
+        super().__init__(
+            nn.Linear(channels, first),
+            nn.ReLU(),
+            nn.BatchNorm1d(first),
+            nn.Linear(first, second),
+            nn.ReLU(),
+            nn.BatchNorm1d(second),
+            nn.Linear(second, classes),
+        )
+        for layer in self:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    def load_reference(self, state: Mapping[str, Tensor]) -> None:
+        """Loads a state dict of DDPM-seg's code; prefixes ``module.`` and ``layers.`` are understood.
+
+        Raises:
+            UserError: entries are missing, unknown or of another shape.
+        """
+        own = {name.removeprefix("module.").removeprefix("layers."): value for name, value in state.items()}
+        try:
+            self.load_state_dict(own)
+        except RuntimeError as error:
+            raise UserError(f"not DDPM-seg's pixel classifier: {' '.join(str(error).split())[:200]}") from error
+
+
+class PixelMLPs(Segmenter):
+    """Ten pixel classifiers, each trained for itself on all pixels of the training images; the majority decides.
+
+    A network's training ends when, from its fifth epoch on, more than 50 batches in a row bring no new lowest loss.
+
+    Args:
+        channels: of a pixel: those of all blocks at all steps.
+        classes: background included.
+        image_size: height and width of the scores.
+        blocks, times: which of a cache's blocks and steps; all by default.
+        count: networks.
+    """
+
+    lowest: Tensor
+    waited: Tensor
+
+    title = "DDPM-seg's pixel classifier"
+    reads = Reads(activations=True)
+    # One rate for all epochs: the step of the schedule comes after them.
+    recipes: ClassVar = {
+        "default": Recipe(
+            1e-3, "step", 100, batch_size=64, epochs=100, select="last", loss="cross-entropy", validate_every=5
+        ),
+    }
+    recipes["fair"] = recipes["default"]._replace(standardise=True)
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int = 2,
+        image_size: int = 256,
+        standardise: bool = False,
+        blocks: Sequence[int] | None = None,
+        times: Sequence[int] | None = None,
+        count: int = MEMBERS,
+    ) -> None:
+        super().__init__()
+        self.blocks, self.times = blocks, times
+        self.config = {
+            "channels": channels,
+            "classes": classes,
+            "image_size": image_size,
+            "standardise": standardise,
+            "blocks": None if blocks is None else list(blocks),
+            "times": None if times is None else list(times),
+            "count": count,
+        }
+        self.networks = nn.ModuleList(PixelMLP(channels, classes) for _ in range(count))
+        self.register_buffer("lowest", torch.full((count,), torch.inf))
+        self.register_buffer("waited", torch.zeros(count, dtype=torch.int64))
+
+    @classmethod
+    def build(cls, cache: FeatureCache, options: FitConfig, recipe: Recipe) -> "PixelMLPs":
+        """The networks for some or all of a cache's blocks and steps."""
+        if options.variant != "full" or options.width is not None:
+            raise UserError(f"--variant, --width: {cls.title} has neither; leave them out")
+        channels, steps = selected_levels(cache, options)
+        return cls(
+            steps * sum(channels),
+            len(cache.classes) + 1,
+            cache.image_size,
+            recipe.standardise,
+            options.blocks,
+            options.steps,
+        )
+
+    @property
+    def steps_of_row(self) -> int:  # type: ignore[override]
+        """Every pixel is a sample."""
+        return int(self.config["image_size"] ** 2)
+
+    @property
+    def going(self) -> list[int]:
+        """The networks whose training has not ended."""
+        return [number for number, count in enumerate(self.waited.tolist()) if count <= _PATIENCE]
+
+    @property
+    def trained(self) -> bool:  # type: ignore[override]
+        """Whether the training of every network has ended."""
+        return not self.going
+
+    def pixels(self, levels: Sequence[Tensor]) -> Pixels:
+        """The pixels of one image, from levels (1, steps x C, h, w)."""
+        if self.config["standardise"]:
+            levels = [F.layer_norm(level.float(), level.shape[2:], eps=1e-6) for level in levels]
+        return Pixels(levels, self.config["image_size"])
+
+    def forward(self, levels: Sequence[Tensor] | Tensor) -> Tensor:
+        """The logarithm of each class's share of the votes, (B, classes, S, S), from levels (B, steps x C, h, w).
+
+        In training, from pixels (networks, n, channels), the scores of each network that is going:
+        (networks, n, classes).
+        """
+        if isinstance(levels, Tensor):
+            return torch.stack([self.networks[i](x) for i, x in zip(self.going, levels, strict=True)])
+        logits = self.logits(levels)  # (count, B, classes, S, S)
+        votes = F.one_hot(logits.argmax(2), logits.shape[2]).float().mean(0).movedim(-1, 1)
+        # A class without a vote keeps a little, so that its logarithm is a number.
+        return (votes + 1e-4).log()
+
+    def logits(self, levels: Sequence[Tensor]) -> Tensor:
+        """Every network's scores before the softmax, (networks, B, classes, S, S)."""
+        size, images = self.config["image_size"], []
+        for number in range(len(levels[0])):
+            pixels = self.pixels([level[number : number + 1] for level in levels])
+            places = torch.split(torch.arange(len(pixels), device=levels[0].device), _AT_ONCE)
+            scores = [torch.stack([network(x) for network in self.networks]) for x in map(pixels.__getitem__, places)]
+            images.append(torch.cat(scores, 1).mT.reshape(len(self.networks), -1, size, size))
+        return torch.stack(images, 1)
+
+    def inputs(self, items: Sequence[Item]) -> tuple[list[Tensor]]:
+        """Joins items along the batch: levels (B, steps x C, h, w)."""
+        return ([torch.cat(level) for level in zip(*(item.features for item in items), strict=True)],)
+
+    def batches(
+        self, items: Iterable[Item], size: int, seed: int, epoch: int
+    ) -> Iterator[tuple[tuple[Tensor], Tensor]]:
+        """Pixels (networks, size, channels) of all images, in an order of each network's own, and labels.
+
+        The last ones, fewer than ``size``, are left out. The images stay in memory for the epoch, at native size.
+        """
+        self._epoch = epoch
+        images: list[Pixels] = []
+        labels: list[Tensor] = []
+        for item in items:
+            assert item.mask is not None
+            images.append(self.pixels(item.features))
+            labels.append(item.mask.flatten())
+        truth, each = torch.cat(labels), len(images[0])
+        draws = np.random.default_rng([seed, 0x91C, epoch])
+        orders = torch.from_numpy(np.stack([draws.permutation(len(truth)) for _ in self.networks])).to(truth.device)
+        for start in range(0, len(truth) - size + 1, size):
+            if not (going := self.going):
+                return
+            places = orders[going, start : start + size]
+            flat = places.flatten()
+            pixels = torch.empty(len(flat), self.config["channels"], device=truth.device)
+            for number, image in enumerate(images):
+                here = (flat // each == number).nonzero()[:, 0]
+                if len(here):
+                    pixels[here] = image[flat[here] % each]
+            yield (pixels.view(*places.shape, -1),), truth[places]
+
+    def loss(self, scores: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
+        """The mean of the networks' losses, whose gradient for each is its own over their number."""
+        going = self.going
+        losses = torch.stack([criterion(own, truth) for own, truth in zip(scores, labels, strict=True)])
+        if self.training and self._epoch >= _FIRST_TO_STOP:
+            now = losses.detach()
+            better = now < self.lowest[going]
+            self.lowest[going] = torch.where(better, now, self.lowest[going])
+            self.waited[going] = torch.where(better, 0, self.waited[going] + 1)
+        return losses.sum()
+
+    def uncertainty(self, levels: Sequence[Tensor]) -> Tensor:
+        """The Jensen-Shannon divergence of the networks' predictions at each pixel, in nats: (B, S, S).
+
+        The entropy of the mean softmax less the mean entropy (section 4.1 of the paper).
+        """
+        p = self.logits(levels).softmax(2)
+        return _entropy(p.mean(0), 1) - _entropy(p, 2).mean(0)
+
+
+def image_uncertainty(uncertainty: Tensor) -> Tensor:
+    """An image's uncertainty (B,): the mean over the most uncertain tenth of its pixels (B, S, S)."""
+    flat = uncertainty.flatten(1)
+    return flat.topk(max(1, flat.shape[1] // 10), dim=1).values.mean(1)
+
+
+def _entropy(p: Tensor, dim: int) -> Tensor:
+    return -torch.xlogy(p, p).sum(dim)

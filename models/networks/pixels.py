@@ -1,0 +1,51 @@
+"""Activations of single pixels, for classifiers that look at one pixel at a time."""
+
+__all__ = ["Pixels", "all_pixels"]
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Pixels:
+    """The pixels of one image in a size of S x S, each with the activations of every level, bilinearly upsampled.
+
+    Levels stay at their native size; a pixel is made when it is asked for, as
+    :func:`torch.nn.functional.interpolate` makes it (``align_corners=False``).
+
+    Args:
+        levels: (1, C_k, h_k, w_k) each.
+        size: S.
+    """
+
+    def __init__(self, levels: Sequence[Tensor], size: int) -> None:
+        self.size = size
+        self._levels = [(level[0].flatten(1).t().contiguous(), *level.shape[2:]) for level in levels]
+
+    def __len__(self) -> int:
+        return self.size * self.size
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        """The pixels at ``places`` (n,) int64, row x S + column: (n, C_1 + C_2 + ...) float32."""
+        found = []
+        for level, height, width in self._levels:
+            above, below, down = self._between(places // self.size, height)
+            left, right, along = self._between(places % self.size, width)
+            top = torch.lerp(level[above * width + left].float(), level[above * width + right].float(), along)
+            bottom = torch.lerp(level[below * width + left].float(), level[below * width + right].float(), along)
+            found.append(torch.lerp(top, bottom, down))
+        return torch.cat(found, 1)
+
+    def _between(self, at: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The two positions of a level that pixels lie between, and the weights (n, 1) of the second."""
+        place = ((at + 0.5) * (length / self.size) - 0.5).clamp(min=0)
+        first = place.long()
+        return first, (first + 1).clamp(max=length - 1), (place - first)[:, None].float()
+
+
+def all_pixels(levels: Sequence[Tensor], size: int) -> Tensor:
+    """Every pixel of an image in a size of S x S, row by row: (S x S, C_1 + C_2 + ...) float32."""
+    full = [F.interpolate(level.float(), (size, size), mode="bilinear") for level in levels]
+    return torch.cat([level[0].flatten(1) for level in full]).t()
