@@ -1,6 +1,6 @@
 """UNet checkpoints: OpenAI's and ddpm-segmentation's ``.pt`` files, and our own ``.safetensors``."""
 
-__all__ = ["load_unet", "read_checkpoint", "save_unet"]
+__all__ = ["load_unet", "read_checkpoint", "read_state", "save_unet"]
 
 import json
 import os
@@ -44,14 +44,30 @@ def _read(
 ) -> tuple[dict[str, Tensor], dict[str, Any], UNet]:
     """A checkpoint's state dict, its arguments with ``overrides``, and the network of them without any memory."""
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file")
-    content, config = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), None)
+    content, config = _content(path)
     state = _without_prefix(_unwrapped(content, path))
     if config is None:
         config = recognise({name: tuple(tensor.shape) for name, tensor in state.items()}, image_size, str(path))
     config |= overrides
     return state, config, _fitting(state, config, path)
+
+
+def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The named tensors of any network's checkpoint, a ``.safetensors`` file or PyTorch's, mapped from it.
+
+    A wrapper such as ``{"model": ...}`` is opened. Nothing in the file is executed (``weights_only=True``).
+
+    Raises UserError for a file that is missing, damaged, or holds other things than tensors.
+    """
+    path = Path(path)
+    return _unwrapped(_content(path)[0], path)
+
+
+def _content(path: Path) -> tuple[Any, dict[str, Any] | None]:
+    """What a checkpoint holds, and the arguments of the ``UNet`` if it is one of ours."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint file")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), None)
 
 
 def _fitting(state: Mapping[str, Tensor], config: Mapping[str, Any], path: Path) -> UNet:

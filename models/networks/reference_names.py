@@ -44,8 +44,13 @@ def to_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def copy_reference(state: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
-    """Copies the authors' ``state`` into the tensors of :func:`to_reference`; a ``module.`` prefix is understood.
+def copy_reference(
+    state: Mapping[str, Tensor],
+    into: Mapping[str, Tensor],
+    network: str = "head",
+    fix: str = "use the blocks, steps, width and variant that they were trained with",
+) -> None:
+    """Copies the authors' ``state`` into a network's tensors under their names; a ``module.`` prefix is understood.
 
     Raises:
         UserError: entries are missing, unknown or of another shape; nothing has been copied then.
@@ -60,10 +65,7 @@ def copy_reference(state: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> N
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(
-            f"the weights do not fit this head: {'; '.join(wrong[:3])}{more}; "
-            "use the blocks, steps, width and variant that they were trained with"
-        )
+        raise UserError(f"the weights do not fit this {network}: {'; '.join(wrong[:3])}{more}; {fix}")
     with torch.no_grad():
         for name, value in into.items():
             value.copy_(state[name])
