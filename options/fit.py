@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Literal
 
 from textdiff.errors import UserError
-from textdiff.options.option import Known, Range, Usual
+from textdiff.options.option import AnyPath, Exists, Known, Range, Usual
 from textdiff.options.record import Record
 from textdiff.options.shared import CachePath, Count, Natural, Precise, Protocol, Repeats, RunPath, Runs, Seed
 
@@ -80,6 +80,9 @@ class FitConfig(Training, Head, Precise):
     """Training images to draw; all by default."""
     model: Model = "textdiff"
     """Network to train: textdiff, or one to compare with."""
+    pretrained: Annotated[AnyPath | None, Exists("file of weights")] = None
+    """Weights to begin with: a ViT's for transunet, a Swin-T's for swin-unet, a ResNet-50's for resnet50-unet.
+    None by default."""
     variant: Variant = "full"
     """Variant of the method."""
     protocol: Protocol = "clean"

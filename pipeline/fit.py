@@ -20,6 +20,7 @@ import textdiff
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
+from textdiff.files import sha256_file
 from textdiff.models.device import choose_device, describe_device, resolve_precision
 from textdiff.models.networks.models import get_model, get_recipe
 from textdiff.models.networks.recipes import Recipe
@@ -84,11 +85,14 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, len(train_ids))
     network = get_model(config.model).build(cache, config, recipe)
     window = _window(config, recipe, cache, network)
+    pretrained = _begin_pretrained(config, network)
     texts = assign_texts(cache, config.variant, draw_seed, train_ids)
     blank_below = blank_limit(cache, [*train_ids, *val_ids])
     record = {
         "schema": 1,
-        "fit": asdict(config) | {"cache": str(config.cache), "window": window},
+        "fit": asdict(config)
+        | {"cache": str(config.cache), "window": window, "pretrained": pretrained and pretrained[0]},
+        "pretrained_sha256": pretrained and pretrained[1],
         "model": config.model,
         "recipe": recipe._asdict(),
         "head": network.config,
@@ -142,7 +146,12 @@ def resume(run: Run, device: str | None = None, cache: Path | None = None) -> Pa
 def initial_network(run: Run) -> Segmenter:
     """The network of a run as it is before the first step: determined by the options and the seed."""
     torch.manual_seed(run.config["fit"]["seed"])
-    return get_model(run.config["model"])(**run.config["head"])
+    network = get_model(run.config["model"])(**run.config["head"])
+    if (path := run.config["fit"]["pretrained"]) and not (run.path / "last.pt").exists():
+        if sha256_file(Path(path)) != run.config["pretrained_sha256"]:
+            raise UserError(f"{path}: not the weights that {run.path} was begun with; put the file back, or fit again")
+        network.load_pretrained(Path(path))
+    return network
 
 
 def _fit_members(run: Run, device: str, cache: Path | None) -> Path:
@@ -195,8 +204,11 @@ def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device, image
     select = config.select or ("best" if config.patience else recipe.select)
     batch_size = config.batch_size or recipe.batch_size
     batch = min(batch_size, images)
+    in_epoch = math.ceil(images / batch)
     rate = recipe.learning_rate * (batch / recipe.rate_batch if recipe.rate_batch else 1)
-    epochs = recipe.steps and math.ceil(recipe.steps / math.ceil(images / batch))
+    # A recipe whose length is in steps counts its patience in them too.
+    epochs = recipe.steps and math.ceil(recipe.steps / in_epoch)
+    patience = recipe.patience and math.ceil(recipe.patience / (in_epoch if recipe.steps else 1))
     resolved = replace(
         config,
         recipe=name,
@@ -206,11 +218,25 @@ def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device, image
         decay_epoch=recipe.decay_epoch if config.decay_epoch is None else config.decay_epoch,
         batch_size=batch_size,
         select=select,
-        patience=config.patience or (recipe.patience if select == "best" else None),
+        patience=config.patience or (patience if select == "best" else None),
         validate_every=config.validate_every or (recipe.validate_every if select == recipe.select else 1),
         precision=resolve_precision(config.precision, device),
     )
     return resolved, recipe
+
+
+def _begin_pretrained(config: FitConfig, network: Segmenter) -> str | None:
+    """The file of weights to begin with, once it has been read; says where there could be one."""
+    if config.pretrained is not None:
+        path = Path(config.pretrained).resolve()
+        network.load_pretrained(path)
+        return str(path)
+    if network.pretrained:
+        console.info(
+            f"{config.model} begins with random weights; its authors began with pretrained ones "
+            f"({network.pretrained}), which --pretrained reads"
+        )
+    return None
 
 
 def _window(config: FitConfig, recipe: Recipe, cache: FeatureCache, network: Segmenter) -> int | None:

@@ -4,6 +4,7 @@ __all__ = ["ImageNetwork", "Rival"]
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -128,6 +129,13 @@ class Rival(ImageNetwork):
         side = recipe.side or -(-cache.image_size // cls.multiple) * cls.multiple
         net = {"classes": len(cache.classes) + 1, **({"image_size": side} if cls.takes_size else {})}
         return cls(net | cls.sizes(cache), side, recipe.standardise, recipe.augment, recipe.norm)
+
+    def load_pretrained(self, path: Path) -> None:
+        """Begins with the weights that its authors began with."""
+        if not self.pretrained:
+            super().load_pretrained(path)
+        net: Any = self.net
+        net.load_pretrained(path)
 
     @classmethod
     def sizes(cls, cache: FeatureCache) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from textdiff.models.networks.head import Head
 from textdiff.models.networks.pixel_mlp import PixelMLPs
 from textdiff.models.networks.plain_unet import PlainUNet
 from textdiff.models.networks.recipes import Recipe
+from textdiff.models.networks.rivals import LViTRival, ResNet50UNetRival, SwinUNetRival, TransUNetRival
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.models.networks.trees import Trees
 from textdiff.options.fit import FitConfig
@@ -16,6 +17,10 @@ from textdiff.plugins import registry
 _OURS: dict[str, type[Segmenter]] = {
     "textdiff": Head,
     "unet": PlainUNet,
+    "resnet50-unet": ResNet50UNetRival,
+    "transunet": TransUNetRival,
+    "swin-unet": SwinUNetRival,
+    "lvit": LViTRival,
     "pixel-mlp": PixelMLPs,
     "trees": Trees,
 }

@@ -39,7 +39,7 @@ class Recipe(NamedTuple):
     steps: int | None = None
     """Steps of the optimiser, from which the number of epochs follows."""
     patience: int | None = None
-    """Epochs without a better validation Dice after which to stop."""
+    """Epochs without a better validation Dice after which to stop; steps, where there are ``steps``."""
     loss: str = "method"
     """A key of ``pipeline.training.losses.LOSSES``."""
     augment: str = "symmetries"

@@ -4,6 +4,7 @@ __all__ = ["Criterion", "Reads", "Segmenter", "Window", "selected_levels"]
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -46,6 +47,8 @@ class Segmenter(nn.Module, ABC):
     """What it is called in messages and tables, as in ``a plain U-Net``."""
     recipes: ClassVar[Mapping[str, Recipe]]
     """How it can be trained; the first is ``default``, what its authors did."""
+    pretrained: ClassVar[str] = ""
+    """What its authors began with, where :meth:`load_pretrained` reads it."""
     reads: ClassVar[Reads]
     """What it reads; the variant ``no-text`` reads no text, whatever this says."""
     variants: ClassVar[tuple[str, ...]] = ("full",)
@@ -79,6 +82,14 @@ class Segmenter(nn.Module, ABC):
     def usual_recipe(cls, cache: FeatureCache) -> str:
         """The recipe that suits a cache."""
         return next(iter(cls.recipes))
+
+    def load_pretrained(self, path: Path) -> None:
+        """Begins with the weights in a file, checked by their names and shapes.
+
+        Raises:
+            UserError: the file does not hold them, or the network has nothing to begin with.
+        """
+        raise UserError(f"--pretrained {path}: {self.title} is trained from random weights; leave it out")
 
     @property
     def members(self) -> "list[Segmenter]":
