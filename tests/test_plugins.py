@@ -65,7 +65,7 @@ def test_a_plug_in_that_cannot_be_used_is_refused_in_one_line(other_package, mon
     assert "\n" not in said
     for word in (name, "lab 1.2", "textdiff.things", *words):
         assert word in said
-    assert list(joined)[0] == "ours"  # the list can still be shown
+    assert next(iter(joined)) == "ours"  # the list can still be shown
     monkeypatch.delitem(sys.modules, "lab_bad", raising=False)
 
 
