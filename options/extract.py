@@ -21,7 +21,7 @@ Step = Annotated[int, Range(least=0, most=999)]
 class Features(Record):
     """Network and text."""
 
-    backbone: Annotated[AnyPath | None, Known("textdiff.models.weights:KNOWN_BACKBONES"), FromPreset] = None
+    backbone: Annotated[AnyPath | None, Known("textdiff.models.backbones:BACKBONES"), FromPreset] = None
     """Frozen network: adm-256, nano-he, rgb (no network: the image and blurs of it), or a checkpoint file."""
     text_encoder: Annotated[AnyPath | None, Known("textdiff.models.weights:KNOWN_ENCODERS"), FromPreset] = None
     """Text encoder: clinical-biobert, minilm, none, a hub id or a directory."""
@@ -29,23 +29,19 @@ class Features(Record):
     """Decoder blocks to keep, ascending, numbered as in the network's output_blocks."""
     steps: Annotated[Sequence[Step] | None, FromPreset] = None
     """Diffusion steps at which the image is noised, each in 0..999."""
-    image_size: Annotated[int | None, FromPreset] = None
-    """Height and width in pixels that images are resized to; a multiple of 32."""
+    image_size: Annotated[int | None, Range(least=32), FromPreset] = None
+    """Height and width in pixels that images are resized to; a multiple of 32 for most backbones."""
     protocol: Protocol = "clean"
     """Protocol: clean, or paper, which does as the paper's code does."""
     dtype: Literal["float16", "float32"] = "float16"
     """Precision in which activations are stored."""
 
     def check(self) -> None:
-        """Refuses blocks out of order, and a size that the network cannot halve."""
+        """Refuses blocks out of order."""
         super().check()
         blocks = () if self.blocks == "all" else tuple(self.blocks or ())
         if list(blocks) != sorted(blocks):
             raise UserError(f"--blocks {','.join(map(str, blocks))}: give them in ascending order")
-        if self.image_size is not None and (self.image_size < 32 or self.image_size % 32):
-            raise UserError(
-                f"--image-size {self.image_size}: must be a multiple of 32, as the UNet halves it five times"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
