@@ -22,7 +22,7 @@ class Features(Record):
     """Network and text."""
 
     backbone: Annotated[AnyPath | None, Known("textdiff.models.backbones:BACKBONES"), FromPreset] = None
-    """Frozen network: adm-256, nano-he, rgb (no network: the image and blurs of it), or a checkpoint file."""
+    """Frozen network: adm-256, nano-he, a checkpoint file, or none: rgb (the image and blurs of it), filters."""
     text_encoder: Annotated[AnyPath | None, Known("textdiff.models.weights:KNOWN_ENCODERS"), FromPreset] = None
     """Text encoder: clinical-biobert, minilm, none, a hub id or a directory."""
     blocks: Annotated[Sequence[Natural] | Literal["all"] | None, FromPreset] = None
@@ -115,8 +115,8 @@ class Extract(Place, Features, Cutting, ReadOptions, Filling):
         default=None, kw_only=False
     )
     """Name of the data set, or folder or hdf5 for your own; that of --cache by default."""
-    preset: Literal["paper", "nano", "rgb"] = "paper"
-    """Defaults: the paper's; nano, which suit the backbone in the package; rgb, the same without a network."""
+    preset: Literal["paper", "nano", "rgb", "filters"] = "paper"
+    """Defaults: the paper's; nano, which suit the backbone in the package; rgb and filters, without a network."""
     cache: AnyPath | None = None
     """Cache to make; by default cache/NAME.zarr, where NAME is the data set, or that of --data for your own."""
     seed: Seed = 0

@@ -18,6 +18,7 @@ BACKBONES: Mapping[str, type["Backbone"]] = registry(
             "nano-he": "textdiff.models.backbones.adm:ADM",
             "untrained:": "textdiff.models.backbones.adm:Untrained",
             "rgb": "textdiff.models.backbones.blurs:Blurs",
+            "filters": "textdiff.models.backbones.filters:Filters",
         }
     ),
     type,
