@@ -111,9 +111,7 @@ class Extract(Place, Features, Cutting, ReadOptions, Filling):
     from the cache.
     """
 
-    dataset: Annotated[str | None, Known("textdiff.readers.presets:PRESETS", strict=True)] = field(
-        default=None, kw_only=False
-    )
+    dataset: Annotated[str | None, Known("textdiff.readers:READERS", strict=True)] = field(default=None, kw_only=False)
     """Name of the data set, or folder or hdf5 for your own; that of --cache by default."""
     preset: Literal["paper", "nano", "rgb", "filters"] = "paper"
     """Defaults: the paper's; nano, which suit the backbone in the package; rgb and filters, without a network."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from textdiff.errors import choose
+from textdiff.readers import READERS
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Preset:
     jitter: str | None = None
 
 
+_USUAL = (6, 8, 12, 16)
 PRESETS = {
     preset.dataset: preset
     for preset in (
@@ -34,8 +36,8 @@ PRESETS = {
         # Not in the paper; CT slices of the same disease, with the same kind of sentences, as QaTa-COV19's radiographs.
         Preset("mosmed", blocks=(4, 6, 8, 12)),
         # A lab's own data, of which nothing is known.
-        Preset("folder", blocks=(6, 8, 12, 16)),
-        Preset("hdf5", blocks=(6, 8, 12, 16)),
+        Preset("folder", blocks=_USUAL),
+        Preset("hdf5", blocks=_USUAL),
         # Synthetic, and made on the spot: nothing has to be downloaded for it.
         Preset("phantom", blocks=(6, 8, 12, 16), image_size=128, backbone="nano-he", text_encoder="minilm"),
     )
@@ -63,7 +65,8 @@ def get_preset(dataset: str, kind: str = "paper") -> Preset:
     Raises:
         UserError: there is no such data set or kind of preset.
     """
-    preset, fitting = choose("--dataset", dataset, PRESETS), choose("--preset", kind, KINDS)
+    known = {name: PRESETS.get(name, Preset(name, blocks=_USUAL)) for name in READERS}
+    preset, fitting = choose("--dataset", dataset, known), choose("--preset", kind, KINDS)
     jitter = JITTER.get(dataset) if fitting.get("views", 1) > 1 else None
     return replace(preset, **fitting, jitter=jitter)
 
