@@ -1,14 +1,15 @@
 """What other packages add to ours: a registry's names joined with those of their entry points."""
 
-__all__ = ["registry"]
+__all__ = ["on_demand", "registry"]
 
 import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from textdiff.errors import UserError
+from textdiff.options.option import load
 
 T = TypeVar("T")
 
@@ -29,6 +30,28 @@ def registry(group: str, own: Mapping[str, T], kind: type = object) -> Mapping[s
         imported or is of another kind; KeyError if there is none.
     """
     return _Registry(group, own, kind)
+
+
+def on_demand(places: Mapping[str, str]) -> Mapping[str, Any]:
+    """What ``places`` name, as ``module:attribute``: a module is imported when its name is asked for."""
+    return _OnDemand(places)
+
+
+class _OnDemand(Mapping[str, Any]):
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __getitem__(self, name: str) -> Any:
+        return load(self._places[name])
 
 
 class _Registry(Mapping[str, T]):

@@ -24,12 +24,15 @@ def find_rows(rows: Sequence[Row], sources: Sequence["FeatureCache"]) -> dict[in
     """For the rows whose activations one of the caches holds, by their indices: that cache, and the row there.
 
     Activations depend on the image, the part and the view of it that a row shows, and on the fingerprint; neither on
-    the id, nor on the mask and the text. On the split only as colours are varied in views of training images.
+    the id, nor on the mask and the text. On the split only as colours are varied in views of training images. Nothing
+    is taken over where the fingerprint says that the backbone read the texts.
 
     Args:
         rows: of the new sample table.
         sources: caches of one fingerprint; the first one that has a row is named.
     """
+    if any("reads_text" in source.fingerprint for source in sources):
+        return {}
     jittered = any("jitter" in source.fingerprint for source in sources)
     places: dict[tuple[object, ...], tuple[FeatureCache, int]] = {}
     for source in sources:

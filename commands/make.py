@@ -27,7 +27,9 @@ class Command(NamedTuple):
 
 
 class _Grouped(TyperCommand):
-    """A command whose help has its options in groups."""
+    """A command whose help has its options in groups, and is made when it is shown: plug-ins may add to it."""
+
+    record: type[Record]
 
     def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         # Typer puts what must be given into braces, which elsewhere stand for a choice.
@@ -35,7 +37,12 @@ class _Grouped(TyperCommand):
 
     def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
         groups: dict[str, list[tuple[str, str]]] = {}
+        shown = {option.name: option for option in options(self.record)}
         for parameter in self.get_params(ctx):
+            option = shown.get(parameter.name or "")
+            if option and not option.positional:
+                parameter.help = option.described()  # type: ignore[attr-defined]
+                parameter.metavar = option.metavar or None
             line = parameter.get_help_record(ctx)
             if line and isinstance(parameter, TyperArgument):
                 line = f"{parameter.metavar}{'...' if parameter.nargs == -1 else ''}", line[1]
@@ -64,7 +71,8 @@ def add(app: typer.Typer, name: str, command: Command) -> None:
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     call.__doc__ = inspect.getdoc(command.record)
-    app.command(name, cls=_Grouped, short_help=summary(command.record))(call)
+    kind = type("Grouped", (_Grouped,), {"record": command.record})
+    app.command(name, cls=kind, short_help=summary(command.record))(call)
 
 
 def usage(error: Any) -> str:
@@ -89,13 +97,9 @@ def _parameter(option: Option) -> inspect.Parameter:
     one: Any = bool if option.item is bool else str
     many = option.shape in ("many", "mapping")
     told = option.positional and option.required  # by Typer
-    more: dict[str, Any] = {
-        "help": option.help if told else option.described(),
-        "show_default": False,
-        "rich_help_panel": option.group,
-    }
-    if option.metavar:
-        more["metavar"] = option.metavar
+    more: dict[str, Any] = {"show_default": False, "rich_help_panel": option.group}
+    if option.positional:
+        more |= {"help": option.help if told else option.described(), "metavar": option.metavar}
     if option.named:
         more["autocompletion"] = _completion(option)
     info: Any = typer.Argument(**more) if option.positional else typer.Option(option.spelling, **more)

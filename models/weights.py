@@ -1,21 +1,18 @@
-"""Which backbones and text encoders have names, where their weights are, and how they are verified."""
+"""Which checkpoints and text encoders have names, where they are, and how they are verified."""
 
 __all__ = [
-    "BACKBONES",
-    "KNOWN_BACKBONES",
+    "CHECKPOINTS",
     "KNOWN_ENCODERS",
-    "RGB",
     "TEXT_ENCODERS",
-    "UNTRAINED",
+    "MissingWeightsError",
     "ResolvedWeights",
     "Weights",
-    "fetch_backbone",
-    "resolve_backbone",
+    "fetch_weights",
+    "resolve_weights",
     "status",
     "weights_dir",
 ]
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from typing import Literal, NamedTuple
 from textdiff import console
 from textdiff.errors import UserError, nearest, suggest
 from textdiff.files import sha256_file, stamp
+from textdiff.models.backbones import BACKBONES
 from textdiff.models.downloads.download import OfflineError, download
 
 _PACKAGED = Path(__file__).parent / "backbones"
@@ -47,7 +45,7 @@ class Weights:
     sha256: str | None = None
 
 
-BACKBONES = {
+CHECKPOINTS = {
     weights.name: weights
     for weights in (
         # OpenAI publishes no hash. This one is what Disco Diffusion and others pinned since 2022 and what independent
@@ -72,11 +70,6 @@ BACKBONES = {
     )
 }
 
-RGB = "rgb"
-"""The backbone without weights, ``blurs.Blurs``: the image itself."""
-UNTRAINED = "untrained:"
-"""Before a backbone: the same network with the weights it was initialised with."""
-
 TEXT_ENCODERS = {
     weights.name: weights
     for weights in (
@@ -100,7 +93,6 @@ TEXT_ENCODERS = {
 }
 
 
-KNOWN_BACKBONES = (*BACKBONES, RGB)
 KNOWN_ENCODERS = (*TEXT_ENCODERS, "none")
 
 
@@ -109,54 +101,49 @@ class ResolvedWeights(NamedTuple):
 
     name: str
     path: Path
-    """Of ``rgb``, which has no file, the name."""
+    """The name, where there is no file."""
     sha256: str
-    """The SHA-256 of the file; for ``rgb`` that of a word for its definition."""
+    """The SHA-256 of the file; without one, that of words for its definition."""
     stamp: tuple[int, int, int, int] | None = None
-    """``files.stamp`` of the file before its digest was computed; None of ``rgb``."""
+    """``files.stamp`` of the file before its digest was computed; None without a file."""
+
+
+class MissingWeightsError(UserError):
+    """Named weights are not in place, and have not been fetched."""
 
 
 def weights_dir() -> Path:
-    """Where downloaded backbones are kept: ``$TEXTDIFF_WEIGHTS``, else ``textdiff/weights`` in the user's cache."""
+    """Where downloaded checkpoints are kept: ``$TEXTDIFF_WEIGHTS``, else ``textdiff/weights`` in the user's cache."""
     if place := os.environ.get("TEXTDIFF_WEIGHTS"):
         return Path(place).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "textdiff" / "weights"
 
 
-def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = True) -> ResolvedWeights:
-    """The checkpoint file of a backbone, and its hash.
+def resolve_weights(name_or_path: str | os.PathLike[str], *, download: bool = True) -> ResolvedWeights:
+    """A checkpoint file, and its hash.
 
     ``nano-he`` ships with the package. ``adm-256`` is looked for at ``$TEXTDIFF_ADM_256``, then in ``weights_dir()``,
-    and is then downloaded. ``rgb`` needs no weights. Anything else is the path of a checkpoint. One backbone never
-    stands in for another. Names and paths may follow ``untrained:``.
+    and is then downloaded. Anything else is a path.
 
     Args:
-        name_or_path: one of ``BACKBONES``, ``rgb``, or a path.
+        name_or_path: one of ``CHECKPOINTS``, or a path.
         download: whether a missing file may be fetched.
 
     Raises:
         UserError: no such name or file; the weights are not there and cannot be fetched; a damaged file.
     """
     name = os.fspath(name_or_path)
-    if name.startswith(UNTRAINED):
-        of = resolve_backbone(name.removeprefix(UNTRAINED), download=download)
-        if of.name == RGB:
-            raise UserError(f"{name}: {RGB} has nothing to train; leave {UNTRAINED} out")
-        return of._replace(name=name, sha256=hashlib.sha256(f"untrained 1 {of.sha256}".encode()).hexdigest())
-    if name == RGB:
-        # Were its levels ever computed otherwise, the number must change, so that caches of the two are told apart.
-        return ResolvedWeights(name, Path(name), hashlib.sha256(b"textdiff rgb 1").hexdigest())
-    if name not in BACKBONES:
+    if name not in CHECKPOINTS:
         path = Path(name).expanduser()
         if not path.is_file():
             raise UserError(
                 f"{name}: {'a directory, not a' if path.is_dir() else 'no such'} checkpoint file"
-                f"{suggest(name, KNOWN_BACKBONES) or nearest(path)}; name a backbone ({', '.join(KNOWN_BACKBONES)}) or "
+                f"{suggest(name, BACKBONES) or nearest(path)}; name a backbone ({', '.join(BACKBONES)}) or "
                 "give the path of a checkpoint"
             )
         return _resolved(name, path)
-    weights = BACKBONES[name]
+    weights = CHECKPOINTS[name]
     if not weights.url:
         path = _PACKAGED / weights.file
         if not path.is_file():
@@ -179,8 +166,8 @@ def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = T
     path = weights_dir() / weights.file
     if not path.is_file():
         if not download:
-            raise UserError(_missing(weights, "it is not in place"))
-        return fetch_backbone(name)
+            raise MissingWeightsError(_missing(weights, "it is not in place"))
+        return fetch_weights(name)
     resolved = _resolved(name, path)
     if weights.sha256 not in (None, resolved.sha256):
         raise UserError(
@@ -189,25 +176,21 @@ def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = T
     return resolved
 
 
-def fetch_backbone(name: str, to: Path | None = None, url: str | None = None) -> ResolvedWeights:
-    """Downloads a backbone to the directory ``to`` (by default ``weights_dir()``), from ``url`` if given.
+def fetch_weights(name: str, to: Path | None = None, url: str | None = None) -> ResolvedWeights:
+    """Downloads one of ``CHECKPOINTS`` to the directory ``to`` (by default ``weights_dir()``), from ``url`` if given.
 
     Raises:
-        UserError: there is nothing to download; it cannot be reached; what comes is not the right file.
+        UserError: it cannot be reached; what comes is not the right file.
     """
-    weights = BACKBONES.get(name)
-    if name == RGB:
-        raise UserError(f"{name}: nothing to download, it is the image itself; use extract --preset rgb")
-    if weights is None:
-        raise UserError(f"{name}: no such backbone{suggest(name, BACKBONES)}; known are {', '.join(BACKBONES)}")
+    weights = CHECKPOINTS[name]
     if not weights.url:
-        return resolve_backbone(name)
+        return resolve_weights(name)
     path = (to or weights_dir()) / weights.file
     source = url or weights.url
     try:
         download(source, path, sha256=weights.sha256, size=weights.size)
     except OfflineError as error:
-        raise UserError(_missing(weights, str(error).removeprefix(f"{source}: "))) from error
+        raise MissingWeightsError(_missing(weights, str(error).removeprefix(f"{source}: "))) from error
     return _resolved(name, path)
 
 
@@ -227,7 +210,7 @@ def _missing(weights: Weights, why: str) -> str:
 
 
 def _variable(name: str) -> str:
-    """The environment variable that says where a backbone is: ``TEXTDIFF_ADM_256``."""
+    """The environment variable that says where a checkpoint is: ``TEXTDIFF_ADM_256``."""
     return "TEXTDIFF_" + name.upper().replace("-", "_")
 
 
@@ -241,7 +224,7 @@ def status() -> list[tuple[Literal["PASS", "WARN", "FAIL"], str, str, str]]:
     from textdiff.models.downloads import hub
 
     lines: list[tuple[Literal["PASS", "WARN", "FAIL"], str, str, str]] = []
-    for weights in BACKBONES.values():
+    for weights in CHECKPOINTS.values():
         place = os.environ.get(_variable(weights.name)) if weights.url else None
         folder = weights_dir() if weights.url else _PACKAGED
         path = Path(place).expanduser() if place else folder / weights.file

@@ -21,31 +21,27 @@ Step = Annotated[int, Range(least=0, most=999)]
 class Features(Record):
     """Network and text."""
 
-    backbone: Annotated[AnyPath | None, Known("textdiff.models.weights:KNOWN_BACKBONES"), FromPreset] = None
-    """Frozen network: adm-256, nano-he, rgb (no network: the image and blurs of it), or a checkpoint file."""
+    backbone: Annotated[AnyPath | None, Known("textdiff.models.backbones:BACKBONES"), FromPreset] = None
+    """Frozen network: adm-256, nano-he, a checkpoint file, or none: rgb (the image and blurs of it), filters."""
     text_encoder: Annotated[AnyPath | None, Known("textdiff.models.weights:KNOWN_ENCODERS"), FromPreset] = None
     """Text encoder: clinical-biobert, minilm, none, a hub id or a directory."""
     blocks: Annotated[Sequence[Natural] | Literal["all"] | None, FromPreset] = None
     """Decoder blocks to keep, ascending, numbered as in the network's output_blocks."""
     steps: Annotated[Sequence[Step] | None, FromPreset] = None
     """Diffusion steps at which the image is noised, each in 0..999."""
-    image_size: Annotated[int | None, FromPreset] = None
-    """Height and width in pixels that images are resized to; a multiple of 32."""
+    image_size: Annotated[int | None, Range(least=32), FromPreset] = None
+    """Height and width in pixels that images are resized to; a multiple of 32 for most backbones."""
     protocol: Protocol = "clean"
     """Protocol: clean, or paper, which does as the paper's code does."""
     dtype: Literal["float16", "float32"] = "float16"
     """Precision in which activations are stored."""
 
     def check(self) -> None:
-        """Refuses blocks out of order, and a size that the network cannot halve."""
+        """Refuses blocks out of order."""
         super().check()
         blocks = () if self.blocks == "all" else tuple(self.blocks or ())
         if list(blocks) != sorted(blocks):
             raise UserError(f"--blocks {','.join(map(str, blocks))}: give them in ascending order")
-        if self.image_size is not None and (self.image_size < 32 or self.image_size % 32):
-            raise UserError(
-                f"--image-size {self.image_size}: must be a multiple of 32, as the UNet halves it five times"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +111,10 @@ class Extract(Place, Features, Cutting, ReadOptions, Filling):
     from the cache.
     """
 
-    dataset: Annotated[str | None, Known("textdiff.readers.presets:PRESETS", strict=True)] = field(
-        default=None, kw_only=False
-    )
+    dataset: Annotated[str | None, Known("textdiff.readers:READERS", strict=True)] = field(default=None, kw_only=False)
     """Name of the data set, or folder or hdf5 for your own; that of --cache by default."""
-    preset: Literal["paper", "nano", "rgb"] = "paper"
-    """Defaults: the paper's; nano, which suit the backbone in the package; rgb, the same without a network."""
+    preset: Literal["paper", "nano", "rgb", "filters"] = "paper"
+    """Defaults: the paper's; nano, which suit the backbone in the package; rgb and filters, without a network."""
     cache: AnyPath | None = None
     """Cache to make; by default cache/NAME.zarr, where NAME is the data set, or that of --data for your own."""
     seed: Seed = 0

@@ -26,7 +26,7 @@ class Place(Record):
 class DataSet(Place):
     """Options."""
 
-    dataset: Annotated[str, Known("textdiff.readers.presets:PRESETS", strict=True)]
+    dataset: Annotated[str, Known("textdiff.readers:READERS", strict=True)]
     """Name of the data set, or folder or hdf5 for your own."""
 
 

@@ -14,7 +14,7 @@ from textdiff.options.shared import Computing, Count, Natural, OfRun, Runs, Spli
 
 Metric = Literal["dice", "iou", "aji", "pq", "dq", "sq", "f1", "hd95", "nsd"]
 Objects = Literal["components", "watershed"]
-Format = Literal["png", "geojson", "ome-zarr", "nifti", "roi"]
+Format = Annotated[str, Known("textdiff.outputs:FORMATS", strict=True)]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Predict(Outputs, Runs, Computing):
     _: KW_ONLY
     list: Annotated[AnyPath | None, Exists("list")] = None
     """File of paths, or table (CSV, Excel, JSON lines) with the columns image and text; none by default."""
-    dataset: Annotated[str | None, Known("textdiff.readers.presets:PRESETS", strict=True)] = None
+    dataset: Annotated[str | None, Known("textdiff.readers:READERS", strict=True)] = None
     """Data set whose images without a mask are segmented; none by default."""
     data: Annotated[AnyPath | None, Exists("file or directory")] = None
     """Directory or file of --dataset; it has no default."""

@@ -3,21 +3,30 @@
 __all__ = ["FORMATS", "Format", "Found", "Segmentation", "refusal", "require", "segmentation", "write_output"]
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 
-from textdiff.errors import UserError
-from textdiff.outputs import geojson, nifti, ome_zarr, png, rois
+from textdiff.errors import UserError, choose
 from textdiff.outputs.format import Format
 from textdiff.outputs.objects import Found, Segmentation, segmentation
+from textdiff.plugins import on_demand, registry
 
-FORMATS = {
-    "png": png.FORMAT,
-    "geojson": geojson.FORMAT,
-    "ome-zarr": ome_zarr.FORMAT,
-    "nifti": nifti.FORMAT,
-    "roi": rois.FORMAT,
-}
+FORMATS: Mapping[str, Format] = registry(
+    "formats",
+    on_demand(
+        {
+            "png": "textdiff.outputs.png:FORMAT",
+            "geojson": "textdiff.outputs.geojson:FORMAT",
+            "ome-zarr": "textdiff.outputs.ome_zarr:FORMAT",
+            "nifti": "textdiff.outputs.nifti:FORMAT",
+            "roi": "textdiff.outputs.rois:FORMAT",
+        }
+    ),
+    Format,
+)
 """The formats by the names that ``--format`` takes."""
+_ABLE = ("geojson", "ome-zarr", "nifti", "roi")
+"""Formats that are named where another one cannot hold a result."""
 
 
 def require(kind: str) -> None:
@@ -26,9 +35,7 @@ def require(kind: str) -> None:
     Raises:
         UserError: it is not one of ``FORMATS``, or its package is missing.
     """
-    if kind not in FORMATS:
-        raise UserError(f"--format {kind}: unknown; formats are {', '.join(FORMATS)}")
-    package = FORMATS[kind].package
+    package = choose("--format", kind, FORMATS).package
     if package and importlib.util.find_spec(package) is None:
         raise UserError(f"--format {kind}: needs the package {package}; pip install 'textdiff[{kind}]'")
 
@@ -36,7 +43,7 @@ def require(kind: str) -> None:
 def refusal(kind: str, segmented: Segmentation, numbered: bool = False) -> str:
     """Why a format cannot hold a result, and which can, as one line; empty if it can."""
     reason = FORMATS[kind].refusal(segmented, numbered)
-    able = [name for name, other in FORMATS.items() if name != "png" and not other.refusal(segmented, True)]
+    able = [name for name in _ABLE if not FORMATS[name].refusal(segmented, True)]
     return f"{reason}; use --format {' or '.join(able)}" if reason else ""
 
 

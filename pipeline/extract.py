@@ -17,12 +17,12 @@ from textdiff.cache.repair import repair
 from textdiff.cache.update import clear_updates, restore
 from textdiff.errors import UserError
 from textdiff.models import text
-from textdiff.models.backbones.backbone import Backbone
+from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.load import load_backbone
 from textdiff.models.device import choose_device, resolve_precision
 from textdiff.options.extract import Extract
 from textdiff.options.protocol import get_protocol
-from textdiff.pipeline.extraction.config import ExtractConfig, check_blocks, colours, resolve, tiling
+from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, colours, resolve, tiling
 from textdiff.pipeline.extraction.plan import say_plan
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
 from textdiff.pipeline.extraction.requirements import require_models
@@ -59,11 +59,11 @@ def extract(options: Extract) -> FeatureCache:
     precision = resolve_precision(config.precision, device)
 
     resolved = require_models(config.dataset, config.data, config.backbone, config.text_encoder)
-    facts = _read_data(config)
-    network = load_backbone(resolved, config.image_size, device)
-    shapes = network.block_shapes(config.image_size)
+    network = load_backbone(resolved, config.image_size, device, config.seed, protocol.colour)
+    shapes = network.levels(config.image_size)
     blocks = tuple(shapes) if config.blocks is None else config.blocks
-    check_blocks(blocks, len(shapes), config.backbone)
+    check_fit(config, network)
+    facts = _read_data(config)
     encoder = None
     if config.text_encoder != "none":
         encoder = text.load_text_encoder(config.text_encoder, pad_to=protocol.pad_to)
@@ -77,7 +77,7 @@ def extract(options: Extract) -> FeatureCache:
         "dtype": config.dtype,
         "image_size": config.image_size,
         "max_tokens": encoder.max_tokens if encoder else None,
-        "noise_seed": config.seed,
+        "noise_seed": config.seed if network.steps else None,
         "pad_to": protocol.pad_to,
         "precision": precision,
         "resize": protocol.resize,
@@ -88,6 +88,7 @@ def extract(options: Extract) -> FeatureCache:
         **tiles,
         **colours(config),
         **mask_kind(facts),
+        **({"reads_text": True} if network.reads_text else {}),
     }
     if config.dry_run and config.overwrite and config.cache.exists():
         raise UserError(f"{config.cache}: --overwrite would replace it before --dry-run stops; leave one of them out")
@@ -146,7 +147,7 @@ def extract(options: Extract) -> FeatureCache:
     encoder = None  # its memory is for the backbone
 
     prepare = preparation(cache, {fact.sample.id: fact for fact in facts}, protocol.resize, config.jitter, config.seed)
-    backbone = Backbone(network, config.steps, blocks, config.seed, config.image_size, protocol.colour, precision)
+    backbone = Extractor(network, config.steps, blocks, config.image_size, device, precision)
     pending = mine(cache)
     try:
         if update:
@@ -178,15 +179,15 @@ def _run(
     cache: FeatureCache,
     pending: list[int],
     prepare: Callable[[int], Prepared],
-    backbone: Backbone,
+    backbone: Extractor,
     progress: console.Progress,
 ) -> None:
-    """Reads ahead and writes behind while the UNet works; at most one row is in flight on either side."""
+    """Reads ahead and writes behind while the backbone works; at most one row is in flight on either side."""
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
         try:
             for prepared in _ahead(reader, prepare, pending):
-                features = backbone(prepared.image)
+                features = backbone(prepared.image, prepared.text)
                 if written is not None:
                     written.result()
                     progress.advance()

@@ -5,12 +5,13 @@ __all__ = ["KNOWN", "fetch"]
 from pathlib import Path
 
 from textdiff.errors import UserError, suggest
+from textdiff.models.backbones import BACKBONES
 from textdiff.models.downloads.hub import locate, snapshot
 from textdiff.models.downloads.monuseg_files import download_monuseg
-from textdiff.models.weights import BACKBONES, RGB, TEXT_ENCODERS, fetch_backbone
+from textdiff.models.weights import CHECKPOINTS, TEXT_ENCODERS, fetch_weights
 from textdiff.readers.locations import FOLDERS
 
-KNOWN = (*BACKBONES, *TEXT_ENCODERS, "monuseg")
+KNOWN = (*CHECKPOINTS, *TEXT_ENCODERS, "monuseg")
 
 
 def fetch(name: str, to: Path | None = None, url: str | None = None) -> Path:
@@ -24,12 +25,14 @@ def fetch(name: str, to: Path | None = None, url: str | None = None) -> Path:
     Raises:
         UserError: no such name; it cannot be fetched; what came is not what it should be.
     """
-    if name in (*BACKBONES, RGB):
-        return fetch_backbone(name, to, url).path
+    if name in CHECKPOINTS:
+        return fetch_weights(name, to, url).path
     if name in TEXT_ENCODERS:
         if url is not None:
             raise UserError(f"--url {url}: {name} comes from the hub; name a mirror of it in HF_ENDPOINT")
         return (locate(name) if to is None else None) or snapshot(name, to)
     if name == "monuseg":
         return download_monuseg(to or Path("data") / FOLDERS[name], url)
+    if name in BACKBONES:
+        raise UserError(f"{name}: nothing to download; extract --backbone {name} takes it as it is")
     raise UserError(f"{name}: nothing of this name{suggest(name, KNOWN)}; known are {', '.join(KNOWN)}")

@@ -90,9 +90,8 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     blank_below = blank_limit(cache, [*train_ids, *val_ids])
     record = {
         "schema": 1,
-        "fit": asdict(config)
-        | {"cache": str(config.cache), "window": window, "pretrained": pretrained and pretrained[0]},
-        "pretrained_sha256": pretrained and pretrained[1],
+        "fit": asdict(config) | {"cache": str(config.cache), "window": window, "pretrained": pretrained},
+        "pretrained_sha256": pretrained and sha256_file(Path(pretrained)),
         "model": config.model,
         "recipe": recipe._asdict(),
         "head": network.config,

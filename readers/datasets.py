@@ -1,7 +1,6 @@
 """Data sets -> samples: what there is, what is wrong with it, all said before any work is done."""
 
 __all__ = [
-    "READERS",
     "Facts",
     "Problem",
     "Sample",
@@ -27,22 +26,9 @@ from textdiff import console
 from textdiff.errors import UserError
 from textdiff.images.formats import BadImageError
 from textdiff.options.reading import ReadOptions
-from textdiff.readers.aperio import read_monuseg
-from textdiff.readers.folder import read_folder
-from textdiff.readers.hdf5 import read_hdf5
+from textdiff.readers import READERS
 from textdiff.readers.look import look_at_image, look_at_mask
-from textdiff.readers.lvit import read_lvit
 from textdiff.readers.sample import Problem, Sample, Slice
-
-READERS: dict[str, Callable[[Path, ReadOptions], tuple[list[Sample], list[Problem]]]] = {
-    "folder": read_folder,
-    "hdf5": read_hdf5,
-    "monuseg": read_monuseg,
-    "mosmed": read_lvit,
-    "phantom": read_lvit,
-    "qata": read_lvit,
-}
-"""How each data set is read. A reader lists and matches names and opens no image."""
 
 _SHOWN = 20
 
@@ -83,7 +69,7 @@ def read_dataset(
     """Lists a data set by the names of its files and its tables of texts, without opening any image.
 
     Args:
-        name: ``folder``, ``hdf5``, or a data set that is known: ``monuseg``, ``mosmed``, ``qata``, ``phantom``.
+        name: one of ``READERS``.
         root: its directory or file.
         options: how to read it.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from textdiff.errors import choose
+from textdiff.readers import READERS
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Preset:
     jitter: str | None = None
 
 
+_USUAL = (6, 8, 12, 16)
 PRESETS = {
     preset.dataset: preset
     for preset in (
@@ -34,8 +36,8 @@ PRESETS = {
         # Not in the paper; CT slices of the same disease, with the same kind of sentences, as QaTa-COV19's radiographs.
         Preset("mosmed", blocks=(4, 6, 8, 12)),
         # A lab's own data, of which nothing is known.
-        Preset("folder", blocks=(6, 8, 12, 16)),
-        Preset("hdf5", blocks=(6, 8, 12, 16)),
+        Preset("folder", blocks=_USUAL),
+        Preset("hdf5", blocks=_USUAL),
         # Synthetic, and made on the spot: nothing has to be downloaded for it.
         Preset("phantom", blocks=(6, 8, 12, 16), image_size=128, backbone="nano-he", text_encoder="minilm"),
     )
@@ -50,19 +52,22 @@ NANO: dict[str, Any] = {
 """What a small backbone is best used with, beside the recipe ``light``; docs/research has the measurements."""
 RGB: dict[str, Any] = NANO | {"backbone": "rgb", "steps": (0,)}
 """The same without a network: what a small backbone has to beat."""
-KINDS: dict[str, dict[str, Any]] = {"paper": {}, "nano": NANO, "rgb": RGB}
+FILTERS: dict[str, Any] = {"backbone": "filters", "text_encoder": "none", "steps": (0,), "blocks": (0,)}
+"""What a laboratory has without any network."""
+KINDS: dict[str, dict[str, Any]] = {"paper": {}, "nano": NANO, "rgb": RGB, "filters": FILTERS}
 JITTER = {"monuseg": "he"}
 """Whose views a small backbone is to see in varied colours: where that, with ``light-long``, did better on Val."""
 
 
 def get_preset(dataset: str, kind: str = "paper") -> Preset:
-    """The defaults of a data set: ``paper``; ``nano`` for the backbone in the package; ``rgb`` for none at all.
+    """The defaults of a data set: ``paper``; ``nano`` for the backbone in the package; ``rgb``, ``filters`` for none.
 
     Raises:
         UserError: there is no such data set or kind of preset.
     """
-    preset, fitting = choose("--dataset", dataset, PRESETS), choose("--preset", kind, KINDS)
-    jitter = None if kind == "paper" else JITTER.get(dataset)
+    known = {name: PRESETS.get(name, Preset(name, blocks=_USUAL)) for name in READERS}
+    preset, fitting = choose("--dataset", dataset, known), choose("--preset", kind, KINDS)
+    jitter = JITTER.get(dataset) if fitting.get("views", 1) > 1 else None
     return replace(preset, **fitting, jitter=jitter)
 
 
@@ -78,7 +83,7 @@ def usual(option: str) -> str:
     for dataset, value in of_paper.items():
         if value != most:
             found.setdefault(value, []).append(dataset)
-    for kind in ("nano", "rgb"):
+    for kind in [kind for kind in KINDS if kind != "paper"]:
         for dataset in PRESETS:
             value = written(getattr(get_preset(dataset, kind), option))
             of_kind = f"--preset {kind}" + ("" if option in KINDS[kind] else f" with {dataset}")

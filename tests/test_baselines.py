@@ -9,19 +9,19 @@ from scipy.ndimage import gaussian_filter
 import textdiff
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.models import weights
 from textdiff.models.backbones.blurs import Blurs
 from textdiff.models.backbones.diffusion import q_sample, shared_noise
 from textdiff.models.backbones.fresh import fresh_unet
-from textdiff.models.backbones.load import load_backbone
+from textdiff.models.backbones.load import load_backbone, resolve_backbone
 from textdiff.options.extract import Extract
 from textdiff.pipeline.extraction.config import resolve
+from textdiff.pipeline.fetch import fetch
 
 
 @pytest.fixture(scope="module")
 def blurs() -> Blurs:
     """No test changes it."""
-    loaded = load_backbone(weights.resolve_backbone("rgb"), 256, torch.device("cpu"))
+    loaded = load_backbone(resolve_backbone("rgb"), 256, torch.device("cpu"))
     assert isinstance(loaded, Blurs)
     return loaded
 
@@ -30,31 +30,31 @@ def blurs() -> Blurs:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_level_is_the_image_blurred_by_half_its_factor_and_averaged(blurs, block, precision):
     image = np.random.default_rng(0).uniform(-1, 1, (64, 128, 3)).astype(np.float32)
-    factor = 64 // blurs.block_shapes(64)[block][1]
+    factor = 64 // blurs.levels(64)[block][1]
     expected = image
     if factor > 1:
         expected = gaussian_filter(image.astype(np.float64), (factor / 2, factor / 2, 0), mode="nearest", truncate=4)
         expected = expected.reshape(64 // factor, factor, 128 // factor, factor, 3).mean((1, 3))
     x = torch.from_numpy(image).permute(2, 0, 1)[None]
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        level = blurs.features(x, torch.tensor([0]), [block])[block]
+        level = blurs.activations(x, torch.tensor([0]), [block])[block]
     assert level.dtype == torch.float32
     np.testing.assert_allclose(level[0].permute(1, 2, 0), expected, rtol=0, atol=2e-6)
 
 
 def test_its_levels_have_the_sizes_of_the_network_that_it_stands_in_for(blurs):
-    resolved = weights.resolve_backbone("nano-he")
+    resolved = resolve_backbone("nano-he")
     network = load_backbone(resolved, 256, torch.device("cpu"))
     for size in (256, 64):
-        sizes = {block: shape[1:] for block, shape in network.block_shapes(size).items()}
-        assert {block: shape[1:] for block, shape in blurs.block_shapes(size).items()} == sizes
-    found = blurs.features(torch.zeros(2, 3, 64, 64), torch.tensor([0, 0]), range(18))
-    assert {block: tuple(level.shape[1:]) for block, level in found.items()} == blurs.block_shapes(64)
+        sizes = {block: shape[1:] for block, shape in network.levels(size).items()}
+        assert {block: shape[1:] for block, shape in blurs.levels(size).items()} == sizes
+    found = blurs.activations(torch.zeros(2, 3, 64, 64), torch.tensor([0, 0]), range(18))
+    assert {block: tuple(level.shape[1:]) for block, level in found.items()} == blurs.levels(64)
 
 
 def test_an_image_that_cannot_be_halved_so_often_is_refused(blurs):
     with pytest.raises(ValueError, match="multiples of 32"):
-        blurs.features(torch.zeros(1, 3, 48, 64), torch.tensor([0]), [16])
+        blurs.activations(torch.zeros(1, 3, 48, 64), torch.tensor([0]), [16])
 
 
 def test_extract_fit_and_predict_go_through_it(tmp_path, textdiff_once):
@@ -86,15 +86,15 @@ def test_extract_fit_and_predict_go_through_it(tmp_path, textdiff_once):
 
 def test_an_untrained_twin_has_the_architecture_and_other_weights():
     trained, twin = (
-        load_backbone(weights.resolve_backbone(name), 256, torch.device("cpu"))
-        for name in ("nano-he", "untrained:nano-he")
+        load_backbone(resolve_backbone(name), 256, torch.device("cpu")) for name in ("nano-he", "untrained:nano-he")
     )
     assert twin.config == trained.config
     drawn = fresh_unet(trained.config, 0).state_dict()
-    assert all(torch.equal(drawn[name], value) for name, value in twin.state_dict().items())
-    assert not any(torch.equal(trained.state_dict()[name], drawn[name]) for name in drawn if drawn[name].dim() == 4)
+    assert all(torch.equal(drawn[name], value) for name, value in twin.unet.state_dict().items())
+    weights = trained.unet.state_dict()
+    assert not any(torch.equal(weights[name], drawn[name]) for name in drawn if drawn[name].dim() == 4)
     assert not twin.training
-    shas = {weights.resolve_backbone(name).sha256 for name in ("nano-he", "untrained:nano-he", "rgb")}
+    shas = {resolve_backbone(name).sha256 for name in ("nano-he", "untrained:nano-he", "rgb")}
     assert len(shas) == 3
 
 
@@ -104,12 +104,12 @@ def test_an_untrained_twin_has_the_architecture_and_other_weights():
 )
 def test_what_has_no_untrained_twin_is_refused(name, message):
     with pytest.raises(UserError, match=message):
-        weights.resolve_backbone(name)
+        resolve_backbone(name)
 
 
 def test_it_has_nothing_to_download():
     with pytest.raises(UserError, match="rgb: nothing to download"):
-        weights.fetch_backbone("rgb")
+        fetch("rgb")
 
 
 def test_preset_rgb_is_that_of_the_small_backbone_but_for_network_and_steps():

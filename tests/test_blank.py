@@ -21,7 +21,7 @@ from textdiff.images import formats
 from textdiff.images.images import read_image
 from textdiff.images.tiles import Grid, cut
 from textdiff.metrics.pixels import entropy
-from textdiff.models.backbones.backbone import Backbone
+from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.tensor_files import load_tensors, save_tensors
 from textdiff.pipeline.fit import FitConfig, begin, initial_network
 from textdiff.pipeline.predict import Predictor, predict_members, predict_row
@@ -92,13 +92,13 @@ def earlier(run, tmp_path) -> Run:
 @pytest.fixture
 def forwards(monkeypatch) -> list[int]:
     """One entry for each image that went through the UNet."""
-    count, forward = [], Backbone.__call__
+    count, forward = [], Extractor.__call__
 
-    def counted(self, image):
+    def counted(self, image, text=""):
         count.append(1)
-        return forward(self, image)
+        return forward(self, image, text)
 
-    monkeypatch.setattr(Backbone, "__call__", counted)
+    monkeypatch.setattr(Extractor, "__call__", counted)
     return count
 
 

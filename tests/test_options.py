@@ -57,7 +57,6 @@ def test_a_name_means_one_kind_of_value_in_every_command():
         (fit.Variant, "models.networks.variants", "VARIANTS"),
         (run.Metric, "pipeline.evaluation.object_scores", "METRICS"),
         (run.Objects, "metrics.instances", "METHODS"),
-        (run.Format, "outputs", "FORMATS"),
         (shared.Protocol, "options.protocol", "PROTOCOLS"),
         (shared.Truth, "pipeline.evaluation.truths", "TRUTHS"),
         (shared.Jitter, "pipeline.pretraining.config", "SCALES"),
@@ -73,7 +72,6 @@ def test_choices_are_those_that_the_stage_knows(choices, place, name):
     [
         ("fit", "model", "models.networks.models", "MODELS"),
         ("extract", "preset", "readers.presets", "KINDS"),
-        ("extract", "dataset", "readers.datasets", "READERS"),
         ("pretrain", "config", "pipeline.pretraining.config", "CONFIGS"),
     ],
 )
@@ -127,7 +125,7 @@ def test_help_shows_every_option_under_its_heading_with_its_default(helps, name)
 
 
 def test_defaults_of_presets_and_recipes_are_told_with_their_values(helps):
-    assert "[default: 50,150,250; 0,50,150,250 for --preset nano; 0 for --preset rgb]" in " ".join(
+    assert "[default: 50,150,250; 0,50,150,250 for --preset nano; 0 for --preset rgb, --preset filters]" in " ".join(
         helps["extract"].split()
     )
     assert "0.002 for fair, fair-long" in " ".join(helps["fit"].split())

@@ -1,11 +1,18 @@
+"""Other packages bring backbones, layouts, formats: found by their entry points, refused in a line if they are none."""
+
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import textdiff
+from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.plugins import registry
+from textdiff.readers.sample import Sample
 
 OWN = {"ours": 1}
 
@@ -27,7 +34,11 @@ def other_package(tmp_path, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
         return folder
 
-    return make
+    before = set(sys.modules)
+    yield make
+    for module in set(sys.modules) - before:
+        if module.startswith("lab_"):
+            del sys.modules[module]
 
 
 def test_a_plug_in_is_imported_when_it_is_asked_for(other_package):
@@ -54,8 +65,7 @@ def test_a_plug_in_is_imported_when_it_is_asked_for(other_package):
         ("it = lab_bad:VALUE\nIt = lab_bad:VALUE\nit = lab_bad:VALUE", "VALUE = 2", ("taken by lab 1.2",)),
     ],
 )
-def test_a_plug_in_that_cannot_be_used_is_refused_in_one_line(other_package, monkeypatch, entry, module, words):
-    monkeypatch.delitem(sys.modules, "lab_bad", raising=False)
+def test_a_plug_in_that_cannot_be_used_is_refused_in_one_line(other_package, entry, module, words):
     other_package("lab", {"things": [entry]}, lab_bad=module)
     joined = registry("things", OWN, int)
     name = entry.split()[0]
@@ -66,7 +76,6 @@ def test_a_plug_in_that_cannot_be_used_is_refused_in_one_line(other_package, mon
     for word in (name, "lab 1.2", "textdiff.things", *words):
         assert word in said
     assert next(iter(joined)) == "ours"  # the list can still be shown
-    monkeypatch.delitem(sys.modules, "lab_bad", raising=False)
 
 
 def test_the_help_looks_for_no_plug_in():
@@ -76,3 +85,92 @@ def test_the_help_looks_for_no_plug_in():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "0", done
+
+
+BACKBONE = """
+import torch
+from textdiff.models.backbones.base import Backbone
+
+class Toy(Backbone):
+    reads_text = True
+
+    def levels(self, image_size):
+        return {3: (4, image_size // 2, image_size // 2)}
+
+    def features(self, images, t, texts, levels):
+        x = images.float()[..., ::2, ::2] / 255
+        told = x.new_tensor([len(text) for text in texts])[:, None, None, None].expand_as(x[:, :1])
+        return {3: torch.cat([x, told], 1)}
+"""
+READER = """
+from textdiff.readers.sample import Sample
+
+def read_toy(root, options):
+    return [
+        Sample(p.stem, "test" if p.stem > "c" else "train", p, root / f"{p.stem}.mask.png", f"it is {p.stem}")
+        for p in sorted(root.glob("?.png"))
+    ], []
+"""
+FORMAT = """
+from textdiff.outputs import Format
+
+def write(path, segmented, numbered):
+    path.write_text(f"{segmented.name} {(segmented.labels > 0).sum()}")
+
+FORMAT = Format("Toy", ".toy", write)
+"""
+ENTRIES = {
+    "backbones": ["toy = lab_backbone:Toy"],
+    "readers": ["toys = lab_reader:read_toy"],
+    "formats": ["toy = lab_format:FORMAT"],
+}
+
+
+def test_a_backbone_a_layout_and_a_format_come_from_outside(other_package, tmp_path, textdiff_once, monkeypatch):
+    other_package("lab", ENTRIES, lab_backbone=BACKBONE, lab_reader=READER, lab_format=FORMAT)
+    (tmp_path / "data").mkdir()
+    draw = np.random.default_rng(0)
+    for name in "abcde":
+        mask = np.kron(draw.random((6, 6)) < 0.4, np.ones((8, 8))).astype(bool)
+        Image.fromarray(np.where(mask[..., None], (90, 40, 120), (230, 200, 220)).astype(np.uint8)).save(
+            tmp_path / f"data/{name}.png"
+        )
+        Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / f"data/{name}.mask.png")
+    assert "|toys]" in textdiff_once(tmp_path, "extract", "--help").stdout
+    command = ["extract", "--dataset", "toys", "--data", "data", "--backbone", "toy", "--text-encoder", "none"]
+    textdiff_once(tmp_path, *command, "--image-size", "50", "--device", "cpu")
+    cache = FeatureCache.open(tmp_path / "cache/toys.zarr")
+    assert (cache.steps, cache.blocks, [row.split for row in cache.rows]) == (
+        (0,),
+        {3: (4, 25, 25)},
+        ["train"] * 3 + ["test"] * 2,
+    )
+    np.testing.assert_allclose(cache.features(0, 3)[0, 3], len("it is a"))
+    fit = ["fit", "--cache", "cache/toys.zarr", "--variant", "no-text", "--epochs", "12", "--batch-size", "1"]
+    textdiff_once(tmp_path, *fit, "--device", "cpu")
+    textdiff_once(tmp_path, "score", "--device", "cpu")
+    assert textdiff.open_run(tmp_path / "runs/latest").scores()["scores"]["clean"]["dice"]["mean"] > 0.6
+    predict = ["predict", "data/e.png", "--text", "it is e", "--format", "toy", "--out", "out", "--device", "cpu"]
+    textdiff_once(tmp_path, *predict)
+    found = np.asarray(Image.open(tmp_path / "out/e.png")) > 0
+    assert (tmp_path / "out/e.toy").read_text() == f"e {found.sum()}"
+    # What the backbone read decides what it gave, so a row whose text changed is made anew.
+    monkeypatch.setattr(sys.modules["lab_reader"], "Sample", lambda *given: Sample(*given[:-1], given[-1] + "!"))
+    textdiff_once(tmp_path, *command, "--image-size", "50", "--device", "cpu", "--update")
+    np.testing.assert_allclose(FeatureCache.open(cache.path).features(0, 3)[0, 3], len("it is a!"))
+
+
+@pytest.mark.parametrize(
+    ("group", "command"),
+    [
+        ("backbones", ("extract", "--dataset", "phantom", "--backbone", "toy", "--text-encoder", "none")),
+        ("readers", ("data", "check", "--dataset", "toys", "--data", ".")),
+    ],
+)
+def test_a_broken_plug_in_ends_a_command_with_a_line(other_package, tmp_path, textdiff_once, group, command):
+    broken = dict.fromkeys(("lab_backbone", "lab_reader", "lab_format"), "import nowhere_to_be_found")
+    other_package("lab", ENTRIES, **broken)
+    said = textdiff_once(tmp_path, *command, status=2).stderr
+    assert len(said.splitlines()) == 1
+    for word in ("lab 1.2", f"textdiff.{group}", "nowhere_to_be_found"):
+        assert word in said

@@ -43,5 +43,5 @@ def test_preset_of_the_paper_is_the_default():
 
 
 def test_an_unknown_preset_is_refused_by_name():
-    with pytest.raises(UserError, match="--preset tiny: must be one of paper, nano, rgb"):
+    with pytest.raises(UserError, match="--preset tiny: must be one of paper, nano, rgb, filters"):
         extract_config("monuseg", preset="tiny")

@@ -13,7 +13,7 @@ from PIL import Image
 from textdiff.cache import FeatureCache
 from textdiff.cache.staging import staging
 from textdiff.models import text
-from textdiff.models.backbones.backbone import Backbone
+from textdiff.models.backbones.extractor import Extractor
 
 NAMES = ("a", "b", "c")
 
@@ -76,8 +76,8 @@ def extract(*more: str) -> list[str]:
 def lab(made, tmp_path, textdiff_once, monkeypatch) -> SimpleNamespace:
     """A copy of the data set and its cache; ``run`` runs a command, ``computed`` counts the rows it computes."""
     root = Path(shutil.copytree(made, tmp_path / "lab"))
-    computed, compute = [], Backbone.__call__
-    monkeypatch.setattr(Backbone, "__call__", lambda self, image: computed.append(1) or compute(self, image))
+    computed, compute = [], Extractor.__call__
+    monkeypatch.setattr(Extractor, "__call__", lambda self, *given: computed.append(1) or compute(self, *given))
     return SimpleNamespace(
         root=root,
         cache=root / "c.zarr",

@@ -19,13 +19,13 @@ from textdiff.cache import FeatureCache, takeover, update
 from textdiff.errors import UserError
 from textdiff.experiments.jobs import Plan, plan_experiment
 from textdiff.models import text
-from textdiff.models.backbones.backbone import Backbone
+from textdiff.models.backbones.extractor import Extractor
 from textdiff.pipeline.extraction import update as pipeline_update
 
 IDS = {"a": "train", "b": "train", "c": "train", "v": "val", "s": "test", "t": "test"}
 
 
-REAL = Backbone.__call__
+REAL = Extractor.__call__
 
 
 class Encoder:
@@ -101,10 +101,10 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def activations(backbone: Backbone, image: np.ndarray) -> dict[int, np.ndarray]:
+def activations(backbone: Extractor, image: np.ndarray, text: str = "") -> dict[int, np.ndarray]:
     """What depends on the image only; one test has the real ones."""
     draw = np.random.default_rng(list(hashlib.sha256(image.tobytes()).digest()))
-    shapes = backbone.network.block_shapes(backbone.image_size)
+    shapes = backbone.network.levels(backbone.image_size)
     return {
         block: draw.standard_normal((len(backbone._steps), *shapes[block]), dtype=np.float32)
         for block in backbone.blocks
@@ -115,8 +115,8 @@ def activations(backbone: Backbone, image: np.ndarray) -> dict[int, np.ndarray]:
 def cheap() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "load_text_encoder", lambda *_, **__: Encoder())
-        patch.setattr(Backbone, "__call__", activations)
-        patch.setattr(Backbone, "estimate_seconds", lambda _: 0.1)
+        patch.setattr(Extractor, "__call__", activations)
+        patch.setattr(Extractor, "estimate_seconds", lambda _: 0.1)
         patch.setattr(os, "sync", lambda: None)
         yield
 
@@ -148,11 +148,11 @@ def forwards(monkeypatch) -> list[bytes]:
     """The images that went through the backbone."""
     seen = []
 
-    def forward(backbone: Backbone, image: np.ndarray) -> dict[int, np.ndarray]:
+    def forward(backbone: Extractor, image: np.ndarray, text: str) -> dict[int, np.ndarray]:
         seen.append(image.tobytes())
         return activations(backbone, image)
 
-    monkeypatch.setattr(Backbone, "__call__", forward)
+    monkeypatch.setattr(Extractor, "__call__", forward)
     return seen
 
 
@@ -311,7 +311,7 @@ def test_rows_the_old_cache_does_not_have_are_made(lab, forwards):
 
 
 def test_with_the_real_backbone_on_the_command_line(tmp_path, make_lvit, tiny_backbone, textdiff_once, monkeypatch):
-    monkeypatch.setattr(Backbone, "__call__", REAL)
+    monkeypatch.setattr(Extractor, "__call__", REAL)
     data = make_lvit(n_train=2, n_val=0, n_test=1)
     arguments = ["extract", "--dataset", "monuseg", "--data", str(data), "--backbone", str(tiny_backbone)]
     arguments += ["--text-encoder", "none", "--image-size", "64", "--steps", "50", "--blocks", "6,8"]

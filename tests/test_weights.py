@@ -15,8 +15,8 @@ import torch
 
 from textdiff.errors import UserError
 from textdiff.models import weights
-from textdiff.models.backbones.load import load_backbone
-from textdiff.models.weights import BACKBONES, fetch_backbone, resolve_backbone, status, weights_dir
+from textdiff.models.backbones.load import load_backbone, resolve_backbone
+from textdiff.models.weights import CHECKPOINTS, fetch_weights, status, weights_dir
 from textdiff.pipeline import fetch
 
 DATA = b"the weights" * 1000
@@ -41,8 +41,8 @@ def place(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def small_adm(monkeypatch) -> None:
     """Makes adm-256 a small file, at an address where nobody is."""
-    small = replace(BACKBONES["adm-256"], size=len(DATA), sha256=SHA256, url=f"http://127.0.0.1:9/{FILE}")
-    monkeypatch.setitem(BACKBONES, "adm-256", small)
+    small = replace(CHECKPOINTS["adm-256"], size=len(DATA), sha256=SHA256, url=f"http://127.0.0.1:9/{FILE}")
+    monkeypatch.setitem(CHECKPOINTS, "adm-256", small)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def published(tmp_path, small_adm, monkeypatch) -> Path:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/{FILE}"
-        monkeypatch.setitem(BACKBONES, "adm-256", replace(BACKBONES["adm-256"], url=url))
+        monkeypatch.setitem(CHECKPOINTS, "adm-256", replace(CHECKPOINTS["adm-256"], url=url))
         yield folder
         server.shutdown()
 
@@ -100,7 +100,7 @@ def test_missing_adm_256_names_file_address_place_and_the_ways_out_in_one_line(p
     with pytest.raises(UserError) as caught:
         resolve_backbone("adm-256", download=offline != "not allowed")
     said = str(caught.value)
-    for part in (FILE, BACKBONES["adm-256"].url, str(place), "TEXTDIFF_ADM_256", "--backbone nano-he"):
+    for part in (FILE, CHECKPOINTS["adm-256"].url, str(place), "TEXTDIFF_ADM_256", "--backbone nano-he"):
         assert part in said
     assert "\n" not in said
 
@@ -132,7 +132,7 @@ def test_the_packaged_backbone_needs_no_network(tmp_path, place, monkeypatch):
     with pytest.raises(UserError, match=rf"nano-he\.safetensors is damaged, its sha256 is {SHA256}; reinstall"):
         resolve_backbone("nano-he")
     monkeypatch.undo()
-    assert resolve_backbone("nano-he").path == fetch_backbone("nano-he").path
+    assert resolve_backbone("nano-he").path == fetch_weights("nano-he").path
 
 
 @pytest.mark.parametrize(("wrong", "meant"), [("adm256", "adm-256"), ("nano_he", "nano-he"), ("ADM-256", "adm-256")])
@@ -159,7 +159,7 @@ def test_the_weights_directory_follows_the_environment(tmp_path, monkeypatch):
 
 
 def test_fetch_can_use_another_address_and_another_place(tmp_path, place, published):
-    url = BACKBONES["adm-256"].url
+    url = CHECKPOINTS["adm-256"].url
     assert fetch.fetch("adm-256", tmp_path / "there", url) == tmp_path / "there" / FILE
     assert not place.exists()
     with pytest.raises(UserError, match=r"did you mean monuseg\?.*adm-256"):

@@ -1,1 +1,26 @@
-"""Checkpoints of diffusion networks read, and recognised by their contents; the ones that ship are here too."""
+"""What turns an image into levels of numbers: a file each, and a line each here; ``base`` has what one states."""
+
+__all__ = ["BACKBONES"]
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from textdiff.plugins import on_demand, registry
+
+if TYPE_CHECKING:
+    from textdiff.models.backbones.base import Backbone
+
+BACKBONES: Mapping[str, type["Backbone"]] = registry(
+    "backbones",
+    on_demand(
+        {
+            "adm-256": "textdiff.models.backbones.adm:ADM",
+            "nano-he": "textdiff.models.backbones.adm:ADM",
+            "untrained:": "textdiff.models.backbones.adm:Untrained",
+            "rgb": "textdiff.models.backbones.blurs:Blurs",
+            "filters": "textdiff.models.backbones.filters:Filters",
+        }
+    ),
+    type,
+)
+"""The backbones by the names that ``--backbone`` takes; after a colon there stands what the backbone is made of."""

@@ -3,36 +3,40 @@
 __all__ = ["Blurs"]
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from textdiff.models.backbones.noised import Noised
 
 # Of the 256x256 ADM: eighteen decoder blocks, the third of each level enlarging to the next, from 1/32 of the image up.
 BLOCKS, COARSEST = 18, 5
 REACH = 4.0  # standard deviations of a Gaussian that its kernel covers
 
 
-class Blurs(nn.Module):
+class Blurs(Noised):
     """The noised image at the sizes of the decoder blocks' activations, with no more detail than they can hold.
 
     Has no weights and learns nothing, so that a head on it shows what heads owe to the colours alone. A level that is f
     times smaller than the image is the image blurred by a Gaussian of f / 2 pixels, averaged over squares of f x f.
     """
 
+    multiple = 2**COARSEST
+    follows_presets = True
+
     def __init__(self) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {"levels": "RGB and Gaussian blurs", "standard_deviation": 0.5, "reach": REACH}
+        self.config = {"levels": "RGB and Gaussian blurs", "standard_deviation": 0.5, "reach": REACH}
         for power in range(1, COARSEST + 1):
             self.register_buffer(f"kernel{2**power}", _gaussian(2.0 ** (power - 1)))
 
-    def block_shapes(self, image_size: int = 256) -> dict[int, tuple[int, int, int]]:
-        """The shape (3, h, w) of every block's level, for square images."""
+    def levels(self, image_size: int) -> dict[int, tuple[int, int, int]]:
+        """The shape (3, h, w) of every level, for square images."""
         return {block: (3, image_size // _factor(block), image_size // _factor(block)) for block in range(BLOCKS)}
 
-    def features(self, x: Tensor, t: Tensor, blocks: Iterable[int]) -> dict[int, Tensor]:
-        """The levels of some blocks, in ascending order: (B, 3, h, w) each, of ``x`` (B, 3, H, W) float.
+    def activations(self, x: Tensor, t: Tensor, levels: Iterable[int]) -> dict[int, Tensor]:
+        """Some levels, in ascending order: (B, 3, h, w) each, of ``x`` (B, 3, H, W) float.
 
         ``t``, the diffusion steps, are seen in ``x`` alone. Edges are extended by their last pixels.
 
@@ -43,7 +47,7 @@ class Blurs(nn.Module):
             raise ValueError(f"the image's sides must be multiples of {2**COARSEST}, not {tuple(x.shape[-2:])}")
         # A sum over a hundred pixels in bfloat16 would have bands.
         with torch.autocast(x.device.type, enabled=False):
-            return {block: self._level(x.float(), _factor(block)) for block in sorted(set(blocks))}
+            return {block: self._level(x.float(), _factor(block)) for block in sorted(set(levels))}
 
     def _level(self, x: Tensor, factor: int) -> Tensor:
         if factor == 1:

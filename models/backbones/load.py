@@ -1,36 +1,74 @@
-"""A backbone that was found, as something with activations."""
+"""A backbone by its name: what is known of it, where it is, and the thing itself."""
 
-__all__ = ["AnyBackbone", "load_backbone"]
+__all__ = ["backbone_kind", "load_backbone", "resolve_backbone"]
+
+import os
 
 import torch
 
 from textdiff.errors import UserError
 from textdiff.files import stamp
-from textdiff.models.backbones.blurs import Blurs
-from textdiff.models.backbones.checkpoints import load_unet, read_checkpoint
-from textdiff.models.backbones.fresh import fresh_unet
-from textdiff.models.backbones.unet import UNet
-from textdiff.models.weights import RGB, UNTRAINED, ResolvedWeights
-
-AnyBackbone = UNet | Blurs
-"""What has ``block_shapes``, ``features`` and the ``config`` that a cache records."""
+from textdiff.models.backbones import BACKBONES
+from textdiff.models.backbones.adm import ADM
+from textdiff.models.backbones.base import Backbone
+from textdiff.models.weights import ResolvedWeights
 
 
-def load_backbone(found: ResolvedWeights, image_size: int, device: torch.device) -> AnyBackbone:
-    """The network, frozen and in evaluation mode, on its device.
+def backbone_kind(name_or_path: str | os.PathLike[str]) -> type[Backbone]:
+    """The class of a backbone, which states its facts; a name that is unknown is taken for a checkpoint's path.
 
-    An untrained one has the architecture of the checkpoint and weights drawn by its initialisation, with seed 0.
+    Raises:
+        UserError: it is a plug-in that cannot be used.
+    """
+    return _kind_and_rest(os.fspath(name_or_path))[0]
+
+
+def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = True) -> ResolvedWeights:
+    """The file of a backbone, if it has one, and what identifies it. One backbone never stands in for another.
+
+    Args:
+        name_or_path: one of ``BACKBONES``, where that ends with a colon with something after it, or the path of a
+            checkpoint.
+        download: whether a missing file may be fetched.
+
+    Raises:
+        UserError: no such name or file; the weights are not there and cannot be fetched; a damaged file.
+    """
+    name = os.fspath(name_or_path)
+    kind, rest = _kind_and_rest(name)
+    return kind.find(name, rest, download=download)
+
+
+def load_backbone(
+    found: ResolvedWeights, image_size: int, device: torch.device, seed: int = 0, colour: str = "rgb"
+) -> Backbone:
+    """The backbone, frozen and in evaluation mode, on its device, ready for images of one size.
+
+    Args:
+        found: of ``resolve_backbone``.
+        image_size: height and width of the images in pixels.
+        device: where it is to compute.
+        seed: of the noise, where there is any.
+        colour: order of the channels that the protocol wants a network to see, ``rgb`` or ``bgr``.
 
     Raises:
         UserError: the checkpoint is damaged, of no architecture that is known, or not the one that was found any more.
     """
-    if found.name == RGB:
-        return Blurs().to(device)
-    if found.name.startswith(UNTRAINED):
-        _, architecture = read_checkpoint(found.path, image_size)
-        network = fresh_unet(architecture, seed=0).to(device).eval().requires_grad_(False)
-    else:
-        network = load_unet(found.path, image_size=image_size, device=device)
-    if found.stamp not in (None, stamp(found.path)):
+    backbone = backbone_kind(found.name).open(found, image_size, device)
+    if found.stamp is not None and found.stamp != stamp(found.path):
         raise UserError(f"{found.path}: was changed while it was loaded; run the same command again")
-    return network
+    backbone.prepare(image_size, seed, colour)
+    return backbone.to(device).eval().requires_grad_(False)
+
+
+def _kind_and_rest(name: str) -> tuple[type[Backbone], str]:
+    known, colon, rest = name.partition(":")
+    if name in BACKBONES:
+        kind, rest = BACKBONES[name], ""
+    elif colon and known + colon in BACKBONES:
+        kind = BACKBONES[known + colon]
+    else:
+        return ADM, ""
+    if not issubclass(kind, Backbone):
+        raise UserError(f"{name}: the plug-in's {kind.__qualname__} is no Backbone (textdiff.models.backbones.base)")
+    return kind, rest

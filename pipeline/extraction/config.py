@@ -1,16 +1,19 @@
 """The options of ``extract`` with what the user left out filled in."""
 
-__all__ = ["ExtractConfig", "check_blocks", "colours", "resolve", "tiling"]
+__all__ = ["ExtractConfig", "check_fit", "colours", "resolve", "tiling"]
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from textdiff.cache import CacheError, FeatureCache
 from textdiff.errors import UserError
-from textdiff.models.weights import KNOWN_BACKBONES, KNOWN_ENCODERS
+from textdiff.models.backbones import BACKBONES
+from textdiff.models.backbones.base import Backbone
+from textdiff.models.backbones.load import backbone_kind
+from textdiff.models.weights import KNOWN_ENCODERS
 from textdiff.options.extract import Cutting, Extract, Features
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.shared import Jitter
@@ -21,7 +24,6 @@ from textdiff.readers.presets import get_preset
 _OF_THE_CACHE = (Place, Features, Cutting, ReadOptions)
 """The options that say what a cache holds; the others say how it is filled."""
 _PLACES = ("data", "backbone", "text_encoder")
-_NAMES = (*KNOWN_BACKBONES, *KNOWN_ENCODERS)
 _MARK = "./"
 """What a path relative to the cache begins with, in what the cache says of itself."""
 
@@ -74,6 +76,7 @@ def resolve(options: Extract) -> ExtractConfig:
     jitter = options.jitter or (usual.jitter if views > 1 else None)
     backbone = str(options.backbone or usual.backbone)
     text_encoder = str(options.text_encoder or usual.text_encoder)
+    kind = backbone_kind(backbone)
     data = Path(options.data) if options.data else require_data(options.dataset, backbone, text_encoder)
     return options.part(
         ExtractConfig,
@@ -81,8 +84,8 @@ def resolve(options: Extract) -> ExtractConfig:
         cache=cache,
         backbone=backbone,
         text_encoder=text_encoder,
-        blocks=None if options.blocks == "all" else options.blocks or usual.blocks,
-        steps=options.steps or usual.steps,
+        blocks=None if options.blocks == "all" else options.blocks or (usual.blocks if kind.follows_presets else None),
+        steps=_steps(options.steps, usual.steps, kind, backbone),
         image_size=options.image_size or usual.image_size,
         views=views,
         test_views=options.test_views or 1,
@@ -114,7 +117,7 @@ def _given(options: Extract, cache: Path) -> dict[str, Any]:
     defaults = {field.name: field.default for field in fields(Extract) if field.name in names}
     values = {name: getattr(options, name) for name, default in defaults.items() if getattr(options, name) != default}
     for name in _PLACES:
-        if name in values and str(values[name]) not in _NAMES and Path(values[name]).exists():
+        if name in values and str(values[name]) not in (*BACKBONES, *KNOWN_ENCODERS) and Path(values[name]).exists():
             relative = os.path.relpath(Path(values[name]).resolve(), cache.resolve().parent)
             values[name] = _MARK + relative
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
@@ -137,12 +140,32 @@ def colours(config: ExtractConfig) -> dict[str, str]:
     return {} if config.jitter is None else {"jitter": config.jitter}
 
 
-def check_blocks(blocks: tuple[int, ...], count: int, backbone: str) -> None:
-    """Refuses blocks that a backbone of ``count`` decoder blocks does not have.
+def check_fit(config: ExtractConfig, backbone: Backbone) -> None:
+    """Refuses what the backbone cannot do.
 
     Raises:
-        UserError: it lacks one.
+        UserError: it has no such level, or takes no images of this size.
     """
-    wrong = [block for block in blocks if not 0 <= block < count]
-    if wrong:
-        raise UserError(f"--blocks {wrong[0]}: the backbone {backbone} has decoder blocks 0..{count - 1}")
+    levels = list(backbone.levels(config.image_size))
+    if wrong := [block for block in config.blocks or () if block not in levels]:
+        known = f"{levels[0]}..{levels[-1]}" if levels == [*range(levels[0], levels[-1] + 1)] else str(levels)[1:-1]
+        raise UserError(f"--blocks {wrong[0]}: the backbone {config.backbone} has decoder blocks {known}")
+    if config.image_size % backbone.multiple:
+        raise UserError(
+            f"--image-size {config.image_size}: must be a multiple of {backbone.multiple} for the backbone "
+            f"{config.backbone}"
+        )
+
+
+def _steps(given: Sequence[int] | None, usual: tuple[int, ...], kind: type[Backbone], backbone: str) -> tuple[int, ...]:
+    """The diffusion steps; of a backbone that knows none the one under which its activations are stored."""
+    if kind.steps is None:
+        if given and tuple(given) != (0,):
+            raise UserError(
+                f"--steps {','.join(map(str, given))}: the backbone {backbone} knows no diffusion steps; leave them out"
+            )
+        return (0,)
+    steps = tuple(given or usual)
+    if wrong := [step for step in steps if step not in kind.steps]:
+        raise UserError(f"--steps {wrong[0]}: the backbone {backbone} has the steps {kind.steps[0]}..{kind.steps[-1]}")
+    return steps

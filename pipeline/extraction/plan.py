@@ -10,13 +10,13 @@ import torch
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.models.backbones.backbone import Backbone
+from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.device import describe_device
 from textdiff.pipeline.extraction.config import ExtractConfig
 
 
 def say_plan(
-    cache: FeatureCache, pending: Sequence[int], backbone: Backbone, device: torch.device, config: ExtractConfig
+    cache: FeatureCache, pending: Sequence[int], backbone: Extractor, device: torch.device, config: ExtractConfig
 ) -> None:
     """Says what is about to happen and refuses what cannot."""
     total = len(cache.rows)

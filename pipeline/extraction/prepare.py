@@ -1,4 +1,4 @@
-"""From the sample table to what the UNet sees: a row's image, mask and truth, cut out, turned and resized."""
+"""From the sample table to what the backbone sees: a row's image, mask and truth, cut out, turned and resized."""
 
 __all__ = ["Prepared", "preparation"]
 
@@ -30,11 +30,12 @@ _AGAIN = "run the same command again; the rows made so far are kept"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A row that is ready for the UNet."""
+    """A row that is ready for the backbone."""
 
     row: int
     image: NDArray[np.uint8]
     """RGB (S, S, 3), S the cache's image size."""
+    text: str
     mask: NDArray[np.uint8] | None
     """(S, S) class numbers; None where the image has no mask."""
     truth: NDArray[np.uint8] | None
@@ -89,14 +90,14 @@ def preparation(
         if entry.split == "train":
             image = jitter_view(image, varied, entry.view, entry.image_sha256, seed)
         if shown.labels is None:
-            return Prepared(row, image, None, None, None)
+            return Prepared(row, image, fact.sample.text, None, None, None)
         truth = seen(shown.labels)
         mask = images.resize_mask(truth, size, rule, classes=len(cache.classes) + 1)
         if not entry.has_truth:
-            return Prepared(row, image, mask, None, None)
+            return Prepared(row, image, fact.sample.text, mask, None, None)
         h, w = entry.truth_shape
         objects = None if shown.instances is None else seen(shown.instances)[:h, :w]
-        return Prepared(row, image, mask, truth[:h, :w], objects)
+        return Prepared(row, image, fact.sample.text, mask, truth[:h, :w], objects)
 
     return prepare
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textdiff.errors import UserError
+from textdiff.models.backbones.load import resolve_backbone
 from textdiff.models.downloads.hub import locate, snapshot
-from textdiff.models.weights import BACKBONES, UNTRAINED, ResolvedWeights, resolve_backbone
+from textdiff.models.weights import MissingWeightsError, ResolvedWeights
 from textdiff.readers.locations import find_data
 
 
@@ -40,9 +41,7 @@ def _missing_models(backbone: str, text_encoder: str, download: bool) -> list[st
     missing = []
     try:
         resolve_backbone(backbone, download=download)
-    except UserError as error:
-        if backbone.removeprefix(UNTRAINED) not in BACKBONES:  # misspelt or misplaced, which no download mends
-            raise
+    except MissingWeightsError as error:  # others, of what is misspelt or misplaced, no download mends
         missing.append(str(error))
     try:
         if text_encoder != "none" and locate(text_encoder) is None:

@@ -11,9 +11,8 @@ import torch
 from textdiff.cache import Item
 from textdiff.errors import UserError
 from textdiff.images import images
-from textdiff.models import weights
-from textdiff.models.backbones.backbone import Backbone
-from textdiff.models.backbones.load import load_backbone
+from textdiff.models.backbones.extractor import Extractor
+from textdiff.models.backbones.load import load_backbone, resolve_backbone
 from textdiff.models.networks.models import get_model
 from textdiff.pipeline.prediction.blank import is_blank
 from textdiff.pipeline.prediction.run_text import RunText
@@ -24,7 +23,7 @@ class Source(Protocol):
     """Prepares an image (H, W, 3) uint8 RGB of any size, and its text, the way the training images were prepared."""
 
     reads_text: bool
-    """Whether the network looks at the text at all."""
+    """Whether the network or its backbone looks at the text at all."""
 
     def __call__(self, image: np.ndarray, description: str) -> Item:
         """The image as a batch of one; without activations where it is blank for the run."""
@@ -70,31 +69,31 @@ class _Activations:
     def __init__(self, run: Run, device: torch.device, backbone: str | None) -> None:
         made, about, head = run.config["fingerprint"], run.config["about"], run.config["head"]
         self._made, self._device = made, device
-        resolved = weights.resolve_backbone(backbone or about["backbone"])
+        resolved = resolve_backbone(backbone or about["backbone"])
         if resolved.sha256 != made["backbone_sha256"]:
             raise UserError(
                 f"{resolved.path}: not the backbone that {run.path} was fitted on, its sha256 begins with "
                 f"{resolved.sha256[:12]} and not {made['backbone_sha256'][:12]}; name the right one with --backbone"
             )
-        self._backbone = Backbone(
-            load_backbone(resolved, made["image_size"], device),
+        network = load_backbone(resolved, made["image_size"], device, made["noise_seed"] or 0, made["colour"])
+        self._backbone = Extractor(
+            network,
             head.get("times") or made["steps"],
             head.get("blocks") or made["blocks"],
-            made["noise_seed"],
             made["image_size"],
-            made["colour"],
+            device,
             made["precision"] if device.type == "cuda" else "float32",
         )
         self._blank_below = run.config["blank_below"]
-        self.reads_text = run.reads.text
-        self._embed = RunText(run, device) if self.reads_text else None
+        self._embed = RunText(run, device) if run.reads.text else None
+        self.reads_text = self._embed is not None or network.reads_text
 
     def __call__(self, image: np.ndarray, description: str) -> Item:
         resized = images.resize_image(image, self._made["image_size"], self._made["resize"])
         item = _without_activations(resized, self._device)
         if is_blank(resized, self._blank_below):
             return item
-        grids = self._backbone(resized)
+        grids = self._backbone(resized, description)
         # The cache rounds activations to its dtype; a head should see the same numbers here.
         dtype = getattr(torch, self._made["dtype"])
         features = [torch.from_numpy(grid).to(self._device, dtype).flatten(0, 1)[None] for grid in grids.values()]

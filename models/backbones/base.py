@@ -1,0 +1,91 @@
+"""What a backbone states, and what it does: facts that the rest of the program goes by, whatever its name."""
+
+__all__ = ["Backbone"]
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from textdiff.models.weights import ResolvedWeights
+
+
+class Backbone(nn.Module, ABC):
+    """A frozen function from images to levels of numbers, each a grid of its own size.
+
+    A subclass is made known by a line in ``BACKBONES``, or by an entry point of another package in the group
+    ``textdiff.backbones``. It has to say ``levels`` and ``features``; noise, normalisation and resizing are its own.
+    """
+
+    licence: str = ""
+    """Licence of its weights; empty where it has none, or nobody knows."""
+    version: int = 1
+    """Counts the definitions of a backbone without a file, so that caches of two of them are told apart."""
+    steps: range | None = None
+    """The diffusion steps at which it can see an image; None where it knows no steps, and sees each image once."""
+    multiple: int = 1
+    """What the sides of images must be multiples of."""
+    reads_text: bool = False
+    """Whether its features depend on the text of the image."""
+    follows_presets: bool = False
+    """Whether its levels are, by number and size, those of the paper's network, so that presets can name some of them;
+    of others all are kept unless ``--blocks`` is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {}
+        """What the cache records of its architecture; JSON-able."""
+
+    @classmethod
+    def find(cls, name: str, of: str, *, download: bool = True) -> ResolvedWeights:
+        """What identifies the backbone: its file and the digest of it, or without a file that of its definition.
+
+        Args:
+            name: as it was asked for.
+            of: what stands after the colon, where its name in the registry ends with one.
+            download: whether a missing file may be fetched.
+
+        Raises:
+            UserError: it is not in place, or damaged.
+        """
+        return ResolvedWeights(name, Path(name), hashlib.sha256(f"textdiff {name} {cls.version}".encode()).hexdigest())
+
+    @classmethod
+    def open(cls, found: ResolvedWeights, image_size: int, device: torch.device) -> Self:
+        """The backbone that ``find`` has found, for images of ``image_size`` pixels a side.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        return cls()
+
+    def prepare(self, image_size: int, seed: int, colour: str) -> None:
+        """Is told, once, what all images share.
+
+        Args:
+            image_size: height and width in pixels.
+            seed: of noise, where there is any. It must not depend on the device.
+            colour: order of the channels that the protocol wants a network to see, ``rgb`` or ``bgr``.
+        """
+
+    @abstractmethod
+    def levels(self, image_size: int) -> dict[int, tuple[int, int, int]]:
+        """The shape (C, h, w) of every level for square images, by the level's number, ascending."""
+
+    @abstractmethod
+    def features(self, images: Tensor, t: Tensor, texts: Sequence[str], levels: Iterable[int]) -> dict[int, Tensor]:
+        """Some levels of images, in ascending order.
+
+        Args:
+            images: (B, 3, H, W) uint8, RGB, on the device.
+            t: (B,) diffusion steps; 0 where it knows none.
+            texts: B texts, which are empty unless ``reads_text``.
+            levels: the numbers of those that are wanted.
+
+        Returns:
+            For every level (B, C, h, w), float.
+        """
