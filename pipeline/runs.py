@@ -206,8 +206,12 @@ class Run:
             network = Ensemble([member.load_network() for member in self.members])
             network.blank_below = config["blank_below"]
             return network.eval()
+        model = get_model(config["model"])
         with torch.device("meta"):
-            network = get_model(config["model"])(**config["head"])
+            network = model(**config["head"])
+        if {name for name, _ in network.named_buffers()} - set(network.state_dict()):
+            # What is computed instead of stored is not computed there.
+            network = model(**config["head"])
         network.blank_below = config["blank_below"]
         try:
             weights, metadata = load_tensors(file)

@@ -89,7 +89,8 @@ class Rival(ImageNetwork):
     """A published network, ``net``, as ``fit`` trains it.
 
     Args:
-        net: the arguments of ``network``.
+        net: the arguments of ``network`` but for the classes.
+        classes: background included.
         standardise, augment, side, norm: as in ``recipes.Recipe``.
     """
 
@@ -103,21 +104,22 @@ class Rival(ImageNetwork):
     def __init__(
         self,
         net: Mapping[str, Any],
+        classes: int,
         side: int,
         standardise: bool = False,
         augment: str = "symmetries",
         norm: str = "batch",
     ) -> None:
         super().__init__()
-        self.net = self.network(**net)
+        self.net = self.network(classes=classes, **net)
         set_norm(self.net, norm)
         self.config = {
             "net": dict(net),
+            "classes": classes,
             "side": side,
             "standardise": standardise,
             "augment": augment,
             "norm": norm,
-            "classes": net["classes"],
         }
 
     @classmethod
@@ -127,8 +129,8 @@ class Rival(ImageNetwork):
         if options.width is not None:
             raise UserError(f"--width {options.width}: {cls.title} has the published widths; leave it out")
         side = recipe.side or -(-cache.image_size // cls.multiple) * cls.multiple
-        net = {"classes": len(cache.classes) + 1, **({"image_size": side} if cls.takes_size else {})}
-        return cls(net | cls.sizes(cache), side, recipe.standardise, recipe.augment, recipe.norm)
+        net = ({"image_size": side} if cls.takes_size else {}) | cls.sizes(cache)
+        return cls(net, len(cache.classes) + 1, side, recipe.standardise, recipe.augment, recipe.norm)
 
     def load_pretrained(self, path: Path) -> None:
         """Begins with the weights that its authors began with."""

@@ -3,29 +3,26 @@
 __all__ = ["MODELS", "get_model", "get_recipe", "method_name", "recipe_names", "usual"]
 
 from textdiff.errors import UserError, choose
-from textdiff.models.networks.head import Head
-from textdiff.models.networks.pixel_mlp import PixelMLPs
-from textdiff.models.networks.plain_unet import PlainUNet
 from textdiff.models.networks.recipes import Recipe
-from textdiff.models.networks.rivals import LViTRival, ResNet50UNetRival, SwinUNetRival, TransUNetRival
 from textdiff.models.networks.segmenter import Segmenter
-from textdiff.models.networks.trees import Trees
 from textdiff.options.fit import FitConfig
 from textdiff.options.protocol import PROTOCOLS
-from textdiff.plugins import registry
+from textdiff.plugins import on_demand, registry
 
-_OURS: dict[str, type[Segmenter]] = {
-    "textdiff": Head,
-    "unet": PlainUNet,
-    "resnet50-unet": ResNet50UNetRival,
-    "transunet": TransUNetRival,
-    "swin-unet": SwinUNetRival,
-    "lvit": LViTRival,
-    "pixel-mlp": PixelMLPs,
-    "trees": Trees,
+_PLACES = {
+    "textdiff": "head:Head",
+    "unet": "plain_unet:PlainUNet",
+    "resnet50-unet": "rivals:ResNet50UNetRival",
+    "transunet": "rivals:TransUNetRival",
+    "swin-unet": "rivals:SwinUNetRival",
+    "lvit": "rivals:LViTRival",
+    "pixel-mlp": "pixel_mlp:PixelMLPs",
+    "trees": "trees:Trees",
 }
-MODELS = registry("networks", _OURS, type)
-"""The networks by name; packages add theirs as entry points ``textdiff.networks``."""
+MODELS = registry(
+    "networks", on_demand({name: f"textdiff.models.networks.{place}" for name, place in _PLACES.items()}), type
+)
+"""The networks by name, classes of ``Segmenter``; packages add theirs as entry points ``textdiff.networks``."""
 
 
 def get_model(name: str) -> type[Segmenter]:
@@ -34,7 +31,8 @@ def get_model(name: str) -> type[Segmenter]:
     Raises:
         UserError: there is none of that name.
     """
-    return choose("--model", name, MODELS)
+    model: type[Segmenter] = choose("--model", name, MODELS)
+    return model
 
 
 def get_recipe(model: str, name: str) -> Recipe:
