@@ -16,7 +16,7 @@ from textdiff import __version__, console
 from textdiff.commands import show
 from textdiff.commands.make import Command, add, usage
 from textdiff.errors import UserError, explain
-from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep
+from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep, Table1
 from textdiff.options.extract import Extract
 from textdiff.options.fit import Fit
 from textdiff.options.pretrain import Pretrain
@@ -39,6 +39,7 @@ COMMANDS = {
     "pretrain": Command(Pretrain, "pipeline.pretrain:pretrain", show.paths),
     "demo": Command(Demo, "commands.tools:demo", show.demo),
     "ablate": Command(Ablate, "experiments.ablate:ablate", show.outcome, as_json=True),
+    "table1": Command(Table1, "experiments.table1:table1", show.outcome, as_json=True),
     "sweep": Command(Sweep, "experiments.sweep:sweep", show.outcome, as_json=True),
     "curve": Command(Curve, "experiments.curve:curve", show.outcome, as_json=True),
     "compare": Command(Compare, "experiments.compare:compare", show.outcome, as_json=True),

@@ -1,6 +1,6 @@
 """Rows of several experiments in one table: other backbones, other recipes, on the same draws and images."""
 
-__all__ = ["compare"]
+__all__ = ["check_pairs", "compare"]
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ from textdiff.experiments.tables import (
 from textdiff.options.experiments import Compare
 from textdiff.pipeline.evaluation.truths import TRUTHS
 
-KINDS = ("ablate", "curve")
+KINDS = ("ablate", "curve", "table1")
 _Images = dict[str, Sequence[Any]]
 """By id the digests of an image and its mask."""
 
@@ -144,11 +144,15 @@ def _check(experiments: dict[str, Experiment], rows: Sequence[_Row], variants: S
         raise UserError(
             f"{other_images[0].name} and {scored[0].name}: scored on other images or masks; not to be compared"
         )
-    _check_pairs(experiments)
+    check_pairs(experiments)
 
 
-def _check_pairs(experiments: dict[str, Experiment]) -> None:
-    """Refuses experiments in which the same draw is of other images."""
+def check_pairs(experiments: dict[str, Experiment]) -> None:
+    """Refuses experiments in which the same draw is of other images.
+
+    Raises:
+        UserError: it is.
+    """
     known: dict[tuple[int, int], tuple[str, _Images]] = {}
     for place, experiment in experiments.items():
         for labels, draw, images in _drawn(experiment):

@@ -1,6 +1,6 @@
-"""The options of the experiments: ``ablate``, ``sweep``, ``curve``, ``compare``, ``panel``."""
+"""The options of the experiments: ``ablate``, ``table1``, ``sweep``, ``curve``, ``compare``, ``panel``."""
 
-__all__ = ["Ablate", "Compare", "Curve", "Experiment", "Method", "Panel", "Sweep"]
+__all__ = ["Ablate", "Compare", "Curve", "Experiment", "Method", "Panel", "Sweep", "Table1"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
@@ -104,6 +104,28 @@ class Ablate(Fits, UNets, Experiment):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Table1(Fits, Experiment):
+    """Fit every system of the paper's table 1 on the same draws, seeds and masks.
+
+    Differences to the method, and to boosted trees on image filters, are paired and have intervals. The same command
+    continues where it was stopped.
+    """
+
+    seeds: Seeds = 1
+    labels: Count = 5
+    """Training images in each draw."""
+    filters: CachePath | None = None
+    """Feature cache of the same images made with --preset filters, for the row of trees on them; none by default."""
+    models: Sequence[Method] | None = None
+    """Rows to fit, as in full,unet-fair,lvit; by default every network by --recipes, and the method with and without
+    text."""
+    recipes: Sequence[Literal["default", "fair"]] = ("default", "fair")
+    """Recipes of the rows by default."""
+    max_steps: Count | None = None
+    """Steps that longer recipes are cut to, which the table says; none are cut by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep(Fits, Experiment):
     """Fit a head on each decoder block at each step: figure 3.
 
@@ -148,7 +170,7 @@ class Compare(Record):
     """
 
     experiments: Annotated[Sequence[AnyPath], Argument, Exists("directory of an experiment")]
-    """Directories that ablate or curve made."""
+    """Directories that ablate, curve or table1 made."""
     _: KW_ONLY
     variants: Sequence[Method] | None = None
     """Rows to show, as in no-text,unet; all by default."""

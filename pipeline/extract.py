@@ -103,6 +103,7 @@ def extract(options: Extract) -> FeatureCache:
             "dataset": config.dataset,
             "protocol": config.protocol,
             "backbone": config.backbone,
+            "backbone_parameters": sum(parameter.numel() for parameter in network.parameters()),
             "text_encoder": config.text_encoder,
             "options": config.given,
         },

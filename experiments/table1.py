@@ -1,0 +1,226 @@
+"""Table 1 of the paper: every system on the same images, draws and seeds, with intervals and paired differences."""
+
+__all__ = ["table1", "table1_plan", "table1_table"]
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from textdiff.cache import FeatureCache
+from textdiff.experiments.compare import check_pairs
+from textdiff.experiments.draws_figure import draws_figure
+from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
+from textdiff.experiments.results import Result, gather
+from textdiff.experiments.setup import check_methods, conduct, method_config, methods, repetitions
+from textdiff.experiments.tables import (
+    Outcome,
+    Table,
+    absence_note,
+    interval_notes,
+    missing_note,
+    points,
+    score,
+    score_columns,
+    verdict,
+    views_note,
+    write_files,
+)
+from textdiff.models.networks.models import get_recipe
+from textdiff.options.experiments import VARIED, Table1
+from textdiff.options.fit import FitConfig
+from textdiff.pipeline.evaluation.published import ARTEFACTS, Comparison, published_for
+from textdiff.pipeline.evaluation.truths import TRUTHS
+
+METHOD, BAR = "full", "trees"
+"""The rows that differences are taken to: the method, and trees on image filters."""
+
+
+def table1(options: Table1) -> Outcome:
+    """Fits and scores every system on the same draws and seeds, going on where it was stopped, and makes the table.
+
+    Rows of ``--filters``, the cache of image filters, are an experiment of their own beside the other one.
+
+    Raises:
+        UserError: bad options, or others than the experiment was begun with.
+        KeyboardInterrupt: stopped; the same call goes on.
+    """
+    known, failures, experiments = methods(), list[str](), dict[str, Experiment]()
+    rows = list(options.models or [row for row in known if _by_default(row, options)])
+    for place, path in (("", options.cache), ("filters", options.filters)):
+        if path is None:
+            continue
+        cache = FeatureCache.open(path)
+        # Filters are for what reads activations: networks of images see the same there, and there are no texts.
+        own = [BAR] if place else rows
+        named = replace(options, name=_name(options, place), cache=path)
+        experiment, failed = conduct(named, table1_plan(options, cache, own), cache)
+        experiments[place], failures = experiment, failures + list(failed)
+    return table1_table(experiments, options.truth)._replace(failures=failures)
+
+
+def _by_default(row: str, options: Table1) -> bool:
+    """Whether a row is in the table unless rows are named: the paper's systems, and what reads text without its own."""
+    model, recipe, variant = methods()[row]
+    if model == FitConfig.model:
+        return variant in (METHOD, "no-text", "shuffled-text")
+    return recipe in options.recipes and variant in (
+        "full",
+        *(("shuffled-text",) if get_model(model).reads.text else ()),
+    )
+
+
+def _name(options: Table1, place: str) -> str:
+    name = options.name or Path(options.cache).stem
+    return f"{name}-{place}" if place else name
+
+
+def table1_plan(options: Table1, cache: FeatureCache, rows: Sequence[str]) -> Plan:
+    """Every system on the same draws with the same seeds.
+
+    Raises:
+        UserError: options that the cache does not allow.
+    """
+    check_methods(rows, cache)
+    base, labels = options.fit_config(cache.path, options.device), options.labels
+    jobs = [
+        make_job(
+            f"{row}-d{draw}-s{seed}",
+            {"method": row, "labels": labels},
+            f"d{draw}-s{seed}",
+            _shortened(
+                replace(method_config(base, row, None), labels=labels, draw_seed=draw, seed=seed), options.max_steps
+            ),
+        )
+        for draw, seed in repetitions(options, cache, labels)
+        for row in rows
+    ]
+    record = {
+        "rows": list(rows),
+        "labels": labels,
+        "draws": options.draws,
+        "seeds": options.seeds,
+        "max-steps": options.max_steps,
+        **fit_options(base, VARIED),
+    }
+    return Plan("table1", record, options.split, jobs)
+
+
+def _shortened(config: FitConfig, most: int | None) -> FitConfig:
+    """The options with as many epochs as ``most`` steps make, where the recipe has more steps."""
+    steps = config.recipe and get_recipe(config.model, config.recipe).steps
+    if most is None or not steps or steps <= most:
+        return config
+    assert config.labels is not None
+    batch = get_recipe(config.model, config.recipe or "").batch_size
+    return replace(config, epochs=math.ceil(most / math.ceil(config.labels / min(batch, config.labels))))
+
+
+def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
+    """The table of what has finished, also as files in the first experiment's directory.
+
+    Args:
+        experiments: by where their features come from; ``""`` is the cache of the method.
+        truth: a key of ``TRUTHS``: what the table's scores are measured by.
+
+    Raises:
+        UserError: the same draw is of other images in two experiments.
+    """
+    check_pairs(dict(experiments))
+    first = experiments[""]
+    rows = {
+        f"{place} + {result.point['method']}" if place else str(result.point["method"]): (experiment, result)
+        for place, experiment in experiments.items()
+        for result in gather(experiment)
+    }
+    results = [result for _, result in rows.values()]
+    against = [name for name in (METHOD, f"filters + {BAR}") if name in rows]
+    shown = score_columns(results, truth)
+    cells, records, estimates = [], [], []
+    for name, (experiment, result) in rows.items():
+        costs = _costs(experiment, result)
+        estimates.append(result.estimate(f"dice_{truth}"))
+        line = [name, str(result.point["labels"]), result.progress, *costs.values()]
+        line += [score(result.estimate(metric)) for metric in shown.values()]
+        for other in against:
+            difference = None if other == name else result.minus(rows[other][1], f"dice_{truth}")
+            line += [points(difference), verdict(difference)]
+        cells.append(line)
+        for other in against or [""]:
+            found = result.records(rows[other][1] if other and other != name else None)
+            records += [{"row": name, "against": other, **costs, **record} for record in found]
+    images = next((result.images for result in results if result.runs), {})
+    beside = images and first.plan.split == "test"
+    published, why_not = published_for(first.dataset, images) if beside else Comparison((), "")
+    columns = ["system", "labels", "runs", "trained", "in all", "seconds", *shown]
+    columns += [column for other in against for column in (f"Dice against {other}, points", "")]
+    for paper in published:
+        cells.append(
+            [f"published: {paper.method}", str(paper.labels), "", "", paper.printed, "", f"{paper.dice:.2f}"]
+            + [f"{paper.iou:.2f}"]
+            + [""] * (len(columns) - 8)
+        )
+    notes = [
+        *(note for experiment in experiments.values() for note in missing_note(experiment)),
+        *views_note(results),
+        *absence_note(results, truth),
+        *interval_notes(first, estimates, truth),
+        "trained: parameters that are trained; in all: with the frozen backbone, without the text encoder. "
+        "seconds: the median time of a fit, where it ran.",
+        *_shortening(first),
+        *([why_not] if why_not else []),
+    ]
+    if published:
+        notes += ["Published rows are of other backbones, draws and splits, and have no intervals.", *ARTEFACTS]
+    summary: dict[str, Any] = {
+        "schema": 1,
+        "kind": "table1",
+        "dataset": first.dataset,
+        "split": first.plan.split,
+        "truth": truth,
+        "against": against,
+        "experiments": {place or "method": str(experiment.path) for place, experiment in experiments.items()},
+        "options": first.plan.options,
+        "missing": [job.name for experiment in experiments.values() for job in experiment.missing()],
+        "published": [row._asdict() for row in published],
+        "published_left_out": why_not,
+    }
+    stem = first.path / "table1"
+    outcome = write_files(stem, Table(columns, cells, notes), records, summary)
+    title = f"{first.dataset}, {first.plan.split} images, {TRUTHS[truth]}"
+    figure = draws_figure(stem, [(name, result) for name, (_, result) in rows.items()], f"dice_{truth}", title)
+    return outcome._replace(files=[*outcome.files, *figure])
+
+
+def _costs(experiment: Experiment, result: Result) -> dict[str, str]:
+    """What a row costs: parameters that are trained, those in all, and the median seconds of a fit."""
+    runs = [
+        experiment.run(job)
+        for job in experiment.plan.jobs
+        if job.point == result.point and experiment.scores_file(job).is_file()
+    ]
+    if not runs:
+        return {"trained": "", "in_all": "", "seconds": ""}
+    trained: int = runs[0].config["parameters"]
+    frozen = runs[0].config["about"].get("backbone_parameters") if runs[0].reads.activations else 0
+    seconds = median(sum(float(line["seconds"]) for line in run.log()) for run in runs)
+    return {
+        "trained": f"{trained:,}",
+        "in_all": "" if frozen is None else f"{trained + frozen:,}",
+        "seconds": f"{seconds:.0f}",
+    }
+
+
+def _shortening(experiment: Experiment) -> list[str]:
+    """A line that says which recipes were cut short."""
+    most = experiment.plan.options["max-steps"]
+    cut = {}
+    for job in experiment.plan.jobs:
+        config = job.config
+        steps = get_recipe(config.model, config.recipe).steps if config.recipe else None
+        if most is not None and steps and steps > most:
+            cut[job.point["method"]] = steps
+    told = ", ".join(f"{name} {most:,} of {steps:,}" for name, steps in cut.items())
+    return [f"CUT SHORT, in steps: {told}; without --max-steps all of them are done."] if told else []
