@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "tests"))
 
 # dims, native sizes, image size, width, text_dim
 CASES = {
@@ -31,7 +30,6 @@ STEPS = 3
 def measure(case: str, form: str, what: str, tokens: int, repeats: int) -> dict[str, float]:
     """One cell of the table; ``what`` is ``forward`` or ``step`` (forward and backward)."""
     import torch
-    from plain_head import PlainHead
     from torch.utils.flop_counter import FlopCounterMode
 
     from textdiff.models.device import peak_memory
@@ -40,7 +38,8 @@ def measure(case: str, form: str, what: str, tokens: int, repeats: int) -> dict[
 
     dims, sizes, image_size, width, text_dim = CASES[case]
     torch.manual_seed(0)
-    network = {"folded": Head, "plain": PlainHead}[form](dims, STEPS, text_dim, width=width, image_size=image_size)
+    network = Head(dims, STEPS, text_dim, width=width, image_size=image_size)
+    scores = {"folded": network.forward, "plain": network.plain}[form]
     features = [torch.randn(1, STEPS * dim, s, s) for dim, s in zip(dims, sizes, strict=True)]
     text, labels = torch.randn(1, tokens, text_dim), torch.rand(1, image_size, image_size) < 0.3
     network.train(what == "step")
@@ -49,10 +48,10 @@ def measure(case: str, form: str, what: str, tokens: int, repeats: int) -> dict[
         start = time.perf_counter()
         if what == "forward":
             with torch.inference_mode():
-                network(features, text)
+                scores(features, text)
         else:
             network.zero_grad()
-            segmentation_loss(network(features, text), labels).backward()
+            segmentation_loss(scores(features, text), labels).backward()
         return time.perf_counter() - start
 
     before = peak_memory()
@@ -61,7 +60,7 @@ def measure(case: str, form: str, what: str, tokens: int, repeats: int) -> dict[
     peak = peak_memory() - before
     network.to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network([x.to("meta") for x in features], text.to("meta"))
+        scores([x.to("meta") for x in features], text.to("meta"))
     return {
         "seconds": seconds,
         "peak_bytes": peak,

@@ -35,8 +35,6 @@ from textdiff.readers.presets import PRESETS
 from textdiff.tables import markdown_table
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests"))
-from plain_head import PlainHead  # noqa: E402
 
 TEXT_DIM = 768
 
@@ -67,10 +65,11 @@ class Case:
             shapes = self.unet().block_shapes()
         return [shapes[block] for block in PRESETS[self.dataset].blocks]
 
-    def head(self, kind: Callable[..., torch.nn.Module]) -> torch.nn.Module:
-        """The head in either form, at the width that ``fit`` gives it."""
+    def head(self, plain: bool) -> Callable[[list[Tensor], Tensor], Tensor]:
+        """The head's scores of features and a text in either form, at the width that ``fit`` gives it."""
         dims = [c for c, _, _ in self.shapes()]
-        return kind(dims, 3, TEXT_DIM, width=min(768, 3 * min(dims))).train()
+        head = Head(dims, 3, TEXT_DIM, width=min(768, 3 * min(dims))).train()
+        return head.plain if plain else head
 
 
 CASES = (
@@ -88,7 +87,7 @@ def flops(run: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def train(head: torch.nn.Module, features: list[Tensor], text: Tensor, label: Tensor) -> None:
+def train(head: Callable[[list[Tensor], Tensor], Tensor], features: list[Tensor], text: Tensor, label: Tensor) -> None:
     """One forward and backward pass."""
     F.cross_entropy(head(features, text), label).backward()
 
@@ -102,7 +101,7 @@ def count(case: Case) -> list[dict[str, Any]]:
         blocks = PRESETS[case.dataset].blocks
         full = flops(torch.no_grad()(lambda: unet(x, t)))
         stopped = flops(torch.no_grad()(lambda: unet.features(x, t, blocks)))
-        heads = [case.head(kind) for kind in (PlainHead, Head)]
+        heads = [case.head(plain) for plain in (True, False)]
         plain, folded = (flops(partial(train, head, features, text, label)) for head in heads)
     # Three steps in float16, two bytes each.
     native = sum(3 * c * h * w * 2 for c, h, w in case.shapes())
@@ -132,7 +131,7 @@ def work(part: str, kind: str, folder: Path) -> Callable[[], object]:
     if part == "extract":
         unet, (x, t) = case.unet(), case.inputs()
         return torch.no_grad()(lambda: unet(x, t) if plain else unet.features(x, t, blocks))
-    head = case.head(PlainHead if plain else Head)
+    head = case.head(plain)
     text, label = torch.randn(1, case.tokens, TEXT_DIM), torch.randint(2, (1, 256, 256))
     folder.mkdir(exist_ok=True)
     files = [folder / f"{block}.npy" for block in blocks]

@@ -66,10 +66,7 @@ def _by_default(row: str, options: Table1) -> bool:
     model, recipe, variant = methods()[row]
     if model == FitConfig.model:
         return variant in (METHOD, "no-text", "shuffled-text")
-    return recipe in options.recipes and variant in (
-        "full",
-        *(("shuffled-text",) if get_model(model).reads.text else ()),
-    )
+    return recipe in options.recipes and variant in (METHOD, "shuffled-text")
 
 
 def _name(options: Table1, place: str) -> str:

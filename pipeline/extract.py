@@ -5,10 +5,12 @@ __all__ = ["ExtractConfig", "extract"]
 import errno
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
@@ -17,11 +19,13 @@ from textdiff.cache.repair import repair
 from textdiff.cache.update import clear_updates, restore
 from textdiff.errors import UserError
 from textdiff.models import text
+from textdiff.models.backbones.base import Backbone
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.load import load_backbone
 from textdiff.models.device import choose_device, resolve_precision
+from textdiff.models.weights import ResolvedWeights
 from textdiff.options.extract import Extract
-from textdiff.options.protocol import get_protocol
+from textdiff.options.protocol import Protocol, get_protocol
 from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, colours, resolve, tiling
 from textdiff.pipeline.extraction.plan import say_plan
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
@@ -53,6 +57,39 @@ def extract(options: Extract) -> FeatureCache:
         UserError: bad input; weights that are not there; a cache made otherwise; a disk that cannot hold the rows.
         KeyboardInterrupt: the run was stopped; the row in progress is dropped, all others are kept.
     """
+    work = _resolve(options)
+    made = _plan(work)
+    cache, update = _prepare_cache(work, made)
+    return _fill_rows(work, cache, update)
+
+
+@dataclass
+class _Work:
+    """What the options stand for: the data set, what a row goes through, and which rows are this process's."""
+
+    config: ExtractConfig
+    protocol: Protocol
+    device: torch.device
+    precision: str
+    resolved: ResolvedWeights
+    facts: list[datasets.Facts]
+    network: Backbone
+    shapes: dict[int, tuple[int, int, int]]
+    blocks: tuple[int, ...]
+    encoder: text.TextEncoder | None
+
+    def mine(self, cache: FeatureCache) -> list[int]:
+        """The rows of this process's shard that ``cache`` does not hold yet."""
+        shard, shards = self.config.shard
+        return [row for row in cache.pending() if row % shards == shard]
+
+    def embed(self, texts: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Tokens and their mask, as the encoder gives them; nothing without one."""
+        return self.encoder.encode(texts) if self.encoder else (None, None)
+
+
+def _resolve(options: Extract) -> _Work:
+    """Finds, reads and checks what the options name, before any work is done on it."""
     config = resolve(options)
     protocol = get_protocol(config.protocol)
     device = choose_device(config.device)
@@ -67,35 +104,40 @@ def extract(options: Extract) -> FeatureCache:
     encoder = None
     if config.text_encoder != "none":
         encoder = text.load_text_encoder(config.text_encoder, pad_to=protocol.pad_to)
+    return _Work(config, protocol, device, precision, resolved, facts, network, shapes, blocks, encoder)
 
+
+def _plan(work: _Work) -> dict[str, Any]:
+    """The cache as it is to be, as arguments of :meth:`FeatureCache.plan`: its rows, texts, levels and fingerprint."""
+    config, protocol, encoder = work.config, work.protocol, work.encoder
     tiles = tiling(config)
-    rows, texts = sample_table(facts, config.views, config.test_views, tiles)
+    rows, texts = sample_table(work.facts, config.views, config.test_views, tiles)
     fingerprint = {
-        "backbone_sha256": resolved.sha256,
-        "blocks": list(blocks),
+        "backbone_sha256": work.resolved.sha256,
+        "blocks": list(work.blocks),
         "colour": protocol.colour,
         "dtype": config.dtype,
         "image_size": config.image_size,
         "max_tokens": encoder.max_tokens if encoder else None,
-        "noise_seed": config.seed if network.steps else None,
+        "noise_seed": config.seed if work.network.steps else None,
         "pad_to": protocol.pad_to,
-        "precision": precision,
+        "precision": work.precision,
         "resize": protocol.resize,
         "schema": 1,
         "steps": list(config.steps),
         "text_encoder_sha256": encoder.sha256 if encoder else None,
-        "unet": network.config,
+        "unet": work.network.config,
         **tiles,
         **colours(config),
-        **mask_kind(facts),
-        **({"reads_text": True} if network.reads_text else {}),
+        **mask_kind(work.facts),
+        **({"reads_text": True} if work.network.reads_text else {}),
     }
     if config.dry_run and config.overwrite and config.cache.exists():
         raise UserError(f"{config.cache}: --overwrite would replace it before --dry-run stops; leave one of them out")
-    made: dict[str, Any] = {
+    return {
         "fingerprint": fingerprint,
         "rows": rows,
-        "blocks": {block: shapes[block] for block in blocks},
+        "blocks": {block: work.shapes[block] for block in work.blocks},
         "steps": config.steps,
         "image_size": config.image_size,
         "texts": texts,
@@ -103,18 +145,16 @@ def extract(options: Extract) -> FeatureCache:
             "dataset": config.dataset,
             "protocol": config.protocol,
             "backbone": config.backbone,
-            "backbone_parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "backbone_parameters": sum(parameter.numel() for parameter in work.network.parameters()),
             "text_encoder": config.text_encoder,
             "options": config.given,
         },
     }
-    shard, shards = config.shard
 
-    def mine(cache: FeatureCache) -> list[int]:
-        return [row for row in cache.pending() if row % shards == shard]
 
-    def embed(texts: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
-        return encoder.encode(texts) if encoder else (None, None)
+def _prepare_cache(work: _Work, made: dict[str, Any]) -> tuple[FeatureCache, Update | None]:
+    """Finds or makes the cache that rows go into; a new one that grows beside the old one comes with its update."""
+    config, mine, embed = work.config, work.mine, work.embed
 
     def opened(path: Path) -> FeatureCache:
         if not config.dry_run:
@@ -126,15 +166,15 @@ def extract(options: Extract) -> FeatureCache:
     update: Update | None = None
     if occupied(config.cache) and not config.overwrite:
         cache = opened(config.cache)
-        cache.check_fingerprint(fingerprint, cache.rows)
-        if changes := cache.differing_table(rows, texts):
+        cache.check_fingerprint(made["fingerprint"], cache.rows)
+        if changes := cache.differing_table(made["rows"], made["texts"]):
             if not config.update:
-                raise refuse_changed(cache, rows, changes)
+                raise refuse_changed(cache, made["rows"], changes)
             update = begin_update(cache, planned, config.dry_run)
             cache = opened(update.path) if update.begun else planned
             check_update_room(update, planned, mine(cache))
     if cache is planned and not config.dry_run:
-        tokens, token_mask = embed(texts)
+        tokens, token_mask = embed(made["texts"])
         cache = FeatureCache.create(
             update.path if update else config.cache,
             **made,
@@ -145,10 +185,16 @@ def extract(options: Extract) -> FeatureCache:
         )
     if not update and not config.dry_run and (config.overwrite or config.update):
         clear_updates(config.cache)
-    encoder = None  # its memory is for the backbone
+    work.encoder = None  # its memory is for the backbone
+    return cache, update
 
-    prepare = preparation(cache, {fact.sample.id: fact for fact in facts}, protocol.resize, config.jitter, config.seed)
-    backbone = Extractor(network, config.steps, blocks, config.image_size, device, precision)
+
+def _fill_rows(work: _Work, cache: FeatureCache, update: Update | None) -> FeatureCache:
+    """Takes over or makes each row that is missing, unless in a dry run; ends the update, if it is one."""
+    config, protocol, mine = work.config, work.protocol, work.mine
+    facts = {fact.sample.id: fact for fact in work.facts}
+    prepare = preparation(cache, facts, protocol.resize, config.jitter, config.seed)
+    backbone = Extractor(work.network, config.steps, work.blocks, config.image_size, work.device, work.precision)
     pending = mine(cache)
     try:
         if update:
@@ -158,7 +204,7 @@ def extract(options: Extract) -> FeatureCache:
                 take_over(cache, update, found, prepare)
             pending = [row for row in mine(cache) if not (config.dry_run and row in update.sources)]
         if pending or not update:
-            say_plan(cache, pending, backbone, device, config)
+            say_plan(cache, pending, backbone, work.device, config)
         if pending and not config.dry_run:
             done = len(cache.rows) - len(cache.pending())
             with console.Progress(done + len(pending), "extract", "rows", done=done) as progress:

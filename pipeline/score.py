@@ -2,25 +2,29 @@
 
 __all__ = ["Scores", "score", "scored_rows"]
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.images import formats
+from textdiff.metrics.intervals import Interval
 from textdiff.models.device import choose_device
+from textdiff.models.networks.segmenter import Segmenter
 from textdiff.models.networks.variants import assign_texts
 from textdiff.options.run import Score
 from textdiff.pipeline.evaluation.figures import overlay_figure
 from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
-from textdiff.pipeline.evaluation.summary import averages, cases, page, record, tables
+from textdiff.pipeline.evaluation.summary import Averages, averages, cases, page, record, tables
 from textdiff.pipeline.evaluation.tables import write_scores
 from textdiff.pipeline.evaluation.truths import PRIMARY, TRUTHS, truth_scores
 from textdiff.pipeline.predict import predict_row
@@ -67,7 +71,61 @@ def score(options: Score) -> Scores:
         UserError: the run is not finished, its cache is gone or another one, the split has no annotated rows, or there
             is a ``text`` and the run reads none or its text encoder is not there; metrics are given that no image has.
     """
-    run, split, text, seed = Run(options.directory()), options.split, options.text, BOOTSTRAP_SEED
+    opened = _open(options)
+    with closing(_predict(opened)) as images:
+        measured = _measure(opened, images)
+    return _write(opened, measured)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What is scored, and on what: a run, a cache, and the rows of it that count."""
+
+    options: Score
+    run: Run
+    network: Segmenter
+    where: torch.device
+    cache: FeatureCache
+    rows: list[int]
+    views: int
+    wanted: Sequence[str]
+    """The metrics."""
+    too_large: Sequence[str]
+    left_out: str
+    """What is to be said of those."""
+    texts: dict[int, int]
+    given: GivenText | None
+    facts: dict[str, Facts]
+    changed: list[str]
+    own: dict[str, Any] | None
+    """The run's own scores, where those with a given text are to be compared with them."""
+
+    @property
+    def tiled(self) -> bool:
+        """Whether images are stitched of tiles."""
+        return bool(self.cache.rows[self.rows[0]].tile)
+
+    @property
+    def primary(self) -> str:
+        """The truth to go by."""
+        return PRIMARY[self.tiled]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The scores of each image, and what follows from them."""
+
+    records: list[dict[str, Any]]
+    shown: dict[int, np.ndarray]
+    found: Averages
+    objects: dict[str, Any]
+    """How objects were told apart."""
+    differences: dict[str, dict[str, Interval]] | None
+
+
+def _open(options: Score) -> _Opened:
+    """Finds the run, its cache and the rows to score, and says what a reader of the scores must know before."""
+    run, split, text = Run(options.directory()), options.split, options.text
     network = run.load_network()
     cache = run.open_cache(options.cache)
     rows = scored_rows(cache, split)
@@ -94,13 +152,16 @@ def score(options: Score) -> Scores:
         what = "images have" if own["views"] == views else "number of views has"
         console.warn(f"the {what} changed since the run was scored: score again without --text for the difference")
         own = None
-    precision = fitted["precision"] if where.type == "cuda" else "float32"
+    return _Opened(
+        options, run, network, where, cache, rows, views, wanted, too_large, left_out, texts, given, facts, changed, own
+    )
 
-    tiled = bool(cache.rows[rows[0]].tile)
-    primary = PRIMARY[tiled]
-    records: list[dict[str, Any]] = []
-    shown: dict[int, np.ndarray] = {}
-    unit = "views" if views > 1 else "tiles" if tiled else "images"
+
+def _predict(opened: _Opened) -> Generator[Whole, None, None]:
+    """Each image with its prediction, put together of its rows, one at a time."""
+    network, cache, rows, given = opened.network, opened.cache, opened.rows, opened.given
+    precision = opened.run.config["fit"]["precision"] if opened.where.type == "cuda" else "float32"
+    unit = "views" if opened.views > 1 else "tiles" if opened.tiled else "images"
     with console.Progress(len(rows), "score", unit) as progress:
 
         def predicted(items: Iterable[Item]) -> Iterator[Predicted]:
@@ -109,28 +170,36 @@ def score(options: Score) -> Scores:
                 progress.advance()
 
         # Every row is read once: none is worth its memory afterwards.
-        items: Iterable[Item] = network.loader(cache, where).epoch(rows, texts, keep=False)
+        items: Iterable[Item] = network.loader(cache, opened.where).epoch(rows, opened.texts, keep=False)
         if given:
             items = given.put(items)
-        for whole in whole_images(cache, predicted(items)):
-            entry = cache.rows[whole.row]
-            records.append(
-                {
-                    "id": entry.id,
-                    "split": entry.split,
-                    "text": given.text if given else cache.texts[cache.rows[texts[whole.row]].text],
-                    **truth_scores(whole, cache.classes),
-                    **_further(cache, whole, wanted, options),
-                }
-            )
-            shown[whole.row] = whole.shown
+        yield from whole_images(cache, predicted(items))
+
+
+def _measure(opened: _Opened, images: Iterable[Whole]) -> _Measured:
+    """The scores of each image, their means, and their differences from the run's own."""
+    options, cache, texts, given = opened.options, opened.cache, opened.texts, opened.given
+    wanted, own, seed = opened.wanted, opened.own, BOOTSTRAP_SEED
+    records: list[dict[str, Any]] = []
+    shown: dict[int, np.ndarray] = {}
+    for whole in images:
+        entry = cache.rows[whole.row]
+        records.append(
+            {
+                "id": entry.id,
+                "split": entry.split,
+                "text": given.text if given else cache.texts[cache.rows[texts[whole.row]].text],
+                **truth_scores(whole, cache.classes),
+                **_further(cache, whole, wanted, options),
+            }
+        )
+        shown[whole.row] = whole.shown
 
     found = averages(records, wanted, cache.classes, seed)
-    true_objects = "instance maps" if cache.has_instances else "components"
     objects = {
         "prediction": options.objects,
         "min_area": options.min_area,
-        "truth": true_objects,
+        "truth": "instance maps" if cache.has_instances else "components",
         "tolerance": options.tolerance,
     }
     differences = None
@@ -138,31 +207,39 @@ def score(options: Score) -> Scores:
         # Scores of objects told apart in another way have nothing to be subtracted from.
         comparable = wanted if own.get("objects") == objects else ("dice", "iou")
         differences = paired_differences(records, own["images"], TRUTHS, comparable, seed)
+    return _Measured(records, shown, found, objects, differences)
+
+
+def _write(opened: _Opened, measured: _Measured) -> Scores:
+    """Writes the scores, the figure and the page into the run directory; published numbers stand beside them."""
+    options, run, cache, split = opened.options, opened.run, opened.cache, opened.options.split
+    given, primary, views = opened.given, opened.primary, opened.views
+    records, found, objects, differences = measured.records, measured.found, measured.objects, measured.differences
     # What is published is of images with their own texts.
     beside = split == "test" and not given
     dataset = str(run.config["about"].get("dataset"))
-    published, why_not = published_for(dataset, facts) if beside else Comparison((), "")
+    published, why_not = published_for(dataset, opened.facts) if beside else Comparison((), "")
     more = {
-        "facts": facts,
-        "changed_since_fit": changed,
+        "facts": opened.facts,
+        "changed_since_fit": opened.changed,
         "views": views,
         "objects": objects,
-        "too_large": too_large,
+        "too_large": opened.too_large,
         "given_text": {"text": given.text, "tokens": given.count} if given else None,
         "differences": differences,
         "published": [row._asdict() for row in published],
         "published_left_out": why_not,
     }
-    summary = record(run, split, primary, found, more, seed)
+    summary = record(run, split, primary, found, more, BOOTSTRAP_SEED)
     suffix = ("" if split == "test" else f"-{split}") + (given.suffix if given else "")
     written = write_scores(run.path, records, summary, suffix=suffix)
     overlay = run.path / f"overlay{suffix}.png"
-    overlay_figure(overlay, cases(cache, shown, records, primary), cache.classes)
+    overlay_figure(overlay, cases(cache, measured.shown, records, primary), cache.classes)
     notes = (
-        f"At the original size; predicted objects: {options.objects}, true ones: {true_objects}.",
-        left_out,
+        f"At the original size; predicted objects: {options.objects}, true ones: {objects['truth']}.",
+        opened.left_out,
         why_not,
-        _changed_since(changed),
+        _changed_since(opened.changed),
         f"Each prediction is the mean over {views} views (predict --views {views})." if views > 1 else "",
     )
     plain, markdown = (

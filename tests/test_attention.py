@@ -3,7 +3,22 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from textdiff.models.networks.attention import CrossAttention
+from textdiff.models.networks.kernels.attention import (
+    cross_attention,
+    folded,
+    folded_cost,
+    projected,
+    projected_cost,
+)
+from textdiff.models.networks.textdiff import CrossAttention
+
+FORMS = {
+    "folded": folded,
+    "projected": projected,
+    "definition": lambda attention, text, mask: (
+        lambda x: attention(x[None], text[None], None if mask is None else mask[None])[0]
+    ),
+}
 
 
 def make(width=24, text_dim=10, heads=4, head_dim=6):
@@ -30,34 +45,27 @@ def reference(attention, x, text, mask):
     return x + torch.stack(results)
 
 
-def force(attention, monkeypatch, form):
-    monkeypatch.setattr(attention, "folded_cost", lambda *_: 0 if form == "folded" else 2)
-    monkeypatch.setattr(attention, "plain_cost", lambda *_: 1)
-
-
-@pytest.mark.parametrize("form", ["folded", "plain"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tokens", [1, 2, 10, 100, 512])
-def test_both_forms_equal_the_definition(form, tokens, monkeypatch):
+def test_each_form_equals_the_formula(form, tokens):
     attention = make()
-    force(attention, monkeypatch, form)
     x, text = torch.randn(37, 24, dtype=torch.float64), torch.randn(tokens, 10, dtype=torch.float64)
     mask = torch.arange(tokens) % 3 != 1
-    got = attention.attend_to(text, mask, len(x))(x)
+    got = FORMS[form](attention, text, mask)(x)
     torch.testing.assert_close(got, reference(attention, x, text, mask), rtol=1e-9, atol=1e-9)
     everything = torch.ones(tokens, dtype=torch.bool)
-    got = attention.attend_to(text, None, len(x))(x)
+    got = FORMS[form](attention, text, None)(x)
     torch.testing.assert_close(got, reference(attention, x, text, everything), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("form", ["folded", "plain"])
-def test_gradients_of_both_forms_equal_the_definitions(form, monkeypatch):
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients_of_each_form_equal_the_formulas(form):
     attention = make()
-    force(attention, monkeypatch, form)
     x, text = torch.randn(32, 24, dtype=torch.float64), torch.randn(7, 10, dtype=torch.float64)
     mask = torch.tensor([True, True, False, True, False, True, True])
     gradients = []
     for compute in (
-        lambda x, text: attention.attend_to(text, mask, len(x))(x),
+        lambda x, text: FORMS[form](attention, text, mask)(x),
         lambda *a: reference(attention, *a, mask),
     ):
         inputs = [x.clone().requires_grad_(), text.clone().requires_grad_()]
@@ -66,23 +74,21 @@ def test_gradients_of_both_forms_equal_the_definitions(form, monkeypatch):
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("form", ["folded", "plain"])
-def test_a_text_of_nothing_but_padding_attends_to_nothing(form, monkeypatch):
+@pytest.mark.parametrize("form", FORMS)
+def test_a_text_of_nothing_but_padding_attends_to_nothing(form):
     attention = make()
-    force(attention, monkeypatch, form)
     x, text = torch.randn(32, 24, dtype=torch.float64), torch.randn(7, 10, dtype=torch.float64)
-    got = attention.attend_to(text, torch.zeros(7, dtype=torch.bool), len(x))(x)
+    got = FORMS[form](attention, text, torch.zeros(7, dtype=torch.bool))(x)
     torch.testing.assert_close(got, x + attention.norm_out(attention.output.bias), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("form", ["folded", "plain"])
-def test_scores_far_apart_and_far_from_zero_stay_finite(form, monkeypatch):
+@pytest.mark.parametrize("form", FORMS)
+def test_scores_far_apart_and_far_from_zero_stay_finite(form):
     attention = make().float()
-    force(attention, monkeypatch, form)
     attention.key.weight.data *= 1e4
     x, text = torch.randn(32, 24), torch.randn(7, 10)
     mask = torch.arange(7) < 6
-    got = attention.attend_to(text, mask, len(x))(x)
+    got = FORMS[form](attention, text, mask)(x)
     assert got.isfinite().all()
     torch.testing.assert_close(got, reference(attention, x, text, mask), rtol=1e-2, atol=1e-2)
 
@@ -92,21 +98,20 @@ def test_scores_far_apart_and_far_from_zero_stay_finite(form, monkeypatch):
     [
         ((768, 768, 8, 64), 10, "folded"),
         ((768, 768, 8, 64), 40, "folded"),
-        ((768, 768, 8, 64), 100, "plain"),
-        ((768, 768, 8, 64), 512, "plain"),
+        ((768, 768, 8, 64), 100, "projected"),
+        ((768, 768, 8, 64), 512, "projected"),
         ((96, 384, 8, 8), 2, "folded"),
-        ((96, 384, 8, 8), 20, "plain"),
+        ((96, 384, 8, 8), 20, "projected"),
     ],
 )
 def test_the_form_with_fewer_multiplications_is_chosen_and_its_cost_is_as_counted(sizes, tokens, form):
     attention = CrossAttention(*sizes).to("meta")
     pixels, (width, text_dim, heads, head_dim) = 4096, sizes
-    costs = {"folded": attention.folded_cost(tokens, pixels), "plain": attention.plain_cost(tokens, pixels)}
+    costs = {"folded": folded_cost(attention, tokens, pixels), "projected": projected_cost(attention, tokens, pixels)}
     assert form == min(costs, key=costs.get)
     with FlopCounterMode(display=False) as counter:
-        attention.attend_to(torch.empty(tokens, text_dim, device="meta"), None, pixels)(
-            torch.empty(pixels, width, device="meta")
-        )
+        attend = cross_attention(attention, torch.empty(tokens, text_dim, device="meta"), None, pixels)
+        attend(torch.empty(pixels, width, device="meta"))
     projections = 2 * tokens * text_dim * heads * head_dim
     assert counter.get_total_flops() == 2 * (costs[form] + projections)
 
@@ -122,10 +127,9 @@ def test_softmax_is_taken_in_float32_under_autocast(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "softmax", spy)
     attention = make().float()
     x, text = torch.randn(32, 24).bfloat16(), torch.randn(7, 10)
-    for form in ("folded", "plain"):
-        force(attention, monkeypatch, form)
+    for form in (folded, projected):
         with torch.autocast("cpu", torch.bfloat16):
-            got = attention.attend_to(text, None, 32)(x)
+            got = form(attention, text, None)(x)
         assert got.dtype == torch.bfloat16
         want = reference(attention, x.float(), text, torch.ones(7, dtype=torch.bool))
         assert float(((got.float() - want).norm() / want.norm()).detach()) < 0.02

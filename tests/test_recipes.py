@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from textdiff.errors import UserError
-from textdiff.models.networks.head import Head, standardised
+from textdiff.models.networks.head import Head
 from textdiff.models.networks.models import get_recipe
+from textdiff.models.networks.textdiff import standardised
 from textdiff.pipeline.training.schedules import learning_rate
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from textdiff.models.networks.upsample_conv import conv_upsampled
+from textdiff.models.networks.kernels.upsample_conv import conv_upsampled
 
 SIZES = {
     "powers of two": ([(4, 4), (8, 8), (16, 16), (32, 32)], (32, 32)),

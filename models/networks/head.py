@@ -1,26 +1,26 @@
-"""The trainable network of stage two: level projections, cross-attention to the text, pixel classifier.
+"""The head: the network of stage two as it is trained, :class:`TextDiff` computed in a cheaper and exactly equal way.
 
-The network of TextDiff (Feng, MICCAI 2024, section 2) with the sizes of the authors' code, computed in a cheaper and
-exactly equal way: see :mod:`textdiff.models.networks.attention` and :mod:`textdiff.models.networks.upsample_conv`.
+The shortcuts are in :mod:`textdiff.models.networks.kernels`.
 """
 
 __all__ = ["REFERENCE_WIDTH", "VARIANTS", "Head"]
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache, Item
-from textdiff.models.networks.attention import TransformerBlock
-from textdiff.models.networks.levels import Attend, Pieces, project_level
+from textdiff.models.networks.kernels.attention import Attend, block_attention
+from textdiff.models.networks.kernels.levels import Pieces, project_level
+from textdiff.models.networks.kernels.upsample_conv import conv_upsampled
 from textdiff.models.networks.norms import NORMS
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.reference_names import copy_reference, to_reference
 from textdiff.models.networks.segmenter import Reads, Segmenter, Window, selected_levels
-from textdiff.models.networks.upsample_conv import conv_upsampled
+from textdiff.models.networks.textdiff import TextDiff, mean_token, standardised
 from textdiff.models.networks.variants import VARIANTS as ALL_VARIANTS
 from textdiff.models.networks.variants import check_variant, head_variant
 from textdiff.options.fit import FitConfig
@@ -44,8 +44,11 @@ _FAIR = Recipe(
 )
 
 
-class Head(Segmenter):
-    """Activations of several decoder blocks, and a text, to class scores of every pixel.
+class Head(TextDiff, Segmenter):
+    """The network of the paper, with its weights, arguments and scores, several times cheaper.
+
+    Attention is folded into two small matrices a text, the first convolution comes before the upsampling, and pixels
+    are worked through in pieces. ``plain`` is the definition on the same weights, to check the shortcuts against.
 
     ``full`` has 9,683,234 parameters on MoNuSeg's blocks of ADM-256 (``dims`` 512, 512, 256, 256) and 10,862,882 on
     QaTa-COVID19's (1024, 512, 512, 256). Two ablations of the paper (table 2) are variants of it:
@@ -78,6 +81,7 @@ class Head(Segmenter):
         times: which of a cache's diffusion steps; all by default.
     """
 
+    plain = TextDiff.forward
     title = "a head"
     reads = Reads(activations=True, text=True)
     variants = tuple(ALL_VARIANTS)
@@ -106,47 +110,30 @@ class Head(Segmenter):
         blocks: Sequence[int] | None = None,
         times: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant!r}: use one of {', '.join(VARIANTS)}")
         if norm not in NORMS:
             raise ValueError(f"norm={norm!r}: use one of {', '.join(NORMS)}")
-        self.variant, self.width, self.image_size = variant, width, image_size
-        self.blocks, self.times = blocks, times
-        heads, head_dim = heads or 8, head_dim or max(8, 64 * width // REFERENCE_WIDTH)
-        self.config = {
+        network: dict[str, Any] = {
             "dims": list(dims),
             "steps": steps,
             "text_dim": text_dim,
             "width": width,
             "classes": classes,
             "image_size": image_size,
-            "heads": heads,
-            "head_dim": head_dim,
+            "heads": heads or 8,
+            "head_dim": head_dim or max(8, 64 * width // REFERENCE_WIDTH),
             "variant": variant,
             "hidden": list(hidden),
             "norm": norm,
             "standardise": standardise,
+        }
+        super().__init__(**network)
+        self.blocks, self.times = blocks, times
+        self.config = network | {
             "blocks": None if blocks is None else list(blocks),
             "times": None if times is None else list(times),
         }
-        self.standardise = standardise
-        self.down = nn.ModuleDict()
-        self._routes: list[str | None] = []  # by level: the name of its projection
-        later = list(dict.fromkeys(dim for dim in dims[1:] if steps * dim != width))
-        for k, dim in enumerate(dims):
-            name = None if steps * dim == width else str(later.index(dim) + 2) if k else "1"
-            if name is not None and name not in self.down:
-                self.down[name] = nn.Linear(steps * dim, width)
-            self._routes.append(name)
-        if variant == "full":
-            self.block = TransformerBlock(width, text_dim, heads, head_dim)
-        level = width + text_dim if variant == "concat" else width
-        self.conv1 = nn.Conv2d(level * len(dims), hidden[0], 3, padding=1)
-        self.norm1 = NORMS[norm](hidden[0])
-        self.conv2 = nn.Conv2d(hidden[0], hidden[1], 3, padding=1)
-        self.norm2 = NORMS[norm](hidden[1])
-        self.conv3 = nn.Conv2d(hidden[1], classes, 3, padding=1)
 
     def forward(
         self,
@@ -155,7 +142,7 @@ class Head(Segmenter):
         text_mask: Tensor | None = None,
         window: Window | None = None,
     ) -> Tensor:
-        """Scores before the softmax.
+        """Scores before the softmax, as in the definition.
 
         Args:
             features: per level (B, steps * C_k, h_k, w_k), any float dtype, at native size.
@@ -172,8 +159,8 @@ class Head(Segmenter):
             ValueError: the number of levels is not this head's, there is no text for a variant that reads it, or the
                 window is not on the grid.
         """
-        if len(features) != len(self._routes):
-            raise ValueError(f"{len(features)} levels of activations for a head of {len(self._routes)}")
+        if len(features) != len(self.routes):
+            raise ValueError(f"{len(features)} levels of activations for a head of {len(self.routes)}")
         if self.variant != "no-text" and text is None:
             raise ValueError(f"a head of variant {self.variant} needs text")
         if self.standardise:
@@ -185,18 +172,18 @@ class Head(Segmenter):
         kind = features[0].device.type
         casting = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if casting else self.conv1.weight.dtype
-        attends = [self._attend_to(features, text, text_mask, i) for i in range(len(features[0]))]
+        attends = self._attends(features, text, text_mask)
         attention = self.block.attention1.heads * text.shape[1] if self.variant == "full" and text is not None else 0
         pieces = Pieces.plan(features, self.width, attention)
         levels = [
             project_level(x, self._projection(name), attends, self.width, dtype, pieces)
-            for x, name in zip(features, self._routes, strict=True)
+            for x, name in zip(features, self.routes, strict=True)
         ]
         weights = list(self.conv1.weight.chunk(len(levels), dim=1))
         if self.variant == "concat":
             assert text is not None
             # The same embedding is part of every level, and a constant is an image of one pixel, upsampled.
-            levels.append(_mean(text, text_mask)[:, None, None].to(dtype))
+            levels.append(mean_token(text, text_mask)[:, None, None].to(dtype))
             summed = torch.stack([w[:, self.width :] for w in weights]).sum(0)
             weights = [w[:, : self.width] for w in weights] + [summed]
         assert self.conv1.bias is not None
@@ -242,15 +229,14 @@ class Head(Segmenter):
         pad = torch.nn.utils.rnn.pad_sequence
         return features, pad(tokens, batch_first=True), pad(masks, batch_first=True)
 
-    def _attend_to(
-        self, features: Sequence[Tensor], text: Tensor | None, mask: Tensor | None, image: int
-    ) -> Attend | None:
-        """The transformer block for one image of the batch, if this variant has one."""
+    def _attends(self, features: Sequence[Tensor], text: Tensor | None, mask: Tensor | None) -> list[Attend | None]:
+        """For each image of the batch the transformer block with its text, if this variant has one."""
         if self.variant != "full":
-            return None
+            return [None] * len(features[0])
         assert text is not None
         pixels = sum(x.shape[2] * x.shape[3] for x in features)
-        return self.block.attend_to(text[image], None if mask is None else mask[image], pixels)
+        masks: Sequence[Tensor | None] = [None] * len(text) if mask is None else list(mask)
+        return [block_attention(self.block, *one, pixels) for one in zip(text, masks, strict=True)]
 
     def _projection(self, name: str | None) -> nn.Linear | None:
         """The linear layer that a level goes through, if it goes through one."""
@@ -308,20 +294,3 @@ class Head(Segmenter):
 def _cell(image_size: int, sizes: Sequence[int]) -> int:
     """Pixels per position of the coarsest of levels of these sizes, at least the four that convolutions reach over."""
     return max(4, image_size // min(sizes))
-
-
-def standardised(x: Tensor) -> Tensor:
-    """Activations (B, C, h, w) with mean 0 and standard deviation 1 over the pixels, per image and channel: float32.
-
-    A channel that is constant over an image comes out as zero.
-    """
-    # On a CPU the layer normalisation of the pixels takes a third of the time of mean, variance and quotient.
-    return F.layer_norm(x.float(), x.shape[2:], eps=1e-6)
-
-
-def _mean(text: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over the tokens that are not padding: (B, L, D) -> (B, D); zero where all is padding."""
-    if mask is None:
-        return text.mean(1)
-    weight = mask[..., None].to(text.dtype)
-    return (text * weight).sum(1) / weight.sum(1).clamp(min=1)

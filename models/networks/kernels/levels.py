@@ -1,8 +1,11 @@
-"""A level of activations through a head's linear layer and its attention, in pieces that fit a processor's cache."""
+"""A level of activations through a head's linear layer and its attention, in pieces that fit a processor's cache.
 
-__all__ = ["Attend", "Pieces", "project_level"]
+It is exact because neither lets a pixel see another one: what a piece of a level becomes is that piece of the result.
+"""
 
-from collections.abc import Callable, Sequence
+__all__ = ["Pieces", "project_level"]
+
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,10 +14,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from textdiff.models.networks.pointwise import pointwise
-
-Attend = Callable[[Tensor], Tensor]
-"""A transformer block with its text: (n, width) to (n, width)."""
+from textdiff.models.networks.kernels.attention import Attend
+from textdiff.models.networks.kernels.pointwise import pointwise
 
 
 class _Limits(NamedTuple):

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from textdiff.models.networks.pointwise import pointwise
+from textdiff.models.networks.kernels.pointwise import pointwise
 
 # Output positions of a tile: fewer multiply fewer zeros, more make better matrix products. On a CPU 16 was the best of
 # 16, 32, 64 and 128.

@@ -1,4 +1,4 @@
-"""Matrix products over pixels, by the fastest route."""
+"""Matrix products over pixels, by the fastest route: a linear layer of pixels is a 1x1 convolution of images."""
 
 __all__ = ["full_precision", "pointwise"]
 
