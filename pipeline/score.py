@@ -2,7 +2,8 @@
 
 __all__ = ["Scores", "score", "scored_rows"]
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,10 @@ from typing import Any
 import numpy as np
 
 from textdiff import console
-from textdiff.cache import FeatureCache, Item
+from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.images import formats
-from textdiff.models.device import choose_device
-from textdiff.models.networks.variants import assign_texts
 from textdiff.options.run import Score
 from textdiff.pipeline.evaluation.figures import overlay_figure
 from textdiff.pipeline.evaluation.object_scores import METRICS, measure
@@ -23,10 +22,9 @@ from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.summary import averages, cases, page, record, tables
 from textdiff.pipeline.evaluation.tables import write_scores
 from textdiff.pipeline.evaluation.truths import PRIMARY, TRUTHS, truth_scores
-from textdiff.pipeline.predict import predict_row
 from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
-from textdiff.pipeline.prediction.views import Predicted, view_count
 from textdiff.pipeline.prediction.whole import Whole, whole_images, whole_instances
+from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.fitted import GONE, VIEWS, Facts, changed_images, changes, image_facts, shortened
 
@@ -68,8 +66,7 @@ def score(options: Score) -> Scores:
             is a ``text`` and the run reads none or its text encoder is not there; metrics are given that no image has.
     """
     run, split, text, seed = Run(options.directory()), options.split, options.text, BOOTSTRAP_SEED
-    network = run.load_network()
-    cache = run.open_cache(options.cache)
+    fitted, cache = FittedNetwork(run, options.device), run.open_cache(options.cache)
     rows = scored_rows(cache, split)
     wanted = [name for name in METRICS if name in (*options.metrics, "dice", "iou")]
     sizes = {cache.rows[row].id: (cache.rows[row].height, cache.rows[row].width) for row in rows}
@@ -77,11 +74,8 @@ def score(options: Score) -> Scores:
     left_out = _left_out(len(sizes), too_large, wanted, options.metrics != Score.metrics)
     if left_out:
         console.warn(left_out)
-    fitted = run.config["fit"]
-    where = choose_device(options.device)
-    network = network.to(where)
-    given = None if text is None else GivenText.embed(run, text, where)
-    texts = assign_texts(cache, fitted["variant"], fitted["draw_seed"], run.config["train_ids"])
+    given = None if text is None else GivenText.embed(run, text, fitted.device)
+    texts = run.texts(cache)
     facts, views = image_facts(cache, sizes, texts), view_count(cache, rows)
     # Neither a cache of test images only nor further views make scores those of another run.
     changed = [line for line in changed_images(run.config, cache, texts) if not line.endswith((GONE, f": {VIEWS}"))]
@@ -94,25 +88,13 @@ def score(options: Score) -> Scores:
         what = "images have" if own["views"] == views else "number of views has"
         console.warn(f"the {what} changed since the run was scored: score again without --text for the difference")
         own = None
-    precision = fitted["precision"] if where.type == "cuda" else "float32"
 
     tiled = bool(cache.rows[rows[0]].tile)
     primary = PRIMARY[tiled]
     records: list[dict[str, Any]] = []
     shown: dict[int, np.ndarray] = {}
-    unit = "views" if views > 1 else "tiles" if tiled else "images"
-    with console.Progress(len(rows), "score", unit) as progress:
-
-        def predicted(items: Iterable[Item]) -> Iterator[Predicted]:
-            for item in items:
-                yield item.row, predict_row(network, item, precision)
-                progress.advance()
-
-        # Every row is read once: none is worth its memory afterwards.
-        items: Iterable[Item] = network.loader(cache, where).epoch(rows, texts, keep=False)
-        if given:
-            items = given.put(items)
-        for whole in whole_images(cache, predicted(items)):
+    with closing(cached_predictions(fitted, cache, rows, "score", given.embedding if given else None)) as predicted:
+        for whole in whole_images(cache, predicted):
             entry = cache.rows[whole.row]
             records.append(
                 {

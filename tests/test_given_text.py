@@ -14,7 +14,7 @@ from PIL import Image
 
 import textdiff
 from textdiff.metrics.intervals import bootstrap_mean
-from textdiff.pipeline import score
+from textdiff.pipeline import predictions
 from textdiff.pipeline.evaluation.truths import TRUTHS
 from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
 from textdiff.pipeline.runs import Run, write_config
@@ -114,12 +114,12 @@ def test_every_image_comes_with_the_texts_tokens_and_no_others(own, made, encode
 
     model, seen = BertModel.from_pretrained(encoder).eval(), []
 
-    def predict_row(network, item, precision):
+    def predict_members(network, item, precision):
         seen.append(item)
         return predict(network, item, precision)
 
-    predict = score.predict_row
-    monkeypatch.setattr(score, "predict_row", predict_row)
+    predict = predictions.predict_members
+    monkeypatch.setattr(predictions, "predict_members", predict_members)
     for text, ids in (("", [2, 3]), (SHARED, [2, 5, 6, 7, 8, 3])):
         seen.clear()
         textdiff.score(own, text=text)

@@ -219,7 +219,7 @@ def test_what_scoring_holds_does_not_grow_with_the_height_of_a_large_image(monke
         items = (SimpleNamespace(row=row) for row in range(len(entries)))
         tracemalloc.start()
         try:
-            half = np.full((2, size, size), 0.5, np.float32)
+            half = np.full((1, 2, size, size), 0.5, np.float32)
             (found,) = whole_images(cache, ((item.row, half) for item in items))
             return tracemalloc.get_traced_memory()[1]
         finally:

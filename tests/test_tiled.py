@@ -17,7 +17,8 @@ from textdiff.images.images import axis_weights, read_image, read_mask, resize_i
 from textdiff.images.tiles import Grid, cut
 from textdiff.metrics.pixels import confusion, dice, pooled_dice
 from textdiff.models.networks.variants import assign_texts
-from textdiff.pipeline.predict import Predictor, predict_row
+from textdiff.pipeline.prediction.predictor import Predictor
+from textdiff.pipeline.predictions import predict_members
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.epochs import order_of, rows_by_tile
 
@@ -114,7 +115,7 @@ def stitched(run: Run, cache: FeatureCache, name: str) -> np.ndarray:
     for item in head.loader(cache, torch.device("cpu")).epoch(rows):
         entry = cache.rows[item.row]
         area = np.s_[..., entry.y : entry.y + TILE, entry.x : entry.x + TILE]
-        total[area] += window * predict_row(head, item, "float32")
+        total[area] += window * predict_members(head, item, "float32").mean(0)
         weight[area] += window
     return total / weight
 

@@ -33,8 +33,8 @@ def segment_large(
         path: the image, see ``open_rows``.
         base: where to write, without the ends of the names.
         grid_of: the tiles for a height and a width; None if the run knows none.
-        predict: class probabilities (classes, size, size) of a tile, RGB (size, size, 3) uint8.
-        pictures: of probabilities (classes, h, W), some rows, what is written: (h, W) each, by the end of the name.
+        predict: probabilities (members, classes, size, size) of a tile, RGB (size, size, 3) uint8.
+        pictures: of some rows' probabilities (members, classes, h, W), what is written: (h, W) each, by the name's end.
 
     Returns:
         The paths of the files, ``<base><end>.tif``.

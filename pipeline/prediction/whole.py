@@ -16,8 +16,7 @@ from textdiff.images.images import BandedMask, axis_weights, resize_mask
 from textdiff.images.tiles import Grid, stitch
 from textdiff.metrics.pixels import Confusion
 from textdiff.pipeline.evaluation.class_scores import class_confusions
-from textdiff.pipeline.predict import enlarge
-from textdiff.pipeline.prediction.views import Predicted, mean_of_rows
+from textdiff.pipeline.predictions import Predicted, enlarge, mean_of_rows
 
 PANEL_PIXELS = 1000
 """Height and width of a picture in a figure, at most: what is shown of an image cut into tiles is thinned to it."""
@@ -107,7 +106,7 @@ def whole_instances(cache: FeatureCache, row: int) -> NDArray[Any] | None:
     return whole
 
 
-def _whole(cache: FeatureCache, tiles: Iterator[Predicted]) -> Whole:
+def _whole(cache: FeatureCache, tiles: Iterator[tuple[int, NDArray[np.float32]]]) -> Whole:
     """The whole of the tiles of one image, or of the image as the only one."""
     row, probability = next(tiles)
     if cache.rows[row].tile:
@@ -127,7 +126,7 @@ def _whole(cache: FeatureCache, tiles: Iterator[Predicted]) -> Whole:
     )
 
 
-def _stitched(cache: FeatureCache, first: int, tiles: Iterator[Predicted]) -> Whole:
+def _stitched(cache: FeatureCache, first: int, tiles: Iterator[tuple[int, NDArray[np.float32]]]) -> Whole:
     """The whole of the tiles of one image: everything is added up as bands of the stitched probabilities come."""
     entry, size, classes = cache.rows[first], cache.image_size, len(cache.classes) + 1
     grid = Grid(entry.height, entry.width, entry.tile, cache.fingerprint["overlap"])

@@ -19,9 +19,9 @@ from textdiff.files import write_text
 from textdiff.metrics.pixels import Confusion, confusion, pooled_dice
 from textdiff.models.device import autocast, synchronize
 from textdiff.models.networks.segmenter import Segmenter
-from textdiff.models.networks.variants import assign_texts
 from textdiff.models.tensor_files import load_state, save_state, save_tensors
 from textdiff.options.protocol import get_protocol
+from textdiff.pipeline.predictions import logits_of
 from textdiff.pipeline.runs import IDENTITY, Run
 from textdiff.pipeline.training.epochs import batches, random_window
 from textdiff.pipeline.training.losses import segmentation_loss
@@ -48,7 +48,7 @@ class Trainee:
     def __init__(self, run: Run, network: Segmenter, cache: FeatureCache, loader: Loader, device: torch.device) -> None:
         self.run, self.cache, self.loader, self.device = run, cache, loader, device
         self.options: dict[str, Any] = run.config["fit"]
-        self.texts = assign_texts(cache, self.options["variant"], self.options["draw_seed"], run.config["train_ids"])
+        self.texts = run.texts(cache)
         self.network = network.to(device)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=self.options["learning_rate"])
         self.state, self.best = _State(), _copy(network)
@@ -127,12 +127,9 @@ class Trainee:
 
     def validate(self, items: Iterator[Item]) -> Iterator[None]:
         """Counts right and wrong pixels of the validation images, a row at a time."""
-        self.network.eval()
         for item in self._own(items):
             assert item.mask is not None
-            inputs = self.network.inputs([item])
-            with torch.inference_mode(), autocast(self.device, self.options["precision"]):
-                logits = self.network(*inputs)
+            logits = logits_of(self.network, item, self.options["precision"])
             predicted, true = logits.argmax(1)[0].cpu().numpy(), item.mask[0].cpu().numpy()
             for label in range(1, logits.shape[1]):
                 count = confusion(predicted == label, true == label)

@@ -1,6 +1,6 @@
 """What is written for each image that is segmented."""
 
-__all__ = ["Wanted"]
+__all__ = ["OVERLAY", "OutputFiles", "pictures"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from textdiff.errors import UserError
+from textdiff.metrics.pixels import entropy
+from textdiff.metrics.uncertainty import jensen_shannon
 from textdiff.options.run import Outputs
 from textdiff.outputs import FORMATS, require
-from textdiff.pipeline.predict import pictures
 
 OVERLAY = "overlay"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted(Outputs):
+class OutputFiles(Outputs):
     """What is written for each image, and into which files.
 
     A PNG of the mask is among it whatever the formats. Where it is said how objects are told apart, PNG and NIfTI come
@@ -45,7 +46,7 @@ class Wanted(Outputs):
         return files | {folder / f"{name}_{kind}.png": (kind, False) for kind, asked in shown.items() if asked}
 
     def pictures(self, members: np.ndarray) -> dict[str, np.ndarray]:
-        """The mask and the maps asked for, of probabilities (members, classes, H, W); see ``predict.pictures``."""
+        """The mask and the maps asked for, of probabilities (members, classes, H, W); see the function."""
         return pictures(members, self.probabilities, self.entropy, self.disagreement)
 
     def check_run(self, members: Sequence[object]) -> None:
@@ -60,3 +61,30 @@ class Wanted(Outputs):
             raise UserError(
                 "--disagreement: the run is a single network; fit with --ensemble 5, or ask for --entropy instead"
             )
+
+
+def pictures(
+    members: np.ndarray, with_probabilities: bool, with_entropy: bool, with_disagreement: bool = False
+) -> dict[str, np.ndarray]:
+    """What may be shown of probabilities (members, classes, H, W), by the end of a file's name: (H, W) each.
+
+    Of their mean the mask, 0 and 255 for two classes, the class number for more; in 16 bits, 0..65535 standing for
+    0..1, the foreground's probability, the entropy over its maximum log(classes), and the members' disagreement over
+    the same.
+    """
+    probabilities: np.ndarray = members.mean(0)
+    classes = len(probabilities)
+    labels = probabilities.argmax(0).astype(np.uint8)
+    found = {"": labels * 255 if classes == 2 else labels}
+    if with_probabilities:
+        found["_probability"] = _to_16_bits(1 - probabilities[0])
+    if with_entropy:
+        found["_entropy"] = _to_16_bits(entropy(probabilities) / np.log(classes))
+    if with_disagreement:
+        found["_disagreement"] = _to_16_bits(jensen_shannon(members) / np.log(classes))
+    return found
+
+
+def _to_16_bits(values: np.ndarray) -> np.ndarray:
+    scaled: np.ndarray = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)
+    return scaled

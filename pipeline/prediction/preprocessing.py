@@ -1,6 +1,6 @@
-"""Images that are in no cache, as the items that a run's network reads."""
+"""Images and texts that are in no cache, as a run's network reads them: prepared as those of its cache were."""
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Preprocessor", "TextEmbedder", "missing_text", "preprocessor", "reads_text"]
 
 from dataclasses import replace
 from typing import Protocol
@@ -14,12 +14,12 @@ from textdiff.images import images
 from textdiff.models import weights
 from textdiff.models.backbones.backbone import Backbone
 from textdiff.models.backbones.load import load_backbone
+from textdiff.models.text import load_text_encoder
 from textdiff.pipeline.prediction.blank import is_blank
-from textdiff.pipeline.prediction.run_text import RunText, reads_text
 from textdiff.pipeline.runs import Run
 
 
-class Source(Protocol):
+class Preprocessor(Protocol):
     """Prepares an image (H, W, 3) uint8 RGB of any size, and its text, the way the training images were prepared."""
 
     reads_text: bool
@@ -30,7 +30,7 @@ class Source(Protocol):
         ...
 
 
-def open_source(run: Run, device: torch.device, backbone: str | None = None) -> Source:
+def preprocessor(run: Run, device: torch.device, backbone: str | None = None) -> Preprocessor:
     """What prepares images for the network of ``run``.
 
     Args:
@@ -44,11 +44,11 @@ def open_source(run: Run, device: torch.device, backbone: str | None = None) -> 
     if run.config["model"] == "unet":
         if backbone is not None:
             raise UserError(f"--backbone {backbone}: {run.path} is a U-Net, which needs none; leave it out")
-        return _Images(run, device)
+        return _Resizing(run, device)
     return _Activations(run, device, backbone)
 
 
-class _Images:
+class _Resizing:
     """Resizes the image, and that is all."""
 
     reads_text = False
@@ -84,7 +84,7 @@ class _Activations:
         )
         self._blank_below = run.config["blank_below"]
         self.reads_text = reads_text(run)
-        self._embed = RunText(run, device) if self.reads_text else None
+        self._embed = TextEmbedder(run, device) if self.reads_text else None
 
     def __call__(self, image: np.ndarray, description: str) -> Item:
         resized = images.resize_image(image, self._made["image_size"], self._made["resize"])
@@ -102,3 +102,56 @@ class _Activations:
 def _without_activations(resized: np.ndarray, device: torch.device) -> Item:
     image = torch.from_numpy(resized).permute(2, 0, 1)[None].to(device)
     return Item(row=-1, features=[], mask=None, tokens=None, token_mask=None, image=image)
+
+
+class TextEmbedder:
+    """The text encoder of a run, in place and checked. Each distinct text is embedded once.
+
+    Args:
+        run: a finished run.
+        device: where the embeddings go; the encoder itself stays on the CPU, as when the cache was made.
+
+    Raises:
+        UserError: the run reads no text, or its text encoder is missing or is another one.
+    """
+
+    def __init__(self, run: Run, device: torch.device) -> None:
+        about, made = run.config["about"], run.config["fingerprint"]
+        if not reads_text(run):
+            model = "a U-Net" if run.config["model"] == "unet" else "of the variant no-text"
+            cached = "" if made["text_encoder_sha256"] else ", and its cache was made with --text-encoder none"
+            raise UserError(f"--text: {run.path} is {model} and reads no text{cached}; leave --text out")
+        self._encoder = load_text_encoder(about["text_encoder"], pad_to=made["pad_to"])
+        if self._encoder.sha256 != made["text_encoder_sha256"]:
+            raise UserError(f"{about['text_encoder']}: not the text encoder that {run.path} was fitted with")
+        self._device = device
+        self._embedded: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __call__(self, description: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token embeddings (1, L, D) float32 and their mask (1, L) bool, true at every token that is read."""
+        if description not in self._embedded:
+            tokens, mask = self._encoder.encode([description])
+            self._embedded[description] = (
+                torch.from_numpy(tokens).to(self._device),
+                torch.from_numpy(mask).to(self._device),
+            )
+        return self._embedded[description]
+
+
+def reads_text(run: Run) -> bool:
+    """Whether the network of a run looks at the text at all."""
+    return bool(run.config["model"] != "unet" and run.config["head"]["variant"] != "no-text")
+
+
+def missing_text(run: Run) -> str:
+    """What a run that reads text does with an image that has none, in one line; docs/texts.md says more."""
+    config = run.config
+    does = "averages" if config["head"]["variant"] == "concat" else "attends to"
+    tokens = "special tokens and the padding" if config["fingerprint"]["pad_to"] else "special tokens"
+    known = (
+        " instead of the one sentence that it was fitted with" if config["fit"]["variant"] == "constant-text" else ""
+    )
+    return (
+        f"the run reads it, so it is given the empty string and {does} its {tokens} alone{known}; "
+        f'what that costs: textdiff score --run {run.path} --text ""'
+    )

@@ -1,0 +1,127 @@
+"""A finished run put to use on images that are in no cache, held whole or given tile by tile."""
+
+__all__ = ["Predictor"]
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textdiff.cache import Item
+from textdiff.errors import UserError
+from textdiff.images.images import SYMMETRIES, symmetry
+from textdiff.images.tiles import Grid, cut, stitch
+from textdiff.pipeline.prediction.preprocessing import preprocessor
+from textdiff.pipeline.prediction.unlike import Contrast, Likeness
+from textdiff.pipeline.predictions import FittedNetwork, enlarge, mean_of_views, predictions, shows_nothing
+from textdiff.pipeline.runs import Run
+
+
+class Predictor:
+    """A run, with its backbone and text encoder where it needs them, for images that are in no cache.
+
+    The image goes the way that the training images went: the same resizing, noise, network and rounding, so an image
+    of the data set gets the mask that ``score`` measures, in as many ``views`` as it measured.
+
+    Args:
+        run: a finished run.
+        device: where to compute, ``auto``, ``cpu``, ``cuda`` ...
+        backbone: another place of the backbone; by default the one the cache was made with.
+        views: 1, or 8 to give the mean over the symmetries of the square, as ``score`` does where a cache was
+            extracted with ``--test-views 8``; for eight times the time.
+
+    Raises:
+        UserError: the run is not finished; the backbone or the text encoder is missing or is another one; ``views`` is
+            another number.
+    """
+
+    def __init__(self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1) -> None:
+        if views not in (1, SYMMETRIES):
+            raise UserError(f"--views {views}: must be 1, or 8 (the symmetries)")
+        self._views = views
+        self._fitted = FittedNetwork(run, device)
+        self._preprocess = preprocessor(run, self._fitted.device, backbone)
+        self._made = run.config["fingerprint"]
+        self._likeness = Likeness.load(run)
+        self._times: list[int] = run.config["head"].get("times") or self._made["steps"]
+        self.start()
+        self.seen = self.blank = 0
+        """What the network was to see so far, images or tiles, and how many of them were blank."""
+
+    def grid(self, height: int, width: int) -> Grid | None:
+        """The tiles that an image (height, width) is predicted by, as the run's cache was cut; None if it was not."""
+        made = self._made
+        return Grid(height, width, made["tile"], made["overlap"]) if "tile" in made else None
+
+    def start(self) -> None:
+        """Begins an image that comes tile by tile, for ``distance``; whole ones begin by themselves."""
+        self._contrast = Contrast(self._times)
+
+    @property
+    def distance(self) -> float | None:
+        """How far the last image is from the training images; None where that is not known. See ``Likeness``."""
+        return None if self._likeness is None else self._likeness.distance(self._contrast.result())
+
+    @property
+    def unlike(self) -> str:
+        """What to say of the last image if it is unlike the training images; empty otherwise."""
+        distance = self.distance
+        if self._likeness is None or distance is None or distance <= self._likeness.limit:
+            return ""
+        return f"is unlike the training images (distance {distance:.2f}, limit {self._likeness.limit})"
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the network looks at the text at all."""
+        return self._preprocess.reads_text
+
+    @property
+    def classes(self) -> int:
+        """Classes, background included."""
+        return self._fitted.classes
+
+    def __call__(self, image: NDArray[np.uint8], description: str = "") -> NDArray[np.float32]:
+        """Class probabilities at the image's own size. A run that was fitted on tiles predicts by tiles.
+
+        Args:
+            image: (H, W, 3) uint8, RGB, any size.
+            description: the text that comes with it.
+
+        Returns:
+            (classes, H, W) float32, summing to one over the classes.
+        """
+        mean: NDArray[np.float32] = self.members(image, description, each=False)[0]
+        return mean
+
+    def members(self, image: NDArray[np.uint8], description: str = "", each: bool = True) -> NDArray[np.float32]:
+        """What each member of an ensemble says, the only one being the network itself where it is none.
+
+        Arguments as for the call, (members, classes, H, W) float32; unless ``each`` their mean as the only member.
+        """
+        self.start()
+        height, width = image.shape[:2]
+        grid = self.grid(height, width)
+        if grid is None:
+            return self.tile(image, description, each)
+        members = len(self._fitted.network.members) if each else 1
+        whole = np.empty((members, self.classes, height, width), np.float32)
+        tiles = (self.tile(cut(image, y, x, grid.size), description, each) for y, x in grid.places)
+        for y, band in stitch(grid, tiles):
+            whole[..., y : y + band.shape[-2], :] = band
+        return whole
+
+    def tile(self, pixels: NDArray[np.uint8], description: str = "", each: bool = False) -> NDArray[np.float32]:
+        """``members`` of what the network sees at once, RGB (h, w, 3) uint8: (members, classes, h, w) float32."""
+        self.seen += 1
+        views = enumerate(members for _, members in predictions(self._fitted, self._items(pixels, description)))
+        members = mean_of_views(views)
+        return enlarge(members if each else members.mean(0)[None], *pixels.shape[:2])
+
+    def _items(self, pixels: NDArray[np.uint8], description: str) -> Iterator[Item]:
+        """The views of an image or tile, as the network reads them."""
+        for view in range(self._views):
+            item = self._preprocess(symmetry(pixels, view), description)
+            if view == 0:
+                self.blank += shows_nothing(self._fitted.network, item)
+                self._contrast.add(item)
+            yield item
