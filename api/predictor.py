@@ -20,7 +20,7 @@ from textdiff.pipeline.prediction.preprocessing import missing_text
 from textdiff.pipeline.prediction.remarks import Remarks
 from textdiff.pipeline.runs import find_run
 from textdiff.readers.datasets import remarks
-from textdiff.readers.load import load_image
+from textdiff.readers.decoding import load_image
 
 
 class Predictor:

@@ -12,8 +12,7 @@ import torch
 from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.files import write_json
-from textdiff.pipeline.evaluation.truths import truth_scores
-from textdiff.pipeline.prediction.whole import Whole, whole_images
+from textdiff.pipeline.evaluation.image_predictions import ImagePrediction, image_predictions, truth_scores
 from textdiff.pipeline.predictions import FittedNetwork, Predicted, predictions, view_count
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import scored_rows
@@ -66,19 +65,19 @@ def evaluate(
             for row, members in predictions(fitted, [narrow])
         ]
 
-    def of_run(number: int, rows: Iterator[list[Predicted]]) -> Iterator[Whole]:
-        return whole_images(cache, (predicted[number] for predicted in rows))
+    def of_run(number: int, rows: Iterator[list[Predicted]]) -> Iterator[ImagePrediction]:
+        return image_predictions(cache, (predicted[number] for predicted in rows))
 
     views = view_count(cache, rows)
     # Rows in many views would take the place of those that are trained on.
     reading = closing(loader.epoch(rows, keep=views == 1))
     with console.Progress(len(ids), "score", "images") as progress, reading as items:
         # All runs look at a row while it is there: what waits for the other rows of its image is small.
-        predicted = map(by_each, map(with_image, items))
-        by_run = [of_run(number, own) for number, own in enumerate(tee(predicted, len(runs)))]
-        for image in zip(*by_run, strict=True):
-            for whole, found in zip(image, scores, strict=True):
-                for name, value in truth_scores(whole, cache.classes).items():
+        by_row = map(by_each, map(with_image, items))
+        by_run = [of_run(number, own) for number, own in enumerate(tee(by_row, len(runs)))]
+        for predicted in zip(*by_run, strict=True):
+            for image, found in zip(predicted, scores, strict=True):
+                for name, value in truth_scores(image, cache.classes).items():
                     found.setdefault(name, []).append(value)
             progress.advance()
     for run, found, given in zip(runs, scores, texts, strict=True):

@@ -15,7 +15,7 @@ from textdiff.errors import UserError
 from textdiff.experiments.panel_figure import PanelRow, Prediction, panel_figure
 from textdiff.metrics.pixels import dice
 from textdiff.options.experiments import Panel
-from textdiff.pipeline.prediction.whole import panels, whole_images
+from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.score import scored_rows
@@ -97,10 +97,10 @@ def _look(run: Run, split: str, device: str) -> _Seen:
     fitted, cache, seen = FittedNetwork(run, device), run.open_cache(), _Seen({}, {}, {})
     what = f"predict with {run.path.name}"
     with closing(cached_predictions(fitted, cache, scored_rows(cache, split), what)) as predicted:
-        for whole in whole_images(cache, predicted):
-            name = cache.rows[whole.row].id
-            seen.masks[name] = whole.shown > 0
-            seen.truths[name] = panels(cache, whole.row)[1] > 0
+        for image in image_predictions(cache, predicted):
+            name = cache.rows[image.row].id
+            seen.masks[name] = image.preview > 0
+            seen.truths[name] = panels(cache, image.row)[1] > 0
             seen.dice[name] = dice(seen.masks[name], seen.truths[name])
     return seen
 

@@ -17,8 +17,7 @@ from textdiff.cache.repair import repair
 from textdiff.cache.update import clear_updates, restore
 from textdiff.errors import UserError
 from textdiff.models import text
-from textdiff.models.backbones.backbone import Backbone
-from textdiff.models.backbones.load import load_backbone
+from textdiff.models.backbones.backbone import Backbone, load_backbone
 from textdiff.models.device import choose_device, resolve_precision
 from textdiff.options.extract import Extract
 from textdiff.options.protocol import get_protocol

@@ -14,9 +14,9 @@ from PIL import Image
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.files import atomic_path, sha256_file
+from textdiff.images.bands import is_large, open_image_bands
 from textdiff.images.formats import BadImageError
 from textdiff.images.pixel_size import PixelSize, file_pixel_size
-from textdiff.images.rows import is_large, open_rows
 from textdiff.metrics.instances import METHODS, find_instances
 from textdiff.options.run import Predict
 from textdiff.outputs import FORMATS, Segmentation, refusal, segmentation, write_output
@@ -32,7 +32,7 @@ from textdiff.pipeline.prediction.records import Records
 from textdiff.pipeline.prediction.remarks import Remarks
 from textdiff.pipeline.runs import Run
 from textdiff.readers.datasets import remarks
-from textdiff.readers.load import load_image
+from textdiff.readers.decoding import load_image
 from textdiff.readers.sample import Slice
 
 _SAME_SIZE = 0.02
@@ -151,7 +151,7 @@ class _Batch:
         """Yields the files of one image; returns why it failed, or nothing."""
         try:
             large = not isinstance(one.path, Slice) and is_large(one.path)
-            record = yield from (self._in_parts(one) if large else self._whole(one))
+            record = yield from (self._in_bands(one) if large else self._in_memory(one))
             # The last file of an image: once it is there, the others are.
             self._records.write(one, record)
         except UserError as error:
@@ -167,7 +167,7 @@ class _Batch:
             return str(BadImageError(one.path, f"cannot be read ({error.strerror})", "check its permissions"))
         return ""
 
-    def _whole(self, one: Input) -> Generator[Path, None, dict[str, Any]]:
+    def _in_memory(self, one: Input) -> Generator[Path, None, dict[str, Any]]:
         """Segments an image and yields its files; returns its record."""
         image, sha256, notes = load_image(one.path)
         outputs, predictor = self._outputs, self._predictor
@@ -203,12 +203,12 @@ class _Batch:
             yield path
         return refused
 
-    def _in_parts(self, one: Input) -> Generator[Path, None, dict[str, Any]]:
+    def _in_bands(self, one: Input) -> Generator[Path, None, dict[str, Any]]:
         """Segments an image that is too large to be held, and yields its files; returns its record."""
         path, predictor, outputs = one.path, self._predictor, self._outputs
         assert isinstance(path, Path)
         console.warn(f"{path}: too large to be held, so its objects are not told apart; its masks are TIFFs")
-        with open_rows(path) as source:
+        with open_image_bands(path) as source:
             shape = (source.height, source.width)
             # Whether an alpha channel is opaque is not known before all of it is read.
             notes = [*source.notes, *([] if source.alpha_at is None else ["alpha (dropped; colours kept)"])]

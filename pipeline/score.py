@@ -17,13 +17,19 @@ from textdiff.files import write_text
 from textdiff.images import formats
 from textdiff.options.run import Score
 from textdiff.pipeline.evaluation.figures import overlay_figure
+from textdiff.pipeline.evaluation.given_text import GivenText, paired_differences
+from textdiff.pipeline.evaluation.image_predictions import (
+    PRIMARY,
+    TRUTHS,
+    ImagePrediction,
+    image_instances,
+    image_predictions,
+    truth_scores,
+)
 from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.summary import averages, cases, page, record, tables
 from textdiff.pipeline.evaluation.tables import write_scores
-from textdiff.pipeline.evaluation.truths import PRIMARY, TRUTHS, truth_scores
-from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
-from textdiff.pipeline.prediction.whole import Whole, whole_images, whole_instances
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.fitted import GONE, VIEWS, Facts, changed_images, changes, image_facts, shortened
@@ -92,20 +98,20 @@ def score(options: Score) -> Scores:
     tiled = bool(cache.rows[rows[0]].tile)
     primary = PRIMARY[tiled]
     records: list[dict[str, Any]] = []
-    shown: dict[int, np.ndarray] = {}
+    previews: dict[int, np.ndarray] = {}
     with closing(cached_predictions(fitted, cache, rows, "score", given.embedding if given else None)) as predicted:
-        for whole in whole_images(cache, predicted):
-            entry = cache.rows[whole.row]
+        for image in image_predictions(cache, predicted):
+            entry = cache.rows[image.row]
             records.append(
                 {
                     "id": entry.id,
                     "split": entry.split,
-                    "text": given.text if given else cache.texts[cache.rows[texts[whole.row]].text],
-                    **truth_scores(whole, cache.classes),
-                    **_further(cache, whole, wanted, options),
+                    "text": given.text if given else cache.texts[cache.rows[texts[image.row]].text],
+                    **truth_scores(image, cache.classes),
+                    **_further(cache, image, wanted, options),
                 }
             )
-            shown[whole.row] = whole.shown
+            previews[image.row] = image.preview
 
     found = averages(records, wanted, cache.classes, seed)
     true_objects = "instance maps" if cache.has_instances else "components"
@@ -139,7 +145,7 @@ def score(options: Score) -> Scores:
     suffix = ("" if split == "test" else f"-{split}") + (given.suffix if given else "")
     written = write_scores(run.path, records, summary, suffix=suffix)
     overlay = run.path / f"overlay{suffix}.png"
-    overlay_figure(overlay, cases(cache, shown, records, primary), cache.classes)
+    overlay_figure(overlay, cases(cache, previews, records, primary), cache.classes)
     notes = (
         f"At the original size; predicted objects: {options.objects}, true ones: {true_objects}.",
         left_out,
@@ -182,17 +188,19 @@ def _compare_with_before(run: Run, split: str, facts: Mapping[str, Facts], views
         )
 
 
-def _further(cache: FeatureCache, whole: Whole, metrics: Sequence[str], options: Score) -> dict[str, float | None]:
+def _further(
+    cache: FeatureCache, image: ImagePrediction, metrics: Sequence[str], options: Score
+) -> dict[str, float | None]:
     """The scores of an image beside Dice and IoU, None where it is too large to be held."""
-    if whole.pixels is None:
+    if image.full_size is None:
         values: Mapping[str, float | None] = {name: None for name in metrics if name not in ("dice", "iou")}
     else:
         values = measure(
             metrics,
-            whole.pixels.labels,
-            whole.pixels.likelihood,
-            whole.pixels.truth,
-            whole_instances(cache, whole.row),
+            image.full_size.labels,
+            image.full_size.likelihood,
+            image.full_size.truth,
+            image_instances(cache, image.row),
             method=options.objects,
             min_area=options.min_area,
             tolerance=options.tolerance,

@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from textdiff.errors import UserError
+from textdiff.models.backbones.backbone import load_backbone
 from textdiff.models.backbones.checkpoints import load_unet, read_checkpoint, save_unet
-from textdiff.models.backbones.load import load_backbone
 from textdiff.models.backbones.recognise import recognise
 from textdiff.models.backbones.unet import UNet
 from textdiff.models.weights import resolve_backbone

@@ -15,8 +15,8 @@ from PIL import Image
 import textdiff
 from textdiff.metrics.intervals import bootstrap_mean
 from textdiff.pipeline import predictions
-from textdiff.pipeline.evaluation.truths import TRUTHS
-from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
+from textdiff.pipeline.evaluation.given_text import GivenText, paired_differences
+from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run, write_config
 
 SHARED = "all nuclei are round"

@@ -21,7 +21,7 @@ from textdiff.images.images import read_mask
 from textdiff.images.masks import decode_mask
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.datasets import inspect, read_dataset
-from textdiff.readers.load import load_image, load_mask
+from textdiff.readers.decoding import load_image, load_mask
 from textdiff.readers.sample import Sample
 
 MASK = (np.hypot(*np.mgrid[-20:20, -24:24]) < 14).astype(np.uint8)

@@ -60,7 +60,7 @@ def test_a_name_means_one_kind_of_value_in_every_command():
         (run.Objects, "metrics.instances", "METHODS"),
         (run.Format, "outputs", "FORMATS"),
         (shared.Protocol, "options.protocol", "PROTOCOLS"),
-        (shared.Truth, "pipeline.evaluation.truths", "TRUTHS"),
+        (shared.Truth, "pipeline.evaluation.image_predictions", "TRUTHS"),
         (shared.Jitter, "pipeline.pretraining.config", "SCALES"),
     ],
 )

@@ -15,7 +15,7 @@ import torch
 
 from textdiff.errors import UserError
 from textdiff.models import weights
-from textdiff.models.backbones.load import load_backbone
+from textdiff.models.backbones.backbone import load_backbone
 from textdiff.models.weights import BACKBONES, fetch_backbone, resolve_backbone, status, weights_dir
 from textdiff.pipeline import fetch
 

@@ -1,6 +1,6 @@
 """One image to its decoder activations: noise, UNet, native grids."""
 
-__all__ = ["Backbone"]
+__all__ = ["AnyBackbone", "Backbone", "load_backbone"]
 
 import time
 from collections.abc import Sequence
@@ -8,10 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from textdiff.errors import UserError
+from textdiff.files import stamp
 from textdiff.images import images
 from textdiff.models.backbones import diffusion
-from textdiff.models.backbones.load import AnyBackbone
+from textdiff.models.backbones.blurs import Blurs
+from textdiff.models.backbones.checkpoints import load_unet, read_checkpoint
+from textdiff.models.backbones.fresh import fresh_unet
+from textdiff.models.backbones.unet import UNet
 from textdiff.models.device import autocast, synchronize
+from textdiff.models.weights import RGB, UNTRAINED, ResolvedWeights
+
+AnyBackbone = UNet | Blurs
+"""What has ``block_shapes``, ``features`` and the ``config`` that a cache records."""
 
 
 class Backbone:
@@ -77,3 +86,23 @@ class Backbone:
             synchronize(self.device)
             seconds.append(time.perf_counter() - start)
         return seconds[-1] * (self.image_size / size) ** 2
+
+
+def load_backbone(found: ResolvedWeights, image_size: int, device: torch.device) -> AnyBackbone:
+    """The network, frozen and in evaluation mode, on its device.
+
+    An untrained one has the architecture of the checkpoint and weights drawn by its initialisation, with seed 0.
+
+    Raises:
+        UserError: the checkpoint is damaged, of no architecture that is known, or not the one that was found any more.
+    """
+    if found.name == RGB:
+        return Blurs().to(device)
+    if found.name.startswith(UNTRAINED):
+        _, architecture = read_checkpoint(found.path, image_size)
+        network = fresh_unet(architecture, seed=0).to(device).eval().requires_grad_(False)
+    else:
+        network = load_unet(found.path, image_size=image_size, device=device)
+    if found.stamp not in (None, stamp(found.path)):
+        raise UserError(f"{found.path}: was changed while it was loaded; run the same command again")
+    return network

@@ -14,12 +14,11 @@ from textdiff.console import printable
 from textdiff.metrics.intervals import Interval, bootstrap_mean
 from textdiff.pipeline.evaluation.class_scores import mean_scores, presence_note
 from textdiff.pipeline.evaluation.figures import Case
+from textdiff.pipeline.evaluation.given_text import GivenText, difference_table
+from textdiff.pipeline.evaluation.image_predictions import TRUTHS, panels
 from textdiff.pipeline.evaluation.object_scores import metrics_table
 from textdiff.pipeline.evaluation.published import Published
 from textdiff.pipeline.evaluation.tables import ScoreRow, score_table
-from textdiff.pipeline.evaluation.truths import TRUTHS
-from textdiff.pipeline.prediction.given_text import GivenText, difference_table
-from textdiff.pipeline.prediction.whole import panels
 from textdiff.pipeline.runs import SCORES_SCHEMA, Run
 from textdiff.tables import markdown as escape
 
@@ -151,10 +150,10 @@ def _rows(name: str, means: Mapping[str, Any], labels: int | None = None) -> lis
 
 
 def cases(
-    cache: FeatureCache, shown: Mapping[int, NDArray[Any]], records: Sequence[Mapping[str, Any]], primary: str
+    cache: FeatureCache, previews: Mapping[int, NDArray[Any]], records: Sequence[Mapping[str, Any]], primary: str
 ) -> list[Case]:
-    """The best, the median and the worst image, by rule and not by hand; ``shown`` is in the order of ``records``."""
-    rows = list(shown)
+    """The best, the median and the worst image, by rule; ``previews`` are in the order of ``records``."""
+    rows = list(previews)
     order = sorted(range(len(rows)), key=lambda index: -records[index][f"dice_{primary}"])
     chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
     found = []
@@ -163,7 +162,7 @@ def cases(
         dice, overlap = (100 * scores[f"{metric}_{primary}"] for metric in ("dice", "iou"))
         image, truth = panels(cache, row)
         title = f"{name}: {scores['id']}  Dice {dice:.1f}, IoU {overlap:.1f}"
-        found.append(Case(title, scores["text"], image, truth, shown[row]))
+        found.append(Case(title, scores["text"], image, truth, previews[row]))
     return found
 
 

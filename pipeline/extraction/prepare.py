@@ -19,8 +19,7 @@ from textdiff.images.colour import jitter_view
 from textdiff.images.formats import BadImageError
 from textdiff.images.tiles import cut
 from textdiff.readers.datasets import Facts
-from textdiff.readers.load import load_image, load_mask
-from textdiff.readers.parts import read_image_rows, read_mask_rows
+from textdiff.readers.decoding import load_image, load_mask, read_image_rows, read_mask_rows
 from textdiff.readers.sample import Slice
 
 _T = TypeVar("_T", bound=np.generic)
@@ -78,7 +77,7 @@ def preparation(
     def prepare(row: int) -> Prepared:
         entry = cache.rows[row]
         fact = facts[entry.id]
-        shown = rows(fact, entry.y, min(entry.y + entry.tile, entry.height)) if fact.in_parts else whole(fact)
+        shown = rows(fact, entry.y, min(entry.y + entry.tile, entry.height)) if fact.in_bands else whole(fact)
 
         def seen(pixels: NDArray[_T]) -> NDArray[_T]:
             piece = cut(pixels, entry.y - shown.first, entry.x, entry.tile) if entry.tile else pixels

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.images.rows import open_rows
+from textdiff.images.bands import open_image_bands
 from textdiff.images.tiff_writer import PIECE, tiff_writer
 from textdiff.images.tiles import Grid, cut, reblock, stitch
 
@@ -30,7 +30,7 @@ def segment_large(
     """Segments one large image by tiles, and writes each picture of it as a TIFF.
 
     Args:
-        path: the image, see ``open_rows``.
+        path: the image, see ``open_image_bands``.
         base: where to write, without the ends of the names.
         grid_of: the tiles for a height and a width; None if the run knows none.
         predict: probabilities (members, classes, size, size) of a tile, RGB (size, size, 3) uint8.
@@ -40,9 +40,9 @@ def segment_large(
         The paths of the files, ``<base><end>.tif``.
 
     Raises:
-        UserError: the run was not fitted on tiles, or the file cannot be read in parts.
+        UserError: the run was not fitted on tiles, or the file cannot be read in bands.
     """
-    with open_rows(path) as source, ExitStack() as files:
+    with open_image_bands(path) as source, ExitStack() as files:
         grid = grid_of(source.height, source.width)
         if grid is None:
             raise UserError(

@@ -31,7 +31,7 @@ class OutputFiles(Outputs):
         return {"probability": self.probabilities, "entropy": self.entropy, "disagreement": self.disagreement}
 
     def large_files(self, folder: Path, name: str) -> list[Path]:
-        """Every file of an image that is worked through in parts: its mask and maps, without objects."""
+        """Every file of an image that is worked through in bands: its mask and maps, without objects."""
         suffixes = ["", *(f"_{kind}" for kind, asked in self.maps.items() if asked)]
         return [folder / f"{name}{suffix}.tif" for suffix in suffixes]
 

@@ -12,8 +12,7 @@ from textdiff.cache import Item
 from textdiff.errors import UserError
 from textdiff.images import images
 from textdiff.models import weights
-from textdiff.models.backbones.backbone import Backbone
-from textdiff.models.backbones.load import load_backbone
+from textdiff.models.backbones.backbone import Backbone, load_backbone
 from textdiff.models.text import load_text_encoder
 from textdiff.pipeline.prediction.blank import is_blank
 from textdiff.pipeline.runs import Run

@@ -17,7 +17,7 @@ from textdiff.files import write_text
 from textdiff.metrics.pixels import entropy
 from textdiff.options.run import Report
 from textdiff.outputs.colours import CONFUSIONS, class_colours
-from textdiff.pipeline.prediction.whole import panels, whole_images
+from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
 from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
@@ -142,12 +142,12 @@ def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], dev
     classes, found = len(cache.classes), {}
     rows = [row for row in scored_rows(cache, split) if cache.rows[row].id in ids]
     with closing(cached_predictions(FittedNetwork(run, device), cache, rows, "report")) as predicted:
-        for whole in whole_images(cache, predicted):
-            uncertainty = entropy(whole.probability) / np.log(len(whole.probability))
-            found[cache.rows[whole.row].id] = {
-                "image": data_uri(panels(cache, whole.row)[0], "photo", 2 * cache.image_size),
-                "truth": _mask_uri(whole.clean, classes),
-                "prediction": _mask_uri(whole.probability.argmax(0), classes),
+        for image in image_predictions(cache, predicted):
+            uncertainty = entropy(image.probability) / np.log(len(image.probability))
+            found[cache.rows[image.row].id] = {
+                "image": data_uri(panels(cache, image.row)[0], "photo", 2 * cache.image_size),
+                "truth": _mask_uri(image.clean, classes),
+                "prediction": _mask_uri(image.probability.argmax(0), classes),
                 "entropy": data_uri(np.round(255 * uncertainty.clip(0, 1)).astype(np.uint8), "photo"),
                 "meanEntropy": float(uncertainty.mean()),
             }
