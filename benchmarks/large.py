@@ -55,8 +55,8 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
 
     from textdiff.images.tiles import Grid
     from textdiff.models.device import peak_memory
-    from textdiff.pipeline.prediction.large import segment_large
     from textdiff.pipeline.prediction.output_files import pictures
+    from textdiff.pipeline.prediction.predictor import segment_large
 
     def threshold(pixels: np.ndarray) -> np.ndarray:
         bright = pixels[..., 0].astype(np.float32) / 255

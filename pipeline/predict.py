@@ -24,9 +24,8 @@ from textdiff.outputs.objects import object_record, significant
 from textdiff.outputs.overlay import write_overlay
 from textdiff.outputs.tables import image_record
 from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
-from textdiff.pipeline.prediction.large import segment_large
 from textdiff.pipeline.prediction.output_files import OVERLAY, OutputFiles
-from textdiff.pipeline.prediction.predictor import Predictor
+from textdiff.pipeline.prediction.predictor import Predictor, segment_large
 from textdiff.pipeline.prediction.preprocessing import missing_text
 from textdiff.pipeline.prediction.records import Records
 from textdiff.pipeline.prediction.remarks import Remarks

@@ -15,7 +15,7 @@ from textdiff.images.bands import is_large, open_image_bands
 from textdiff.images.images import read_image
 from textdiff.images.tiff_writer import tiff_writer
 from textdiff.images.tiles import Grid
-from textdiff.pipeline.prediction.large import segment_large
+from textdiff.pipeline.prediction.predictor import segment_large
 
 RGB = np.random.default_rng(0).integers(0, 256, (301, 187, 3), dtype=np.uint8)
 KINDS = {

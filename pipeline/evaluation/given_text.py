@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from textdiff import console
-from textdiff.metrics.intervals import Interval, bootstrap_mean
+from textdiff.metrics.intervals import Interval
+from textdiff.pipeline.evaluation.class_scores import mean_of_some
 from textdiff.pipeline.evaluation.object_scores import metrics_table
 from textdiff.pipeline.evaluation.tables import ScoreRow, score_table
 from textdiff.pipeline.prediction.preprocessing import TextEmbedder
@@ -85,8 +86,7 @@ def paired_differences(
 
     def mean(column: str) -> Interval | None:
         pairs = [(record.get(column), before[record["id"]].get(column)) for record in records]
-        values = [value - earlier for value, earlier in pairs if value is not None and earlier is not None]
-        return bootstrap_mean(values, seed=seed) if values else None
+        return mean_of_some([None if now is None or then is None else now - then for now, then in pairs], seed)
 
     return {
         truth: {metric: found for metric in metrics if (found := mean(f"{metric}_{truth}")) is not None}

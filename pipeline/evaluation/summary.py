@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
 from textdiff.console import printable
-from textdiff.metrics.intervals import Interval, bootstrap_mean
-from textdiff.pipeline.evaluation.class_scores import mean_scores, presence_note
+from textdiff.metrics.intervals import Interval
+from textdiff.pipeline.evaluation.class_scores import mean_of_some, mean_scores, presence_note
 from textdiff.pipeline.evaluation.figures import Case
 from textdiff.pipeline.evaluation.given_text import GivenText, difference_table
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS, panels
@@ -52,14 +52,9 @@ def averages(
         classes: names of the classes, the background left out.
         seed: of the bootstrap.
     """
-
-    def mean(column: str, among: Sequence[Mapping[str, Any]]) -> Interval | None:
-        values = [record[column] for record in among if record[column] is not None]
-        return bootstrap_mean(values, seed=seed) if values else None
-
     present = [record for record in records if record["area_original"]]
     further = {
-        f"{metric}{suffix}": mean(f"{metric}_original", among)
+        f"{metric}{suffix}": mean_of_some([record[f"{metric}_original"] for record in among], seed)
         for metric in metrics
         if metric not in ("dice", "iou")
         for suffix, among in (("", records), ("_present", present))

@@ -1,12 +1,12 @@
 """Images and texts that are in no cache, as a run's network reads them: prepared as those of its cache were."""
 
-__all__ = ["Preprocessor", "TextEmbedder", "missing_text", "preprocessor", "reads_text"]
+__all__ = ["Preprocessor", "TextEmbedder", "missing_text", "reads_text"]
 
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from textdiff.cache import Item
 from textdiff.errors import UserError
@@ -18,19 +18,8 @@ from textdiff.pipeline.prediction.blank import is_blank
 from textdiff.pipeline.runs import Run
 
 
-class Preprocessor(Protocol):
-    """Prepares an image (H, W, 3) uint8 RGB of any size, and its text, the way the training images were prepared."""
-
-    reads_text: bool
-    """Whether the network looks at the text at all."""
-
-    def __call__(self, image: np.ndarray, description: str) -> Item:
-        """The image as a batch of one; without activations where it is blank for the run."""
-        ...
-
-
-def preprocessor(run: Run, device: torch.device, backbone: str | None = None) -> Preprocessor:
-    """What prepares images for the network of ``run``.
+class Preprocessor:
+    """Prepares images for the network of a run: the same resizing, noise, backbone and rounding as for its cache.
 
     Args:
         run: a finished run.
@@ -40,67 +29,50 @@ def preprocessor(run: Run, device: torch.device, backbone: str | None = None) ->
     Raises:
         UserError: the backbone or the text encoder is missing or is another one, or one is named that is not needed.
     """
-    if run.config["model"] == "unet":
-        if backbone is not None:
-            raise UserError(f"--backbone {backbone}: {run.path} is a U-Net, which needs none; leave it out")
-        return _Resizing(run, device)
-    return _Activations(run, device, backbone)
 
-
-class _Resizing:
-    """Resizes the image, and that is all."""
-
-    reads_text = False
-
-    def __init__(self, run: Run, device: torch.device) -> None:
-        self._made, self._device = run.config["fingerprint"], device
-
-    def __call__(self, image: np.ndarray, description: str) -> Item:
-        resized = images.resize_image(image, self._made["image_size"], self._made["resize"])
-        return _without_activations(resized, self._device)
-
-
-class _Activations:
-    """Runs the backbone and the text encoder: the same resizing, noise, network and rounding as the cache's."""
-
-    def __init__(self, run: Run, device: torch.device, backbone: str | None) -> None:
+    def __init__(self, run: Run, device: torch.device, backbone: str | None = None) -> None:
         made, about, head = run.config["fingerprint"], run.config["about"], run.config["head"]
-        self._made, self._device = made, device
-        resolved = weights.resolve_backbone(backbone or about["backbone"])
-        if resolved.sha256 != made["backbone_sha256"]:
-            raise UserError(
-                f"{resolved.path}: not the backbone that {run.path} was fitted on, its sha256 begins with "
-                f"{resolved.sha256[:12]} and not {made['backbone_sha256'][:12]}; name the right one with --backbone"
+        self._made, self._device, self._blank_below = made, device, run.config["blank_below"]
+        self._backbone: Backbone | None = None
+        if run.config["model"] == "unet":
+            if backbone is not None:
+                raise UserError(f"--backbone {backbone}: {run.path} is a U-Net, which needs none; leave it out")
+        else:
+            resolved = weights.resolve_backbone(backbone or about["backbone"])
+            if resolved.sha256 != made["backbone_sha256"]:
+                raise UserError(
+                    f"{resolved.path}: not the backbone that {run.path} was fitted on, its sha256 begins with "
+                    f"{resolved.sha256[:12]} and not {made['backbone_sha256'][:12]}; name the right one with --backbone"
+                )
+            self._backbone = Backbone(
+                load_backbone(resolved, made["image_size"], device),
+                head.get("times") or made["steps"],
+                head.get("blocks") or made["blocks"],
+                made["noise_seed"],
+                made["image_size"],
+                made["colour"],
+                made["precision"] if device.type == "cuda" else "float32",
             )
-        self._backbone = Backbone(
-            load_backbone(resolved, made["image_size"], device),
-            head.get("times") or made["steps"],
-            head.get("blocks") or made["blocks"],
-            made["noise_seed"],
-            made["image_size"],
-            made["colour"],
-            made["precision"] if device.type == "cuda" else "float32",
-        )
-        self._blank_below = run.config["blank_below"]
-        self.reads_text = reads_text(run)
-        self._embed = TextEmbedder(run, device) if self.reads_text else None
+        self._embed = TextEmbedder(run, device) if reads_text(run) else None
 
-    def __call__(self, image: np.ndarray, description: str) -> Item:
+    @property
+    def reads_text(self) -> bool:
+        """Whether the network looks at the text at all."""
+        return self._embed is not None
+
+    def __call__(self, image: NDArray[np.uint8], description: str) -> Item:
+        """An image (H, W, 3) uint8 RGB of any size as a batch of one; without activations where it is blank."""
         resized = images.resize_image(image, self._made["image_size"], self._made["resize"])
-        item = _without_activations(resized, self._device)
+        pixels = torch.from_numpy(resized).permute(2, 0, 1)[None].to(self._device)
+        item = Item(row=-1, features=[], mask=None, tokens=None, token_mask=None, image=pixels)
         if is_blank(resized, self._blank_below):
             return item
-        grids = self._backbone(resized)
+        grids = {} if self._backbone is None else self._backbone(resized)
         # The cache rounds activations to its dtype; a head should see the same numbers here.
         dtype = getattr(torch, self._made["dtype"])
         features = [torch.from_numpy(grid).to(self._device, dtype).flatten(0, 1)[None] for grid in grids.values()]
         tokens, mask = (None, None) if self._embed is None else self._embed(description)
         return replace(item, features=features, tokens=tokens, token_mask=mask)
-
-
-def _without_activations(resized: np.ndarray, device: torch.device) -> Item:
-    image = torch.from_numpy(resized).permute(2, 0, 1)[None].to(device)
-    return Item(row=-1, features=[], mask=None, tokens=None, token_mask=None, image=image)
 
 
 class TextEmbedder:
