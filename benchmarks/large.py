@@ -55,7 +55,7 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
 
     from textdiff.images.tiles import Grid
     from textdiff.models.device import peak_memory
-    from textdiff.pipeline.prediction.output_files import pictures
+    from textdiff.pipeline.prediction.output_files import OutputFiles
     from textdiff.pipeline.prediction.predictor import segment_large
 
     def threshold(pixels: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
         folder / path.stem,
         lambda h, w: Grid(h, w, tile, overlap),
         threshold,
-        lambda p: pictures(p, True, False),
+        OutputFiles(probabilities=True).pictures,
     )
     return {
         "seconds": round(time.perf_counter() - start, 1),

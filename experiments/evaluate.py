@@ -55,15 +55,11 @@ def evaluate(
 
     def by_each(item: Item) -> list[Predicted]:
         """What every run says of a row; of ensembles the mean alone, since some of it waits."""
-        own = (
-            loader.narrowed(item, given[item.row], fitted.network.blocks, fitted.network.times)
-            for fitted, given in zip(networks, texts, strict=True)
-        )
-        return [
-            (row, members.mean(0)[None])
-            for fitted, narrow in zip(networks, own, strict=True)
-            for row, members in predictions(fitted, [narrow])
-        ]
+        found = []
+        for fitted, given in zip(networks, texts, strict=True):
+            own = loader.narrowed(item, given[item.row], fitted.network.blocks, fitted.network.times)
+            found += [(row, members.mean(0)[None]) for row, members in predictions(fitted, [own])]
+        return found
 
     def of_run(number: int, rows: Iterator[list[Predicted]]) -> Iterator[ImagePrediction]:
         return image_predictions(cache, (predicted[number] for predicted in rows))

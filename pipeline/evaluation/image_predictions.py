@@ -80,7 +80,7 @@ def image_predictions(cache: FeatureCache, predicted: Iterable[Predicted]) -> It
             its tiles, and of each the unturned view, which may be followed by others: what counts is their mean.
     """
     for _, tiles in groupby(mean_of_rows(cache, predicted), lambda found: cache.rows[found[0]].id):
-        yield _of_one_row(cache, tiles)
+        yield _joined(cache, tiles)
 
 
 def truth_scores(image: ImagePrediction, classes: Sequence[str]) -> Scores:
@@ -133,7 +133,7 @@ def image_instances(cache: FeatureCache, row: int) -> NDArray[Any] | None:
     return numbers
 
 
-def _of_one_row(cache: FeatureCache, tiles: Iterator[tuple[int, NDArray[np.float32]]]) -> ImagePrediction:
+def _joined(cache: FeatureCache, tiles: Iterator[tuple[int, NDArray[np.float32]]]) -> ImagePrediction:
     """Joins the tiles of one image, or takes the only row of it."""
     row, probability = next(tiles)
     if cache.rows[row].tile:

@@ -1,12 +1,14 @@
 """What is written for each image that is segmented."""
 
-__all__ = ["OVERLAY", "OutputFiles", "pictures"]
+__all__ = ["OVERLAY", "OutputFiles"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textdiff.errors import UserError
 from textdiff.metrics.pixels import entropy
@@ -45,9 +47,24 @@ class OutputFiles(Outputs):
         shown = self.maps | {OVERLAY: self.overlay}
         return files | {folder / f"{name}_{kind}.png": (kind, False) for kind, asked in shown.items() if asked}
 
-    def pictures(self, members: np.ndarray) -> dict[str, np.ndarray]:
-        """The mask and the maps asked for, of probabilities (members, classes, H, W); see the function."""
-        return pictures(members, self.probabilities, self.entropy, self.disagreement)
+    def pictures(self, members: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """What is asked for of probabilities (members, classes, H, W), by the end of a file's name: (H, W) each.
+
+        Of their mean the mask, 0 and 255 for two classes, the class number for more; in 16 bits, 0..65535 standing for
+        0..1, the foreground's probability, the entropy over its maximum log(classes), and the members' disagreement
+        over the same.
+        """
+        probabilities: NDArray[np.float32] = members.mean(0)
+        classes = len(probabilities)
+        labels = probabilities.argmax(0).astype(np.uint8)
+        found: dict[str, NDArray[Any]] = {"": labels * 255 if classes == 2 else labels}
+        if self.probabilities:
+            found["_probability"] = _to_16_bits(1 - probabilities[0])
+        if self.entropy:
+            found["_entropy"] = _to_16_bits(entropy(probabilities) / np.log(classes))
+        if self.disagreement:
+            found["_disagreement"] = _to_16_bits(jensen_shannon(members) / np.log(classes))
+        return found
 
     def check_run(self, members: Sequence[object]) -> None:
         """Checks what a run with these members, none for a single network, can give here.
@@ -63,28 +80,6 @@ class OutputFiles(Outputs):
             )
 
 
-def pictures(
-    members: np.ndarray, with_probabilities: bool, with_entropy: bool, with_disagreement: bool = False
-) -> dict[str, np.ndarray]:
-    """What may be shown of probabilities (members, classes, H, W), by the end of a file's name: (H, W) each.
-
-    Of their mean the mask, 0 and 255 for two classes, the class number for more; in 16 bits, 0..65535 standing for
-    0..1, the foreground's probability, the entropy over its maximum log(classes), and the members' disagreement over
-    the same.
-    """
-    probabilities: np.ndarray = members.mean(0)
-    classes = len(probabilities)
-    labels = probabilities.argmax(0).astype(np.uint8)
-    found = {"": labels * 255 if classes == 2 else labels}
-    if with_probabilities:
-        found["_probability"] = _to_16_bits(1 - probabilities[0])
-    if with_entropy:
-        found["_entropy"] = _to_16_bits(entropy(probabilities) / np.log(classes))
-    if with_disagreement:
-        found["_disagreement"] = _to_16_bits(jensen_shannon(members) / np.log(classes))
-    return found
-
-
-def _to_16_bits(values: np.ndarray) -> np.ndarray:
-    scaled: np.ndarray = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)
+def _to_16_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
+    scaled: NDArray[np.uint16] = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)
     return scaled
