@@ -48,7 +48,7 @@ def panel(options: Panel) -> list[Choice]:
     """
     runs = [find_run(run, "runs") for run in options.run]
     split, rule, count, device = options.split, options.rule, options.images, options.device
-    seen = [_look(run, split, device) for run in runs]
+    seen = [_predict(run, split, device) for run in runs]
     ids = [name for name in seen[0].dice if all(name in other.dice for other in seen)]
     if not ids:
         raise UserError(f"RUN: no {split} image is in the caches of all of them")
@@ -92,7 +92,7 @@ def choose(scores: NDArray[np.float64], rule: str, count: int) -> list[Choice]:
     ]
 
 
-def _look(run: Run, split: str, device: str) -> _Seen:
+def _predict(run: Run, split: str, device: str) -> _Seen:
     """What a run makes of every image of a split."""
     fitted, cache, seen = FittedNetwork(run, device), run.open_cache(), _Seen({}, {}, {})
     what = f"predict with {run.path.name}"
