@@ -158,7 +158,7 @@ def test_images_are_paired_by_their_names_and_others_are_refused(capsys):
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), unique=True, max_size=5))
 def test_names_of_files_tell_texts_apart(texts):
-    suffixes = [GivenText(text, *EMPTY).suffix for text in texts]
+    suffixes = [GivenText(text, EMPTY).suffix for text in texts]
     assert len(set(suffixes)) == len(texts)
     assert all(re.fullmatch(r"-text(-[a-z0-9]+)+", suffix) and len(suffix) < 40 for suffix in suffixes)
 
