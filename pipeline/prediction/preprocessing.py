@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from textdiff.cache import Item
 from textdiff.errors import UserError
 from textdiff.images import images
-from textdiff.models import weights
+from textdiff.models import text, weights
 from textdiff.models.backbones.backbone import Backbone, load_backbone
-from textdiff.models.text import load_text_encoder
 from textdiff.pipeline.prediction.blank import is_blank
 from textdiff.pipeline.runs import Run
 
@@ -92,7 +91,7 @@ class TextEmbedder:
             model = "a U-Net" if run.config["model"] == "unet" else "of the variant no-text"
             cached = "" if made["text_encoder_sha256"] else ", and its cache was made with --text-encoder none"
             raise UserError(f"--text: {run.path} is {model} and reads no text{cached}; leave --text out")
-        self._encoder = load_text_encoder(about["text_encoder"], pad_to=made["pad_to"])
+        self._encoder = text.load_text_encoder(about["text_encoder"], pad_to=made["pad_to"])
         if self._encoder.sha256 != made["text_encoder_sha256"]:
             raise UserError(f"{about['text_encoder']}: not the text encoder that {run.path} was fitted with")
         self._device = device
