@@ -182,7 +182,7 @@ def test_the_predictor_stitches_images_of_any_size(run):
         probabilities = predictor(image)
         assert probabilities.shape == (2, *size)
         np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
-        left = predictor.tile(cut(image, 0, 0, TILE))[:, : size[0], : TILE - OVERLAP]
+        left = predictor.tile(cut(image, 0, 0, TILE))[0][:, : size[0], : TILE - OVERLAP]
         np.testing.assert_allclose(probabilities[:, :, : TILE - OVERLAP], left, atol=1e-6)
 
 
