@@ -34,7 +34,7 @@ COMMANDS = {
     "fit": Command(Fit, "pipeline.fit:fit_or_resume", show.paths),
     "score": Command(Score, "pipeline.score:score", show.scores, as_json=True),
     "report": Command(Report, "pipeline.reporting.report:write_report", show.paths),
-    "predict": Command(Predict, "pipeline.prediction.batch:predict", show.paths),
+    "predict": Command(Predict, "pipeline.predict:predict", show.paths),
     "next": Command(Rank, "pipeline.prediction.ranking:rank", show.ranking, as_json=True),
     "pretrain": Command(Pretrain, "pipeline.pretrain:pretrain", show.paths),
     "demo": Command(Demo, "commands.tools:demo", show.demo),

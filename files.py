@@ -1,6 +1,16 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and the space there is for them."""
 
-__all__ = ["atomic_directory", "atomic_path", "sha256_file", "stamp", "write_json", "write_text"]
+__all__ = [
+    "atomic_directory",
+    "atomic_path",
+    "check_free_space",
+    "directory_nbytes",
+    "free_space",
+    "sha256_file",
+    "stamp",
+    "write_json",
+    "write_text",
+]
 
 import contextlib
 import hashlib
@@ -18,7 +28,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from textdiff.console import printable
+from textdiff.console import printable, size
 from textdiff.errors import UserError, os_error
 
 # Part of the names of temporary files, so that those of a process that is dead can be told from one's own.
@@ -145,6 +155,41 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes ``value`` as indented, ``printable`` JSON, atomically. Non-finite floats are refused, as JSON has none."""
     write_text(path, printable(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), keep="\n") + "\n")
+
+
+def free_space(path: str | os.PathLike[str]) -> int:
+    """Bytes that are free on the disk where ``path`` is, or is going to be."""
+    place = Path(path).resolve()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def check_free_space(path: str | os.PathLike[str], needed: int, what: str, fix: str, replaced: int = 0) -> None:
+    """Checks, before anything is written, that the disk of ``path`` holds it.
+
+    Args:
+        path: what is going to be written, which need not be there yet.
+        needed: bytes.
+        what: needs them, with its verb: ``the 8 rows need``.
+        fix: what the user can do.
+        replaced: bytes that are there and are going to be free.
+
+    Raises:
+        UserError: there is less free space than that.
+    """
+    free = free_space(path) + replaced
+    if needed > free:
+        raise UserError(f"{path}: {what} {size(needed)} and the disk has {size(free)} free; {fix}")
+
+
+def directory_nbytes(directory: str | os.PathLike[str]) -> int:
+    """What the files below a directory hold, in bytes."""
+    with os.scandir(directory) as entries:
+        return sum(
+            directory_nbytes(entry.path) if entry.is_dir(follow_symlinks=False) else entry.stat().st_size
+            for entry in entries
+        )
 
 
 def sha256_file(path: str | os.PathLike[str], advance: Callable[[int], None] | None = None) -> str:

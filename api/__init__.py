@@ -55,7 +55,7 @@ from textdiff.options.record import function
 from textdiff.options.run import Predict, Rank, Report, Score
 from textdiff.pipeline.extract import extract as run_extract
 from textdiff.pipeline.fit import fit_or_resume
-from textdiff.pipeline.prediction.batch import predict as run_predict
+from textdiff.pipeline.predict import predict as run_predict
 from textdiff.pipeline.prediction.ranking import rank as run_rank
 from textdiff.pipeline.pretrain import pretrain as run_pretrain
 from textdiff.pipeline.reporting.report import write_report

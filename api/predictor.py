@@ -15,12 +15,12 @@ from textdiff.options.option import AnyPath
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.outlines import outlined
 from textdiff.outputs.overlay import annotated
-from textdiff.pipeline import predict as prediction
+from textdiff.pipeline.prediction import predictor
+from textdiff.pipeline.prediction.preprocessing import missing_text
 from textdiff.pipeline.prediction.remarks import Remarks
-from textdiff.pipeline.prediction.run_text import missing_text
 from textdiff.pipeline.runs import find_run
 from textdiff.readers.datasets import remarks
-from textdiff.readers.load import load_image
+from textdiff.readers.decoding import load_image
 
 
 class Predictor:
@@ -50,7 +50,7 @@ class Predictor:
         runs: AnyPath = "runs",
     ) -> None:
         self.run = find_run(run, runs)
-        self._predict = prediction.Predictor(self.run, device, None if backbone is None else str(backbone), views)
+        self._predict = predictor.Predictor(self.run, device, None if backbone is None else str(backbone), views)
         self._views, self._warned, self._remarks = views, False, Remarks()
 
     def __repr__(self) -> str:

@@ -55,12 +55,12 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
 
     from textdiff.images.tiles import Grid
     from textdiff.models.device import peak_memory
-    from textdiff.pipeline.predict import pictures
-    from textdiff.pipeline.prediction.large import segment_large
+    from textdiff.pipeline.prediction.output_files import OutputFiles
+    from textdiff.pipeline.prediction.predictor import segment_large
 
     def threshold(pixels: np.ndarray) -> np.ndarray:
         bright = pixels[..., 0].astype(np.float32) / 255
-        return np.stack([1 - bright, bright])
+        return np.stack([1 - bright, bright])[None]
 
     before, start = peak_memory(), time.perf_counter()
     written = segment_large(
@@ -68,7 +68,7 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
         folder / path.stem,
         lambda h, w: Grid(h, w, tile, overlap),
         threshold,
-        lambda p: pictures(p[None], True, False),
+        OutputFiles(probabilities=True).pictures,
     )
     return {
         "seconds": round(time.perf_counter() - start, 1),

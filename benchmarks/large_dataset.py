@@ -26,7 +26,7 @@ import tifffile
 from textdiff.files import write_json
 from textdiff.images.tiff_writer import PIECE, tiff_writer
 from textdiff.readers.datasets import read_dataset
-from textdiff.readers.load import load_image, load_mask
+from textdiff.readers.decoding import load_image, load_mask
 
 HERE = Path(__file__).resolve().parent
 TEXT = "The nuclei are densely packed."

@@ -9,7 +9,7 @@
     zarr.open("cache/monuseg.zarr")["features/b08"]  # (rows, steps, C, H, W), upsampled; needs no import of textdiff
 
 The modules: ``layout`` (what is stored where), ``codec`` (upsampling on reading), ``chunks`` (files), ``ledger`` (which
-rows exist), ``soundness`` (whether chunks are the row's), ``create``, ``room`` (on the disk), ``writer``, ``takeover``
+rows exist), ``soundness`` (whether chunks are the row's), ``create``, ``writer``, ``takeover``
 (of another cache's rows), ``update`` (replacing a cache), ``reader``, ``feature_cache``, ``verify``, ``repair``,
 ``loader``, ``hdf5``. This package knows arrays, not models.
 """

@@ -17,12 +17,12 @@ from textdiff.cache.fingerprint import differing_fields, differing_rows
 from textdiff.cache.info import cache_info
 from textdiff.cache.layout import Layout
 from textdiff.cache.reader import CacheReader, identity_of
-from textdiff.cache.room import check_room
 from textdiff.cache.rows import CacheError, DamagedError, Row, check_rows, pack_table
 from textdiff.cache.staging import locked, sweep
 from textdiff.cache.takeover import take_row
 from textdiff.cache.verify import Fault, verify_rows
 from textdiff.cache.writer import STAGED, sweep_rows, write_row
+from textdiff.files import check_free_space, directory_nbytes
 
 
 class FeatureCache(CacheReader):
@@ -47,7 +47,7 @@ class FeatureCache(CacheReader):
         token_mask: npt.ArrayLike | None = None,
         about: Mapping[str, Any] | None = None,
         overwrite: bool = False,
-        room_for: int = 0,
+        rows_to_write: int = 0,
     ) -> Self:
         """Makes a cache without rows; one of the same fingerprint that is there already is opened instead.
 
@@ -66,11 +66,11 @@ class FeatureCache(CacheReader):
             token_mask: (n, L) bool, False where there is padding, or None.
             about: JSON-able facts that do not determine the features, such as the data set's name.
             overwrite: replace a TextDiff cache that is there.
-            room_for: how many rows are about to be written; without room for them nothing is made or replaced.
+            rows_to_write: how many are about to be; without free space for them nothing is made or replaced.
 
         Raises:
             CacheError: another cache is there, or something that is no cache.
-            UserError: the disk is full, or has no room for the rows.
+            UserError: the disk is full, or has too little free space for the rows.
             ValueError: arguments that contradict each other.
         """
         path = Path(path)
@@ -82,7 +82,13 @@ class FeatureCache(CacheReader):
             table = pack_table(rows, texts)
             shape = None if values is None else values.shape
             layout = Layout.of(rows, blocks, steps, image_size, fingerprint, len(table), shape)
-            check_room(path, room_for, layout.row_nbytes)
+            check_free_space(
+                path,
+                rows_to_write * layout.row_nbytes,
+                f"the {rows_to_write} rows need",
+                "free some, choose another --cache, fewer --blocks or --steps. Nothing was written",
+                directory_nbytes(path) if path.is_dir() else 0,
+            )
             attributes = make_attributes(layout, fingerprint, about or {}, table, values, mask)
             build_cache(path, layout, table, attributes, values, mask, overwrite)
         cache = cls.open(path, writable=True)

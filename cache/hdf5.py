@@ -64,8 +64,8 @@ def export_hdf5(
     table, size = [cache.rows[row] for row in chosen], cache.image_size
     filters: dict[str, Any] = {"compression": "gzip", "shuffle": True} if compress else {}
 
-    room = _room(cache, table, native)
-    with atomic_path(path) as partial, _Reserved(partial, room) as out, h5py.File(out, "w") as file:
+    nbytes = _most_nbytes(cache, table, native)
+    with atomic_path(path) as partial, _Reserved(partial, nbytes) as out, h5py.File(out, "w") as file:
         attributes = {
             "format": FORMAT,
             "schema": str(SCHEMA),
@@ -129,28 +129,28 @@ def export_hdf5(
 
 
 class _Reserved(io.FileIO):
-    """A file that has its room on the disk before anything is written.
+    """A file that has its space on the disk before anything is written.
 
     HDF5 cannot close a file that it cannot write to, as on a full disk: it crashes the process.
     """
 
-    def __init__(self, path: Path, room: int) -> None:
+    def __init__(self, path: Path, nbytes: int) -> None:
         super().__init__(path, "w+b")
         self._size = 0
         try:
-            os.posix_fallocate(self.fileno(), 0, room)
+            os.posix_fallocate(self.fileno(), 0, nbytes)
         except OSError:
             super().close()
             raise
 
     def write(self, data: Any) -> int:
-        """As a file without reserved room."""
+        """As a file without reserved space."""
         count = super().write(data)
         self._size = max(self._size, self.tell())
         return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As a file without reserved room: it ends where nothing was written beyond."""
+        """As a file without reserved space: it ends where nothing was written beyond."""
         end = self._size if whence == os.SEEK_END else 0
         return super().seek(end + offset, os.SEEK_SET if whence == os.SEEK_END else whence)
 
@@ -166,7 +166,7 @@ class _Reserved(io.FileIO):
         super().close()
 
 
-def _room(cache: FeatureCache, rows: Sequence[Row], native: bool) -> int:
+def _most_nbytes(cache: FeatureCache, rows: Sequence[Row], native: bool) -> int:
     """Bytes that an export takes at most."""
     size, chunks = cache.image_size, len(cache.blocks) * len(cache.steps) + 4
     grids = [(C, h, w) if native else (C, size, size) for C, h, w in cache.blocks.values()]

@@ -15,8 +15,8 @@ from textdiff.experiments.setup import RIVALS, check_methods, conduct, method_co
 from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
 from textdiff.options.experiments import VARIED, Ablate, Method
 from textdiff.options.fit import Variant
+from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.evaluation.published import Comparison, published_for
-from textdiff.pipeline.evaluation.truths import TRUTHS
 
 
 def ablate(options: Ablate) -> Outcome:

@@ -24,7 +24,7 @@ from textdiff.experiments.tables import (
     write_files,
 )
 from textdiff.options.experiments import Compare
-from textdiff.pipeline.evaluation.truths import TRUTHS
+from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 
 KINDS = ("ablate", "curve", "table1")
 _Images = dict[str, Sequence[Any]]

@@ -12,7 +12,7 @@ from textdiff.experiments.results import Result, gather
 from textdiff.experiments.setup import check_methods, conduct, method_config, repetitions
 from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
 from textdiff.options.experiments import VARIED, Curve
-from textdiff.pipeline.evaluation.truths import TRUTHS
+from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 
 
 def curve(options: Curve) -> Outcome:

@@ -7,18 +7,13 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import tee
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.files import write_json
-from textdiff.models.networks.variants import assign_texts
-from textdiff.pipeline.evaluation.truths import truth_scores
-from textdiff.pipeline.predict import predict_row
-from textdiff.pipeline.prediction.views import view_count
-from textdiff.pipeline.prediction.whole import Whole, whole_images
+from textdiff.pipeline.evaluation.image_predictions import ImagePrediction, image_predictions, truth_scores
+from textdiff.pipeline.predictions import FittedNetwork, Predicted, predictions, view_count
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import scored_rows
 from textdiff.pipeline.training.fitted import image_facts
@@ -45,17 +40,12 @@ def evaluate(
         UserError: a run is not finished, or the split has no annotated rows.
     """
     rows = scored_rows(cache, split)
-    networks = [run.load_network().to(device) for run in runs]
-    options = [run.config["fit"] for run in runs]
-    texts = [
-        assign_texts(cache, option["variant"], option["draw_seed"], run.config["train_ids"])
-        for run, option in zip(runs, options, strict=True)
-    ]
-    loader = loader or networks[0].loader(cache, device)
+    networks, texts = [FittedNetwork(run, device) for run in runs], [run.texts(cache) for run in runs]
+    loader = loader or networks[0].network.loader(cache, device)
     scores: list[dict[str, list[float | None]]] = [{} for _ in runs]
     ids = list(dict.fromkeys(cache.rows[row].id for row in rows))
 
-    asked = any(network.blank_below is not None for network in networks)
+    asked = any(fitted.network.blank_below is not None for fitted in networks)
 
     def with_image(item: Item) -> Item:
         """Blank rows are told by their images, which a reader that training shares does not read."""
@@ -63,27 +53,27 @@ def evaluate(
             return item
         return replace(item, image=torch.from_numpy(cache.image(item.row)).permute(2, 0, 1)[None])
 
-    def predicted_by(number: int, item: Item) -> NDArray[np.float32]:
-        network = networks[number]
-        precision = options[number]["precision"] if device.type == "cuda" else "float32"
-        own = loader.narrowed(item, texts[number][item.row], network.blocks, network.times)
-        return predict_row(network, own, precision)
+    def by_each(item: Item) -> list[Predicted]:
+        """What every run says of a row; of ensembles the mean alone, since some of it waits."""
+        found = []
+        for fitted, given in zip(networks, texts, strict=True):
+            own = loader.narrowed(item, given[item.row], fitted.network.blocks, fitted.network.times)
+            found += [(row, members.mean(0)[None]) for row, members in predictions(fitted, [own])]
+        return found
 
-    def of_run(number: int, rows: Iterator[tuple[int, list[NDArray[np.float32]]]]) -> Iterator[Whole]:
-        return whole_images(cache, ((row, probabilities[number]) for row, probabilities in rows))
+    def of_run(number: int, rows: Iterator[list[Predicted]]) -> Iterator[ImagePrediction]:
+        return image_predictions(cache, (predicted[number] for predicted in rows))
 
     views = view_count(cache, rows)
     # Rows in many views would take the place of those that are trained on.
     reading = closing(loader.epoch(rows, keep=views == 1))
     with console.Progress(len(ids), "score", "images") as progress, reading as items:
         # All runs look at a row while it is there: what waits for the other rows of its image is small.
-        predicted = (
-            (item.row, [predicted_by(number, item) for number in range(len(runs))]) for item in map(with_image, items)
-        )
-        by_run = [of_run(number, own) for number, own in enumerate(tee(predicted, len(runs)))]
-        for image in zip(*by_run, strict=True):
-            for whole, found in zip(image, scores, strict=True):
-                for name, value in truth_scores(whole, cache.classes).items():
+        by_row = map(by_each, map(with_image, items))
+        by_run = [of_run(number, own) for number, own in enumerate(tee(by_row, len(runs)))]
+        for predicted in zip(*by_run, strict=True):
+            for image, found in zip(predicted, scores, strict=True):
+                for name, value in truth_scores(image, cache.classes).items():
                     found.setdefault(name, []).append(value)
             progress.advance()
     for run, found, given in zip(runs, scores, texts, strict=True):

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from textdiff.metrics.intervals import percentile_interval
+
 LEVEL = 0.95
 _BATCH = 1 << 22  # numbers held at once: 32 MB, whatever the number of images
 
@@ -75,8 +77,7 @@ def nested_bootstrap(
     means = np.concatenate(
         [_replicates(rng, runs, seeds, min(rows, resamples - start)) for start in range(0, resamples, rows)]
     )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(mean, float(low), float(high), D, len(runs), n)
+    return Estimate(mean, *percentile_interval(means, level), D, len(runs), n)
 
 
 def _replicates(

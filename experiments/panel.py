@@ -4,21 +4,19 @@ __all__ = ["Choice", "choose", "panel"]
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff import console
 from textdiff.errors import UserError
 from textdiff.experiments.panel_figure import PanelRow, Prediction, panel_figure
 from textdiff.metrics.pixels import dice
-from textdiff.models.device import choose_device
-from textdiff.models.networks.variants import assign_texts
 from textdiff.options.experiments import Panel
-from textdiff.pipeline.predict import predict_row
-from textdiff.pipeline.prediction.whole import panels, whole_images
+from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
+from textdiff.pipeline.predictions import FittedNetwork, cached_predictions
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.score import scored_rows
 
@@ -50,7 +48,7 @@ def panel(options: Panel) -> list[Choice]:
     """
     runs = [find_run(run, "runs") for run in options.run]
     split, rule, count, device = options.split, options.rule, options.images, options.device
-    seen = [_look(run, split, device) for run in runs]
+    seen = [_predict(run, split, device) for run in runs]
     ids = [name for name in seen[0].dice if all(name in other.dice for other in seen)]
     if not ids:
         raise UserError(f"RUN: no {split} image is in the caches of all of them")
@@ -94,23 +92,16 @@ def choose(scores: NDArray[np.float64], rule: str, count: int) -> list[Choice]:
     ]
 
 
-def _look(run: Run, split: str, device: str) -> _Seen:
+def _predict(run: Run, split: str, device: str) -> _Seen:
     """What a run makes of every image of a split."""
-    network, cache, where = run.load_network(), run.open_cache(), choose_device(device)
-    rows, options = scored_rows(cache, split), run.config["fit"]
-    texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
-    network = network.to(where)
-    precision = options["precision"] if where.type == "cuda" else "float32"
-    seen = _Seen({}, {}, {})
-    with console.Progress(len({cache.rows[row].id for row in rows}), f"predict with {run.path.name}") as progress:
-        items = network.loader(cache, where).epoch(rows, texts)
-        predicted = ((item.row, predict_row(network, item, precision)) for item in items)
-        for whole in whole_images(cache, predicted):
-            name = cache.rows[whole.row].id
-            seen.masks[name] = whole.shown > 0
-            seen.truths[name] = panels(cache, whole.row)[1] > 0
+    fitted, cache, seen = FittedNetwork(run, device), run.open_cache(), _Seen({}, {}, {})
+    what = f"predict with {run.path.name}"
+    with closing(cached_predictions(fitted, cache, scored_rows(cache, split), what)) as predicted:
+        for image in image_predictions(cache, predicted):
+            name = cache.rows[image.row].id
+            seen.masks[name] = image.preview > 0
+            seen.truths[name] = panels(cache, image.row)[1] > 0
             seen.dice[name] = dice(seen.masks[name], seen.truths[name])
-            progress.advance()
     return seen
 
 

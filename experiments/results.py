@@ -14,7 +14,7 @@ from textdiff.errors import UserError
 from textdiff.experiments.evaluate import SCHEMA
 from textdiff.experiments.jobs import Experiment
 from textdiff.experiments.nested import Estimate, nested_bootstrap
-from textdiff.pipeline.evaluation.truths import TRUTHS
+from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 
 Images = NDArray[np.float64]
 

@@ -103,12 +103,12 @@ def conduct(options: Options, plan: Plan, cache: FeatureCache) -> tuple[Experime
         open_experiment(path)
         return plan_experiment(path, plan, cache, 1, grow=False), []
     scored_rows(cache, plan.split)
-    room = choose_processes(options.device, options.jobs)
+    processes = choose_processes(options.device, options.jobs)
     begun = (path / FILE).exists()
     groups = len({job.group for job in plan.jobs})
     # PyTorch's number is that of the cores, or OMP_NUM_THREADS.
-    threads = max(1, torch.get_num_threads() // min(room, groups))
+    threads = max(1, torch.get_num_threads() // min(processes, groups))
     experiment = plan_experiment(path, plan, cache, threads)
     if begun:
         console.info(f"{path}: going on")
-    return experiment, run_experiment(experiment, room)
+    return experiment, run_experiment(experiment, processes)

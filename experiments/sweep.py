@@ -16,7 +16,7 @@ from textdiff.experiments.tables import Outcome, Table, notes, points, score, sc
 from textdiff.models.networks.head import REFERENCE_WIDTH
 from textdiff.options.experiments import VARIED, Sweep
 from textdiff.options.fit import Variant
-from textdiff.pipeline.evaluation.truths import TRUTHS
+from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 
 TEXT: dict[bool, Variant] = {True: "full", False: "no-text"}
 

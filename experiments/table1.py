@@ -31,8 +31,8 @@ from textdiff.experiments.tables import (
 from textdiff.models.networks.models import get_recipe
 from textdiff.options.experiments import VARIED, Table1
 from textdiff.options.fit import FitConfig
+from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.evaluation.published import ARTEFACTS, Comparison, published_for
-from textdiff.pipeline.evaluation.truths import TRUTHS
 
 METHOD, BAR = "full", "trees"
 """The rows that differences are taken to: the method, and trees on image filters."""

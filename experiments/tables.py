@@ -27,7 +27,7 @@ from textdiff.experiments.nested import Estimate
 from textdiff.experiments.results import Result
 from textdiff.files import write_json, write_text
 from textdiff.pipeline.evaluation.class_scores import presence_note
-from textdiff.pipeline.evaluation.truths import TRUTHS
+from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.tables import MINUS, csv_table, latex_table, markdown, markdown_table, text_table
 
 FEW_DRAWS = 5

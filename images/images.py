@@ -5,7 +5,6 @@ __all__ = [
     "BandedMask",
     "axis_weights",
     "read_image",
-    "read_mask",
     "resize_image",
     "resize_mask",
     "symmetry",
@@ -21,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from textdiff.images.decode import decode
-from textdiff.images.masks import decode_mask
 
 SYMMETRIES = 8
 """The symmetries of the square: four turns, each with and without a reflection."""
@@ -34,15 +32,6 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         UserError: the file cannot be used (``BadImageError``).
     """
     return decode(path)[0]
-
-
-def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """The mask in a file, (H, W) uint8, 1 for foreground; ``decode_mask`` says how it may be stored.
-
-    Raises:
-        UserError: the file cannot be used, or holds more than two classes (``BadImageError``).
-    """
-    return decode_mask(path).labels
 
 
 def resize_image(image: NDArray[np.uint8], size: int, rule: str) -> NDArray[np.uint8]:

@@ -72,10 +72,10 @@ def stitch(grid: Grid, tiles: Iterable[NDArray[np.floating[Any]]]) -> Iterator[B
 
     Args:
         grid: where the tiles are.
-        tiles: (classes, size, size) each, in the order of ``grid.places``; taken as they are needed.
+        tiles: (..., size, size) each, in the order of ``grid.places``; taken as they are needed.
 
     Yields:
-        From top to bottom (y, values), values (classes, h, width) float32: the rows y ... y + h - 1 of the image.
+        From top to bottom (y, values), values (..., h, width) float32: the rows y ... y + h - 1 of the image.
 
     Raises:
         ValueError: there are not as many tiles as the grid has.
@@ -89,16 +89,16 @@ def stitch(grid: Grid, tiles: Iterable[NDArray[np.floating[Any]]]) -> Iterator[B
         if row >= len(grid.tops):
             raise ValueError(f"more than the {len(grid)} tiles of the grid")
         if buffer is None:
-            buffer = np.zeros((len(tile), grid.size, max(grid.width, grid.size)), np.float32)
+            buffer = np.zeros((*tile.shape[:-2], grid.size, max(grid.width, grid.size)), np.float32)
         left = grid.lefts[column]
-        buffer[:, :, left : left + grid.size] += tile * down[row][:, None] * across[column]
+        buffer[..., left : left + grid.size] += tile * down[row][:, None] * across[column]
         if column == columns - 1:
             top = grid.tops[row]
             # No later tile reaches above the next row of tiles.
             done = (grid.tops[row + 1] if row + 1 < len(grid.tops) else grid.height) - top
-            yield top, buffer[:, :done, : grid.width].copy()
-            buffer[:, : grid.size - done] = buffer[:, done:].copy()
-            buffer[:, grid.size - done :] = 0
+            yield top, buffer[..., :done, : grid.width].copy()
+            buffer[..., : grid.size - done, :] = buffer[..., done:, :].copy()
+            buffer[..., grid.size - done :, :] = 0
     if count != len(grid):
         raise ValueError(f"{count} tiles for a grid of {len(grid)}")
 

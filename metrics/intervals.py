@@ -1,6 +1,6 @@
 """How far the mean over a handful of test images can be trusted."""
 
-__all__ = ["Interval", "bootstrap_mean"]
+__all__ = ["Interval", "bootstrap_mean", "percentile_interval"]
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -58,5 +58,10 @@ def bootstrap_mean(
             for start in range(0, resamples, rows)
         ]
     )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, float(low), float(high), x.size)
+    return Interval(mean, *percentile_interval(means, level), x.size)
+
+
+def percentile_interval(replicates: np.ndarray, level: float) -> tuple[float, float]:
+    """The ends of the interval that holds the middle ``level`` of bootstrap replicates (n,)."""
+    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

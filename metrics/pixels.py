@@ -12,11 +12,10 @@ __all__ = [
     "entropy",
     "iou",
     "iou_of_counts",
-    "mean_over_classes",
     "pooled_dice",
 ]
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,33 +80,6 @@ def dice_from_iou(value: float) -> float:
     to a mean IoU it would not be the mean Dice.
     """
     return 2 * value / (1 + value)
-
-
-def mean_over_classes(
-    prediction: Labels, truth: Labels, classes: int, metric: Callable[[Mask, Mask], float] = dice
-) -> float:
-    """The mean of a binary metric over the foreground classes 1 ... ``classes`` - 1.
-
-    A class that neither mask has counts as perfectly segmented, by the rule for empty masks. With two classes this is
-    the binary metric itself.
-
-    Args:
-        prediction: (H, W) integer class labels, 0 is the background.
-        truth: (H, W), the same.
-        classes: number of classes, the background included.
-        metric: ``dice`` or ``iou``.
-
-    Raises:
-        ValueError: the shapes differ or are not (H, W), there is no foreground class, or a label is out of range.
-    """
-    prediction, truth = np.asarray(prediction), np.asarray(truth)
-    _same_shape(prediction, truth)
-    if classes < 2:
-        raise ValueError(f"{classes} classes leave no foreground")
-    for name, labels in (("prediction", prediction), ("truth", truth)):
-        if labels.size and (labels.min() < 0 or labels.max() >= classes):
-            raise ValueError(f"{name} has labels {labels.min()} to {labels.max()}, not 0 to {classes - 1}")
-    return float(np.mean([metric(prediction == label, truth == label) for label in range(1, classes)]))
 
 
 def entropy(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from textdiff.console import size
+from textdiff.files import free_space
 
 _DISK = 10e9  # bytes: two dozen MoNuSeg images with eight views, in adm-256 activations
 _MEMORY = 6e9  # bytes: the full-size UNet in float32 and its activations
@@ -183,7 +184,7 @@ def _disk(directory: Path) -> list[Check]:
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
         fix = "choose another directory with --cache-dir, or mend its permissions"
         return [Check("FAIL", "disk", f"{place} is not a directory that can be written to", fix)]
-    free = shutil.disk_usage(place).free
+    free = free_space(place)
     if free < _DISK:
         fix = "free some space, or store caches on another disk (--cache-dir here, --cache for extract)"
         return [Check("WARN", "disk", f"{size(free)} free at {place}", fix)]

@@ -34,7 +34,7 @@ from textdiff.pipeline.extraction.table import mask_kind, sample_table
 from textdiff.pipeline.extraction.update import (
     Update,
     begin_update,
-    check_update_room,
+    check_update_space,
     end_update,
     refuse_changed,
     take_over,
@@ -172,7 +172,7 @@ def _prepare_cache(work: _Work, made: dict[str, Any]) -> tuple[FeatureCache, Upd
                 raise refuse_changed(cache, made["rows"], changes)
             update = begin_update(cache, planned, config.dry_run)
             cache = opened(update.path) if update.begun else planned
-            check_update_room(update, planned, mine(cache))
+            check_update_space(update, planned, mine(cache))
     if cache is planned and not config.dry_run:
         tokens, token_mask = embed(made["texts"])
         cache = FeatureCache.create(
@@ -181,7 +181,7 @@ def _prepare_cache(work: _Work, made: dict[str, Any]) -> tuple[FeatureCache, Upd
             tokens=tokens,
             token_mask=token_mask,
             overwrite=config.overwrite,
-            room_for=0 if update else len(mine(planned)),
+            rows_to_write=0 if update else len(mine(planned)),
         )
     if not update and not config.dry_run and (config.overwrite or config.update):
         clear_updates(config.cache)

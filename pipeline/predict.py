@@ -1,202 +1,291 @@
-"""Images and text to masks, probabilities and uncertainty, with a finished run."""
+"""Many images, one after the other, to files: goes on where it was stopped, and loses nothing to a bad image."""
 
-__all__ = ["Predictor", "enlarge", "pictures", "predict_members", "predict_row"]
+__all__ = ["predict", "predict_all"]
 
-from collections.abc import Callable
+import errno
+import os
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+from PIL import Image
 
-from textdiff.cache import Item
+from textdiff import console
 from textdiff.errors import UserError
-from textdiff.images.images import SYMMETRIES, symmetry
-from textdiff.images.tiles import Grid, cut, stitch
-from textdiff.metrics.pixels import entropy
-from textdiff.metrics.uncertainty import jensen_shannon
-from textdiff.models.device import autocast, choose_device
-from textdiff.models.networks.segmenter import Segmenter
-from textdiff.pipeline.prediction.blank import all_background, shows_nothing
-from textdiff.pipeline.prediction.sources import open_source
-from textdiff.pipeline.prediction.unlike import Contrast, Likeness
-from textdiff.pipeline.prediction.views import mean_of_views
+from textdiff.files import atomic_path, sha256_file
+from textdiff.images.bands import is_large, open_image_bands
+from textdiff.images.formats import BadImageError
+from textdiff.images.pixel_size import PixelSize, file_pixel_size
+from textdiff.metrics.instances import METHODS, find_instances
+from textdiff.options.run import Predict
+from textdiff.outputs import FORMATS, Segmentation, refusal, segmentation, write_output
+from textdiff.outputs.objects import object_record, significant
+from textdiff.outputs.overlay import write_overlay
+from textdiff.outputs.tables import image_record
+from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
+from textdiff.pipeline.prediction.output_files import OVERLAY, OutputFiles
+from textdiff.pipeline.prediction.predictor import Predictor, segment_large
+from textdiff.pipeline.prediction.preprocessing import missing_text
+from textdiff.pipeline.prediction.records import Records
+from textdiff.pipeline.prediction.remarks import Remarks
 from textdiff.pipeline.runs import Run
+from textdiff.readers.datasets import remarks
+from textdiff.readers.decoding import load_image
+from textdiff.readers.sample import Slice
+
+_SAME_SIZE = 0.02
+"""Two statements on the size of a pixel that differ by less, relatively, are the same."""
 
 
-@torch.inference_mode()
-def predict_members(network: Segmenter, item: Item, precision: str) -> np.ndarray:
-    """Class probabilities (members, classes, S, S) in float32 of one cached row, from each member of an ensemble.
+def predict(options: Predict) -> Iterator[Path]:
+    """Segments what the options name, and yields the path of every file written; see ``predict_all``.
 
-    A network that is none is the only member. A blank row is background and goes through none.
+    Raises:
+        UserError: an image is missing or unreadable, two would write the same file, or the run is not usable.
     """
-    if shows_nothing(network, item):
-        assert item.image is not None
-        return all_background(len(network.members), network.config["classes"], item.image.shape[-1])
-    network.eval()
-    inputs = network.inputs([item])
-    with autocast(next(network.parameters()).device, precision):
-        logits = torch.cat([member(*inputs) for member in network.members])
-    probabilities: np.ndarray = logits.float().softmax(1).cpu().numpy()
-    return probabilities
+    return predict_all(
+        Run(options.directory()),
+        gather(options),
+        Path(options.out),
+        options.part(OutputFiles),
+        overwrite=options.overwrite,
+        backbone=None if options.backbone is None else str(options.backbone),
+        device=options.device,
+    )
 
 
-def predict_row(network: Segmenter, item: Item, precision: str) -> np.ndarray:
-    """Class probabilities (classes, S, S) in float32 of one cached row; the mean of an ensemble's."""
-    mean: np.ndarray = predict_members(network, item, precision).mean(0)
-    return mean
+def predict_all(
+    run: Run,
+    inputs: Sequence[Input],
+    folder: Path,
+    outputs: OutputFiles,
+    *,
+    overwrite: bool = False,
+    backbone: str | None = None,
+    device: str = "auto",
+) -> Iterator[Path]:
+    """Segments one image after the other and yields the path of every file written, as soon as it is.
 
-
-def enlarge(probabilities: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Probabilities (..., classes, S, S) at another size, bilinearly: (..., classes, height, width) in float32."""
-    grid = torch.from_numpy(probabilities)
-    sized = F.interpolate(grid.reshape(-1, *grid.shape[-3:]), (height, width), mode="bilinear")
-    return sized.reshape(*grid.shape[:-2], height, width).numpy()
-
-
-class Predictor:
-    """A run, with its backbone and text encoder where it needs them, for images that are in no cache.
-
-    The image goes the way that the training images went: the same resizing, noise, network and rounding, so an image
-    of the data set gets the mask that ``score`` measures, in as many ``views`` as it measured.
+    An image that has all its files from the same run, text and options is passed over. ``predictions.csv``, a line per
+    object, and ``images.csv``, a line per image, are written at the end, however it comes, and cover everything in the
+    folder. One image is in memory at a time.
 
     Args:
         run: a finished run.
-        device: where to compute, ``auto``, ``cpu``, ``cuda`` ...
-        backbone: another place of the backbone; by default the one the cache was made with.
-        views: 1, or 8 to give the mean over the symmetries of the square, as ``score`` does where a cache was
-            extracted with ``--test-views 8``; for eight times the time.
+        inputs: what to segment.
+        folder: where to write; made if absent.
+        outputs: which files.
+        overwrite: do everything anew.
+        backbone: another place of the run's backbone.
+        device: where to compute.
 
     Raises:
-        UserError: the run is not finished; the backbone or the text encoder is missing or is another one; ``views`` is
-            another number.
+        UserError: before any work: two images of one name, wrong options, a folder with results of another run, or with
+            files of others where results go, a run that is not usable. At the end: some images could not be segmented,
+            or do not fit a format; the others are done.
     """
-
-    def __init__(self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1) -> None:
-        if views not in (1, SYMMETRIES):
-            raise UserError(f"--views {views}: must be 1, or 8 (the symmetries)")
-        self._views = views
-        where = choose_device(device)
-        self._network = run.load_network().to(where)
-        self._source = open_source(run, where, backbone)
-        self._made = run.config["fingerprint"]
-        self._precision = run.config["fit"]["precision"] if where.type == "cuda" else "float32"
-        self._likeness = Likeness.load(run)
-        self._times: list[int] = run.config["head"].get("times") or self._made["steps"]
-        self.start()
-        self.seen = self.blank = 0
-        """What the network was to see so far, images or tiles, and how many of them were blank."""
-
-    def grid(self, height: int, width: int) -> Grid | None:
-        """The tiles that an image (height, width) is predicted by, as the run's cache was cut; None if it was not."""
-        made = self._made
-        return Grid(height, width, made["tile"], made["overlap"]) if "tile" in made else None
-
-    def start(self) -> None:
-        """Begins an image that comes tile by tile, for ``distance``; whole ones begin by themselves."""
-        self._contrast = Contrast(self._times)
-
-    @property
-    def distance(self) -> float | None:
-        """How far the last image is from the training images; None where that is not known. See ``Likeness``."""
-        return None if self._likeness is None else self._likeness.distance(self._contrast.result())
-
-    @property
-    def unlike(self) -> str:
-        """What to say of the last image if it is unlike the training images; empty otherwise."""
-        distance = self.distance
-        if self._likeness is None or distance is None or distance <= self._likeness.limit:
-            return ""
-        return f"is unlike the training images (distance {distance:.2f}, limit {self._likeness.limit})"
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether the network looks at the text at all."""
-        return self._source.reads_text
-
-    def __call__(self, image: np.ndarray, description: str = "") -> np.ndarray:
-        """Class probabilities at the image's own size. A run that was fitted on tiles predicts by tiles.
-
-        Args:
-            image: (H, W, 3) uint8, RGB, any size.
-            description: the text that comes with it.
-
-        Returns:
-            (classes, H, W) float32, summing to one over the classes.
-        """
-        return self._whole(image, self.classes, lambda pixels: self.tile(pixels, description))
-
-    def members(self, image: np.ndarray, description: str = "") -> np.ndarray:
-        """What each member of an ensemble says, the only one being the network itself where it is none.
-
-        Arguments as for the call, which gives the mean of these, (members, classes, H, W) float32.
-        """
-        layers = self._whole(
-            image,
-            len(self._network.members) * self.classes,
-            lambda pixels: self.tile_members(pixels, description).reshape(-1, *pixels.shape[:2]),
+    outputs.check_run(run.members)
+    records = Records(folder, run, outputs)
+    _check_names(inputs, folder, outputs, records)
+    _check_foreign(inputs, folder, outputs, overwrite)
+    if not overwrite:
+        records.check()
+    done: list[Input] = []
+    left: list[Input] = []
+    for one in inputs:
+        (done if not overwrite and records.is_done(one) else left).append(one)
+    if done:
+        console.info(f"{len(done)} of {len(inputs)} images are done already (--overwrite: do them again)")
+    predictor = Predictor(run, device, backbone, outputs.views) if left else None
+    records.claim()
+    for reason in [reason for one in done for reason in records.refused(one)]:
+        console.warn(f"not written: {reason}")
+    bad: dict[str, str] = {}
+    try:
+        if predictor is not None:
+            yield from _Batch(predictor, run, folder, outputs, records).predict(left, bad)
+    finally:
+        tables = records.write_tables(bad)
+    yield from tables
+    unfit = sum(bool(records.refused(one)) for one in inputs if one.name not in bad)
+    if bad or unfit:
+        parts = [f"{len(bad)} of {len(inputs)} images could not be segmented"] if bad else []
+        parts += [f"{unfit} of {len(inputs)} images do not fit a format that was asked for"] if unfit else []
+        raise UserError(
+            f"{', and '.join(parts)} (named above and in {folder / 'images.csv'}); everything else is done"
+            + (": mend these and run the same command again" if bad else "")
         )
-        return layers.reshape(-1, self.classes, *image.shape[:2])
-
-    @property
-    def classes(self) -> int:
-        """Classes, background included."""
-        count: int = self._network.config["classes"]
-        return count
-
-    def tile(self, pixels: np.ndarray, description: str = "") -> np.ndarray:
-        """Class probabilities (classes, h, w) float32 of what the network sees at once, RGB (h, w, 3) uint8."""
-        return enlarge(self._small(pixels, description).mean(0), *pixels.shape[:2])
-
-    def tile_members(self, pixels: np.ndarray, description: str = "") -> np.ndarray:
-        """The same for each member: (members, classes, h, w) float32."""
-        return enlarge(self._small(pixels, description), *pixels.shape[:2])
-
-    def _small(self, pixels: np.ndarray, description: str) -> np.ndarray:
-        """At the size that the network sees: (members, classes, S, S) float32."""
-        self.seen += 1
-        found = []
-        for view in range(self._views):
-            item = self._source(symmetry(pixels, view), description)
-            if view == 0:
-                self.blank += shows_nothing(self._network, item)
-                self._contrast.add(item)
-            found.append((view, predict_members(self._network, item, self._precision)))
-        return mean_of_views(found)
-
-    def _whole(self, image: np.ndarray, layers: int, predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """The layers of the whole image, (layers, H, W), which ``predict`` makes of what the network sees at once."""
-        self.start()
-        grid = self.grid(*image.shape[:2])
-        if grid is None:
-            return predict(image)
-        whole = np.empty((layers, *image.shape[:2]), np.float32)
-        for y, band in stitch(grid, (predict(cut(image, y, x, grid.size)) for y, x in grid.places)):
-            whole[:, y : y + band.shape[1]] = band
-        return whole
 
 
-def pictures(
-    members: np.ndarray, with_probabilities: bool, with_entropy: bool, with_disagreement: bool = False
-) -> dict[str, np.ndarray]:
-    """What may be shown of probabilities (members, classes, H, W), by the end of a file's name: (H, W) each.
+class _Batch:
+    """What the images of a batch have in common."""
 
-    Of their mean the mask, 0 and 255 for two classes, the class number for more; in 16 bits, 0..65535 standing for
-    0..1, the foreground's probability, the entropy over its maximum log(classes), and the members' disagreement over
-    the same.
-    """
-    probabilities: np.ndarray = members.mean(0)
-    classes = len(probabilities)
-    labels = probabilities.argmax(0).astype(np.uint8)
-    found = {"": labels * 255 if classes == 2 else labels}
-    if with_probabilities:
-        found["_probability"] = _to_16_bits(1 - probabilities[0])
-    if with_entropy:
-        found["_entropy"] = _to_16_bits(entropy(probabilities) / np.log(classes))
-    if with_disagreement:
-        found["_disagreement"] = _to_16_bits(jensen_shannon(members) / np.log(classes))
-    return found
+    def __init__(self, predictor: Predictor, run: Run, folder: Path, outputs: OutputFiles, records: Records) -> None:
+        self._predictor, self._run, self._folder = predictor, run, folder
+        self._outputs, self._records, self._remarks = outputs, records, Remarks()
+
+    def predict(self, left: Sequence[Input], bad: dict[str, str]) -> Iterator[Path]:
+        """Segments ``left`` and yields the files; what is wrong with an image goes into ``bad`` by its name."""
+        predictor = self._predictor
+        without = sum(not one.text for one in left)
+        if predictor.reads_text and without:
+            console.warn(f"{without} of {len(left)} images have no text (--text): {missing_text(self._run)}")
+        try:
+            with console.Progress(len(left), "predict") as progress:
+                for one in left:
+                    if reason := (yield from self._one(one)):
+                        console.warn(f"passed over: {reason}")
+                        bad[one.name] = reason
+                    progress.advance()
+        finally:
+            self._remarks.close()
+        if predictor.blank:
+            unit = "tiles" if "tile" in self._run.config["fingerprint"] else "images"
+            console.info(
+                f"{predictor.blank} of {predictor.seen} {unit} hold nothing and are background (docs/tiles.md)"
+            )
+
+    def _one(self, one: Input) -> Generator[Path, None, str]:
+        """Yields the files of one image; returns why it failed, or nothing."""
+        try:
+            large = not isinstance(one.path, Slice) and is_large(one.path)
+            record = yield from (self._in_bands(one) if large else self._in_memory(one))
+            # The last file of an image: once it is there, the others are.
+            self._records.write(one, record)
+        except UserError as error:
+            return str(error) if str(one.path) in str(error) else f"{one.path}: {error}"
+        except MemoryError:
+            return f"{one.path}: needs more memory than there is; cut regions out of it"
+        except OSError as error:
+            # A name that was short enough for the image may be too long for its results. A full disk is another thing.
+            if error.errno == errno.ENAMETOOLONG:
+                return f"{one.path}: its name is too long for the files that are made of it; shorten it"
+            if error.filename != str(one.path):
+                raise
+            return str(BadImageError(one.path, f"cannot be read ({error.strerror})", "check its permissions"))
+        return ""
+
+    def _in_memory(self, one: Input) -> Generator[Path, None, dict[str, Any]]:
+        """Segments an image and yields its files; returns its record."""
+        image, sha256, notes = load_image(one.path)
+        outputs, predictor = self._outputs, self._predictor
+        members = predictor.members(image, one.text, each=outputs.disagreement)
+        probabilities = members.mean(0)
+        labels, likelihood = probabilities.argmax(0), probabilities.max(0)
+        objects = find_instances(labels, likelihood, outputs.objects or METHODS[0], outputs.min_area)
+        size, more = self._pixel_size(one)
+        segmented = segmentation(one.name, image, labels, likelihood, objects, self._run.classes, size)
+        levels = (int(image.min()), int(image.max()))
+        line = self._line(one, image.shape[:2], size, notes + more, levels) | image_record(segmented)
+        refused = yield from self._write(segmented, outputs.pictures(members))
+        if refused:
+            line["error"] = "; ".join(refused.values())
+        found = [object_record(segmented, one) for one in segmented.found]
+        return {"text": one.text, "sha256": sha256, "image": line, "objects": found, "refused": refused}
+
+    def _write(self, segmented: Segmentation, maps: dict[str, np.ndarray]) -> Generator[Path, None, dict[str, str]]:
+        """Yields the files of an image; returns why others could not be written, by their names."""
+        refused: dict[str, str] = {}
+        for path, (kind, numbered) in self._outputs.files(self._folder, segmented.name).items():
+            if kind in FORMATS:
+                if reason := refusal(kind, segmented, numbered):
+                    console.warn(f"not written: {reason}")
+                    refused[path.name] = reason
+                    continue
+                write_output(kind, path, segmented, numbered=numbered)
+            elif kind == OVERLAY:
+                write_overlay(path, segmented)
+            else:
+                with atomic_path(path) as partial:
+                    Image.fromarray(maps[f"_{kind}"]).save(partial)
+            yield path
+        return refused
+
+    def _in_bands(self, one: Input) -> Generator[Path, None, dict[str, Any]]:
+        """Segments an image that is too large to be held, and yields its files; returns its record."""
+        path, predictor, outputs = one.path, self._predictor, self._outputs
+        assert isinstance(path, Path)
+        console.warn(f"{path}: too large to be held, so its objects are not told apart; its masks are TIFFs")
+        with open_image_bands(path) as source:
+            shape = (source.height, source.width)
+            # Whether an alpha channel is opaque is not known before all of it is read.
+            notes = [*source.notes, *([] if source.alpha_at is None else ["alpha (dropped; colours kept)"])]
+
+        sha256 = sha256_file(path)
+        predictor.start()
+        yield from segment_large(
+            path,
+            self._folder / one.name,
+            predictor.grid,
+            lambda tile: predictor.tile(tile, one.text, each=outputs.disagreement),
+            outputs.pictures,
+        )
+        size, more = self._pixel_size(one)
+        line = self._line(one, shape, size, notes + more)
+        return {"text": one.text, "sha256": sha256, "large": True, "image": line, "objects": [], "refused": {}}
+
+    def _pixel_size(self, one: Input) -> tuple[PixelSize | None, list[str]]:
+        """The size of the image's pixels, and a note where its file says another one."""
+        stated = None if isinstance(one.path, Slice) else file_pixel_size(one.path)
+        if self._outputs.mpp is None:
+            return stated, []
+        given = (self._outputs.mpp, self._outputs.mpp)
+        if stated is None or np.allclose(stated, given, rtol=_SAME_SIZE, atol=0):
+            return given, []
+        return given, [
+            f"says {stated[0]:.4g} x {stated[1]:.4g} µm per pixel itself (--mpp {self._outputs.mpp:g} counts)"
+        ]
+
+    def _line(
+        self,
+        one: Input,
+        shape: tuple[int, ...],
+        size: PixelSize | None,
+        notes: Sequence[str],
+        levels: tuple[int, int] = (0, 255),
+    ) -> dict[str, Any]:
+        """What is known of the image just predicted, for ``images.csv``; says what is odd about it."""
+        height, width = shape
+        found = remarks(height, width, levels, notes, tiled=self._predictor.grid(height, width) is not None)
+        distance = self._predictor.distance
+        if what := self._predictor.unlike:
+            found.append((what, "look at its mask before it is used"))
+        for remark in found:
+            self._remarks.say(one.path, *remark)
+        line: dict[str, Any] = {"image": one.name, "file": str(one.path), "text": one.text}
+        line |= {"width": width, "height": height, "notes": "; ".join(what for what, _ in found)}
+        if size is not None:
+            line |= {"pixel_width_um": significant(size[0]), "pixel_height_um": significant(size[1])}
+        return line if distance is None else line | {"distance": round(distance, 2)}
 
 
-def _to_16_bits(values: np.ndarray) -> np.ndarray:
-    scaled: np.ndarray = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)
-    return scaled
+def _check_names(inputs: Sequence[Input], folder: Path, outputs: OutputFiles, records: Records) -> None:
+    writers: dict[Path, Input] = {}
+    for one in inputs:
+        for path in (records.path(one), *outputs.files(folder, one.name)):
+            other = writers.setdefault(path, one)
+            if other is not one:
+                raise UserError(
+                    f"{one.path} and {other.path}: both would write {path.name}; rename one, or predict them into two "
+                    "--out"
+                )
+
+
+def _check_foreign(inputs: Sequence[Input], folder: Path, outputs: OutputFiles, overwrite: bool) -> None:
+    """Checks that no image is written over, and in a folder that has no results yet no other file either."""
+    sources = {os.path.realpath(one.path) for one in inputs if isinstance(one.path, Path)}
+    ours = overwrite or (folder / RECORDS).is_dir()
+    tables = [] if ours else [folder / "predictions.csv", folder / "images.csv"]
+    results = (
+        path for one in inputs for kind in (outputs.files, outputs.large_files) for path in kind(folder, one.name)
+    )
+    for path in (*results, *tables):
+        if os.path.realpath(path) in sources:
+            raise UserError(f"{path}: is an image to be segmented, and its mask would replace it; choose another --out")
+        # A name that is too long for a file is told when that image's turn comes.
+        if not ours and os.path.isfile(path):  # noqa: PTH113
+            raise UserError(
+                f"{path}: is there already and no result of `textdiff predict`; choose another --out, or replace it "
+                "with --overwrite"
+            )

@@ -227,6 +227,11 @@ class Run:
             ) from error
         return network.eval()
 
+    def texts(self, cache: FeatureCache) -> dict[int, int]:
+        """For every row of a cache the row whose text the run is given; see ``assign_texts``."""
+        options = self.config["fit"]
+        return assign_texts(cache, options["variant"], options["draw_seed"], self.config["train_ids"])
+
     def _unfinished(self) -> list[Path]:
         # A member that was never started has no config.json that could be asked.
         paths = [run.path for run in self.members or [self]]

@@ -2,35 +2,36 @@
 
 __all__ = ["Scores", "score", "scored_rows"]
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from textdiff import console
-from textdiff.cache import FeatureCache, Item
+from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.images import formats
 from textdiff.metrics.intervals import Interval
-from textdiff.models.device import choose_device
-from textdiff.models.networks.segmenter import Segmenter
-from textdiff.models.networks.variants import assign_texts
 from textdiff.options.run import Score
 from textdiff.pipeline.evaluation.figures import overlay_figure
+from textdiff.pipeline.evaluation.given_text import GivenText, paired_differences
+from textdiff.pipeline.evaluation.image_predictions import (
+    PRIMARY,
+    TRUTHS,
+    ImagePrediction,
+    image_instances,
+    image_predictions,
+    truth_scores,
+)
 from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.summary import Averages, averages, cases, page, record, tables
 from textdiff.pipeline.evaluation.tables import write_scores
-from textdiff.pipeline.evaluation.truths import PRIMARY, TRUTHS, truth_scores
-from textdiff.pipeline.predict import predict_row
-from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
-from textdiff.pipeline.prediction.views import Predicted, view_count
-from textdiff.pipeline.prediction.whole import Whole, whole_images, whole_instances
+from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.fitted import GONE, VIEWS, Facts, changed_images, changes, image_facts, shortened
 
@@ -83,8 +84,7 @@ class _Opened:
 
     options: Score
     run: Run
-    network: Segmenter
-    where: torch.device
+    fitted: FittedNetwork
     cache: FeatureCache
     rows: list[int]
     views: int
@@ -101,14 +101,9 @@ class _Opened:
     """The run's own scores, where those with a given text are to be compared with them."""
 
     @property
-    def tiled(self) -> bool:
-        """Whether images are stitched of tiles."""
-        return bool(self.cache.rows[self.rows[0]].tile)
-
-    @property
     def primary(self) -> str:
         """The truth to go by."""
-        return PRIMARY[self.tiled]
+        return PRIMARY[bool(self.cache.rows[self.rows[0]].tile)]
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,7 @@ class _Measured:
     """The scores of each image, and what follows from them."""
 
     records: list[dict[str, Any]]
-    shown: dict[int, np.ndarray]
+    previews: dict[int, np.ndarray]
     found: Averages
     objects: dict[str, Any]
     """How objects were told apart."""
@@ -126,8 +121,7 @@ class _Measured:
 def _open(options: Score) -> _Opened:
     """Finds the run, its cache and the rows to score, and says what a reader of the scores must know before."""
     run, split, text = Run(options.directory()), options.split, options.text
-    network = run.load_network()
-    cache = run.open_cache(options.cache)
+    fitted, cache = FittedNetwork(run, options.device), run.open_cache(options.cache)
     rows = scored_rows(cache, split)
     wanted = [name for name in METRICS if name in (*options.metrics, "dice", "iou")]
     sizes = {cache.rows[row].id: (cache.rows[row].height, cache.rows[row].width) for row in rows}
@@ -135,11 +129,8 @@ def _open(options: Score) -> _Opened:
     left_out = _left_out(len(sizes), too_large, wanted, options.metrics != Score.metrics)
     if left_out:
         console.warn(left_out)
-    fitted = run.config["fit"]
-    where = choose_device(options.device)
-    network = network.to(where)
-    given = None if text is None else GivenText.embed(run, text, where)
-    texts = assign_texts(cache, fitted["variant"], fitted["draw_seed"], run.config["train_ids"])
+    given = None if text is None else GivenText.embed(run, text, fitted.device)
+    texts = run.texts(cache)
     facts, views = image_facts(cache, sizes, texts), view_count(cache, rows)
     # Neither a cache of test images only nor further views make scores those of another run.
     changed = [line for line in changed_images(run.config, cache, texts) if not line.endswith((GONE, f": {VIEWS}"))]
@@ -153,47 +144,35 @@ def _open(options: Score) -> _Opened:
         console.warn(f"the {what} changed since the run was scored: score again without --text for the difference")
         own = None
     return _Opened(
-        options, run, network, where, cache, rows, views, wanted, too_large, left_out, texts, given, facts, changed, own
+        options, run, fitted, cache, rows, views, wanted, too_large, left_out, texts, given, facts, changed, own
     )
 
 
-def _predict(opened: _Opened) -> Generator[Whole, None, None]:
+def _predict(opened: _Opened) -> Generator[ImagePrediction, None, None]:
     """Each image with its prediction, put together of its rows, one at a time."""
-    network, cache, rows, given = opened.network, opened.cache, opened.rows, opened.given
-    precision = opened.run.config["fit"]["precision"] if opened.where.type == "cuda" else "float32"
-    unit = "views" if opened.views > 1 else "tiles" if opened.tiled else "images"
-    with console.Progress(len(rows), "score", unit) as progress:
-
-        def predicted(items: Iterable[Item]) -> Iterator[Predicted]:
-            for item in items:
-                yield item.row, predict_row(network, item, precision)
-                progress.advance()
-
-        # Every row is read once: none is worth its memory afterwards.
-        items: Iterable[Item] = network.loader(cache, opened.where).epoch(rows, opened.texts, keep=False)
-        if given:
-            items = given.put(items)
-        yield from whole_images(cache, predicted(items))
+    cache, embedding = opened.cache, opened.given.embedding if opened.given else None
+    with closing(cached_predictions(opened.fitted, cache, opened.rows, "score", embedding)) as predicted:
+        yield from image_predictions(cache, predicted)
 
 
-def _measure(opened: _Opened, images: Iterable[Whole]) -> _Measured:
+def _measure(opened: _Opened, images: Iterable[ImagePrediction]) -> _Measured:
     """The scores of each image, their means, and their differences from the run's own."""
     options, cache, texts, given = opened.options, opened.cache, opened.texts, opened.given
     wanted, own, seed = opened.wanted, opened.own, BOOTSTRAP_SEED
     records: list[dict[str, Any]] = []
-    shown: dict[int, np.ndarray] = {}
-    for whole in images:
-        entry = cache.rows[whole.row]
+    previews: dict[int, np.ndarray] = {}
+    for image in images:
+        entry = cache.rows[image.row]
         records.append(
             {
                 "id": entry.id,
                 "split": entry.split,
-                "text": given.text if given else cache.texts[cache.rows[texts[whole.row]].text],
-                **truth_scores(whole, cache.classes),
-                **_further(cache, whole, wanted, options),
+                "text": given.text if given else cache.texts[cache.rows[texts[image.row]].text],
+                **truth_scores(image, cache.classes),
+                **_further(cache, image, wanted, options),
             }
         )
-        shown[whole.row] = whole.shown
+        previews[image.row] = image.preview
 
     found = averages(records, wanted, cache.classes, seed)
     objects = {
@@ -207,7 +186,7 @@ def _measure(opened: _Opened, images: Iterable[Whole]) -> _Measured:
         # Scores of objects told apart in another way have nothing to be subtracted from.
         comparable = wanted if own.get("objects") == objects else ("dice", "iou")
         differences = paired_differences(records, own["images"], TRUTHS, comparable, seed)
-    return _Measured(records, shown, found, objects, differences)
+    return _Measured(records, previews, found, objects, differences)
 
 
 def _write(opened: _Opened, measured: _Measured) -> Scores:
@@ -234,7 +213,7 @@ def _write(opened: _Opened, measured: _Measured) -> Scores:
     suffix = ("" if split == "test" else f"-{split}") + (given.suffix if given else "")
     written = write_scores(run.path, records, summary, suffix=suffix)
     overlay = run.path / f"overlay{suffix}.png"
-    overlay_figure(overlay, cases(cache, measured.shown, records, primary), cache.classes)
+    overlay_figure(overlay, cases(cache, measured.previews, records, primary), cache.classes)
     notes = (
         f"At the original size; predicted objects: {options.objects}, true ones: {objects['truth']}.",
         opened.left_out,
@@ -277,17 +256,19 @@ def _compare_with_before(run: Run, split: str, facts: Mapping[str, Facts], views
         )
 
 
-def _further(cache: FeatureCache, whole: Whole, metrics: Sequence[str], options: Score) -> dict[str, float | None]:
+def _further(
+    cache: FeatureCache, image: ImagePrediction, metrics: Sequence[str], options: Score
+) -> dict[str, float | None]:
     """The scores of an image beside Dice and IoU, None where it is too large to be held."""
-    if whole.pixels is None:
+    if image.full_size is None:
         values: Mapping[str, float | None] = {name: None for name in metrics if name not in ("dice", "iou")}
     else:
         values = measure(
             metrics,
-            whole.pixels.labels,
-            whole.pixels.likelihood,
-            whole.pixels.truth,
-            whole_instances(cache, whole.row),
+            image.full_size.labels,
+            image.full_size.likelihood,
+            image.full_size.truth,
+            image_instances(cache, image.row),
             method=options.objects,
             min_area=options.min_area,
             tolerance=options.tolerance,

@@ -27,7 +27,7 @@ from textdiff.errors import UserError
 from textdiff.images.formats import BadImageError
 from textdiff.options.reading import ReadOptions
 from textdiff.readers import READERS
-from textdiff.readers.look import look_at_image, look_at_mask
+from textdiff.readers.inspection import inspect_image, inspect_mask
 from textdiff.readers.sample import Problem, Sample, Slice
 
 _SHOWN = 20
@@ -55,12 +55,12 @@ class Facts:
     """The largest object number in a mask that numbers its objects."""
     content: str = ""
     """A digest of the decoded pixels: the same picture in another format has the same."""
-    in_parts: bool = False
-    """Whether image and mask are too large to be decoded as a whole: see ``readers.parts``."""
+    in_bands: bool = False
+    """Whether image and mask are too large to be decoded as a whole: see ``images.bands``."""
     value: str = ""
     """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
     threshold: float = 0.0
-    """Stored values above it are foreground, in a mask of two classes that is read in parts."""
+    """Stored values above it are foreground, in a mask of two classes that is read in bands."""
 
 
 def read_dataset(
@@ -229,7 +229,7 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
         problems.append(Problem(severity, _where(source), what, fix))
 
     try:
-        image = look_at_image(sample.image, tiled)
+        image = inspect_image(sample.image, tiled)
         height, width, levels = image.height, image.width, image.levels
         facts = replace(
             facts,
@@ -238,7 +238,7 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
             image_sha256=image.sha256,
             levels=levels,
             content=image.content,
-            in_parts=image.in_parts,
+            in_bands=image.in_bands,
         )
         for what, fix in remarks(height, width, levels, image.notes, tiled):
             say("note", sample.image, what, fix)
@@ -254,7 +254,7 @@ def _inspect_mask(facts: Facts, source: Path | Slice, tiled: bool, say: Callable
     if not facts.height and source.name.lower().endswith(".xml"):
         return facts  # outlines mean nothing without the size of their image
     try:
-        mask = look_at_mask(facts.sample, facts.height, facts.width, tiled)
+        mask = inspect_mask(facts.sample, facts.height, facts.width, tiled)
     except BadImageError as error:
         say("error", source, error.what, error.fix)
         return facts

@@ -216,7 +216,7 @@ def run_folder() -> Path:
 
 def read_image(path: Path) -> None:
     from textdiff.errors import UserError
-    from textdiff.readers.load import load_image, load_mask
+    from textdiff.readers.decoding import load_image, load_mask
     from textdiff.readers.sample import Sample
 
     load_image(path)
@@ -226,18 +226,18 @@ def read_image(path: Path) -> None:
 
 def read_rows(path: Path) -> None:
     from textdiff.errors import UserError
-    from textdiff.images.rows import open_mask_rows, open_rows
+    from textdiff.images.bands import open_image_bands, open_mask_bands
 
-    with open_rows(path) as source:
+    with open_image_bands(path) as source:
         for first, end in source.bands():
             source.read(first, end)
-    with contextlib.suppress(UserError), open_mask_rows(path, True) as source:
+    with contextlib.suppress(UserError), open_mask_bands(path, True) as source:
         source.read(0, source.height)
 
 
 def read_hdf5(path: Path) -> None:
     from textdiff.readers.datasets import read_dataset
-    from textdiff.readers.load import load_image, load_mask
+    from textdiff.readers.decoding import load_image, load_mask
 
     for sample in read_dataset("hdf5", path)[0]:
         pixels = load_image(sample.image).pixels
@@ -258,7 +258,7 @@ def read_table(path: Path) -> None:
 
 
 def read_outlines(path: Path) -> None:
-    from textdiff.readers.load import load_mask
+    from textdiff.readers.decoding import load_mask
     from textdiff.readers.sample import Sample
 
     load_mask(Sample("a", "train", path, path, "", instances=True), 48, 48)

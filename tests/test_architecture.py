@@ -59,3 +59,22 @@ def test_arrows_point_down(folder):
         and (HEIGHT[target] > HEIGHT[folder] or (HEIGHT[target] == HEIGHT[folder] and folder not in SHARED))
     )
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("call", "folders", "place"),
+    [
+        ("inference_mode", ("pipeline", "experiments", "api"), "pipeline/predictions.py"),
+        ("disk_usage", HEIGHT, "files.py"),
+        ("quantile", HEIGHT, "metrics/intervals.py"),
+    ],
+)
+def test_there_is_one_of_each(call, folders, place):
+    """One loop that runs networks without gradients, one check of free space, one interval."""
+    files = [path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in folders]
+    found = [
+        path
+        for path in files
+        if call in {getattr(node, "attr", "") for node in ast.walk(ast.parse(path.read_text("utf-8")))}
+    ]
+    assert [str(path.relative_to(ROOT)) for path in found] == [place]

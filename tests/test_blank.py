@@ -24,8 +24,9 @@ from textdiff.metrics.pixels import entropy
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.tensor_files import load_tensors, save_tensors
 from textdiff.pipeline.fit import FitConfig, begin, initial_network
-from textdiff.pipeline.predict import Predictor, predict_members, predict_row
 from textdiff.pipeline.prediction.blank import BLANK_BELOW, blank_limit, contrast, is_blank
+from textdiff.pipeline.prediction.predictor import Predictor
+from textdiff.pipeline.predictions import predict_members
 from textdiff.pipeline.runs import IDENTITY, Run, write_config
 
 SIZE, TILE, OVERLAP = (64, 168), 64, 12
@@ -121,8 +122,8 @@ def test_the_cached_rows_of_a_file_and_the_file_agree_to_the_bit(made, run):
     for item in network.loader(cache, CPU).epoch(rows):
         entry = cache.rows[item.row]
         image = read_image(made / f"data/Test_Folder/img/{entry.id}.tif")
-        from_cache = predict_row(network, item, "float32")
-        np.testing.assert_array_equal(predictor.tile(cut(image, entry.y, entry.x, TILE)), from_cache)
+        from_cache = predict_members(network, item, "float32").mean(0)
+        np.testing.assert_array_equal(predictor.tile(cut(image, entry.y, entry.x, TILE))[0], from_cache)
         blank.append((from_cache[1] == 0).all())
     # The full image, that of which a tile and the next one's overlap are full, and the blank one.
     assert blank == [False, False, False, False, False, True, True, True, True]
@@ -143,7 +144,7 @@ def test_an_earlier_run_asks_its_network_about_everything(made, earlier):
     assert (expected[:, 1] > 0.5).any()
     np.testing.assert_array_equal(predict_members(network, item, "float32"), expected.numpy())
     tile = cut(read_image(made / "data/Test_Folder/img/test_002.tif"), 0, 0, TILE)
-    np.testing.assert_array_equal(Predictor(earlier, "cpu").tile(tile), expected.numpy().mean(0))
+    np.testing.assert_array_equal(Predictor(earlier, "cpu").tile(tile)[0], expected.numpy().mean(0))
 
 
 def test_score_evaluate_and_predict_count_the_same_pixels(made, textdiff_once, tmp_path):
@@ -193,7 +194,7 @@ def test_a_blank_tile_fades_into_a_full_neighbour(made):
     image = glass(TILE, 2 * TILE - OVERLAP)
     image[:, :40] = read_image(made / "data/Test_Folder/img/test_000.tif")[:, :40]
     predictor = Predictor(run, "cpu")
-    probabilities, full = predictor(image), predictor.tile(image[:, :TILE])
+    probabilities, full = predictor(image), predictor.tile(image[:, :TILE])[0]
     assert predictor.blank == 1
     np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-6)
     only, overlap = TILE - OVERLAP, slice(TILE - OVERLAP, TILE)
@@ -258,7 +259,7 @@ def test_without_its_image_a_row_is_not_guessed_about(made):
     run = Run(made / "runs/head")
     (item,) = Loader(run.open_cache(), "cpu").epoch([0])
     with pytest.raises(ValueError, match="row 0: has no image"):
-        predict_row(run.load_network(), item, "float32")
+        predict_members(run.load_network(), item, "float32").mean(0)
 
 
 def test_predictions_by_another_limit_do_not_mix_in_one_folder(made, tmp_path, textdiff_once):

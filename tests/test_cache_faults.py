@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zarr
 
-from textdiff.cache import CacheError, FeatureCache, chunks, create, room, verify_cache
+from textdiff.cache import CacheError, FeatureCache, chunks, create, verify_cache
 from textdiff.cache.staging import staging, sweep
 from textdiff.errors import UserError
 
@@ -201,20 +201,20 @@ def test_full_disk_while_creating_gets_one_line_and_leaves_nothing(tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_without_room_for_the_rows_refuses_before_anything_is_made_or_replaced(tmp_path, monkeypatch):
+def test_a_disk_without_space_for_the_rows_refuses_before_anything_is_made_or_replaced(tmp_path, monkeypatch):
     path = tmp_path / "not/yet/c.zarr"
     rows = len(cases.make_rows())
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**4))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**4))
     with pytest.raises(UserError, match=rf"the {rows} rows need .* 10\.0 kB free.*Nothing was written"):
-        cases.make(path, room_for=rows)
+        cases.make(path, rows_to_write=rows)
     assert not list(tmp_path.iterdir())
     old = cases.fill(cases.make(path))
     before = cases.tree(path)
     with pytest.raises(UserError, match="rows need"):
-        cases.make(path, room_for=10 * rows, overwrite=True)
+        cases.make(path, rows_to_write=10 * rows, overwrite=True)
     assert cases.tree(path) == before
     # What is replaced makes room for as much again.
-    assert not cases.make(path, room_for=len(old.rows), overwrite=True).done().any()
+    assert not cases.make(path, rows_to_write=len(old.rows), overwrite=True).done().any()
 
 
 def flip(path: Path, position: int, bits: int = 0x10) -> None:

@@ -184,7 +184,7 @@ def test_a_large_file_that_changes_while_it_is_looked_at_is_refused(tmp_path, ex
             path.write_bytes(path.read_bytes())
         return "0" * 64
 
-    monkeypatch.setattr("textdiff.readers.parts.sha256_file", hashed)
+    monkeypatch.setattr("textdiff.readers.inspection.sha256_file", hashed)
     said = extract(*TILED, status=2)
     assert f"{name}: was changed while it was read" in said
     assert not (tmp_path / "c.zarr").exists()

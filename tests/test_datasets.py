@@ -455,7 +455,7 @@ def test_one_image_in_two_splits_is_noted(make_lvit):
 def test_inspect_stops_at_once_when_interrupted(make_lvit, monkeypatch):
     samples, _ = read_dataset("monuseg", make_lvit(n_train=1))
     opened: list[Path] = []
-    monkeypatch.setattr("textdiff.readers.load.read_bytes", lambda path: opened.append(path) or path.read_bytes())
+    monkeypatch.setattr("textdiff.readers.decoding.read_bytes", lambda path: opened.append(path) or path.read_bytes())
 
     def interrupt(count: int) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 import time
 import tomllib
@@ -35,7 +36,7 @@ def set_memory(monkeypatch, physical, limit):
 
 
 def set_disk(monkeypatch, free):
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: namedtuple("usage", "total used free")(free, 0, free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "total used free")(free, 0, free))
 
 
 def find(what, directory=Path()):
@@ -235,7 +236,7 @@ def test_a_directory_without_permission_fails(monkeypatch, tmp_path):
 def test_a_gpu_that_torch_does_not_see_warns(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     check = find("device")
     assert check.status == "WARN"
     assert torch.__version__ in check.detail

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from textdiff.errors import UserError
-from textdiff.models.downloads import monuseg_files, transfer
+from textdiff.models.downloads import monuseg_files
 from textdiff.models.downloads.download import OfflineError, download
 from textdiff.models.downloads.monuseg_files import check_monuseg, download_monuseg
 
@@ -272,7 +273,7 @@ def test_stopping_keeps_what_came_and_says_so(fetch, server, tmp_path, capsys):
 
 
 def test_a_disk_too_small_is_noticed_before_the_first_byte(fetch, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: type("usage", (), {"free": 500_000}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("usage", (), {"free": 500_000}))
     with pytest.raises(UserError, match=r"needs 600\.0 kB .* has 500\.0 kB"):
         fetch()
     assert names(tmp_path) == set()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import textdiff
-from textdiff.cache import FeatureCache, room
+from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 
 
@@ -113,7 +114,7 @@ def test_extract_again_does_nothing(made, tiny_backbone, textdiff_once):
 
 
 def test_an_extract_that_the_disk_cannot_hold_leaves_nothing_behind(made, tiny_backbone, monkeypatch):
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**5))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**5))
     options = {"data": made / "data", "backbone": tiny_backbone, "text_encoder": "none", "image_size": 64}
     with pytest.raises(UserError, match="8 rows need"):
         textdiff.extract("monuseg", cache=made / "full/c.zarr", **options)

@@ -21,8 +21,8 @@ from textdiff.metrics.pixels import entropy
 from textdiff.metrics.uncertainty import jensen_shannon, mean_share
 from textdiff.pipeline import fit as fit_module
 from textdiff.pipeline.fit import FitConfig, fit, resume
-from textdiff.pipeline.predict import Predictor, predict_members, predict_row
-from textdiff.pipeline.prediction import batch
+from textdiff.pipeline.prediction.predictor import Predictor
+from textdiff.pipeline.predictions import predict_members
 from textdiff.pipeline.runs import Run, write_config
 
 LOGITS = st.floats(-30, 30, width=32)
@@ -95,9 +95,9 @@ def test_ensemble_predicts_the_mean_probability(made):
     run, cache = latest(made / "runs"), FeatureCache.open(made / "cache.zarr")
     network = run.load_network()
     (item,) = network.loader(cache, torch.device("cpu")).epoch([0])
-    each = np.stack([predict_row(member.load_network(), item, "float32") for member in run.members])
+    each = np.stack([predict_members(member.load_network(), item, "float32").mean(0) for member in run.members])
     assert (predict_members(network, item, "float32") == each).all()
-    assert np.allclose(predict_row(network, item, "float32"), each.mean(0), atol=1e-6)
+    assert np.allclose(predict_members(network, item, "float32").mean(0), each.mean(0), atol=1e-6)
     with torch.inference_mode():
         assert np.allclose(network(*network.inputs([item])).softmax(1)[0], each.mean(0), atol=1e-6)
 
@@ -170,7 +170,7 @@ def test_members_of_an_image_in_tiles_are_stitched_and_ranked_alike(made, tiny_b
     assert members.shape == (2, 2, 96, 96)
     assert np.allclose(members.mean(0), predictor(image), atol=1e-6)
     assert not np.allclose(members[0], members[1], atol=1e-6)
-    monkeypatch.setattr(batch, "is_large", lambda path: True)
+    monkeypatch.setattr("textdiff.pipeline.predict.is_large", lambda path: True)
     textdiff_once(made, "predict", str(path), "--runs", "tiled", "--out", "large", "--disagreement")
     drawn = tifffile.imread(made / f"large/{path.stem}_disagreement.tif") / 65535
     assert np.abs(drawn - jensen_shannon(members) / np.log(2)).max() < 1e-4

@@ -14,9 +14,9 @@ from PIL import Image
 
 import textdiff
 from textdiff.metrics.intervals import bootstrap_mean
-from textdiff.pipeline import score
-from textdiff.pipeline.evaluation.truths import TRUTHS
-from textdiff.pipeline.prediction.given_text import GivenText, paired_differences
+from textdiff.pipeline import predictions
+from textdiff.pipeline.evaluation.given_text import GivenText, paired_differences
+from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run, write_config
 
 SHARED = "all nuclei are round"
@@ -114,12 +114,12 @@ def test_every_image_comes_with_the_texts_tokens_and_no_others(own, made, encode
 
     model, seen = BertModel.from_pretrained(encoder).eval(), []
 
-    def predict_row(network, item, precision):
+    def predict_members(network, item, precision):
         seen.append(item)
         return predict(network, item, precision)
 
-    predict = score.predict_row
-    monkeypatch.setattr(score, "predict_row", predict_row)
+    predict = predictions.predict_members
+    monkeypatch.setattr(predictions, "predict_members", predict_members)
     for text, ids in (("", [2, 3]), (SHARED, [2, 5, 6, 7, 8, 3])):
         seen.clear()
         textdiff.score(own, text=text)
@@ -158,7 +158,7 @@ def test_images_are_paired_by_their_names_and_others_are_refused(capsys):
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), unique=True, max_size=5))
 def test_names_of_files_tell_texts_apart(texts):
-    suffixes = [GivenText(text, *EMPTY).suffix for text in texts]
+    suffixes = [GivenText(text, EMPTY).suffix for text in texts]
     assert len(set(suffixes)) == len(texts)
     assert all(re.fullmatch(r"-text(-[a-z0-9]+)+", suffix) and len(suffix) < 40 for suffix in suffixes)
 

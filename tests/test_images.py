@@ -17,13 +17,13 @@ from textdiff.images import formats
 from textdiff.images.decode import decode
 from textdiff.images.images import (
     read_image,
-    read_mask,
     resize_image,
     resize_mask,
     symmetry,
     to_tensor,
     unsymmetry,
 )
+from textdiff.images.masks import decode_mask
 
 DRAW = np.random.default_rng(11)
 RGB = DRAW.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -533,4 +533,4 @@ def test_real_images_and_masks_are_read(real_monuseg):
     folder = real_monuseg / "Test_Folder"
     image, mask = next(folder.glob("img/*.tif")), next(folder.glob("labelcol/*.png"))
     assert np.array_equal(read_image(image), np.asarray(Image.open(image).convert("RGB")))
-    assert np.array_equal(read_mask(mask), np.asarray(Image.open(mask)) > 0)
+    assert np.array_equal(decode_mask(mask).labels, np.asarray(Image.open(mask)) > 0)

@@ -11,11 +11,11 @@ import tifffile
 
 from textdiff.errors import UserError
 from textdiff.images import formats
+from textdiff.images.bands import is_large, open_image_bands
 from textdiff.images.images import read_image
-from textdiff.images.rows import is_large, open_rows
 from textdiff.images.tiff_writer import tiff_writer
 from textdiff.images.tiles import Grid
-from textdiff.pipeline.prediction.large import segment_large
+from textdiff.pipeline.prediction.predictor import segment_large
 
 RGB = np.random.default_rng(0).integers(0, 256, (301, 187, 3), dtype=np.uint8)
 KINDS = {
@@ -32,7 +32,7 @@ def test_rows_are_those_of_the_whole_image(tmp_path, kind, channels):
     pixels = RGB[..., 0] if channels == 0 else np.dstack([RGB, RGB[..., :1]])[..., :channels]
     options = {"photometric": "rgb", "extrasamples": ["unassalpha"] * (channels - 3)} if channels else {}
     tifffile.imwrite(tmp_path / "a.tif", pixels, **options, **KINDS[kind])
-    with open_rows(tmp_path / "a.tif") as source:
+    with open_image_bands(tmp_path / "a.tif") as source:
         assert (source.height, source.width) == (301, 187)
         for first, end in ((0, 301), (0, 1), (60, 200), (300, 301)):
             np.testing.assert_array_equal(source.read(first, end), read_image(tmp_path / "a.tif")[first:end])
@@ -40,7 +40,7 @@ def test_rows_are_those_of_the_whole_image(tmp_path, kind, channels):
 
 def test_white_is_zero_is_turned_as_in_small_files(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", RGB[..., 0], photometric="miniswhite")
-    with open_rows(tmp_path / "a.tif") as source:
+    with open_image_bands(tmp_path / "a.tif") as source:
         np.testing.assert_array_equal(source.read(5, 9), read_image(tmp_path / "a.tif")[5:9])
 
 
@@ -54,7 +54,7 @@ def test_white_is_zero_is_turned_as_in_small_files(tmp_path):
 )
 def test_what_cannot_be_read_in_parts_is_refused(tmp_path, pixels, options, what):
     tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
-    with pytest.raises(UserError, match=rf"a\.tif.*{what}"), open_rows(tmp_path / "a.tif"):
+    with pytest.raises(UserError, match=rf"a\.tif.*{what}"), open_image_bands(tmp_path / "a.tif"):
         pass
 
 
@@ -62,7 +62,7 @@ def test_a_file_that_ends_too_early_is_refused_when_it_is_opened(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb")
     data = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "a.tif").write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match=r"a\.tif.*beyond the end of the file"), open_rows(tmp_path / "a.tif"):
+    with pytest.raises(UserError, match=r"a\.tif.*beyond the end of the file"), open_image_bands(tmp_path / "a.tif"):
         pass
 
 

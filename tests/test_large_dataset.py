@@ -16,12 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textdiff.cache import FeatureCache, Row
-from textdiff.images import formats, rows
+from textdiff.images import bands, formats
 from textdiff.images.images import BandedMask, resize_mask
 from textdiff.images.tiff import TiffImage
 from textdiff.images.tiles import Grid
-from textdiff.pipeline.prediction import whole
-from textdiff.pipeline.prediction.whole import panels, whole_images
+from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
 
 SIZE = {"train": (150, 170), "val": (100, 140), "test": (250, 150), "small": (70, 90), "bare": (120, 90)}
 LAYOUTS = {
@@ -91,8 +90,8 @@ def made(request, tmp_path_factory, tiny_backbone, textdiff_once) -> tuple[Path,
 @pytest.fixture
 def lowered(monkeypatch) -> None:
     monkeypatch.setattr(formats, "MAX_MEGAPIXELS", LIMIT)
-    monkeypatch.setattr(rows, "BAND_BYTES", 20_000)
-    monkeypatch.setattr(whole, "PANEL_PIXELS", 60)
+    monkeypatch.setattr(bands, "BAND_BYTES", 20_000)
+    monkeypatch.setattr("textdiff.pipeline.evaluation.image_predictions.PANEL_PIXELS", 60)
 
 
 def test_a_cache_of_tiles_read_from_parts_is_the_cache_of_whole_images(made, lowered, tiny_backbone, textdiff_once):
@@ -110,7 +109,7 @@ def test_a_cache_of_tiles_read_from_parts_is_the_cache_of_whole_images(made, low
 @pytest.mark.parametrize("made", ["binary"], indirect=True)
 def test_neighbouring_tiles_share_what_is_read(made, tiny_backbone, textdiff_once, monkeypatch):
     read: list[tuple[str, int]] = []
-    opened = rows.open_tiff
+    opened = bands.open_tiff
 
     @contextmanager
     def counting(path: Path) -> Iterator[TiffImage]:
@@ -120,14 +119,14 @@ def test_neighbouring_tiles_share_what_is_read(made, tiny_backbone, textdiff_onc
             yield image
 
     monkeypatch.setattr(formats, "MAX_MEGAPIXELS", LIMIT)
-    monkeypatch.setattr(rows, "open_tiff", counting)
+    monkeypatch.setattr(bands, "open_tiff", counting)
     textdiff_once(made[0], *extract(tiny_backbone, "--cache", "parts.zarr", "--overwrite", *made[1]))
     for folder, others in (("images", ("small",)), ("masks", ("small", "bare"))):
         large = [height for name, (height, _) in SIZE.items() if name not in others]
-        bands = sum(-(-(height - OVERLAP) // (TILE - OVERLAP)) for height in large)
+        tile_rows = sum(-(-(height - OVERLAP) // (TILE - OVERLAP)) for height in large)
         # Each file is looked at once, here in one band, and then each row of tiles is read once.
         heights = [height for name, height in read if name == folder]
-        assert sorted(heights) == sorted([TILE] * bands + large)
+        assert sorted(heights) == sorted([TILE] * tile_rows + large)
 
 
 def test_scores_of_an_image_in_parts_are_those_of_the_whole(made, textdiff_once, monkeypatch):
@@ -203,7 +202,7 @@ def test_the_panels_of_a_figure_are_thinned_tiles(made, lowered):
 
 def test_what_scoring_holds_does_not_grow_with_the_height_of_a_large_image(monkeypatch):
     monkeypatch.setattr(formats, "MAX_MEGAPIXELS", 0.1)
-    monkeypatch.setattr(whole, "PANEL_PIXELS", 100)
+    monkeypatch.setattr("textdiff.pipeline.evaluation.image_predictions.PANEL_PIXELS", 100)
     width, tile, size = 2000, 128, 16
 
     def peak(height: int) -> int:
@@ -219,12 +218,12 @@ def test_what_scoring_holds_does_not_grow_with_the_height_of_a_large_image(monke
         items = (SimpleNamespace(row=row) for row in range(len(entries)))
         tracemalloc.start()
         try:
-            half = np.full((2, size, size), 0.5, np.float32)
-            (found,) = whole_images(cache, ((item.row, half) for item in items))
+            half = np.full((1, 2, size, size), 0.5, np.float32)
+            (found,) = image_predictions(cache, ((item.row, half) for item in items))
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-            assert found.pixels is None
+            assert found.full_size is None
             assert found.counts[0].false_negative == height * width
 
     assert peak(2000) - peak(500) < 1500 * width / 4  # a byte for every fourth pixel

@@ -17,11 +17,10 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
 from textdiff.errors import UserError
-from textdiff.images.images import read_mask
 from textdiff.images.masks import decode_mask
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.datasets import inspect, read_dataset
-from textdiff.readers.load import load_image, load_mask
+from textdiff.readers.decoding import load_image, load_mask
 from textdiff.readers.sample import Sample
 
 MASK = (np.hypot(*np.mgrid[-20:20, -24:24]) < 14).astype(np.uint8)
@@ -129,7 +128,7 @@ TWO_CLASSES = {
 @pytest.mark.parametrize("kind", TWO_CLASSES)
 def test_masks_of_two_classes_are_0_and_1_however_stored(tmp_path, kind):
     (tmp_path / "m").write_bytes(TWO_CLASSES[kind])
-    mask = read_mask(tmp_path / "m")
+    mask = decode_mask(tmp_path / "m").labels
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, MASK)
 
@@ -215,7 +214,7 @@ def test_masks_that_are_not_two_classes_are_refused_with_their_values(tmp_path, 
     stored, words = SEVERAL[kind]
     (tmp_path / "m").write_bytes(stored)
     with pytest.raises(UserError, match=f"m: .*{words}"):
-        read_mask(tmp_path / "m")
+        decode_mask(tmp_path / "m")
 
 
 @given(mask=arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=40)), data=st.data())
@@ -501,10 +500,10 @@ def test_smaller_copies_of_a_mask_and_channels_of_one_number_say_nothing(tmp_pat
     with tifffile.TiffWriter(path := tmp_path / "mask.tif") as file:
         file.write(MASK * 255)
         file.write(MASK[::2, ::2] * 255, subfiletype=1)
-    np.testing.assert_array_equal(read_mask(path), MASK)
+    np.testing.assert_array_equal(decode_mask(path).labels, MASK)
     opaque = np.dstack([MASK * 255] * 3 + [np.full_like(MASK, 255)])
     path.write_bytes(tiff(opaque, photometric="rgb", extrasamples=["unspecified"]))
-    np.testing.assert_array_equal(read_mask(path), MASK)
+    np.testing.assert_array_equal(decode_mask(path).labels, MASK)
 
 
 @pytest.mark.parametrize("option", [{"classes": ("a",)}, {"instances": True}], ids=["classes", "objects"])

@@ -9,7 +9,8 @@ from scipy import stats
 from scipy.spatial import distance
 
 from textdiff.metrics.intervals import Interval, bootstrap_mean
-from textdiff.metrics.pixels import confusion, dice, dice_from_iou, entropy, iou, mean_over_classes
+from textdiff.metrics.pixels import confusion, dice, dice_from_iou, entropy, iou
+from textdiff.pipeline.evaluation.class_scores import class_scores
 
 PAIRS = array_shapes(min_dims=2, max_dims=2, max_side=9).flatmap(
     lambda shape: st.tuples(arrays(np.bool_, shape), arrays(np.bool_, shape))
@@ -78,38 +79,19 @@ def test_masks_of_other_shapes_or_values_are_refused(metric, prediction, truth):
 
 
 @pytest.mark.parametrize("metric", [dice, iou])
-def test_mean_over_classes_leaves_out_the_background(metric):
+def test_a_mean_over_classes_leaves_out_the_background(metric):
     rng = np.random.default_rng(0)
     prediction, truth = rng.integers(4, size=(2, 20, 30))
     expected = sum(metric(prediction == c, truth == c) for c in (1, 2, 3)) / 3
-    assert mean_over_classes(prediction, truth, 4, metric) == pytest.approx(expected)
-    assert mean_over_classes(prediction, truth, 4, metric) != pytest.approx(
-        (3 * expected + metric(prediction == 0, truth == 0)) / 4
-    )
-
-
-def test_mean_over_two_classes_is_the_binary_metric():
-    prediction, truth = np.random.default_rng(1).integers(2, size=(2, 16, 16))
-    assert mean_over_classes(prediction, truth, 2) == dice(prediction, truth)
+    found = class_scores(prediction, truth, ("a", "b", "c"), "clean")[f"{metric.__name__}_clean"]
+    assert found == pytest.approx(expected)
+    assert found != pytest.approx((3 * expected + metric(prediction == 0, truth == 0)) / 4)
 
 
 def test_a_class_in_neither_mask_counts_as_perfect():
     labels = np.array([[0, 1]])
-    assert mean_over_classes(labels, labels, 3) == 1.0
-    assert mean_over_classes(np.array([[0, 0]]), labels, 3) == 0.5
-
-
-@pytest.mark.parametrize("bad", [np.array([[0, 3]]), np.array([[-1, 0]]), np.array([0, 1])])
-def test_labels_out_of_range_or_of_another_shape_are_refused(bad):
-    with pytest.raises(ValueError, match=r"labels|shape"):
-        mean_over_classes(bad, np.array([[0, 1]]), 3)
-    with pytest.raises(ValueError, match=r"labels|shape"):
-        mean_over_classes(np.array([[0, 1]]), bad, 3)
-
-
-def test_one_class_has_no_foreground():
-    with pytest.raises(ValueError, match="foreground"):
-        mean_over_classes(np.zeros((2, 2), int), np.zeros((2, 2), int), 1)
+    assert class_scores(labels, labels, ("a", "b"), "clean")["dice_clean"] == 1.0
+    assert class_scores(np.array([[0, 0]]), labels, ("a", "b"), "clean")["dice_clean"] == 0.5
 
 
 @pytest.mark.parametrize("classes", [2, 5])

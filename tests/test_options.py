@@ -58,7 +58,7 @@ def test_a_name_means_one_kind_of_value_in_every_command():
         (run.Metric, "pipeline.evaluation.object_scores", "METRICS"),
         (run.Objects, "metrics.instances", "METHODS"),
         (shared.Protocol, "options.protocol", "PROTOCOLS"),
-        (shared.Truth, "pipeline.evaluation.truths", "TRUTHS"),
+        (shared.Truth, "pipeline.evaluation.image_predictions", "TRUTHS"),
         (shared.Jitter, "pipeline.pretraining.config", "SCALES"),
     ],
 )

@@ -7,7 +7,8 @@ import pytest
 
 import textdiff
 from textdiff.errors import UserError
-from textdiff.images.images import read_image, read_mask
+from textdiff.images.images import read_image
+from textdiff.images.masks import decode_mask
 from textdiff.options.extract import Extract
 from textdiff.pipeline.extract import extract
 from textdiff.pipeline.fit import FitConfig, fit
@@ -38,7 +39,7 @@ def test_every_picture_is_there_once_per_sentence_with_another_mask(phantom):
     for pair in pictures.values():
         assert {sample.text for sample in pair} == {kind.sentence for kind in KINDS.values()}
         assert len({sample.split for sample in pair}) == 1
-        left, right = (read_mask(sample.mask) for sample in pair)
+        left, right = (decode_mask(sample.mask).labels for sample in pair)
         assert not np.any(left & right)
     assert not [problem for problem in inspect(samples)[1] if problem.severity == "error"]
 

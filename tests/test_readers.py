@@ -20,10 +20,10 @@ from textdiff.images.formats import BadImageError
 from textdiff.images.images import resize_mask
 from textdiff.options.reading import ReadOptions
 from textdiff.pipeline.evaluation.class_scores import class_scores
-from textdiff.pipeline.prediction.whole import whole_instances
+from textdiff.pipeline.evaluation.image_predictions import image_instances
 from textdiff.readers.aperio import Outline, outlines_of, rasterise
 from textdiff.readers.datasets import inspect, read_dataset, report
-from textdiff.readers.load import load_mask
+from textdiff.readers.decoding import load_mask
 
 cases = runpy.run_path(str(Path(__file__).with_name("cache_cases.py")))
 SPLITS = ("train", "train", "val", "test")
@@ -93,7 +93,7 @@ def test_instances_of_an_image_in_tiles_are_put_together_again(with_instances, t
     assert len(cache.rows) == 16
     assert cache.verify() == []
     for row in range(0, 16, 4):
-        np.testing.assert_array_equal(whole_instances(cache, row), labels_of(int(cache.rows[row].id)))
+        np.testing.assert_array_equal(image_instances(cache, row), labels_of(int(cache.rows[row].id)))
 
 
 def test_instances_go_through_hdf5_bit_for_bit(with_instances, tmp_path):

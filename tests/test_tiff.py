@@ -14,9 +14,9 @@ import tifffile
 from PIL import Image
 
 from textdiff.errors import UserError
+from textdiff.images.bands import open_image_bands, open_mask_bands
 from textdiff.images.decode import decode
 from textdiff.images.formats import open_pixels, open_stored
-from textdiff.images.rows import open_mask_rows, open_rows
 from textdiff.images.tiff import open_tiff
 
 DRAW = np.random.default_rng(5)
@@ -106,7 +106,7 @@ def test_pieces_that_are_pictures_are_read_as_others_read_them(tmp_path, compres
     read, notes = decode(tmp_path / "a.tif")
     np.testing.assert_array_equal(read, tifffile.imread(tmp_path / "a.tif"))
     assert notes == []
-    with open_rows(tmp_path / "a.tif") as source:
+    with open_image_bands(tmp_path / "a.tif") as source:
         np.testing.assert_array_equal(source.read(13, 41), read[13:41])
 
 
@@ -171,7 +171,7 @@ def test_palettes_of_few_bits(tmp_path, bits):
     (tmp_path / "a.tif").write_bytes(packed(numbers, bits, 3))
     colours = np.stack([np.arange(2**bits) * step for step in (9, 70, 4000)], -1).astype(np.uint16) >> 8
     np.testing.assert_array_equal(decode(tmp_path / "a.tif")[0], colours[numbers])
-    with open_rows(tmp_path / "a.tif") as image, open_mask_rows(tmp_path / "a.tif", True) as mask:
+    with open_image_bands(tmp_path / "a.tif") as image, open_mask_bands(tmp_path / "a.tif", True) as mask:
         np.testing.assert_array_equal(image.read(3, 9), colours[numbers][3:9])
         np.testing.assert_array_equal(mask.read(3, 9), numbers[3:9])
 
@@ -217,7 +217,7 @@ def test_three_pages_that_are_channels_are_the_colours(tmp_path, program):
     read, notes = decode(tmp_path / "a.tif")
     np.testing.assert_array_equal(read, RGB)
     assert notes == ["3 pages that are channels (read as red, green and blue)"]
-    with open_rows(tmp_path / "a.tif") as source:
+    with open_image_bands(tmp_path / "a.tif") as source:
         np.testing.assert_array_equal(source.read(5, 9), RGB[5:9])
         assert list(source.notes) == notes
 
@@ -271,7 +271,7 @@ def test_what_is_not_read_is_named(tmp_path, data, what):
     with pytest.raises(UserError, match=f"a.tif: {what}") as raised:
         decode(tmp_path / "a.tif")
     assert "damaged" not in str(raised.value)
-    with pytest.raises(UserError, match=f"a.tif: {what}"), open_rows(tmp_path / "a.tif"):
+    with pytest.raises(UserError, match=f"a.tif: {what}"), open_image_bands(tmp_path / "a.tif"):
         pass
 
 

@@ -13,11 +13,13 @@ from PIL import Image
 
 from textdiff.cache import FeatureCache, Row
 from textdiff.images import formats
-from textdiff.images.images import axis_weights, read_image, read_mask, resize_image, resize_mask
+from textdiff.images.images import axis_weights, read_image, resize_image, resize_mask
+from textdiff.images.masks import decode_mask
 from textdiff.images.tiles import Grid, cut
 from textdiff.metrics.pixels import confusion, dice, pooled_dice
 from textdiff.models.networks.variants import assign_texts
-from textdiff.pipeline.predict import Predictor, predict_row
+from textdiff.pipeline.prediction.predictor import Predictor
+from textdiff.pipeline.predictions import predict_members
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.epochs import order_of, rows_by_tile
 
@@ -62,8 +64,8 @@ def test_rows_are_the_tiles_of_the_images(made, cache):
         (image,), (mask,) = (list((folder / name).glob(f"{entry.id}.*")) for name in ("img", "labelcol"))
         y, x = slice(entry.y, entry.y + TILE), slice(entry.x, entry.x + TILE)
         assert (cache.image(row) == read_image(image)[y, x]).all()
-        assert (cache.mask(row) == read_mask(mask)[y, x]).all()
-        assert (cache.truth(row) == read_mask(mask)[y, x]).all()
+        assert (cache.mask(row) == decode_mask(mask).labels[y, x]).all()
+        assert (cache.truth(row) == decode_mask(mask).labels[y, x]).all()
     assert (cache.fingerprint["tile"], cache.fingerprint["overlap"]) == (TILE, OVERLAP)
 
 
@@ -114,7 +116,7 @@ def stitched(run: Run, cache: FeatureCache, name: str) -> np.ndarray:
     for item in head.loader(cache, torch.device("cpu")).epoch(rows):
         entry = cache.rows[item.row]
         area = np.s_[..., entry.y : entry.y + TILE, entry.x : entry.x + TILE]
-        total[area] += window * predict_row(head, item, "float32")
+        total[area] += window * predict_members(head, item, "float32").mean(0)
         weight[area] += window
     return total / weight
 
@@ -125,7 +127,7 @@ def test_score_measures_the_stitched_image_at_its_own_size(made, cache, run):
     assert len(scores["images"]) == 2
     for record in scores["images"]:
         probability = stitched(run, cache, record["id"])
-        mask = read_mask(next((made / "data/Test_Folder/labelcol").glob(f"{record['id']}.*")))
+        mask = decode_mask(next((made / "data/Test_Folder/labelcol").glob(f"{record['id']}.*"))).labels
         assert record["dice_original"] == pytest.approx(dice(probability.argmax(0) > 0, mask > 0))
         # For the other two the whole image is brought to 64 x 64, here row by row and column by column.
         down, across = axis_weights(SIZE[0], 64, "area"), axis_weights(SIZE[1], 64, "area")
@@ -143,7 +145,7 @@ def test_predict_gives_the_stitched_mask_that_score_measured(made, run, textdiff
     for image in test_images:
         with Image.open(made / "masks" / f"{image.stem}.png") as picture:
             mask = np.asarray(picture) > 0
-        truth = read_mask(next((made / "data/Test_Folder/labelcol").glob(f"{image.stem}.*"))) > 0
+        truth = decode_mask(next((made / "data/Test_Folder/labelcol").glob(f"{image.stem}.*"))).labels > 0
         assert dice(mask, truth) == pytest.approx(float(scores[image.stem]["dice_original"]), abs=1e-9)
 
 
@@ -167,7 +169,7 @@ def test_a_unet_is_fitted_scored_and_used_on_tiles_too(made, textdiff_once):
     textdiff_once(made, "score", "--runs", "unets")
     (run,) = (path for path in (made / "unets").glob("tiled-*"))
     image = next((made / "data/Test_Folder/img").iterdir())
-    truth = read_mask(next((made / "data/Test_Folder/labelcol").glob(f"{image.stem}.*"))) > 0
+    truth = decode_mask(next((made / "data/Test_Folder/labelcol").glob(f"{image.stem}.*"))).labels > 0
     mask = Predictor(Run(run), "cpu")(read_image(image)).argmax(0) > 0
     scores = {row["id"]: row for row in csv.DictReader((run / "scores.csv").open())}
     assert dice(mask, truth) == pytest.approx(float(scores[image.stem]["dice_original"]), abs=1e-9)
@@ -180,7 +182,7 @@ def test_the_predictor_stitches_images_of_any_size(run):
         probabilities = predictor(image)
         assert probabilities.shape == (2, *size)
         np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
-        left = predictor.tile(cut(image, 0, 0, TILE))[:, : size[0], : TILE - OVERLAP]
+        left = predictor.tile(cut(image, 0, 0, TILE))[0][:, : size[0], : TILE - OVERLAP]
         np.testing.assert_allclose(probabilities[:, :, : TILE - OVERLAP], left, atol=1e-6)
 
 

@@ -446,8 +446,8 @@ def test_a_disk_without_room_beside_the_old_cache_refuses_and_nothing_is_made(la
     def free(rows: float) -> Callable[[object], SimpleNamespace]:
         return lambda _: SimpleNamespace(free=int(rows * row))
 
-    monkeypatch.setattr(pipeline_update.shutil, "disk_usage", free(0.5))
-    with pytest.raises(UserError, match=r"1 new rows need .* beside the old cache"):
+    monkeypatch.setattr(shutil, "disk_usage", free(0.5))
+    with pytest.raises(UserError, match=r"beside the old cache.* 1 new rows need"):
         lab.extract(update=True)
 
     link = os.link
@@ -458,12 +458,12 @@ def test_a_disk_without_room_beside_the_old_cache_refuses_and_nothing_is_made(la
         link(source, target, **options)
 
     monkeypatch.setattr(takeover.os, "link", no_links)
-    monkeypatch.setattr(pipeline_update.shutil, "disk_usage", free(5))
+    monkeypatch.setattr(shutil, "disk_usage", free(5))
     with pytest.raises(UserError, match=r"1 new rows and copies of the 6 others need"):
         lab.extract(update=True)
     assert files(lab.cache) == before
     assert left_beside(lab) == []
-    monkeypatch.setattr(pipeline_update.shutil, "disk_usage", free(8))
+    monkeypatch.setattr(shutil, "disk_usage", free(8))
     lab.extract(update=True)
     assert files(lab.cache) == lab.scratch()
 

@@ -14,7 +14,8 @@ from textdiff.experiments.evaluate import evaluate
 from textdiff.metrics.pixels import dice
 from textdiff.models.device import choose_device
 from textdiff.models.networks.variants import assign_texts
-from textdiff.pipeline.predict import Predictor, predict_row
+from textdiff.pipeline.prediction.predictor import Predictor
+from textdiff.pipeline.predictions import predict_members
 from textdiff.pipeline.runs import Run
 
 TILES = {"whole": (), "tiles": ("--tile", "64", "--overlap", "12")}
@@ -82,7 +83,9 @@ def test_a_score_is_that_of_the_mean_over_the_views_turned_back(scored):
     found: dict[str, list[np.ndarray]] = {}
     for item in network.loader(cache, choose_device("cpu")).epoch(rows, texts):
         entry = cache.rows[item.row]
-        found.setdefault(entry.id, []).append(turned_back(predict_row(network, item, "float32"), entry.view))
+        found.setdefault(entry.id, []).append(
+            turned_back(predict_members(network, item, "float32").mean(0), entry.view)
+        )
     scores = {image["id"]: image["dice_clean"] for image in scored.scores()["images"]}
     assert found.keys() == scores.keys()
     for name, layers in found.items():
@@ -153,8 +156,8 @@ def test_the_mean_over_views_turns_with_the_image_and_one_view_does_not(scored):
     """Turned images are square here, so that their symmetries are those of the image."""
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     mean, one = Predictor(scored, "cpu", views=8), Predictor(scored, "cpu")
-    expected, alone = mean.tile(pixels), one.tile(pixels)
+    expected, alone = mean.tile(pixels)[0], one.tile(pixels)[0]
     for view in (1, 6):
-        np.testing.assert_allclose(turned_back(mean.tile(turned(pixels, view)), view), expected, atol=2e-6)
-        assert np.abs(turned_back(one.tile(turned(pixels, view)), view) - alone).max() > 1e-4
+        np.testing.assert_allclose(turned_back(mean.tile(turned(pixels, view))[0], view), expected, atol=2e-6)
+        assert np.abs(turned_back(one.tile(turned(pixels, view))[0], view) - alone).max() > 1e-4
     assert np.abs(expected - alone).max() > 1e-4

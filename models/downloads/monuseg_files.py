@@ -19,7 +19,7 @@ from typing import IO
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.files import sha256_file
+from textdiff.files import check_free_space, sha256_file
 from textdiff.models.downloads.download import download
 
 LVIT = "https://github.com/HUANGLIZI/LViT"
@@ -60,10 +60,10 @@ def download_monuseg(target: Path, url: str | None = None) -> Path:
             raise UserError(
                 f"--url {url}: no such file; give the zip file's path, or its address beginning with https://"
             )
-        _make_room(target, needed)
+        _make_place(target, needed)
         _unpack(Path(url), target, url)
         return target
-    _make_room(target, 2 * needed)  # the zip file is about as large as what is in it
+    _make_place(target, 2 * needed)  # the zip file is about as large as what is in it
     archive = download(_direct(url), _beside(target, "download.zip"))
     try:
         _unpack(archive, target, url)
@@ -123,16 +123,12 @@ def _unpack(archive: Path, target: Path, origin: str) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _make_room(target: Path, needed: int) -> None:
+def _make_place(target: Path, needed: int) -> None:
     try:
         target.absolute().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{target}: cannot be made ({error.strerror}); choose another place") from error
-    free = shutil.disk_usage(target.absolute().parent).free
-    if needed > free:
-        raise UserError(
-            f"{target}: needs {console.size(needed)} and the disk has {console.size(free)}; free some space"
-        )
+    check_free_space(target, needed, "needs", "free some, or choose another place")
 
 
 def _beside(target: Path, suffix: str) -> Path:

@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import socket
 import ssl
 import urllib.error
@@ -21,7 +20,7 @@ from typing import IO, Any
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.files import sha256_file, write_json
+from textdiff.files import check_free_space, sha256_file, write_json
 
 _PIECE = 1 << 18  # bytes read at once: small enough for a lively progress line
 _LONGEST_PAUSE = 30.0  # seconds
@@ -146,12 +145,8 @@ class Transfer:
         with answer:
             self._read_headers(answer)
             have, total = self.part.tell(), self.said["total"]
-            free = shutil.disk_usage(self.final.parent).free
-            if total is not None and total - have > free:
-                raise UserError(
-                    f"{self.final}: needs {console.size(total - have)} more and the disk has {console.size(free)}; "
-                    "free some space or choose another place"
-                )
+            if total is not None:
+                check_free_space(self.final, total - have, "still needs", "free some, or choose another place")
             known = progress and total is not None
             with console.Progress(total or 0, self.final.name, "bytes", done=have) if known else nullcontext() as shown:
                 # read1 hands over what has come; read would lose it if the connection breaks within the piece.

@@ -1,14 +1,14 @@
 """Dice and IoU of an image with several classes: of each class, their mean, and the mean over those that are there."""
 
-__all__ = ["class_confusions", "class_scores", "mean_scores", "presence_note", "scores_of_counts"]
+__all__ = ["class_confusions", "class_scores", "mean_of_some", "mean_scores", "presence_note", "scores_of_counts"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.metrics.intervals import bootstrap_mean
+from textdiff.metrics.intervals import Interval, bootstrap_mean
 from textdiff.metrics.pixels import Confusion, confusion, dice_from_iou, iou_of_counts
 
 Scores = dict[str, float | None]
@@ -72,9 +72,14 @@ def mean_scores(records: Sequence[Mapping[str, Any]], suffix: str, seed: int, na
     for metric in ("dice", "iou"):
         where = f"{metric}{tail}" if name else f"{metric}_present{tail}"
         found[metric] = bootstrap_mean([record[f"{metric}{tail}"] for record in records], seed=seed)
-        values = [record[where] for record in present]
-        found[f"{metric}_present"] = bootstrap_mean(values, seed=seed) if values else None
+        found[f"{metric}_present"] = mean_of_some([record[where] for record in present], seed)
     return found | {"present": len(present)}
+
+
+def mean_of_some(values: Iterable[float | None], seed: int) -> Interval | None:
+    """The mean over the images that have a score, with its bootstrap interval; None where there is none."""
+    there = [value for value in values if value is not None]
+    return bootstrap_mean(there, seed=seed) if there else None
 
 
 def presence_note(present: Mapping[str, int], images: int) -> str:

@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
 from textdiff.console import printable
-from textdiff.metrics.intervals import Interval, bootstrap_mean
-from textdiff.pipeline.evaluation.class_scores import mean_scores, presence_note
+from textdiff.metrics.intervals import Interval
+from textdiff.pipeline.evaluation.class_scores import mean_of_some, mean_scores, presence_note
 from textdiff.pipeline.evaluation.figures import Case
+from textdiff.pipeline.evaluation.given_text import GivenText, difference_table
+from textdiff.pipeline.evaluation.image_predictions import TRUTHS, panels
 from textdiff.pipeline.evaluation.object_scores import metrics_table
 from textdiff.pipeline.evaluation.published import Published
 from textdiff.pipeline.evaluation.tables import ScoreRow, score_table
-from textdiff.pipeline.evaluation.truths import TRUTHS
-from textdiff.pipeline.prediction.given_text import GivenText, difference_table
-from textdiff.pipeline.prediction.whole import panels
 from textdiff.pipeline.runs import SCORES_SCHEMA, Run
 from textdiff.tables import markdown as escape
 
@@ -53,14 +52,9 @@ def averages(
         classes: names of the classes, the background left out.
         seed: of the bootstrap.
     """
-
-    def mean(column: str, among: Sequence[Mapping[str, Any]]) -> Interval | None:
-        values = [record[column] for record in among if record[column] is not None]
-        return bootstrap_mean(values, seed=seed) if values else None
-
     present = [record for record in records if record["area_original"]]
     further = {
-        f"{metric}{suffix}": mean(f"{metric}_original", among)
+        f"{metric}{suffix}": mean_of_some([record[f"{metric}_original"] for record in among], seed)
         for metric in metrics
         if metric not in ("dice", "iou")
         for suffix, among in (("", records), ("_present", present))
@@ -151,10 +145,10 @@ def _rows(name: str, means: Mapping[str, Any], labels: int | None = None) -> lis
 
 
 def cases(
-    cache: FeatureCache, shown: Mapping[int, NDArray[Any]], records: Sequence[Mapping[str, Any]], primary: str
+    cache: FeatureCache, previews: Mapping[int, NDArray[Any]], records: Sequence[Mapping[str, Any]], primary: str
 ) -> list[Case]:
-    """The best, the median and the worst image, by rule and not by hand; ``shown`` is in the order of ``records``."""
-    rows = list(shown)
+    """The best, the median and the worst image, by rule; ``previews`` are in the order of ``records``."""
+    rows = list(previews)
     order = sorted(range(len(rows)), key=lambda index: -records[index][f"dice_{primary}"])
     chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
     found = []
@@ -163,7 +157,7 @@ def cases(
         dice, overlap = (100 * scores[f"{metric}_{primary}"] for metric in ("dice", "iou"))
         image, truth = panels(cache, row)
         title = f"{name}: {scores['id']}  Dice {dice:.1f}, IoU {overlap:.1f}"
-        found.append(Case(title, scores["text"], image, truth, shown[row]))
+        found.append(Case(title, scores["text"], image, truth, previews[row]))
     return found
 
 

@@ -2,14 +2,13 @@
 
 __all__ = ["say_plan"]
 
-import shutil
 from collections.abc import Sequence
 
 import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError
+from textdiff.files import check_free_space, free_space
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.device import describe_device
 from textdiff.pipeline.extraction.config import ExtractConfig
@@ -24,10 +23,6 @@ def say_plan(
         console.info(f"{config.cache}: complete, {total} rows; nothing to do")
         return
     needed = len(pending) * cache.row_nbytes
-    place = config.cache.resolve()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
     shapes = ", ".join(f"b{block:02d} {c}@{h}" for block, (c, h, _) in cache.blocks.items())
     console.info(f"backbone {config.backbone} on {describe_device(device)}, {backbone.precision}")
     console.info(f"blocks {shapes}; steps {', '.join(map(str, cache.steps))}; text encoder {config.text_encoder}")
@@ -40,12 +35,9 @@ def say_plan(
         )
     console.info(
         f"{config.cache}: {len(pending)} of {total} rows to do, {console.size(cache.row_nbytes)} each, "
-        f"{console.size(needed)} of {console.size(free)} free"
+        f"{console.size(needed)} of {console.size(free_space(config.cache))} free"
     )
-    if needed > free:
-        raise UserError(
-            f"{config.cache}: the {len(pending)} rows need {console.size(needed)} and the disk has "
-            f"{console.size(free)} free; free some, choose another --cache, fewer --blocks or --steps"
-        )
+    fix = "free some, choose another --cache, fewer --blocks or --steps"
+    check_free_space(config.cache, needed, f"the {len(pending)} rows need", fix)
     seconds = backbone.estimate_seconds()
     console.info(f"estimated time: {console.duration(len(pending) * seconds)} ({console.duration(seconds)} a row)")

@@ -19,8 +19,7 @@ from textdiff.images.colour import jitter_view
 from textdiff.images.formats import BadImageError
 from textdiff.images.tiles import cut
 from textdiff.readers.datasets import Facts
-from textdiff.readers.load import load_image, load_mask
-from textdiff.readers.parts import read_image_rows, read_mask_rows
+from textdiff.readers.decoding import load_image, load_mask, read_image_rows, read_mask_rows
 from textdiff.readers.sample import Slice
 
 _T = TypeVar("_T", bound=np.generic)
@@ -45,8 +44,8 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """The part of an image and of its mask that a row is cut out of: whole, or as many rows as a tile has."""
+class _Region:
+    """The part of an image and of its mask that a row is cut out of: all, or the band that a row of tiles is in."""
 
     first: int
     """The image's row that it starts with."""
@@ -73,56 +72,57 @@ def preparation(
 
     The function raises BadImageError for a file that cannot be read any more, or is not the one that ``facts`` are of.
     """
-    whole = lru_cache(1)(_whole)
-    rows = lru_cache(1)(partial(_rows, {}))
+    read_image = lru_cache(1)(_image)
+    read_band = lru_cache(1)(partial(_band, {}))
 
     def prepare(row: int) -> Prepared:
         entry = cache.rows[row]
         fact = facts[entry.id]
-        shown = rows(fact, entry.y, min(entry.y + entry.tile, entry.height)) if fact.in_parts else whole(fact)
+        bottom = min(entry.y + entry.tile, entry.height)
+        region = read_band(fact, entry.y, bottom) if fact.in_bands else read_image(fact)
 
         def seen(pixels: NDArray[_T]) -> NDArray[_T]:
-            piece = cut(pixels, entry.y - shown.first, entry.x, entry.tile) if entry.tile else pixels
+            piece = cut(pixels, entry.y - region.first, entry.x, entry.tile) if entry.tile else pixels
             return images.symmetry(piece, entry.view % images.SYMMETRIES)
 
         size = cache.image_size
-        image = images.resize_image(seen(shown.image), size, rule)
+        image = images.resize_image(seen(region.image), size, rule)
         if entry.split == "train":
             image = jitter_view(image, varied, entry.view, entry.image_sha256, seed)
-        if shown.labels is None:
+        if region.labels is None:
             return Prepared(row, image, fact.sample.text, None, None, None)
-        truth = seen(shown.labels)
+        truth = seen(region.labels)
         mask = images.resize_mask(truth, size, rule, classes=len(cache.classes) + 1)
         if not entry.has_truth:
             return Prepared(row, image, fact.sample.text, mask, None, None)
         h, w = entry.truth_shape
-        objects = None if shown.instances is None else seen(shown.instances)[:h, :w]
+        objects = None if region.instances is None else seen(region.instances)[:h, :w]
         return Prepared(row, image, fact.sample.text, mask, truth[:h, :w], objects)
 
     return prepare
 
 
-def _whole(fact: Facts) -> _Shown:
+def _image(fact: Facts) -> _Region:
     sample = fact.sample
     image = load_image(sample.image)
     _require_same(sample.image, image.sha256 == fact.image_sha256)
     if sample.mask is None:
-        return _Shown(0, image.pixels, None, None)
+        return _Region(0, image.pixels, None, None)
     mask = load_mask(sample, fact.height, fact.width)
     _require_same(sample.mask, mask.sha256 == fact.mask_sha256)
-    return _Shown(0, image.pixels, mask.labels, mask.instances)
+    return _Region(0, image.pixels, mask.labels, mask.instances)
 
 
-def _rows(seen: dict[Path, _Stamp], fact: Facts, first: int, end: int) -> _Shown:
+def _band(seen: dict[Path, _Stamp], fact: Facts, first: int, end: int) -> _Region:
     sample = fact.sample
     assert isinstance(sample.image, Path)
     with _the_same(sample.image, fact.image_sha256, seen):
         image = read_image_rows(sample.image, first, end)
     if sample.mask is None:
-        return _Shown(first, image, None, None)
+        return _Region(first, image, None, None)
     assert isinstance(sample.mask, Path)
     with _the_same(sample.mask, fact.mask_sha256, seen):
-        return _Shown(first, image, *read_mask_rows(sample, fact.threshold, first, end))
+        return _Region(first, image, *read_mask_rows(sample, fact.threshold, first, end))
 
 
 @contextmanager

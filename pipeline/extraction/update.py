@@ -1,6 +1,6 @@
 """``extract --update``: a cache of a changed data set, made of the rows of the old one as far as they still hold."""
 
-__all__ = ["Update", "begin_update", "check_update_room", "end_update", "refuse_changed", "take_over"]
+__all__ = ["Update", "begin_update", "check_update_space", "end_update", "refuse_changed", "take_over"]
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from textdiff.cache.chunks import ChunkError
 from textdiff.cache.rows import DamagedError, most_views
 from textdiff.cache.takeover import find_rows
 from textdiff.cache.update import can_link, put_in_place, update_path, updates
-from textdiff.errors import UserError
+from textdiff.files import check_free_space
 from textdiff.pipeline.extraction.prepare import Prepared
 
 _OPTIONS = {"--views": True, "--test-views": False}
@@ -80,7 +80,7 @@ def begin_update(old: FeatureCache, planned: FeatureCache, dry_run: bool) -> Upd
     return Update(path, begun, old, find_rows(planned.rows, sources))
 
 
-def check_update_room(update: Update, planned: FeatureCache, rows: Sequence[int]) -> None:
+def check_update_space(update: Update, planned: FeatureCache, rows: Sequence[int]) -> None:
     """Checks that the disk holds the new rows beside the old cache.
 
     Rows taken over are files of both caches, where the file system can do that; elsewhere they are copies.
@@ -97,14 +97,9 @@ def check_update_room(update: Update, planned: FeatureCache, rows: Sequence[int]
     linked = not kept or can_link(update.old.path)
     of_kept = planned.image_size**2 if linked else planned.row_nbytes  # its mask is new in any case
     needed = (len(rows) - kept) * planned.row_nbytes + kept * of_kept
-    free = shutil.disk_usage(update.path.parent).free
-    if needed > free:
-        copies = "" if linked else f" and copies of the {kept} others"
-        raise UserError(
-            f"{update.old.path}: {len(rows) - kept} new rows{copies} need {console.size(needed)} beside the old cache, "
-            f"which stays until they are there, and the disk has {console.size(free)} free; free some. Nothing was "
-            "written"
-        )
+    copies = "" if linked else f" and copies of the {kept} others"
+    what = f"beside the old cache, which stays until they are there, {len(rows) - kept} new rows{copies} need"
+    check_free_space(update.old.path, needed, what, "free some. Nothing was written")
 
 
 def take_over(cache: FeatureCache, update: Update, rows: Sequence[int], prepare: Callable[[int], Prepared]) -> None:

@@ -1,1 +1,1 @@
-"""What `predict` and `next` consist of: inputs, sources of activations, very large images, texts, the ranking."""
+"""What `predict` and `next` consist of: inputs, preprocessing, the predictor, output files, the ranking."""

@@ -1,6 +1,6 @@
 """Pictures that hold nothing, such as tiles of empty glass: background, whatever a network would say of them."""
 
-__all__ = ["BLANK_BELOW", "SQUARE", "all_background", "blank_limit", "contrast", "is_blank", "shows_nothing"]
+__all__ = ["BLANK_BELOW", "SQUARE", "blank_limit", "contrast", "is_blank"]
 
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff import console
-from textdiff.cache import FeatureCache, Item
-from textdiff.models.networks.segmenter import Segmenter
+from textdiff.cache import FeatureCache
 
 BLANK_BELOW = 10.0
 """The contrast in 8-bit levels below which a picture is blank; docs/tiles.md has the measurements it was chosen by."""
@@ -41,26 +40,6 @@ def contrast(picture: NDArray[np.uint8]) -> float:
 def is_blank(picture: NDArray[np.uint8], below: float | None) -> bool:
     """Whether the contrast of a picture (H, W, C) uint8 is less than ``below`` levels; never if that is None."""
     return below is not None and contrast(picture) < below
-
-
-def shows_nothing(network: Segmenter, item: Item) -> bool:
-    """Whether ``network``'s run takes a row to be blank.
-
-    Raises:
-        ValueError: the run has a limit, and the row comes without its image.
-    """
-    if network.blank_below is None:
-        return False
-    if item.image is None:
-        raise ValueError(f"row {item.row}: has no image, so it cannot be told whether it is blank")
-    return is_blank(item.image[0].permute(1, 2, 0).cpu().numpy(), network.blank_below)
-
-
-def all_background(members: int, classes: int, size: int) -> NDArray[np.float32]:
-    """The class probabilities (members, classes, size, size) of a blank picture: 1 for the background."""
-    probabilities = np.zeros((members, classes, size, size), np.float32)
-    probabilities[:, 0] = 1
-    return probabilities
 
 
 def blank_limit(cache: FeatureCache, ids: Iterable[str]) -> float | None:

@@ -13,10 +13,8 @@ from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.metrics.pixels import entropy
 from textdiff.metrics.uncertainty import jensen_shannon, mean_share
-from textdiff.models.device import choose_device
-from textdiff.models.networks.variants import assign_texts
 from textdiff.options.run import Rank
-from textdiff.pipeline.predict import predict_members
+from textdiff.pipeline.predictions import FittedNetwork, cached_predictions
 from textdiff.pipeline.runs import Run
 from textdiff.tables import csv_table, text_table
 
@@ -58,28 +56,18 @@ def rank(options: Rank) -> Ranking:
         UserError: the run is not finished, its cache is gone or another one, or there is no candidate in it.
     """
     run = Run(options.directory())
-    network = run.load_network()
-    cache = run.open_cache(options.cache)
+    fitted, cache = FittedNetwork(run, options.device), run.open_cache(options.cache)
     rows = _rows(cache)
-    fitted = run.config["fit"]
-    where = choose_device(options.device)
-    network = network.to(where)
-    precision = fitted["precision"] if where.type == "cuda" else "float32"
-    texts = assign_texts(cache, fitted["variant"], fitted["draw_seed"], run.config["train_ids"])
     if not run.members:
         console.warn(
             f"{run.path} is a single network: ranked by its entropy, which is high at every outline; "
             "an ensemble (fit --ensemble 5) also tells where it does not know"
         )
     found: dict[str, list[tuple[float, float]]] = {}
-    with console.Progress(len(rows), "next", "rows") as progress:
-        for item in network.loader(cache, where).epoch(rows, texts):
-            probabilities = predict_members(network, item, precision)
-            classes = probabilities.shape[1]
-            spread = mean_share(jensen_shannon(probabilities), classes)
-            undecided = mean_share(entropy(probabilities.mean(0)), classes)
-            found.setdefault(cache.rows[item.row].id, []).append((spread, undecided))
-            progress.advance()
+    for row, members in cached_predictions(fitted, cache, rows, "next"):
+        spread = mean_share(jensen_shannon(members), fitted.classes)
+        undecided = mean_share(entropy(members.mean(0)), fitted.classes)
+        found.setdefault(cache.rows[row].id, []).append((spread, undecided))
     lines: list[tuple[float, str, float | None, float]] = []
     for name, tiles in found.items():
         spread, undecided = (float(value) for value in np.mean(tiles, axis=0))

@@ -13,7 +13,7 @@ from textdiff.files import sha256_file, write_json
 from textdiff.metrics.instances import METHODS
 from textdiff.outputs.tables import write_tables
 from textdiff.pipeline.prediction.inputs import RECORDS, Input
-from textdiff.pipeline.prediction.wanted import Wanted
+from textdiff.pipeline.prediction.output_files import OutputFiles
 from textdiff.pipeline.runs import Run
 from textdiff.readers.hdf5 import read_slice
 from textdiff.readers.sample import Slice
@@ -26,16 +26,16 @@ class Records:
     ``large``, and why some files are not there (``refused``, by their names). It is written after the image's files.
     """
 
-    def __init__(self, folder: Path, run: Run, wanted: Wanted) -> None:
-        self._folder, self._wanted = folder, wanted
+    def __init__(self, folder: Path, run: Run, outputs: OutputFiles) -> None:
+        self._folder, self._outputs = folder, outputs
         self._settings = {
             "run": run.path.resolve().name,
             "network": run.digest,
-            "objects": wanted.objects or METHODS[0],
-            "min_area": wanted.min_area,
+            "objects": outputs.objects or METHODS[0],
+            "min_area": outputs.min_area,
             "blank_below": run.config["blank_below"],
-            "views": wanted.views,
-            "mpp": wanted.mpp,
+            "views": outputs.views,
+            "mpp": outputs.mpp,
         }
 
     def check(self) -> None:
@@ -78,7 +78,7 @@ class Records:
             same = bool(record) and record["text"] == one.text and record["sha256"] == _digest(one.path)
         except (OSError, UserError):  # what is wrong with it is said when its turn comes
             return False
-        files = self._wanted.large_files if record.get("large") else self._wanted.files
+        files = self._outputs.large_files if record.get("large") else self._outputs.files
         return same and all(path.exists() or path.name in record["refused"] for path in files(self._folder, one.name))
 
     def write_tables(self, errors: Mapping[str, str]) -> tuple[Path, Path]:

@@ -3,26 +3,23 @@
 __all__ = ["write_report"]
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff import console
-from textdiff.cache import FeatureCache, Item
+from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.metrics.pixels import entropy
-from textdiff.models.device import choose_device
 from textdiff.models.networks.models import get_model
-from textdiff.models.networks.variants import assign_texts
 from textdiff.options.run import Report
 from textdiff.outputs.colours import CONFUSIONS, class_colours
-from textdiff.pipeline.predict import predict_row
-from textdiff.pipeline.prediction.views import Predicted, view_count
-from textdiff.pipeline.prediction.whole import panels, whole_images
+from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
+from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
 from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
 from textdiff.pipeline.runs import Run
@@ -90,9 +87,8 @@ def write_report(options: Report) -> Path:
 
 def _check_images(run: Run, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
     """Refuses to show scores beside images and masks that they are not of."""
-    options, ids = run.config["fit"], [image["id"] for image in summary["images"]]
-    texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
-    changed = changes(summary["facts"], image_facts(cache, ids, texts))
+    ids = [image["id"] for image in summary["images"]]
+    changed = changes(summary["facts"], image_facts(cache, ids, run.texts(cache)))
     again = f"`textdiff score --run {run.path}{'' if summary['split'] == 'test' else ' --split ' + summary['split']}`"
     if changed:
         raise UserError(
@@ -144,28 +140,15 @@ def _mask_uri(labels: NDArray[np.integer[Any]], classes: int) -> str:
 
 def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], device: str) -> dict[str, dict[str, Any]]:
     """For each id its image, truth, prediction and entropy over its maximum, all at the network's size."""
-    options, where = run.config["fit"], choose_device(device)
-    network = run.load_network().to(where)
-    texts = assign_texts(cache, options["variant"], options["draw_seed"], run.config["train_ids"])
-    precision = options["precision"] if where.type == "cuda" else "float32"
-    wanted, classes = set(ids), len(cache.classes)
-    rows = [row for row in scored_rows(cache, split) if cache.rows[row].id in wanted]
-    found = {}
-    unit = "views" if view_count(cache, rows) > 1 else "tiles" if cache.rows[rows[0]].tile else "images"
-    with console.Progress(len(rows), "report", unit) as progress:
-
-        def predicted(items: Iterable[Item]) -> Iterator[Predicted]:
-            for item in items:
-                yield item.row, predict_row(network, item, precision)
-                progress.advance()
-
-        items = network.loader(cache, where).epoch(rows, texts, keep=False)
-        for whole in whole_images(cache, predicted(items)):
-            uncertainty = entropy(whole.probability) / np.log(len(whole.probability))
-            found[cache.rows[whole.row].id] = {
-                "image": data_uri(panels(cache, whole.row)[0], "photo", 2 * cache.image_size),
-                "truth": _mask_uri(whole.clean, classes),
-                "prediction": _mask_uri(whole.probability.argmax(0), classes),
+    classes, found = len(cache.classes), {}
+    rows = [row for row in scored_rows(cache, split) if cache.rows[row].id in ids]
+    with closing(cached_predictions(FittedNetwork(run, device), cache, rows, "report")) as predicted:
+        for image in image_predictions(cache, predicted):
+            uncertainty = entropy(image.probability) / np.log(len(image.probability))
+            found[cache.rows[image.row].id] = {
+                "image": data_uri(panels(cache, image.row)[0], "photo", 2 * cache.image_size),
+                "truth": _mask_uri(image.clean, classes),
+                "prediction": _mask_uri(image.probability.argmax(0), classes),
                 "entropy": data_uri(np.round(255 * uncertainty.clip(0, 1)).astype(np.uint8), "photo"),
                 "meanEntropy": float(uncertainty.mean()),
             }

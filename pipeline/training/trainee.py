@@ -22,9 +22,9 @@ from textdiff.metrics.pixels import Confusion, confusion, pooled_dice
 from textdiff.models.device import autocast, synchronize
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Criterion, Segmenter
-from textdiff.models.networks.variants import assign_texts
 from textdiff.models.tensor_files import load_state, save_state, save_tensors
 from textdiff.options.protocol import get_protocol
+from textdiff.pipeline.predictions import logits_of
 from textdiff.pipeline.runs import IDENTITY, Run
 from textdiff.pipeline.training.epochs import random_window
 from textdiff.pipeline.training.losses import LOSSES, segmentation_loss
@@ -55,7 +55,7 @@ class Trainee:
         self.run, self.cache, self.loader, self.device = run, cache, loader, device
         self.options: dict[str, Any] = run.config["fit"]
         self.steps = math.ceil(rows / self.options["batch_size"])
-        self.texts = assign_texts(cache, self.options["variant"], self.options["draw_seed"], run.config["train_ids"])
+        self.texts = run.texts(cache)
         self.network = network.to(device)
         self.recipe = Recipe(**run.config["recipe"])
         self.optimizer = _optimizer(network, self.recipe, self.options["learning_rate"])
@@ -155,12 +155,9 @@ class Trainee:
 
     def validate(self, items: Iterator[Item]) -> Iterator[None]:
         """Counts right and wrong pixels of the validation images, a row at a time."""
-        self.network.eval()
         for item in self._own(items):
             assert item.mask is not None
-            inputs = self.network.inputs([item])
-            with torch.inference_mode(), autocast(self.device, self.options["precision"]):
-                logits = self.network(*inputs)
+            logits = logits_of(self.network, item, self.options["precision"])
             predicted, true = logits.argmax(1)[0].cpu().numpy(), item.mask[0].cpu().numpy()
             for label in range(1, logits.shape[1]):
                 count = confusion(predicted == label, true == label)

@@ -5,18 +5,18 @@ __all__ = ["GivenText", "difference_table", "paired_differences"]
 import hashlib
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from textdiff import console
-from textdiff.cache import Item
-from textdiff.metrics.intervals import Interval, bootstrap_mean
+from textdiff.metrics.intervals import Interval
+from textdiff.pipeline.evaluation.class_scores import mean_of_some
 from textdiff.pipeline.evaluation.object_scores import metrics_table
 from textdiff.pipeline.evaluation.tables import ScoreRow, score_table
-from textdiff.pipeline.prediction.run_text import RunText
+from textdiff.pipeline.prediction.preprocessing import TextEmbedder
 from textdiff.pipeline.runs import Run
 
 _SLUG = 24
@@ -24,11 +24,11 @@ _SLUG = 24
 
 @dataclass(frozen=True)
 class GivenText:
-    """A text, and its embedding by the run's own encoder: tokens (1, L, D) float32 and their mask (1, L) bool."""
+    """A text, and its embedding by the run's own encoder."""
 
     text: str
-    tokens: torch.Tensor
-    token_mask: torch.Tensor
+    embedding: tuple[torch.Tensor, torch.Tensor]
+    """Tokens (1, L, D) float32 and their mask (1, L) bool."""
 
     @classmethod
     def embed(cls, run: Run, text: str, device: torch.device) -> "GivenText":
@@ -37,12 +37,12 @@ class GivenText:
         Raises:
             UserError: the run reads no text, or its text encoder is missing or is another one.
         """
-        return cls(text, *RunText(run, device)(text))
+        return cls(text, TextEmbedder(run, device)(text))
 
     @property
     def count(self) -> int:
         """Tokens that the network reads, special ones included."""
-        return int(self.token_mask.sum())
+        return int(self.embedding[1].sum())
 
     @property
     def suffix(self) -> str:
@@ -58,11 +58,6 @@ class GivenText:
         """What the images were given, for people; at most 80 columns wide."""
         what = f'"{" ".join(self.text.split())}"' if self.text else "no text, the empty string"
         return textwrap.fill(f"Given to every image: {what} ({self.count} tokens)", 80)
-
-    def put(self, items: Iterable[Item]) -> Iterator[Item]:
-        """``items`` with this text instead of their own."""
-        for item in items:
-            yield replace(item, tokens=self.tokens, token_mask=self.token_mask)
 
 
 def paired_differences(
@@ -91,8 +86,7 @@ def paired_differences(
 
     def mean(column: str) -> Interval | None:
         pairs = [(record.get(column), before[record["id"]].get(column)) for record in records]
-        values = [value - earlier for value, earlier in pairs if value is not None and earlier is not None]
-        return bootstrap_mean(values, seed=seed) if values else None
+        return mean_of_some([None if now is None or then is None else now - then for now, then in pairs], seed)
 
     return {
         truth: {metric: found for metric in metrics if (found := mean(f"{metric}_{truth}")) is not None}

@@ -1,6 +1,6 @@
-"""TIFF files that are read a few rows at a time: images and masks too large to be held."""
+"""TIFF files that are read in bands of rows: images and masks too large to be held."""
 
-__all__ = ["RowSource", "is_large", "large_size", "open_mask_rows", "open_rows"]
+__all__ = ["BandedImage", "is_large", "large_size", "open_image_bands", "open_mask_bands"]
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ BAND_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
-class RowSource:
+class BandedImage:
     """A TIFF of which some rows can be read alone."""
 
     height: int
@@ -56,7 +56,7 @@ class RowSource:
 
 
 def is_large(path: Path) -> bool:
-    """Whether the file is a TIFF of more than ``MAX_MEGAPIXELS``; only such a file is read in parts."""
+    """Whether the file is a TIFF of more than ``MAX_MEGAPIXELS``; only such a file is read in bands."""
     return large_size(path) is not None
 
 
@@ -79,13 +79,13 @@ def large_size(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def open_rows(path: Path) -> Iterator[RowSource]:
-    """Opens a TIFF to read its first image by rows: upright, 8 bits or fewer; in tiles, strips or as it is.
+def open_image_bands(path: Path) -> Iterator[BandedImage]:
+    """Opens a TIFF to read its first image in bands: upright, 8 bits or fewer; in tiles, strips or as it is.
 
     Rows are those that ``decode`` gives of the whole file, and so are the notes, but for one on the alpha.
 
     Raises:
-        BadImageError: damaged, another kind of TIFF, or compressed in pieces too large to be read in parts.
+        BadImageError: damaged, another kind of TIFF, or compressed in pieces too large to be read in bands.
     """
     with open_tiff(path) as tiff:
         fits = tiff.dtype in (np.uint8, bool) and tiff.orientation == 1
@@ -97,12 +97,12 @@ def open_rows(path: Path) -> Iterator[RowSource]:
         notes = list(tiff.notes)
         alpha_at = None if tiff.alpha is None else len(notes)
         notes += to_rgb(path, tiff.stored(np.zeros((1, 1, tiff.channels), tiff.dtype)).shown())[1]
-        yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), alpha_at)
+        yield BandedImage(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), alpha_at)
 
 
 @contextmanager
-def open_mask_rows(path: Path, numbers: bool) -> Iterator[RowSource]:
-    """Opens a TIFF to read the mask in it by rows, (h, W) as it is stored: one channel of whole numbers.
+def open_mask_bands(path: Path, numbers: bool) -> Iterator[BandedImage]:
+    """Opens a TIFF to read the mask in it in bands, (h, W) as it is stored: one channel of whole numbers.
 
     Args:
         path: the file.
@@ -110,7 +110,7 @@ def open_mask_rows(path: Path, numbers: bool) -> Iterator[RowSource]:
             is shown does not change it. A mask of two classes has 1, 8 or 16 bits and no palette.
 
     Raises:
-        BadImageError: as ``open_rows``.
+        BadImageError: as ``open_image_bands``.
     """
     with open_tiff(path) as tiff:
         check_single(path, tiff.unread)
@@ -128,7 +128,7 @@ def open_mask_rows(path: Path, numbers: bool) -> Iterator[RowSource]:
         notes, sample = list(tiff.notes), tiff.stored(np.zeros((1, 1, 1), tiff.dtype))
         if sample.inverted and not numbers:
             notes.append(inverted_note(sample.imagej))
-        yield RowSource(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), lossy=tiff.lossy)
+        yield BandedImage(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), lossy=tiff.lossy)
 
 
 def _step(path: Path, tiff: TiffImage, plain: bool, fix: str) -> int:

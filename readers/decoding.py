@@ -1,6 +1,6 @@
-"""What a sample's image and mask hold, wherever they are stored. Every pixel comes through here."""
+"""What a sample's image and mask hold, wherever they are stored, read whole or in bands of rows."""
 
-__all__ = ["LoadedImage", "LoadedMask", "load_image", "load_mask"]
+__all__ = ["LoadedImage", "LoadedMask", "load_image", "load_mask", "read_image_rows", "read_mask_rows"]
 
 import hashlib
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from textdiff.images.bands import open_image_bands, open_mask_bands
 from textdiff.images.decode import decode, to_rgb
 from textdiff.images.formats import BadImageError, alpha_note, read_bytes
 from textdiff.images.labels import class_map, instance_map, stored_numbers
@@ -102,3 +103,42 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
         return LoadedMask(class_map(source, stored, sample.classes), None, digest, notes)
     instances = instance_map(source, stored)
     return LoadedMask((instances > 0).astype(np.uint8), instances, digest, notes)
+
+
+def read_image_rows(path: Path, first: int, end: int) -> NDArray[np.uint8]:
+    """The rows ``first`` ... ``end`` - 1 of an image, RGB (end - first, W, 3) uint8.
+
+    Raises:
+        BadImageError: as ``open_image_bands``, and where the file is damaged there.
+    """
+    with open_image_bands(path) as source:
+        return source.read(first, end)
+
+
+def read_mask_rows(
+    sample: Sample, threshold: float, first: int, end: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
+    """The rows ``first`` ... ``end`` - 1 of the mask of ``sample``.
+
+    Args:
+        sample: one with a mask.
+        threshold: ``MaskProperties.threshold``: what a single part of a mask of two classes does not tell.
+        first: the first row.
+        end: the row after the last.
+
+    Returns:
+        Class numbers (end - first, W) uint8, and object numbers or None, as of ``load_mask``.
+
+    Raises:
+        BadImageError: as ``open_mask_bands``, and where the file is damaged there.
+    """
+    path = sample.mask
+    assert isinstance(path, Path)
+    with open_mask_bands(path, bool(sample.classes or sample.instances)) as source:
+        stored = source.read(first, end)
+    if sample.classes:
+        return class_map(path, stored, sample.classes), None
+    if sample.instances:
+        numbers = instance_map(path, stored)
+        return (numbers > 0).astype(np.uint8), numbers
+    return (stored > threshold).astype(np.uint8), None

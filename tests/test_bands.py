@@ -10,11 +10,10 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 
 from textdiff.errors import UserError
-from textdiff.images import formats, rows
+from textdiff.images import bands, formats
 from textdiff.images.tiff import TiffImage
 from textdiff.readers.datasets import inspect
-from textdiff.readers.load import load_image, load_mask
-from textdiff.readers.parts import read_image_rows, read_mask_rows
+from textdiff.readers.decoding import load_image, load_mask, read_image_rows, read_mask_rows
 from textdiff.readers.sample import Sample
 
 H, W = 301, 187
@@ -48,12 +47,12 @@ MASKS = {
 
 
 @pytest.fixture
-def in_parts(monkeypatch):
+def in_bands(monkeypatch):
     """Makes every image a large one, of which few rows are read at a time."""
 
     def lower() -> None:
         monkeypatch.setattr(formats, "MAX_MEGAPIXELS", 0.01)
-        monkeypatch.setattr(rows, "BAND_BYTES", 20_000)
+        monkeypatch.setattr(bands, "BAND_BYTES", 20_000)
 
     return lower
 
@@ -79,13 +78,13 @@ def sample_of(folder: Path, kind: str, layout: str) -> Sample:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", MASKS)
-def test_a_look_in_parts_shows_what_a_look_at_the_whole_shows(tmp_path, in_parts, kind, layout):
+def test_a_look_in_parts_shows_what_a_look_at_the_whole_shows(tmp_path, in_bands, kind, layout):
     sample = sample_of(tmp_path, kind, layout)
     (whole,), said = inspect([sample], tiled=True)
-    in_parts()
+    in_bands()
     (parts,), said_in_parts = inspect([sample], tiled=True)
-    assert (whole.in_parts, parts.in_parts, whole.usable) == (False, True, True)
-    assert replace(parts, in_parts=False, threshold=0.0) == whole
+    assert (whole.in_bands, parts.in_bands, whole.usable) == (False, True, True)
+    assert replace(parts, in_bands=False, threshold=0.0) == whole
     assert said_in_parts == said
 
 
@@ -106,15 +105,15 @@ def test_a_look_in_parts_shows_what_a_look_at_the_whole_shows(tmp_path, in_parts
     ],
     ids=["grey", "white is zero", "opaque", "alpha", "more channels", "grey with alpha", "flat"],
 )
-def test_what_is_remarked_of_an_image_is_the_same_in_parts(tmp_path, in_parts, pixels, options, note):
+def test_what_is_remarked_of_an_image_is_the_same_in_parts(tmp_path, in_bands, pixels, options, note):
     path = write(tmp_path / "a.tif", pixels, "strips", **options)
     with tifffile.TiffWriter(path, append=True) as tiff:
         tiff.write(RGB[:10, :10], photometric="rgb")
     sample = Sample("a", "train", path, None, "")
     (whole,), said = inspect([sample], tiled=True)
-    in_parts()
+    in_bands()
     (parts,), said_in_parts = inspect([sample], tiled=True)
-    assert replace(parts, in_parts=False) == whole
+    assert replace(parts, in_bands=False) == whole
     assert said_in_parts == said
     words = " ".join(problem.what for problem in said)
     assert "2 pages" in words
@@ -123,10 +122,10 @@ def test_what_is_remarked_of_an_image_is_the_same_in_parts(tmp_path, in_parts, p
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", MASKS)
-def test_rows_read_alone_are_those_of_the_whole(tmp_path, in_parts, kind, layout):
+def test_rows_read_alone_are_those_of_the_whole(tmp_path, in_bands, kind, layout):
     sample = sample_of(tmp_path, kind, layout)
     image, mask = load_image(sample.image).pixels, load_mask(sample, H, W)
-    in_parts()
+    in_bands()
     (facts,), _ = inspect([sample], tiled=True)
     for first, end in ((0, 1), (60, 200), (300, 301)):
         labels, objects = read_mask_rows(sample, facts.threshold, first, end)
@@ -151,16 +150,16 @@ def test_rows_read_alone_are_those_of_the_whole(tmp_path, in_parts, kind, layout
     ],
     ids=["another size", "unnamed classes", "a void border", "16 bits", "too few names", "colours", "fractions"],
 )
-def test_a_bad_mask_of_a_large_image_is_one_line(tmp_path, in_parts, mask, options, what):
-    in_parts()
+def test_a_bad_mask_of_a_large_image_is_one_line(tmp_path, in_bands, mask, options, what):
+    in_bands()
     sample = Sample("a", "train", write(tmp_path / "a.tif", RGB), write(tmp_path / "mask.tif", mask), "", **options)
     (facts,), (problem,) = inspect([sample], tiled=True)
     assert not facts.usable
     assert re.search(what, str(problem))
 
 
-def test_outlines_of_a_large_image_are_refused(tmp_path, in_parts):
-    in_parts()
+def test_outlines_of_a_large_image_are_refused(tmp_path, in_bands):
+    in_bands()
     (tmp_path / "a.xml").write_text("<Annotations/>")
     sample = Sample("a", "train", write(tmp_path / "a.tif", RGB), tmp_path / "a.xml", "")
     _, (problem,) = inspect([sample], tiled=True)
@@ -169,7 +168,7 @@ def test_outlines_of_a_large_image_are_refused(tmp_path, in_parts):
 
 @pytest.mark.parametrize("layout", ["strips", "tiles"])
 @pytest.mark.parametrize("broken", ["image", "mask"])
-def test_a_damaged_piece_in_the_middle_is_found_and_its_rows_are_named(tmp_path, in_parts, layout, broken):
+def test_a_damaged_piece_in_the_middle_is_found_and_its_rows_are_named(tmp_path, in_bands, layout, broken):
     sample = sample_of(tmp_path, "0 and 255", layout)
     path = getattr(sample, broken)
     with tifffile.TiffFile(path) as tiff:
@@ -179,38 +178,38 @@ def test_a_damaged_piece_in_the_middle_is_found_and_its_rows_are_named(tmp_path,
     data = bytearray(path.read_bytes())
     data[offset : offset + count] = bytes(count)
     path.write_bytes(data)
-    in_parts()
+    in_bands()
     (facts,), (problem,) = inspect([sample], tiled=True)
     assert not facts.usable
     assert problem.where.endswith(path.name)
     assert "cannot be read at rows" in problem.what
 
 
-def test_a_piece_that_was_never_written_is_not_taken_for_black(tmp_path, in_parts):
+def test_a_piece_that_was_never_written_is_not_taken_for_black(tmp_path, in_bands):
     sample = sample_of(tmp_path, "0 and 255", "strips")
     sample.image.write_bytes(sample.image.read_bytes())
     with tifffile.TiffFile(sample.image, mode="r+") as tiff:
         counts = list(tiff.pages.first.databytecounts)
         counts[2] = 0
         tiff.pages.first.tags["StripByteCounts"].overwrite(counts)
-    in_parts()
+    in_bands()
     _, (problem,) = inspect([sample], tiled=True)
     assert "is truncated" in problem.what
 
 
-def test_without_tiles_a_large_image_is_refused_unread_and_told_the_way(tmp_path, in_parts, monkeypatch):
+def test_without_tiles_a_large_image_is_refused_unread_and_told_the_way(tmp_path, in_bands, monkeypatch):
     sample = sample_of(tmp_path, "0 and 255", "strips")
-    in_parts()
-    monkeypatch.setattr("textdiff.readers.look.load_image", lambda path: pytest.fail("was read"))
+    in_bands()
+    monkeypatch.setattr("textdiff.readers.inspection.load_image", lambda path: pytest.fail("was read"))
     (facts,), said = inspect([replace(sample, mask=None)])
     assert not facts.usable
     assert [problem.what for problem in said] == ["has 187x301 pixels, more than 0.01 megapixels"]
     assert "--tile" in said[0].fix
 
 
-def test_no_more_than_a_band_is_read_at_once(tmp_path, in_parts, monkeypatch):
+def test_no_more_than_a_band_is_read_at_once(tmp_path, in_bands, monkeypatch):
     sample = sample_of(tmp_path, "0 and 255", "strips")
-    in_parts()
+    in_bands()
     largest = 0
     read = TiffImage.rows
 

@@ -1,23 +1,26 @@
 """What is written for each image that is segmented."""
 
-__all__ = ["Wanted"]
+__all__ = ["OVERLAY", "OutputFiles"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textdiff.errors import UserError
+from textdiff.metrics.pixels import entropy
+from textdiff.metrics.uncertainty import jensen_shannon
 from textdiff.options.run import Outputs
 from textdiff.outputs import FORMATS, require
-from textdiff.pipeline.predict import pictures
 
 OVERLAY = "overlay"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted(Outputs):
+class OutputFiles(Outputs):
     """What is written for each image, and into which files.
 
     A PNG of the mask is among it whatever the formats. Where it is said how objects are told apart, PNG and NIfTI come
@@ -30,7 +33,7 @@ class Wanted(Outputs):
         return {"probability": self.probabilities, "entropy": self.entropy, "disagreement": self.disagreement}
 
     def large_files(self, folder: Path, name: str) -> list[Path]:
-        """Every file of an image that is worked through in parts: its mask and maps, without objects."""
+        """Every file of an image that is worked through in bands: its mask and maps, without objects."""
         suffixes = ["", *(f"_{kind}" for kind, asked in self.maps.items() if asked)]
         return [folder / f"{name}{suffix}.tif" for suffix in suffixes]
 
@@ -44,9 +47,24 @@ class Wanted(Outputs):
         shown = self.maps | {OVERLAY: self.overlay}
         return files | {folder / f"{name}_{kind}.png": (kind, False) for kind, asked in shown.items() if asked}
 
-    def pictures(self, members: np.ndarray) -> dict[str, np.ndarray]:
-        """The mask and the maps asked for, of probabilities (members, classes, H, W); see ``predict.pictures``."""
-        return pictures(members, self.probabilities, self.entropy, self.disagreement)
+    def pictures(self, members: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """What is asked for of probabilities (members, classes, H, W), by the end of a file's name: (H, W) each.
+
+        Of their mean the mask, 0 and 255 for two classes, the class number for more; in 16 bits, 0..65535 standing for
+        0..1, the foreground's probability, the entropy over its maximum log(classes), and the members' disagreement
+        over the same.
+        """
+        probabilities: NDArray[np.float32] = members.mean(0)
+        classes = len(probabilities)
+        labels = probabilities.argmax(0).astype(np.uint8)
+        found: dict[str, NDArray[Any]] = {"": labels * 255 if classes == 2 else labels}
+        if self.probabilities:
+            found["_probability"] = _to_16_bits(1 - probabilities[0])
+        if self.entropy:
+            found["_entropy"] = _to_16_bits(entropy(probabilities) / np.log(classes))
+        if self.disagreement:
+            found["_disagreement"] = _to_16_bits(jensen_shannon(members) / np.log(classes))
+        return found
 
     def check_run(self, members: Sequence[object]) -> None:
         """Checks what a run with these members, none for a single network, can give here.
@@ -60,3 +78,8 @@ class Wanted(Outputs):
             raise UserError(
                 "--disagreement: the run is a single network; fit with --ensemble 5, or ask for --entropy instead"
             )
+
+
+def _to_16_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
+    scaled: NDArray[np.uint16] = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)
+    return scaled

@@ -1,6 +1,15 @@
-"""From cached rows back to whole images: tiles of one image are stitched, and an image in one row is enlarged."""
+"""Predictions of cached rows put together to images, tiles stitched and all at their own size, beside the truths."""
 
-__all__ = ["Pixels", "Whole", "panels", "whole_images", "whole_instances"]
+__all__ = [
+    "PRIMARY",
+    "TRUTHS",
+    "FullSize",
+    "ImagePrediction",
+    "image_instances",
+    "image_predictions",
+    "panels",
+    "truth_scores",
+]
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,16 +24,23 @@ from textdiff.images import formats
 from textdiff.images.images import BandedMask, axis_weights, resize_mask
 from textdiff.images.tiles import Grid, stitch
 from textdiff.metrics.pixels import Confusion
-from textdiff.pipeline.evaluation.class_scores import class_confusions
-from textdiff.pipeline.predict import enlarge
-from textdiff.pipeline.prediction.views import Predicted, mean_of_rows
+from textdiff.pipeline.evaluation.class_scores import Scores, class_confusions, class_scores, scores_of_counts
+from textdiff.pipeline.predictions import Predicted, enlarge, mean_of_rows
 
+TRUTHS = {
+    "clean": "mask by area",
+    "paper": "paper's mask",
+    "original": "original size",
+}
+"""What a prediction is compared with: DESIGN, section 4."""
+PRIMARY = {False: "clean", True: "original"}
+"""The truth that comes first and that cases are chosen by, without and with tiles."""
 PANEL_PIXELS = 1000
 """Height and width of a picture in a figure, at most: what is shown of an image cut into tiles is thinned to it."""
 
 
 @dataclass(frozen=True)
-class Pixels:
+class FullSize:
     """The prediction and the truth at the image's own size."""
 
     labels: NDArray[np.uint8]
@@ -36,7 +52,7 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Whole:
+class ImagePrediction:
     """The prediction for one image, and the truth. S is the cache's image size."""
 
     row: int
@@ -49,13 +65,13 @@ class Whole:
     """(S, S), the truth resized as in the paper's code."""
     counts: tuple[Confusion, ...]
     """How labels and truth agree, for each class but the background, at the image's own size."""
-    shown: NDArray[np.uint8]
+    preview: NDArray[np.uint8]
     """(h, w), the predicted classes at the size of ``panels``."""
-    pixels: Pixels | None
+    full_size: FullSize | None
     """None of an image of more than ``MAX_MEGAPIXELS``, of which nothing is held that grows with both its sides."""
 
 
-def whole_images(cache: FeatureCache, predicted: Iterable[Predicted]) -> Iterator[Whole]:
+def image_predictions(cache: FeatureCache, predicted: Iterable[Predicted]) -> Iterator[ImagePrediction]:
     """Joins rows to images, one at a time.
 
     Args:
@@ -64,7 +80,17 @@ def whole_images(cache: FeatureCache, predicted: Iterable[Predicted]) -> Iterato
             its tiles, and of each the unturned view, which may be followed by others: what counts is their mean.
     """
     for _, tiles in groupby(mean_of_rows(cache, predicted), lambda found: cache.rows[found[0]].id):
-        yield _whole(cache, tiles)
+        yield _joined(cache, tiles)
+
+
+def truth_scores(image: ImagePrediction, classes: Sequence[str]) -> Scores:
+    """``class_scores`` of an image under each of ``TRUTHS``."""
+    predicted = image.probability.argmax(0)
+    return {
+        **class_scores(predicted, image.clean, classes, "clean"),
+        **class_scores(predicted, image.paper, classes, "paper"),
+        **scores_of_counts(image.counts, classes, "original"),
+    }
 
 
 def panels(cache: FeatureCache, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -93,22 +119,22 @@ def panels(cache: FeatureCache, row: int) -> tuple[NDArray[np.uint8], NDArray[np
     return picture, truth
 
 
-def whole_instances(cache: FeatureCache, row: int) -> NDArray[Any] | None:
+def image_instances(cache: FeatureCache, row: int) -> NDArray[Any] | None:
     """The object numbers of the image that ``row`` is the first row of, (H, W) unsigned at its own size.
 
     None where the cache holds none.
     """
     entry = cache.rows[row]
-    whole: NDArray[Any] | None = None
+    numbers: NDArray[Any] | None = None
     for r, tile in enumerate(cache.rows):
         if tile.id == entry.id and tile.view == 0 and (piece := cache.instances(r)) is not None:
-            whole = np.zeros((entry.height, entry.width), piece.dtype) if whole is None else whole
-            whole[tile.y : tile.y + piece.shape[0], tile.x : tile.x + piece.shape[1]] = piece
-    return whole
+            numbers = np.zeros((entry.height, entry.width), piece.dtype) if numbers is None else numbers
+            numbers[tile.y : tile.y + piece.shape[0], tile.x : tile.x + piece.shape[1]] = piece
+    return numbers
 
 
-def _whole(cache: FeatureCache, tiles: Iterator[Predicted]) -> Whole:
-    """The whole of the tiles of one image, or of the image as the only one."""
+def _joined(cache: FeatureCache, tiles: Iterator[tuple[int, NDArray[np.float32]]]) -> ImagePrediction:
+    """Joins the tiles of one image, or takes the only row of it."""
     row, probability = next(tiles)
     if cache.rows[row].tile:
         return _stitched(cache, row, chain([(row, probability)], tiles))
@@ -116,19 +142,19 @@ def _whole(cache: FeatureCache, tiles: Iterator[Predicted]) -> Whole:
     full = enlarge(probability, *truth.shape)
     labels = full.argmax(0).astype(np.uint8)
     classes, size = len(probability), cache.image_size
-    return Whole(
+    return ImagePrediction(
         row,
         probability,
         resize_mask(truth, size, "area", classes),
         resize_mask(truth, size, "bilinear", classes),
         tuple(class_confusions(labels, truth, classes - 1)),
         probability.argmax(0).astype(np.uint8),
-        Pixels(labels, full.max(0), truth),
+        FullSize(labels, full.max(0), truth),
     )
 
 
-def _stitched(cache: FeatureCache, first: int, tiles: Iterator[Predicted]) -> Whole:
-    """The whole of the tiles of one image: everything is added up as bands of the stitched probabilities come."""
+def _stitched(cache: FeatureCache, first: int, tiles: Iterator[tuple[int, NDArray[np.float32]]]) -> ImagePrediction:
+    """Joins the tiles of one image: everything is added up as bands of the stitched probabilities come."""
     entry, size, classes = cache.rows[first], cache.image_size, len(cache.classes) + 1
     grid = Grid(entry.height, entry.width, entry.tile, cache.fingerprint["overlap"])
     rows: list[int] = []
@@ -143,8 +169,8 @@ def _stitched(cache: FeatureCache, first: int, tiles: Iterator[Predicted]) -> Wh
     clean, paper = (BandedMask(entry.height, size, rule, classes) for rule in ("area", "bilinear"))
     counts = np.zeros((classes - 1, len(Confusion._fields)), np.int64)
     step = _thinning(entry)
-    shown = []
-    pixels = None if formats.too_many_pixels(entry.height, entry.width) else _empty(entry)
+    preview = []
+    full_size = None if formats.too_many_pixels(entry.height, entry.width) else _empty(entry)
     for y, band in stitch(grid, predicted()):
         end = y + band.shape[1]
         labels, likelihood = _most_likely(band)
@@ -155,23 +181,23 @@ def _stitched(cache: FeatureCache, first: int, tiles: Iterator[Predicted]) -> Wh
         touched = np.flatnonzero(down[:, y:end].any(axis=1))
         part = slice(touched[0], touched[-1] + 1)
         reduced[:, part] += down[part, y:end] @ band @ across.T
-        shown.append(labels[-y % step :: step, ::step].copy())
-        if pixels is not None:
-            pixels.labels[y:end], pixels.likelihood[y:end], pixels.truth[y:end] = labels, likelihood, truth
-    return Whole(
+        preview.append(labels[-y % step :: step, ::step].copy())
+        if full_size is not None:
+            full_size.labels[y:end], full_size.likelihood[y:end], full_size.truth[y:end] = labels, likelihood, truth
+    return ImagePrediction(
         first,
         reduced,
         clean.result(),
         paper.result(),
         tuple(Confusion(*map(int, count)) for count in counts),
-        np.concatenate(shown),
-        pixels,
+        np.concatenate(preview),
+        full_size,
     )
 
 
-def _empty(entry: Row) -> Pixels:
+def _empty(entry: Row) -> FullSize:
     shape = (entry.height, entry.width)
-    return Pixels(np.empty(shape, np.uint8), np.empty(shape, np.float32), np.empty(shape, np.uint8))
+    return FullSize(np.empty(shape, np.uint8), np.empty(shape, np.float32), np.empty(shape, np.uint8))
 
 
 def _most_likely(probability: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

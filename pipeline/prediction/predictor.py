@@ -1,0 +1,184 @@
+"""A finished run put to use on images that are in no cache, held whole or read, predicted and written in bands."""
+
+__all__ = ["Predictor", "segment_large"]
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textdiff import console
+from textdiff.cache import Item
+from textdiff.errors import UserError
+from textdiff.images.bands import open_image_bands
+from textdiff.images.images import SYMMETRIES, symmetry
+from textdiff.images.tiff_writer import PIECE, tiff_writer
+from textdiff.images.tiles import Grid, cut, reblock, stitch
+from textdiff.pipeline.prediction.preprocessing import Preprocessor
+from textdiff.pipeline.prediction.unlike import Contrast, Likeness
+from textdiff.pipeline.predictions import FittedNetwork, enlarge, mean_of_views, predictions, shows_nothing
+from textdiff.pipeline.runs import Run
+
+
+class Predictor:
+    """A run, with its backbone and text encoder where it needs them, for images that are in no cache.
+
+    The image goes the way that the training images went: the same resizing, noise, network and rounding, so an image
+    of the data set gets the mask that ``score`` measures, in as many ``views`` as it measured.
+
+    Args:
+        run: a finished run.
+        device: where to compute, ``auto``, ``cpu``, ``cuda`` ...
+        backbone: another place of the backbone; by default the one the cache was made with.
+        views: 1, or 8 to give the mean over the symmetries of the square, as ``score`` does where a cache was
+            extracted with ``--test-views 8``; for eight times the time.
+
+    Raises:
+        UserError: the run is not finished; the backbone or the text encoder is missing or is another one; ``views`` is
+            another number.
+    """
+
+    def __init__(self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1) -> None:
+        if views not in (1, SYMMETRIES):
+            raise UserError(f"--views {views}: must be 1, or 8 (the symmetries)")
+        self._views = views
+        self._fitted = FittedNetwork(run, device)
+        self._preprocess = Preprocessor(run, self._fitted.device, backbone)
+        self._made = run.config["fingerprint"]
+        self._likeness = Likeness.load(run)
+        self._times: list[int] = run.config["head"].get("times") or self._made["steps"]
+        self.start()
+        self.seen = self.blank = 0
+        """What the network was to see so far, images or tiles, and how many of them were blank."""
+
+    def grid(self, height: int, width: int) -> Grid | None:
+        """The tiles that an image (height, width) is predicted by, as the run's cache was cut; None if it was not."""
+        made = self._made
+        return Grid(height, width, made["tile"], made["overlap"]) if "tile" in made else None
+
+    def start(self) -> None:
+        """Begins an image that comes tile by tile, for ``distance``; whole ones begin by themselves."""
+        self._contrast = Contrast(self._times)
+
+    @property
+    def distance(self) -> float | None:
+        """How far the last image is from the training images; None where that is not known. See ``Likeness``."""
+        return None if self._likeness is None else self._likeness.distance(self._contrast.result())
+
+    @property
+    def unlike(self) -> str:
+        """What to say of the last image if it is unlike the training images; empty otherwise."""
+        distance = self.distance
+        if self._likeness is None or distance is None or distance <= self._likeness.limit:
+            return ""
+        return f"is unlike the training images (distance {distance:.2f}, limit {self._likeness.limit})"
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the network looks at the text at all."""
+        return self._preprocess.reads_text
+
+    @property
+    def classes(self) -> int:
+        """Classes, background included."""
+        return self._fitted.classes
+
+    def __call__(self, image: NDArray[np.uint8], description: str = "") -> NDArray[np.float32]:
+        """Class probabilities at the image's own size. A run that was fitted on tiles predicts by tiles.
+
+        Args:
+            image: (H, W, 3) uint8, RGB, any size.
+            description: the text that comes with it.
+
+        Returns:
+            (classes, H, W) float32, summing to one over the classes.
+        """
+        mean: NDArray[np.float32] = self.members(image, description, each=False)[0]
+        return mean
+
+    def members(self, image: NDArray[np.uint8], description: str = "", each: bool = True) -> NDArray[np.float32]:
+        """What each member of an ensemble says, the only one being the network itself where it is none.
+
+        Arguments as for the call, (members, classes, H, W) float32; unless ``each`` their mean as the only member.
+        """
+        self.start()
+        height, width = image.shape[:2]
+        grid = self.grid(height, width)
+        if grid is None:
+            return self.tile(image, description, each)
+        members = len(self._fitted.network.members) if each else 1
+        whole = np.empty((members, self.classes, height, width), np.float32)
+        tiles = (self.tile(cut(image, y, x, grid.size), description, each) for y, x in grid.places)
+        for y, band in stitch(grid, tiles):
+            whole[..., y : y + band.shape[-2], :] = band
+        return whole
+
+    def tile(self, pixels: NDArray[np.uint8], description: str = "", each: bool = False) -> NDArray[np.float32]:
+        """``members`` of what the network sees at once, RGB (h, w, 3) uint8: (members, classes, h, w) float32."""
+        self.seen += 1
+        views = enumerate(members for _, members in predictions(self._fitted, self._items(pixels, description)))
+        members = mean_of_views(views)
+        return enlarge(members if each else members.mean(0)[None], *pixels.shape[:2])
+
+    def _items(self, pixels: NDArray[np.uint8], description: str) -> Iterator[Item]:
+        """The views of an image or tile, as the network reads them."""
+        for view in range(self._views):
+            item = self._preprocess(symmetry(pixels, view), description)
+            if view == 0:
+                self.blank += shows_nothing(self._fitted.network, item)
+                self._contrast.add(item)
+            yield item
+
+
+def segment_large(
+    path: Path,
+    base: Path,
+    grid_of: Callable[[int, int], Grid | None],
+    predict: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    pictures: Callable[[NDArray[np.float32]], Mapping[str, NDArray[Any]]],
+) -> list[Path]:
+    """Segments one large image by tiles, and writes each picture of it as a TIFF.
+
+    What is held is a row of tiles of the image and of its probabilities, whatever the image's height.
+
+    Args:
+        path: the image, see ``open_image_bands``.
+        base: where to write, without the ends of the names.
+        grid_of: the tiles for a height and a width; None if the run knows none.
+        predict: probabilities (members, classes, size, size) of a tile, RGB (size, size, 3) uint8.
+        pictures: of some rows' probabilities (members, classes, h, W), what is written: (h, W) each, by the name's end.
+
+    Returns:
+        The paths of the files, ``<base><end>.tif``.
+
+    Raises:
+        UserError: the run was not fitted on tiles, or the file cannot be read in bands.
+    """
+    with open_image_bands(path) as source, ExitStack() as files:
+        grid = grid_of(source.height, source.width)
+        if grid is None:
+            raise UserError(
+                f"{path}: has {source.width}x{source.height} pixels, and this run sees an image as a whole, reduced to "
+                "a few hundred pixels; use a run on a cache of `textdiff extract --tile 256`"
+            )
+        with console.Progress(len(grid), f"predict {path.name}", "tiles") as progress:
+
+            def tiles() -> Iterator[NDArray[np.float32]]:
+                for y in grid.tops:
+                    rows = source.read(y, min(y + grid.size, source.height))
+                    for x in grid.lefts:
+                        yield predict(cut(rows, 0, x, grid.size))
+                        progress.advance()
+
+            writers: dict[Path, Callable[[NDArray[Any]], None]] = {}
+            for block in reblock(stitch(grid, tiles()), PIECE):
+                for suffix, picture in pictures(block).items():
+                    file = base.with_name(f"{base.name}{suffix}.tif")
+                    if file not in writers:
+                        size = (source.height, source.width)
+                        writers[file] = files.enter_context(tiff_writer(file, size, picture.dtype))
+                    writers[file](picture)
+    return list(writers)

@@ -1,0 +1,177 @@
+"""The one place where networks run without gradients: over rows of a cache, and over images that are in none."""
+
+__all__ = [
+    "FittedNetwork",
+    "Predicted",
+    "cached_predictions",
+    "enlarge",
+    "logits_of",
+    "mean_of_rows",
+    "mean_of_views",
+    "predict_members",
+    "predictions",
+    "shows_nothing",
+    "view_count",
+]
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, groupby
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from textdiff import console
+from textdiff.cache import FeatureCache, Item
+from textdiff.images.images import unsymmetry
+from textdiff.models.device import autocast, choose_device
+from textdiff.models.networks.segmenter import Segmenter
+from textdiff.pipeline.prediction.blank import is_blank
+from textdiff.pipeline.runs import Run
+
+Predicted = tuple[int, NDArray[np.float32]]
+"""A row of a cache, or the first of several, and class probabilities (members, classes, S, S)."""
+_LAYERS = (-2, -1)
+"""The axes of probabilities (..., S, S) that a symmetry is of."""
+
+
+class FittedNetwork:
+    """The network of a finished run on a device, to be used and no longer trained.
+
+    Args:
+        run: a finished run.
+        device: where to compute, ``auto``, ``cpu``, ``cuda`` ...
+
+    Raises:
+        UserError: the run is not finished, its weights are damaged, or there is no such device.
+    """
+
+    def __init__(self, run: Run, device: str | torch.device = "auto") -> None:
+        self.run = run
+        self.network = run.load_network()
+        self.device = choose_device(device) if isinstance(device, str) else device
+        self.network.to(self.device)
+        self.precision: str = run.config["fit"]["precision"] if self.device.type == "cuda" else "float32"
+
+    @property
+    def classes(self) -> int:
+        """Classes, background included."""
+        count: int = self.network.config["classes"]
+        return count
+
+
+def predictions(fitted: FittedNetwork, source: Iterable[Item]) -> Iterator[Predicted]:
+    """What each member of an ensemble, or the network as the only member, says of one item after the other.
+
+    Args:
+        fitted: the network.
+        source: items from anywhere: the ``Loader`` of a cache, or what a ``Preprocessor`` makes of an image.
+    """
+    for item in source:
+        row, members = item.row, predict_members(fitted.network, item, fitted.precision)
+        del item  # else its activations would stay in memory until the next item has come
+        yield row, members
+
+
+def cached_predictions(
+    fitted: FittedNetwork,
+    cache: FeatureCache,
+    rows: Sequence[int],
+    what: str,
+    text: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> Generator[Predicted, None, None]:
+    """``predictions`` of rows of a cache in this order, with a line of progress.
+
+    Args:
+        fitted: the network.
+        cache: one that its run can be used with.
+        rows: at least one; each once.
+        what: begins the line of progress.
+        text: tokens (1, L, D) and their mask (1, L) that every row is given instead of those of its own text.
+    """
+    # Every row is read once: none is worth its memory afterwards.
+    items = fitted.network.loader(cache, fitted.device).epoch(rows, fitted.run.texts(cache), keep=False)
+    given = items if text is None else (replace(item, tokens=text[0], token_mask=text[1]) for item in items)
+    unit = "views" if view_count(cache, rows) > 1 else "tiles" if cache.rows[rows[0]].tile else "images"
+    with console.Progress(len(rows), what, unit) as progress:
+        for predicted in predictions(fitted, given):
+            yield predicted
+            progress.advance()
+
+
+def predict_members(network: Segmenter, item: Item, precision: str) -> NDArray[np.float32]:
+    """Class probabilities (members, classes, S, S) of one item; a blank one is background and goes through no network.
+
+    Raises:
+        ValueError: the run has a limit for blank pictures, and the item comes without its image.
+    """
+    if shows_nothing(network, item):
+        assert item.image is not None
+        size = item.image.shape[-1]
+        background = np.zeros((len(network.members), network.config["classes"], size, size), np.float32)
+        background[:, 0] = 1
+        return background
+    probabilities: NDArray[np.float32] = logits_of(network, item, precision).float().softmax(1).cpu().numpy()
+    return probabilities
+
+
+@torch.inference_mode()
+def logits_of(network: Segmenter, item: Item, precision: str) -> torch.Tensor:
+    """Scores before the softmax, (members, classes, S, S), of one item, blank or not; leaves evaluation mode on."""
+    network.eval()
+    inputs = network.inputs([item])
+    # Trees have no parameters, and their nodes are buffers.
+    device = next(chain(network.parameters(), network.buffers())).device
+    with autocast(device, precision):
+        return torch.cat([member(*inputs) for member in network.members])
+
+
+def shows_nothing(network: Segmenter, item: Item) -> bool:
+    """Whether ``network``'s run takes an item to be blank.
+
+    Raises:
+        ValueError: the run has a limit, and the item comes without its image.
+    """
+    if network.blank_below is None:
+        return False
+    if item.image is None:
+        raise ValueError(f"row {item.row}: has no image, so it cannot be told whether it is blank")
+    return is_blank(item.image[0].permute(1, 2, 0).cpu().numpy(), network.blank_below)
+
+
+def mean_of_views(views: Iterable[tuple[int, NDArray[np.float32]]]) -> NDArray[np.float32]:
+    """The mean of probabilities (..., S, S), each of a view of one image and turned back.
+
+    Args:
+        views: the number of each view, as ``images.symmetry`` takes it, and what was predicted of it.
+    """
+    layers = [unsymmetry(probability, view, _LAYERS) for view, probability in views]
+    # One view is handed on as it is, to the bit.
+    return layers[0] if len(layers) == 1 else np.mean(layers, axis=0)
+
+
+def mean_of_rows(cache: FeatureCache, predicted: Iterable[Predicted]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Joins the rows that are views of one image or tile: its first row, and the mean (classes, S, S) of all members.
+
+    Args:
+        cache: the rows' cache.
+        predicted: what was predicted of each row; views of one image or tile follow one another.
+    """
+    for _, group in groupby(predicted, lambda found: cache.rows[found[0]].key[:-1]):
+        views = [(row, members.mean(0)) for row, members in group]
+        yield views[0][0], mean_of_views((cache.rows[row].view, probability) for row, probability in views)
+
+
+def view_count(cache: FeatureCache, rows: Sequence[int]) -> int:
+    """How many views of each image, or tile, are among ``rows``."""
+    return len({cache.rows[row].view for row in rows})
+
+
+def enlarge(probabilities: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Probabilities (..., classes, S, S) at another size, bilinearly: (..., classes, height, width) in float32."""
+    grid = torch.from_numpy(probabilities)
+    sized = F.interpolate(grid.reshape(-1, *grid.shape[-3:]), (height, width), mode="bilinear")
+    enlarged: NDArray[np.float32] = sized.reshape(*grid.shape[:-2], height, width).numpy()
+    return enlarged

@@ -1,0 +1,202 @@
+"""What looking at an image or a mask once shows: read whole or, where it is too large for that, in bands of rows."""
+
+__all__ = ["ImageProperties", "MaskProperties", "inspect_image", "inspect_mask"]
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from textdiff.files import sha256_file, stamp
+from textdiff.images import formats
+from textdiff.images.bands import large_size, open_image_bands, open_mask_bands
+from textdiff.images.formats import BadImageError, alpha_note
+from textdiff.images.labels import class_map, instance_map
+from textdiff.images.levels import Levels
+from textdiff.images.masks import foreground
+from textdiff.readers.decoding import load_image, load_mask
+from textdiff.readers.sample import Sample, Slice
+
+_LEVELS = 2**16
+
+
+@dataclass(frozen=True)
+class ImageProperties:
+    """What an image is like."""
+
+    height: int
+    width: int
+    sha256: str
+    """The SHA-256 of the file's bytes, or of the stored array."""
+    content: str
+    """A digest of the decoded pixels: the same picture in another format has the same."""
+    levels: tuple[int, int]
+    """The darkest and the brightest level of the 8-bit image."""
+    notes: list[str]
+    """What a user should know about it, one phrase each."""
+    in_bands: bool = False
+    """Whether it is too large to be decoded as a whole."""
+
+    @staticmethod
+    def content_of(digest: str, height: int, width: int) -> str:
+        """``content``, from the digest of the pixels row by row."""
+        return f"{digest} {width}x{height}"
+
+
+@dataclass(frozen=True)
+class MaskProperties:
+    """What a mask is like."""
+
+    height: int
+    width: int
+    sha256: str
+    notes: list[str]
+    counts: tuple[int, ...]
+    """Pixels of the background and of each class; they add up to the mask's."""
+    objects: int = 0
+    """The largest object number, of a mask that numbers its objects."""
+    single: bool = False
+    """Whether a mask that should number its objects has no other number than 255."""
+    value: str = ""
+    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
+    threshold: float = 0.0
+    """Stored values above it are foreground, in a mask of two classes that is read in bands."""
+
+
+def inspect_image(source: Path | Slice, tiled: bool) -> ImageProperties:
+    """Decodes an image once.
+
+    Args:
+        source: its file.
+        tiled: it is going to be cut into tiles, so that it may be larger than what can be held.
+
+    Raises:
+        BadImageError: it cannot be used.
+    """
+    if _is_banded(source, tiled):
+        assert isinstance(source, Path)
+        with _unchanged(source):
+            return _inspect_image_bands(source)
+    pixels, sha256, notes = load_image(source)
+    height, width = pixels.shape[:2]
+    content = ImageProperties.content_of(xxhash.xxh3_128_hexdigest(pixels.data), height, width)
+    return ImageProperties(height, width, sha256, content, (int(pixels.min()), int(pixels.max())), notes)
+
+
+def inspect_mask(sample: Sample, height: int, width: int, tiled: bool) -> MaskProperties:
+    """Decodes the mask that ``sample`` has once, for its image of ``height`` x ``width`` pixels.
+
+    Raises:
+        BadImageError: it cannot be used.
+    """
+    assert sample.mask is not None
+    if _is_banded(sample.mask, tiled):
+        assert isinstance(sample.mask, Path)
+        with _unchanged(sample.mask):
+            return _inspect_mask_bands(sample)
+    if formats.too_many_pixels(height, width) and sample.mask.name.lower().endswith(".xml"):
+        raise BadImageError(
+            sample.mask,
+            f"holds outlines of an image of more than {formats.MAX_MEGAPIXELS} megapixels, where they are not drawn",
+            "save the mask as a TIFF",
+        )
+    labels, instances, sha256, notes, value = load_mask(sample, height, width)
+    counts = np.bincount(labels.ravel(), minlength=max(2, len(sample.classes) + 1))
+    objects = 0 if instances is None else int(instances.max())
+    single = instances is not None and bool(np.all(instances[labels > 0] == 255))
+    height, width = labels.shape
+    return MaskProperties(height, width, sha256, notes, tuple(counts.tolist()), objects, single, value)
+
+
+def _inspect_image_bands(path: Path) -> ImageProperties:
+    """What reading the whole TIFF would show, in memory for a few of its rows.
+
+    Raises:
+        BadImageError: as ``open_image_bands``, and where a part of the file is damaged.
+    """
+    digest, low, high = xxhash.xxh3_128(), 255, 0
+    opacity = [255, 0]
+    with open_image_bands(path) as source:
+        for first, end in source.bands():
+            stored = source.stored(first, end)
+            pixels = np.ascontiguousarray(source.shown(stored))
+            digest.update(pixels.data)
+            low, high = min(low, int(pixels.min())), max(high, int(pixels.max()))
+            if source.alpha_at is not None:
+                alpha = stored[..., -1]
+                opacity = [min(opacity[0], int(alpha.min())), max(opacity[1], int(alpha.max()))]
+        notes = list(source.notes)
+        if source.alpha_at is not None:
+            notes.insert(source.alpha_at, alpha_note(*opacity))
+        content = ImageProperties.content_of(digest.hexdigest(), source.height, source.width)
+        return ImageProperties(
+            source.height, source.width, sha256_file(path), content, (low, high), notes, in_bands=True
+        )
+
+
+def _inspect_mask_bands(sample: Sample) -> MaskProperties:
+    """What reading the whole mask of ``sample``, a TIFF, would show; see ``load_mask``.
+
+    Raises:
+        BadImageError: as ``open_mask_bands``, and as ``load_mask``.
+    """
+    path = sample.mask
+    assert isinstance(path, Path)
+    counts = np.zeros(max(2, len(sample.classes) + 1), np.int64)
+    levels = Levels(_LEVELS)
+    objects, lone, threshold, value = 0, True, 0.0, ""
+    with open_mask_bands(path, bool(sample.classes or sample.instances)) as source:
+        for first, end in source.bands():
+            stored = source.read(first, end)
+            if sample.classes:
+                counts += np.bincount(class_map(path, stored, sample.classes).ravel(), minlength=len(counts))
+            elif sample.instances:
+                numbers = instance_map(path, stored)
+                background = numbers.size - np.count_nonzero(numbers)
+                counts += [background, numbers.size - background]
+                objects = max(objects, int(numbers.max()))
+                lone = lone and bool(np.count_nonzero(numbers == 255) == numbers.size - background)
+            else:
+                levels.add(stored)
+                dtype = stored.dtype
+        height, width, notes, lossy = source.height, source.width, list(source.notes), source.lossy
+    if not (sample.classes or sample.instances):
+        # Which level is foreground is known once all are: a binary mask may be 0 and 1, or 0 and 255.
+        levels.finish()
+        values = np.arange(_LEVELS)
+        top, value = foreground(path, values, levels, dtype, lossy)
+        threshold = top / 2
+        counts = np.array([levels.count[values <= threshold].sum(), levels.count[values > threshold].sum()])
+    single = sample.instances and lone
+    return MaskProperties(
+        height, width, sha256_file(path), notes, tuple(counts.tolist()), objects, single, value, threshold
+    )
+
+
+@contextmanager
+def _unchanged(path: Path) -> Iterator[None]:
+    """Checks that a file that is read in several goes, its digest among them, is one and the same all the time."""
+    before = stamp(path)
+    yield
+    if stamp(path) != before:
+        raise BadImageError(path, "was changed while it was read", "run the same command again")
+
+
+def _is_banded(source: Path | Slice, tiled: bool) -> bool:
+    """Whether a file is read in bands.
+
+    Raises:
+        BadImageError: it would have to be, and without tiles there is nothing to be had of its parts.
+    """
+    if isinstance(source, Slice):
+        return False
+    try:
+        size = large_size(source)
+    except OSError:  # reading it as a whole says so in one line
+        return False
+    if size is not None and not tiled:
+        raise formats.too_large(source, f"{size[1]}x{size[0]} pixels", formats.TILES)
+    return size is not None
