@@ -5,16 +5,12 @@ __all__ = ["ExtractConfig", "extract"]
 import errno
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from textdiff import console
 from textdiff.cache import FeatureCache
-from textdiff.cache.create import occupied
-from textdiff.cache.repair import repair
-from textdiff.cache.update import clear_updates, restore
 from textdiff.errors import UserError
 from textdiff.models import text
 from textdiff.models.backbones.backbone import Backbone
@@ -23,18 +19,11 @@ from textdiff.models.device import choose_device, resolve_precision
 from textdiff.options.extract import Extract
 from textdiff.options.protocol import get_protocol
 from textdiff.pipeline.extraction.config import ExtractConfig, check_blocks, colours, resolve, tiling
+from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling, take_over
 from textdiff.pipeline.extraction.plan import say_plan
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
 from textdiff.pipeline.extraction.requirements import require_models
 from textdiff.pipeline.extraction.table import mask_kind, sample_table
-from textdiff.pipeline.extraction.update import (
-    Update,
-    begin_update,
-    check_update_room,
-    end_update,
-    refuse_changed,
-    take_over,
-)
 from textdiff.readers import datasets
 
 
@@ -106,61 +95,25 @@ def extract(options: Extract) -> FeatureCache:
             "options": config.given,
         },
     }
-    shard, shards = config.shard
-
-    def mine(cache: FeatureCache) -> list[int]:
-        return [row for row in cache.pending() if row % shards == shard]
 
     def embed(texts: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
         return encoder.encode(texts) if encoder else (None, None)
 
-    def opened(path: Path) -> FeatureCache:
-        if not config.dry_run:
-            repair(path, made, embed)
-        return FeatureCache.open(path, writable=not config.dry_run)
-
-    cache = planned = FeatureCache.plan(config.cache, **made)
-    restore(config.cache)
-    update: Update | None = None
-    if occupied(config.cache) and not config.overwrite:
-        cache = opened(config.cache)
-        cache.check_fingerprint(fingerprint, cache.rows)
-        if changes := cache.differing_table(rows, texts):
-            if not config.update:
-                raise refuse_changed(cache, rows, changes)
-            update = begin_update(cache, planned, config.dry_run)
-            cache = opened(update.path) if update.begun else planned
-            check_update_room(update, planned, mine(cache))
-    if cache is planned and not config.dry_run:
-        tokens, token_mask = embed(texts)
-        cache = FeatureCache.create(
-            update.path if update else config.cache,
-            **made,
-            tokens=tokens,
-            token_mask=token_mask,
-            overwrite=config.overwrite,
-            room_for=0 if update else len(mine(planned)),
-        )
-    if not update and not config.dry_run and (config.overwrite or config.update):
-        clear_updates(config.cache)
+    filling = begin_filling(config, made, embed)
+    cache = filling.cache
     encoder = None  # its memory is for the backbone
 
     prepare = preparation(cache, {fact.sample.id: fact for fact in facts}, protocol.resize, config.jitter, config.seed)
     backbone = Backbone(network, config.steps, blocks, config.seed, config.image_size, protocol.colour, precision)
-    pending = mine(cache)
     try:
-        if update:
-            found = [row for row in pending if row in update.sources]
-            console.info(f"{config.cache}: {len(found)} rows are taken over, {len(pending) - len(found)} are made")
-            if not config.dry_run:
-                take_over(cache, update, found, prepare)
-            pending = [row for row in mine(cache) if not (config.dry_run and row in update.sources)]
-        if pending or not update:
-            say_plan(cache, pending, backbone, device, config)
-        if pending and not config.dry_run:
+        if filling.old is not None:
+            console.info(f"{config.cache}: {len(filling.taken)} rows are taken over, {len(filling.made)} are made")
+        if filling.made or filling.old is None:
+            say_plan(cache, filling.made, backbone, device, config)
+        if filling.to_do and not config.dry_run:
             done = len(cache.rows) - len(cache.pending())
-            with console.Progress(done + len(pending), "extract", "rows", done=done) as progress:
-                _run(cache, pending, prepare, backbone, progress)
+            with console.Progress(done + len(filling.to_do), "extract", "rows", done=done) as progress:
+                _fill(filling, prepare, backbone, progress)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -170,34 +123,25 @@ def extract(options: Extract) -> FeatureCache:
             f"{console.size(left * cache.row_nbytes)} and run the same command again to go on"
         ) from error
     if config.dry_run:
-        return update.old if update else cache
-    return end_update(update, cache) if update else cache
+        return filling.old or cache
+    return end_filling(filling)
 
 
-def _run(
-    cache: FeatureCache,
-    pending: list[int],
-    prepare: Callable[[int], Prepared],
-    backbone: Backbone,
-    progress: console.Progress,
-) -> None:
+def _fill(filling: Filling, prepare: Callable[[int], Prepared], backbone: Backbone, progress: console.Progress) -> None:
     """Reads ahead and writes behind while the UNet works; at most one row is in flight on either side."""
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
         try:
-            for prepared in _ahead(reader, prepare, pending):
-                features = backbone(prepared.image)
+            for ready in _ahead(reader, prepare, filling.to_do):
+                if take_over(filling, ready):
+                    progress.advance()
+                    continue
+                features = backbone(ready.image)
                 if written is not None:
                     written.result()
                     progress.advance()
                 written = writer.submit(
-                    cache.write,
-                    prepared.row,
-                    features,
-                    prepared.image,
-                    prepared.mask,
-                    prepared.truth,
-                    prepared.instances,
+                    filling.cache.write, ready.row, features, ready.image, ready.mask, ready.truth, ready.instances
                 )
             if written is not None:
                 written.result()
