@@ -102,10 +102,9 @@ def _run(arguments: list[str], debug: bool) -> object:
             status = _fail(line, debug)
     if status == STOPPED:
         console.info("")
-        console.info(
-            "stopped; finished work is kept. Run the same command again to go on "
-            "(fit: add --resume, which goes on from the last checkpoint)"
-        )
+        resumed = arguments[:1] == ["fit"] and "--resume" not in arguments
+        how = " with --resume, which goes on from the last checkpoint" if resumed else " to go on"
+        console.info(f"stopped; finished work is kept. Run the same command again{how}")
     return status
 
 

@@ -8,10 +8,11 @@
 
     zarr.open("cache/monuseg.zarr")["features/b08"]  # (rows, steps, C, H, W), upsampled; needs no import of textdiff
 
-The modules: ``layout`` (what is stored where), ``codec`` (upsampling on reading), ``chunks`` (files), ``ledger`` (which
-rows exist), ``soundness`` (whether chunks are the row's), ``create``, ``writer``, ``takeover``
-(of another cache's rows), ``update`` (replacing a cache), ``reader``, ``feature_cache``, ``verify``, ``repair``,
-``loader``, ``hdf5``. This package knows arrays, not models.
+The modules: ``rows`` (what determines a row), ``layout`` (what is stored where), ``codec`` (upsampling on reading),
+``chunks`` (files), ``ledger`` (which rows exist, and whether their chunks are theirs), ``create``, ``writer``,
+``update`` (from the cache that is there to the one that is wanted), ``repair``, ``staging`` (what is not finished, and
+locks), ``reader``, ``feature_cache``, ``verify``, ``loader``, ``hdf5``. What guards a cache is told in docs/cache.md.
+This package knows arrays, not models.
 """
 
 __all__ = [

@@ -1,6 +1,6 @@
 """A new cache: built aside with all its metadata, then put in its place in one step."""
 
-__all__ = ["build_cache", "fill_cache", "make_attributes", "occupied", "read_attributes", "read_table"]
+__all__ = ["build_cache", "fill_cache", "make_attributes", "occupied", "read_attributes", "read_table", "rewrite_about"]
 
 import errno
 import hashlib
@@ -96,6 +96,20 @@ def make_attributes(
         "texts_digest": texts_digest(chunks.checksum(part) for text in texts for part in text),
     }
     return attributes | {"checksum": _checksum(attributes)}
+
+
+def rewrite_about(path: Path, attributes: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives the root of the cache at ``path`` other facts ``about`` it, and returns all attributes."""
+    new = dict(attributes) | {"about": json.loads(canonical(about))}
+    new["checksum"] = _checksum(new)
+    try:
+        with staging(path.parent, path.name) as directory:
+            zarr.create_group(directory / "new", attributes=new)
+            (directory / "new/zarr.json").replace(path / "zarr.json")
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    return new
 
 
 def read_attributes(path: Path) -> dict[str, Any]:

@@ -12,16 +12,24 @@ import numpy as np
 import numpy.typing as npt
 
 from textdiff.cache import chunks
-from textdiff.cache.create import build_cache, check_text, make_attributes, occupied, read_attributes, read_table
+from textdiff.cache.create import (
+    build_cache,
+    check_text,
+    make_attributes,
+    occupied,
+    read_attributes,
+    read_table,
+    rewrite_about,
+)
 from textdiff.cache.fingerprint import differing_fields, differing_rows
 from textdiff.cache.info import cache_info
 from textdiff.cache.layout import Layout
+from textdiff.cache.ledger import entry_file
 from textdiff.cache.reader import CacheReader, identity_of
 from textdiff.cache.rows import CacheError, DamagedError, Row, check_rows, pack_table
 from textdiff.cache.staging import locked, sweep
-from textdiff.cache.takeover import take_row
 from textdiff.cache.verify import Fault, verify_rows
-from textdiff.cache.writer import STAGED, sweep_rows, write_row
+from textdiff.cache.writer import STAGED, checked_pixels, sweep_rows, take_over_row, write_row
 from textdiff.files import check_free_space, directory_nbytes
 
 
@@ -189,7 +197,8 @@ class FeatureCache(CacheReader):
             OSError: the disk is full or not writable.
         """
         with self._writing(row):
-            write_row(self, row, features, image, mask, truth, instances)
+            pixels = checked_pixels(self.layout, self.rows[row], image, mask, truth, instances)
+            write_row(self, row, features, pixels)
 
     def take_over(
         self,
@@ -223,25 +232,39 @@ class FeatureCache(CacheReader):
             raise ValueError(f"{source.path}: its features were made otherwise than those of {self.path}")
         with locked(source.path / STAGED, shared=True), self._writing(row):
             source.check_same()
-            take_row(self, row, source, source_row, image, mask, truth, instances)
+            pixels = checked_pixels(self.layout, self.rows[row], image, mask, truth, instances)
+            take_over_row(self, row, source, source_row, pixels)
+
+    def _require_writable(self) -> None:
+        if not self._writable:
+            raise ValueError(f"{self.path}: opened for reading")
 
     @contextmanager
     def _writing(self, row: int) -> Iterator[None]:
         """Checks that a row may be written, and keeps the cache from being replaced meanwhile."""
-        if not self._writable:
-            raise ValueError(f"{self.path}: opened for reading")
+        self._require_writable()
         if not 0 <= row < len(self.rows):
             raise IndexError(f"row {row} of {len(self.rows)}")
         with locked(self.path / STAGED, shared=True):
             self.check_same()
             yield
 
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Replaces ``about``, the facts that do not determine the features, where they are others now."""
+        self._require_writable()
+        if about == self.about:
+            return
+        final = self.path.resolve()
+        with locked(final / STAGED):
+            self.check_same()
+            self.attributes = rewrite_about(final, self.attributes, about)
+        self.about = self.attributes["about"]
+
     def forget(self, rows: Iterable[int]) -> None:
         """Takes rows out of the ledger, so that ``extract`` makes them again."""
-        if not self._writable:
-            raise ValueError(f"{self.path}: opened for reading")
+        self._require_writable()
         for row in rows:
-            chunks.remove(self._ledger(row))
+            chunks.remove(entry_file(self.path, row))
 
     def verify(self, progress: Callable[[], object] | None = None) -> list[Fault]:
         """Recomputes every checksum and every ledger entry, and compares all metadata with what they should be.

@@ -17,9 +17,8 @@ ledger             (rows, 16)                uint8    each row
 Masks hold class numbers. Their names are in the fingerprint's "classes" where there is more than foreground and
 background, the type of ``instances`` in its "instances".
 
-Every chunk ends with a crc32c. What tells whether it is in its place is a checksum over these: of a row its ledger
-entry, of the texts one in the root's attributes, which also have the table's. The attributes have their own. There are
-no shards, because two processes that write one shard lose rows.
+Every chunk ends with a crc32c; docs/cache.md tells what guards these. There are no shards, because two processes that
+write one shard lose rows.
 """
 
 __all__ = ["FORMAT", "SCHEMA", "Layout", "features_name"]

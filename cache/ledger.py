@@ -1,18 +1,33 @@
-"""The ledger: which rows exist, what each shows, and which chunks were written for it.
+"""The ledger: which rows exist, what each shows, which chunks were written for it, and whether they still are these.
 
 The entry of a row is an xxh3-128 digest (https://xxhash.com) over two things. The first is what determines the row: the
 cache's fingerprint, and the image, mask, view and tile that the row shows. The second is the crc32c of every chunk, in
 this order: for every block ascending its chunks in the order of the steps; image; mask, truth and instances, as far as
 the row has them. The entry is written last. A row exists if and only if its entry is there and not zero.
 
-A chunk thus vouches for its bytes, and the entry for the chunk being in its place. Whoever reads one chunk of a row
-needs no byte of the others but their last four. Both guard against faults, not against forgers.
+A chunk thus vouches for its bytes, and the entry for the chunk being in its place. There are two ways to check that. A
+quick one reads the last four bytes of every chunk, which say whether it is the right one. A thorough one reads all
+bytes, which say whether they are as they were written.
 """
 
-__all__ = ["ENTRY_BYTES", "entry_of", "read_entry", "texts_digest"]
+__all__ = [
+    "ENTRY_BYTES",
+    "NOT_THEIRS",
+    "bad_chunks",
+    "bad_texts",
+    "entry_file",
+    "entry_of",
+    "read_entry",
+    "row_checksums",
+    "text_checksums",
+    "texts_digest",
+    "vouched_rows",
+]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
@@ -21,13 +36,17 @@ from textdiff.cache import chunks
 from textdiff.cache.fingerprint import canonical
 from textdiff.cache.rows import Row
 
+if TYPE_CHECKING:
+    from textdiff.cache.reader import CacheReader
+
 ENTRY_BYTES = 16
+_Chunk = tuple[str, int | None, Path]
+NOT_THEIRS = "the chunks are sound but not those that were written"
 
 
 def entry_of(fingerprint_hash: str, row: Row, checksums: Iterable[bytes]) -> bytes:
     """The ledger entry of a row whose chunks have these checksums (4 bytes each, in the ledger's order)."""
-    shown = [row.image_sha256, row.mask_sha256, row.height, row.width, row.tile, row.y, row.x, row.view, row.split]
-    digest = xxhash.xxh3_128(canonical([fingerprint_hash, *shown]).encode())
+    digest = xxhash.xxh3_128(canonical([fingerprint_hash, *row.determined_by]).encode())
     digest.update(b"".join(checksums))
     return digest.digest()
 
@@ -37,14 +56,79 @@ def texts_digest(checksums: Iterable[bytes]) -> str:
     return xxhash.xxh3_128_hexdigest(b"".join(checksums))
 
 
-def read_entry(path: Path) -> bytes | None:
+def entry_file(cache: Path, row: int) -> Path:
+    """Where the entry of a row is, of the cache at a path."""
+    return cache / "ledger" / f"c.{row}.0"
+
+
+def read_entry(cache: Path, row: int) -> bytes | None:
     """A row's entry, None if the row does not exist.
 
     Raises:
         ChunkError: the entry is damaged.
     """
+    path = entry_file(cache, row)
     if not path.exists():
         return None
     entry = np.empty(ENTRY_BYTES, np.uint8)
     chunks.read_into(path, entry)
     return entry.tobytes() if entry.any() else None
+
+
+def row_checksums(cache: "CacheReader", row: int, entry: bytes) -> bytes | None:
+    """The checksums of a row's chunks in the ledger's order, 4 bytes each; None unless ``entry`` is of them."""
+    found = _stored(cache.layout.row_chunks(cache.path, row, cache.rows[row]))
+    return b"".join(found) if entry_of(cache.fingerprint_hash, cache.rows[row], found) == entry else None
+
+
+def text_checksums(cache: "CacheReader") -> bytes | None:
+    """As ``row_checksums``, of all texts: 8 bytes each, for its tokens and its mask."""
+    found = _stored(cache.layout.text_chunks(cache.path))
+    return b"".join(found) if texts_digest(found) == cache.texts_digest else None
+
+
+def vouched_rows(cache: "CacheReader") -> dict[int, bool]:
+    """By the rows that have a sound entry on the disk, whether it is of their chunks, found in the quick way."""
+    found = {}
+    for row in range(len(cache.rows)):
+        with suppress(chunks.ChunkError):
+            if (entry := read_entry(cache.path, row)) is not None:
+                found[row] = row_checksums(cache, row, entry) is not None
+    return found
+
+
+def bad_chunks(cache: "CacheReader", row: int, entry: bytes) -> list[tuple[str, int | None, str]]:
+    """(array, index of the step, what is wrong) of every bad chunk of a row; the ledger if they are not the row's."""
+    bad = [
+        (name, step, what) for name, step, _, what in _bad(cache.layout.row_chunks(cache.path, row, cache.rows[row]))
+    ]
+    if not bad and row_checksums(cache, row, entry) is None:
+        return [("ledger", None, NOT_THEIRS)]
+    return bad
+
+
+def bad_texts(cache: "CacheReader") -> list[tuple[str, Path | None, str]]:
+    """(what it is, file, what is wrong) of every bad chunk of the texts; without a file if they are not the texts'."""
+    bad = list[tuple[str, Path | None, str]]()
+    for name, text, file, what in _bad(cache.layout.text_chunks(cache.path)):
+        bad.append((f"{name} of text {text}", file, what))
+    if not bad and text_checksums(cache) is None:
+        return [("text", None, NOT_THEIRS)]
+    return bad
+
+
+def _stored(files: Iterable[_Chunk]) -> list[bytes]:
+    """What the last bytes of chunks say that they are; nothing if one of them is missing."""
+    try:
+        return [chunks.stored_checksum(file) for _, _, file in files]
+    except chunks.ChunkError:
+        return []
+
+
+def _bad(files: Iterable[_Chunk]) -> Iterator[tuple[str, int | None, Path, str]]:
+    """Those chunks of which a byte is not as it was written, with what is wrong."""
+    for name, number, file in files:
+        try:
+            chunks.checked(file)
+        except chunks.ChunkError as error:
+            yield name, number, file, str(error)

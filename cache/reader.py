@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from textdiff.cache import chunks, soundness
+from textdiff.cache import chunks, ledger
 from textdiff.cache.layout import Layout, features_name
-from textdiff.cache.ledger import read_entry
 from textdiff.cache.rows import CacheError, unpack_table
 
 
@@ -108,7 +107,8 @@ class CacheReader:
             present = {name.name for name in os.scandir(self.path / "ledger")}
         except (FileNotFoundError, NotADirectoryError):
             present = set()  # nothing vouches for any row
-        return np.array([self._ledger(row).name in present and self._exists(row) for row in range(len(self.rows))])
+        names = (ledger.entry_file(self.path, row).name for row in range(len(self.rows)))
+        return np.array([name in present and self._exists(row) for row, name in enumerate(names)])
 
     def pending(self) -> list[int]:
         """The rows that do not exist yet."""
@@ -208,10 +208,10 @@ class CacheReader:
         except chunks.ChunkError as error:
             raise self._damaged_text(f"text {text}", error) from error
         if self._sound_texts is None:
-            self._sound_texts = soundness.text_checksums(self)
+            self._sound_texts = ledger.text_checksums(self)
         if self._sound_texts is None or self._sound_texts[len(read) * text :][: len(read)] != read:
-            bad = soundness.bad_texts(self)
-            raise self._damaged_text(*(bad[0][::2] if bad else (f"text {text}", soundness.NOT_THEIRS)))
+            bad = ledger.bad_texts(self)
+            raise self._damaged_text(*(bad[0][::2] if bad else (f"text {text}", ledger.NOT_THEIRS)))
         self.check_same()
         return tokens, mask.astype(bool)
 
@@ -230,19 +230,16 @@ class CacheReader:
             f"{self.path} --drop, then the same textdiff extract again"
         )
 
-    def _ledger(self, row: int) -> Path:
-        return self.path / "ledger" / f"c.{row}.0"
-
     def _exists(self, row: int) -> bool:
         try:
-            return read_entry(self._ledger(row)) is not None
+            return ledger.read_entry(self.path, row) is not None
         except chunks.ChunkError:
             return False
 
     def _entry(self, row: int) -> bytes:
         """The ledger entry of a row that exists."""
         try:
-            if (entry := read_entry(self._ledger(row))) is not None:
+            if (entry := ledger.read_entry(self.path, row)) is not None:
                 return entry
         except chunks.ChunkError as error:
             raise self._damaged(row, "the ledger entry", error) from error
@@ -260,7 +257,7 @@ class CacheReader:
             known = self._sound.get(row)
             if known is not None and known[0] == entry:
                 return known[1]
-            checksums = soundness.row_checksums(self, row, entry)
+            checksums = ledger.row_checksums(self, row, entry)
             if checksums is not None:
                 self._sound[row] = (entry, checksums)
                 return checksums
@@ -268,7 +265,7 @@ class CacheReader:
             before, entry = entry, self._entry(row)
             if entry == before:
                 break
-        bad = soundness.bad_chunks(self, row, entry) or [("ledger", None, soundness.NOT_THEIRS)]
+        bad = ledger.bad_chunks(self, row, entry) or [("ledger", None, ledger.NOT_THEIRS)]
         name, step, what = bad[0]
         raise self._damaged(row, self.layout.named(name, step), what)
 

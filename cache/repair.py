@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from textdiff import console
-from textdiff.cache import chunks, soundness
+from textdiff.cache import chunks, ledger
 from textdiff.cache.create import fill_cache, read_attributes, read_table
 from textdiff.cache.feature_cache import FeatureCache
-from textdiff.cache.ledger import read_entry
 from textdiff.cache.rows import CacheError, DamagedError
 from textdiff.cache.staging import locked, staging
 from textdiff.cache.verify import bad_metadata
@@ -48,7 +47,7 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
     if here is None:
         texts_bad = True
     else:
-        texts_bad = soundness.text_checksums(here) is None
+        texts_bad = ledger.text_checksums(here) is None
         if not texts_bad and not bad_metadata(here):
             return
         if here.fingerprint_hash != planned.fingerprint_hash:
@@ -71,10 +70,10 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
         f"{path}: was damaged, and is repaired: {', '.join(mended[:SHOWN])}" + (", ..." * (len(mended) > SHOWN))
     )
     cache = FeatureCache.open(path, writable=True)
-    entries = _entries(cache)
-    if bad := [row for row, entry in entries.items() if soundness.row_checksums(cache, row, entry) is None]:
+    vouched = ledger.vouched_rows(cache)
+    if bad := [row for row, sound in vouched.items() if not sound]:
         cache.forget(bad)
-        console.warn(f"{path}: {len(bad)} of {len(entries)} rows lack chunks or have others than their own; made anew")
+        console.warn(f"{path}: {len(bad)} of {len(vouched)} rows lack chunks or have others than their own; made anew")
 
 
 def _check_plan(planned: FeatureCache) -> None:
@@ -92,8 +91,8 @@ def _check_plan(planned: FeatureCache) -> None:
             planned.table_hash,
         )
     except DamagedError:
-        entries = _entries(planned)
-        ours = not entries or any(soundness.row_checksums(planned, row, entry) for row, entry in entries.items())
+        vouched = ledger.vouched_rows(planned)
+        ours = not vouched or any(vouched.values())
         try:
             read_table(planned.path, planned.table_hash)
         except chunks.ChunkError:
@@ -104,19 +103,6 @@ def _check_plan(planned: FeatureCache) -> None:
             f"it cannot be repaired by it; repeat the command that made it, restore {what} from a copy, or make all "
             "rows anew with --overwrite"
         )
-
-
-def _entries(cache: FeatureCache) -> dict[int, bytes]:
-    """The ledger as it is on the disk, without entries that are damaged themselves."""
-    found = {}
-    for row in range(len(cache.rows)):
-        try:
-            entry = read_entry(cache.path / "ledger" / f"c.{row}.0")
-        except chunks.ChunkError:
-            continue
-        if entry is not None:
-            found[row] = entry
-    return found
 
 
 def _put_over(new: Path, final: Path) -> list[str]:

@@ -66,6 +66,12 @@ class Row:
         """What tells a row from all others of its cache."""
         return self.id, self.y, self.x, self.view
 
+    @property
+    def determined_by(self) -> tuple[object, ...]:
+        """What the row's chunks depend on beside the cache's fingerprint; JSON-able, and part of its ledger entry."""
+        shown = (self.height, self.width, self.tile, self.y, self.x, self.view)
+        return self.image_sha256, self.mask_sha256, *shown, self.split
+
     def __str__(self) -> str:
         return f"{self.id}, view {self.view}" + (f", tile at {self.y},{self.x}" if self.tile else "")
 

@@ -1,23 +1,70 @@
-"""A cache that grows beside another one and takes its place once it is complete.
+"""From the cache that is there to the one that is wanted: which of its rows there are, and how it comes to its place.
 
-Beside ``monuseg.zarr`` the new one is ``.monuseg.update-<digest>.zarr``, with a digest of what it is to hold: the same
-command finds it again, and one after another change of the data set takes over what this one holds already. The old
-cache stays in its place, usable, until then.
+A row is known by what determines it. A cache of the samples that are wanted is continued where it is, so all its rows
+stay. One of other samples stays in its place too, usable, while the new one grows beside it and takes over its rows as
+far as they are wanted; then they are exchanged. Beside ``monuseg.zarr`` the new one is
+``.monuseg.update-<digest>.zarr``, with a digest of what it is to hold: the same command finds it again, and one after
+yet another change of the samples takes over what this one holds already.
 """
 
-__all__ = ["can_link", "clear_updates", "put_in_place", "restore", "update_path", "updates"]
+__all__ = ["can_link", "clear_updates", "find_rows", "put_in_place", "restore", "update_path", "updates"]
 
+import glob
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from textdiff.cache.rows import CacheError
 from textdiff.cache.staging import locked, staging, sweep
 from textdiff.cache.writer import STAGED
 
+if TYPE_CHECKING:
+    from textdiff.cache.feature_cache import FeatureCache
+
 DIGITS = 16
+
+
+def find_rows(
+    wanted: "FeatureCache", others: Sequence["FeatureCache"], shard: tuple[int, int] = (0, 1)
+) -> tuple[dict[int, tuple["FeatureCache", int]], list[int]]:
+    """Where the rows are that a cache does not have, by what determines them.
+
+    Args:
+        wanted: a cache, or the plan of one.
+        others: caches of its fingerprint, of which the first one that has a row counts; none to continue ``wanted``.
+        shard: (k, n) is about every n-th row only, from k on.
+
+    Returns:
+        By the rows whose activations another cache holds, that cache and the row there; and the rows that are nowhere,
+        so that they have to be made. All that are in neither are there.
+    """
+    places: dict[tuple[object, ...], tuple[FeatureCache, int]] = {}
+    for other in others:
+        for index in np.flatnonzero(other.done()).tolist():
+            places.setdefault(_activations_by(other, index), (other, index))
+    keys = {row: _activations_by(wanted, row) for row in wanted.pending() if row % shard[1] == shard[0]}
+    return (
+        {row: places[key] for row, key in keys.items() if key in places},
+        [row for row, key in keys.items() if key not in places],
+    )
+
+
+def _activations_by(cache: "FeatureCache", index: int) -> tuple[object, ...]:
+    """What a row's activations depend on beside the fingerprint: neither the id nor the mask.
+
+    On the text only where the fingerprint says that the backbone reads it (``reads_text``), and on the split only where
+    colours are varied (``jitter``), which they are in turned views of training images.
+    """
+    row = cache.rows[index]
+    varied = "jitter" in cache.fingerprint and row.view > 0 and row.split == "train"
+    read = cache.texts[row.text] if cache.fingerprint.get("reads_text") and row.text >= 0 else None
+    return row.image_sha256, row.height, row.width, row.tile, row.y, row.x, row.view, varied, read
 
 
 def update_path(path: Path, fingerprint_hash: str, table_hash: str) -> Path:
@@ -30,15 +77,8 @@ def update_path(path: Path, fingerprint_hash: str, table_hash: str) -> Path:
 def updates(path: Path) -> list[Path]:
     """The caches that were begun to replace the one at ``path``, and not finished."""
     final = path.resolve()
-    names = {len(_beside(final, "update-").name) + DIGITS}
-    if not final.parent.is_dir():
-        return []
-    before, after = f".{final.stem}.update-", final.suffix
-    return sorted(
-        place
-        for place in final.parent.iterdir()
-        if len(place.name) in names and place.name.startswith(before) and place.name.endswith(after)
-    )
+    before, after = glob.escape(f".{final.stem}.update-"), glob.escape(final.suffix)
+    return sorted(final.parent.glob(before + "?" * DIGITS + after))
 
 
 def clear_updates(path: Path) -> None:

@@ -13,9 +13,8 @@ import zarr
 from zarr.storage import MemoryStore
 
 from textdiff import console
-from textdiff.cache import chunks, soundness
+from textdiff.cache import chunks, ledger
 from textdiff.cache.create import read_table
-from textdiff.cache.ledger import read_entry
 
 if TYPE_CHECKING:
     from textdiff.cache.reader import CacheReader
@@ -58,7 +57,7 @@ def verify_cache(path: str | os.PathLike[str], drop: bool = False) -> list[Fault
     bad = sorted({fault.row for fault in faults if fault.row is not None})
     if drop:
         cache.forget(bad)
-        for _, file, _ in soundness.bad_texts(cache):
+        for _, file, _ in ledger.bad_texts(cache):
             if file is not None:
                 chunks.remove(file)
     if faults:
@@ -99,14 +98,14 @@ def _row_faults(cache: "CacheReader", row: int) -> list[Fault] | None:
     """None if the row does not exist."""
     entry = cache.rows[row]
     try:
-        stored = read_entry(cache.path / "ledger" / f"c.{row}.0")
+        stored = ledger.read_entry(cache.path, row)
     except chunks.ChunkError as error:
         return [Fault(row, entry.id, entry.view, "ledger", str(error))]
     if stored is None:
         return None
     return [
         Fault(row, entry.id, entry.view, name, what if step is None else f"step {cache.steps[step]}: {what}")
-        for name, step, what in soundness.bad_chunks(cache, row, stored)
+        for name, step, what in ledger.bad_chunks(cache, row, stored)
     ]
 
 
@@ -116,7 +115,7 @@ def _shared_faults(cache: "CacheReader") -> Iterator[Fault]:
         read_table(cache.path, cache.table_hash)
     except chunks.ChunkError as error:
         yield Fault(None, None, None, "table", str(error))
-    for name, _, what in soundness.bad_texts(cache):
+    for name, _, what in ledger.bad_texts(cache):
         yield Fault(None, None, None, name, what)
 
 

@@ -1,7 +1,8 @@
-"""Writing one row: converted, checked, given its checksums, and in the ledger last."""
+"""Writing one row, computed or taken over from another cache: checked, given its checksums, and in the ledger last."""
 
-__all__ = ["Put", "checked_pixels", "commit_row", "pixel_chunk", "put_chunk", "sweep_rows", "write_row"]
+__all__ = ["STAGED", "checked_pixels", "sweep_rows", "take_over_row", "write_row"]
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from textdiff.cache import chunks
 from textdiff.cache.layout import Layout, features_name
-from textdiff.cache.ledger import entry_of
+from textdiff.cache.ledger import NOT_THEIRS, bad_chunks, entry_file, entry_of, read_entry, row_checksums
 from textdiff.cache.rows import CacheError, Row
 from textdiff.cache.staging import staging, sweep
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 # Rows are staged inside an array, because who lists the group meanwhile should not come across an unknown directory.
 STAGED = "table"
 
-Put = Callable[[str, int | None, Path], bytes]
+_Put = Callable[[str, int | None, Path], bytes]
 """Given an array's name, the index of the step and a file: makes that file, and returns its checksum."""
 
 
@@ -31,31 +32,52 @@ def sweep_rows(path: Path) -> None:
 
 
 def write_row(
-    cache: "CacheReader",
-    row: int,
-    features: Mapping[int, npt.ArrayLike],
-    image: np.ndarray,
-    mask: np.ndarray | None,
-    truth: np.ndarray | None,
-    instances: np.ndarray | None = None,
+    cache: "CacheReader", row: int, features: Mapping[int, npt.ArrayLike], pixels: Mapping[str, np.ndarray]
 ) -> None:
     """See ``FeatureCache.write``."""
     layout, entry = cache.layout, cache.rows[row]
     grids = _checked_features(layout, features)
-    pixels = checked_pixels(layout, entry, image, mask, truth, instances)
 
     def put(name: str, step: int | None, file: Path) -> bytes:
         if step is None:
-            return put_chunk(file, pixel_chunk(layout, entry, name, pixels[name]))
+            return _put_chunk(file, _pixel_chunk(layout, entry, name, pixels[name]))
         what = f"{cache.path}: {entry}: {layout.named(name, step)}"
-        return put_chunk(file, _cast(grids[name][step], layout.dtype, what))
+        return _put_chunk(file, _cast(grids[name][step], layout.dtype, what))
 
-    commit_row(cache, row, put)
+    _commit_row(cache, row, put)
 
 
-def commit_row(cache: "CacheReader", row: int, put: Put) -> None:
+def take_over_row(
+    cache: "CacheReader", row: int, source: "CacheReader", source_row: int, pixels: Mapping[str, np.ndarray]
+) -> None:
+    """See ``FeatureCache.take_over``."""
+    layout, entry = cache.layout, cache.rows[row]
+    stored = read_entry(source.path, source_row) or b""
+    for name, step, what in bad_chunks(source, source_row, stored):
+        raise chunks.ChunkError(f"{source.layout.named(name, step)}: {what}")
+    if (checksums := row_checksums(source, source_row, stored)) is None:
+        raise chunks.ChunkError(NOT_THEIRS)
+    kept = source.layout.chunk(source.path, source_row, "image", None)
+    if chunks.checked(kept)[: -chunks.CRC_BYTES] != pixels["image"].tobytes():
+        raise chunks.ChunkError("the image is read otherwise now")
+
+    def put(name: str, step: int | None, file: Path) -> bytes:
+        if step is None and name != "image":
+            return _put_chunk(file, _pixel_chunk(layout, entry, name, pixels[name]))
+        origin, at = source.layout.chunk(source.path, source_row, name, step), source.layout.number(name, step)
+        try:
+            # Chunks are replaced and never changed, so both caches can have the same file: it takes no room.
+            os.link(origin, file)
+        except OSError:
+            chunks.write(file, [chunks.checked(origin)])
+        return checksums[at * chunks.CRC_BYTES :][: chunks.CRC_BYTES]
+
+    _commit_row(cache, row, put)
+
+
+def _commit_row(cache: "CacheReader", row: int, put: _Put) -> None:
     """Has ``put`` make every chunk of a row aside, then moves them to their places, the ledger's entry last."""
-    ledger = cache.path / "ledger" / f"c.{row}.0"
+    ledger = entry_file(cache.path, row)
     checksums, moves = [], []
     with staging(cache.path / STAGED, "row") as directory:
         for number, (name, step, final) in enumerate(cache.layout.row_chunks(cache.path, row, cache.rows[row])):
@@ -70,14 +92,14 @@ def commit_row(cache: "CacheReader", row: int, put: Put) -> None:
         (directory / "ledger").replace(ledger)
 
 
-def put_chunk(file: Path, data: np.ndarray | bytes) -> bytes:
+def _put_chunk(file: Path, data: np.ndarray | bytes) -> bytes:
     """Writes a chunk with its checksum; returns that."""
     checksum = chunks.checksum(data)
     chunks.write(file, [data, checksum])
     return checksum
 
 
-def pixel_chunk(layout: Layout, entry: Row, name: str, values: np.ndarray) -> np.ndarray | bytes:
+def _pixel_chunk(layout: Layout, entry: Row, name: str, values: np.ndarray) -> np.ndarray | bytes:
     """``image``, ``mask``, ``truth`` or ``instances`` as its chunk holds it."""
     if name not in ("truth", "instances"):
         return np.ascontiguousarray(values)

@@ -13,8 +13,8 @@ from textdiff.models.device import choose_device
 from textdiff.models.networks.models import get_model
 from textdiff.pipeline.fit import begin, initial_network
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training.same_weights import take_weights, trained_alike
 from textdiff.pipeline.training.train import train_many
-from textdiff.pipeline.training.twins import adopt, twin_of
 
 MEMORY_SHARE = 0.5
 """The share of the available memory, divided between the processes, for rows that stay."""
@@ -70,11 +70,11 @@ class Worker:
                 begin(job.config, lambda _, path=run.path: path)  # type: ignore[misc]
         try:
             fresh = [run for run in runs if not run.finished]
-            twins = {run: twin for run in fresh if (twin := twin_of(run, self._begun(jobs[0].group)))}
-            if training := [run for run in fresh if run not in twins]:
+            alike = {run: other for run in fresh if (other := trained_alike(run, self._begun(jobs[0].group)))}
+            if training := [run for run in fresh if run not in alike]:
                 train_many([(run, initial_network(run)) for run in training], cache, device, loader)
-            for run, twin in twins.items():
-                adopt(run, initial_network(run), twin)
+            for run, other in alike.items():
+                take_weights(run, initial_network(run), other)
         finally:
             # One that failed does not keep the others from being scored.
             fitted = [run for run in runs if run.finished]

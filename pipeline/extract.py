@@ -6,7 +6,6 @@ import errno
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,6 @@ import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
-from textdiff.cache.create import occupied
-from textdiff.cache.repair import repair
-from textdiff.cache.update import clear_updates, restore
 from textdiff.errors import UserError
 from textdiff.models import text
 from textdiff.models.backbones.base import Backbone
@@ -27,18 +23,11 @@ from textdiff.models.weights import ResolvedWeights
 from textdiff.options.extract import Extract
 from textdiff.options.protocol import Protocol, get_protocol
 from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, colours, resolve, tiling
+from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling, take_over
 from textdiff.pipeline.extraction.plan import say_plan
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
 from textdiff.pipeline.extraction.requirements import require_models
 from textdiff.pipeline.extraction.table import mask_kind, sample_table
-from textdiff.pipeline.extraction.update import (
-    Update,
-    begin_update,
-    check_update_space,
-    end_update,
-    refuse_changed,
-    take_over,
-)
 from textdiff.readers import datasets
 
 
@@ -59,8 +48,9 @@ def extract(options: Extract) -> FeatureCache:
     """
     work = _resolve(options)
     made = _plan(work)
-    cache, update = _prepare_cache(work, made)
-    return _fill_rows(work, cache, update)
+    filling = begin_filling(work.config, made, work.embed)
+    work.encoder = None  # its memory is for the backbone
+    return _fill_rows(work, filling)
 
 
 @dataclass
@@ -77,11 +67,6 @@ class _Work:
     shapes: dict[int, tuple[int, int, int]]
     blocks: tuple[int, ...]
     encoder: text.TextEncoder | None
-
-    def mine(self, cache: FeatureCache) -> list[int]:
-        """The rows of this process's shard that ``cache`` does not hold yet."""
-        shard, shards = self.config.shard
-        return [row for row in cache.pending() if row % shards == shard]
 
     def embed(self, texts: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Tokens and their mask, as the encoder gives them; nothing without one."""
@@ -152,63 +137,21 @@ def _plan(work: _Work) -> dict[str, Any]:
     }
 
 
-def _prepare_cache(work: _Work, made: dict[str, Any]) -> tuple[FeatureCache, Update | None]:
-    """Finds or makes the cache that rows go into; a new one that grows beside the old one comes with its update."""
-    config, mine, embed = work.config, work.mine, work.embed
-
-    def opened(path: Path) -> FeatureCache:
-        if not config.dry_run:
-            repair(path, made, embed)
-        return FeatureCache.open(path, writable=not config.dry_run)
-
-    cache = planned = FeatureCache.plan(config.cache, **made)
-    restore(config.cache)
-    update: Update | None = None
-    if occupied(config.cache) and not config.overwrite:
-        cache = opened(config.cache)
-        cache.check_fingerprint(made["fingerprint"], cache.rows)
-        if changes := cache.differing_table(made["rows"], made["texts"]):
-            if not config.update:
-                raise refuse_changed(cache, made["rows"], changes)
-            update = begin_update(cache, planned, config.dry_run)
-            cache = opened(update.path) if update.begun else planned
-            check_update_space(update, planned, mine(cache))
-    if cache is planned and not config.dry_run:
-        tokens, token_mask = embed(made["texts"])
-        cache = FeatureCache.create(
-            update.path if update else config.cache,
-            **made,
-            tokens=tokens,
-            token_mask=token_mask,
-            overwrite=config.overwrite,
-            rows_to_write=0 if update else len(mine(planned)),
-        )
-    if not update and not config.dry_run and (config.overwrite or config.update):
-        clear_updates(config.cache)
-    work.encoder = None  # its memory is for the backbone
-    return cache, update
-
-
-def _fill_rows(work: _Work, cache: FeatureCache, update: Update | None) -> FeatureCache:
-    """Takes over or makes each row that is missing, unless in a dry run; ends the update, if it is one."""
-    config, protocol, mine = work.config, work.protocol, work.mine
+def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
+    """Takes over or makes each row that is missing, unless in a dry run; ends the filling."""
+    config, cache = work.config, filling.cache
     facts = {fact.sample.id: fact for fact in work.facts}
-    prepare = preparation(cache, facts, protocol.resize, config.jitter, config.seed)
+    prepare = preparation(cache, facts, work.protocol.resize, config.jitter, config.seed)
     backbone = Extractor(work.network, config.steps, work.blocks, config.image_size, work.device, work.precision)
-    pending = mine(cache)
     try:
-        if update:
-            found = [row for row in pending if row in update.sources]
-            console.info(f"{config.cache}: {len(found)} rows are taken over, {len(pending) - len(found)} are made")
-            if not config.dry_run:
-                take_over(cache, update, found, prepare)
-            pending = [row for row in mine(cache) if not (config.dry_run and row in update.sources)]
-        if pending or not update:
-            say_plan(cache, pending, backbone, work.device, config)
-        if pending and not config.dry_run:
+        if filling.old is not None:
+            console.info(f"{config.cache}: {len(filling.taken)} rows are taken over, {len(filling.made)} are made")
+        if filling.made or filling.old is None:
+            say_plan(cache, filling.made, backbone, work.device, config)
+        if filling.to_do and not config.dry_run:
             done = len(cache.rows) - len(cache.pending())
-            with console.Progress(done + len(pending), "extract", "rows", done=done) as progress:
-                _run(cache, pending, prepare, backbone, progress)
+            with console.Progress(done + len(filling.to_do), "extract", "rows", done=done) as progress:
+                _fill(filling, prepare, backbone, progress)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -218,34 +161,27 @@ def _fill_rows(work: _Work, cache: FeatureCache, update: Update | None) -> Featu
             f"{console.size(left * cache.row_nbytes)} and run the same command again to go on"
         ) from error
     if config.dry_run:
-        return update.old if update else cache
-    return end_update(update, cache) if update else cache
+        return filling.old or cache
+    return end_filling(filling)
 
 
-def _run(
-    cache: FeatureCache,
-    pending: list[int],
-    prepare: Callable[[int], Prepared],
-    backbone: Extractor,
-    progress: console.Progress,
+def _fill(
+    filling: Filling, prepare: Callable[[int], Prepared], backbone: Extractor, progress: console.Progress
 ) -> None:
     """Reads ahead and writes behind while the backbone works; at most one row is in flight on either side."""
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
         try:
-            for prepared in _ahead(reader, prepare, pending):
-                features = backbone(prepared.image, prepared.text)
+            for ready in _ahead(reader, prepare, filling.to_do):
+                if take_over(filling, ready):
+                    progress.advance()
+                    continue
+                features = backbone(ready.image, ready.text)
                 if written is not None:
                     written.result()
                     progress.advance()
                 written = writer.submit(
-                    cache.write,
-                    prepared.row,
-                    features,
-                    prepared.image,
-                    prepared.mask,
-                    prepared.truth,
-                    prepared.instances,
+                    filling.cache.write, ready.row, features, ready.image, ready.mask, ready.truth, ready.instances
                 )
             if written is not None:
                 written.result()

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from textdiff.cache import CacheError, FeatureCache, Row, format_info, native_twin
+from textdiff.cache.update import find_rows
 from textdiff.errors import UserError
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("cache_cases.py"))))
@@ -445,3 +446,24 @@ def test_table_of_ten_thousand_rows_with_reports_stays_small_and_quick(tmp_path)
     assert list(FeatureCache.open(cache.path).rows) == rows
     assert (cache.path / "zarr.json").stat().st_size < 10_000
     assert len(cache.pending()) == 10000
+
+
+@pytest.mark.parametrize("reads_text", [False, True])
+def test_rows_are_found_by_what_determines_them_and_never_by_their_number(tmp_path, reads_text):
+    fingerprint = cases.FINGERPRINT | ({"reads_text": True} if reads_text else {})
+    old = cases.fill(cases.make(tmp_path / "old.zarr", fingerprint=fingerprint), [0, 1, 2, 3, 4, 6])
+    wanted = FeatureCache.plan(
+        tmp_path / "new.zarr",
+        fingerprint=fingerprint,
+        rows=cases.make_rows()[::-1],
+        blocks=cases.BLOCKS,
+        steps=cases.STEPS,
+        image_size=cases.SIZE,
+        texts=["other words", *cases.TEXTS[1:]],  # of rows 0 and 1
+    )
+    taken, made = find_rows(wanted, [old])
+    assert taken == {6 - row: (old, row) for row in (6, 4, 3, 2, *(() if reads_text else (1, 0)))}
+    assert made == [1, *((5, 6) if reads_text else ())]
+    # A cache that is continued has its rows in their places.
+    assert find_rows(old, []) == ({}, [5])
+    assert find_rows(old, [], shard=(0, 2)) == ({}, [])

@@ -31,8 +31,8 @@ from textdiff.experiments.tables import Table
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run, write_config
 from textdiff.pipeline.training import trainee
+from textdiff.pipeline.training.same_weights import trained_alike
 from textdiff.pipeline.training.train import train_many
-from textdiff.pipeline.training.twins import twin_of
 from textdiff.tables import latex
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("experiment_cases.py"))))
@@ -499,14 +499,14 @@ def test_the_same_weights_used_in_two_ways_are_trained_once(cache, tmp_path, tex
 @pytest.mark.parametrize(
     "changed", [{"select": "best"}, {"epochs": 4}, {"seed": 1, "draw_seed": 0}, {"recipe": "instance-norm"}]
 )
-def test_runs_that_are_trained_otherwise_have_no_twin(cache, tmp_path, changed):
+def test_runs_that_are_trained_otherwise_do_not_share_weights(cache, tmp_path, changed):
     config = FitConfig(cache=cache.path, model="unet", labels=2, epochs=3, recipe="fair", device="cpu")
-    plain = begin(replace(config, recipe="unet"), lambda _: tmp_path / "plain")
-    assert twin_of(begin(config, lambda _: tmp_path / "own"), [plain]) is plain
-    assert twin_of(begin(replace(config, **changed), lambda _: tmp_path / "other"), [plain]) is None
+    plain = begin(replace(config, recipe="default"), lambda _: tmp_path / "plain")
+    assert trained_alike(begin(config, lambda _: tmp_path / "own"), [plain]) is plain
+    assert trained_alike(begin(replace(config, **changed), lambda _: tmp_path / "other"), [plain]) is None
     if "select" in changed:
-        both = begin(replace(config, recipe="unet", **changed), lambda _: tmp_path / "plain-best")
-        assert twin_of(Run(tmp_path / "other"), [both]) is None
+        both = begin(replace(config, recipe="default", **changed), lambda _: tmp_path / "plain-best")
+        assert trained_alike(Run(tmp_path / "other"), [both]) is None
 
 
 # Several experiments in one table

@@ -73,6 +73,24 @@ downloads.fetch = interrupted"""
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("command", "place", "hint"),
+    [
+        (("extract", "--dataset", "monuseg"), "extract.extract", " to go on"),
+        (("fit", "--resume"), "fit.fit_or_resume", " to go on"),
+        (("fit", "--cache", "c.zarr"), "fit.fit_or_resume", " with --resume, which goes on from the last checkpoint"),
+    ],
+)
+def test_who_stops_a_command_is_told_how_this_one_goes_on(command, place, hint, textdiff_once, tmp_path, monkeypatch):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    (tmp_path / "c.zarr").mkdir()
+    monkeypatch.setattr(f"textdiff.pipeline.{place}", stop)
+    said = textdiff_once(tmp_path, *command, status=130).stderr
+    assert said.endswith(f"stopped; finished work is kept. Run the same command again{hint}\n")
+
+
 def test_one_signal_is_enough_where_python_gets_a_turn():
     process = started("downloads.fetch = lambda *_: (say(), time.sleep(600))")
     process.send_signal(signal.SIGTERM)

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 import textdiff
-from textdiff.cache import FeatureCache, takeover, update
+from textdiff.cache import FeatureCache, update, writer
 from textdiff.errors import UserError
 from textdiff.experiments.jobs import Plan, plan_experiment
 from textdiff.models import text
 from textdiff.models.backbones.extractor import Extractor
-from textdiff.pipeline.extraction import update as pipeline_update
+from textdiff.pipeline.extraction import filling
 
 IDS = {"a": "train", "b": "train", "c": "train", "v": "val", "s": "test", "t": "test"}
 
@@ -297,7 +297,9 @@ def test_a_damaged_row_of_the_old_cache_is_made_anew_and_said(lab, forwards, cap
     lab.extract(update=True)
     said = capsys.readouterr().err
     assert "row 2 (c, view 0): block 8 at step 150: the checksum does not match; it is made anew" in said
-    assert "row 3 (v, view 0): the chunks are not those that were written; it is made anew" in said
+    assert (
+        "row 3 (v, view 0): the ledger: the chunks are sound but not those that were written; it is made anew" in said
+    )
     assert len(forwards) == 2
     assert files(lab.cache) == lab.scratch()
 
@@ -325,17 +327,24 @@ def test_with_the_real_backbone_on_the_command_line(tmp_path, make_lvit, tiny_ba
     assert files(tmp_path / "c.zarr") == files(tmp_path / "scratch.zarr")
 
 
-def test_nothing_to_update_is_an_ordinary_extract(lab, forwards):
+def test_with_nothing_else_to_update_the_new_place_of_the_data_is_recorded(lab, forwards):
+    lab.extract(update=True)  # records where the backbone is from here
     before = files(lab.cache)
     lab.extract(update=True)
-    assert not forwards
     assert files(lab.cache) == before
+    lab.data = lab.data.rename(lab.root / "moved")
+    lab.extract(update=True, dry_run=True)
+    assert files(lab.cache) == before
+    lab.extract(update=True)
+    assert textdiff.extract(cache=lab.cache).verify() == []
+    assert not forwards
+    assert files(lab.cache) == lab.scratch()
 
 
 def test_a_new_cache_takes_rows_of_an_update_that_was_given_up_for_another(lab, forwards, monkeypatch):
     new_image(lab)
     with monkeypatch.context() as patch:
-        patch.setattr("textdiff.pipeline.extract.end_update", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr("textdiff.pipeline.extract.end_filling", lambda *_: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             lab.extract(update=True)
     assert len(left_beside(lab)) == 1
@@ -350,7 +359,7 @@ def test_a_new_cache_takes_rows_of_an_update_that_was_given_up_for_another(lab, 
 def test_an_update_whose_removal_was_interrupted_is_begun_again(lab, forwards, monkeypatch):
     new_image(lab)
     with monkeypatch.context() as patch:
-        patch.setattr("textdiff.pipeline.extract.end_update", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr("textdiff.pipeline.extract.end_filling", lambda *_: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             lab.extract(update=True)
     (left,) = left_beside(lab)
@@ -427,7 +436,7 @@ def test_killed_between_the_two_steps_of_the_exchange_the_next_extract_brings_th
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline_update, "put_in_place", die)
+        patch.setattr(filling, "put_in_place", die)
         with pytest.raises(KeyboardInterrupt):
             lab.extract(update=True)
     assert not lab.cache.exists()
@@ -457,7 +466,7 @@ def test_a_disk_without_room_beside_the_old_cache_refuses_and_nothing_is_made(la
             raise PermissionError("no hard links here")
         link(source, target, **options)
 
-    monkeypatch.setattr(takeover.os, "link", no_links)
+    monkeypatch.setattr(writer.os, "link", no_links)
     monkeypatch.setattr(shutil, "disk_usage", free(5))
     with pytest.raises(UserError, match=r"1 new rows and copies of the 6 others need"):
         lab.extract(update=True)

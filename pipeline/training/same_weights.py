@@ -1,6 +1,6 @@
 """Runs that differ only in how their network is used afterwards: their weights are the same, and are trained once."""
 
-__all__ = ["adopt", "twin_of"]
+__all__ = ["take_weights", "trained_alike"]
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +13,7 @@ from textdiff.pipeline.runs import IDENTITY, Run, write_config
 from textdiff.tables import csv_table
 
 
-def twin_of(run: Run, others: Iterable[Run]) -> Run | None:
+def trained_alike(run: Run, others: Iterable[Run]) -> Run | None:
     """The run among ``others`` that is trained like ``run`` to the bit, and with batch normalisation; None without one.
 
     ``run`` is one that normalises each image by its own statistics only after training (``norms.OwnNorm``), and both
@@ -25,25 +25,25 @@ def twin_of(run: Run, others: Iterable[Run]) -> Run | None:
     return next((other for other in plain if _training(other) == _training(run)), None)
 
 
-def adopt(run: Run, network: Segmenter, twin: Run) -> None:
-    """Finishes ``run`` with the weights of its twin, and says in its ``config.json`` whose they are.
+def take_weights(run: Run, network: Segmenter, other: Run) -> None:
+    """Finishes ``run`` with the weights of ``other``, and says in its ``config.json`` whose they are.
 
-    Its log has the twin's losses, but no validation: that is of a network used otherwise.
+    Its log has the other's losses, but no validation: that is of a network used otherwise.
 
     Args:
-        run: one that :func:`twin_of` gave ``twin`` for.
-        network: of ``run``; tells which of the twin's tensors are weights and which are averages.
-        twin: a finished one.
+        run: one that :func:`trained_alike` gave ``other`` for.
+        network: of ``run``; tells which of the other's tensors are weights and which are averages.
+        other: a finished one.
     """
-    weights = twin.load_network().state_dict()
-    write_config(run, run.config | {"weights_of": twin.path.name})
-    log = [{name: line[name] for name in ("lr", "loss", "seconds")} for line in twin.log()]
+    weights = other.load_network().state_dict()
+    write_config(run, run.config | {"weights_of": other.path.name})
+    log = [{name: line[name] for name in ("lr", "loss", "seconds")} for line in other.log()]
     write_text(run.path / "log.csv", csv_table([{"epoch": epoch, **line} for epoch, line in enumerate(log, 1)]))
     # Last, because a run with weights is a finished one.
     own = {name: weights[name] for name in network.state_dict()}
     save_tensors(run.path / "head.safetensors", own, {IDENTITY: run.identity})
     (run.path / "last.pt").unlink(missing_ok=True)
-    console.info(f"{run.path}: trained like {twin.path.name}, so it has its weights")
+    console.info(f"{run.path}: trained like {other.path.name}, so it has its weights")
 
 
 def _training(run: Run) -> dict[str, Any]:

@@ -1,0 +1,186 @@
+"""The cache that ``extract`` fills: the one in its place, or one beside it, with what there is of its rows already."""
+
+__all__ = ["Filling", "begin_filling", "end_filling", "take_over"]
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textdiff import console
+from textdiff.cache import CacheError, FeatureCache, Row
+from textdiff.cache.chunks import ChunkError
+from textdiff.cache.create import occupied
+from textdiff.cache.repair import Embed, repair
+from textdiff.cache.rows import DamagedError, most_views
+from textdiff.cache.update import can_link, clear_updates, find_rows, put_in_place, restore, update_path, updates
+from textdiff.files import check_free_space
+from textdiff.pipeline.extraction.config import ExtractConfig
+from textdiff.pipeline.extraction.prepare import Prepared
+
+_OPTIONS = {"--views": True, "--test-views": False}
+"""By the option whether it is about training images."""
+
+
+@dataclass(frozen=True)
+class Filling:
+    """A cache with rows still to come, and where they come from."""
+
+    cache: FeatureCache
+    """Opened for writing; in a dry run for reading, or only planned."""
+    old: FeatureCache | None
+    """The cache of other samples whose place it takes once it is complete; None for one that is in its place."""
+    taken: dict[int, tuple[FeatureCache, int]]
+    """By rows that are taken over, the cache and the row that hold their activations."""
+    made: list[int]
+    """The rows that the backbone is needed for."""
+
+    @property
+    def to_do(self) -> list[int]:
+        """Both, those first that take no time."""
+        return [*self.taken, *self.made]
+
+
+def begin_filling(config: ExtractConfig, plan: Mapping[str, Any], embed: Embed) -> Filling:
+    """Opens the cache that is to be filled, repaired if it is damaged; makes it where it is not there yet.
+
+    It grows in its place, or beside a cache that is there of other samples. A dry run changes nothing.
+
+    Args:
+        config: where, which shard's rows, and whether to overwrite or to update.
+        plan: the arguments of ``FeatureCache.plan`` for the cache that is wanted.
+        embed: makes the embeddings of texts.
+
+    Raises:
+        CacheError: what is there was made otherwise, or of other samples and is not to be updated.
+        UserError: the disk has no room for the rows. Nothing was written.
+    """
+    planned = FeatureCache.plan(config.cache, **plan)
+
+    def opened(path: Path) -> FeatureCache:
+        if not config.dry_run:
+            repair(path, plan, embed)
+        return FeatureCache.open(path, writable=not config.dry_run)
+
+    restore(config.cache)
+    place, cache, old, others = config.cache, None, None, list[FeatureCache]()
+    if occupied(place) and not config.overwrite:
+        cache = opened(place)
+        cache.check_fingerprint(planned.fingerprint, cache.rows)
+        if changes := cache.differing_table(planned.rows, planned.texts):
+            if not config.update:
+                raise _refuse_changed(cache, planned, changes)
+            old, place = cache, update_path(place, planned.fingerprint_hash, planned.table_hash)
+            begun = _begun_updates(old, config.dry_run)
+            cache = opened(place) if place in begun else None
+            others = [old, *(one for path, one in begun.items() if one is not None and path != place)]
+            others = [one for one in others if one.fingerprint_hash == planned.fingerprint_hash]
+
+    taken, made = find_rows(cache or planned, others, config.shard)
+    if old is not None:
+        _check_update_space(old, planned, len(taken), len(made))
+    if config.dry_run:
+        return Filling(cache or planned, old, taken, made)
+    if cache is None:
+        tokens, token_mask = embed(planned.texts)
+        rows_to_write = 0 if old else len(made)
+        cache = FeatureCache.create(
+            place, **plan, tokens=tokens, token_mask=token_mask, overwrite=config.overwrite, rows_to_write=rows_to_write
+        )
+        taken, made = find_rows(cache, others, config.shard)  # another process may have been quicker
+    elif config.update:
+        cache.describe(planned.about)
+    if old is None and (config.overwrite or config.update):
+        clear_updates(config.cache)
+    return Filling(cache, old, taken, made)
+
+
+def take_over(filling: Filling, ready: Prepared) -> bool:
+    """Takes a row over if another cache holds it, and says whether; one that is damaged there is named."""
+    if ready.row not in filling.taken:
+        return False
+    source, place = filling.taken[ready.row]
+    try:
+        filling.cache.take_over(ready.row, source, place, ready.image, ready.mask, ready.truth, ready.instances)
+    except ChunkError as error:
+        console.warn(f"{source.path}: row {place} ({source.rows[place]}): {error}; it is made anew")
+        return False
+    return True
+
+
+def end_filling(filling: Filling) -> FeatureCache:
+    """The cache in its place: one that grew beside it is put there if it is complete, and else stays where it is."""
+    cache, old = filling.cache, filling.old
+    if old is None:
+        return cache
+    left = len(cache.pending())
+    if left and cache.path.exists():  # else another process has put it in its place
+        console.info(f"{old.path}: {left} rows of the update are left to other processes; until then it stays")
+        return cache
+    put_in_place(cache.path, old.path)
+    console.info(f"{old.path}: updated, {len(cache.rows)} rows")
+    return FeatureCache.open(old.path)
+
+
+def _begun_updates(old: FeatureCache, dry_run: bool) -> dict[Path, FeatureCache | None]:
+    """The caches that were begun to replace ``old``, by their places; None stands for one that has to be repaired.
+
+    What is left of one whose removal was interrupted is removed, unless in a dry run.
+    """
+    begun: dict[Path, FeatureCache | None] = {}
+    for place in updates(old.path):
+        try:
+            begun[place] = FeatureCache.open(place)
+        except DamagedError:
+            begun[place] = None
+        except CacheError:
+            if not dry_run:
+                shutil.rmtree(place, ignore_errors=True)
+    return begun
+
+
+def _check_update_space(old: FeatureCache, planned: FeatureCache, kept: int, made: int) -> None:
+    """Checks that the disk holds the new rows beside the old cache.
+
+    Rows taken over are files of both caches, where the file system can do that; elsewhere they are copies.
+
+    Args:
+        old: the cache that is there.
+        planned: the new cache, for its sizes.
+        kept: how many rows are taken over.
+        made: how many are made.
+
+    Raises:
+        UserError: it does not. Nothing was written.
+    """
+    linked = not kept or can_link(old.path)
+    of_kept = planned.image_size**2 if linked else planned.row_nbytes  # its mask is new in any case
+    needed = made * planned.row_nbytes + kept * of_kept
+    copies = "" if linked else f" and copies of the {kept} others"
+    what = f"beside the old cache, which stays until they are there, {made} new rows{copies} need"
+    check_free_space(old.path, needed, what, "free some. Nothing was written")
+
+
+def _refuse_changed(old: FeatureCache, planned: FeatureCache, changes: Sequence[str]) -> CacheError:
+    """What is said of a cache whose data set has changed since."""
+    rows, kept = planned.rows, len(find_rows(planned, [old])[0])
+    if other := _other_views(old.rows, rows):
+        return CacheError(
+            f"{old.path}: repeat the command that made it; or --update keeps {kept} of {len(rows)} rows, makes the "
+            f"others and drops what was not asked for, another --cache leaves this one. It was {other}"
+        )
+    return CacheError(
+        f"{old.path}: --update keeps {kept} of {len(rows)} rows and makes the others, --overwrite makes all anew, "
+        f"another --cache leaves this one; the data set is not the one it was made of: {'; '.join(changes)}"
+    )
+
+
+def _other_views(here: Sequence[Row], asked: Sequence[Row]) -> str:
+    """Which views were asked for, if nothing else differs from those that are here; otherwise nothing."""
+    if [row for row in here if row.view == 0] != [row for row in asked if row.view == 0]:
+        return ""
+    made = {option: [most_views(rows, training=t) for rows in (here, asked)] for option, t in _OPTIONS.items()}
+    return "; ".join(
+        f"made with {option} {then}, and {now} asked for" for option, (then, now) in made.items() if then != now
+    )
