@@ -50,7 +50,7 @@ def ablation_plan(options: Ablate, cache: FeatureCache, methods: Sequence[Method
             f"{method}-d{draw}-s{seed}",
             {"method": method, "labels": labels},
             f"d{draw}-s{seed}",
-            replace(method_config(base, method, options.unet_epochs), labels=labels, draw_seed=draw, seed=seed),
+            replace(method_config(base, method, options.rival_epochs), labels=labels, draw_seed=draw, seed=seed),
         )
         for draw, seed in repetitions(options, cache, labels)
         for method in methods
@@ -60,7 +60,7 @@ def ablation_plan(options: Ablate, cache: FeatureCache, methods: Sequence[Method
         "labels": labels,
         "draws": options.draws,
         "seeds": options.seeds,
-        "unet-epochs": options.unet_epochs,
+        "rival-epochs": options.rival_epochs,
         **fit_options(base, VARIED),
     }
     return Plan("ablate", record, options.split, jobs)

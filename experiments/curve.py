@@ -42,7 +42,7 @@ def curve_plan(options: Curve, cache: FeatureCache) -> Plan:
             f"{method}-n{count}-d{draw}-s{seed}",
             {"method": method, "labels": count},
             f"n{count}-d{draw}-s{seed}",
-            replace(method_config(base, method, options.unet_epochs), labels=count, draw_seed=draw, seed=seed),
+            replace(method_config(base, method, options.rival_epochs), labels=count, draw_seed=draw, seed=seed),
         )
         for count in options.labels
         for draw, seed in repetitions(options, cache, count)
@@ -53,7 +53,7 @@ def curve_plan(options: Curve, cache: FeatureCache) -> Plan:
         "labels": list(options.labels),
         "draws": options.draws,
         "seeds": options.seeds,
-        "unet-epochs": options.unet_epochs,
+        "rival-epochs": options.rival_epochs,
         **fit_options(base, VARIED),
     }
     return Plan("curve", record, options.split, jobs)

@@ -88,7 +88,8 @@ def table1_plan(options: Table1, cache: FeatureCache, rows: Sequence[str]) -> Pl
             {"method": row, "labels": labels},
             f"d{draw}-s{seed}",
             _shortened(
-                replace(method_config(base, row, None), labels=labels, draw_seed=draw, seed=seed), options.max_steps
+                replace(method_config(base, row, options.rival_epochs), labels=labels, draw_seed=draw, seed=seed),
+                options.max_steps,
             ),
         )
         for draw, seed in repetitions(options, cache, labels)
@@ -99,6 +100,7 @@ def table1_plan(options: Table1, cache: FeatureCache, rows: Sequence[str]) -> Pl
         "labels": labels,
         "draws": options.draws,
         "seeds": options.seeds,
+        "rival-epochs": options.rival_epochs,
         "max-steps": options.max_steps,
         **fit_options(base, VARIED),
     }
@@ -108,7 +110,7 @@ def table1_plan(options: Table1, cache: FeatureCache, rows: Sequence[str]) -> Pl
 def _shortened(config: FitConfig, most: int | None) -> FitConfig:
     """The options with as many epochs as ``most`` steps make, where the recipe has more steps."""
     steps = config.recipe and get_recipe(config.model, config.recipe).steps
-    if most is None or not steps or steps <= most:
+    if most is None or config.epochs or not steps or steps <= most:
         return config
     assert config.labels is not None
     batch = get_recipe(config.model, config.recipe or "").batch_size
@@ -217,7 +219,7 @@ def _shortening(experiment: Experiment) -> list[str]:
     for job in experiment.plan.jobs:
         config = job.config
         steps = get_recipe(config.model, config.recipe).steps if config.recipe else None
-        if most is not None and steps and steps > most:
+        if most is not None and steps and steps > most and not experiment.plan.options["rival-epochs"]:
             cut[job.point["method"]] = steps
     told = ", ".join(f"{name} {most:,} of {steps:,}" for name, steps in cut.items())
     return [f"CUT SHORT, in steps: {told}; without --max-steps all of them are done."] if told else []

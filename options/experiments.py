@@ -79,15 +79,16 @@ class Fits(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UNets(Record):
-    """U-Nets."""
+class Rivals(Record):
+    """Other networks."""
 
-    unet_epochs: Count | None = None
-    """Passes over the training images of the U-Nets, whose other options are their recipes'; theirs by default."""
+    rival_epochs: Count | None = None
+    """Passes over the training images of the other networks, whose other options are their recipes'; theirs by
+    default."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ablate(Fits, UNets, Experiment):
+class Ablate(Fits, Rivals, Experiment):
     """Fit every variant on the same draws: the paper's table 2.
 
     Differences are paired and have intervals. The same command continues where it was stopped.
@@ -104,7 +105,7 @@ class Ablate(Fits, UNets, Experiment):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table1(Fits, Experiment):
+class Table1(Fits, Rivals, Experiment):
     """Fit every system of the paper's table 1 on the same draws, seeds and masks.
 
     Differences to the method, and to boosted trees on image filters, are paired and have intervals. The same command
@@ -143,7 +144,7 @@ class Sweep(Fits, Experiment):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve(Fits, UNets, Experiment):
+class Curve(Fits, Rivals, Experiment):
     """Fit on more and more training images: the learning curve.
 
     It has intervals. The same command continues where it was stopped.

@@ -479,7 +479,7 @@ def test_bad_options_are_one_clear_line(cache, tmp_path, textdiff_once, options,
 
 
 def test_the_same_weights_used_in_two_ways_are_trained_once(cache, tmp_path, textdiff_once):
-    options = ["--labels", "2", "--draws", "1", "--seeds", "1", "--no-unet", "--unet-epochs", "3", "--jobs", "1"]
+    options = ["--labels", "2", "--draws", "1", "--seeds", "1", "--no-unet", "--rival-epochs", "3", "--jobs", "1"]
     command = ["ablate", "--cache", str(cache.path), *options, "--device", "cpu"]
     textdiff_once(tmp_path, *command, "--variants", "unet")
     result = textdiff_once(tmp_path, *command, "--variants", "unet,unet-fair,unet-instance-norm")
