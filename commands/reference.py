@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 
 from textdiff.cli import COMMANDS
+from textdiff.commands.recipe_table import COLUMNS, recipe_rows
 from textdiff.options.option import Option
 from textdiff.options.record import options
 
@@ -16,11 +17,18 @@ These are all commands with their options. The stages and the experiments are fu
 `[6, 8]`. `textdiff next` is `textdiff.rank`. On the command line a list has commas, or its option is repeated;
 `textdiff --install-completion` lets the shell complete names and values. `make reference` makes this page.
 """
+RECIPES = """## Networks and recipes
+
+`fit --model NETWORK --recipe RECIPE` trains as follows; [networks](networks.md) says what each network is. The cache's
+size is that of `extract --image-size`, rounded up where a network needs a multiple of 16 or 32. The column on
+normalisation is about batch normalisation where a network has it. Where there are no validation images the last weights
+are kept.
+"""
 
 
 def page() -> str:
     """The page in Markdown."""
-    return "\n".join([HEAD, *(line for name in COMMANDS for line in _command(name))])
+    return "\n".join([HEAD, *(line for name in COMMANDS for line in _command(name)), RECIPES, *_table()])
 
 
 def _command(name: str) -> Iterator[str]:
@@ -40,6 +48,13 @@ def _command(name: str) -> Iterator[str]:
         yield ""
     if command.as_json:
         yield from ("With `--json` the result is printed as JSON.", "")
+
+
+def _table() -> Iterator[str]:
+    yield _row(*COLUMNS)
+    yield _row(*[":--"] * len(COLUMNS))
+    yield from (_row(*cells) for cells in recipe_rows())
+    yield ""
 
 
 def _row(*cells: str) -> str:

@@ -49,14 +49,14 @@ NANO: dict[str, Any] = {
     "steps": (0, 50, 150, 250),
     "views": 8,
 }
-"""What a small backbone is best used with, beside the recipe ``light``; docs/research has the measurements."""
+"""What a small backbone is best used with, beside the recipe ``fair``; docs/research has the measurements."""
 RGB: dict[str, Any] = NANO | {"backbone": "rgb", "steps": (0,)}
 """The same without a network: what a small backbone has to beat."""
 FILTERS: dict[str, Any] = {"backbone": "filters", "text_encoder": "none", "steps": (0,), "blocks": (0,)}
 """What a laboratory has without any network."""
 KINDS: dict[str, dict[str, Any]] = {"paper": {}, "nano": NANO, "rgb": RGB, "filters": FILTERS}
 JITTER = {"monuseg": "he"}
-"""Whose views a small backbone is to see in varied colours: where that, with ``light-long``, did better on Val."""
+"""Whose views a small backbone is to see in varied colours: where that, with ``fair-long``, did better on Val."""
 
 
 def get_preset(dataset: str, kind: str = "paper") -> Preset:

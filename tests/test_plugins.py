@@ -1,7 +1,9 @@
 """Other packages bring backbones, layouts, formats: found by their entry points, refused in a line if they are none."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,38 @@ def test_a_broken_plug_in_ends_a_command_with_a_line(other_package, tmp_path, te
     assert len(said.splitlines()) == 1
     for word in ("lab 1.2", f"textdiff.{group}", "nowhere_to_be_found"):
         assert word in said
+
+
+def test_the_package_of_the_page_does_what_it_says(other_package, tmp_path, monkeypatch):
+    page = (Path(__file__).resolve().parents[1] / "docs/plugins.md").read_text()
+    (snippet,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    groups = tomllib.loads(snippet)["project"]["entry-points"]
+    entries = {
+        group.removeprefix("textdiff."): [f"{name} = {place}" for name, place in found.items()]
+        for group, found in groups.items()
+    }
+    place = other_package("lab_tools", entries) / "lab_tools"
+    place.mkdir()
+    for name, text in re.findall(r"```python\n# lab_tools/(\w+\.py)\n(.*?)```", page, flags=re.DOTALL):
+        (place / name).write_text(text)
+    assert len(list(place.iterdir())) == len(entries) == 4
+    monkeypatch.chdir(tmp_path)
+    for number in range(2):
+        folder = tmp_path / f"toys/{number}"
+        folder.mkdir(parents=True)
+        mask = np.kron(np.indices((4, 4)).sum(0) % 2 == number, np.ones((16, 16))).astype(bool)
+        Image.fromarray(np.where(mask[..., None], (90, 40, 120), (230, 200, 220)).astype(np.uint8)).save(
+            folder / "image.png"
+        )
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "mask.png")
+    cpu = {"device": "cpu"}
+    cache = textdiff.extract("toys", data="toys", backbone="toy", text_encoder="none", image_size=64, **cpu)
+    assert FeatureCache.open(cache).blocks == {0: (3, 32, 32)}
+    run = textdiff.fit(cache, model="tiny", epochs=60, learning_rate=0.02, **cpu)
+    textdiff.predict("toys/0/image.png", run=run, format=["count"], **cpu)
+    found = np.asarray(Image.open("predictions/image.png")) > 0
+    truth = np.asarray(Image.open("toys/0/mask.png")) > 0
+    assert (found == truth).mean() > 0.9
+    assert Path("predictions/image.count.txt").read_text().endswith(f"objects, {found.sum()} pixels")
+    with pytest.raises(UserError, match="two convolutions reads no text"):
+        textdiff.fit(cache, model="tiny", variant="concat", **cpu)
