@@ -44,7 +44,7 @@ COMMANDS = {
     "compare": Command(Compare, "experiments.compare:compare", show.outcome, as_json=True),
     "panel": Command(Panel, "experiments.panel:panel", show.panel),
     "doctor": Command(Doctor, "commands.tools:doctor", show.checks, as_json=True),
-    "download": Command(Download, "commands.tools:download", show.paths),
+    "download": Command(Download, "pipeline.fetch:download", show.paths),
     "data check": Command(DataCheck, "commands.tools:data_check", show.data, as_json=True),
     "cache info": Command(CacheInfo, "commands.tools:cache_info", show.info, as_json=True),
     "cache verify": Command(CacheVerify, "commands.tools:cache_verify", show.faults, as_json=True),

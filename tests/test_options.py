@@ -212,7 +212,9 @@ def test_a_shell_completes_names_and_values(tmp_path, typed, completed):
     assert result.stdout.split() == completed, result.stderr
 
 
-@pytest.mark.parametrize("words", [["--help"], ["fit", "--cache", "gone.zarr"], ["score"], ["fit", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["fit", "--cache", "gone.zarr"], ["score"], ["fit", "--help"], ["download", "monuseg"]]
+)
 def test_what_needs_no_network_imports_none(tmp_path, words):
     code = (
         "import sys; sys.argv = ['textdiff', *sys.argv[1:]]\n"
