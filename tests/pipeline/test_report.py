@@ -20,7 +20,7 @@ from textdiff.outputs.colours import class_colours
 from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
 
-browser = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("browser.py"))))
+browser = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "browser.py")))
 
 PIXELS = (
     "(() => {{ const copy = new OffscreenCanvas(128, 128).getContext('2d', {{willReadFrequently: true}});"

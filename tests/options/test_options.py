@@ -19,7 +19,7 @@ from textdiff.options.option import Exists
 from textdiff.options.record import options, summary
 from textdiff.options.run import Score
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EVERY = [(name, option) for name, command in COMMANDS.items() for option in options(command.record)]
 FUNCTIONS = {
     **{name: name for name in COMMANDS if " " not in name and name not in ("demo", "doctor", "download")},

@@ -35,7 +35,7 @@ from textdiff.pipeline.training.train import train_many
 from textdiff.pipeline.training.twins import twin_of
 from textdiff.tables import latex
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("experiment_cases.py"))))
+cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py")))
 FITS = ("--epochs", "2", "--learning-rate", "1e-3", "--batch-size", "2", "--set", "width=8", "--device", "cpu")
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from textdiff.cache import CacheError, FeatureCache, Row, format_info, native_twin
 from textdiff.errors import UserError
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("cache_cases.py"))))
+cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 NUMBER = len(cases.make_rows())
 
 

@@ -12,7 +12,7 @@ from textdiff.models.networks import levels
 from textdiff.models.networks.head import VARIANTS, Head
 from textdiff.pipeline.training.losses import segmentation_loss, soft_dice_loss
 
-sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1]))
 from plain_head import PlainHead
 
 PAPER = {
