@@ -14,7 +14,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 demo: $(INSTALLED)
 	$(BIN)/textdiff demo
 
-# By file: what the tests of a file share is made once, and not by each process. (xdist_group does nothing in pytest 9.2.)
+# By file: what the tests of a file share is made once, and not by each process.
 test: $(INSTALLED)
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
