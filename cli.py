@@ -45,7 +45,7 @@ COMMANDS = {
     "compare": Command(Compare, "experiments.compare:compare", show.outcome, as_json=True),
     "panel": Command(Panel, "experiments.panel:panel", show.panel),
     "doctor": Command(Doctor, "commands.tools:doctor", show.checks, as_json=True),
-    "download": Command(Download, "commands.tools:download", show.paths),
+    "download": Command(Download, "pipeline.fetch:download", show.paths),
     "data check": Command(DataCheck, "commands.tools:data_check", show.data, as_json=True),
     "cache info": Command(CacheInfo, "commands.tools:cache_info", show.info, as_json=True),
     "cache verify": Command(CacheVerify, "commands.tools:cache_verify", show.faults, as_json=True),
@@ -68,38 +68,28 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     # Pillow's remark on large images: the limit is ours, and an image beyond it gets a line that says what to do.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
-    with stop_on_signals():
-        status = _run(arguments, debug)
+    with stop_on_signals() as received:
+        status = _run(arguments, debug, received)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _run(arguments: list[str], debug: bool) -> object:
+def _run(arguments: list[str], debug: bool, received: list[int]) -> object:
     status: object
     try:
         with contextlib.redirect_stdout(console.SafeOutput(sys.stdout)):
             status = app(args=arguments, prog_name="textdiff", standalone_mode=False)
         sys.stdout.flush()
-    except UserError as error:
-        status = _fail(str(error), debug)
-    except UsageError as error:
-        status = _fail(usage(error), debug)
     except (KeyboardInterrupt, typer.Abort):
         status = STOPPED
     except SystemExit as stop:  # Typer turns a KeyboardInterrupt into one by itself
-        status = stop.code
+        status = STOPPED if received else stop.code
     except BrokenPipeError:
         # The reader of our output, as in `textdiff score | head`, has seen enough.
         sys.stderr.close()
         status = 0
     except Exception as error:
-        _name_output(error)
-        line = explain(error)
-        if _interrupted(error):
-            status = STOPPED
-        elif line is None:
-            raise
-        else:
-            status = _fail(line, debug)
+        # PyTorch fails to close the file whose writing was interrupted, and ours may take a half for a damaged one.
+        status = STOPPED if received or _interrupted(error) else _failure(error, debug)
     if status == STOPPED:
         console.info("")
         resumed = arguments[:1] == ["fit"] and "--resume" not in arguments
@@ -109,10 +99,23 @@ def _run(arguments: list[str], debug: bool) -> object:
 
 
 def _interrupted(error: BaseException | None) -> bool:
-    """Whether an error came of a stop: PyTorch fails to close the file whose writing was interrupted."""
+    """Whether an error came of a stop that was put off until the step under way was finished."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def _failure(error: Exception, debug: bool) -> int:
+    """Says what the user can mend; a defect goes on as it is."""
+    if isinstance(error, UserError):
+        return _fail(str(error), debug)
+    if isinstance(error, UsageError):
+        return _fail(usage(error), debug)
+    _name_output(error)
+    line = explain(error)
+    if line is None:
+        raise error
+    return _fail(line, debug)
 
 
 def _name_output(error: Exception) -> None:

@@ -15,19 +15,22 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[None]:
+def stop_on_signals() -> Iterator[list[int]]:
     """Raises KeyboardInterrupt at the first signal; the second ends the process, whatever it is doing.
 
+    The list it gives holds that first signal from then on: what was interrupted may make another exception of it.
     For a whole command: a signal after it, while Python shuts down, ends the process too. Python handles signals
     between two steps of the main thread, so C code that never returns would outlive any number of them. A guard process
     that hears of each signal as it arrives kills such a process.
     """
+    received: list[int] = []
 
     def interrupt(number: int) -> None:
+        received.append(number)
         raise KeyboardInterrupt
 
     with _handled(interrupt, restore=False), _guarded():
-        yield
+        yield received
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 
 Every figure comes from a fresh process: the peak of its resident memory, less what it held before the first pass
 (Python, PyTorch, weights and inputs), and the median time after one pass to warm up. Numbers of threads as in
-OMP_NUM_THREADS. Both forms compute the same function to rounding error (tests/test_head.py).
+OMP_NUM_THREADS. Both forms compute the same function to rounding error (tests/models/test_head.py).
 """
 
 import argparse

@@ -8,19 +8,17 @@ __all__ = [
     "data_check",
     "demo",
     "doctor",
-    "download",
 ]
 
 from pathlib import Path
 from typing import Any
 
 from textdiff.cache import Fault, FeatureCache, export_hdf5, import_hdf5, verify_cache
-from textdiff.options.tools import CacheExport, CacheImport, CacheInfo, CacheVerify, DataCheck, Demo, Doctor, Download
+from textdiff.options.tools import CacheExport, CacheImport, CacheInfo, CacheVerify, DataCheck, Demo, Doctor
 from textdiff.pipeline import demo as phantom_demo
 from textdiff.pipeline.check import Check, check_dataset
 from textdiff.pipeline.doctor import Check as MachineCheck
 from textdiff.pipeline.doctor import diagnose
-from textdiff.pipeline.fetch import fetch
 from textdiff.readers.locations import find_data
 from textdiff.readers.presets import get_preset
 
@@ -58,11 +56,6 @@ def cache_import(options: CacheImport) -> Path:
 def doctor(options: Doctor) -> list[MachineCheck]:
     """Examines the machine."""
     return diagnose(Path(options.cache_dir))
-
-
-def download(options: Download) -> Path:
-    """Fetches weights or a data set."""
-    return fetch(options.name, Path(options.to) if options.to else None, options.url)
 
 
 def demo(options: Demo) -> phantom_demo.Demo:

@@ -13,7 +13,7 @@ from textdiff.options.option import AnyPath, Argument, Exists, Known, Range
 from textdiff.options.record import Record
 from textdiff.options.shared import CachePath, Computing, Count, Repeats, RunPath, Split, Truth
 
-Method = Annotated[str, Known("textdiff.experiments.setup:methods", strict=True)]
+Method = Annotated[str, Known("textdiff.experiments.setup:methods", strict=True, listed=False)]
 """A row of a table: a variant of the method, or another network with its recipe."""
 Seeds = Annotated[int, Range(least=1, most=100)]
 VARIED = ("labels", "variant", "seed", "draw_seed", "model", "blocks", "steps", "ensemble")
@@ -106,7 +106,7 @@ class Ablate(Fits, Rivals, Experiment):
 
 @dataclass(frozen=True, kw_only=True)
 class Table1(Fits, Rivals, Experiment):
-    """Fit every system of the paper's table 1 on the same draws, seeds and masks.
+    """Fit every system on the same draws: the paper's table 1.
 
     Differences to the method, and to boosted trees on image filters, are paired and have intervals. The same command
     continues where it was stopped.

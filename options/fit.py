@@ -12,9 +12,9 @@ from textdiff.options.record import Record
 from textdiff.options.shared import CachePath, Count, Natural, Precise, Protocol, Repeats, RunPath, Runs, Seed
 
 Variant = Literal["full", "no-text", "concat", "shuffled-text", "constant-text"]
-Recipe = Annotated[str, Known("textdiff.models.networks.models:recipe_names", strict=True)]
+Recipe = Annotated[str, Known("textdiff.models.networks.models:recipe_names", strict=True, listed=False)]
 Model = Annotated[str, Known("textdiff.models.networks.models:MODELS", strict=True)]
-FromRecipe = Usual("textdiff.models.networks.models:usual")
+FromRecipe = Usual("textdiff.models.networks.recipes:usual")
 
 
 @dataclass(frozen=True, kw_only=True)

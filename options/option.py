@@ -70,6 +70,8 @@ class Known(NamedTuple):
 
     place: str
     strict: bool = False
+    listed: bool = True
+    """Whether the help lists all names of a strict option; not where that would take seconds."""
 
     def names(self) -> Collection[str]:
         """The names."""
@@ -147,7 +149,8 @@ class Option:
         word = {int: "N", float: "X", Path: "PATH", str: "TEXT"}[self.item]
         if self._mark(Known):
             word = "NAME"
-        if names := self._names():
+        known = self._mark(Known)
+        if (known is None or known.listed) and (names := self._names()):
             word = f"[{'|'.join(names)}]"
         if self.shape == "many":
             word = f"{word}..." if self.item is Path else f"{word},..."

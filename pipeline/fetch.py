@@ -1,6 +1,6 @@
 """``textdiff download``: weights and data sets by their names, ahead of time."""
 
-__all__ = ["KNOWN", "fetch"]
+__all__ = ["KNOWN", "download", "fetch"]
 
 from pathlib import Path
 
@@ -9,9 +9,15 @@ from textdiff.models.backbones import BACKBONES
 from textdiff.models.downloads.hub import locate, snapshot
 from textdiff.models.downloads.monuseg_files import download_monuseg
 from textdiff.models.weights import CHECKPOINTS, TEXT_ENCODERS, fetch_weights
+from textdiff.options.tools import Download
 from textdiff.readers.locations import FOLDERS
 
 KNOWN = (*CHECKPOINTS, *TEXT_ENCODERS, "monuseg")
+
+
+def download(options: Download) -> Path:
+    """Does what the command's options say; see :func:`fetch`."""
+    return fetch(options.name, Path(options.to) if options.to else None, options.url)
 
 
 def fetch(name: str, to: Path | None = None, url: str | None = None) -> Path:

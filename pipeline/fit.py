@@ -2,6 +2,7 @@
 
 __all__ = ["FitConfig", "begin", "draw_images", "fit", "fit_or_resume", "initial_network", "resume"]
 
+import functools
 import math
 import platform
 import subprocess
@@ -263,6 +264,7 @@ def _versions() -> dict[str, str]:
     }
 
 
+@functools.cache
 def _git_revision() -> str | None:
     """The revision of the checkout that TextDiff runs from, with ``+`` for uncommitted changes; none when installed."""
     where = Path(textdiff.__file__).parent

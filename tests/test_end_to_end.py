@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -139,9 +140,25 @@ def test_shards_make_the_cache_of_one_process(made, tiny_backbone, textdiff_once
     assert files(made / "sharded.zarr") == files(made / "cache.zarr")
 
 
-def test_eight_views_are_the_symmetries_of_training_images(made, tiny_backbone, textdiff_once):
-    textdiff_once(made, *extract_arguments(made / "data", tiny_backbone, made / "views.zarr", "--views", "8"))
-    cache, plain = FeatureCache.open(made / "views.zarr"), FeatureCache.open(made / "cache.zarr")
+@pytest.fixture(scope="module")
+def extracted(made, tiny_backbone, textdiff_once) -> Callable[..., FeatureCache]:
+    """A cache of few activations, for tests of its images: ``extracted(name, *options)``."""
+
+    def extract(name: str, *options: str) -> FeatureCache:
+        few = ("--blocks", "1", "--steps", "50", *options)
+        textdiff_once(made, *extract_arguments(made / "data", tiny_backbone, made / name, *few))
+        return FeatureCache.open(made / name)
+
+    return extract
+
+
+@pytest.fixture(scope="module")
+def turned(extracted) -> FeatureCache:
+    return extracted("turned.zarr", "--views", "8")
+
+
+def test_eight_views_are_the_symmetries_of_training_images(made, turned):
+    cache, plain = turned, FeatureCache.open(made / "cache.zarr")
     assert len(cache.rows) == 4 * 8 + 1 + 3
     rows = [row for row, entry in enumerate(cache.rows) if entry.id == cache.rows[0].id]
     pictures = {cache.image(row).tobytes() for row in rows}
@@ -159,13 +176,8 @@ def test_eight_views_are_the_symmetries_of_training_images(made, tiny_backbone, 
         assert sum(same) == 1
 
 
-def test_varied_colours_belong_to_an_image_and_a_view_and_leave_all_else(made, tiny_backbone, textdiff_once):
-    def extract(name: str, *options: str) -> FeatureCache:
-        textdiff_once(made, *extract_arguments(made / "data", tiny_backbone, made / name, *options))
-        return FeatureCache.open(made / name)
-
-    turned = extract("turned.zarr", "--views", "8")
-    varied = extract("varied.zarr", "--views", "16", "--jitter", "he")
+def test_varied_colours_belong_to_an_image_and_a_view_and_leave_all_else(made, extracted, turned, textdiff_once):
+    varied = extracted("varied.zarr", "--views", "16", "--jitter", "he")
     rows = {entry.key: row for row, entry in enumerate(turned.rows)}
     assert len(varied.rows) == 4 * 16 + 1 + 3
     info = textdiff_once(made, "cache", "info", "varied.zarr").stdout
@@ -178,10 +190,10 @@ def test_varied_colours_belong_to_an_image_and_a_view_and_leave_all_else(made, t
     assert len({varied.image(row).tobytes() for row in first}) == 16
     assert [varied.image(row).mean() < 255 for row in first] == [True] * 16
     # The draw goes with the image: fewer views, other neighbours, another order of the rows, and the same colours.
-    fewer = extract("fewer.zarr", "--views", "8", "--jitter", "he")
+    fewer = extracted("fewer.zarr", "--views", "8", "--jitter", "he")
     wanted = {entry.key: varied.image(row).tobytes() for row, entry in enumerate(varied.rows)}
     assert all(fewer.image(row).tobytes() == wanted[entry.key] for row, entry in enumerate(fewer.rows))
-    other = extract("other.zarr", "--views", "8", "--jitter", "he", "--seed", "1")
+    other = extracted("other.zarr", "--views", "8", "--jitter", "he", "--seed", "1")
     assert (other.image(0) == fewer.image(0)).all()
     assert not (other.image(1) == fewer.image(1)).all()
 
@@ -206,24 +218,27 @@ def test_killed_extract_resumes_to_the_same_bytes(made, tiny_backbone, textdiff_
 
 
 def test_killed_fit_resumes_to_the_same_weights(made, textdiff_once, tmp_path):
-    # 60 epochs take a few seconds; a checkpoint is made every epoch so that there is one to resume from.
-    fit = ["fit", "--cache", str(made / "cache.zarr"), "--variant", "no-text", "--epochs", "40"]
-    environment_code = (
-        "import sys; from textdiff.pipeline.training import trainee; trainee.CHECKPOINT_SHARE = float('inf');"
-        "from textdiff import cli; sys.argv = ['textdiff', *sys.argv[1:]]; cli.main()"
-    )
+    fit = ["fit", "--cache", str(made / "cache.zarr"), "--variant", "no-text", "--epochs", "5"]
+    # It is killed with two epochs in its checkpoint and a third that is lost.
+    code = """
+import os, signal, sys
+from textdiff import cli
+from textdiff.pipeline.training import trainee
+
+def killed(self, seconds):
+    if self.state.epoch == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    close(self, seconds)
+
+close, trainee.Trainee.close_epoch, trainee.CHECKPOINT_SHARE = trainee.Trainee.close_epoch, killed, float("inf")
+sys.argv = ["textdiff", *sys.argv[1:]]
+cli.main()"""
     textdiff_once(made, *fit, "--runs", str(tmp_path / "whole"))
-    process = subprocess.Popen(
-        [sys.executable, "-c", environment_code, *fit, "--runs", str(tmp_path / "cut")],
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+    process = subprocess.run(
+        [sys.executable, "-c", code, *fit, "--runs", str(tmp_path / "cut")], capture_output=True, check=False
     )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "cut").glob("*/last.pt")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert list((tmp_path / "cut").glob("*/last.pt"))
     (whole,) = (tmp_path / "whole").glob("cache-*")
     (cut,) = (tmp_path / "cut").glob("cache-*")
     assert not (cut / "head.safetensors").exists()

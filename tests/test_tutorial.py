@@ -36,7 +36,6 @@ def done(tmp_path_factory, textdiff_once) -> tuple[Path, str]:
     return root, printed + "\n".join(said)
 
 
-@pytest.mark.xdist_group("tutorial")
 def test_tutorial_ends_with_good_masks_and_a_report(done):
     root, printed = done
     for number in (8, 9):
@@ -51,7 +50,6 @@ def test_tutorial_ends_with_good_masks_and_a_report(done):
     assert "slide9: " in printed
 
 
-@pytest.mark.xdist_group("tutorial")
 def test_example_runs_on_the_tutorials_run(done, monkeypatch):
     root, _ = done
     monkeypatch.chdir(root)

@@ -6,7 +6,7 @@ The shortcuts are in :mod:`textdiff.models.networks.kernels`.
 __all__ = ["REFERENCE_WIDTH", "VARIANTS", "Head"]
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from textdiff.models.networks.kernels.attention import Attend, block_attention
 from textdiff.models.networks.kernels.levels import Pieces, project_level
 from textdiff.models.networks.kernels.upsample_conv import conv_upsampled
 from textdiff.models.networks.norms import NORMS
-from textdiff.models.networks.recipes import Recipe
+from textdiff.models.networks.recipes import OF_THE_METHOD, Recipe
 from textdiff.models.networks.reference_names import copy_reference, to_reference
 from textdiff.models.networks.segmenter import Reads, Segmenter, Window, selected_levels
 from textdiff.models.networks.textdiff import TextDiff, mean_token, standardised
@@ -28,20 +28,6 @@ from textdiff.options.fit import FitConfig
 VARIANTS = ("full", "no-text", "concat")
 REFERENCE_WIDTH = 768
 REFERENCE_HIDDEN = (128, 32)
-# For backbones much smaller than the paper's: docs/research has the measurements behind each choice.
-_FAIR = Recipe(
-    2e-3,
-    "cosine",
-    60,
-    batch_size=1,
-    epochs=40,
-    select="last",
-    hidden=(96, 32),
-    norm="image",
-    standardise=True,
-    window=128,
-    validate_every=5,
-)
 
 
 class Head(TextDiff, Segmenter):
@@ -85,13 +71,7 @@ class Head(TextDiff, Segmenter):
     title = "a head"
     reads = Reads(activations=True, text=True)
     variants = tuple(ALL_VARIANTS)
-    recipes: ClassVar = {
-        # The paper's, section 3.1, with the decay of its code.
-        "default": Recipe(1e-4, "step", 60, batch_size=1, epochs=None, select="best"),
-        "fair": _FAIR,
-        # Five times the time; on validation images the best of what was measured, with views in varied colours.
-        "fair-long": _FAIR._replace(epochs=200),
-    }
+    recipes = OF_THE_METHOD
 
     def __init__(
         self,

@@ -1,13 +1,16 @@
 """The networks that ``fit`` can train."""
 
-__all__ = ["MODELS", "get_model", "get_recipe", "method_name", "recipe_names", "usual"]
+__all__ = ["MODELS", "get_model", "get_recipe", "method_name", "recipe_names"]
+
+from typing import TYPE_CHECKING
 
 from textdiff.errors import UserError, choose
 from textdiff.models.networks.recipes import Recipe
-from textdiff.models.networks.segmenter import Segmenter
 from textdiff.options.fit import FitConfig
-from textdiff.options.protocol import PROTOCOLS
 from textdiff.plugins import on_demand, registry
+
+if TYPE_CHECKING:  # listing the names imports no network
+    from textdiff.models.networks.segmenter import Segmenter
 
 _PLACES = {
     "textdiff": "head:Head",
@@ -25,7 +28,7 @@ MODELS = registry(
 """The networks by name, classes of ``Segmenter``; packages add theirs as entry points ``textdiff.networks``."""
 
 
-def get_model(name: str) -> type[Segmenter]:
+def get_model(name: str) -> "type[Segmenter]":
     """The network called ``name``.
 
     Raises:
@@ -62,17 +65,3 @@ def method_name(model: str, recipe: str | None, variant: str) -> str:
 def recipe_names() -> list[str]:
     """The names of all networks' recipes."""
     return list(dict.fromkeys(name for model in MODELS for name in get_model(model).recipes))
-
-
-def usual(option: str) -> str:
-    """What the recipes of the method say of one option, in words; docs/networks.md has those of the others."""
-    by_value: dict[str, list[str]] = {}
-    for name, recipe in get_model(FitConfig.model).recipes.items():
-        value = getattr(recipe, option)
-        words = "0" if value is None else value if isinstance(value, str) else f"{value:g}"
-        if option == "epochs" and value is None:
-            words = "/".join(f"{protocol.epochs} ({protocol.name} protocol)" for protocol in PROTOCOLS.values())
-        by_value.setdefault(words, []).append(name)
-    if len(by_value) == 1:
-        return next(iter(by_value))
-    return "; ".join(f"{value} for {', '.join(names)}" for value, names in by_value.items())

@@ -1,8 +1,10 @@
 """How a network is trained unless the user says otherwise."""
 
-__all__ = ["FAIR", "Recipe"]
+__all__ = ["FAIR", "OF_THE_METHOD", "Recipe", "usual"]
 
 from typing import Literal, NamedTuple
+
+from textdiff.options.protocol import PROTOCOLS
 
 
 class Recipe(NamedTuple):
@@ -56,3 +58,40 @@ FAIR = Recipe(
 Batch normalisation by each image's own statistics after training, the eight symmetries, and the loss of the method:
 docs/research has the measurements on validation images.
 """
+
+# For backbones much smaller than the paper's: docs/research has the measurements behind each choice.
+_FAIR = Recipe(
+    2e-3,
+    "cosine",
+    60,
+    batch_size=1,
+    epochs=40,
+    select="last",
+    hidden=(96, 32),
+    norm="image",
+    standardise=True,
+    window=128,
+    validate_every=5,
+)
+OF_THE_METHOD = {
+    # The paper's, section 3.1, with the decay of its code.
+    "default": Recipe(1e-4, "step", 60, batch_size=1, epochs=None, select="best"),
+    "fair": _FAIR,
+    # Five times the time; on validation images the best of what was measured, with views in varied colours.
+    "fair-long": _FAIR._replace(epochs=200),
+}
+"""The recipes of the method's own network."""
+
+
+def usual(option: str) -> str:
+    """What the recipes of the method say of one option, in words; docs/networks.md has those of the others."""
+    by_value: dict[str, list[str]] = {}
+    for name, recipe in OF_THE_METHOD.items():
+        value = getattr(recipe, option)
+        words = "0" if value is None else value if isinstance(value, str) else f"{value:g}"
+        if option == "epochs" and value is None:
+            words = "/".join(f"{protocol.epochs} ({protocol.name} protocol)" for protocol in PROTOCOLS.values())
+        by_value.setdefault(words, []).append(name)
+    if len(by_value) == 1:
+        return next(iter(by_value))
+    return "; ".join(f"{value} for {', '.join(names)}" for value, names in by_value.items())

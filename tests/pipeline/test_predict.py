@@ -26,8 +26,9 @@ def made(tmp_path_factory, make_lvit_once, textdiff_once, tiny_backbone) -> Path
     """A data set with its cache and a run, the quickest there is."""
     root = tmp_path_factory.mktemp("predict")
     make_lvit_once(root / "data", n_train=2, n_val=1, n_test=3, size=(72, 96))
-    arguments = ("--data", "data", "--backbone", str(tiny_backbone), "--text-encoder", "none", "--image-size", "64")
-    textdiff_once(root, "extract", "--dataset", "monuseg", *arguments, "--cache", "cache.zarr")
+    arguments = ("--data", "data", "--backbone", str(tiny_backbone), "--text-encoder", "none")
+    smallest = ("--image-size", "64", "--blocks", "6,8", "--steps", "50,150")
+    textdiff_once(root, "extract", "--dataset", "monuseg", *arguments, *smallest, "--cache", "cache.zarr")
     textdiff_once(root, "fit", "--cache", "cache.zarr", "--epochs", "2", "--variant", "no-text")
     return root
 

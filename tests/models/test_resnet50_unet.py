@@ -2,8 +2,6 @@
 
 import json
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +9,7 @@ from safetensors.torch import save_file
 
 from textdiff.errors import UserError
 from textdiff.models.networks.resnet50_unet import ResNet50UNet
-
-sys.path.append(str(Path(__file__).parent))
-from baseline_cases import Case, assert_equals, assert_gradients_equal
+from textdiff.tests.baseline_cases import Case, assert_equals, assert_gradients_equal
 
 SMALL = {"width": 8, "layers": (1, 2, 1, 1), "decoder": (16, 8, 8, 8, 4)}
 PICKS = {f"encoder{level}": lambda features, level=level: features[level - 1] for level in range(1, 6)}

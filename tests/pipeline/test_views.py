@@ -25,7 +25,8 @@ MODELS = {"textdiff": ("--variant", "no-text", "--epochs", "2"), "unet": ("--mod
 def extract(root: Path, backbone: Path, cache: str, *more: str) -> list[str]:
     return [
         *("extract", "--dataset", "monuseg", "--data", str(root / "data"), "--cache", cache),
-        *("--backbone", str(backbone), "--text-encoder", "none", "--image-size", "64", "--steps", "50", *more),
+        *("--backbone", str(backbone), "--text-encoder", "none", "--image-size", "64"),
+        *("--steps", "50", "--blocks", "6,8", *more),
     ]
 
 
@@ -133,7 +134,7 @@ def test_training_images_are_scored_in_one_view(scored):
 
 def test_scores_of_other_views_are_not_mixed(root, tiny_backbone, textdiff_once, tmp_path):
     """Views are added under a run that was scored without them, and whose texts depend on other images."""
-    texts = ("--text-encoder", "minilm", "--blocks", "6,8")
+    texts = ("--text-encoder", "minilm")
     arguments = extract(root, tiny_backbone, str(tmp_path / "c.zarr"), *texts)
     textdiff_once(root, *arguments)
     fit = ("fit", "--cache", "c.zarr", "--variant", "shuffled-text", "--epochs", "1")

@@ -214,7 +214,7 @@ def test_time_limit_finishes_with_a_result_and_counts_anew_when_resumed(config, 
 
 def test_network_learns_from_neighbouring_pixels_to_denoise_held_out_images(config, images, tmp_path):
     config = dataclasses.replace(
-        config, steps=150, eval_every=150, learning_rate=3e-3, ema=0.97, batch_size=8, modality="none"
+        config, steps=80, eval_every=80, learning_rate=3e-3, ema=0.97, batch_size=8, modality="none"
     )
     pretrain(dataclasses.replace(config, t_max=400))
     with (tmp_path / "run" / "net.log.csv").open() as file:

@@ -18,7 +18,7 @@ from zarr.storage import MemoryStore
 
 from textdiff.cache import Upsample, native_twin
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("cache_cases.py"))))
+cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 
 
 def make_array(shape, native, dtype, store=None):

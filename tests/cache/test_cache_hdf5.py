@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from textdiff.cache import CacheError, FeatureCache, export_hdf5, import_hdf5
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("cache_cases.py"))))
+cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import json
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +10,7 @@ from scipy import ndimage
 
 from textdiff.errors import UserError
 from textdiff.models.networks.transunet import TransUNet
-
-sys.path.append(str(Path(__file__).parent))
-from baseline_cases import Case, assert_equals, assert_gradients_equal
+from textdiff.tests.baseline_cases import Case, assert_equals, assert_gradients_equal
 
 SMALL = {"width": 32, "units": (2, 1, 1), "dim": 24, "depth": 2, "heads": 3, "mlp": 48, "decoder": (16, 8, 8, 8, 4)}
 PICKS = {

@@ -11,7 +11,7 @@ import pytest
 from textdiff.cache import CacheError, FeatureCache, Row, export_hdf5, import_hdf5
 from textdiff.cache.rows import check_rows, pack_table, unpack_table
 
-cases = runpy.run_path(str(Path(__file__).with_name("cache_cases.py")))
+cases = runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py"))
 
 # An image of 20x33 pixels in tiles of 16, and one that is smaller than a tile.
 ROWS = [

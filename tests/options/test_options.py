@@ -19,7 +19,7 @@ from textdiff.options.option import Exists
 from textdiff.options.record import options, summary
 from textdiff.options.run import Score
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EVERY = [(name, option) for name, command in COMMANDS.items() for option in options(command.record)]
 FUNCTIONS = {
     **{name: name for name in COMMANDS if " " not in name and name not in ("demo", "doctor", "download")},
@@ -210,7 +210,9 @@ def test_a_shell_completes_names_and_values(tmp_path, typed, completed):
     assert result.stdout.split() == completed, result.stderr
 
 
-@pytest.mark.parametrize("words", [["--help"], ["fit", "--cache", "gone.zarr"], ["score"], ["fit", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["fit", "--cache", "gone.zarr"], ["score"], ["fit", "--help"], ["download", "monuseg"]]
+)
 def test_what_needs_no_network_imports_none(tmp_path, words):
     code = (
         "import sys; sys.argv = ['textdiff', *sys.argv[1:]]\n"

@@ -20,7 +20,7 @@ from textdiff.outputs.colours import class_colours
 from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
 
-browser = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("browser.py"))))
+browser = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "browser.py")))
 
 PIXELS = (
     "(() => {{ const copy = new OffscreenCanvas(128, 128).getContext('2d', {{willReadFrequently: true}});"
@@ -291,7 +291,6 @@ def test_classes_keep_their_numbers_scores_and_colours(two_classes, two_classes_
             assert dice == pytest.approx(image[f"dice_clean_{name}"])
 
 
-@pytest.mark.xdist_group("browser")
 def test_browser_draws_each_class_in_its_colour_and_names_it(two_classes_page, tmp_path):
     found = browser.find_browser()
     if found is None:
@@ -333,7 +332,6 @@ def test_browser_draws_each_class_in_its_colour_and_names_it(two_classes_page, t
 ORDER = "[...document.querySelectorAll('#table tbody tr')].map(row => row.dataset.id)"
 
 
-@pytest.mark.xdist_group("browser")
 def test_browser_sorts_by_a_click_on_a_head(view, scored):
     scores = {image["id"]: image["dice_clean"] for image in scored.scores()["images"]}
     best_first = sorted(scores, key=lambda name: (-scores[name], name))
@@ -346,7 +344,6 @@ def test_browser_sorts_by_a_click_on_a_head(view, scored):
     assert view.evaluate("document.querySelectorAll('#table th[aria-sort]').length") == 1
 
 
-@pytest.mark.xdist_group("browser")
 def test_browser_shows_the_row_that_is_clicked_and_arrows_go_on(view, scored):
     view.click("#table th[data-key=id] button")
     first, second = view.evaluate(ORDER)[:2]
@@ -365,7 +362,6 @@ def test_browser_shows_the_row_that_is_clicked_and_arrows_go_on(view, scored):
     assert view.evaluate("window.broken") is None
 
 
-@pytest.mark.xdist_group("browser")
 def test_browser_wipes_between_layers_with_mouse_and_keys(view):
     view.click("#wipe", x=0.25)
     assert 20 < float(view.evaluate("document.querySelector('#wipe').value")) < 30
@@ -375,7 +371,6 @@ def test_browser_wipes_between_layers_with_mouse_and_keys(view):
     assert re.match(r"inset\(0(px)? 7\d(\.\d+)?% 0(px)? 0(px)?\)|inset\(0px 7", view.evaluate("over.style.clipPath"))
 
 
-@pytest.mark.xdist_group("browser")
 def test_browser_draws_the_truth_in_its_colour_and_leaves_the_rest(view, page):
     view.evaluate("left.value = 'truth', right.value = 'image', left.dispatchEvent(new Event('change'))")
     view.wait("document.querySelector('#legend').textContent === 'foreground'")
@@ -388,7 +383,6 @@ def test_browser_draws_the_truth_in_its_colour_and_leaves_the_rest(view, page):
     assert (changed == truth.repeat(2, axis=0).repeat(2, axis=1)).mean() > 0.999
 
 
-@pytest.mark.xdist_group("browser")
 def test_browser_filters_by_text_and_by_dice(view, scored):
     names = [image["id"] for image in scored.scores()["images"]]
     kept = [image["id"] for image in scored.scores()["images"] if "sparse" in image["text"]]
@@ -402,7 +396,6 @@ def test_browser_filters_by_text_and_by_dice(view, scored):
     assert set(view.evaluate(ORDER)) == set(names)
 
 
-@pytest.mark.xdist_group("browser")
 def test_browser_reads_curves_under_the_pointer_and_by_keys(view, scored):
     box = view.evaluate(
         "(s => { s.scrollIntoView({block: 'center', behavior: 'instant'}); const b = s.getBoundingClientRect();"
@@ -416,7 +409,6 @@ def test_browser_reads_curves_under_the_pointer_and_by_keys(view, scored):
     assert view.evaluate("document.querySelector('.chart output').textContent").startswith("epoch 11, ")
 
 
-@pytest.mark.xdist_group("browser")
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_browser_fits_the_page_to_its_width_with_readable_text(view, width, scheme):

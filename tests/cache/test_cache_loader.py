@@ -16,7 +16,7 @@ import torch
 
 from textdiff.cache import CacheError, FeatureCache, Item, Loader
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("cache_cases.py"))))
+cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 ROW_BYTES = sum(3 * C * h * w * 2 for C, h, w in cases.BLOCKS.values()) + 16 * 16 * 8
 
 

@@ -29,7 +29,8 @@ SIZE, TILE, OVERLAP = (100, 76), 64, 12
 def extract(root: Path, backbone: Path, cache: str, *more: str) -> list[str]:
     return [
         *("extract", "--dataset", "monuseg", "--data", str(root / "data"), "--cache", cache),
-        *("--backbone", str(backbone), "--text-encoder", "none", "--image-size", "64", "--steps", "50", *more),
+        *("--backbone", str(backbone), "--text-encoder", "none", "--image-size", "64", "--steps", "50"),
+        *("--blocks", "6,8", *more),
     ]
 
 

@@ -17,7 +17,7 @@ from textdiff.cache import CacheError, FeatureCache, chunks, create, verify_cach
 from textdiff.cache.staging import staging, sweep
 from textdiff.errors import UserError
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("cache_cases.py"))))
+cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 KILLED = -9
 # Few files, so that a process can be killed at each of them in little time.

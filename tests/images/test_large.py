@@ -137,7 +137,7 @@ for height in (1000, 14000):
 
 
 def test_memory_does_not_grow_with_the_height_of_the_image(tmp_path):
-    program = Path(__file__).parents[1] / "benchmarks/large.py"
+    program = Path(__file__).parents[2] / "benchmarks/large.py"
     command = [sys.executable, "-c", MEMORY, str(program), str(tmp_path)]
     output = subprocess.run(command, capture_output=True, check=True, text=True).stdout
     short, tall = map(json.loads, output.splitlines())

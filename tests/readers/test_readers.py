@@ -25,7 +25,7 @@ from textdiff.readers.aperio import Outline, outlines_of, rasterise
 from textdiff.readers.datasets import inspect, read_dataset, report
 from textdiff.readers.decoding import load_mask
 
-cases = runpy.run_path(str(Path(__file__).with_name("cache_cases.py")))
+cases = runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py"))
 SPLITS = ("train", "train", "val", "test")
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 import textdiff
 
-cases = runpy.run_path(str(Path(__file__).with_name("experiment_cases.py")))
+cases = runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py"))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from textdiff.cache import CacheError, FeatureCache, Row, format_info, native_tw
 from textdiff.cache.update import find_rows
 from textdiff.errors import UserError
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("cache_cases.py"))))
+cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 NUMBER = len(cases.make_rows())
 
 

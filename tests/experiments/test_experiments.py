@@ -35,7 +35,7 @@ from textdiff.pipeline.training.same_weights import trained_alike
 from textdiff.pipeline.training.train import train_many
 from textdiff.tables import latex
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("experiment_cases.py"))))
+cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py")))
 FITS = ("--epochs", "2", "--learning-rate", "1e-3", "--batch-size", "2", "--set", "width=8", "--device", "cpu")
 
 
@@ -191,13 +191,13 @@ def test_markdown_keeps_a_bar_within_its_cell():
 
 @pytest.mark.parametrize("resident", ["auto", "never"])
 def test_side_by_side_each_fit_is_the_one_it_is_alone(cache, tmp_path, resident):
-    base = FitConfig(cache=cache.path, labels=3, epochs=3, learning_rate=1e-3, width=8, seed=5, draw_seed=1)
+    base = FitConfig(cache=cache.path, labels=3, epochs=2, learning_rate=1e-3, width=8, seed=5, draw_seed=1)
     configs = {
         "full": base,
         "shuffled": replace(base, variant="shuffled-text"),
         "concat": replace(base, variant="concat", batch_size=2),
         "one level": replace(base, blocks=(8,), steps=(150,)),
-        "short": replace(base, variant="no-text", epochs=2),
+        "short": replace(base, variant="no-text", epochs=1),
     }
     runs = [begin(config, lambda _, name=name: tmp_path / name) for name, config in configs.items()]
     loader = Loader(cache, "cpu", resident=resident)
@@ -320,7 +320,7 @@ def test_other_options_are_refused_with_what_differs(ablated, cache, textdiff_on
 def test_an_experiment_grows_and_keeps_what_it_has(ablated, cache, tmp_path, textdiff_once):
     place = shutil.copytree(ablated, tmp_path / "runs/ablate-tiny")
     before = {file: file.read_bytes() for file in place.glob("*-d*/*")}
-    options = ablate_options("full,no-text,shuffled-text")
+    options = [*ablate_options("full,no-text,shuffled-text"), "--jobs", "1"]
     more = ["--draws", "3", "--seeds", "1"]
     # Fewer seeds than before: their runs would be left out of the table without a word.
     refused = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *options, *more, status=2)
@@ -396,6 +396,33 @@ def test_a_worker_in_the_background_ends_with_its_parent_in_the_middle_of_a_grou
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("becomes", ["raise RuntimeError('unexpected pos 64 vs 0')", "return 0", "return 2", "pass"])
+@pytest.mark.parametrize("way", ["its parent ends", "a signal"])
+def test_a_worker_asked_to_stop_says_so_whatever_becomes_of_the_interruption(way, becomes):
+    code = f"""
+import time
+from textdiff.experiments import worker
+worker.GRACE = 0.2
+def serve(commands, busy):
+    print(commands.get(), flush=True)
+    try: time.sleep(60)
+    except BaseException: {becomes}
+    time.sleep(60 if {way == "its parent ends"} else 0)
+worker._serve = serve
+worker.main()"""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    process.stdin.write("group\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "group\n"
+    if way == "a signal":
+        process.terminate()
+        assert process.wait(timeout=60) == 130
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in said
 
 
 def _command(process: Path, directory: Path) -> str:
@@ -479,7 +506,7 @@ def test_bad_options_are_one_clear_line(cache, tmp_path, textdiff_once, options,
 
 
 def test_the_same_weights_used_in_two_ways_are_trained_once(cache, tmp_path, textdiff_once):
-    options = ["--labels", "2", "--draws", "1", "--seeds", "1", "--no-unet", "--rival-epochs", "3", "--jobs", "1"]
+    options = ["--labels", "2", "--draws", "1", "--seeds", "1", "--no-unet", "--rival-epochs", "2", "--jobs", "1"]
     command = ["ablate", "--cache", str(cache.path), *options, "--device", "cpu"]
     textdiff_once(tmp_path, *command, "--variants", "unet")
     result = textdiff_once(tmp_path, *command, "--variants", "unet,unet-fair,unet-instance-norm")
@@ -491,7 +518,7 @@ def test_the_same_weights_used_in_two_ways_are_trained_once(cache, tmp_path, tex
     assert own.label == "unet-fair"
     assert "weights_of" not in Run(place / "unet-instance-norm-d0-s0").config
     assert_equal_runs(fit(jobs[own.path.name].config, tmp_path / "alone"), own.path)
-    assert [line.keys() for line in own.log()] == [{"epoch", "lr", "loss", "seconds"}] * 3
+    assert [line.keys() for line in own.log()] == [{"epoch", "lr", "loss", "seconds"}] * 2
     scores = {json.loads((place / name / "images-test.json").read_text())["scores"]["dice_clean"][0] for name in jobs}
     assert len(scores) == 3
 
@@ -631,10 +658,15 @@ def test_images_are_chosen_by_rank_or_by_disagreement():
         choose(scores, "extremes", 6)
 
 
+@pytest.fixture(scope="module")
+def unet(cache, tmp_path_factory) -> Path:
+    config = FitConfig(cache=cache.path, model="unet", labels=2, epochs=1, device="cpu")
+    return fit(config, tmp_path_factory.mktemp("unet"))
+
+
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
-def test_panel_draws_heads_and_the_unet_together(ablated, cache, tmp_path, textdiff_once, suffix):
-    unet = FitConfig(cache=cache.path, model="unet", labels=2, epochs=1, device="cpu")
-    runs = [str(ablated / name) for name in ("full-d0-s0", "shuffled-text-d0-s0")] + [str(fit(unet, tmp_path))]
+def test_panel_draws_heads_and_the_unet_together(ablated, unet, tmp_path, textdiff_once, suffix):
+    runs = [str(ablated / name) for name in ("full-d0-s0", "shuffled-text-d0-s0")] + [str(unet)]
     textdiff_once(tmp_path, "panel", *runs, "--out", f"panel{suffix}", "--images", "2")
     first = (tmp_path / f"panel{suffix}").read_bytes()
     textdiff_once(tmp_path, "panel", *runs, "--out", f"panel{suffix}", "--images", "2")

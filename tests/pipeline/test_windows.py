@@ -17,7 +17,7 @@ from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import epochs, trainee
 from textdiff.pipeline.training.train import train
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("experiment_cases.py"))))
+cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py")))
 
 LEVELS = ((16, 8), (16, 16), (8, 32), (8, 64))
 WINDOWS = (Window(0, 0, 32), Window(8, 16, 32), Window(32, 32, 32), Window(24, 8, 8), Window(0, 0, 64))

@@ -124,7 +124,7 @@ def test_a_missing_package_is_named(monkeypatch):
 
 
 def test_the_ranges_checked_are_those_of_pyproject():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     wanted = doctor._requirements()
     assert len(wanted) == len(project["dependencies"])
     for line in project["dependencies"]:

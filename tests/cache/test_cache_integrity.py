@@ -16,7 +16,7 @@ import zarr
 from textdiff.cache import CacheError, FeatureCache, Loader, Row, native_twin
 from textdiff.errors import UserError
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("cache_cases.py"))))
+cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 FEATURES = tuple(f"features/b{block:02d}" for block in sorted(cases.BLOCKS))
 PIXELS = ("image", "mask", "truth", "instances")
 
