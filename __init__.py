@@ -35,6 +35,7 @@ __all__ = [
     "resume",
     "score",
     "sweep",
+    "table1",
 ]
 
 from typing import TYPE_CHECKING
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         resume,
         score,
         sweep,
+        table1,
     )
 
 __version__ = "0.1.0"

@@ -34,6 +34,7 @@ __all__ = [
     "resume",
     "score",
     "sweep",
+    "table1",
 ]
 
 from pathlib import Path
@@ -46,7 +47,8 @@ from textdiff.experiments.compare import compare as run_compare
 from textdiff.experiments.curve import curve as run_curve
 from textdiff.experiments.panel import panel as run_panel
 from textdiff.experiments.sweep import sweep as run_sweep
-from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep
+from textdiff.experiments.table1 import table1 as run_table1
+from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep, Table1
 from textdiff.options.extract import Extract
 from textdiff.options.fit import Fit
 from textdiff.options.option import AnyPath
@@ -85,6 +87,7 @@ rank = function(Rank, run_rank)
 pretrain = function(Pretrain, run_pretrain)
 ablate = function(Ablate, run_ablate)
 sweep = function(Sweep, run_sweep)
+table1 = function(Table1, run_table1)
 curve = function(Curve, run_curve)
 compare = function(Compare, run_compare)
 panel = function(Panel, run_panel)
