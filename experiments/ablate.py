@@ -3,17 +3,16 @@
 __all__ = ["ablate", "ablation_plan", "ablation_table"]
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import get_args
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.experiments.draws_figure import draws_figure
-from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
+from textdiff.experiments.jobs import Experiment, Plan
 from textdiff.experiments.results import gather
-from textdiff.experiments.setup import RIVALS, check_methods, conduct, method_config, repetitions
+from textdiff.experiments.setup import RIVALS, conduct, plan_methods
 from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
-from textdiff.options.experiments import VARIED, Ablate, Method
+from textdiff.options.experiments import Ablate, Method
 from textdiff.options.fit import Variant
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.evaluation.published import Comparison, published_for
@@ -43,27 +42,7 @@ def ablation_plan(options: Ablate, cache: FeatureCache, methods: Sequence[Method
     Raises:
         UserError: options that the cache does not allow.
     """
-    check_methods(methods, cache)
-    base, labels = options.fit_config(options.cache, options.device), options.labels
-    jobs = [
-        make_job(
-            f"{method}-d{draw}-s{seed}",
-            {"method": method, "labels": labels},
-            f"d{draw}-s{seed}",
-            replace(method_config(base, method, options.rival_epochs), labels=labels, draw_seed=draw, seed=seed),
-        )
-        for draw, seed in repetitions(options, cache, labels)
-        for method in methods
-    ]
-    record = {
-        "variants": list(methods),
-        "labels": labels,
-        "draws": options.draws,
-        "seeds": options.seeds,
-        "rival-epochs": options.rival_epochs,
-        **fit_options(base, VARIED),
-    }
-    return Plan("ablate", record, options.split, jobs)
+    return plan_methods("ablate", options, cache, methods, options.labels)
 
 
 def ablation_table(experiment: Experiment, truth: str, against: str) -> Outcome:

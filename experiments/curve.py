@@ -2,16 +2,15 @@
 
 __all__ = ["curve", "curve_plan", "curve_table"]
 
-from dataclasses import replace
 from pathlib import Path
 
 from textdiff.cache import FeatureCache
-from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
+from textdiff.experiments.jobs import Experiment, Plan
 from textdiff.experiments.plots import error_bars, new_figure, save_figure
 from textdiff.experiments.results import Result, gather
-from textdiff.experiments.setup import check_methods, conduct, method_config, repetitions
+from textdiff.experiments.setup import conduct, plan_methods
 from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
-from textdiff.options.experiments import VARIED, Curve
+from textdiff.options.experiments import Curve
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 
 
@@ -35,28 +34,7 @@ def curve_plan(options: Curve, cache: FeatureCache) -> Plan:
     Raises:
         UserError: options that the cache does not allow.
     """
-    check_methods(options.variants, cache)
-    base = options.fit_config(options.cache, options.device)
-    jobs = [
-        make_job(
-            f"{method}-n{count}-d{draw}-s{seed}",
-            {"method": method, "labels": count},
-            f"n{count}-d{draw}-s{seed}",
-            replace(method_config(base, method, options.rival_epochs), labels=count, draw_seed=draw, seed=seed),
-        )
-        for count in options.labels
-        for draw, seed in repetitions(options, cache, count)
-        for method in options.variants
-    ]
-    record = {
-        "variants": list(options.variants),
-        "labels": list(options.labels),
-        "draws": options.draws,
-        "seeds": options.seeds,
-        "rival-epochs": options.rival_epochs,
-        **fit_options(base, VARIED),
-    }
-    return Plan("curve", record, options.split, jobs)
+    return plan_methods("curve", options, cache, options.variants, options.labels)
 
 
 def curve_table(experiment: Experiment, truth: str) -> Outcome:

@@ -1,8 +1,8 @@
 """What the experiments have in common: their methods, their draws and seeds, and from options to a list of jobs."""
 
-__all__ = ["RIVALS", "check_methods", "conduct", "method_config", "methods", "repetitions"]
+__all__ = ["RIVALS", "check_methods", "conduct", "method_config", "methods", "plan_methods", "repetitions"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,12 +12,20 @@ import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
-from textdiff.experiments.jobs import FILE, Experiment, Plan, open_experiment, plan_experiment
+from textdiff.experiments.jobs import (
+    FILE,
+    Experiment,
+    Plan,
+    fit_options,
+    make_job,
+    open_experiment,
+    plan_experiment,
+)
 from textdiff.experiments.run import choose_processes, run_experiment
 from textdiff.models.networks.models import MODELS, get_model, method_name
 from textdiff.models.networks.variants import check_variant
+from textdiff.options.experiments import VARIED, Ablate, Curve, Method, Table1
 from textdiff.options.experiments import Experiment as Options
-from textdiff.options.experiments import Method
 from textdiff.options.fit import FitConfig, Variant
 from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.score import scored_rows
@@ -81,6 +89,47 @@ def repetitions(options: Options, cache: FeatureCache, labels: int) -> list[tupl
     everything, _ = draw_images(cache, None, 0)
     draws = 1 if len(drawn) == len(everything) else options.draws
     return [(draw, SEEDS_PER_DRAW * draw + seed) for seed in range(options.seeds) for draw in range(draws)]
+
+
+def plan_methods(
+    kind: str,
+    options: Ablate | Curve | Table1,
+    cache: FeatureCache,
+    rows: Sequence[Method],
+    labels: int | Sequence[int],
+    change: Callable[[FitConfig], FitConfig] = lambda config: config,
+) -> Plan:
+    """Every method on every number of training images, with the same draws and seeds.
+
+    Args:
+        kind: the command.
+        options: its options.
+        cache: of all runs.
+        rows: keys of :func:`methods`.
+        labels: the number of training images, or several; only of several the names of runs tell which.
+        change: is given the options of each fit last.
+
+    Raises:
+        UserError: options that the cache does not allow.
+    """
+    check_methods(rows, cache)
+    base, jobs = options.fit_config(cache.path, options.device), []
+    for count in [labels] if isinstance(labels, int) else labels:
+        for draw, seed in repetitions(options, cache, count):
+            group = f"d{draw}-s{seed}" if isinstance(labels, int) else f"n{count}-d{draw}-s{seed}"
+            for row in rows:
+                config = method_config(base, row, options.rival_epochs)
+                config = change(replace(config, labels=count, draw_seed=draw, seed=seed))
+                jobs.append(make_job(f"{row}-{group}", {"method": row, "labels": count}, group, config))
+    record = {
+        "variants": list(rows),
+        "labels": labels if isinstance(labels, int) else list(labels),
+        "draws": options.draws,
+        "seeds": options.seeds,
+        "rival-epochs": options.rival_epochs,
+        **fit_options(base, VARIED),
+    }
+    return Plan(kind, record, options.split, jobs)
 
 
 def conduct(options: Options, plan: Plan, cache: FeatureCache) -> tuple[Experiment, list[str]]:

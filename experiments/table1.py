@@ -12,9 +12,9 @@ from typing import Any
 from textdiff.cache import FeatureCache
 from textdiff.experiments.compare import check_pairs
 from textdiff.experiments.draws_figure import draws_figure
-from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
+from textdiff.experiments.jobs import Experiment, Plan
 from textdiff.experiments.results import Result, gather
-from textdiff.experiments.setup import check_methods, conduct, method_config, methods, repetitions
+from textdiff.experiments.setup import conduct, methods, plan_methods
 from textdiff.experiments.tables import (
     Outcome,
     Table,
@@ -29,7 +29,7 @@ from textdiff.experiments.tables import (
     write_files,
 )
 from textdiff.models.networks.models import get_recipe
-from textdiff.options.experiments import VARIED, Table1
+from textdiff.options.experiments import Table1
 from textdiff.options.fit import FitConfig
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.evaluation.published import ARTEFACTS, Comparison, published_for
@@ -80,31 +80,10 @@ def table1_plan(options: Table1, cache: FeatureCache, rows: Sequence[str]) -> Pl
     Raises:
         UserError: options that the cache does not allow.
     """
-    check_methods(rows, cache)
-    base, labels = options.fit_config(cache.path, options.device), options.labels
-    jobs = [
-        make_job(
-            f"{row}-d{draw}-s{seed}",
-            {"method": row, "labels": labels},
-            f"d{draw}-s{seed}",
-            _shortened(
-                replace(method_config(base, row, options.rival_epochs), labels=labels, draw_seed=draw, seed=seed),
-                options.max_steps,
-            ),
-        )
-        for draw, seed in repetitions(options, cache, labels)
-        for row in rows
-    ]
-    record = {
-        "rows": list(rows),
-        "labels": labels,
-        "draws": options.draws,
-        "seeds": options.seeds,
-        "rival-epochs": options.rival_epochs,
-        "max-steps": options.max_steps,
-        **fit_options(base, VARIED),
-    }
-    return Plan("table1", record, options.split, jobs)
+    plan = plan_methods(
+        "table1", options, cache, rows, options.labels, lambda config: _shortened(config, options.max_steps)
+    )
+    return replace(plan, options=plan.options | {"max-steps": options.max_steps})
 
 
 def _shortened(config: FitConfig, most: int | None) -> FitConfig:

@@ -8,7 +8,8 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setupto
 
 
 def test_every_subpackage_is_listed():
-    modules = [path.relative_to(ROOT).parent for depth in ("*", "*/*", "*/*/*") for path in ROOT.glob(f"{depth}/__init__.py")]
+    depths = ("*", "*/*", "*/*/*")
+    modules = [path.relative_to(ROOT).parent for depth in depths for path in ROOT.glob(f"{depth}/__init__.py")]
     found = {".".join(("textdiff", *path.parts)) for path in modules if path.parts[0] not in ("tests", ".mypy_path")}
     assert set(SETTINGS["packages"]) == found | {"textdiff"}
 
