@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from textdiff.errors import UserError
 from textdiff.experiments.draws_figure import draws_figure
-from textdiff.experiments.jobs import Experiment, open_experiment
+from textdiff.experiments.evaluate import evaluate
+from textdiff.experiments.jobs import FILE, Experiment, Job, Plan, open_experiment
+from textdiff.experiments.nested import Estimate
 from textdiff.experiments.results import Result, gather
 from textdiff.experiments.tables import (
     Outcome,
@@ -23,8 +25,10 @@ from textdiff.experiments.tables import (
     views_note,
     write_files,
 )
+from textdiff.models.device import choose_device
 from textdiff.options.experiments import Compare
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
+from textdiff.pipeline.runs import Run
 
 KINDS = ("ablate", "curve", "table1")
 _Images = dict[str, Sequence[Any]]
@@ -34,6 +38,7 @@ _Images = dict[str, Sequence[Any]]
 class _Row(NamedTuple):
     place: str
     """The experiment's directory, as short as it tells them apart."""
+    dataset: str
     result: Result
 
     @property
@@ -43,60 +48,65 @@ class _Row(NamedTuple):
 
 
 def compare(options: Compare) -> Outcome:
-    """One table of what ``ablate`` or ``curve`` made of several caches, with paired differences across them.
+    """One table of what experiments, and single fits, made of several caches, with paired differences across them.
 
     Runs of one draw and seed are pairs whatever cache they are of: they saw the same training images, which is checked.
+    Several data sets stand below each other, and differences are within each.
 
     Raises:
-        UserError: no experiment, one of another kind, data set, split or image; a row that does not exist.
+        UserError: no experiment and no run, one of another kind, split or image; a row that does not exist.
     """
     truth, variants = options.truth, options.variants
     out = None if options.out is None else Path(options.out)
     experiments = _opened([Path(path) for path in options.experiments])
     rows = [
-        _Row(place, result)
+        _Row(place, experiment.dataset, result)
         for place, experiment in experiments.items()
         for result in gather(experiment)
         if variants is None or result.point["method"] in variants
     ]
     _check(experiments, rows, variants)
     counts = {row.result.point["labels"] for row in rows}
+    datasets = list(dict.fromkeys(row.dataset for row in rows))
     names = list(dict.fromkeys(row.name for row in rows))
     references = list(options.against or names[:1])
     if wrong := [name for name in references if name not in names]:
         raise UserError(f"--against {wrong[0]}: not among the rows, which are {', '.join(names)}")
     shown = score_columns((row.result for row in rows), truth)
-    cells, records, estimates = [], [], []
+    cells, records, estimates = [], [], {name: list[Estimate | None]() for name in datasets}
     for row in rows:
-        estimates.append(row.result.estimate(f"dice_{truth}"))
+        estimates[row.dataset].append(row.result.estimate(f"dice_{truth}"))
         labels = row.result.point["labels"]
-        line = [row.place, row.result.point["method"], str(labels), row.result.progress]
+        line = [row.dataset] * (len(datasets) > 1)
+        line += [row.place, row.result.point["method"], str(labels), row.result.progress]
         line += [score(row.result.estimate(metric)) for metric in shown.values()]
         for name in references:
-            other = next((r.result for r in rows if r.name == name and r.result.point["labels"] == labels), None)
-            if other is row.result:
-                other = None
+            other = _reference(rows, name, row)
             difference = row.result.minus(other, f"dice_{truth}") if other else None
             line += [points(difference), verdict(difference)]
             found = row.result.records(other)
-            records += [{"experiment": row.place, "against": name, **record} for record in found]
+            records += [
+                {"dataset": row.dataset, "experiment": row.place, "against": name, **record} for record in found
+            ]
         cells.append(line)
-    columns = ["experiment", "variant", "labels", "runs", *shown]
+    columns = [*(["data set"] * (len(datasets) > 1)), "experiment", "variant", "labels", "runs", *shown]
     columns += [column for name in references for column in (f"Dice against {name}, points", "")]
-    first = next(iter(experiments.values()))
+    first = {experiment.dataset: experiment for experiment in reversed(experiments.values())}
     own = [
         f"{place}: {note}"
         for place, experiment in experiments.items()
         for note in (*missing_note(experiment), *views_note(row.result for row in rows if row.place == place))
     ]
-    absent = absence_note((row.result for row in rows), truth)
+    for dataset in datasets:
+        own += absence_note((row.result for row in rows if row.dataset == dataset), truth)
+        own += interval_notes(first[dataset], estimates[dataset], truth)
     common = "Differences are over the draws and seeds that both rows have, which may be fewer than a row's own."
-    table = Table(columns, cells, [*own, *absent, *interval_notes(first, estimates, truth), common])
+    table = Table(columns, cells, [*dict.fromkeys(own), common])
     summary: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "kind": "compare",
-        "dataset": first.dataset,
-        "split": first.plan.split,
+        "datasets": datasets,
+        "split": first[datasets[0]].plan.split,
         "truth": truth,
         "experiments": {place: str(experiment.path) for place, experiment in experiments.items()},
         "fingerprint_hashes": {place: experiment.fingerprint_hash for place, experiment in experiments.items()},
@@ -104,47 +114,97 @@ def compare(options: Compare) -> Outcome:
     if out is None:
         return Outcome(table.text(), {**summary, "notes": list(table.notes), "rows": records}, [])
     outcome = write_files(out, table, records, summary)
-    title = f"{first.dataset}, {first.plan.split} images, {TRUTHS[truth]}"
-    columns_of = [(_column(row, len(counts) > 1), row.result) for row in rows]
+    title = f"{', '.join(datasets)}, {summary['split']} images, {TRUTHS[truth]}"
+    columns_of = [(_column(row, len(counts) > 1, len(datasets) > 1), row.result) for row in rows]
     return outcome._replace(files=[*outcome.files, *draws_figure(out, columns_of, f"dice_{truth}", title)])
 
 
-def _column(row: _Row, with_labels: bool) -> str:
+def _reference(rows: Sequence[_Row], name: str, row: _Row) -> Result | None:
+    """What a row's difference to the row called ``name`` is taken to: of as many labels, and not the row itself.
+
+    In another data set than the named row's, the row that is called alike but for its place.
+    """
+    labels = row.result.point["labels"]
+    same = [r for r in rows if r.dataset == row.dataset and r.result.point["labels"] == labels]
+    method = name.partition("@")[0]
+    found = next((r for r in same if r.name == name), None)
+    if found is None and all(r.name != name for r in rows if r.dataset == row.dataset):
+        found = next((r for r in same if r.result.point["method"] == method), None)
+    return None if found is None or found is row else found.result
+
+
+def _column(row: _Row, with_labels: bool, with_dataset: bool) -> str:
     """What stands below a row's column in the figure."""
     labels = f"\n{row.result.point['labels']} labels" if with_labels else ""
-    return f"{row.result.point['method']}\n{row.place}{labels}"
+    dataset = f"\n{row.dataset}" if with_dataset else ""
+    return f"{row.result.point['method']}\n{row.place}{labels}{dataset}"
 
 
 def _opened(paths: Sequence[Path]) -> dict[str, Experiment]:
-    """By the names of their directories, or by their paths if two are called alike."""
+    """By the names of their directories, or by their paths if two are called alike; single fits by their cache's."""
     resolved = [path.resolve() for path in paths]
     if len(resolved) < 2 or len(set(resolved)) < len(resolved):
-        raise UserError("compare: name at least two directories of experiments, and none twice")
-    short = len({path.name for path in resolved}) == len(resolved)
-    return {path.resolve().name if short else str(path): open_experiment(path) for path in paths}
+        raise UserError("compare: name at least two directories of experiments or runs, and none twice")
+    runs = [path for path in resolved if not (path / FILE).exists() and (path / "config.json").exists()]
+    others = [path for path in resolved if path not in runs]
+    short = len({path.name for path in others}) == len(others)
+    opened = {path.name if short else str(path): open_experiment(path) for path in others}
+    split = next((experiment.plan.split for experiment in opened.values()), "test")
+    return opened | _fits([Run(path) for path in runs], split)
+
+
+def _fits(runs: Sequence[Run], split: str) -> dict[str, Experiment]:
+    """Single fits as the jobs of an experiment for each cache, scored image by image where they are not yet."""
+    by_cache: dict[str, list[Run]] = {}
+    for run in runs:
+        by_cache.setdefault(run.config["cache"], []).append(run)
+    found = {}
+    for number, (cache, own) in enumerate(by_cache.items()):
+        jobs = [
+            Job(str(run.path), {"method": run.label, "labels": len(run.config["train_ids"])}, "", run.config["fit"])
+            for run in own
+        ]
+        config = own[0].config
+        name = f"fit-{Path(cache).stem}" + (f"-{number}" if number else "")
+        experiment = Experiment(
+            own[0].path.parent,
+            Plan("fit", {}, split, jobs),
+            Path(cache),
+            config["fingerprint_hash"],
+            str(config["about"].get("dataset", "data")),
+            0,
+            None,
+        )
+        for job in experiment.missing():
+            run = experiment.run(job)
+            evaluate([run], run.open_cache(), choose_device("auto"), split)
+        found[name] = experiment
+    return found
 
 
 def _check(experiments: dict[str, Experiment], rows: Sequence[_Row], variants: Sequence[str] | None) -> None:
     """Refuses what cannot stand in one table."""
     first_place, first = next(iter(experiments.items()))
     for place, experiment in experiments.items():
-        if experiment.plan.kind not in KINDS:
-            raise UserError(f"{experiment.path}: made by {experiment.plan.kind}; compare takes {' and '.join(KINDS)}")
-        for what, one, other in (
-            ("data set", first.dataset, experiment.dataset),
-            ("split", first.plan.split, experiment.plan.split),
-        ):
-            if one != other:
-                raise UserError(f"{place} and {first_place}: of another {what}, {other} and {one}; not to be compared")
+        if experiment.plan.kind not in (*KINDS, "fit"):
+            raise UserError(
+                f"{experiment.path}: made by {experiment.plan.kind}; compare takes {', '.join(KINDS)} and runs of fit"
+            )
+        if experiment.plan.split != first.plan.split:
+            raise UserError(
+                f"{place} and {first_place}: of another split, {experiment.plan.split} and {first.plan.split}; "
+                "not to be compared"
+            )
     methods = {row.result.point["method"] for row in rows}
     if missing := [name for name in variants or () if name not in methods]:
         raise UserError(f"--variants {missing[0]}: no row of these experiments")
-    scored = [row for row in rows if row.result.runs]
-    if other_images := [row for row in scored if row.result.images != scored[0].result.images]:
-        raise UserError(
-            f"{other_images[0].name} and {scored[0].name}: scored on other images or masks; not to be compared"
-        )
-    check_pairs(experiments)
+    for dataset in {experiment.dataset for experiment in experiments.values()}:
+        scored = [row for row in rows if row.dataset == dataset and row.result.runs]
+        if other_images := [row for row in scored if row.result.images != scored[0].result.images]:
+            raise UserError(
+                f"{other_images[0].name} and {scored[0].name}: scored on other images or masks; not to be compared"
+            )
+        check_pairs({place: one for place, one in experiments.items() if one.dataset == dataset})
 
 
 def check_pairs(experiments: dict[str, Experiment]) -> None:

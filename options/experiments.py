@@ -165,13 +165,13 @@ class Curve(Fits, Rivals, Experiment):
 
 @dataclass(frozen=True)
 class Compare(Record):
-    """Put experiments in one table, with paired differences.
+    """Put experiments and runs in one table, with paired differences.
 
     It tells whether another backbone, or another recipe, helps.
     """
 
-    experiments: Annotated[Sequence[AnyPath], Argument, Exists("directory of an experiment")]
-    """Directories that ablate, curve or table1 made."""
+    experiments: Annotated[Sequence[AnyPath], Argument, Exists("directory of an experiment or a run")]
+    """Directories that ablate, curve, table1 or fit made."""
     _: KW_ONLY
     variants: Sequence[Method] | None = None
     """Rows to show, as in no-text,unet; all by default."""

@@ -581,6 +581,37 @@ def test_compare_pairs_runs_of_the_same_draw_and_seed_across_caches(ablated, els
     }
 
 
+def test_compare_takes_single_fits_and_pairs_them_with_those_of_an_experiment(ablated, cache, tmp_path, textdiff_once):
+    fits = [*FITS, "--labels", "2"]
+    fits[fits.index("--set") : fits.index("--set") + 2] = ["--width", "8"]
+    runs = []
+    for draw in (0, 1):
+        seeds = ("--draw-seed", str(draw), "--seed", str(100 * draw), "--runs", f"runs{draw}")
+        textdiff_once(tmp_path, "fit", "--cache", str(cache.path), *fits, *seeds)
+        runs += [str(path) for path in (tmp_path / f"runs{draw}").iterdir() if path.name != "latest"]
+    printed = textdiff_once(tmp_path, "compare", str(ablated), *runs, "--variants", "full", "--json").stdout
+    rows = {row["experiment"]: row for row in json.loads(printed)["rows"] if row["metric"] == "dice"}
+    # Threads may differ from the experiment's, and with them the last digits; pairs of other images would be far off.
+    assert (rows["fit-tiny"]["runs"], rows["fit-tiny"]["verdict"]) == (2, "no difference seen")
+    assert abs(rows["fit-tiny"]["difference"]) < 0.01
+
+
+def test_compare_takes_differences_within_each_of_several_data_sets(ablated, elsewhere, tmp_path, textdiff_once):
+    place = shutil.copytree(ablated, tmp_path / "ablate-qata")
+    file = place / "experiment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"dataset": "qata"}))
+    printed = textdiff_once(tmp_path, "compare", str(ablated), str(place), "--json").stdout
+    rows = {
+        (row["dataset"], row["method"]): row["difference"]
+        for row in json.loads(printed)["rows"]
+        if (row["truth"], row["metric"]) == ("clean", "dice")
+    }
+    assert list(rows) == [(name, row) for name in ("made-up", "qata") for row in ("full", "shuffled-text")]
+    assert rows["made-up", "full"] is rows["qata", "full"] is None
+    assert rows["made-up", "shuffled-text"] == rows["qata", "shuffled-text"] is not None
+    assert "data set" in textdiff_once(tmp_path, "compare", str(ablated), str(place)).stdout
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -600,8 +631,7 @@ def test_what_cannot_be_compared_is_one_clear_line(ablated, elsewhere, tmp_path,
 @pytest.mark.parametrize(
     ("file", "name", "value", "message"),
     [
-        ("experiment.json", "kind", "sweep", "made by sweep; compare takes ablate and curve"),
-        ("experiment.json", "dataset", "qata", "of another data set, qata and made-up"),
+        ("experiment.json", "kind", "sweep", "made by sweep; compare takes ablate, curve, table1"),
         ("experiment.json", "split", "val", "of another split, val and test"),
         ("full-d1-s100/config.json", "train_ids", ["train 0", "train 4"], "draw 1 of 2 is of other images"),
     ],
