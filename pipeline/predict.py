@@ -34,7 +34,7 @@ def predict_members(network: Segmenter, item: Item, precision: str) -> np.ndarra
         return all_background(len(network.members), network.config["classes"], item.image.shape[-1])
     network.eval()
     inputs = network.inputs([item])
-    with autocast(next(network.parameters()).device, precision):
+    with autocast(network.device, precision):
         logits = torch.cat([member(*inputs) for member in network.members])
     probabilities: np.ndarray = logits.float().softmax(1).cpu().numpy()
     return probabilities
