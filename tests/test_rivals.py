@@ -37,8 +37,8 @@ WAYS = {
     "resnet50-unet": ("--recipe", "default"),
     "transunet": ("--recipe", "fair", "--select", "best"),
     "swin-unet": ("--recipe", "fair"),
-    "lvit": ("--recipe", "fair", "--variant", "shuffled-text"),
-    "pixel-mlp": ("--batch-size", "1500"),
+    "lvit": ("--recipe", "fair"),
+    "pixel-mlp": ("--batch-size", "1500", "--decay-epoch", "2"),
     "trees": ("--epochs", "1"),
 }
 WORDS = ["dense", "sparse", "are", "nuclei", "the", "."]
@@ -55,7 +55,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, make_lvit_once, textdiff_once) -> Path:
-    """Caches of blurred images, with texts and without, and the data that they are of."""
+    """Caches of blurred images, with texts, without, and in tiles, and the data that they are of."""
     from transformers import BertConfig, BertModel
 
     root = tmp_path_factory.mktemp("made")
@@ -66,9 +66,9 @@ def made(tmp_path_factory, make_lvit_once, textdiff_once) -> Path:
     (root / "bert/vocab.txt").write_text("\n".join(words) + "\n")
     make_lvit_once(root / "data", n_train=3, n_val=1, n_test=2, size=(72, 96))
     extract = ("extract", "--dataset", "monuseg", "--data", "data", "--preset", "rgb", "--blocks", "8,16")
-    for name, texts in (("cache", "bert"), ("textless", "none")):
+    for name, texts, *cut in (("cache", "bert"), ("textless", "none"), ("tiled", "none", "--tile", "48")):
         to = ("--cache", f"{name}.zarr", "--image-size", "64", "--views", "1", "--text-encoder", texts)
-        textdiff_once(root, *extract, *to)
+        textdiff_once(root, *extract, *to, *cut)
     return root
 
 
@@ -130,14 +130,18 @@ def test_it_is_scored_and_gives_an_image_of_any_size_the_mask_that_score_measure
     textdiff_once(made, "score", "--run", str(run.path), "--device", "cpu")
     scores = run.scores()
     assert run.label in (run.path / "report.md").read_text()
-    text = ("--texts", "data/Test_Folder/Test_text.xlsx") if run.reads.text else ()
-    if run.config["fit"]["variant"] == "full":
-        textdiff_once(made, "predict", "data/Test_Folder/img", *text, "--run", str(run.path), "--out", f"out-{model}")
-        for image in scores["images"]:
-            found = np.asarray(Image.open(made / f"out-{model}/{image['id']}.png")) > 0
-            truth = np.asarray(Image.open(made / f"data/Test_Folder/labelcol/{image['id']}.png")) > 127
-            overlap = (truth & found).sum() / (truth | found).sum()
-            assert overlap == pytest.approx(image["iou_original"], abs=1e-9)
+    cache = FeatureCache.open(made / "cache.zarr")
+    texts = {entry.id: cache.texts[entry.text] for entry in cache.rows if entry.split == "test"}
+    lines = (f"{name}.tif,{text}" for name, text in texts.items())
+    listed = made / "data/Test_Folder/img/list.csv"
+    listed.write_text("\n".join(["image,text", *lines]) + "\n")
+    textdiff_once(made, "predict", "--list", str(listed), "--run", str(run.path), "--out", f"out-{model}")
+    assert {image["id"] for image in scores["images"]} == texts.keys()
+    for image in scores["images"]:
+        found = np.asarray(Image.open(made / f"out-{model}/{image['id']}.png")) > 0
+        truth = np.asarray(Image.open(made / f"data/Test_Folder/labelcol/{image['id']}.png")) > 127
+        overlap = (truth & found).sum() / (truth | found).sum()
+        assert overlap == pytest.approx(image["iou_original"], abs=1e-9)
     other = made / "other.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 41, 3), dtype=np.uint8)).save(other)
     words = ("--text", "the nuclei are dense") if run.reads.text else ()
@@ -200,9 +204,8 @@ def test_pretrained_weights_are_begun_with_recorded_and_checked(made, textdiff_o
         return
     first = initial_network(run).net.encoder.state_dict()
     # The recipe keeps no running averages, so those of the file are left out.
-    assert {name for name in state if name not in first} == {
-        name for name in state if "running_" in name or "num_" in name
-    }
+    averages = {name for name in state if "running_" in name or "num_batches" in name}
+    assert first.keys() == state.keys() - averages
     assert all(torch.equal(value, state[name]) for name, value in first.items())
     (tmp_path / "resnet.pth").write_bytes(b"another")
     (run.path / "head.safetensors").unlink()
@@ -272,6 +275,15 @@ def test_a_length_in_steps_becomes_epochs_and_the_rate_follows_the_batch(made, t
         found = tuple(fit[name] for name in ("epochs", "learning_rate", "validate_every", "patience"))
         assert found == pytest.approx(expected), model
         assert run.config["head"]["side"] == get_recipe(model, "default").side or model in ("unet", "resnet50-unet")
+
+
+def test_where_images_are_cut_the_steps_are_those_of_their_tiles(made, tmp_path):
+    options = FitConfig(made / "tiled.zarr", model="transunet", recipe="default", device="cpu", batch_size=4)
+    fit = begin(options, lambda _: _folder(tmp_path / "run")).config["fit"]
+    cache = FeatureCache.open(made / "tiled.zarr")
+    steps = -(-sum(row.split == "train" for row in cache.rows) // 4)
+    assert steps > 3
+    assert (fit["epochs"], fit["learning_rate"]) == (-(-13_950 // steps), pytest.approx(0.01 * 4 / 24))
 
 
 def test_images_of_another_side_are_resized_for_the_network_and_scores_back():
