@@ -22,7 +22,7 @@ from textdiff.experiments.jobs import (
     plan_experiment,
 )
 from textdiff.experiments.run import choose_processes, run_experiment
-from textdiff.models.networks.models import MODELS, get_model, method_name
+from textdiff.models.networks.models import all_models, get_model, method_name
 from textdiff.models.networks.variants import check_variant
 from textdiff.options.experiments import VARIED, Ablate, Curve, Method, Table1
 from textdiff.options.experiments import Experiment as Options
@@ -38,8 +38,7 @@ SEEDS_PER_DRAW = 100
 def methods() -> dict[str, tuple[str, str | None, Variant]]:
     """The rows that tables can have, by name: network, recipe (None for that of the options) and variant."""
     found: dict[str, tuple[str, str | None, Variant]] = {}
-    for model in MODELS:
-        network = get_model(model)
+    for model, network in all_models().items():
         recipes = (None,) if model == FitConfig.model else network.recipes
         for recipe, variant in product(recipes, network.variants):
             found[method_name(model, recipe, variant)] = model, recipe, cast(Variant, variant)

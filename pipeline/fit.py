@@ -33,6 +33,7 @@ from textdiff.pipeline.prediction.blank import blank_limit
 from textdiff.pipeline.prediction.unlike import FILE as LIKENESS
 from textdiff.pipeline.prediction.unlike import Likeness, training_contrasts
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest, write_config
+from textdiff.pipeline.training.epochs import rows_by_tile
 from textdiff.pipeline.training.fitted import image_facts
 from textdiff.pipeline.training.train import train
 
@@ -83,7 +84,9 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     device = choose_device(config.device)
     draw_seed = config.seed if config.draw_seed is None else config.draw_seed
     train_ids, val_ids = draw_images(cache, config.labels, draw_seed)
-    config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, len(train_ids))
+    tiles = rows_by_tile(cache)
+    shown = sum(len(tiles[name]) for name in train_ids)
+    config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, shown)
     network = get_model(config.model).build(cache, config, recipe)
     window = _window(config, recipe, cache, network)
     pretrained = _begin_pretrained(config, network)
@@ -197,7 +200,7 @@ def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[lis
 
 
 def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device, images: int) -> tuple[FitConfig, Recipe]:
-    """The options with what the recipe and the protocol say where they say nothing, for so many training images."""
+    """The options with what recipe and protocol say where they say nothing, for so many images (or tiles) an epoch."""
     name = config.recipe or get_model(config.model).usual_recipe(cache)
     recipe = get_recipe(config.model, name)
     # Stopping early is of no use but to the weights that were best.
@@ -206,9 +209,11 @@ def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device, image
     batch = min(batch_size, images)
     in_epoch = math.ceil(images / batch)
     rate = recipe.learning_rate * (batch / recipe.rate_batch if recipe.rate_batch else 1)
-    # A recipe whose length is in steps counts its patience in them too.
-    epochs = recipe.steps and math.ceil(recipe.steps / in_epoch)
-    patience = recipe.patience and math.ceil(recipe.patience / (in_epoch if recipe.steps else 1))
+    # A recipe whose length is in steps counts all else that takes time in them too.
+    unit = in_epoch if recipe.steps else 1
+    epochs = recipe.steps and math.ceil(recipe.steps / unit)
+    patience = recipe.patience and math.ceil(recipe.patience / unit)
+    every = math.ceil(recipe.validate_every / unit)
     resolved = replace(
         config,
         recipe=name,
@@ -219,7 +224,7 @@ def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device, image
         batch_size=batch_size,
         select=select,
         patience=config.patience or (patience if select == "best" else None),
-        validate_every=config.validate_every or (recipe.validate_every if select == recipe.select else 1),
+        validate_every=config.validate_every or (every if select == recipe.select else 1),
         precision=resolve_precision(config.precision, device),
     )
     return resolved, recipe

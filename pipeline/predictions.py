@@ -16,7 +16,7 @@ __all__ = [
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, groupby
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -122,9 +122,7 @@ def logits_of(network: Segmenter, item: Item, precision: str) -> torch.Tensor:
     """Scores before the softmax, (members, classes, S, S), of one item, blank or not; leaves evaluation mode on."""
     network.eval()
     inputs = network.inputs([item])
-    # Trees have no parameters, and their nodes are buffers.
-    device = next(chain(network.parameters(), network.buffers())).device
-    with autocast(device, precision):
+    with autocast(network.device, precision):
         return torch.cat([member(*inputs) for member in network.members])
 
 

@@ -30,9 +30,12 @@ class Oracle(NamedTuple):
         return double | {f"grad_norm/{name}": norm for name, norm in norms}
 
     def inputs(self, mode: str, dtype: torch.dtype) -> list[Tensor]:
-        """One image in ``eval``, two in ``train``; for a network that reads texts these too."""
-        batch, size = {"eval": 1, "train": 2}[mode], self.config["image_size"]
-        shapes = [(batch, 3, size, size)]
+        """One image in ``eval``, two in ``train``; for a network that reads texts these too, or pixels instead."""
+        if "features" in self.config:
+            shapes = [(256, self.config["features"])]
+        else:
+            batch, size = {"eval": 1, "train": 2}[mode], self.config["image_size"]
+            shapes = [(batch, 3, size, size)]
         if "text_tokens" in self.config:
             shapes.append((batch, self.config["text_tokens"], self.config["text_width"]))
         draws = [np.random.default_rng([self.config["seed"], number]) for number in (1, 2)]
@@ -40,6 +43,14 @@ class Oracle(NamedTuple):
             torch.from_numpy(draw.standard_normal(shape, dtype=np.float32)).to(dtype)
             for draw, shape in zip(draws, shapes, strict=False)
         ]
+
+    def filled(self, build: Callable[[], Any], dtype: torch.dtype) -> Any:
+        """The network that ``build`` makes, with the oracle's weights, loaded under the reference's names."""
+        with torch.device("meta"):
+            network = build()
+        network.to_empty(device="cpu")
+        network.load_reference(self.state)
+        return network.to(dtype)
 
 
 def read_oracle(path: Path, fill: Callable[..., dict[str, Tensor]]) -> Oracle:
@@ -60,23 +71,34 @@ def assert_equals_the_oracle(
     oracle: Oracle,
     network: nn.Module,
     mode: str,
-    places: Mapping[str, nn.Module],
+    places: Mapping[str, nn.Module] | None = None,
     last: nn.Module | None = None,
     theirs: Callable[[str], str] = str,
     gradients: bool = True,
+    picks: Mapping[str, Callable[[Any], Tensor]] | None = None,
 ) -> None:
     """Compares output (after ``last``), activations and, in ``train``, gradients, in the dtype of the network.
 
-    ``places`` are the modules that make the oracle's activations, ``theirs`` gives the oracle's name of a parameter.
+    ``places`` are the modules that make the oracle's activations, by default those of the oracle's names; ``picks``
+    tells which part of a module's output an activation is, where it is not all of it. ``theirs`` gives the oracle's
+    name of a parameter.
     """
     dtype = next(network.parameters()).dtype
     wanted, (near, near_norm), seen = oracle.wanted(dtype), LIMITS[dtype], {}
+    picks = picks or {}
+    if places is None:
+        places = {name: network.get_submodule(module) for name, module in oracle.config["activations"].items()}
+
+    def keep(name: str, out: Any) -> None:
+        seen[name] = (picks[name](out) if name in picks else out).detach()
+
     for name, module in places.items():
-        module.register_forward_hook(lambda _module, _inputs, out, name=name: seen.update({name: out.detach()}))
+        module.register_forward_hook(lambda _module, _inputs, out, name=name: keep(name, out))
     network.train(mode == "train")
     with torch.set_grad_enabled(mode == "train"):
-        output = network.scores(*oracle.inputs(mode, dtype))
+        output = getattr(network, "scores", network)(*oracle.inputs(mode, dtype))
         output = output if last is None else last(output)
+    assert list(output.shape) == oracle.config["shapes"][mode]
     apart = {name: _apart(value, wanted, f"{mode}/{name}") for name, value in seen.items()}
     apart["output"] = _apart(output.detach(), wanted, mode)
     assert set(apart) == {*oracle.config["activations"], "output"}

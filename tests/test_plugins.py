@@ -1,4 +1,4 @@
-"""Other packages bring backbones, layouts, formats: found by their entry points, refused in a line if they are none."""
+"""Other packages bring backbones, networks, layouts, formats: found by entry points, refused if they are none."""
 
 import re
 import subprocess
@@ -121,15 +121,39 @@ def write(path, segmented, numbered):
 
 FORMAT = Format("Toy", ".toy", write)
 """
+NETWORK = """
+from torch import nn
+from textdiff.models.networks.image_network import ImageNetwork
+from textdiff.models.networks.recipes import FAIR
+
+class Toy(ImageNetwork):
+    title, recipes = "a toy", {"default": FAIR._replace(learning_rate=0.03), "slow": FAIR}
+
+    def __init__(self, classes, standardise, augment, side=None):
+        super().__init__()
+        self.config = {"classes": classes, "standardise": standardise, "augment": augment, "side": side}
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, classes, 1))
+
+    @classmethod
+    def build(cls, cache, options, recipe):
+        cls.check_options(options)
+        return cls(len(cache.classes) + 1, recipe.standardise, recipe.augment)
+
+    def scores(self, x):
+        return self.layers(x)
+"""
+NETWORKS = {"toy": "lab_network:Toy", "gone": "lab_gone:Toy", "number": "lab_network:FAIR", "conv": "torch.nn:Conv2d"}
 ENTRIES = {
     "backbones": ["toy = lab_backbone:Toy"],
     "readers": ["toys = lab_reader:read_toy"],
     "formats": ["toy = lab_format:FORMAT"],
+    # Those that cannot be used are in nobody's way.
+    "networks": [f"{name} = {place}" for name, place in NETWORKS.items()],
 }
 
 
-def test_a_backbone_a_layout_and_a_format_come_from_outside(other_package, tmp_path, textdiff_once, monkeypatch):
-    other_package("lab", ENTRIES, lab_backbone=BACKBONE, lab_reader=READER, lab_format=FORMAT)
+def test_backbones_networks_layouts_and_formats_come_from_outside(other_package, tmp_path, textdiff_once, monkeypatch):
+    other_package("lab", ENTRIES, lab_backbone=BACKBONE, lab_reader=READER, lab_format=FORMAT, lab_network=NETWORK)
     (tmp_path / "data").mkdir()
     draw = np.random.default_rng(0)
     for name in "abcde":
@@ -156,10 +180,31 @@ def test_a_backbone_a_layout_and_a_format_come_from_outside(other_package, tmp_p
     textdiff_once(tmp_path, *predict)
     found = np.asarray(Image.open(tmp_path / "out/e.png")) > 0
     assert (tmp_path / "out/e.toy").read_text() == f"e {found.sum()}"
+    _fit_and_use_a_network(tmp_path, textdiff_once)
     # What the backbone read decides what it gave, so a row whose text changed is made anew.
     monkeypatch.setattr(sys.modules["lab_reader"], "Sample", lambda *given: Sample(*given[:-1], given[-1] + "!"))
     textdiff_once(tmp_path, *command, "--image-size", "50", "--device", "cpu", "--update")
     np.testing.assert_allclose(FeatureCache.open(cache.path).features(0, 3)[0, 3], len("it is a!"))
+
+
+def _fit_and_use_a_network(root, textdiff_once):
+    """``fit --model toy`` on the images of the cache ``toys``, ``score``, ``predict``; and what is no network."""
+    assert "|toy|gone|number|conv]" in textdiff_once(root, "fit", "--help").stdout
+    fit = ("fit", "--cache", "cache/toys.zarr", "--device", "cpu", "--model")
+    textdiff_once(root, *fit, "toy", "--epochs", "40")
+    run = textdiff.open_run(root / "runs/latest")
+    assert (run.label, run.config["fit"]["learning_rate"]) == ("toy", 0.03)
+    textdiff_once(root, "score", "--device", "cpu")
+    assert run.scores()["scores"]["clean"]["dice"]["mean"] > 0.6
+    textdiff_once(root, "predict", "data/e.png", "--out", "by-toy", "--device", "cpu")
+    found, truth = (np.asarray(Image.open(root / name)) > 0 for name in ("by-toy/e.png", "data/e.mask.png"))
+    assert (found == truth).mean() > 0.8
+    textdiff_once(root, *fit, "toy", "--recipe", "slow", "--epochs", "1")
+    assert textdiff.open_run(root / "runs/latest").label == "toy-slow"
+    for name, words in (("gone", "ModuleNotFoundError"), ("number", "must be a type"), ("conv", "must be a Segmenter")):
+        said = textdiff_once(root, *fit, name, status=2).stderr
+        assert words in said
+        assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,11 @@ def _symmetries(item: Item, draw: np.random.Generator) -> Item:
 def _turns(item: Item, draw: np.random.Generator) -> Item:
     """TransUNet's, Swin-Unet's and LViT's: with probability 1/2 a quarter turn and a flip, else with 1/2 a small turn.
 
-    The small one is by -20 to 19 degrees, takes the nearest pixel and leaves corners black, which are background.
+    In the first case the image is always mirrored, in one of four ways. The small turn is by -20 to 19 degrees, takes
+    the nearest pixel and leaves corners black, which are background.
     """
     if draw.random() < 0.5:
-        return turned(item, int(draw.integers(8)))
+        return turned(item, int(draw.integers(4, 8)))
     if draw.random() < 0.5:
         return _moved(item, float(draw.integers(-20, 20)), 1.0, "nearest")
     return item

@@ -1,7 +1,8 @@
 """The networks that ``fit`` can train."""
 
-__all__ = ["MODELS", "get_model", "get_recipe", "method_name", "recipe_names"]
+__all__ = ["MODELS", "all_models", "get_model", "get_recipe", "method_name", "recipe_names"]
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from textdiff.errors import UserError, choose
@@ -32,10 +33,23 @@ def get_model(name: str) -> "type[Segmenter]":
     """The network called ``name``.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is none of that name, or it is of another package and no network.
     """
+    from textdiff.models.networks.segmenter import Segmenter
+
     model: type[Segmenter] = choose("--model", name, MODELS)
+    if not issubclass(model, Segmenter):
+        raise UserError(f"--model {name}: {model.__module__}.{model.__qualname__} must be a Segmenter; mend it")
     return model
+
+
+def all_models() -> "dict[str, type[Segmenter]]":
+    """The networks by name, without those of other packages that cannot be used: who asks for one is told why."""
+    found = {}
+    for name in MODELS:
+        with suppress(UserError):
+            found[name] = get_model(name)
+    return found
 
 
 def get_recipe(model: str, name: str) -> Recipe:
@@ -64,4 +78,4 @@ def method_name(model: str, recipe: str | None, variant: str) -> str:
 
 def recipe_names() -> list[str]:
     """The names of all networks' recipes."""
-    return list(dict.fromkeys(name for model in MODELS for name in get_model(model).recipes))
+    return list(dict.fromkeys(name for model in all_models().values() for name in model.recipes))

@@ -120,6 +120,8 @@ class PixelMLPs(Segmenter):
         """The networks for some or all of a cache's blocks and steps."""
         if options.variant != "full" or options.width is not None:
             raise UserError(f"--variant, --width: {cls.title} has neither; leave them out")
+        if options.batch_size == 1:
+            raise UserError("--batch-size 1: batch normalisation needs more than one pixel at a time; use 64")
         channels, steps = selected_levels(cache, options)
         return cls(
             steps * sum(channels),
@@ -183,7 +185,8 @@ class PixelMLPs(Segmenter):
     ) -> Iterator[tuple[tuple[Tensor], Tensor]]:
         """Pixels (networks, size, channels) of all images, in an order of each network's own, and labels.
 
-        The last ones, fewer than ``size``, are left out. The images stay in memory for the epoch, at native size.
+        The last ones, fewer than ``size``, are left out, unless there are no others. The images stay in memory for the
+        epoch, at native size.
         """
         self._epoch = epoch
         images: list[Pixels] = []
@@ -195,6 +198,7 @@ class PixelMLPs(Segmenter):
         truth, each = torch.cat(labels), len(images[0])
         draws = np.random.default_rng([seed, 0x91C, epoch])
         orders = torch.from_numpy(np.stack([draws.permutation(len(truth)) for _ in self.networks])).to(truth.device)
+        size = min(size, len(truth))
         for start in range(0, len(truth) - size + 1, size):
             if not (going := self.going):
                 return
@@ -208,7 +212,7 @@ class PixelMLPs(Segmenter):
             yield (pixels.view(*places.shape, -1),), truth[places]
 
     def loss(self, scores: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
-        """The mean of the networks' losses, whose gradient for each is its own over their number."""
+        """The mean of the networks' losses, with the gradient of their sum: for each network that of its own loss."""
         going = self.going
         losses = torch.stack([criterion(own, truth) for own, truth in zip(scores, labels, strict=True)])
         if self.training and self._epoch >= _FIRST_TO_STOP:
@@ -216,7 +220,8 @@ class PixelMLPs(Segmenter):
             better = now < self.lowest[going]
             self.lowest[going] = torch.where(better, now, self.lowest[going])
             self.waited[going] = torch.where(better, 0, self.waited[going] + 1)
-        return losses.sum()
+        total = losses.sum()
+        return total + (losses.mean() - total).detach()
 
     def uncertainty(self, levels: Sequence[Tensor]) -> Tensor:
         """The Jensen-Shannon divergence of the networks' predictions at each pixel, in nats: (B, S, S).

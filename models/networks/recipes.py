@@ -29,7 +29,7 @@ class Recipe(NamedTuple):
     window: int | None = None
     """Side in pixels of the random part of an image that a step is made on; None for the whole of it."""
     validate_every: int = 1
-    """Epochs from one validation to the next; the last epoch is always validated."""
+    """Epochs from one validation to the next; steps, where there are ``steps``. The last epoch is always validated."""
     optimiser: Literal["adam", "sgd"] = "adam"
     """Adam (https://arxiv.org/abs/1412.6980), or gradient descent with a momentum of 0.9."""
     betas: tuple[float, float] = (0.9, 0.999)

@@ -12,6 +12,8 @@ from textdiff.models.backbones.checkpoints import read_state
 from textdiff.models.networks.decoder_block import DecoderBlock
 from textdiff.models.networks.reference_names import copy_reference
 
+_AVERAGES = ("running_mean", "running_var", "num_batches_tracked")
+
 
 class ResNet50UNet(nn.Module):
     """The segmentation network of GLoRIA (ICCV 2021, https://github.com/marshuang80/gloria); it reads no text.
@@ -72,7 +74,7 @@ class ResNet50UNet(nn.Module):
     def load_pretrained(self, path: Path) -> None:
         """Loads the encoder from a ResNet-50's state dict in torchvision's layout, ``.pth`` or ``.safetensors``.
 
-        Its classifier (``fc``) is left out.
+        Its classifier (``fc``) is left out, and so are its running averages where normalisations keep none (``norms``).
 
         Raises:
             UserError: the file is missing or damaged, or lacks, adds or reshapes an entry; nothing has changed then.
@@ -81,7 +83,11 @@ class ResNet50UNet(nn.Module):
         # Files from before PyTorch 0.4.1, torchvision's first ones among them, do not count batches.
         counts = {name: value for name, value in ours.items() if name.endswith("num_batches_tracked")}
         state = {name.removeprefix("module."): value for name, value in read_state(path).items()}
-        state = counts | {name: value for name, value in state.items() if not name.startswith("fc.")}
+        state = counts | {
+            name: value
+            for name, value in state.items()
+            if name in ours or (not name.startswith("fc.") and name.rpartition(".")[2] not in _AVERAGES)
+        }
         fix = f"{path} must hold a ResNet-50 in torchvision's layout"
         copy_reference(state, ours, "ResNet-50 U-Net's encoder", fix)
 

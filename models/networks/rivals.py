@@ -84,7 +84,7 @@ class ResNet50UNetRival(Rival):
             batch_size=8,
             epochs=None,
             select="best",
-            validate_every=1000,
+            validate_every=1054,
             betas=(0.5, 0.999),
             weight_decay=1e-6,
             steps=105_400,

@@ -4,6 +4,7 @@ __all__ = ["Criterion", "Reads", "Segmenter", "Window", "selected_levels"]
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -90,6 +91,11 @@ class Segmenter(nn.Module, ABC):
             UserError: the file does not hold them, or the network has nothing to begin with.
         """
         raise UserError(f"--pretrained {path}: {self.title} is trained from random weights; leave it out")
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(chain(self.parameters(), self.buffers())).device
 
     @property
     def members(self) -> "list[Segmenter]":

@@ -100,18 +100,19 @@ class Trees(Segmenter):
         images, labels = [], []
         for item in items:
             assert item.mask is not None
-            images.append(Pixels(item.features, self.config["image_size"]))
-            labels.append(item.mask.flatten())
-        truth = torch.cat(labels).cpu()
+            images.append(Pixels([level.cpu() for level in item.features], self.config["image_size"]))
+            labels.append(item.mask.flatten().cpu())
+        truth = torch.cat(labels)
         each = len(images[0])
         chosen = self._drawn(len(truth), images[0][torch.zeros(1, dtype=torch.int64)].shape[1], seed)
-        pixels = torch.cat([image[chosen[chosen // each == i] % each] for i, image in enumerate(images)]).cpu().numpy()
+        pixels = torch.cat([image[chosen[chosen // each == i] % each] for i, image in enumerate(images)]).numpy()
         truth = truth[chosen]
         model = HistGradientBoostingClassifier(
             learning_rate=rate, max_iter=self.config["iterations"], early_stopping=False, random_state=seed
         )
         if len(there := torch.unique(truth)) < 2:
             raise UserError(f"--model trees: all training pixels are of class {there.item()}; label others too")
+        device = self.device
         model.fit(pixels, truth.numpy())
         self._take(model)
         scores = self._scores(torch.from_numpy(pixels))
@@ -120,6 +121,7 @@ class Trees(Segmenter):
         ours = scores[:: max(1, len(pixels) // 100), self.labels].softmax(1)
         if not np.allclose(ours.numpy(), probe, rtol=0, atol=1e-9):
             raise UserError("--model trees: this release of scikit-learn keeps trees otherwise; install 1.9")
+        self.to(device)
         return criterion(scores.float(), truth)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:

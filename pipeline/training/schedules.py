@@ -44,7 +44,7 @@ def _restarts(options: Mapping[str, Any], epoch: float, scores: Sequence[float |
 
 
 def _plateau(options: Mapping[str, Any], epoch: float, scores: Sequence[float | None]) -> float:
-    """Half as much after each five looks without a better validation Dice, a look at every third one."""
+    """Half as much after more than five looks in a row without a better validation Dice, a look at every third one."""
     best, waited, factor = -1.0, 0, 1.0
     for score in [score for score in scores if score is not None][_EVERY - 1 :: _EVERY]:
         waited = 0 if score > best else waited + 1

@@ -54,7 +54,7 @@ class Trainee:
     ) -> None:
         self.run, self.cache, self.loader, self.device = run, cache, loader, device
         self.options: dict[str, Any] = run.config["fit"]
-        self.steps = math.ceil(rows / self.options["batch_size"])
+        self.steps = math.ceil(rows * network.steps_of_row / self.options["batch_size"])
         self.texts = run.texts(cache)
         self.network = network.to(device)
         self.recipe = Recipe(**run.config["recipe"])
@@ -151,7 +151,7 @@ class Trainee:
         """Whether this epoch's weights are validated."""
         epochs: int = self.options["epochs"]
         every: int = self.options.get("validate_every", 1)
-        return (self.state.epoch + 1) % every == 0 or self.state.epoch + 1 == epochs
+        return (self.state.epoch + 1) % every == 0 or self.state.epoch + 1 == epochs or self.network.trained
 
     def validate(self, items: Iterator[Item]) -> Iterator[None]:
         """Counts right and wrong pixels of the validation images, a row at a time."""

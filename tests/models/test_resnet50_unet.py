@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from textdiff.errors import UserError
 from textdiff.models.networks.resnet50_unet import ResNet50UNet
-from textdiff.tests.baseline_cases import Case, assert_equals, assert_gradients_equal
+from textdiff.tests.rival_cases import assert_equals_the_oracle, read_oracle
 
 SMALL = {"width": 8, "layers": (1, 2, 1, 1), "decoder": (16, 8, 8, 8, 4)}
 PICKS = {f"encoder{level}": lambda features, level=level: features[level - 1] for level in range(1, 6)}
@@ -17,19 +17,19 @@ PICKS = {f"encoder{level}": lambda features, level=level: features[level - 1] fo
 
 @pytest.fixture(scope="module")
 def case(oracles, oracle_fill):
-    return Case(oracles / "baseline_resnet50_unet.npz", oracle_fill)
+    return read_oracle(oracles / "baseline_resnet50_unet.npz", oracle_fill)
 
 
 def test_evaluates_as_the_published_network(case):
     network = case.filled(ResNet50UNet, torch.float64)
     assert sum(p.numel() for p in network.parameters()) == case.config["parameters"] == 32_521_105
-    assert_equals(case, network, "eval", torch.float64, PICKS)
+    assert_equals_the_oracle(case, network, "eval", picks=PICKS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_trains_as_the_published_network(case, dtype):
     network = case.filled(ResNet50UNet, dtype)
-    assert_gradients_equal(case, network, assert_equals(case, network, "train", dtype, PICKS), dtype)
+    assert_equals_the_oracle(case, network, "train", picks=PICKS)
 
 
 @pytest.mark.parametrize(("classes", "channels"), [(2, 1), (3, 3)])

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from textdiff.errors import UserError
 from textdiff.models.networks.transunet import TransUNet
-from textdiff.tests.baseline_cases import Case, assert_equals, assert_gradients_equal
+from textdiff.tests.rival_cases import assert_equals_the_oracle, read_oracle
 
 SMALL = {"width": 32, "units": (2, 1, 1), "dim": 24, "depth": 2, "heads": 3, "mlp": 48, "decoder": (16, 8, 8, 8, 4)}
 PICKS = {
@@ -23,19 +23,19 @@ PICKS = {
 
 @pytest.fixture(scope="module")
 def case(oracles, oracle_fill):
-    return Case(oracles / "baseline_transunet.npz", oracle_fill)
+    return read_oracle(oracles / "baseline_transunet.npz", oracle_fill)
 
 
 def test_evaluates_as_the_published_network(case):
     network = case.filled(TransUNet, torch.float64)
-    assert_equals(case, network, "eval", torch.float64, PICKS)
+    assert_equals_the_oracle(case, network, "eval", picks=PICKS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_trains_as_the_published_network(case, dtype):
     network = case.filled(lambda: TransUNet(dropout=0), dtype)
-    assert_gradients_equal(case, network, assert_equals(case, network, "train", dtype, PICKS), dtype)
+    assert_equals_the_oracle(case, network, "train", picks=PICKS)
 
 
 @pytest.mark.parametrize(("image_size", "count"), [(256, 105_322_146), (224, 105_276_066)])

@@ -1,0 +1,355 @@
+"""Every network of ``fit --model`` through the command line: trained, stopped and resumed, scored and used."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from textdiff import console
+from textdiff.cache import FeatureCache
+from textdiff.files import sha256_file
+from textdiff.models.networks.models import MODELS, get_recipe
+from textdiff.models.networks.plain_unet import PlainUNet
+from textdiff.models.networks.resnet50_unet import ResNet50UNet
+from textdiff.models.networks.rivals import LViTRival, ResNet50UNetRival, SwinUNetRival, TransUNetRival
+from textdiff.models.networks.trees import Trees
+from textdiff.pipeline.fit import FitConfig, begin, initial_network
+from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training import trainee
+from textdiff.pipeline.training.train import train_many
+
+# Arguments that make the published networks small.
+SMALL = {
+    ResNet50UNetRival: {"width": 8, "layers": (1, 1, 1, 1), "decoder": (16, 8, 8, 8, 4)},
+    TransUNetRival: {
+        **{"width": 32, "units": (1, 1, 1), "dim": 24, "depth": 2, "heads": 3, "mlp": 48},
+        "decoder": (16, 8, 8, 8, 4),
+    },
+    SwinUNetRival: {"width": 8, "depths": (2, 2), "heads": (1, 2)},
+    LViTRival: {"width": 16, "heads": 2, "text_dim": 32},
+}
+WAYS = {
+    "unet": ("--recipe", "fair", "--width", "4"),
+    "resnet50-unet": ("--recipe", "default"),
+    "transunet": ("--recipe", "fair", "--select", "best"),
+    "swin-unet": ("--recipe", "fair"),
+    "lvit": ("--recipe", "fair"),
+    "pixel-mlp": ("--batch-size", "1500", "--decay-epoch", "2"),
+    "trees": ("--epochs", "1"),
+}
+WORDS = ["dense", "sparse", "are", "nuclei", "the", "."]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with pytest.MonkeyPatch.context() as patch:
+        for rival, sizes in SMALL.items():
+            patch.setattr(rival, "sizes", classmethod(lambda cls, cache, sizes=sizes: sizes))
+        patch.setattr(Trees.__init__, "__defaults__", (2, 256, 10, None, None))
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, make_lvit_once, textdiff_once) -> Path:
+    """Caches of blurred images, with texts, without, and in tiles, and the data that they are of."""
+    from transformers import BertConfig, BertModel
+
+    root = tmp_path_factory.mktemp("made")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(words), **sizes)).eval().save_pretrained(root / "bert")
+    (root / "bert/vocab.txt").write_text("\n".join(words) + "\n")
+    make_lvit_once(root / "data", n_train=3, n_val=1, n_test=2, size=(72, 96))
+    extract = ("extract", "--dataset", "monuseg", "--data", "data", "--preset", "rgb", "--blocks", "8,16")
+    for name, texts, *cut in (("cache", "bert"), ("textless", "none"), ("tiled", "none", "--tile", "48")):
+        to = ("--cache", f"{name}.zarr", "--image-size", "64", "--views", "1", "--text-encoder", texts)
+        textdiff_once(root, *extract, *to, *cut)
+    return root
+
+
+@pytest.fixture(scope="module")
+def fitted(made, textdiff_once) -> Callable[..., Run]:
+    """A run of a network, fitted when it is first asked for."""
+    runs: dict[str, Run] = {}
+
+    def fit(model: str) -> Run:
+        if model not in runs:
+            textdiff_once(made, *command(model), "--runs", f"runs-{model}")
+            runs[model] = newest(made / f"runs-{model}")
+        return runs[model]
+
+    return fit
+
+
+def command(model: str) -> tuple[str, ...]:
+    return ("fit", "--cache", "cache.zarr", "--model", model, "--epochs", "2", "--device", "cpu", *WAYS[model])
+
+
+def newest(runs: Path) -> Run:
+    return Run(runs / (runs / "latest").readlink())
+
+
+def weights(run: Run) -> bytes:
+    return (run.path / "head.safetensors").read_bytes()
+
+
+def test_these_are_all_networks():
+    assert {*WAYS, "textdiff"} == set(MODELS)
+
+
+@pytest.mark.parametrize("model", WAYS)
+def test_a_fit_that_is_stopped_and_resumed_has_the_same_weights_to_the_bit(
+    made, fitted, textdiff_once, monkeypatch, model
+):
+    whole = fitted(model)
+    advance = console.Progress.advance
+
+    def stop(self, *arguments, **options):
+        advance(self, *arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainee, "CHECKPOINT_SHARE", float("inf"))
+        patch.setattr(console.Progress, "advance", stop)
+        textdiff_once(made, *command(model), "--runs", f"cut-{model}", status=130)
+    cut = newest(made / f"cut-{model}")
+    assert not cut.finished
+    textdiff_once(made, "fit", "--resume", "--run", str(cut.path))
+    assert weights(cut) == weights(whole)
+    assert [line["loss"] for line in cut.log()] == [line["loss"] for line in whole.log()]
+
+
+@pytest.mark.parametrize("model", WAYS)
+def test_it_is_scored_and_gives_an_image_of_any_size_the_mask_that_score_measured(made, fitted, textdiff_once, model):
+    run = fitted(model)
+    textdiff_once(made, "score", "--run", str(run.path), "--device", "cpu")
+    scores = run.scores()
+    assert run.label in (run.path / "report.md").read_text()
+    cache = FeatureCache.open(made / "cache.zarr")
+    texts = {entry.id: cache.texts[entry.text] for entry in cache.rows if entry.split == "test"}
+    lines = (f"{name}.tif,{text}" for name, text in texts.items())
+    listed = made / "data/Test_Folder/img/list.csv"
+    listed.write_text("\n".join(["image,text", *lines]) + "\n")
+    textdiff_once(made, "predict", "--list", str(listed), "--run", str(run.path), "--out", f"out-{model}")
+    assert {image["id"] for image in scores["images"]} == texts.keys()
+    for image in scores["images"]:
+        found = np.asarray(Image.open(made / f"out-{model}/{image['id']}.png")) > 0
+        truth = np.asarray(Image.open(made / f"data/Test_Folder/labelcol/{image['id']}.png")) > 127
+        overlap = (truth & found).sum() / (truth | found).sum()
+        assert overlap == pytest.approx(image["iou_original"], abs=1e-9)
+    other = made / "other.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 41, 3), dtype=np.uint8)).save(other)
+    words = ("--text", "the nuclei are dense") if run.reads.text else ()
+    textdiff_once(made, "predict", str(other), *words, "--run", str(run.path), "--out", f"other-{model}")
+    assert Image.open(made / f"other-{model}/other.png").size == (41, 50)
+    textdiff_once(made, "report", "--run", str(run.path))
+
+
+def test_dropout_and_skipped_layers_are_the_same_side_by_side_as_alone(made, fitted, tmp_path):
+    models = ("transunet", "swin-unet", "lvit")
+    runs = []
+    for model in models:
+        config = fitted(model).config["fit"]
+        given = {name: config[name] for name in ("recipe", "variant", "select", "epochs")}
+        options = FitConfig(made / "cache.zarr", model=model, device="cpu", **given)
+        runs.append(begin(options, lambda _, model=model: _folder(tmp_path / model)))
+    cache = FeatureCache.open(made / "cache.zarr")
+    train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"))
+    for run, model in zip(runs, models, strict=True):
+        own, alone = (load_file(one.path / "head.safetensors") for one in (run, fitted(model)))
+        assert {name for name in own if not torch.equal(own[name], alone[name])} == set()
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+def test_an_ensemble_of_pixel_classifiers_is_the_mean_of_its_members(made, textdiff_once):
+    textdiff_once(made, *command("pixel-mlp"), "--ensemble", "2", "--runs", "ensemble")
+    run = newest(made / "ensemble")
+    assert weights(run.members[0]) != weights(run.members[1])
+    textdiff_once(made, "score", "--run", str(run.path), "--device", "cpu")
+    assert run.scores()["scores"]["clean"]["dice"]["mean"] > 0.2
+
+
+def test_a_pixel_classifier_keeps_its_rate_through_all_steps_of_an_epoch(fitted):
+    assert [line["lr"] for line in fitted("pixel-mlp").log()] == [1e-3] * 2
+
+
+@pytest.mark.parametrize("kind", ["right", "other", "none"])
+def test_pretrained_weights_are_begun_with_recorded_and_checked(made, textdiff_once, monkeypatch, kind, tmp_path):
+    encoder = ResNet50UNet(**SMALL[ResNet50UNetRival] | ({} if kind != "other" else {"width": 16})).encoder
+    state = {name: torch.rand(value.shape) for name, value in encoder.state_dict().items()}
+    torch.save(state, tmp_path / "resnet.pth")
+    fit = ("fit", "--cache", "cache.zarr", "--model", "resnet50-unet", "--recipe", "fair", "--epochs", "1")
+    begin = () if kind == "none" else ("--pretrained", str(tmp_path / "resnet.pth"))
+    result = textdiff_once(made, *fit, *begin, "--runs", str(tmp_path), status=2 if kind == "other" else 0)
+    hint = "resnet50-unet begins with random weights; its authors began with pretrained ones"
+    assert (hint in result.stderr) == (kind == "none")
+    if kind == "other":
+        assert "resnet.pth" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["resnet.pth"]
+        return
+    run = newest(tmp_path)
+    digest = sha256_file(tmp_path / "resnet.pth") if kind == "right" else None
+    assert run.config["pretrained_sha256"] == digest
+    if kind == "none":
+        return
+    first = initial_network(run).net.encoder.state_dict()
+    # The recipe keeps no running averages, so those of the file are left out.
+    averages = {name for name in state if "running_" in name or "num_batches" in name}
+    assert first.keys() == state.keys() - averages
+    assert all(torch.equal(value, state[name]) for name, value in first.items())
+    (tmp_path / "resnet.pth").write_bytes(b"another")
+    (run.path / "head.safetensors").unlink()
+    said = textdiff_once(made, "fit", "--resume", "--run", str(run.path), status=2).stderr
+    assert "not the weights that" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("variant", ["shuffled-text", "constant-text", "full"])
+def test_lvit_is_given_the_texts_of_its_variant(made, tmp_path, variant):
+    options = FitConfig(made / "cache.zarr", model="lvit", variant=variant, recipe="fair", device="cpu")
+    run = begin(options, lambda _: _folder(tmp_path / "run"))
+    assert run.label == f"lvit-fair{'' if variant == 'full' else f'-{variant}'}"
+    cache = FeatureCache.open(made / "cache.zarr")
+    network = initial_network(run)
+    fit = trainee.Trainee(run, network, cache, network.loader(cache, torch.device("cpu")), torch.device("cpu"), 3)
+    rows = [row for row, entry in enumerate(cache.rows) if entry.split == "train"]
+    own = [cache.text(row)[0] for row in rows]
+    assert not np.array_equal(own[0], own[1])
+    given = [network.inputs([item])[1][0].numpy() for item in fit._own(fit.loader.epoch(rows))]
+    assert {x.shape for x in given} == {(10, 32)}
+    # A text of so few tokens is filled with zeros.
+    length = len(own[0])
+    assert length < 10
+    same = [np.array_equal(x[:length], y) and not x[length:].any() for x, y in zip(given, own, strict=True)]
+    # The first and the third are of the same words, the most frequent ones.
+    assert same == {"full": [True] * 3, "constant-text": [True, False, True]}.get(variant, same)
+    if variant == "shuffled-text":
+        assert not all(same)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ("lvit", ("--cache", "textless.zarr"), "holds no text embeddings"),
+        ("lvit", ("--variant", "no-text"), "LViT has the variants full, shuffled-text, constant-text"),
+        ("transunet", ("--variant", "shuffled-text"), "TransUNet reads no text"),
+        ("swin-unet", ("--width", "8"), "Swin-Unet has the published widths"),
+        ("resnet50-unet", ("--blocks", "8"), "reads images, not activations"),
+        ("unet", ("--pretrained", "cache.zarr/zarr.json"), "a plain U-Net is trained from random weights"),
+        ("lvit", ("--pretrained", "cache.zarr/zarr.json"), "LViT is trained from random weights"),
+        ("pixel-mlp", ("--batch-size", "1"), "needs more than one pixel"),
+        ("unet", ("--recipe", "quick"), "--recipe quick: must be one of default, fair"),
+        ("transunet", ("--recipe", "instance-norm"), "not for --model transunet; use default or fair"),
+    ],
+)
+def test_what_a_network_does_not_have_is_refused_in_one_line(made, textdiff_once, model, options, words):
+    cache = () if "--cache" in options else ("--cache", "cache.zarr")
+    said = textdiff_once(made, "fit", *cache, "--model", model, *options, status=2).stderr
+    assert words in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_length_in_steps_becomes_epochs_and_the_rate_follows_the_batch(made, tmp_path):
+    cases = {
+        # (model, options): epochs, rate, validate_every, patience; three images, so that a batch has three at most.
+        ("transunet", ()): (13_950, 0.01 * 3 / 24, 500, None),
+        ("swin-unet", (("batch_size", 2),)): (6975, 0.05 * 2 / 24, 250, None),
+        ("resnet50-unet", (("batch_size", 1),)): (35_134, 5e-4, 352, 7027),
+        ("lvit", ()): (2000, 1e-3, 1, 50),
+        ("unet", ()): (100, 1e-3, 5, None),
+    }
+    for number, ((model, options), expected) in enumerate(cases.items()):
+        config = FitConfig(made / "cache.zarr", model=model, recipe="default", device="cpu", **dict(options))
+        run = begin(config, lambda _, number=number: _folder(tmp_path / str(number)))
+        fit = run.config["fit"]
+        found = tuple(fit[name] for name in ("epochs", "learning_rate", "validate_every", "patience"))
+        assert found == pytest.approx(expected), model
+        assert run.config["head"]["side"] == get_recipe(model, "default").side or model in ("unet", "resnet50-unet")
+
+
+def test_where_images_are_cut_the_steps_are_those_of_their_tiles(made, tmp_path):
+    options = FitConfig(made / "tiled.zarr", model="transunet", recipe="default", device="cpu", batch_size=4)
+    fit = begin(options, lambda _: _folder(tmp_path / "run")).config["fit"]
+    cache = FeatureCache.open(made / "tiled.zarr")
+    steps = -(-sum(row.split == "train" for row in cache.rows) // 4)
+    assert steps > 3
+    assert (fit["epochs"], fit["learning_rate"]) == (-(-13_950 // steps), pytest.approx(0.01 * 4 / 24))
+
+
+def test_images_of_another_side_are_resized_for_the_network_and_scores_back():
+    seen = []
+    network = TransUNetRival(SMALL[TransUNetRival] | {"image_size": 224}, 2, 224).eval()
+    image = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
+
+    def scores(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return torch.stack([-x[:, 0], x[:, 0]], 1)
+
+    network.scores = scores
+    found = network(image)
+    assert (seen[0].shape, found.shape) == ((1, 3, 224, 224), (1, 2, 96, 96))
+    resized = torch.nn.functional.interpolate(image / 255, (224, 224), mode="bilinear")
+    torch.testing.assert_close(seen[0], resized, atol=1e-5, rtol=0)
+    # There and back a smooth image is itself.
+    ramp = torch.linspace(0, 255, 96).round().to(torch.uint8).expand(1, 3, 96, 96)
+    torch.testing.assert_close(network(ramp)[:, 1], ramp[:, 0] / 255, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize(("rival", "darkest"), [(TransUNetRival, 0.0), (LViTRival, 0.0), (ResNet50UNetRival, -1.0)])
+def test_a_single_score_is_the_logit_of_the_foreground_and_black_is_as_the_authors_have_it(rival, darkest):
+    seen = []
+    network = rival(SMALL[rival] | ({"image_size": 32} if rival.takes_size else {}), 2, 32)
+
+    def scores(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return x[:, :1]
+
+    network.scores = scores
+    image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    image[0, :, 0, 0], image[0, :, 0, 1] = 0, 255
+    found = network(image)
+    assert (float(seen[0].min()), float(seen[0].max())) == (darkest, 1)
+    torch.testing.assert_close(found.softmax(1)[:, 1], torch.sigmoid(seen[0][:, 0]))
+
+
+def test_own_statistics_are_batch_normalisation_in_training_to_the_bit_and_each_images_own_afterwards():
+    x, text = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8), torch.randn(3, 10, 32)
+    for rival in (ResNet50UNetRival, TransUNetRival, LViTRival):
+        made = {}
+        for norm in ("batch", "own"):
+            torch.manual_seed(0)
+            net = SMALL[rival] | ({"image_size": 64} if rival.takes_size else {})
+            made[norm] = rival(net | ({} if rival is ResNet50UNetRival else {"dropout": 0}), 2, 64, norm=norm)
+        plain, own = made["batch"].state_dict(), made["own"].state_dict()
+        running = {name for name in plain if name.split(".")[-1].startswith(("running_", "num_batches"))}
+        assert running
+        assert own.keys() == plain.keys() - running
+        inputs = (x, text) if rival is LViTRival else (x,)
+        trained = [network.train()(*inputs) for network in made.values()]
+        assert torch.equal(*trained)
+        for scores in trained:
+            scores.square().mean().backward()
+        weights = dict(made["batch"].named_parameters())
+        assert all(torch.equal(p.grad, weights[name].grad) for name, p in made["own"].named_parameters())
+        with torch.inference_mode():
+            together = made["own"].eval()(*inputs)
+            for i in range(3):
+                alone = made["batch"].train()(*(value[i : i + 1] for value in inputs))
+                torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_the_plain_u_net_of_width_64_has_the_papers_count(made, tmp_path):
+    options = FitConfig(made / "cache.zarr", model="unet", width=64, recipe="fair", device="cpu")
+    run = begin(options, lambda _: _folder(tmp_path / "run"))
+    assert run.config["parameters"] == 31_037_698
+    assert "31,037,698" in PlainUNet.__doc__
