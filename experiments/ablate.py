@@ -8,10 +8,19 @@ from typing import get_args
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.experiments.draws_figure import draws_figure
-from textdiff.experiments.jobs import Experiment, Plan
+from textdiff.experiments.experiment import Experiment, Plan
+from textdiff.experiments.result_tables import (
+    Outcome,
+    Table,
+    notes,
+    points,
+    score,
+    score_columns,
+    verdict,
+    write_tables,
+)
 from textdiff.experiments.results import gather
 from textdiff.experiments.setup import RIVALS, conduct, plan_methods
-from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
 from textdiff.options.experiments import Ablate, Method
 from textdiff.options.fit import Variant
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS

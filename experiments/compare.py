@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 from textdiff.errors import UserError
 from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.evaluate import evaluate
-from textdiff.experiments.jobs import FILE, Experiment, Job, Plan, open_experiment
-from textdiff.experiments.nested import Estimate
-from textdiff.experiments.results import Result, gather
-from textdiff.experiments.tables import (
+from textdiff.experiments.experiment import FILE, Experiment, Job, Plan, open_experiment
+from textdiff.experiments.nested_bootstrap import Estimate
+from textdiff.experiments.result_tables import (
     Outcome,
     Table,
     absence_note,
@@ -25,12 +24,13 @@ from textdiff.experiments.tables import (
     views_note,
     write_files,
 )
+from textdiff.experiments.results import Result, gather
 from textdiff.models.device import choose_device
 from textdiff.options.experiments import Compare
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run
 
-KINDS = ("ablate", "curve", "table1")
+COMPARABLE = ("ablate", "curve", "table1")
 _Images = dict[str, Sequence[Any]]
 """By id the digests of an image and its mask."""
 
@@ -186,10 +186,9 @@ def _check(experiments: dict[str, Experiment], rows: Sequence[_Row], variants: S
     """Refuses what cannot stand in one table."""
     first_place, first = next(iter(experiments.items()))
     for place, experiment in experiments.items():
-        if experiment.plan.kind not in (*KINDS, "fit"):
-            raise UserError(
-                f"{experiment.path}: made by {experiment.plan.kind}; compare takes {', '.join(KINDS)} and runs of fit"
-            )
+        if experiment.plan.kind not in (*COMPARABLE, "fit"):
+            taken = f"{', '.join(COMPARABLE)} and runs of fit"
+            raise UserError(f"{experiment.path}: made by {experiment.plan.kind}; compare takes {taken}")
         if experiment.plan.split != first.plan.split:
             raise UserError(
                 f"{place} and {first_place}: of another split, {experiment.plan.split} and {first.plan.split}; "

@@ -5,11 +5,20 @@ __all__ = ["curve", "curve_plan", "curve_table"]
 from pathlib import Path
 
 from textdiff.cache import FeatureCache
-from textdiff.experiments.jobs import Experiment, Plan
+from textdiff.experiments.experiment import Experiment, Plan
 from textdiff.experiments.plots import error_bars, new_figure, save_figure
+from textdiff.experiments.result_tables import (
+    Outcome,
+    Table,
+    notes,
+    points,
+    score,
+    score_columns,
+    verdict,
+    write_tables,
+)
 from textdiff.experiments.results import Result, gather
 from textdiff.experiments.setup import conduct, plan_methods
-from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
 from textdiff.options.experiments import Curve
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 

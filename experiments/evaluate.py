@@ -16,7 +16,7 @@ from textdiff.pipeline.evaluation.image_predictions import ImagePrediction, imag
 from textdiff.pipeline.predictions import FittedNetwork, Predicted, predictions, view_count
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import scored_rows
-from textdiff.pipeline.training.fitted import image_facts
+from textdiff.pipeline.training.image_digests import image_digests
 
 SCHEMA = 2
 
@@ -27,7 +27,7 @@ def evaluate(
     """Writes ``images-<split>.json`` into each run directory: Dice and IoU of every image, as ``score`` computes them.
 
     It says over how many ``views`` each prediction is the mean, and what the images were (``facts``: see
-    ``image_facts``).
+    ``image_digests``).
 
     Args:
         runs: finished ones, on this cache.
@@ -83,7 +83,7 @@ def evaluate(
             "classes": cache.classes,
             "views": views,
             "ids": ids,
-            "facts": image_facts(cache, ids, given),
+            "facts": image_digests(cache, ids, given),
             "scores": found,
         }
         write_json(run.path / f"images-{split}.json", record)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textdiff.experiments.nested import Estimate
+from textdiff.experiments.nested_bootstrap import Estimate
 from textdiff.files import atomic_path
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from textdiff.errors import UserError
 from textdiff.experiments.evaluate import SCHEMA
-from textdiff.experiments.jobs import Experiment
-from textdiff.experiments.nested import Estimate, nested_bootstrap
+from textdiff.experiments.experiment import Experiment
+from textdiff.experiments.nested_bootstrap import Estimate, nested_bootstrap
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 
 Images = NDArray[np.float64]

@@ -12,7 +12,7 @@ import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
-from textdiff.experiments.jobs import (
+from textdiff.experiments.experiment import (
     FILE,
     Experiment,
     Plan,
@@ -21,7 +21,7 @@ from textdiff.experiments.jobs import (
     open_experiment,
     plan_experiment,
 )
-from textdiff.experiments.run import choose_processes, run_experiment
+from textdiff.experiments.pool import choose_processes, run_experiment
 from textdiff.models.networks.models import all_models, get_model, method_name
 from textdiff.models.networks.variants import check_variant
 from textdiff.options.experiments import VARIED, Ablate, Curve, Method, Table1

@@ -8,11 +8,20 @@ from pathlib import Path
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.experiments.jobs import Experiment, Plan, fit_options, make_job
+from textdiff.experiments.experiment import Experiment, Plan, fit_options, make_job
 from textdiff.experiments.plots import error_bars, new_figure, save_figure
+from textdiff.experiments.result_tables import (
+    Outcome,
+    Table,
+    notes,
+    points,
+    score,
+    score_columns,
+    verdict,
+    write_tables,
+)
 from textdiff.experiments.results import Result, gather
 from textdiff.experiments.setup import conduct, repetitions
-from textdiff.experiments.tables import Outcome, Table, notes, points, score, score_columns, verdict, write_tables
 from textdiff.models.networks.head import REFERENCE_WIDTH
 from textdiff.options.experiments import VARIED, Sweep
 from textdiff.options.fit import Variant

@@ -12,10 +12,8 @@ from typing import Any
 from textdiff.cache import FeatureCache
 from textdiff.experiments.compare import check_pairs
 from textdiff.experiments.draws_figure import draws_figure
-from textdiff.experiments.jobs import Experiment, Plan
-from textdiff.experiments.results import Result, gather
-from textdiff.experiments.setup import conduct, methods, plan_methods
-from textdiff.experiments.tables import (
+from textdiff.experiments.experiment import Experiment, Plan
+from textdiff.experiments.result_tables import (
     Outcome,
     Table,
     absence_note,
@@ -28,6 +26,8 @@ from textdiff.experiments.tables import (
     views_note,
     write_files,
 )
+from textdiff.experiments.results import Result, gather
+from textdiff.experiments.setup import conduct, methods, plan_methods
 from textdiff.models.networks.models import get_recipe
 from textdiff.options.experiments import Table1
 from textdiff.options.fit import FitConfig

@@ -14,7 +14,7 @@ import numpy as np
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
-from textdiff.readers.datasets import Facts, alike, inspect, leaks, read_dataset
+from textdiff.readers.datasets import Inspected, alike, inspect, leaks, read_dataset
 from textdiff.readers.sample import Problem, Sample
 from textdiff.tables import text_table
 
@@ -114,7 +114,7 @@ def check_dataset(
     )
 
 
-def _facts(facts: Sequence[Facts]) -> dict[str, Any]:
+def _facts(facts: Sequence[Inspected]) -> dict[str, Any]:
     """The numbers of one split; None where there is nothing to take them from."""
     read = [fact for fact in facts if fact.height]
     masked = [fact for fact in facts if fact.mask_sha256 is not None and fact.shares]
@@ -167,7 +167,7 @@ def _lengths(texts: Sequence[str], encoder: str) -> tuple[list[int], str, int | 
     return [len(text.split()) for text in texts], "words", None
 
 
-def _within(facts: Sequence[Facts]) -> list[Problem]:
+def _within(facts: Sequence[Inspected]) -> list[Problem]:
     """The same picture twice in one split, which counts it twice."""
     seen: dict[tuple[str, str], Sample] = {}
     problems = []
@@ -189,7 +189,7 @@ def _empty_splits(samples: Sequence[Sample]) -> list[Problem]:
     ]
 
 
-def _absent_classes(facts: Sequence[Facts]) -> list[Problem]:
+def _absent_classes(facts: Sequence[Inspected]) -> list[Problem]:
     """Classes that no mask of a split holds, where there are masks."""
     problems = []
     for split in _SPLITS:

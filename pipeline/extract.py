@@ -27,7 +27,7 @@ from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_fil
 from textdiff.pipeline.extraction.plan import say_plan
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
 from textdiff.pipeline.extraction.requirements import require_models
-from textdiff.pipeline.extraction.table import mask_kind, sample_table
+from textdiff.pipeline.extraction.sample_table import mask_kind, sample_table
 from textdiff.readers import datasets
 
 
@@ -62,7 +62,7 @@ class _Work:
     device: torch.device
     precision: str
     resolved: ResolvedWeights
-    facts: list[datasets.Facts]
+    facts: list[datasets.Inspected]
     network: Backbone
     shapes: dict[int, tuple[int, int, int]]
     blocks: tuple[int, ...]
@@ -200,7 +200,7 @@ def _ahead(pool: ThreadPoolExecutor, prepare: Callable[[int], Prepared], rows: l
     yield following.result()
 
 
-def _read_data(config: ExtractConfig) -> list[datasets.Facts]:
+def _read_data(config: ExtractConfig) -> list[datasets.Inspected]:
     """Reads and checks the whole data set before any work is done on it."""
     samples, problems = datasets.read_dataset(config.dataset, config.data, config)
     with console.Progress(len(samples), "check", "images") as progress:

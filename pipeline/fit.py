@@ -34,7 +34,7 @@ from textdiff.pipeline.prediction.unlike import FILE as LIKENESS
 from textdiff.pipeline.prediction.unlike import Likeness, training_contrasts
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest, write_config
 from textdiff.pipeline.training.epochs import rows_by_tile
-from textdiff.pipeline.training.fitted import image_facts
+from textdiff.pipeline.training.image_digests import image_digests
 from textdiff.pipeline.training.train import train
 
 
@@ -106,7 +106,7 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
         "fingerprint_hash": cache.fingerprint_hash,
         "train_ids": train_ids,
         "val_ids": val_ids,
-        "images": image_facts(cache, [*train_ids, *val_ids], texts),
+        "images": image_digests(cache, [*train_ids, *val_ids], texts),
         "blank_below": blank_below,
         "device": describe_device(device),
         "versions": _versions(),

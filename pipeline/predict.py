@@ -20,9 +20,9 @@ from textdiff.images.pixel_size import PixelSize, file_pixel_size
 from textdiff.metrics.instances import METHODS, find_instances
 from textdiff.options.run import Predict
 from textdiff.outputs import FORMATS, Segmentation, refusal, segmentation, write_output
+from textdiff.outputs.object_tables import image_record
 from textdiff.outputs.objects import object_record, significant
 from textdiff.outputs.overlay import write_overlay
-from textdiff.outputs.tables import image_record
 from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
 from textdiff.pipeline.prediction.output_files import OVERLAY, OutputFiles
 from textdiff.pipeline.prediction.predictor import Predictor, segment_large

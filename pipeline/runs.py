@@ -26,7 +26,7 @@ from textdiff.models.networks.variants import assign_texts
 from textdiff.models.tensor_files import load_tensors
 from textdiff.options.option import AnyPath
 from textdiff.options.shared import LATEST, Runs
-from textdiff.pipeline.training.fitted import CONTROLS, check_fitted, check_unchanged
+from textdiff.pipeline.training.image_digests import CONTROLS, check_fitted, check_unchanged
 
 SCORES_SCHEMA = 2
 IDENTITY = "textdiff.run"

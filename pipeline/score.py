@@ -29,11 +29,19 @@ from textdiff.pipeline.evaluation.image_predictions import (
 )
 from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
+from textdiff.pipeline.evaluation.score_tables import write_scores
 from textdiff.pipeline.evaluation.summary import Averages, averages, cases, page, record, tables
-from textdiff.pipeline.evaluation.tables import write_scores
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training.fitted import GONE, VIEWS, Facts, changed_images, changes, image_facts, shortened
+from textdiff.pipeline.training.image_digests import (
+    GONE,
+    VIEWS,
+    Digests,
+    changed_images,
+    changes,
+    image_digests,
+    shortened,
+)
 
 BOOTSTRAP_SEED = 0
 
@@ -95,7 +103,7 @@ class _Opened:
     """What is to be said of those."""
     texts: dict[int, int]
     given: GivenText | None
-    facts: dict[str, Facts]
+    facts: dict[str, Digests]
     changed: list[str]
     own: dict[str, Any] | None
     """The run's own scores, where those with a given text are to be compared with them."""
@@ -131,7 +139,7 @@ def _open(options: Score) -> _Opened:
         console.warn(left_out)
     given = None if text is None else GivenText.embed(run, text, fitted.device)
     texts = run.texts(cache)
-    facts, views = image_facts(cache, sizes, texts), view_count(cache, rows)
+    facts, views = image_digests(cache, sizes, texts), view_count(cache, rows)
     # Neither a cache of test images only nor further views make scores those of another run.
     changed = [line for line in changed_images(run.config, cache, texts) if not line.endswith((GONE, f": {VIEWS}"))]
     if changed:
@@ -237,7 +245,7 @@ def _changed_since(fitted: Sequence[str]) -> str:
     return f"An image that the run was fitted on, or selected by, has changed since ({shortened(fitted)}): fit again."
 
 
-def _compare_with_before(run: Run, split: str, facts: Mapping[str, Facts], views: int) -> None:
+def _compare_with_before(run: Run, split: str, facts: Mapping[str, Digests], views: int) -> None:
     """Says where the scores that are about to be replaced were of other images, masks, texts or views."""
     file = run.scores_file(split)
     if not file.is_file():

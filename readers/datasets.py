@@ -1,7 +1,7 @@
 """Data sets -> samples: what there is, what is wrong with it, all said before any work is done."""
 
 __all__ = [
-    "Facts",
+    "Inspected",
     "Problem",
     "Sample",
     "alike",
@@ -34,7 +34,7 @@ _SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Facts:
+class Inspected:
     """What decoding a sample's files has shown.
 
     ``height`` and ``width`` are those of the image file in pixels; ``usable`` is false if one of its problems is an
@@ -91,7 +91,7 @@ def read_dataset(
 
 def inspect(
     samples: list[Sample], progress: Callable[[int], object] | None = None, *, tiled: bool = False
-) -> tuple[list[Facts], list[Problem]]:
+) -> tuple[list[Inspected], list[Problem]]:
     """Decodes every image and mask once, in a few threads; at most one image or mask per thread is in memory.
 
     Args:
@@ -181,7 +181,7 @@ def remarks(
     return found
 
 
-def leaks(facts: Sequence[Facts]) -> list[Problem]:
+def leaks(facts: Sequence[Inspected]) -> list[Problem]:
     """The same picture in two splits: what was trained on would be tested on."""
     seen: dict[str, Sample] = {}
     problems = []
@@ -193,12 +193,12 @@ def leaks(facts: Sequence[Facts]) -> list[Problem]:
     return problems
 
 
-def _of_one_value(facts: Sequence[Facts]) -> tuple[list[Facts], list[Problem]]:
+def _of_one_value(facts: Sequence[Inspected]) -> tuple[list[Inspected], list[Problem]]:
     """``facts``, and an error for each value of the foreground but the most common: they may be of different classes.
 
     {0, 1} beside {0, 255} is no exception: a map of classes whose border is void can hold nothing else.
     """
-    masks: dict[str, list[Facts]] = {}
+    masks: dict[str, list[Inspected]] = {}
     for fact in facts:
         if fact.value and fact.usable:
             masks.setdefault(fact.value, []).append(fact)
@@ -221,9 +221,9 @@ def _of_one_value(facts: Sequence[Facts]) -> tuple[list[Facts], list[Problem]]:
     return [replace(fact, usable=fact.usable and fact.value in ("", usual)) for fact in facts], problems
 
 
-def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
+def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
     problems: list[Problem] = []
-    facts = Facts(sample, 0, 0, "", None)
+    facts = Inspected(sample, 0, 0, "", None)
 
     def say(severity: Literal["error", "note"], source: Path | Slice, what: str, fix: str = "") -> None:
         problems.append(Problem(severity, _where(source), what, fix))
@@ -249,7 +249,7 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Facts, list[Problem]]:
     return replace(facts, usable=all(problem.severity != "error" for problem in problems)), problems
 
 
-def _inspect_mask(facts: Facts, source: Path | Slice, tiled: bool, say: Callable[..., None]) -> Facts:
+def _inspect_mask(facts: Inspected, source: Path | Slice, tiled: bool, say: Callable[..., None]) -> Inspected:
     """``facts`` with those of the mask; ``say(severity, source, what, fix)`` is told what is wrong."""
     if not facts.height and source.name.lower().endswith(".xml"):
         return facts  # outlines mean nothing without the size of their image

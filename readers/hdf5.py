@@ -31,7 +31,7 @@ from textdiff.readers.hdf5_trial import comes_to_an_end
 from textdiff.readers.names import error, note, sort_problems
 from textdiff.readers.sample import Problem, Sample, Slice
 from textdiff.readers.splits import parse_split, settle_splits, unknown_split
-from textdiff.readers.tables import doubt, one_line
+from textdiff.readers.table_reader import doubt, one_line
 
 _MAX_IMAGES = 1 << 20
 _ANEW = "copy it into the file itself"

@@ -5,7 +5,7 @@ one kind, once with a sentence that asks for the other. So the mask cannot be kn
 method gains from the text can be measured. It is made, not photographed: no score on it says anything about tissue.
 """
 
-__all__ = ["KINDS", "draw_tissue", "ensure_phantom"]
+__all__ = ["NUCLEI", "draw_tissue", "ensure_phantom"]
 
 import shutil
 import uuid
@@ -44,7 +44,7 @@ class Kind:
     """In a picture of 128x128 pixels; in proportion to the area in others."""
 
 
-KINDS = {
+NUCLEI = {
     "round": Kind("Segment the round and dark nuclei of lymphocytes.", (6.0, 8.0), (5.5, 7.0), (0.15, 0.21), 12),
     "elongated": Kind("Segment the long and pale nuclei of fibroblasts.", (11.0, 16.0), (3.5, 5.0), (0.08, 0.12), 11),
 }
@@ -63,10 +63,10 @@ def draw_tissue(seed: int, size: int = SIZE) -> tuple[NDArray[np.uint8], dict[st
     clouds = gaussian_filter(generator.standard_normal((size, size)), 18.0, mode="wrap")
     eosin = 0.05 + 0.014 * _unit(fibres) + 0.012 * _unit(clouds)
     stain = 0.012 + 0.004 * _unit(gaussian_filter(generator.standard_normal((size, size)), 1.5))
-    masks = {name: np.zeros((size, size), dtype=bool) for name in KINDS}
+    masks = {name: np.zeros((size, size), dtype=bool) for name in NUCLEI}
     taken = np.zeros((size, size), dtype=bool)
     y, x = np.mgrid[:size, :size].astype(np.float64)
-    for name, kind in KINDS.items():
+    for name, kind in NUCLEI.items():
         for _ in range(round(kind.count * (size / SIZE) ** 2)):
             nucleus = _place(generator, kind, x, y, taken)
             if nucleus is None:
@@ -128,7 +128,7 @@ def _write_split(folder: Path, split: str, numbers: range, seed: int, size: int)
             file = f"phantom-{number:02d}-{kind}.png"
             Image.fromarray(image).save(folder / "img" / file)
             Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "labelcol" / file)
-            sheet.append([file, KINDS[kind].sentence])
+            sheet.append([file, NUCLEI[kind].sentence])
     book.save(folder / f"{split}_text.xlsx")
 
 

@@ -54,7 +54,7 @@ RGB: dict[str, Any] = NANO | {"backbone": "rgb", "steps": (0,)}
 """The same without a network: what a small backbone has to beat."""
 FILTERS: dict[str, Any] = {"backbone": "filters", "text_encoder": "none", "steps": (0,), "blocks": (0,)}
 """What a laboratory has without any network."""
-KINDS: dict[str, dict[str, Any]] = {"paper": {}, "nano": NANO, "rgb": RGB, "filters": FILTERS}
+PRESET_KINDS: dict[str, dict[str, Any]] = {"paper": {}, "nano": NANO, "rgb": RGB, "filters": FILTERS}
 JITTER = {"monuseg": "he"}
 """Whose views a small backbone is to see in varied colours: where that, with ``fair-long``, did better on Val."""
 
@@ -66,7 +66,7 @@ def get_preset(dataset: str, kind: str = "paper") -> Preset:
         UserError: there is no such data set or kind of preset.
     """
     known = {name: PRESETS.get(name, Preset(name, blocks=_USUAL)) for name in READERS}
-    preset, fitting = choose("--dataset", dataset, known), choose("--preset", kind, KINDS)
+    preset, fitting = choose("--dataset", dataset, known), choose("--preset", kind, PRESET_KINDS)
     jitter = JITTER.get(dataset) if fitting.get("views", 1) > 1 else None
     return replace(preset, **fitting, jitter=jitter)
 
@@ -83,10 +83,10 @@ def usual(option: str) -> str:
     for dataset, value in of_paper.items():
         if value != most:
             found.setdefault(value, []).append(dataset)
-    for kind in [kind for kind in KINDS if kind != "paper"]:
+    for kind in [kind for kind in PRESET_KINDS if kind != "paper"]:
         for dataset in PRESETS:
             value = written(getattr(get_preset(dataset, kind), option))
-            of_kind = f"--preset {kind}" + ("" if option in KINDS[kind] else f" with {dataset}")
+            of_kind = f"--preset {kind}" + ("" if option in PRESET_KINDS[kind] else f" with {dataset}")
             if value != of_paper[dataset] and of_kind not in found.setdefault(value, []):
                 found[value].append(of_kind)
     return "; ".join(value if value == most else f"{value} for {', '.join(where)}" for value, where in found.items())

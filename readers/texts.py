@@ -10,7 +10,7 @@ from textdiff.errors import UserError
 from textdiff.readers.names import error, key_of, owner, visible
 from textdiff.readers.sample import Problem
 from textdiff.readers.splits import parse_split, unknown_split
-from textdiff.readers.tables import ENDINGS, read_table
+from textdiff.readers.table_reader import ENDINGS, read_table
 
 
 class TextRow(NamedTuple):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from textdiff.cache import FeatureCache, Row
-from textdiff.experiments.jobs import Plan, make_job, plan_experiment
+from textdiff.experiments.experiment import Plan, make_job, plan_experiment
 from textdiff.pipeline.fit import FitConfig
 
 BLOCKS = {6: (6, 8, 8), 8: (4, 16, 16)}

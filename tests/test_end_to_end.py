@@ -223,14 +223,14 @@ def test_killed_fit_resumes_to_the_same_weights(made, textdiff_once, tmp_path):
     code = """
 import os, signal, sys
 from textdiff import cli
-from textdiff.pipeline.training import trainee
+from textdiff.pipeline.training import trainer
 
 def killed(self, seconds):
     if self.state.epoch == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     close(self, seconds)
 
-close, trainee.Trainee.close_epoch, trainee.CHECKPOINT_SHARE = trainee.Trainee.close_epoch, killed, float("inf")
+close, trainer.Trainer.close_epoch, trainer.CHECKPOINT_SHARE = trainer.Trainer.close_epoch, killed, float("inf")
 sys.argv = ["textdiff", *sys.argv[1:]]
 cli.main()"""
     textdiff_once(made, *fit, "--runs", str(tmp_path / "whole"))

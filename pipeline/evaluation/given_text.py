@@ -15,7 +15,7 @@ from textdiff import console
 from textdiff.metrics.intervals import Interval
 from textdiff.pipeline.evaluation.class_scores import mean_of_some
 from textdiff.pipeline.evaluation.object_scores import metrics_table
-from textdiff.pipeline.evaluation.tables import ScoreRow, score_table
+from textdiff.pipeline.evaluation.score_tables import ScoreRow, score_table
 from textdiff.pipeline.prediction.preprocessing import TextEmbedder
 from textdiff.pipeline.runs import Run
 

@@ -12,7 +12,7 @@ from textdiff.metrics.instances import components, find_instances
 from textdiff.metrics.intervals import Interval
 from textdiff.metrics.objects import aji, detection_f1, panoptic_quality
 from textdiff.metrics.surfaces import hd95, surface_dice
-from textdiff.pipeline.evaluation.tables import percent
+from textdiff.pipeline.evaluation.score_tables import percent
 from textdiff.tables import markdown_table, text_table
 
 _OF_OBJECTS: dict[str, tuple[str, Callable[[NDArray[Any], NDArray[Any]], float]]] = {

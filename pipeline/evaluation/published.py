@@ -90,7 +90,7 @@ def published_for(dataset: str, images: Mapping[str, Sequence[Any]]) -> Comparis
 
     Args:
         dataset: its name.
-        images: by id the digests of the image and of its mask, and more, as ``image_facts`` gives them.
+        images: by id the digests of the image and of its mask, and more, as ``image_digests`` gives them.
     """
     if dataset not in PUBLISHED:
         return Comparison((), "")

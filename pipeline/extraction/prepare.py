@@ -18,7 +18,7 @@ from textdiff.images import images
 from textdiff.images.colour import jitter_view
 from textdiff.images.formats import BadImageError
 from textdiff.images.tiles import cut
-from textdiff.readers.datasets import Facts
+from textdiff.readers.datasets import Inspected
 from textdiff.readers.decoding import load_image, load_mask, read_image_rows, read_mask_rows
 from textdiff.readers.sample import Slice
 
@@ -55,7 +55,7 @@ class _Region:
 
 
 def preparation(
-    cache: FeatureCache, facts: Mapping[str, Facts], rule: str, varied: str | None, seed: int
+    cache: FeatureCache, facts: Mapping[str, Inspected], rule: str, varied: str | None, seed: int
 ) -> Callable[[int], Prepared]:
     """Gives the function that makes a row of ``cache`` ready, which is to be called from one thread.
 
@@ -102,7 +102,7 @@ def preparation(
     return prepare
 
 
-def _image(fact: Facts) -> _Region:
+def _image(fact: Inspected) -> _Region:
     sample = fact.sample
     image = load_image(sample.image)
     _require_same(sample.image, image.sha256 == fact.image_sha256)
@@ -113,7 +113,7 @@ def _image(fact: Facts) -> _Region:
     return _Region(0, image.pixels, mask.labels, mask.instances)
 
 
-def _band(seen: dict[Path, _Stamp], fact: Facts, first: int, end: int) -> _Region:
+def _band(seen: dict[Path, _Stamp], fact: Inspected, first: int, end: int) -> _Region:
     sample = fact.sample
     assert isinstance(sample.image, Path)
     with _the_same(sample.image, fact.image_sha256, seen):

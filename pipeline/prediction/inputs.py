@@ -14,7 +14,7 @@ from textdiff.options.run import Predict
 from textdiff.readers.datasets import read_dataset, report
 from textdiff.readers.names import IMAGES, is_utf8, key_of, visible_name
 from textdiff.readers.sample import Slice
-from textdiff.readers.tables import ENDINGS, decode_text, read_table
+from textdiff.readers.table_reader import ENDINGS, decode_text, read_table
 
 RECORDS = ".records"
 """The directory in a folder of results that tells it from a folder of images."""

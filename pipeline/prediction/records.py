@@ -11,7 +11,7 @@ from typing import Any
 from textdiff.errors import UserError
 from textdiff.files import sha256_file, write_json
 from textdiff.metrics.instances import METHODS
-from textdiff.outputs.tables import write_tables
+from textdiff.outputs.object_tables import write_tables
 from textdiff.pipeline.prediction.inputs import RECORDS, Input
 from textdiff.pipeline.prediction.output_files import OutputFiles
 from textdiff.pipeline.runs import Run

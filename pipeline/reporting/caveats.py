@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from textdiff.pipeline.evaluation.class_scores import presence_note
-from textdiff.pipeline.training.fitted import shortened
+from textdiff.pipeline.training.image_digests import shortened
 from textdiff.readers.presets import PRESETS
 
 _FEW_IMAGES = 30

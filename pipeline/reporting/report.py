@@ -24,7 +24,7 @@ from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import scored_rows
-from textdiff.pipeline.training.fitted import changes, image_facts, shortened
+from textdiff.pipeline.training.image_digests import changes, image_digests, shortened
 
 _TRUTHS = {
     "clean": ("Mask by area", "is resized to the size of the network's output."),
@@ -88,7 +88,7 @@ def write_report(options: Report) -> Path:
 def _check_images(run: Run, cache: FeatureCache, summary: Mapping[str, Any]) -> None:
     """Refuses to show scores beside images and masks that they are not of."""
     ids = [image["id"] for image in summary["images"]]
-    changed = changes(summary["facts"], image_facts(cache, ids, run.texts(cache)))
+    changed = changes(summary["facts"], image_digests(cache, ids, run.texts(cache)))
     again = f"`textdiff score --run {run.path}{'' if summary['split'] == 'test' else ' --split ' + summary['split']}`"
     if changed:
         raise UserError(

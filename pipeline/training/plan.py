@@ -7,10 +7,10 @@ from contextlib import closing
 
 from textdiff import console
 from textdiff.models.device import describe_device
-from textdiff.pipeline.training.trainee import Trainee
+from textdiff.pipeline.training.trainer import Trainer
 
 
-def say_plan(fit: Trainee, training: Sequence[Sequence[int]], validated: int) -> None:
+def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) -> None:
     """Says what is fitted, how, on which images and where, and about how long it takes.
 
     Args:

@@ -18,7 +18,7 @@ from textdiff.models.networks.segmenter import Segmenter
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.epochs import order_of, rows_by_tile
 from textdiff.pipeline.training.plan import say_plan
-from textdiff.pipeline.training.trainee import Trainee
+from textdiff.pipeline.training.trainer import Trainer
 
 
 def train(run: Run, cache: FeatureCache, network: Segmenter, device: torch.device) -> Path:
@@ -65,7 +65,7 @@ def train_many(
     loader = loader or network.loader(cache, device)
 
     _make_deterministic(device)
-    fits = [Trainee(run, network, cache, loader, device, len(training)) for run, network in runs]
+    fits = [Trainer(run, network, cache, loader, device, len(training)) for run, network in runs]
     if len(fits) == 1 and not fits[0].over:
         say_plan(fits[0], training, len(validation))
     total = max(fit.options["epochs"] for fit in fits)

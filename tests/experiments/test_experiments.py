@@ -22,15 +22,15 @@ from safetensors.torch import load_file
 
 from textdiff.cache import FeatureCache, Loader
 from textdiff.errors import UserError
-from textdiff.experiments import draws_figure, work
+from textdiff.experiments import draws_figure, job_runner
 from textdiff.experiments.ablate import ablation_table
-from textdiff.experiments.jobs import Plan, make_job, open_experiment, plan_experiment
+from textdiff.experiments.experiment import Plan, make_job, open_experiment, plan_experiment
 from textdiff.experiments.panel import choose
+from textdiff.experiments.result_tables import Table
 from textdiff.experiments.results import gather
-from textdiff.experiments.tables import Table
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run, write_config
-from textdiff.pipeline.training import trainee
+from textdiff.pipeline.training import trainer
 from textdiff.pipeline.training.same_weights import trained_alike
 from textdiff.pipeline.training.train import train_many
 from textdiff.tables import latex
@@ -245,7 +245,7 @@ def test_one_that_diverges_does_not_stop_the_others(cache, tmp_path):
 
 
 def test_stopped_side_by_side_they_resume_to_the_same_weights(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainee, "CHECKPOINT_SHARE", float("inf"))
+    monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
     base = FitConfig(cache=cache.path, labels=3, epochs=4, learning_rate=1e-3, width=8)
     names = ("full", "constant-text")
 
@@ -254,7 +254,7 @@ def test_stopped_side_by_side_they_resume_to_the_same_weights(cache, tmp_path, m
         for run in runs:
             if not run.path.exists():
                 begin(replace(base, variant=run.path.name), lambda _, run=run: run.path)
-        close, closed = trainee.Trainee.close_epoch, []
+        close, closed = trainer.Trainer.close_epoch, []
 
         def closing(self, seconds):
             close(self, seconds)
@@ -263,7 +263,7 @@ def test_stopped_side_by_side_they_resume_to_the_same_weights(cache, tmp_path, m
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(trainee.Trainee, "close_epoch", closing)
+            patch.setattr(trainer.Trainer, "close_epoch", closing)
             train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"))
 
     trained(tmp_path / "whole", None)
@@ -374,7 +374,7 @@ def test_a_worker_in_the_background_ends_with_its_parent_in_the_middle_of_a_grou
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does, and the worker inherits it
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "textdiff.experiments.worker", str(experiment.path), "1"],
+            [sys.executable, "-m", "textdiff.experiments.pool_worker", str(experiment.path), "1"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -403,7 +403,7 @@ def test_a_worker_in_the_background_ends_with_its_parent_in_the_middle_of_a_grou
 def test_a_worker_asked_to_stop_says_so_whatever_becomes_of_the_interruption(way, becomes):
     code = f"""
 import time
-from textdiff.experiments import worker
+from textdiff.experiments import pool_worker
 worker.GRACE = 0.2
 def serve(commands, busy):
     print(commands.get(), flush=True)
@@ -434,7 +434,7 @@ def _command(process: Path, directory: Path) -> str:
 
 
 def test_a_failed_job_is_named_and_the_others_are_done(cache, tmp_path, monkeypatch, textdiff_once):
-    real = work.initial_network
+    real = job_runner.initial_network
 
     def broken(run):
         network = real(run)
@@ -443,7 +443,7 @@ def test_a_failed_job_is_named_and_the_others_are_done(cache, tmp_path, monkeypa
                 network.conv1.weight.fill_(float("nan"))
         return network
 
-    monkeypatch.setattr(work, "initial_network", broken)
+    monkeypatch.setattr(job_runner, "initial_network", broken)
     options = ["--labels", "2", "--draws", "1", "--seeds", "1", "--variants", "full,no-text", "--no-unet", *FITS]
     result = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *options, "--jobs", "1", status=2)
     assert "no-text-d0-s0: the loss is nan" in result.stderr

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from textdiff.experiments.nested import Estimate, nested_bootstrap
+from textdiff.experiments.nested_bootstrap import Estimate, nested_bootstrap
 from textdiff.metrics.intervals import bootstrap_mean
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from textdiff.cache import FeatureCache
-from textdiff.experiments.jobs import open_experiment, plan_experiment
+from textdiff.experiments.experiment import open_experiment, plan_experiment
 from textdiff.experiments.table1 import table1_plan, table1_table
 from textdiff.files import sha256_file, write_json
 from textdiff.options.experiments import Table1

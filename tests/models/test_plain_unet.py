@@ -17,7 +17,7 @@ from textdiff.models.networks.augment import turned
 from textdiff.models.networks.plain_unet import PlainUNet
 from textdiff.pipeline.fit import FitConfig, fit, resume
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training import trainee
+from textdiff.pipeline.training import trainer
 
 FIT = ("fit", "--cache", "cache.zarr", "--model", "unet", "--labels", "3", "--seed", "4")
 
@@ -171,7 +171,7 @@ def test_predict_needs_no_backbone_and_gives_the_mask_that_score_measured(made, 
 def test_stopped_fit_resumes_to_the_same_weights(made, tmp_path, monkeypatch):
     config = FitConfig(made / "cache.zarr", model="unet", labels=2, epochs=3, decay_epoch=2)
     whole = Run(fit(config, tmp_path / "whole"))
-    monkeypatch.setattr(trainee, "CHECKPOINT_SHARE", float("inf"))
+    monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
     advance = console.Progress.advance
 
     def stop_after_two(self, *arguments, **options):

@@ -19,7 +19,7 @@ from textdiff.models.networks.rivals import LViTRival, ResNet50UNetRival, SwinUN
 from textdiff.models.networks.trees import Trees
 from textdiff.pipeline.fit import FitConfig, begin, initial_network
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training import trainee
+from textdiff.pipeline.training import trainer
 from textdiff.pipeline.training.train import train_many
 
 # Arguments that make the published networks small.
@@ -114,7 +114,7 @@ def test_a_fit_that_is_stopped_and_resumed_has_the_same_weights_to_the_bit(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainee, "CHECKPOINT_SHARE", float("inf"))
+        patch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
         patch.setattr(console.Progress, "advance", stop)
         textdiff_once(made, *command(model), "--runs", f"cut-{model}", status=130)
     cut = newest(made / f"cut-{model}")
@@ -221,7 +221,7 @@ def test_lvit_is_given_the_texts_of_its_variant(made, tmp_path, variant):
     assert run.label == f"lvit-fair{'' if variant == 'full' else f'-{variant}'}"
     cache = FeatureCache.open(made / "cache.zarr")
     network = initial_network(run)
-    fit = trainee.Trainee(run, network, cache, network.loader(cache, torch.device("cpu")), torch.device("cpu"), 3)
+    fit = trainer.Trainer(run, network, cache, network.loader(cache, torch.device("cpu")), torch.device("cpu"), 3)
     rows = [row for row, entry in enumerate(cache.rows) if entry.split == "train"]
     own = [cache.text(row)[0] for row in rows]
     assert not np.array_equal(own[0], own[1])

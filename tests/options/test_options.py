@@ -71,7 +71,7 @@ def test_choices_are_those_that_the_stage_knows(choices, place, name):
     ("command", "name", "place", "registry"),
     [
         ("fit", "model", "models.networks.models", "MODELS"),
-        ("extract", "preset", "readers.presets", "KINDS"),
+        ("extract", "preset", "readers.presets", "PRESET_KINDS"),
         ("pretrain", "config", "pipeline.pretraining.config", "CONFIGS"),
     ],
 )

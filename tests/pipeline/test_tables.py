@@ -9,7 +9,7 @@ import pytest
 from textdiff.metrics.intervals import Interval
 from textdiff.metrics.pixels import dice_from_iou
 from textdiff.pipeline.evaluation.published import PUBLISHED
-from textdiff.pipeline.evaluation.tables import ScoreRow, score_table, write_scores
+from textdiff.pipeline.evaluation.score_tables import ScoreRow, score_table, write_scores
 
 ONE_IMAGE = Interval(0.5, None, None, 1)
 ROWS = [

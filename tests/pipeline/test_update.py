@@ -17,7 +17,7 @@ from PIL import Image
 import textdiff
 from textdiff.cache import FeatureCache, update, writer
 from textdiff.errors import UserError
-from textdiff.experiments.jobs import Plan, plan_experiment
+from textdiff.experiments.experiment import Plan, plan_experiment
 from textdiff.models import text
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.pipeline.extraction import filling

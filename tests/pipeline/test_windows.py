@@ -14,7 +14,7 @@ from textdiff.models.networks.head import VARIANTS, Head
 from textdiff.models.networks.segmenter import Window
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training import epochs, trainee
+from textdiff.pipeline.training import epochs, trainer
 from textdiff.pipeline.training.train import train
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py")))
@@ -97,9 +97,9 @@ def test_a_fit_in_bfloat16_comes_close_to_one_in_float32(cache, tmp_path, model)
 
 def test_the_scores_of_a_step_are_the_windows(cache, tmp_path, monkeypatch):
     seen = []
-    loss = trainee.segmentation_loss
+    loss = trainer.segmentation_loss
     monkeypatch.setattr(
-        trainee, "segmentation_loss", lambda s, y, **more: seen.append((s.shape[2:], y.shape[1:])) or loss(s, y, **more)
+        trainer, "segmentation_loss", lambda s, y, **more: seen.append((s.shape[2:], y.shape[1:])) or loss(s, y, **more)
     )
     fit(FitConfig(cache.path, variant="no-text", epochs=1, window=16), tmp_path)
     # Two steps with a copy of the network come before the five: they estimate the time.
@@ -142,15 +142,15 @@ def test_the_best_weights_are_chosen_among_the_validated_epochs(cache, tmp_path)
     # The same fit stopped there: its schedule is over the whole fit, so it is interrupted rather than shortened.
     again = begin(config, lambda name: tmp_path / name)
     with pytest.MonkeyPatch.context() as patch:
-        close = trainee.Trainee.close_epoch
+        close = trainer.Trainer.close_epoch
 
         def closing(self, seconds):
             close(self, seconds)
             if self.state.epoch == best:
                 raise KeyboardInterrupt
 
-        patch.setattr(trainee.Trainee, "close_epoch", closing)
-        patch.setattr(trainee, "CHECKPOINT_SHARE", float("inf"))
+        patch.setattr(trainer.Trainer, "close_epoch", closing)
+        patch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
         with pytest.raises(KeyboardInterrupt):
             train(again, cache, initial_network(again), torch.device("cpu"))
     saved = torch.load(again.path / "last.pt", weights_only=True)["head"]

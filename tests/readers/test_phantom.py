@@ -13,7 +13,7 @@ from textdiff.options.extract import Extract
 from textdiff.pipeline.extract import extract
 from textdiff.pipeline.fit import FitConfig, fit
 from textdiff.readers.datasets import inspect, read_dataset
-from textdiff.readers.phantom import KINDS, SPLITS, draw_tissue, ensure_phantom
+from textdiff.readers.phantom import NUCLEI, SPLITS, draw_tissue, ensure_phantom
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,12 @@ def test_same_seed_same_tissue_and_kinds_do_not_overlap():
 def test_every_picture_is_there_once_per_sentence_with_another_mask(phantom):
     samples, problems = read_dataset("phantom", phantom)
     assert not [problem for problem in problems if problem.severity == "error"]
-    assert len(samples) == len(KINDS) * sum(SPLITS.values())
+    assert len(samples) == len(NUCLEI) * sum(SPLITS.values())
     pictures: dict[bytes, list] = {}
     for sample in samples:
         pictures.setdefault(read_image(sample.image).tobytes(), []).append(sample)
     for pair in pictures.values():
-        assert {sample.text for sample in pair} == {kind.sentence for kind in KINDS.values()}
+        assert {sample.text for sample in pair} == {kind.sentence for kind in NUCLEI.values()}
         assert len({sample.split for sample in pair}) == 1
         left, right = (decode_mask(sample.mask).labels for sample in pair)
         assert not np.any(left & right)
@@ -56,7 +56,7 @@ def test_made_once_and_never_over_other_data(phantom, tmp_path):
 def test_smaller_pictures_have_nuclei_of_both_kinds_in_proportion():
     large = [draw_tissue(number)[1] for number in range(8)]
     small = [draw_tissue(number, 64)[1] for number in range(8)]
-    for kind in KINDS:
+    for kind in NUCLEI:
         shares = [np.mean([masks[kind].mean() for masks in drawn]) for drawn in (large, small)]
         assert shares[1] == pytest.approx(shares[0], rel=0.25)
         assert all(masks[kind].any() for masks in small)

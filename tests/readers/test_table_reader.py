@@ -22,7 +22,7 @@ from PIL import Image
 from textdiff.errors import UserError
 from textdiff.pipeline.prediction.inputs import from_list
 from textdiff.readers.datasets import read_dataset
-from textdiff.readers.tables import doubt, one_line, read_table
+from textdiff.readers.table_reader import doubt, one_line, read_table
 
 OTHERS = ("b", "c", "d")
 

@@ -4,12 +4,12 @@ __all__ = [
     "CONTROLS",
     "GONE",
     "VIEWS",
-    "Facts",
+    "Digests",
     "changed_images",
     "changes",
     "check_fitted",
     "check_unchanged",
-    "image_facts",
+    "image_digests",
     "shortened",
 ]
 
@@ -24,11 +24,11 @@ DIGITS = 16
 CONTROLS = ("shuffled-text", "constant-text")
 """Variants that give an image a text that depends on other images."""
 GONE, VIEWS = "gone", "the number of views or tiles"
-Facts = list[str | int | None]
+Digests = list[str | int | None]
 """Digests of an image, its mask and the text it is given, and the number of its rows."""
 
 
-def image_facts(cache: FeatureCache, ids: Collection[str], texts: Mapping[int, int]) -> dict[str, Facts]:
+def image_digests(cache: FeatureCache, ids: Collection[str], texts: Mapping[int, int]) -> dict[str, Digests]:
     """By the ids that the cache has: digests of the image, its mask and the text it is given, and the number of rows.
 
     Of images that are not trained on turned rows do not count: they change scores, which say so, and no fit.
@@ -38,7 +38,7 @@ def image_facts(cache: FeatureCache, ids: Collection[str], texts: Mapping[int, i
         ids: which.
         texts: for every row the row whose text it is given; see ``assign_texts``.
     """
-    wanted, found = set(ids), dict[str, Facts]()
+    wanted, found = set(ids), dict[str, Digests]()
     for row, entry in enumerate(cache.rows):
         if entry.id not in wanted or (entry.view and entry.split != "train"):
             continue
@@ -83,14 +83,14 @@ def check_fitted(config: Mapping[str, Any], cache: FeatureCache, what: str) -> N
 
 def changed_images(config: Mapping[str, Any], cache: FeatureCache, texts: Mapping[int, int]) -> list[str]:
     """What is no longer as it was when a run was begun, of its training and validation images; see ``changes``."""
-    return changes(config["images"], image_facts(cache, config["images"], texts))
+    return changes(config["images"], image_digests(cache, config["images"], texts))
 
 
-def changes(then: Mapping[str, Facts], now: Mapping[str, Facts]) -> list[str]:
+def changes(then: Mapping[str, Digests], now: Mapping[str, Digests]) -> list[str]:
     """The images that are not as they were: ``id: the mask, the text`` and so on, those that are gone first.
 
     Args:
-        then: what ``image_facts`` said before.
+        then: what ``image_digests`` said before.
         now: what it says.
     """
     parts = ("the image", "the mask", "the text", VIEWS)

@@ -1,13 +1,13 @@
 """Does the jobs of an experiment, in this process: what a worker runs."""
 
-__all__ = ["Worker", "groups_to_do"]
+__all__ = ["JobRunner", "groups_to_do"]
 
 from collections.abc import Sequence
 
 from textdiff.cache import FeatureCache, Loader
 from textdiff.errors import UserError
 from textdiff.experiments.evaluate import evaluate
-from textdiff.experiments.jobs import Experiment, Job
+from textdiff.experiments.experiment import Experiment, Job
 from textdiff.experiments.machine import available_memory
 from textdiff.models.device import choose_device
 from textdiff.models.networks.models import get_model
@@ -28,7 +28,7 @@ def groups_to_do(experiment: Experiment) -> dict[str, list[Job]]:
     return groups
 
 
-class Worker:
+class JobRunner:
     """Does groups of jobs one after the other, and keeps the rows it has read for the groups to come.
 
     Args:

@@ -15,9 +15,9 @@ import torch
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.experiments.jobs import Experiment, Job
+from textdiff.experiments.experiment import Experiment, Job
+from textdiff.experiments.job_runner import JobRunner, groups_to_do
 from textdiff.experiments.machine import available_memory, cores
-from textdiff.experiments.work import Worker, groups_to_do
 from textdiff.models.device import choose_device
 
 PROCESS_BYTES = 2.5e9
@@ -69,7 +69,7 @@ def _here(experiment: Experiment, todo: dict[str, list[Job]], progress: console.
     torch.set_num_threads(experiment.threads)
     failures: list[str] = []
     try:
-        worker = Worker(experiment)
+        worker = JobRunner(experiment)
         for name, jobs in todo.items():
             failures += worker.do(jobs)
             progress.advance(len(jobs), note=name)
@@ -119,7 +119,7 @@ def _start(experiment: Experiment, number: int, processes: int) -> "subprocess.P
         environment["CUDA_VISIBLE_DEVICES"] = str(number % torch.cuda.device_count())
     with (experiment.path / f"worker-{number}.log").open("a", encoding="utf-8") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "textdiff.experiments.worker", str(experiment.path), str(processes)],
+            [sys.executable, "-m", "textdiff.experiments.pool_worker", str(experiment.path), str(processes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -1,6 +1,6 @@
 """A process that does groups of jobs: their names come line by line on standard input, answers go to standard output.
 
-    python -m textdiff.experiments.worker DIRECTORY PROCESSES
+    python -m textdiff.experiments.pool_worker DIRECTORY PROCESSES
 
 It ends with its parent: when standard input closes in the middle of a group, that group is interrupted.
 """
@@ -70,13 +70,13 @@ def _serve(commands: "queue.SimpleQueue[str | None]", busy: threading.Event) -> 
     try:
         import torch
 
-        from textdiff.experiments.jobs import open_experiment
-        from textdiff.experiments.work import Worker, groups_to_do
+        from textdiff.experiments.experiment import open_experiment
+        from textdiff.experiments.job_runner import JobRunner, groups_to_do
 
         experiment = open_experiment(Path(sys.argv[1]))
         # From the environment PyTorch takes no more than there are cores: fewer, where those who began had more.
         torch.set_num_threads(experiment.threads)
-        worker = Worker(experiment, int(sys.argv[2]))
+        worker = JobRunner(experiment, int(sys.argv[2]))
         while (group := commands.get()) is not None:
             failures = worker.do(groups_to_do(experiment).get(group, []))
             busy.clear()

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textdiff.console import printable
-from textdiff.experiments.jobs import Experiment
-from textdiff.experiments.nested import Estimate
+from textdiff.experiments.experiment import Experiment
+from textdiff.experiments.nested_bootstrap import Estimate
 from textdiff.experiments.results import Result
 from textdiff.files import write_json, write_text
 from textdiff.pipeline.evaluation.class_scores import presence_note

@@ -1,6 +1,6 @@
 """One network in training: its steps, its validation, its log and its checkpoint."""
 
-__all__ = ["CHECKPOINT_SHARE", "Trainee"]
+__all__ = ["CHECKPOINT_SHARE", "Trainer"]
 
 import copy
 import math
@@ -46,7 +46,7 @@ class _State:
     log: list[dict[str, float | None]] = field(default_factory=list)
 
 
-class Trainee:
+class Trainer:
     """One network in training: its weights, optimiser and log, and their checkpoint; an epoch has ``rows`` rows."""
 
     def __init__(

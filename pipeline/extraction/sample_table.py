@@ -7,11 +7,11 @@ from typing import Any
 
 from textdiff.cache import Row
 from textdiff.images.tiles import Grid
-from textdiff.readers.datasets import Facts
+from textdiff.readers.datasets import Inspected
 
 
 def sample_table(
-    facts: Sequence[Facts], views: int, test_views: int, tiling: Mapping[str, int]
+    facts: Sequence[Inspected], views: int, test_views: int, tiling: Mapping[str, int]
 ) -> tuple[list[Row], list[str]]:
     """The sample table, one row per (sample, tile, view), and the distinct texts in the order of their first use.
 
@@ -52,7 +52,7 @@ def sample_table(
     return rows, list(index)
 
 
-def mask_kind(facts: Sequence[Facts]) -> dict[str, Any]:
+def mask_kind(facts: Sequence[Inspected]) -> dict[str, Any]:
     """What the fingerprint says about masks that hold more than foreground; nothing where they do not."""
     sample = facts[0].sample
     if sample.classes:
