@@ -93,6 +93,11 @@ class Trees(Segmenter):
         selected_levels(cache, options)
         return cls(len(cache.classes) + 1, cache.image_size, blocks=options.blocks, times=options.steps)
 
+    @property
+    def trained(self) -> bool:  # type: ignore[override]
+        """Trees are fitted in one go."""
+        return len(self.leaf) > 0
+
     def learn(self, items: Iterable[Item], seed: int, rate: float, criterion: Criterion) -> Tensor:
         """Fits the trees to the pixels of all items, and returns their loss there."""
         from sklearn.ensemble import HistGradientBoostingClassifier

@@ -404,14 +404,14 @@ def test_a_worker_asked_to_stop_says_so_whatever_becomes_of_the_interruption(way
     code = f"""
 import time
 from textdiff.experiments import pool_worker
-worker.GRACE = 0.2
+pool_worker.GRACE = 0.2
 def serve(commands, busy):
     print(commands.get(), flush=True)
     try: time.sleep(60)
     except BaseException: {becomes}
     time.sleep(60 if {way == "its parent ends"} else 0)
-worker._serve = serve
-worker.main()"""
+pool_worker._serve = serve
+pool_worker.main()"""
     pipe = subprocess.PIPE
     process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     process.stdin.write("group\n")

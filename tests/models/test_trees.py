@@ -106,6 +106,12 @@ def test_training_without_scikit_learn_is_refused_in_one_line(made, textdiff_onc
     assert said == "error: --model trees: needs scikit-learn; pip install 'textdiff[trees]'\n"
 
 
+def test_trees_are_fitted_once_however_many_epochs_are_asked_for(made, textdiff_once):
+    textdiff_once(made, "fit", "--cache", "cache.zarr", "--model", "trees", "--epochs", "5", "--runs", "again")
+    (run,) = (Run(path) for path in (made / "again").iterdir() if path.name != "latest")
+    assert len(run.log()) == 1
+
+
 def test_pixels_of_one_class_are_refused_in_one_line():
     with pytest.raises(UserError, match=r"^--model trees: all training pixels are of class 1; label others too$"):
         fitted(items((1,)), 2)
