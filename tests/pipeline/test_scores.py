@@ -228,7 +228,7 @@ def test_published_scores_stand_beside_the_published_test_images_only(real_monus
 
 
 @pytest.mark.parametrize(
-    ("count", "name", "rows"), [(2113, "covid_{}", 4), (2112, "covid_{}", 0), (2113, "mine_{}", 0)]
+    ("count", "name", "rows"), [(2113, "covid_{}", 8), (2112, "covid_{}", 0), (2113, "mine_{}", 0)]
 )
 def test_published_scores_of_qata_go_by_number_and_names(count, name, rows):
     found = published_for("qata", {name.format(index): ["a", "b", None, 1] for index in range(count)})
