@@ -128,7 +128,7 @@ class LViTRival(Rival):
     def build(cls, cache: FeatureCache, options: FitConfig, recipe: Recipe) -> "Rival":
         """With the width of the cache's texts."""
         cls.check_options(options)
-        check_variant(options.variant, cache)
+        check_variant(options.variant, cache, cls.variants)
         return super().build(cache, options, recipe)
 
     @classmethod

@@ -240,13 +240,13 @@ def test_lvit_is_given_the_texts_of_its_variant(made, tmp_path, variant):
 @pytest.mark.parametrize(
     ("model", "options", "words"),
     [
-        ("lvit", ("--cache", "textless.zarr"), "holds no text embeddings"),
+        ("lvit", ("--cache", "textless.zarr"), "holds no text embeddings; extract with a text encoder"),
         ("lvit", ("--variant", "no-text"), "LViT has the variants full, shuffled-text, constant-text"),
         ("transunet", ("--variant", "shuffled-text"), "TransUNet reads no text"),
         ("swin-unet", ("--width", "8"), "Swin-Unet has the published widths"),
         ("resnet50-unet", ("--blocks", "8"), "reads images, not activations"),
-        ("unet", ("--pretrained", "cache.zarr/zarr.json"), "a plain U-Net is trained from random weights"),
-        ("lvit", ("--pretrained", "cache.zarr/zarr.json"), "LViT is trained from random weights"),
+        ("unet", ("--pretrained", "cache.zarr/zarr.json"), "no weights that a plain U-Net could begin with"),
+        ("lvit", ("--pretrained", "cache.zarr/zarr.json"), "no weights that LViT could begin with"),
         ("pixel-mlp", ("--batch-size", "1"), "needs more than one pixel"),
         ("unet", ("--recipe", "quick"), "--recipe quick: must be one of default, fair"),
         ("transunet", ("--recipe", "instance-norm"), "not for --model transunet; use default or fair"),
