@@ -3,14 +3,18 @@
 import csv
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from textdiff.cache import FeatureCache
+from textdiff.errors import UserError
+from textdiff.experiments.compare import check_scored
 from textdiff.experiments.experiment import open_experiment, plan_experiment
-from textdiff.experiments.table1 import table1_plan, table1_table
+from textdiff.experiments.results import Result
+from textdiff.experiments.table1 import table1, table1_plan, table1_table
 from textdiff.files import sha256_file, write_json
 from textdiff.options.experiments import Table1
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
@@ -107,3 +111,29 @@ def test_the_printed_table_stands_beside_rows_of_the_same_images(cache, tmp_path
     text = table1_table({"": open_experiment(experiment.path)}, "clean").text
     for words in ("published: TransUNet", "73.54", "93.19M", "105,322,146", "GLoRIA is a ResNet-50 U-Net"):
         assert words in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda rows: [replace(row, image_sha256="0" * 64) if row.id == "test 2" else row for row in rows],
+            "as test 2",
+        ),
+        (lambda rows: [row for row in rows if row.id != "train 4"], "its train images and masks .* as train 4"),
+        (lambda rows: rows[::-1], "in another order"),
+    ],
+)
+def test_filters_of_other_images_are_refused_before_anything_is_fitted(cache, tmp_path, change, words):
+    made = {"fingerprint": cache.fingerprint, "blocks": cache.blocks, "steps": cache.steps, "texts": cache.texts}
+    other = FeatureCache.create(tmp_path / "f.zarr", rows=change(cache.rows), image_size=cache.image_size, **made)
+    with pytest.raises(UserError, match=words):
+        table1(Table1(cache.path, filters=other.path, runs=tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_rows_scored_on_the_same_images_in_another_order_are_no_pairs():
+    images = [{name: [name, name] for name in names} for names in ("ab", "ba")]
+    first, second = (Result({}, images=own, runs={(0, 0): {}}) for own in images)
+    with pytest.raises(UserError, match="second and first: scored on other images"):
+        check_scored([("first", first), ("second", second)])
