@@ -34,6 +34,8 @@ from textdiff.options.experiments import Table1
 from textdiff.options.fit import FitConfig
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.evaluation.published import ARTEFACTS, Comparison, published_for
+from textdiff.pipeline.fit import draw_images
+from textdiff.pipeline.training.epochs import rows_by_tile
 
 METHOD, BAR = "full", "trees"
 """The rows that differences are taken to: the method, and trees on image filters."""
@@ -100,19 +102,21 @@ def table1_plan(options: Table1, cache: FeatureCache, rows: Sequence[str]) -> Pl
         UserError: options that the cache does not allow.
     """
     plan = plan_methods(
-        "table1", options, cache, rows, options.labels, lambda config: _shortened(config, options.max_steps)
+        "table1", options, cache, rows, options.labels, lambda config: _shortened(config, cache, options.max_steps)
     )
     return replace(plan, options=plan.options | {"max-steps": options.max_steps})
 
 
-def _shortened(config: FitConfig, most: int | None) -> FitConfig:
+def _shortened(config: FitConfig, cache: FeatureCache, most: int | None) -> FitConfig:
     """The options with as many epochs as ``most`` steps make, where the recipe has more steps."""
     steps = config.recipe and get_recipe(config.model, config.recipe).steps
     if most is None or config.epochs or not steps or steps <= most:
         return config
-    assert config.labels is not None
+    tiles = rows_by_tile(cache)
+    drawn, _ = draw_images(cache, config.labels, config.draw_seed or 0)
+    shown = sum(len(tiles[name]) for name in drawn)
     batch = get_recipe(config.model, config.recipe or "").batch_size
-    return replace(config, epochs=math.ceil(most / math.ceil(config.labels / min(batch, config.labels))))
+    return replace(config, epochs=math.ceil(most / math.ceil(shown / min(batch, shown))))
 
 
 def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:

@@ -9,16 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from textdiff.cache import FeatureCache
+from textdiff.cache import FeatureCache, Row
 from textdiff.errors import UserError
 from textdiff.experiments.compare import check_scored
 from textdiff.experiments.experiment import open_experiment, plan_experiment
 from textdiff.experiments.results import Result
-from textdiff.experiments.table1 import table1, table1_plan, table1_table
+from textdiff.experiments.table1 import _shortened, table1, table1_plan, table1_table
 from textdiff.files import sha256_file, write_json
 from textdiff.options.experiments import Table1
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
-from textdiff.pipeline.fit import begin
+from textdiff.pipeline.fit import FitConfig, begin
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py")))
 METRICS = ("dice", "iou", "dice_present", "iou_present", "area")
@@ -91,6 +91,16 @@ def test_long_recipes_are_cut_only_when_asked_and_the_table_says_so(cache, tmp_p
     assert {job.point["method"]: job.config.epochs for job in plan.jobs} == {"transunet": 40, "unet": None}
     outcome = table1_table({"": plan_experiment(tmp_path / "table1-cut", plan, cache, 1)}, "clean")
     assert "CUT SHORT, in steps: transunet 40 of 13,950" in outcome.text
+
+
+def test_an_epoch_of_a_cache_of_tiles_has_a_step_for_each_batch_of_tiles(tmp_path):
+    places = [(f"train {image}", y) for image in range(3) for y in range(20)]
+    rows = [
+        Row(name, "train", 0, -1, f"{name}.png", "a" * 64, "b" * 64, 640, 32, tile=32, y=32 * y) for name, y in places
+    ]
+    tiled = SimpleNamespace(rows=rows, done=lambda: [True] * len(rows), path=tmp_path)
+    config = FitConfig(cache=tiled.path, model="resnet50-unet", recipe="default", labels=2, draw_seed=0)
+    assert _shortened(config, tiled, 40).epochs == 8  # 40 tiles in batches of 8: five steps
 
 
 def test_the_printed_table_stands_beside_rows_of_the_same_images(cache, tmp_path, real_monuseg):
