@@ -30,6 +30,8 @@ class ImageNetwork(Segmenter):
     """What black becomes; white becomes 1."""
     multiple: ClassVar[int] = 1
     """The side of the images that it sees is a multiple of so many pixels."""
+    smallest: ClassVar[int] = 1
+    """And is so many at least."""
 
     @abstractmethod
     def scores(self, x: Tensor) -> Tensor:
@@ -72,8 +74,8 @@ class ImageNetwork(Segmenter):
 
     @classmethod
     def side(cls, cache: FeatureCache, recipe: Recipe) -> int:
-        """The side of the images that it sees: the recipe's, or the cache's made larger to be a multiple."""
-        return recipe.side or -(-cache.image_size // cls.multiple) * cls.multiple
+        """The side of the images that it sees: the recipe's, or the cache's, made larger where it has to be."""
+        return recipe.side or max(cls.smallest, -(-cache.image_size // cls.multiple) * cls.multiple)
 
     @classmethod
     def check_options(cls, options: FitConfig) -> None:

@@ -74,7 +74,8 @@ class ResNet50UNetRival(Rival):
 
     title = "a ResNet-50 U-Net (GLoRIA's, without text)"
     network = ResNet50UNet
-    multiple = 32
+    # On fewer the deepest map is a single pixel, which has no deviation to be normalised by.
+    multiple, smallest = 32, 64
     pretrained = "ResNet-50 by GLoRIA's reports, or ImageNet's"
     recipes: ClassVar = {
         "default": Recipe(

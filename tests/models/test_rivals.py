@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from textdiff.cache import FeatureCache
 from textdiff.files import sha256_file
 from textdiff.models.networks.models import MODELS, get_recipe
 from textdiff.models.networks.plain_unet import PlainUNet
+from textdiff.models.networks.recipes import FAIR
 from textdiff.models.networks.resnet50_unet import ResNet50UNet
 from textdiff.models.networks.rivals import LViTRival, ResNet50UNetRival, SwinUNetRival, TransUNetRival
 from textdiff.models.networks.trees import Trees
@@ -303,6 +305,12 @@ def test_images_of_another_side_are_resized_for_the_network_and_scores_back():
     # There and back a smooth image is itself.
     ramp = torch.linspace(0, 255, 96).round().to(torch.uint8).expand(1, 3, 96, 96)
     torch.testing.assert_close(network(ramp)[:, 1], ramp[:, 0] / 255, atol=0.01, rtol=0)
+
+
+def test_a_single_image_of_the_smallest_size_can_be_normalised():
+    side = ResNet50UNetRival.side(SimpleNamespace(image_size=32), FAIR)
+    network = ResNet50UNetRival(SMALL[ResNet50UNetRival], 2, side)
+    assert network(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 2, 32, 32)
 
 
 @pytest.mark.parametrize(("rival", "darkest"), [(TransUNetRival, 0.0), (LViTRival, 0.0), (ResNet50UNetRival, -1.0)])
