@@ -1,6 +1,6 @@
 """Rows of several experiments in one table: other backbones, other recipes, on the same draws and images."""
 
-__all__ = ["check_pairs", "compare"]
+__all__ = ["check_pairs", "check_scored", "compare"]
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -198,12 +198,20 @@ def _check(experiments: dict[str, Experiment], rows: Sequence[_Row], variants: S
     if missing := [name for name in variants or () if name not in methods]:
         raise UserError(f"--variants {missing[0]}: no row of these experiments")
     for dataset in {experiment.dataset for experiment in experiments.values()}:
-        scored = [row for row in rows if row.dataset == dataset and row.result.runs]
-        if other_images := [row for row in scored if row.result.images != scored[0].result.images]:
-            raise UserError(
-                f"{other_images[0].name} and {scored[0].name}: scored on other images or masks; not to be compared"
-            )
+        check_scored((row.name, row.result) for row in rows if row.dataset == dataset)
         check_pairs({place: one for place, one in experiments.items() if one.dataset == dataset})
+
+
+def check_scored(rows: Iterable[tuple[str, Result]]) -> None:
+    """Refuses rows, by their names, that differences cannot be taken of image by image.
+
+    Raises:
+        UserError: they are scored on other images or masks, or on the same in another order.
+    """
+    scored = [(name, list(result.images.items())) for name, result in rows if result.runs]
+    for name, images in scored:
+        if images != scored[0][1]:
+            raise UserError(f"{name} and {scored[0][0]}: scored on other images or masks; not to be compared")
 
 
 def check_pairs(experiments: dict[str, Experiment]) -> None:

@@ -53,7 +53,7 @@ class Plan:
     """What an experiment is to consist of."""
 
     kind: str
-    """The command: ``ablate``, ``sweep`` or ``curve``."""
+    """The command: ``ablate``, ``table1``, ``sweep`` or ``curve``."""
     options: dict[str, Any]
     """All that determines the jobs, JSON-able."""
     split: str
@@ -166,7 +166,7 @@ def open_experiment(path: Path) -> Experiment:
     """
     file = path / FILE
     if not file.is_file():
-        raise UserError(f"{path}: no {FILE} there; name a directory that ablate, sweep or curve made")
+        raise UserError(f"{path}: no {FILE} there; name a directory that ablate, table1, sweep or curve made")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["schema"] != SCHEMA:

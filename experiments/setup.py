@@ -71,8 +71,9 @@ def check_methods(rows: Sequence[Method], cache: FeatureCache) -> None:
     known = methods()
     for row in rows:
         model, _, variant = known[row]
-        if len(get_model(model).variants) > 1:
-            check_variant(variant, cache)
+        variants = get_model(model).variants
+        if len(variants) > 1:
+            check_variant(variant, cache, variants)
 
 
 def repetitions(options: Options, cache: FeatureCache, labels: int) -> list[tuple[int, int]]:

@@ -10,7 +10,8 @@ from statistics import median
 from typing import Any
 
 from textdiff.cache import FeatureCache
-from textdiff.experiments.compare import check_pairs
+from textdiff.errors import UserError
+from textdiff.experiments.compare import check_pairs, check_scored
 from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.experiment import Experiment, Plan
 from textdiff.experiments.result_tables import (
@@ -33,6 +34,8 @@ from textdiff.options.experiments import Table1
 from textdiff.options.fit import FitConfig
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.evaluation.published import ARTEFACTS, Comparison, published_for
+from textdiff.pipeline.fit import draw_images
+from textdiff.pipeline.training.epochs import rows_by_tile
 
 METHOD, BAR = "full", "trees"
 """The rows that differences are taken to: the method, and trees on image filters."""
@@ -44,9 +47,12 @@ def table1(options: Table1) -> Outcome:
     Rows of ``--filters``, the cache of image filters, are an experiment of their own beside the other one.
 
     Raises:
-        UserError: bad options, or others than the experiment was begun with.
+        UserError: bad options, or others than the experiment was begun with; two caches that are not of the same
+            images.
         KeyboardInterrupt: stopped; the same call goes on.
     """
+    if options.filters is not None:
+        _check_same_images(options)
     known, failures, experiments = methods(), list[str](), dict[str, Experiment]()
     rows = list(options.models or [row for row in known if _by_default(row, options)])
     for place, path in (("", options.cache), ("filters", options.filters)):
@@ -59,6 +65,21 @@ def table1(options: Table1) -> Outcome:
         experiment, failed = conduct(named, table1_plan(options, cache, own), cache)
         experiments[place], failures = experiment, failures + list(failed)
     return table1_table(experiments, options.truth)._replace(failures=failures)
+
+
+def _check_same_images(options: Table1) -> None:
+    """Says before hours of fits what the table would be refused for."""
+    caches = [FeatureCache.open(path) for path in (options.cache, options.filters) if path is not None]
+    for split in ("train", options.split):
+        rows = [[row for row in cache.rows if row.split == split and row.has_mask] for cache in caches]
+        one, other = ({row.id: (row.image_sha256, row.mask_sha256) for row in own} for own in rows)
+        if list(one.items()) != list(other.items()):
+            differing = [name for name in (*one, *other) if one.get(name) != other.get(name)]
+            which = f", as {differing[0]}" if differing else ", in another order"
+            raise UserError(
+                f"--filters {options.filters}: its {split} images and masks are not those of {options.cache}{which}; "
+                "make both caches of the same data set"
+            )
 
 
 def _by_default(row: str, options: Table1) -> bool:
@@ -81,19 +102,21 @@ def table1_plan(options: Table1, cache: FeatureCache, rows: Sequence[str]) -> Pl
         UserError: options that the cache does not allow.
     """
     plan = plan_methods(
-        "table1", options, cache, rows, options.labels, lambda config: _shortened(config, options.max_steps)
+        "table1", options, cache, rows, options.labels, lambda config: _shortened(config, cache, options.max_steps)
     )
     return replace(plan, options=plan.options | {"max-steps": options.max_steps})
 
 
-def _shortened(config: FitConfig, most: int | None) -> FitConfig:
+def _shortened(config: FitConfig, cache: FeatureCache, most: int | None) -> FitConfig:
     """The options with as many epochs as ``most`` steps make, where the recipe has more steps."""
     steps = config.recipe and get_recipe(config.model, config.recipe).steps
     if most is None or config.epochs or not steps or steps <= most:
         return config
-    assert config.labels is not None
+    tiles = rows_by_tile(cache)
+    drawn, _ = draw_images(cache, config.labels, config.draw_seed or 0)
+    shown = sum(len(tiles[name]) for name in drawn)
     batch = get_recipe(config.model, config.recipe or "").batch_size
-    return replace(config, epochs=math.ceil(most / math.ceil(config.labels / min(batch, config.labels))))
+    return replace(config, epochs=math.ceil(most / math.ceil(shown / min(batch, shown))))
 
 
 def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
@@ -104,15 +127,16 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
         truth: a key of ``TRUTHS``: what the table's scores are measured by.
 
     Raises:
-        UserError: the same draw is of other images in two experiments.
+        UserError: the same draw, or the scores, are of other images in two experiments.
     """
-    check_pairs(dict(experiments))
+    check_pairs({place or "method": experiment for place, experiment in experiments.items()})
     first = experiments[""]
     rows = {
         f"{place} + {result.point['method']}" if place else str(result.point["method"]): (experiment, result)
         for place, experiment in experiments.items()
         for result in gather(experiment)
     }
+    check_scored((name, result) for name, (_, result) in rows.items())
     results = [result for _, result in rows.values()]
     against = [name for name in (METHOD, f"filters + {BAR}") if name in rows]
     shown = score_columns(results, truth)

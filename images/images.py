@@ -1,4 +1,4 @@
-"""Arrays in, arrays out: reading, resizing, turning and scaling of images and masks."""
+"""Arrays in, arrays out: reading, resizing and turning of images and masks."""
 
 __all__ = [
     "SYMMETRIES",
@@ -8,7 +8,6 @@ __all__ = [
     "resize_image",
     "resize_mask",
     "symmetry",
-    "to_tensor",
     "unsymmetry",
 ]
 
@@ -16,7 +15,6 @@ import os
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from textdiff.images.decode import decode
@@ -156,22 +154,6 @@ def unsymmetry(array: NDArray[Any], view: int, axes: tuple[int, int] = (0, 1)) -
     """The inverse of ``symmetry`` with the same arguments."""
     _check_view(view)
     return np.array(np.rot90(np.flip(array, axes[1]) if view >= 4 else array, -(view % 4), axes), order="C")
-
-
-def to_tensor(image: NDArray[np.uint8], colour: str = "rgb") -> torch.Tensor:
-    """An image as the UNet takes it.
-
-    Args:
-        image: RGB (H, W, 3) uint8.
-        colour: channel order of the result, ``rgb`` or ``bgr`` (the paper's code).
-
-    Returns:
-        (3, H, W) float32 in [-1, 1].
-    """
-    if colour not in ("rgb", "bgr"):
-        raise ValueError(f"colour order {colour!r}")
-    ordered = image if colour == "rgb" else image[..., ::-1]
-    return torch.from_numpy(np.array(ordered.transpose(2, 0, 1), dtype=np.float32, order="C")) / 127.5 - 1
 
 
 def _check_view(view: int) -> None:

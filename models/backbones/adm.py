@@ -55,6 +55,8 @@ class Untrained(ADM):
     @classmethod
     def find(cls, name: str, of: str, *, download: bool = True) -> ResolvedWeights:
         """The checkpoint that says the architecture, under a digest of its own."""
+        if not of:
+            raise UserError(f"{name} names no checkpoint; write one after the colon, as in {name}nano-he")
         if of in BACKBONES and of not in CHECKPOINTS:
             raise UserError(f"{name}: {of} has nothing to train; name a checkpoint after the colon, or {of} alone")
         found = resolve_weights(of, download=download)

@@ -28,6 +28,10 @@ class ImageNetwork(Segmenter):
     reads = Reads(image=True)
     darkest: ClassVar[float] = -1.0
     """What black becomes; white becomes 1."""
+    multiple: ClassVar[int] = 1
+    """The side of the images that it sees is a multiple of so many pixels."""
+    smallest: ClassVar[int] = 1
+    """And is so many at least."""
 
     @abstractmethod
     def scores(self, x: Tensor) -> Tensor:
@@ -69,6 +73,11 @@ class ImageNetwork(Segmenter):
             yield change(item, generator)
 
     @classmethod
+    def side(cls, cache: FeatureCache, recipe: Recipe) -> int:
+        """The side of the images that it sees: the recipe's, or the cache's, made larger where it has to be."""
+        return recipe.side or max(cls.smallest, -(-cache.image_size // cls.multiple) * cls.multiple)
+
+    @classmethod
     def check_options(cls, options: FitConfig) -> None:
         """Refuses options of networks that read activations.
 
@@ -96,8 +105,6 @@ class Rival(ImageNetwork):
 
     network: ClassVar[type[nn.Module]]
     """Its class, which has ``config`` and ``scores``."""
-    multiple: ClassVar[int] = 1
-    """The side of its images is a multiple of so many pixels."""
     takes_size: ClassVar[bool] = False
     """Whether the network is made for one size of images, as its ``image_size``."""
 
@@ -128,7 +135,7 @@ class Rival(ImageNetwork):
         cls.check_options(options)
         if options.width is not None:
             raise UserError(f"--width {options.width}: {cls.title} has the published widths; leave it out")
-        side = recipe.side or -(-cache.image_size // cls.multiple) * cls.multiple
+        side = cls.side(cache, recipe)
         net = ({"image_size": side} if cls.takes_size else {}) | cls.sizes(cache)
         return cls(net, len(cache.classes) + 1, side, recipe.standardise, recipe.augment, recipe.norm)
 

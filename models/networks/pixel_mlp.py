@@ -222,21 +222,3 @@ class PixelMLPs(Segmenter):
             self.waited[going] = torch.where(better, 0, self.waited[going] + 1)
         total = losses.sum()
         return total + (losses.mean() - total).detach()
-
-    def uncertainty(self, levels: Sequence[Tensor]) -> Tensor:
-        """The Jensen-Shannon divergence of the networks' predictions at each pixel, in nats: (B, S, S).
-
-        The entropy of the mean softmax less the mean entropy (section 4.1 of the paper).
-        """
-        p = self.logits(levels).softmax(2)
-        return _entropy(p.mean(0), 1) - _entropy(p, 2).mean(0)
-
-
-def image_uncertainty(uncertainty: Tensor) -> Tensor:
-    """An image's uncertainty (B,): the mean over the most uncertain tenth of its pixels (B, S, S)."""
-    flat = uncertainty.flatten(1)
-    return flat.topk(max(1, flat.shape[1] // 10), dim=1).values.mean(1)
-
-
-def _entropy(p: Tensor, dim: int) -> Tensor:
-    return -torch.xlogy(p, p).sum(dim)

@@ -30,10 +30,11 @@ class PlainUNet(ImageNetwork):
         standardise: bring each channel of each image to mean 0 and standard deviation 1, instead of the values 0 to 255
             to -1 to 1.
         augment: a key of ``augment.AUGMENTATIONS``.
-        side: pixels that images are resized to; None for their own.
+        side: pixels that images are resized to, a multiple as well; None for their own.
     """
 
     title = "a plain U-Net"
+    multiple = 16
     # Two images a step, so that batch normalisation mostly sees more than one image.
     recipes: ClassVar = {
         "default": FAIR._replace(norm="batch"),
@@ -82,7 +83,7 @@ class PlainUNet(ImageNetwork):
             norm=recipe.norm,
             standardise=recipe.standardise,
             augment=recipe.augment,
-            side=recipe.side,
+            side=cls.side(cache, recipe),
         )
 
     def scores(self, x: Tensor) -> Tensor:

@@ -74,7 +74,8 @@ class ResNet50UNetRival(Rival):
 
     title = "a ResNet-50 U-Net (GLoRIA's, without text)"
     network = ResNet50UNet
-    multiple = 32
+    # On fewer the deepest map is a single pixel, which has no deviation to be normalised by.
+    multiple, smallest = 32, 64
     pretrained = "ResNet-50 by GLoRIA's reports, or ImageNet's"
     recipes: ClassVar = {
         "default": Recipe(
@@ -128,7 +129,7 @@ class LViTRival(Rival):
     def build(cls, cache: FeatureCache, options: FitConfig, recipe: Recipe) -> "Rival":
         """With the width of the cache's texts."""
         cls.check_options(options)
-        check_variant(options.variant, cache)
+        check_variant(options.variant, cache, cls.variants)
         return super().build(cache, options, recipe)
 
     @classmethod

@@ -90,7 +90,7 @@ class Segmenter(nn.Module, ABC):
         Raises:
             UserError: the file does not hold them, or the network has nothing to begin with.
         """
-        raise UserError(f"--pretrained {path}: {self.title} is trained from random weights; leave it out")
+        raise UserError(f"--pretrained {path}: there are no weights that {self.title} could begin with; leave it out")
 
     @property
     def device(self) -> torch.device:

@@ -19,17 +19,23 @@ VARIANTS = {
 }
 
 
-def check_variant(variant: str, cache: FeatureCache) -> None:
+def check_variant(variant: str, cache: FeatureCache, variants: Collection[str] = VARIANTS) -> None:
     """Refuses a variant that does not exist, or that needs texts where the cache holds none.
+
+    Args:
+        variant: the one asked for.
+        cache: what it is to be trained on.
+        variants: those of the network.
 
     Raises:
         UserError: with the variants there are, or how to make a cache with texts.
     """
     choose("--variant", variant, VARIANTS)
     if variant != "no-text" and cache.text_dim is None:
+        other = "use --variant no-text, or " if "no-text" in variants else ""
         raise UserError(
             f"--variant {variant}: {cache.path} was extracted with --text-encoder none and holds no text embeddings; "
-            "use --variant no-text, or extract with a text encoder"
+            f"{other}extract with a text encoder"
         )
 
 

@@ -15,12 +15,12 @@ def sample_table(
 ) -> tuple[list[Row], list[str]]:
     """The sample table, one row per (sample, tile, view), and the distinct texts in the order of their first use.
 
+    An image without a mask has one view: nothing is trained on it, and there is no score for more views to be of.
+
     Args:
         facts: of every sample.
         views: of each annotated training image.
         test_views: of each other image that is annotated.
-
-    An image without a mask has one view: nothing is trained on it, and there is no score for more views to be of.
         tiling: see ``config.tiling``.
     """
     tile = tiling.get("tile", 0)

@@ -3,18 +3,22 @@
 import csv
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from textdiff.cache import FeatureCache
+from textdiff.cache import FeatureCache, Row
+from textdiff.errors import UserError
+from textdiff.experiments.compare import check_scored
 from textdiff.experiments.experiment import open_experiment, plan_experiment
-from textdiff.experiments.table1 import table1_plan, table1_table
+from textdiff.experiments.results import Result
+from textdiff.experiments.table1 import _shortened, table1, table1_plan, table1_table
 from textdiff.files import sha256_file, write_json
 from textdiff.options.experiments import Table1
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
-from textdiff.pipeline.fit import begin
+from textdiff.pipeline.fit import FitConfig, begin
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py")))
 METRICS = ("dice", "iou", "dice_present", "iou_present", "area")
@@ -89,6 +93,16 @@ def test_long_recipes_are_cut_only_when_asked_and_the_table_says_so(cache, tmp_p
     assert "CUT SHORT, in steps: transunet 40 of 13,950" in outcome.text
 
 
+def test_an_epoch_of_a_cache_of_tiles_has_a_step_for_each_batch_of_tiles(tmp_path):
+    places = [(f"train {image}", y) for image in range(3) for y in range(20)]
+    rows = [
+        Row(name, "train", 0, -1, f"{name}.png", "a" * 64, "b" * 64, 640, 32, tile=32, y=32 * y) for name, y in places
+    ]
+    tiled = SimpleNamespace(rows=rows, done=lambda: [True] * len(rows), path=tmp_path)
+    config = FitConfig(cache=tiled.path, model="resnet50-unet", recipe="default", labels=2, draw_seed=0)
+    assert _shortened(config, tiled, 40).epochs == 8  # 40 tiles in batches of 8: five steps
+
+
 def test_the_printed_table_stands_beside_rows_of_the_same_images(cache, tmp_path, real_monuseg):
     options = Table1(cache.path, labels=5, draws=1, models=["full"], runs=tmp_path)
     experiment = plan_experiment(tmp_path / "table1-real", table1_plan(options, cache, options.models), cache, 1)
@@ -107,3 +121,29 @@ def test_the_printed_table_stands_beside_rows_of_the_same_images(cache, tmp_path
     text = table1_table({"": open_experiment(experiment.path)}, "clean").text
     for words in ("published: TransUNet", "73.54", "93.19M", "105,322,146", "GLoRIA is a ResNet-50 U-Net"):
         assert words in text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda rows: [replace(row, image_sha256="0" * 64) if row.id == "test 2" else row for row in rows],
+            "as test 2",
+        ),
+        (lambda rows: [row for row in rows if row.id != "train 4"], "its train images and masks .* as train 4"),
+        (lambda rows: rows[::-1], "in another order"),
+    ],
+)
+def test_filters_of_other_images_are_refused_before_anything_is_fitted(cache, tmp_path, change, words):
+    made = {"fingerprint": cache.fingerprint, "blocks": cache.blocks, "steps": cache.steps, "texts": cache.texts}
+    other = FeatureCache.create(tmp_path / "f.zarr", rows=change(cache.rows), image_size=cache.image_size, **made)
+    with pytest.raises(UserError, match=words):
+        table1(Table1(cache.path, filters=other.path, runs=tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_rows_scored_on_the_same_images_in_another_order_are_no_pairs():
+    images = [{name: [name, name] for name in names} for names in ("ab", "ba")]
+    first, second = (Result({}, images=own, runs={(0, 0): {}}) for own in images)
+    with pytest.raises(UserError, match="second and first: scored on other images"):
+        check_scored([("first", first), ("second", second)])

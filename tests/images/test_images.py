@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-import torch
 from PIL import Image, PngImagePlugin
 
 from textdiff.errors import UserError
@@ -20,7 +19,6 @@ from textdiff.images.images import (
     resize_image,
     resize_mask,
     symmetry,
-    to_tensor,
     unsymmetry,
 )
 from textdiff.images.masks import decode_mask
@@ -482,8 +480,8 @@ def test_papers_rule_dilates_and_area_does_not():
 
 
 def test_unknown_rules_are_refused():
-    for call in (lambda: resize_image(RGB, 4, "cubic"), lambda: to_tensor(RGB, "hsv"), lambda: symmetry(RGB, 8)):
-        with pytest.raises(ValueError, match=r"cubic|hsv|view 8"):
+    for call in (lambda: resize_image(RGB, 4, "cubic"), lambda: symmetry(RGB, 8)):
+        with pytest.raises(ValueError, match=r"cubic|view 8"):
             call()
 
 
@@ -514,19 +512,6 @@ def test_unsymmetry_is_the_inverse(view):
 def test_channels_first_turns_as_channels_last(view):
     first = symmetry(RGB.transpose(2, 0, 1), view, axes=(-2, -1))
     assert np.array_equal(first.transpose(1, 2, 0), symmetry(RGB, view))
-
-
-# Scaling
-
-
-def test_tensor_is_channels_first_in_minus_one_to_one():
-    image = np.array([[[0, 51, 255]]], np.uint8)
-    x = to_tensor(image)
-    assert x.shape == (3, 1, 1)
-    assert x.dtype == torch.float32
-    assert x.is_contiguous()
-    assert x.flatten().tolist() == pytest.approx([-1, -0.6, 1])
-    assert torch.equal(to_tensor(image, "bgr"), x.flip(0))
 
 
 def test_real_images_and_masks_are_read(real_monuseg):

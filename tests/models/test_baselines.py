@@ -100,7 +100,11 @@ def test_an_untrained_twin_has_the_architecture_and_other_weights():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("untrained:rgb", "nothing to train"), ("untrained:gone.pt", r"gone\.pt: no such checkpoint file")],
+    [
+        ("untrained:rgb", "nothing to train"),
+        ("untrained:gone.pt", r"gone\.pt: no such checkpoint file"),
+        ("untrained:", "untrained: names no checkpoint"),
+    ],
 )
 def test_what_has_no_untrained_twin_is_refused(name, message):
     with pytest.raises(UserError, match=message):

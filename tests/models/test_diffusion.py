@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from textdiff.models.backbones import diffusion
+from textdiff.models.backbones.noised import Noised
 
 
 @pytest.mark.parametrize("name", ["betas", "alphas_cumprod"])
@@ -56,3 +57,28 @@ def test_shared_noise_is_standard_normal():
     assert noise.shape == (1, 3, 256, 256)
     assert abs(noise.mean()) < 0.01
     assert abs(noise.std() - 1) < 0.01
+
+
+class Seen(Noised):
+    """A backbone whose only level is what it is shown."""
+
+    def levels(self, image_size):
+        return {0: (3, image_size, image_size)}
+
+    def activations(self, x, t, levels):
+        return {0: x}
+
+
+@pytest.mark.parametrize(("colour", "order"), [("rgb", [0, 1, 2]), ("bgr", [2, 1, 0])])
+def test_a_noised_backbone_sees_images_in_minus_one_to_one_in_the_order_asked_for(colour, order):
+    backbone = Seen()
+    backbone.prepare(1, 7, colour)
+    image, t = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 3, 1, 1), torch.tensor([250])
+    scaled = torch.tensor([-1, -0.6, 1])[order].reshape(1, 3, 1, 1)
+    expected = diffusion.q_sample(scaled, t, diffusion.shared_noise(7, 1))
+    torch.testing.assert_close(backbone.features(image, t, [""], [0])[0], expected)
+
+
+def test_another_order_of_colours_is_refused():
+    with pytest.raises(ValueError, match="hsv"):
+        Seen().prepare(1, 0, "hsv")

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import jensenshannon
 from torch.nn import functional as F
 
 from textdiff.cache import Item
 from textdiff.errors import UserError
 from textdiff.models.networks import pixel_mlp
-from textdiff.models.networks.pixel_mlp import PixelMLP, PixelMLPs, image_uncertainty
+from textdiff.models.networks.pixel_mlp import PixelMLP, PixelMLPs
 from textdiff.models.networks.pixels import Pixels, all_pixels
 from textdiff.tests.rival_cases import assert_equals_the_oracle, read_oracle
 
@@ -71,23 +70,6 @@ def test_the_majority_decides_and_the_scores_are_its_share():
         scores = networks(levels)[image]
         np.testing.assert_allclose(scores.softmax(0).numpy().reshape(3, -1), expected / 10, atol=2e-4)
         assert (scores.argmax(0).numpy().ravel() == expected.argmax(0)).all()
-
-
-@torch.no_grad()
-def test_uncertainty_is_the_jensen_shannon_divergence_of_the_ten():
-    networks, levels = ten()
-    found = networks.uncertainty(levels)
-    p = networks.logits(levels).double().softmax(2).numpy()  # (networks, B, classes, S, S)
-    mean = p.mean(0)
-    expected = -(mean * np.log(mean)).sum(1) + (p * np.log(p)).sum(2).mean(0)
-    assert expected.max() > 0.05
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    # Of two networks it is what SciPy calls so, squared.
-    pair, levels = ten(count=2)
-    p = pair.logits(levels).double().softmax(2).numpy()
-    np.testing.assert_allclose(pair.uncertainty(levels), jensenshannon(*p, axis=1) ** 2, atol=1e-5)
-    highest = np.sort(expected.reshape(2, -1), axis=1)[:, -25:]
-    np.testing.assert_allclose(image_uncertainty(found), highest.mean(1), atol=1e-5)
 
 
 def items(count: int = 2, size: int = 16) -> list[Item]:

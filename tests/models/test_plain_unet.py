@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.images.images import symmetry
 from textdiff.models.networks.augment import turned
 from textdiff.models.networks.plain_unet import PlainUNet
+from textdiff.models.networks.recipes import FAIR
 from textdiff.pipeline.fit import FitConfig, fit, resume
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import trainer
@@ -91,6 +93,13 @@ def test_every_pixel_and_every_level_takes_part():
     network = PlainUNet(width=4).eval()
     network(torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)).square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_images_that_cannot_be_halved_so_often_are_made_larger(tmp_path):
+    cache = SimpleNamespace(image_size=100, classes=["nucleus"])
+    network = PlainUNet.build(cache, FitConfig(cache=tmp_path, model="unet", width=4), FAIR).eval()
+    with torch.inference_mode():
+        assert network(torch.randint(0, 256, (1, 3, 100, 100), dtype=torch.uint8)).shape == (1, 2, 100, 100)
 
 
 @pytest.mark.parametrize("view", range(8))

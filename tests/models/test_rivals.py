@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from textdiff.cache import FeatureCache
 from textdiff.files import sha256_file
 from textdiff.models.networks.models import MODELS, get_recipe
 from textdiff.models.networks.plain_unet import PlainUNet
+from textdiff.models.networks.recipes import FAIR
 from textdiff.models.networks.resnet50_unet import ResNet50UNet
 from textdiff.models.networks.rivals import LViTRival, ResNet50UNetRival, SwinUNetRival, TransUNetRival
 from textdiff.models.networks.trees import Trees
@@ -240,13 +242,13 @@ def test_lvit_is_given_the_texts_of_its_variant(made, tmp_path, variant):
 @pytest.mark.parametrize(
     ("model", "options", "words"),
     [
-        ("lvit", ("--cache", "textless.zarr"), "holds no text embeddings"),
+        ("lvit", ("--cache", "textless.zarr"), "holds no text embeddings; extract with a text encoder"),
         ("lvit", ("--variant", "no-text"), "LViT has the variants full, shuffled-text, constant-text"),
         ("transunet", ("--variant", "shuffled-text"), "TransUNet reads no text"),
         ("swin-unet", ("--width", "8"), "Swin-Unet has the published widths"),
         ("resnet50-unet", ("--blocks", "8"), "reads images, not activations"),
-        ("unet", ("--pretrained", "cache.zarr/zarr.json"), "a plain U-Net is trained from random weights"),
-        ("lvit", ("--pretrained", "cache.zarr/zarr.json"), "LViT is trained from random weights"),
+        ("unet", ("--pretrained", "cache.zarr/zarr.json"), "no weights that a plain U-Net could begin with"),
+        ("lvit", ("--pretrained", "cache.zarr/zarr.json"), "no weights that LViT could begin with"),
         ("pixel-mlp", ("--batch-size", "1"), "needs more than one pixel"),
         ("unet", ("--recipe", "quick"), "--recipe quick: must be one of default, fair"),
         ("transunet", ("--recipe", "instance-norm"), "not for --model transunet; use default or fair"),
@@ -303,6 +305,12 @@ def test_images_of_another_side_are_resized_for_the_network_and_scores_back():
     # There and back a smooth image is itself.
     ramp = torch.linspace(0, 255, 96).round().to(torch.uint8).expand(1, 3, 96, 96)
     torch.testing.assert_close(network(ramp)[:, 1], ramp[:, 0] / 255, atol=0.01, rtol=0)
+
+
+def test_a_single_image_of_the_smallest_size_can_be_normalised():
+    side = ResNet50UNetRival.side(SimpleNamespace(image_size=32), FAIR)
+    network = ResNet50UNetRival(SMALL[ResNet50UNetRival], 2, side)
+    assert network(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 2, 32, 32)
 
 
 @pytest.mark.parametrize(("rival", "darkest"), [(TransUNetRival, 0.0), (LViTRival, 0.0), (ResNet50UNetRival, -1.0)])
