@@ -55,10 +55,10 @@ def evaluate(
 
     def by_each(item: Item) -> list[Predicted]:
         """What every run says of a row; of ensembles the mean alone, since some of it waits."""
-        found = []
+        found: list[Predicted] = []
         for fitted, given in zip(networks, texts, strict=True):
             own = loader.narrowed(item, given[item.row], fitted.network.blocks, fitted.network.times)
-            found += [(row, members.mean(0)[None]) for row, members in predictions(fitted, [own])]
+            found += predictions(fitted, [own])
         return found
 
     def of_run(number: int, rows: Iterator[list[Predicted]]) -> Iterator[ImagePrediction]:

@@ -82,7 +82,7 @@ class Outputs(Record):
     entropy: bool = False
     """Write the entropy over its maximum too, in 16 bits."""
     disagreement: bool = False
-    """Write the disagreement of an ensemble's members too, in 16 bits."""
+    """Write the disagreement of an ensemble's members, or of pixel-mlp's networks, too, in 16 bits."""
     views: int = 1
     """Views that a prediction is the mean of: 1, or 8 for the symmetries, in eight times the time."""
     overlay: bool = False

@@ -18,6 +18,7 @@ from textdiff.images.bands import is_large, open_image_bands
 from textdiff.images.formats import BadImageError
 from textdiff.images.pixel_size import PixelSize, file_pixel_size
 from textdiff.metrics.instances import METHODS, find_instances
+from textdiff.models.networks.models import get_model
 from textdiff.options.run import Predict
 from textdiff.outputs import FORMATS, Segmentation, refusal, segmentation, write_output
 from textdiff.outputs.object_tables import image_record
@@ -85,7 +86,7 @@ def predict_all(
             files of others where results go, a run that is not usable. At the end: some images could not be segmented,
             or do not fit a format; the others are done.
     """
-    outputs.check_run(run.members)
+    outputs.check_run(bool(run.members) or get_model(run.config["model"]).votes)
     records = Records(folder, run, outputs)
     _check_names(inputs, folder, outputs, records)
     _check_foreign(inputs, folder, outputs, overwrite)
@@ -170,15 +171,14 @@ class _Batch:
         """Segments an image and yields its files; returns its record."""
         image, sha256, notes = load_image(one.path)
         outputs, predictor = self._outputs, self._predictor
-        members = predictor.members(image, one.text, each=outputs.disagreement)
-        probabilities = members.mean(0)
+        probabilities, members = predictor.apart(predictor.members(image, one.text, each=outputs.disagreement))
         labels, likelihood = probabilities.argmax(0), probabilities.max(0)
         objects = find_instances(labels, likelihood, outputs.objects or METHODS[0], outputs.min_area)
         size, more = self._pixel_size(one)
         segmented = segmentation(one.name, image, labels, likelihood, objects, self._run.classes, size)
         levels = (int(image.min()), int(image.max()))
         line = self._line(one, image.shape[:2], size, notes + more, levels) | image_record(segmented)
-        refused = yield from self._write(segmented, outputs.pictures(members))
+        refused = yield from self._write(segmented, outputs.pictures(probabilities, members))
         if refused:
             line["error"] = "; ".join(refused.values())
         found = [object_record(segmented, one) for one in segmented.found]
@@ -219,7 +219,7 @@ class _Batch:
             self._folder / one.name,
             predictor.grid,
             lambda tile: predictor.tile(tile, one.text, each=outputs.disagreement),
-            outputs.pictures,
+            lambda block: outputs.pictures(*predictor.apart(block)),
         )
         size, more = self._pixel_size(one)
         line = self._line(one, shape, size, notes + more)

@@ -62,8 +62,8 @@ class FittedNetwork:
         return count
 
 
-def predictions(fitted: FittedNetwork, source: Iterable[Item]) -> Iterator[Predicted]:
-    """What each member of an ensemble, or the network as the only member, says of one item after the other.
+def predictions(fitted: FittedNetwork, source: Iterable[Item], *, each: bool = False) -> Iterator[Predicted]:
+    """What the network says of one item after the other, as the only member, or if ``each`` every one of its members.
 
     Args:
         fitted: the network.
@@ -72,7 +72,7 @@ def predictions(fitted: FittedNetwork, source: Iterable[Item]) -> Iterator[Predi
     for item in source:
         row, members = item.row, predict_members(fitted.network, item, fitted.precision)
         del item  # else its activations would stay in memory until the next item has come
-        yield row, members
+        yield row, members if each else fitted.network.combined(members)[None]
 
 
 def cached_predictions(
@@ -81,6 +81,8 @@ def cached_predictions(
     rows: Sequence[int],
     what: str,
     text: tuple[torch.Tensor, torch.Tensor] | None = None,
+    *,
+    each: bool = False,
 ) -> Generator[Predicted, None, None]:
     """``predictions`` of rows of a cache in this order, with a line of progress.
 
@@ -90,13 +92,14 @@ def cached_predictions(
         rows: at least one; each once.
         what: begins the line of progress.
         text: tokens (1, L, D) and their mask (1, L) that every row is given instead of those of its own text.
+        each: whether every member is asked for.
     """
     # Every row is read once: none is worth its memory afterwards.
     items = fitted.network.loader(cache, fitted.device).epoch(rows, fitted.run.texts(cache), keep=False)
     given = items if text is None else (replace(item, tokens=text[0], token_mask=text[1]) for item in items)
     unit = "views" if view_count(cache, rows) > 1 else "tiles" if cache.rows[rows[0]].tile else "images"
     with console.Progress(len(rows), what, unit) as progress:
-        for predicted in predictions(fitted, given):
+        for predicted in predictions(fitted, given, each=each):
             yield predicted
             progress.advance()
 
@@ -110,20 +113,25 @@ def predict_members(network: Segmenter, item: Item, precision: str) -> NDArray[n
     if shows_nothing(network, item):
         assert item.image is not None
         size = item.image.shape[-1]
-        background = np.zeros((len(network.members), network.config["classes"], size, size), np.float32)
+        background = np.zeros((network.member_count, network.config["classes"], size, size), np.float32)
         background[:, 0] = 1
         return background
-    probabilities: NDArray[np.float32] = logits_of(network, item, precision).float().softmax(1).cpu().numpy()
+    logits = logits_of(network, item, precision, each=True)
+    probabilities: NDArray[np.float32] = logits.float().softmax(1).cpu().numpy()
     return probabilities
 
 
 @torch.inference_mode()
-def logits_of(network: Segmenter, item: Item, precision: str) -> torch.Tensor:
-    """Scores before the softmax, (members, classes, S, S), of one item, blank or not; leaves evaluation mode on."""
+def logits_of(network: Segmenter, item: Item, precision: str, *, each: bool = False) -> torch.Tensor:
+    """Scores before the softmax of one item, blank or not; leaves evaluation mode on.
+
+    (1, classes, S, S), or if ``each`` those of every member, (members, classes, S, S).
+    """
     network.eval()
     inputs = network.inputs([item])
     with autocast(network.device, precision):
-        return torch.cat([member(*inputs) for member in network.members])
+        scores: torch.Tensor = network.member_scores(*inputs) if each else network(*inputs)
+        return scores
 
 
 def shows_nothing(network: Segmenter, item: Item) -> bool:
@@ -151,14 +159,14 @@ def mean_of_views(views: Iterable[tuple[int, NDArray[np.float32]]]) -> NDArray[n
 
 
 def mean_of_rows(cache: FeatureCache, predicted: Iterable[Predicted]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Joins the rows that are views of one image or tile: its first row, and the mean (classes, S, S) of all members.
+    """Joins the rows that are views of one image or tile: its first row, and the mean (classes, S, S).
 
     Args:
         cache: the rows' cache.
-        predicted: what was predicted of each row; views of one image or tile follow one another.
+        predicted: what was predicted of each row, by one member; views of one image or tile follow one another.
     """
     for _, group in groupby(predicted, lambda found: cache.rows[found[0]].key[:-1]):
-        views = [(row, members.mean(0)) for row, members in group]
+        views = [(row, member) for row, (member,) in group]
         yield views[0][0], mean_of_views((cache.rows[row].view, probability) for row, probability in views)
 
 

@@ -3,11 +3,12 @@
 __all__ = ["PixelMLP", "PixelMLPs"]
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache, Item
@@ -81,6 +82,7 @@ class PixelMLPs(Segmenter):
     waited: Tensor
 
     title = "DDPM-seg's pixel classifier"
+    votes = True
     reads = Reads(activations=True)
     # One rate for all epochs: the step of the schedule comes after them.
     recipes: ClassVar = {
@@ -165,6 +167,22 @@ class PixelMLPs(Segmenter):
         votes = F.one_hot(logits.argmax(2), logits.shape[2]).float().mean(0).movedim(-1, 1)
         # A class without a vote keeps a little, so that its logarithm is a number.
         return (votes + 1e-4).log()
+
+    @property
+    def member_count(self) -> int:
+        """The ten."""
+        return len(self.networks)
+
+    def member_scores(self, *inputs: Any) -> Tensor:
+        """Each network's scores before the softmax, (networks, classes, S, S), from levels (1, steps x C, h, w)."""
+        (levels,) = inputs
+        return self.logits(levels)[:, 0]
+
+    def combined(self, members: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Each class's share of the votes, (classes, ...), of the networks' probabilities (networks, classes, ...)."""
+        classes = np.arange(members.shape[1]).reshape(-1, *[1] * (members.ndim - 2))
+        shares: NDArray[np.float32] = (members.argmax(1)[:, None] == classes).mean(0, dtype=np.float32)
+        return shares
 
     def logits(self, levels: Sequence[Tensor]) -> Tensor:
         """Every network's scores before the softmax, (networks, B, classes, S, S)."""

@@ -8,7 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache, Item, Loader
@@ -67,6 +69,8 @@ class Segmenter(nn.Module, ABC):
     """Whether training draws among an image's cached views; otherwise it gets the image as it is."""
     steps_of_row: int = 1
     """The samples that a step can be made on in one row: one image, or many pixels."""
+    votes: ClassVar[bool] = False
+    """Whether it consists of networks of which the majority decides; what they disagree on is then its uncertainty."""
     trained: bool = False
     """Whether it is to be trained no further, though epochs are left."""
 
@@ -101,6 +105,20 @@ class Segmenter(nn.Module, ABC):
     def members(self) -> "list[Segmenter]":
         """The networks whose mean this is: itself alone, unless it is an ensemble."""
         return [self]
+
+    @property
+    def member_count(self) -> int:
+        """How many networks it consists of."""
+        return len(self.members)
+
+    def member_scores(self, *inputs: Any) -> Tensor:
+        """Each member's scores before the softmax, (members, classes, S, S), of the ``inputs`` of one item."""
+        return torch.cat([member(*inputs) for member in self.members])
+
+    def combined(self, members: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The probabilities (classes, ...) that its members' (members, classes, ...) stand for: their mean."""
+        mean: NDArray[np.float32] = members.mean(0)
+        return mean
 
     @abstractmethod
     def inputs(self, items: Sequence[Item]) -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 __all__ = ["OVERLAY", "OutputFiles"]
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,14 +46,17 @@ class OutputFiles(Outputs):
         shown = self.maps | {OVERLAY: self.overlay}
         return files | {folder / f"{name}_{kind}.png": (kind, False) for kind, asked in shown.items() if asked}
 
-    def pictures(self, members: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """What is asked for of probabilities (members, classes, H, W), by the end of a file's name: (H, W) each.
+    def pictures(self, probabilities: NDArray[np.float32], members: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """What is asked for of a prediction, by the end of a file's name: (H, W) each.
 
-        Of their mean the mask, 0 and 255 for two classes, the class number for more; in 16 bits, 0..65535 standing for
-        0..1, the foreground's probability, the entropy over its maximum log(classes), and the members' disagreement
-        over the same.
+        The mask, 0 and 255 for two classes, the class number for more; in 16 bits, 0..65535 standing for 0..1, the
+        foreground's probability, the entropy over its maximum log(classes), and the members' disagreement over the
+        same.
+
+        Args:
+            probabilities: (classes, H, W) float32.
+            members: each member's, (members, classes, H, W) float32.
         """
-        probabilities: NDArray[np.float32] = members.mean(0)
         classes = len(probabilities)
         labels = probabilities.argmax(0).astype(np.uint8)
         found: dict[str, NDArray[Any]] = {"": labels * 255 if classes == 2 else labels}
@@ -66,15 +68,15 @@ class OutputFiles(Outputs):
             found["_disagreement"] = _to_16_bits(jensen_shannon(members) / np.log(classes))
         return found
 
-    def check_run(self, members: Sequence[object]) -> None:
-        """Checks what a run with these members, none for a single network, can give here.
+    def check_run(self, several: bool) -> None:
+        """Checks what a run can give here, of several networks or a single one.
 
         Raises:
             UserError: an unavailable format, or disagreement asked of a single network.
         """
         for kind in self.format or ():
             require(kind)
-        if self.disagreement and not members:
+        if self.disagreement and not several:
             raise UserError(
                 "--disagreement: the run is a single network; fit with --ensemble 5, or ask for --entropy instead"
             )

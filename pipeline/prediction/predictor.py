@@ -4,6 +4,7 @@ __all__ = ["Predictor", "segment_large"]
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -102,26 +103,35 @@ class Predictor:
     def members(self, image: NDArray[np.uint8], description: str = "", each: bool = True) -> NDArray[np.float32]:
         """What each member of an ensemble says, the only one being the network itself where it is none.
 
-        Arguments as for the call, (members, classes, H, W) float32; unless ``each`` their mean as the only member.
+        Arguments as for the call, (members, classes, H, W) float32; unless ``each`` what they stand for together, as
+        the only member. Where the majority of the members decides, that comes first, before each of them: see
+        ``apart``.
         """
         self.start()
         height, width = image.shape[:2]
         grid = self.grid(height, width)
         if grid is None:
             return self.tile(image, description, each)
-        members = len(self._fitted.network.members) if each else 1
-        whole = np.empty((members, self.classes, height, width), np.float32)
         tiles = (self.tile(cut(image, y, x, grid.size), description, each) for y, x in grid.places)
-        for y, band in stitch(grid, tiles):
+        first = next(tiles)
+        whole = np.empty((len(first), self.classes, height, width), np.float32)
+        for y, band in stitch(grid, chain([first], tiles)):
             whole[..., y : y + band.shape[-2], :] = band
         return whole
 
     def tile(self, pixels: NDArray[np.uint8], description: str = "", each: bool = False) -> NDArray[np.float32]:
         """``members`` of what the network sees at once, RGB (h, w, 3) uint8: (members, classes, h, w) float32."""
         self.seen += 1
-        views = enumerate(members for _, members in predictions(self._fitted, self._items(pixels, description)))
-        members = mean_of_views(views)
-        return enlarge(members if each else members.mean(0)[None], *pixels.shape[:2])
+        network = self._fitted.network
+        views = [found for _, found in predictions(self._fitted, self._items(pixels, description), each=True)]
+        shown = [mean_of_views(enumerate(map(network.combined, views)))[None]] if network.votes or not each else []
+        if each:
+            shown.append(mean_of_views(enumerate(views)))
+        return enlarge(np.concatenate(shown), *pixels.shape[:2])
+
+    def apart(self, members: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Of what ``members`` or ``tile`` gives, (..., classes, h, w), what all stand for together, and each member."""
+        return (members[0], members[1:]) if self._fitted.network.votes else (members.mean(0), members)
 
     def _items(self, pixels: NDArray[np.uint8], description: str) -> Iterator[Item]:
         """The views of an image or tile, as the network reads them."""

@@ -49,8 +49,8 @@ class Ranking(NamedTuple):
 def rank(options: Rank) -> Ranking:
     """Ranks the images that could be annotated next and writes ``next.csv`` into the run directory.
 
-    Candidates are the images without a mask, whatever their split. An ensemble's members can disagree, a single network
-    can only be undecided.
+    Candidates are the images without a mask, whatever their split. An ensemble's members can disagree, and so can the
+    networks that vote in one; a single network can only be undecided.
 
     Raises:
         UserError: the run is not finished, its cache is gone or another one, or there is no candidate in it.
@@ -58,20 +58,21 @@ def rank(options: Rank) -> Ranking:
     run = Run(options.directory())
     fitted, cache = FittedNetwork(run, options.device), run.open_cache(options.cache)
     rows = _rows(cache)
-    if not run.members:
+    several = fitted.network.member_count > 1
+    if not several:
         console.warn(
             f"{run.path} is a single network: ranked by its entropy, which is high at every outline; "
             "an ensemble (fit --ensemble 5) also tells where it does not know"
         )
     found: dict[str, list[tuple[float, float]]] = {}
-    for row, members in cached_predictions(fitted, cache, rows, "next"):
+    for row, members in cached_predictions(fitted, cache, rows, "next", each=True):
         spread = mean_share(jensen_shannon(members), fitted.classes)
-        undecided = mean_share(entropy(members.mean(0)), fitted.classes)
+        undecided = mean_share(entropy(fitted.network.combined(members)), fitted.classes)
         found.setdefault(cache.rows[row].id, []).append((spread, undecided))
     lines: list[tuple[float, str, float | None, float]] = []
     for name, tiles in found.items():
         spread, undecided = (float(value) for value in np.mean(tiles, axis=0))
-        lines.append((spread, name, spread, undecided) if run.members else (undecided, name, None, undecided))
+        lines.append((spread, name, spread, undecided) if several else (undecided, name, None, undecided))
     lines.sort(key=lambda line: (-line[0], line[1]))
     splits = {entry.id: entry.split for entry in cache.rows}
     candidates = [

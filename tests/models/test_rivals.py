@@ -20,6 +20,7 @@ from textdiff.models.networks.resnet50_unet import ResNet50UNet
 from textdiff.models.networks.rivals import LViTRival, ResNet50UNetRival, SwinUNetRival, TransUNetRival
 from textdiff.models.networks.trees import Trees
 from textdiff.pipeline.fit import FitConfig, begin, initial_network
+from textdiff.pipeline.predictions import enlarge, predict_members
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import trainer
 from textdiff.pipeline.training.train import train_many
@@ -150,6 +151,29 @@ def test_it_is_scored_and_gives_an_image_of_any_size_the_mask_that_score_measure
     textdiff_once(made, "predict", str(other), *words, "--run", str(run.path), "--out", f"other-{model}")
     assert Image.open(made / f"other-{model}/other.png").size == (41, 50)
     textdiff_once(made, "report", "--run", str(run.path))
+
+
+def test_the_majority_of_the_pixel_classifiers_decides_and_what_they_disagree_on_is_written(
+    made, fitted, textdiff_once
+):
+    run = fitted("pixel-mlp")
+    image = made / "data/Test_Folder/img" / f"{FeatureCache.open(made / 'cache.zarr').rows[-1].id}.tif"
+    for out, more in (("plain", ()), ("told", ("--disagreement",))):
+        textdiff_once(made, "predict", str(image), "--run", str(run.path), "--out", out, *more)
+    read = [np.asarray(Image.open(made / f"{out}/{image.stem}.png")) for out in ("plain", "told")]
+    assert np.array_equal(*read)
+    network, cache = run.load_network(), run.open_cache()
+    (item,) = network.loader(cache, torch.device("cpu")).epoch([len(cache.rows) - 1])
+    members = predict_members(network, item, "float32")
+    assert len(members) == len(network.networks) > 1
+    shares = np.stack([(members.argmax(1) == label).mean(0) for label in range(members.shape[1])])
+    assert np.allclose(network.combined(members), shares)
+    assert np.array_equal(shares.argmax(0), network(*network.inputs([item]))[0].argmax(0).numpy())
+    p = enlarge(members, *read[0].shape).astype(np.float64)
+    p /= p.sum(1, keepdims=True)
+    divergence = -(p.mean(0) * np.log(p.mean(0))).sum(0) + (p * np.log(p)).sum(1).mean(0)
+    told = np.asarray(Image.open(made / f"told/{image.stem}_disagreement.png")) / 65535
+    assert np.allclose(told, divergence / np.log(2), atol=1e-4)
 
 
 def test_dropout_and_skipped_layers_are_the_same_side_by_side_as_alone(made, fitted, tmp_path):
