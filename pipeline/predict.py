@@ -211,7 +211,6 @@ class _Batch:
             shape = (source.height, source.width)
             # Whether an alpha channel is opaque is not known before all of it is read.
             notes = [*source.notes, *([] if source.alpha_at is None else ["alpha (dropped; colours kept)"])]
-
         sha256 = sha256_file(path)
         predictor.start()
         yield from segment_large(

@@ -84,7 +84,7 @@ OF_THE_METHOD = {
 
 
 def usual(option: str) -> str:
-    """What the recipes of the method say of one option, in words; docs/networks.md has those of the others."""
+    """What the recipes of the method say of one option, in words; docs/reference.md has those of the others."""
     by_value: dict[str, list[str]] = {}
     for name, recipe in OF_THE_METHOD.items():
         value = getattr(recipe, option)

@@ -74,7 +74,9 @@ class Trainer:
         patience: int | None = self.options["patience"]
         epochs: int = self.options["epochs"]
         waited = self.state.epoch - self.state.best_epoch
-        stopped = patience is not None and bool(self.run.config["val_ids"]) and waited >= patience
+        # Between two validations nothing is known that could be a reason to stop.
+        validated = bool(self.state.log) and self.state.log[-1].get("val_dice") is not None
+        stopped = patience is not None and validated and waited >= patience
         return stopped or self.network.trained or self.state.epoch >= epochs
 
     def learn(self, items: Iterator[Item], seed: int) -> Iterator[None]:

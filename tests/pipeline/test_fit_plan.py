@@ -56,3 +56,12 @@ def test_the_plan_changes_no_weights(lab, textdiff_once, monkeypatch):
         weights.append((lab / "runs/latest/head.safetensors").read_bytes())
         monkeypatch.setattr(train, "say_plan", lambda *_: None)
     assert weights[0] == weights[1]
+
+
+def test_patience_waits_for_a_validation(lab, textdiff_once):
+    said = textdiff_once(lab, *FIT[:-1], "3", "--epochs", "9", "--patience", "1", "--learning-rate", "0.3").stderr
+    with (lab / "runs/latest/log.csv").open() as file:
+        *_, last = csv.DictReader(file)
+    assert int(last["epoch"]) in (6, 9)
+    assert last["val_dice"]
+    assert re.search(r"the weights of epoch [369] ", said)
