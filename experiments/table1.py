@@ -29,7 +29,7 @@ from textdiff.experiments.result_tables import (
 )
 from textdiff.experiments.results import Result, gather
 from textdiff.experiments.setup import conduct, methods, plan_methods
-from textdiff.models.networks.models import get_recipe
+from textdiff.models.networks.models import get_model, get_recipe
 from textdiff.options.experiments import Table1
 from textdiff.options.fit import FitConfig
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
@@ -87,7 +87,8 @@ def _by_default(row: str, options: Table1) -> bool:
     model, recipe, variant = methods()[row]
     if model == FitConfig.model:
         return variant in (METHOD, "no-text", "shuffled-text")
-    return recipe in options.recipes and variant in (METHOD, "shuffled-text")
+    only = len(get_model(model).recipes) == 1
+    return (only or recipe in options.recipes) and variant in (METHOD, "shuffled-text")
 
 
 def _name(options: Table1, place: str) -> str:

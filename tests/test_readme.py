@@ -73,6 +73,8 @@ def test_networks_have_the_parameters_that_their_page_says():
     assert [name for name, *_ in told] == list(MODELS)
     for name, *counts in told:
         for recipe, count in zip(("default", "fair"), counts, strict=True):
+            if recipe not in get_model(name).recipes:  # trees have one
+                continue
             options = FitConfig(model=name, recipe=recipe)
             with torch.device("meta"):
                 network = get_model(name).build(cache, options, get_recipe(name, recipe))

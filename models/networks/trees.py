@@ -59,7 +59,6 @@ class Trees(Segmenter):
     recipes: ClassVar = {
         "default": Recipe(0.1, "step", 1, batch_size=1, epochs=1, select="last", loss="cross-entropy"),
     }
-    recipes["fair"] = recipes["default"]
 
     def __init__(
         self,
