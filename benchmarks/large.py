@@ -68,7 +68,7 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
         folder / path.stem,
         lambda h, w: Grid(h, w, tile, overlap),
         threshold,
-        OutputFiles(probabilities=True).pictures,
+        lambda block: OutputFiles(probabilities=True).pictures(block[0], block),
     )
     return {
         "seconds": round(time.perf_counter() - start, 1),

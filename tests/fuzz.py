@@ -9,6 +9,7 @@ took more than 2 GB.
 
 import argparse
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -188,8 +189,11 @@ def run_files(name: str) -> Iterator[bytes]:
 
 
 def run_folder() -> Path:
-    """A run of one epoch, made once and kept beside the mutations."""
-    root = Path(tempfile.gettempdir()) / "fuzz-run"
+    """A run of one epoch, made once and kept beside the mutations; by another state of the program, another one."""
+    from textdiff.pipeline import fit, runs
+
+    made_by = hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in (fit, runs))).hexdigest()[:12]
+    root = Path(tempfile.gettempdir()) / f"fuzz-run-{made_by}"
     if not (root / "runs/latest").exists():
         from PIL import Image
 
