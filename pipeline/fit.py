@@ -251,7 +251,7 @@ def _window(config: FitConfig, recipe: Recipe, cache: FeatureCache, network: Seg
         fits = recipe.window and grid and recipe.window < whole and recipe.window % grid == 0
         return recipe.window if fits else None
     if grid is None:
-        raise UserError(f"--window {config.window}: {config.model} is trained on whole images; leave it out")
+        raise UserError(f"--window {config.window}: {config.model} is not trained on squares of an image; leave it out")
     if config.window % grid or not 0 <= config.window <= whole:
         raise UserError(
             f"--window {config.window}: must be a multiple of {grid} up to {whole}; a position of the coarsest block "

@@ -112,7 +112,8 @@ def test_the_scores_of_a_step_are_the_windows(cache, tmp_path, monkeypatch):
         ({"window": 18}, "--window 18: must be a multiple of 4 up to 32"),
         ({"window": 64}, "--window 64: must be a multiple of 4 up to 32"),
         ({"window": -4}, "--window -4"),
-        ({"window": 16, "model": "unet"}, "--window 16: unet is trained on whole images"),
+        ({"window": 16, "model": "unet"}, "--window 16: unet is not trained on squares"),
+        ({"window": 16, "model": "pixel-mlp", "variant": "full"}, "--window 16: pixel-mlp is not trained on squares"),
         ({"validate_every": 0}, "--validate-every 0: must be at least 1"),
     ],
 )
