@@ -2,9 +2,7 @@
 
 __all__ = ["ExtractConfig", "extract"]
 
-import errno
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +21,10 @@ from textdiff.models.weights import ResolvedWeights
 from textdiff.options.extract import Extract
 from textdiff.options.protocol import Protocol, get_protocol
 from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, colours, resolve, tiling
-from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling, take_over
+from textdiff.pipeline.extraction.fill_rows import fill_rows, full_disk
+from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling
 from textdiff.pipeline.extraction.plan import say_plan
-from textdiff.pipeline.extraction.prepare import Prepared, preparation
+from textdiff.pipeline.extraction.prepare import preparation
 from textdiff.pipeline.extraction.requirements import require_models
 from textdiff.pipeline.extraction.sample_table import mask_kind, sample_table
 from textdiff.readers import datasets
@@ -143,7 +142,7 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
     facts = {fact.sample.id: fact for fact in work.facts}
     prepare = preparation(cache, facts, work.protocol.resize, config.jitter, config.seed)
     backbone = Extractor(work.network, config.steps, work.blocks, config.image_size, work.device, work.precision)
-    try:
+    with full_disk(config.cache, cache):
         if filling.old is not None:
             console.info(f"{config.cache}: {len(filling.taken)} rows are taken over, {len(filling.made)} are made")
         if filling.made or filling.old is None:
@@ -151,53 +150,10 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
         if filling.to_do and not config.dry_run:
             done = len(cache.rows) - len(cache.pending())
             with console.Progress(done + len(filling.to_do), "extract", "rows", done=done) as progress:
-                _fill(filling, prepare, backbone, progress)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        left = len(cache.pending())
-        raise UserError(
-            f"{config.cache}: the disk is full; the {len(cache.rows) - left} finished rows are safe. Free "
-            f"{console.size(left * cache.row_nbytes)} and run the same command again to go on"
-        ) from error
+                fill_rows(filling, prepare, backbone, progress)
     if config.dry_run:
         return filling.old or cache
     return end_filling(filling)
-
-
-def _fill(
-    filling: Filling, prepare: Callable[[int], Prepared], backbone: Extractor, progress: console.Progress
-) -> None:
-    """Reads ahead and writes behind while the backbone works; at most one row is in flight on either side."""
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        written: Future[None] | None = None
-        try:
-            for ready in _ahead(reader, prepare, filling.to_do):
-                if take_over(filling, ready):
-                    progress.advance()
-                    continue
-                features = backbone(ready.image, ready.text)
-                if written is not None:
-                    written.result()
-                    progress.advance()
-                written = writer.submit(
-                    filling.cache.write, ready.row, features, ready.image, ready.mask, ready.truth, ready.instances
-                )
-            if written is not None:
-                written.result()
-                progress.advance()
-        except BaseException:
-            reader.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _ahead(pool: ThreadPoolExecutor, prepare: Callable[[int], Prepared], rows: list[int]) -> Iterator[Prepared]:
-    """``map(prepare, rows)`` with one call running ahead of the consumer."""
-    following = pool.submit(prepare, rows[0])
-    for row in rows[1:]:
-        current, following = following, pool.submit(prepare, row)
-        yield current.result()
-    yield following.result()
 
 
 def _read_data(config: ExtractConfig) -> list[datasets.Inspected]:
