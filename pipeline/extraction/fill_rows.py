@@ -29,7 +29,7 @@ def fill_rows(filling: Filling, prepare: Callable[[int], Prepared], backbone: Ex
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
         try:
-            for ready in _ahead(reader, prepare, filling.to_do):
+            for ready in _ahead(reader, prepare, filling.to_do) if filling.to_do else ():
                 if take_over(filling, ready):
                     progress.advance()
                     continue

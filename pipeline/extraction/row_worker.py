@@ -46,6 +46,8 @@ class Order:
             data=_absolute(config.data),
             cache=_absolute(config.cache),
             backbone=str(backbone.absolute()) if backbone.exists() else config.backbone,
+            devices=None,
+            scheduler=None,
             shard=(0, 1),  # which rows these are the parts say
             overwrite=False,
             update=False,
