@@ -10,10 +10,12 @@ __all__ = ["dask_crew"]
 import logging
 import math
 import queue
+import signal
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import textdiff
@@ -73,7 +75,7 @@ class DaskCrew:
 
     def __init__(self, client: "Client", scheduler: str) -> None:
         self._client, self._scheduler = client, scheduler
-        self._ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         self._alone = False
         self.precision = ""
 
@@ -109,8 +111,8 @@ class DaskCrew:
                 return
             progress.advance(-len(rows))
         raise UserError(
-            f"{order.config.cache}: {len(rows)} rows are not to be seen here after workers made them; all need the same "
-            "file system at this path"
+            f"{order.config.cache}: {len(rows)} rows are not to be seen here after workers made them; all need the "
+            "same file system at this path"
         )
 
     def _fill(
@@ -126,7 +128,7 @@ class DaskCrew:
         from textdiff.pipeline.extraction.dask_task import fill_part
 
         todo = deque(parts(cache, rows, _task_rows(len(rows), self._count())))
-        under_way: dict[str, tuple[Future, list[int]]] = {}
+        under_way: dict[object, tuple[Future[Any], list[int]]] = {}
         sealed_order = sealed(order)
         try:
             while todo or under_way:
@@ -146,12 +148,12 @@ class DaskCrew:
         finally:
             self._client.cancel([future for future, _ in under_way.values()])
 
-    def _submit(self, function: Any, *arguments: object) -> "Future":
+    def _submit(self, function: Any, *arguments: object) -> "Future[Any]":
         future = self._client.submit(function, *arguments, pure=False)
         future.add_done_callback(self._ended.put)
         return future
 
-    def _next(self) -> "Future | None":
+    def _next(self) -> "Future[Any] | None":
         """The next task that ends; None if none does for a while, of which the reason is said once."""
         try:
             return self._ended.get(timeout=CONNECT_SECONDS)
@@ -162,7 +164,7 @@ class DaskCrew:
             self._alone = alone
             return None
 
-    def _result(self, future: "Future") -> dict[str, Any]:
+    def _result(self, future: "Future[Any]") -> dict[str, Any]:
         """What a task returned.
 
         Raises:
@@ -175,8 +177,8 @@ class DaskCrew:
             result: dict[str, Any] = future.result()
         except CancelledError as error:
             raise UserError(
-                f"--scheduler {self._scheduler}: the scheduler is gone ({_one_line(error)}); run the same command again "
-                "with one that is there. Finished rows are kept"
+                f"--scheduler {self._scheduler}: the scheduler is gone ({_one_line(error)}); run the same command "
+                "again with one that is there. Finished rows are kept"
             ) from None
         except Exception as error:
             if lacking := _import_error(error):
@@ -230,15 +232,23 @@ def _cluster(scheduler: str) -> Iterator[Any]:
     from dask.system import CPU_COUNT
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=int(number or CPU_COUNT),
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address=None,
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-    ) as cluster:
+    # Ctrl-C at a terminal goes to all its processes. Those that Dask starts, and starts again, inherit that the thread
+    # from which they come does not hear it; this process does, and ends them.
+    resource_tracker.ensure_running()  # it would end the blocking when it is first started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        cluster = LocalCluster(
+            n_workers=int(number or CPU_COUNT),
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with cluster:
         yield cluster
 
 

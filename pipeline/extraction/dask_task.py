@@ -21,7 +21,7 @@ from textdiff.pipeline.extraction.row_worker import Order, Part, RowWorker, open
 _one_at_a_time = threading.Lock()
 
 
-class _Cancelled(Exception):
+class _CancelledError(Exception):
     """Nobody waits for this part any more."""
 
 
@@ -48,7 +48,7 @@ def fill_part(order: bytes, part: bytes) -> dict[str, Any]:
             rows = opened(part)
             assert isinstance(rows, Part)
             return {"made": _row_worker(order).fill(rows, _stop_if_cancelled)}
-    except _Cancelled:
+    except _CancelledError:
         return {"made": 0}
     except Exception as error:
         said = str(error) if isinstance(error, UserError) else explain(error)
@@ -71,4 +71,4 @@ def _stop_if_cancelled(count: int) -> None:
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())
     if task is None or task.state == "cancelled":
-        raise _Cancelled
+        raise _CancelledError

@@ -67,6 +67,7 @@ class DeviceCrew:
                     list(pool.map(lambda worker: _attend(worker, order, work), workers))
                 except BaseException:
                     # Before the pool is waited for: its threads wait for the workers.
+                    work.stop()
                     _stop(workers)
                     raise
         finally:
@@ -119,10 +120,11 @@ class _Work:
                     console.warn(f"a worker {death}; its rows are done by the others")
             self._changed.notify_all()
 
-    @property
-    def failed(self) -> bool:
-        """Whether all is to end."""
-        return self._error is not None
+    def stop(self) -> None:
+        """Keeps what ends now from being taken for a death."""
+        with self._changed:
+            self._error = self._error or "stopped"
+            self._changed.notify_all()
 
     def check(self, order: Order) -> None:
         """Raises UserError if not all was done."""
