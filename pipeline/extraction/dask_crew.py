@@ -183,8 +183,8 @@ class DaskCrew:
         except Exception as error:
             if lacking := _import_error(error):
                 raise UserError(
-                    f"--scheduler {self._scheduler}: a worker cannot import TextDiff ({_one_line(lacking)}); install "
-                    f'textdiff {textdiff.__version__} there, as with pip install "textdiff[dask]"'
+                    f"--scheduler {self._scheduler}: its workers or it cannot import TextDiff ({_one_line(lacking)}); "
+                    f'install textdiff {textdiff.__version__} there, as with pip install "textdiff[dask]"'
                 ) from error
             raise
         if "error" in result:

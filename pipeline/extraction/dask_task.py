@@ -1,5 +1,7 @@
 """What runs on a worker of a Dask cluster: it finds out what it computes in, and fills parts of the rows.
 
+The scheduler imports this module too, so PyTorch waits until a worker needs it.
+
 Results are counts. What is to be put right is a result too: Dask would log an exception, and try again what must fail.
 """
 
@@ -7,15 +9,15 @@ __all__ = ["fill_part", "probe"]
 
 import threading
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from distributed import get_worker
 
 from textdiff.errors import UserError, explain
-from textdiff.models.device import choose_device, resolve_precision
-from textdiff.options.shared import Precision
-from textdiff.pipeline.extraction.row_worker import Order, Part, RowWorker, opened
+
+if TYPE_CHECKING:
+    from textdiff.options.shared import Precision
+    from textdiff.pipeline.extraction.row_worker import RowWorker
 
 # A worker may have several threads, which use one network and one cache one after the other.
 _one_at_a_time = threading.Lock()
@@ -25,8 +27,10 @@ class _CancelledError(Exception):
     """Nobody waits for this part any more."""
 
 
-def probe(device: str, precision: Precision) -> dict[str, Any]:
+def probe(device: str, precision: "Precision") -> dict[str, Any]:
     """What this worker computes in: ``{"precision": ...}``, or ``{"error": ...}``."""
+    from textdiff.models.device import choose_device, resolve_precision
+
     try:
         return {"precision": resolve_precision(precision, choose_device(device))}
     except UserError as error:
@@ -43,6 +47,8 @@ def fill_part(order: bytes, part: bytes) -> dict[str, Any]:
     Returns:
         ``{"made": n}``; ``{"error": ...}`` where something is to be put right.
     """
+    from textdiff.pipeline.extraction.row_worker import Part, opened
+
     try:
         with _one_at_a_time:
             rows = opened(part)
@@ -58,7 +64,11 @@ def fill_part(order: bytes, part: bytes) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _row_worker(order: bytes) -> RowWorker:
+def _row_worker(order: bytes) -> "RowWorker":
+    import torch
+
+    from textdiff.pipeline.extraction.row_worker import Order, RowWorker, opened
+
     asked = opened(order)
     assert isinstance(asked, Order)
     # Dask sets the environment so that each of its threads computes alone; here one computes at a time.

@@ -127,6 +127,10 @@ class RowWorker:
         Raises:
             UserError: bad input, or a full disk; the rows that are finished are kept.
         """
+        try:
+            self.cache.check_same()
+        except CacheError:  # it was made anew since, as with --overwrite
+            self.cache = _open(self.order)
         config, there = self.order.config, self.cache.done()
         rows = [row for row in part.rows if not there[row]]
         if len(rows) < len(part.rows):
