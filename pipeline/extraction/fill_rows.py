@@ -6,7 +6,6 @@ import errno
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Protocol
 
 from textdiff import console
@@ -15,6 +14,7 @@ from textdiff.errors import UserError
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.pipeline.extraction.filling import Filling, take_over
 from textdiff.pipeline.extraction.prepare import Prepared
+from textdiff.places import Location
 
 
 class Counter(Protocol):
@@ -49,7 +49,7 @@ def fill_rows(filling: Filling, prepare: Callable[[int], Prepared], backbone: Ex
 
 
 @contextmanager
-def full_disk(place: Path, cache: FeatureCache) -> Iterator[None]:
+def full_disk(place: Location, cache: FeatureCache) -> Iterator[None]:
     """Says of a disk that is full meanwhile what is safe there, and how much is to be freed.
 
     Raises:

@@ -3,6 +3,7 @@
 __all__ = ["say_plan", "say_time"]
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from textdiff import console
 from textdiff.cache import FeatureCache
@@ -28,9 +29,10 @@ def say_plan(cache: FeatureCache, pending: Sequence[int], config: ExtractConfig,
         console.info(
             f"{config.test_views} views of each annotated validation and test image; scores are of the mean over them"
         )
+    free = f" of {console.size(free_space(config.cache))} free" if isinstance(config.cache, Path) else ""
     console.info(
         f"{config.cache}: {len(pending)} of {total} rows to do, {console.size(cache.row_nbytes)} each, "
-        f"{console.size(needed)} of {console.size(free_space(config.cache))} free"
+        f"{console.size(needed)}{free}"
     )
     fix = "free some, choose another --cache, fewer --blocks or --steps"
     check_free_space(config.cache, needed, f"the {len(pending)} rows need", fix)

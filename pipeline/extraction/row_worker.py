@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import textdiff
 from textdiff.cache import CacheError, FeatureCache
+from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.load import load_backbone, resolve_backbone
@@ -20,10 +21,11 @@ from textdiff.pipeline.extraction.config import ExtractConfig
 from textdiff.pipeline.extraction.fill_rows import fill_rows, full_disk
 from textdiff.pipeline.extraction.filling import Filling
 from textdiff.pipeline.extraction.prepare import preparation
+from textdiff.places import Location
 from textdiff.readers.datasets import Inspected
 from textdiff.readers.sample import Slice
 
-_P = TypeVar("_P", Path, Path | Slice, Path | Slice | None)
+_P = TypeVar("_P", Path, Location, Path | Slice, Path | Slice | None)
 _VERSION_LENGTH = 32
 
 
@@ -32,8 +34,8 @@ class Order:
     """What every worker is told once; it can be pickled, and its paths hold in any directory."""
 
     config: ExtractConfig
-    cache: Path
-    """The directory that is filled: ``config.cache``, or an update of it that grows beside it."""
+    cache: Location
+    """The place that is filled: ``config.cache``, or an update of it that grows beside it."""
     content: tuple[str, str]
     """The hashes of that cache's fingerprint and table."""
 
@@ -188,7 +190,7 @@ def _open(order: Order) -> FeatureCache:
             return cache
         what = "sees another cache"
     except CacheError:
-        if order.cache.exists():
+        if store_at(order.cache).occupied():
             raise
         what = "does not see the cache"
     raise UserError(f"{platform.node()}: {what} at {order.cache}; all workers need the same file system at this path")
@@ -197,7 +199,7 @@ def _open(order: Order) -> FeatureCache:
 def _absolute(place: _P) -> _P:
     if isinstance(place, Slice):
         return replace(place, file=place.file.absolute())
-    return None if place is None else place.absolute()
+    return place.absolute() if isinstance(place, Path) else place
 
 
 def _anywhere(fact: Inspected) -> Inspected:
