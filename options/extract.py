@@ -86,9 +86,9 @@ class Filling(Precise):
     shard: Annotated[tuple[int, int] | Literal["slurm"], Metavar("I/N")] = (0, 1)
     """Part of the rows: every n-th from the i-th, so that n processes can share one cache; slurm: an array task's."""
     devices: Annotated[Sequence[str] | None, Metavar("0,1,..."), Again()] = None
-    """Devices to share the rows between, a process each: numbers of GPUs, or names as of --device."""
+    """Devices to share the rows between, a process each: GPUs by number, or names; by default only --device."""
     scheduler: Annotated[str | None, Metavar("ADDRESS|local[:N]")] = None
-    """Dask scheduler whose workers do the rows, as tcp://host:8786; local starts them here, one a core or N."""
+    """Dask scheduler whose workers do the rows, as tcp://host:8786; local starts N or one a core; none by default."""
     overwrite: bool = False
     """Replace a cache that is there."""
     update: bool = False

@@ -266,7 +266,7 @@ def start(words, log, **environment):
 
 def children(parent, program):
     """The processes below ``parent`` that run ``program``."""
-    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     table = [line.split(None, 2) for line in found.splitlines()[1:]]
     below = {parent}
     for _ in range(4):
