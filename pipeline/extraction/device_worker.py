@@ -17,7 +17,7 @@ import sys
 import threading
 
 from textdiff.errors import UserError, explain
-from textdiff.pipeline.worker_process import serve_parent
+from textdiff.pipeline.worker_process import STOPPED, serve_parent
 
 
 def main() -> None:
@@ -27,11 +27,11 @@ def main() -> None:
 
 def _serve(commands: "queue.SimpleQueue[str | None]", busy: threading.Event) -> int:
     # What libraries print must not come between the answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def answer(what: str, value: object) -> None:
-        print(json.dumps({what: value}), file=answers, flush=True)
+        os.write(answers, json.dumps({what: value}).encode() + b"\n")
 
     try:
         import torch
@@ -50,6 +50,8 @@ def _serve(commands: "queue.SimpleQueue[str | None]", busy: threading.Event) -> 
                     assert worker is not None
                     answer("made", worker.fill(part, lambda count: answer("rows", count)))
             busy.clear()
+    except BrokenPipeError:
+        return STOPPED  # nobody is there to be told
     except Exception as error:
         said = str(error) if isinstance(error, UserError) else explain(error)
         if said is None:
