@@ -24,7 +24,7 @@ __all__ = [
     "vouched_rows",
 ]
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,24 +97,25 @@ def vouched_rows(cache: "CacheReader") -> dict[int, bool]:
     return found
 
 
-def bad_chunks(cache: "CacheReader", row: int, entry: bytes) -> list[tuple[str, int | None, str]]:
-    """(array, index of the step, what is wrong) of every bad chunk of a row; the ledger if they are not the row's."""
-    bad = [
-        (name, step, what) for name, step, _, what in _bad(cache.layout.row_chunks(cache.path, row, cache.rows[row]))
-    ]
-    if not bad and row_checksums(cache, row, entry) is None:
+def bad_chunks(
+    cache: "CacheReader", row: int, entry: bytes, verified: Callable[[Path], bytes] = chunks.verified
+) -> list[tuple[str, int | None, str]]:
+    """(array, index of the step, what is wrong) of every bad chunk of a row; the ledger if they are not the row's.
+
+    ``verified`` is how a chunk is read: it gives the checksum, or raises ``ChunkError``.
+    """
+    found, bad = _verified(cache.layout.row_chunks(cache.path, row, cache.rows[row]), verified)
+    if not bad and entry_of(cache.fingerprint_hash, cache.rows[row], found) != entry:
         return [("ledger", None, NOT_THEIRS)]
-    return bad
+    return [(name, step, what) for name, step, _, what in bad]
 
 
 def bad_texts(cache: "CacheReader") -> list[tuple[str, Path | None, str]]:
     """(what it is, file, what is wrong) of every bad chunk of the texts; without a file if they are not the texts'."""
-    bad = list[tuple[str, Path | None, str]]()
-    for name, text, file, what in _bad(cache.layout.text_chunks(cache.path)):
-        bad.append((f"{name} of text {text}", file, what))
-    if not bad and text_checksums(cache) is None:
+    found, bad = _verified(cache.layout.text_chunks(cache.path), chunks.verified)
+    if not bad and texts_digest(found) != cache.texts_digest:
         return [("text", None, NOT_THEIRS)]
-    return bad
+    return [(f"{name} of text {text}", file, what) for name, text, file, what in bad]
 
 
 def _stored(files: Iterable[_Chunk]) -> list[bytes]:
@@ -125,10 +126,14 @@ def _stored(files: Iterable[_Chunk]) -> list[bytes]:
         return []
 
 
-def _bad(files: Iterable[_Chunk]) -> Iterator[tuple[str, int | None, Path, str]]:
-    """Those chunks of which a byte is not as it was written, with what is wrong."""
+def _verified(
+    files: Iterable[_Chunk], verified: Callable[[Path], bytes]
+) -> tuple[list[bytes], list[tuple[str, int | None, Path, str]]]:
+    """The checksums of those chunks of which every byte is as it was written; the others, with what is wrong."""
+    found, bad = list[bytes](), list[tuple[str, int | None, Path, str]]()
     for name, number, file in files:
         try:
-            chunks.checked(file)
+            found.append(verified(file))
         except chunks.ChunkError as error:
-            yield name, number, file, str(error)
+            bad.append((name, number, file, str(error)))
+    return found, bad

@@ -14,6 +14,7 @@ from textdiff.cache.chunks import ChunkError
 from textdiff.cache.create import occupied
 from textdiff.cache.repair import Embed, repair
 from textdiff.cache.rows import DamagedError, most_views
+from textdiff.cache.staging import mark_in_use
 from textdiff.cache.update import can_link, clear_updates, find_rows, put_in_place, restore, update_path, updates
 from textdiff.files import check_free_space
 from textdiff.pipeline.extraction.config import ExtractConfig
@@ -91,6 +92,7 @@ def begin_filling(config: ExtractConfig, plan: Mapping[str, Any], embed: Embed) 
         taken, made = find_rows(cache, others, config.shard)  # another process may have been quicker
     elif config.update:
         cache.describe(planned.about)
+    mark_in_use(cache.path, cache)
     if old is None and (config.overwrite or config.update):
         clear_updates(config.cache)
     return Filling(cache, old, taken, made)
