@@ -18,6 +18,7 @@ __all__ = [
     "remove",
     "replace",
     "stored_checksum",
+    "sync",
     "verified",
     "write",
 ]
@@ -191,6 +192,18 @@ def write(path: Path, parts: Sequence[np.ndarray | bytes]) -> None:
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's bytes, or a directory's names, are on the disk, as far as the file system promises that."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def replace(temporary: Path, final: Path) -> None:

@@ -249,6 +249,16 @@ class FeatureCache(CacheReader):
             self.check_same()
             yield
 
+    def make_durable(self) -> None:
+        """Has every row that is written from now on outlast a loss of power, as far as the file system promises.
+
+        So do the metadata, the table and the texts, and the rows that are there.
+        """
+        self._require_writable()
+        if hasattr(os, "sync"):
+            os.sync()
+        self.durable = True
+
     def describe(self, about: Mapping[str, Any]) -> None:
         """Replaces ``about``, the facts that do not determine the features, where they are others now."""
         self._require_writable()

@@ -48,6 +48,8 @@ class CacheReader:
         """By rows whose entry was found right, that entry and the checksums of the row's chunks."""
         self._sound_texts: bytes | None = None
         self._writable = writable
+        self.durable = False
+        """Whether a row's chunks have to be on the disk before its ledger entry is; see ``make_durable``."""
         self._identity = identity_of(path)
 
     def __fspath__(self) -> str:

@@ -85,11 +85,19 @@ def _commit_row(cache: "CacheReader", row: int, put: _Put) -> None:
             moves.append((directory / str(number), final))
         value = entry_of(cache.fingerprint_hash, cache.rows[row], checksums)
         chunks.write(directory / "ledger", [value, chunks.checksum(value)])
+        if cache.durable:
+            for temporary in [*(temporary for temporary, _ in moves), directory / "ledger"]:
+                chunks.sync(temporary)
 
         chunks.remove(ledger)
         for temporary, final in moves:
             chunks.replace(temporary, final)
+        if cache.durable:
+            for place in dict.fromkeys(final.parent for _, final in moves):
+                chunks.sync(place)
         (directory / "ledger").replace(ledger)
+        if cache.durable:
+            chunks.sync(ledger.parent)
 
 
 def _put_chunk(file: Path, data: np.ndarray | bytes) -> bytes:

@@ -93,6 +93,8 @@ def begin_filling(config: ExtractConfig, plan: Mapping[str, Any], embed: Embed) 
     elif config.update:
         cache.describe(planned.about)
     mark_in_use(cache.path, cache)
+    if config.durable:
+        cache.make_durable()
     if old is None and (config.overwrite or config.update):
         clear_updates(config.cache)
     return Filling(cache, old, taken, made)

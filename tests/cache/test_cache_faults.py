@@ -220,6 +220,35 @@ def test_a_disk_without_space_for_the_rows_refuses_before_anything_is_made_or_re
     assert not cases.make(path, rows_to_write=len(old.rows), overwrite=True).done().any()
 
 
+def test_a_durable_row_is_on_the_disk_before_its_ledger_entry_is(tmp_path, monkeypatch):
+    """What is synced, and what gets its name, in the order of it."""
+    cache = cases.make(tmp_path / "c.zarr", **SMALL)
+    events, replace = [], os.replace
+
+    def name(path: str | Path) -> str:
+        path = Path(path)
+        return f"{path.parent.name}/{path.name}" if path.is_file() else path.name
+
+    def replacing(source, target) -> None:
+        replace(source, target)
+        events.append(("named", name(target)))
+
+    monkeypatch.setattr(
+        os, "fsync", lambda file: events.append(("synced", name(Path(f"/proc/self/fd/{file}").readlink())))
+    )
+    monkeypatch.setattr(os, "replace", replacing)
+    cache.write(0, **cases.arrays(cache, 0))
+    assert not [event for event in events if event[0] == "synced"]
+    events.clear()
+    cache.make_durable()
+    cache.write(1, **cases.arrays(cache, 1))
+    kinds = [kind for kind, _ in events]
+    files = 4  # two steps, image, mask; then the entry
+    assert kinds == ["synced"] * (files + 1) + ["named"] * files + ["synced"] * 3 + ["named", "synced"]
+    assert {where for _, where in events[2 * files + 1 : -2]} == {"b08", "image", "mask"}
+    assert events[-2:] == [("named", "ledger/c.1.0"), ("synced", "ledger")]
+
+
 def flip(path: Path, position: int, bits: int = 0x10) -> None:
     data = bytearray(path.read_bytes())
     data[position] ^= bits
