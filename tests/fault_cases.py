@@ -75,6 +75,8 @@ def serve() -> None:
     from textdiff.models import text
 
     text.load_text_encoder = lambda *_, **__: Encoder()  # type: ignore[assignment]
+    with contextlib.suppress(Exception), contextlib.redirect_stdout(sys.stderr):
+        cli.app(["extract", "--cache", "nowhere.zarr"], standalone_mode=False)  # for what it imports
     statuses: dict[int, int] = {}
     for line in sys.stdin:
         asked = json.loads(line)
