@@ -19,10 +19,11 @@ from textdiff import console
 from textdiff.cache import chunks
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.rows import CacheError
-from textdiff.cache.staging import unused
+from textdiff.cache.staging import STAGED, unused
 from textdiff.cache.update import leftovers, updates
 from textdiff.cache.verify import metadata
-from textdiff.cache.writer import STAGED
+from textdiff.errors import UserError
+from textdiff.places import Url, located
 
 _STAGED = re.compile(r"\.row\.[0-9a-f]+\.partial")
 _Found = tuple[str, Path]
@@ -57,8 +58,14 @@ def collect(path: str | os.PathLike[str], delete: bool = False) -> list[Leftover
 
     Raises:
         CacheError: no cache, or one whose root or table is damaged, so that nobody knows what belongs to it.
+        UserError: it is in an object store.
     """
-    path = Path(path)
+    path = located(path)
+    if isinstance(path, Url):
+        raise UserError(
+            f"{path}: in an object store nobody knows which chunks are just being written, so none is removed; what "
+            "killed writers left is written again by the next textdiff extract"
+        )
     cache = FeatureCache.open(path)
     found, left = dict[_Found, list[Path]](), list[_Found]()
     with ExitStack() as locks:
@@ -90,9 +97,9 @@ def collect(path: str | os.PathLike[str], delete: bool = False) -> list[Leftover
 
 def _inside(cache: FeatureCache) -> Iterator[tuple[str, Path, Path, bool]]:
     """(what it is, where to say that it is, where it is, whether it is ours) of what nothing in a cache vouches for."""
-    done, known = cache.done(), metadata(cache)
+    root, done, known = Path(cache.path), cache.done(), metadata(cache)
     for name in known:
-        directory = cache.path / name
+        directory = root / name
         for place in sorted(directory.iterdir()) if directory.is_dir() else ():
             entry = place.name
             if entry == "zarr.json" or f"{name}/{entry}".lstrip("/") in known:
@@ -108,24 +115,23 @@ def _inside(cache: FeatureCache) -> Iterator[tuple[str, Path, Path, bool]]:
                 if number >= (1 if name == "table" else len(cache.texts)):
                     yield "a chunk beyond the array", place, place, True
             elif number >= len(done):
-                yield "chunks of rows that the table does not have", cache.path, place, True
+                yield "chunks of rows that the table does not have", root, place, True
             elif not done[number]:
-                yield f"row {number} ({cache.rows[number]}), not in the ledger", cache.path, place, True
-            elif name != "ledger" and not _has(cache, number, name, place):
+                yield f"row {number} ({cache.rows[number]}), not in the ledger", root, place, True
+            elif name != "ledger" and not _has(cache, number, name, f"{name}/{entry}"):
                 yield "a chunk that its row does not have", place, place, True
 
 
-def _has(cache: FeatureCache, row: int, name: str, file: Path) -> bool:
+def _has(cache: FeatureCache, row: int, name: str, key: str) -> bool:
     """Whether a chunk is one of a row's."""
-    of_row = cache.layout.row_chunks(cache.path, row, cache.rows[row])
-    return any(array == name and one == file for array, _, one in of_row)
+    return any(one == key for array, _, one in cache.layout.row_chunks(row, cache.rows[row]) if array == name)
 
 
 def _beside(path: Path) -> Iterator[_Found]:
     """What is beside a cache: what was to become one, and updates that were begun."""
     for place in leftovers(path):
         yield "left by a killed process", place
-    for place in updates(path):
+    for place in map(Path, updates(path)):
         try:
             done = FeatureCache.open(place).done()
             what = f"an update that was begun, {int(done.sum())} of {len(done)} rows; extract --update goes on with it"

@@ -8,6 +8,7 @@ __all__ = ["repair", "repair_cache"]
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from textdiff.cache import chunks, ledger
 from textdiff.cache.create import fill_cache, read_attributes, read_table
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.rows import CacheError, DamagedError
-from textdiff.cache.staging import locked, staging
+from textdiff.cache.stores import Store
 from textdiff.cache.verify import Fault, bad_metadata, count, find_faults
-from textdiff.cache.writer import STAGED
+from textdiff.places import located
 
 SHOWN = 5
 _ROOT = Path("zarr.json")
@@ -41,23 +42,21 @@ def repair_cache(path: str | os.PathLike[str]) -> list[Fault]:
     Raises:
         CacheError: no cache, or one whose root or table is damaged, which nothing but the data set can make anew.
     """
-    path = Path(path)
     cache = FeatureCache.open(path, writable=True)
     faults = find_faults(cache)
     if not faults:
         console.info(f"{path}: all is as it was written; there is nothing to repair")
         return faults
-    if bad_metadata(cache):
-        with locked(path / STAGED):
-            _remake_metadata(cache)
-    with locked(path / STAGED):
+    with cache.store.locked():
         cache.check_same()
+        if bad_metadata(cache):
+            _remake_metadata(cache)
         dropped = [row for row in sorted({fault.row for fault in faults if fault.row is not None}) if cache.bad(row)]
         cache.forget(dropped)
-    texts = ledger.bad_texts(cache)
-    for _, file, _ in texts:
-        if file is not None:
-            chunks.remove(file)
+        texts = ledger.bad_texts(cache)
+        for _, key, _ in texts:
+            if key is not None:
+                cache.store.delete(key)
     console.info(f"{path}: {count(faults)} found; {_said_of(cache, len(dropped), bool(texts))}")
     return faults
 
@@ -84,7 +83,7 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
     Raises:
         CacheError: no cache; or the root or the table is damaged, and the plan is not the one it was made by.
     """
-    path, planned = Path(path), FeatureCache.plan(path, **plan)
+    path, planned = located(path), FeatureCache.plan(path, **plan)
     try:
         here: FeatureCache | None = FeatureCache.open(path)
     except DamagedError:
@@ -98,18 +97,18 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
             return
         if here.fingerprint_hash != planned.fingerprint_hash:
             return  # other options: refused by whoever asked
-    final = path.resolve()
-    with locked(path / STAGED):
+    store = planned.store
+    with store.locked():
         if texts_bad:
             asked = (
                 dict(plan)
                 if here is None
                 else dict(plan) | {"rows": here.rows, "texts": here.texts, "about": here.about}
             )
-            with staging(final.parent, final.name) as directory:
-                tokens, token_mask = embed(asked["texts"])
+            tokens, token_mask = embed(asked["texts"])
+            with store.workplace() as directory:
                 FeatureCache.create(directory / "new", **asked, tokens=tokens, token_mask=token_mask)
-                mended = _put_over(directory / "new", final)
+                mended = _put_over(directory / "new", store)
         else:
             assert here is not None
             mended = _remake_metadata(here)
@@ -125,11 +124,10 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
 
 def _remake_metadata(cache: FeatureCache) -> list[str]:
     """Puts metadata in their places as the root's attributes say that they are; gives those that were not so."""
-    final = cache.path.resolve()
-    with staging(final.parent, final.name) as directory:
-        new = directory / "new"
-        fill_cache(new, cache.layout, read_table(cache.path, cache.table_hash), cache.attributes, None, None)
-        return _put_over(new, final)
+    table = read_table(cache.path, cache.table_hash)
+    with cache.store.workplace() as directory:
+        fill_cache(directory / "new", cache.layout, table, cache.attributes, None, None)
+        return _put_over(directory / "new", cache.store)
 
 
 def _check_plan(planned: FeatureCache) -> None:
@@ -161,18 +159,15 @@ def _check_plan(planned: FeatureCache) -> None:
         )
 
 
-def _put_over(new: Path, final: Path) -> list[str]:
-    """Moves the files of ``new`` to their places in ``final`` where others are there or none, the root last."""
+def _put_over(new: Path, store: Store) -> list[str]:
+    """Moves the files of ``new`` to where others are in the store or none, the root last."""
     files = sorted((file.relative_to(new) for file in new.rglob("*") if file.is_file()), key=lambda f: (f == _ROOT, f))
     moved = []
     for file in files:
-        target = final / file
-        if target.is_file() and target.read_bytes() == (new / file).read_bytes():
-            continue
-        for directory in reversed(file.parents):
-            if (final / directory).exists() and not (final / directory).is_dir():
-                (final / directory).unlink()
-            (final / directory).mkdir(exist_ok=True)
-        chunks.replace(new / file, target)
-        moved.append(str(file))
+        key = file.as_posix()
+        with suppress(chunks.ChunkError):
+            if store.get(key) == (new / file).read_bytes():
+                continue
+        store.adopt(new / file, key)
+        moved.append(key)
     return moved

@@ -1,6 +1,6 @@
 """Directories for what is not finished, the removal of those whose process has died, and locks on directories."""
 
-__all__ = ["locked", "mark_in_use", "staged", "staging", "sweep", "unused"]
+__all__ = ["STAGED", "locked", "mark_in_use", "staged", "staging", "sweep", "unused"]
 
 import glob
 import os
@@ -11,6 +11,9 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Rows are staged inside an array, because who lists the group meanwhile should not come across an unknown directory.
+STAGED = "table"
 
 
 def sweep(parent: Path, name: str) -> None:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zarr
@@ -66,7 +65,7 @@ def verify_cache(path: str | os.PathLike[str]) -> list[Fault]:
 
 def find_faults(cache: "FeatureCache") -> list[Fault]:
     """Verifies an open cache with progress."""
-    entries = sum(ledger.entry_file(cache.path, row).exists() for row in range(len(cache.rows)))
+    entries = len([key for key in cache.store.list("ledger") if key.startswith("ledger/c.")])
     with console.Progress(max(1, entries), "verify", "rows") as progress:
         return cache.verify(progress.advance)
 
@@ -96,10 +95,10 @@ def _in_order(cache: "CacheReader", threads: int) -> Generator[list[Fault] | Non
     """What is wrong with each row, in their order. Who stops early waits for one chunk of each thread and no more."""
     stopped = threading.Event()
 
-    def verified(file: Path) -> bytes:
+    def verified(key: str) -> bytes:
         if stopped.is_set():
             raise chunks.ChunkError("nobody waits for it")
-        return chunks.verified(file)
+        return cache.store.verified(key)
 
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -125,24 +124,22 @@ def metadata(cache: "CacheReader") -> dict[str, Any]:
 def bad_metadata(cache: "CacheReader") -> list[str]:
     """The arrays and groups, and ``root``, whose ``zarr.json`` does not say what it has to: other readers go by it."""
     wanted = metadata(cache).items()
-    return [name or "root" for name, stated in wanted if _said(cache.path / name) != _stated(stated)]
+    return [name or "root" for name, stated in wanted if _said(cache, name) != _stated(stated)]
 
 
-def row_faults(
-    cache: "CacheReader", row: int, verified: Callable[[Path], bytes] = chunks.verified
-) -> list[Fault] | None:
-    """What is wrong with a row, each chunk of it read by ``verified``; None if the row does not exist."""
+def row_faults(cache: "CacheReader", row: int, verified: Callable[[str], bytes] | None = None) -> list[Fault] | None:
+    """What is wrong with a row, each chunk of it read by ``verified``, by its key; None if the row does not exist."""
     entry = cache.rows[row]
     while True:
         try:
-            if (stored := ledger.read_entry(cache.path, row)) is None:
+            if (stored := ledger.read_entry(cache.store, row)) is None:
                 return None
         except chunks.ChunkError as error:
             return [Fault(row, entry.id, entry.view, "ledger", str(error))]
         bad = ledger.bad_chunks(cache, row, stored, verified)
         with suppress(chunks.ChunkError):
             # Another process may have begun to write the row again, or have ended it.
-            if bad and ledger.read_entry(cache.path, row) != stored:
+            if bad and ledger.read_entry(cache.store, row) != stored:
                 continue
         return [
             Fault(row, entry.id, entry.view, name, what if step is None else f"step {cache.steps[step]}: {what}")
@@ -160,11 +157,11 @@ def _shared_faults(cache: "CacheReader") -> Iterator[Fault]:
         yield Fault(None, None, None, name, what)
 
 
-def _said(directory: Path) -> Any:
-    """The metadata in a directory; None where it cannot be read."""
+def _said(cache: "CacheReader", name: str) -> Any:
+    """The metadata of an array or a group; None where it cannot be read."""
     try:
-        return _stated(json.loads((directory / "zarr.json").read_bytes()))
-    except (OSError, ValueError):
+        return _stated(json.loads(cache.store.get(f"{name}/zarr.json".lstrip("/"))))
+    except (chunks.ChunkError, ValueError):
         return None
 
 

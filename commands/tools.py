@@ -33,6 +33,7 @@ from textdiff.pipeline import demo as phantom_demo
 from textdiff.pipeline.check import Check, check_dataset
 from textdiff.pipeline.doctor import Check as MachineCheck
 from textdiff.pipeline.doctor import diagnose
+from textdiff.places import Location, located
 from textdiff.readers.locations import find_data
 from textdiff.readers.presets import get_preset
 
@@ -51,17 +52,17 @@ def cache_info(options: CacheInfo) -> dict[str, Any]:
 
 def cache_verify(options: CacheVerify) -> list[Fault]:
     """Everything in the cache that is not as it was written."""
-    return verify_cache(Path(options.path))
+    return verify_cache(options.path)
 
 
 def cache_repair(options: CacheRepair) -> list[Fault]:
     """Puts right what is wrong with the cache, and tells what it was."""
-    return repair_cache(Path(options.path))
+    return repair_cache(options.path)
 
 
 def cache_gc(options: CacheGc) -> list[Leftover]:
     """Finds what nothing vouches for."""
-    return collect(Path(options.path), options.delete)
+    return collect(options.path, options.delete)
 
 
 def cache_export(options: CacheExport) -> Path:
@@ -71,10 +72,9 @@ def cache_export(options: CacheExport) -> Path:
     return out
 
 
-def cache_import(options: CacheImport) -> Path:
+def cache_import(options: CacheImport) -> Location:
     """Makes the cache."""
-    import_hdf5(options.path, options.out)
-    return Path(options.out)
+    return located(import_hdf5(options.path, options.out))
 
 
 def doctor(options: Doctor) -> list[MachineCheck]:

@@ -287,10 +287,10 @@ class Scene:
         if not cache.exists():
             outcome.lost += len(before)
             return set()
-        opened = FeatureCache.open(cache)
+        opened, whole = FeatureCache.open(cache), FeatureCache.open(self.whole)
         here = set(np.flatnonzero(opened.done()).tolist())
         bad = {fault.row for fault in opened.verify() if fault.row is None or fault.row in here}
-        bad |= {row for row in here if read_entry(cache, row) != read_entry(self.whole, row)}
+        bad |= {row for row in here if read_entry(opened.store, row) != read_entry(whole.store, row)}
         outcome.lost += len(before - here)
         outcome.wrong += len(bad)
         return here

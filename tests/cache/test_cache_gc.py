@@ -10,9 +10,8 @@ import pytest
 
 from textdiff.cache import CacheError, FeatureCache
 from textdiff.cache.gc import collect
-from textdiff.cache.staging import locked, mark_in_use, staging
+from textdiff.cache.staging import STAGED, locked, mark_in_use, staging
 from textdiff.cache.update import update_path
-from textdiff.cache.writer import STAGED
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 
