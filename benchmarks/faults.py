@@ -1,6 +1,6 @@
 """``extract`` under faults, injected at random: rows lost, rows wrong, and whether the bytes are equal.
 
-    python benchmarks/faults.py [--times 50] [--only WORD ...] [--seed 0] [--images 8] [-- OPTION ...]
+    python benchmarks/faults.py [--kills 50] [--times 10] [--only WORD ...] [--seed 0] [--images 8] [-- OPTION ...]
 
 What follows ``--`` goes to extract: ``-- --devices cpu,cpu``. After every fault all rows in the ledger are verified and
 compared with those of an undisturbed run; then the same command goes on, and the whole cache is compared byte for byte.
@@ -19,10 +19,16 @@ from textdiff.tests.fault_cases import FAULTS, Outcome, Scene, Server, try_fault
 NAMES = ("kind", "times", "rows lost", "rows wrong", "bytes equal", "one line or none")
 
 
+def times(kind: str, options: argparse.Namespace) -> int:
+    """How often a kind is tried: of flipped bytes, each kind of object at least once."""
+    return max(options.times, 26) if "flipped" in kind else options.kills if "SIGKILL" in kind else options.times
+
+
 def main() -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--times", type=int, default=50)
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--only", nargs="*", default=[], help="kinds of faults that contain one of these words")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=8)
@@ -41,10 +47,10 @@ def main() -> int:
         with console.Progress(len(kinds), "faults", "kinds") as progress:
             for kind in kinds:
                 try:
-                    outcomes.append(try_fault(kind, scene, options.times))
+                    outcomes.append(try_fault(kind, scene, times(kind, options)))
                 except PermissionError as error:
                     console.warn(f"{kind}: {error}")
-                progress.advance(note=kind)
+                progress.advance(note=str(outcomes[-1:]))
     server.close()
     lines = [
         (
