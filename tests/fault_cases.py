@@ -261,10 +261,12 @@ class Scene:
         make_data(root, images)
         self.root, self.server, self.more, self.draw = root, server, tuple(more), random.Random(seed)
         self._number = 0
-        start = time.monotonic()
-        self.whole = self.fresh()
-        assert self.command(self.whole).wait() == 0, self.last_log()
-        self.seconds = time.monotonic() - start
+        self.seconds = 1e9
+        for _ in range(2):  # the first one reads from the disk what all others find in memory
+            start = time.monotonic()
+            self.whole = self.fresh()
+            assert self.command(self.whole).wait() == 0, self.last_log()
+            self.seconds = min(self.seconds, time.monotonic() - start)
         self.bytes = tree(self.whole)
 
     def fresh(self) -> Path:
@@ -350,7 +352,7 @@ def killed(scene: Scene, outcome: Outcome, times: int, one_below: bool = False) 
                 command.kill()
         here = scene.look(cache, outcome, here)
         counts.append(len(here))
-        if status is not None or outcome.times == times:
+        if status is not None or len(here) == rows or outcome.times == times:
             scene.go_on(cache, outcome)
             shutil.rmtree(cache.parent)
             cache, here = scene.fresh(), set()
