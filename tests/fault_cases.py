@@ -257,12 +257,20 @@ class Outcome:
 class Scene:
     """A data set, a command, and the cache that it makes when nothing happens."""
 
-    def __init__(self, root: Path, server: Server, more: Sequence[str] = (), images: int = 8, seed: int = 0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        server: Server,
+        more: Sequence[str] = (),
+        images: int = 8,
+        seed: int = 0,
+        warm: bool = True,
+    ) -> None:
         make_data(root, images)
         self.root, self.server, self.more, self.draw = root, server, tuple(more), random.Random(seed)
         self._number = 0
         self.seconds = 1e9
-        for _ in range(2):  # the first one reads from the disk what all others find in memory
+        for _ in range(1 + warm):  # the first one reads from the disk what all others find in memory
             start = time.monotonic()
             self.whole = self.fresh()
             assert self.command(self.whole).wait() == 0, self.last_log()
