@@ -208,7 +208,9 @@ class Command:
 
     def kill_one_below(self, draw: random.Random) -> bool:
         """Ends one of the Python processes that it started; whether there was one."""
-        below = [pid for pid in descendants(self.child) if b"python" in read(f"/proc/{pid}/cmdline")]
+        mine = read(f"/proc/{self.child}/cmdline")  # and that of what it forks, which guards it and works on nothing
+        commands = {pid: read(f"/proc/{pid}/cmdline") for pid in descendants(self.child)}
+        below = [pid for pid, command in commands.items() if b"python" in command and command != mine]
         if not below:
             return False
         with contextlib.suppress(ProcessLookupError):
