@@ -37,8 +37,8 @@ def choose_processes(device: str, asked: int | None = None) -> int:
     where = choose_device(device)
     if where.type == "cuda":
         gpus = len(_gpus(device)) or 1
-        memory = torch.cuda.mem_get_info(where)[0]
-        return gpus * max(1, min(ON_A_GPU, cores() // gpus, int(memory // GPU_PROCESS_BYTES)))
+        free = torch.cuda.mem_get_info(where)[0]
+        return gpus * max(1, min(ON_A_GPU, cores() // gpus, int(free // GPU_PROCESS_BYTES)))
     if where.type != "cpu":
         return 1
     memory = available_memory()

@@ -14,10 +14,10 @@ from textdiff.models.networks.segmenter import Window
 
 @pytest.fixture(autouse=True)
 def large(monkeypatch):
-    monkeypatch.setattr(pointwise, "LARGE", ("cpu",))
+    monkeypatch.setattr(pointwise, "LARGE", ("cpu", "cuda"))
 
 
-def example(variant="full", tokens=5, standardise=False):
+def example(variant="full", tokens=5, standardise=False, device="cpu"):
     torch.manual_seed(0)
     options = {"heads": 2, "head_dim": 4, "variant": variant, "classes": 3, "standardise": standardise}
     head = Head((4, 4, 5), 2, 7, width=8, image_size=24, **options).double()
@@ -25,7 +25,8 @@ def example(variant="full", tokens=5, standardise=False):
         parameter.data += 0.1 * torch.randn_like(parameter)
     features = [torch.randn(3, 2 * c, s, s, dtype=torch.float64) for c, s in ((4, 3), (4, 12), (5, 24))]
     mask = torch.arange(tokens) < torch.tensor([[tokens], [2], [0]])
-    return head, features, torch.randn(3, tokens, 7, dtype=torch.float64), mask
+    text = torch.randn(3, tokens, 7, dtype=torch.float64)
+    return head.to(device), [x.to(device) for x in features], text.to(device), mask.to(device)
 
 
 def gradients(form, head, features, text, mask):
@@ -38,8 +39,8 @@ def gradients(form, head, features, text, mask):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("tokens", [2, 60], ids=["folded", "projected"])
-def test_a_batch_at_once_has_the_scores_and_gradients_of_the_definition(variant, tokens):
-    case = example(variant, tokens)
+def test_a_batch_at_once_has_the_scores_and_gradients_of_the_definition(variant, tokens, device):
+    case = example(variant, tokens, device=device)
     torch.testing.assert_close(gradients(case[0], *case), gradients(case[0].plain, *case), rtol=1e-8, atol=1e-9)
 
 
@@ -77,7 +78,7 @@ def test_a_window_has_the_scores_of_the_whole():
 
 
 @pytest.mark.parametrize("natives", [[(4, 4), (8, 8), (32, 32)], [(5, 7), (1, 9)], [(40, 5), (30, 31)]])
-def test_all_taps_at_once_equal_upsampling_then_convolving(natives):
+def test_all_taps_at_once_equal_upsampling_then_convolving(natives, device):
     draw = torch.Generator().manual_seed(0)
     levels_ = [torch.randn(2, *native, 3, dtype=torch.float64, generator=draw) for native in natives]
     weights = [torch.randn(6, 3, 3, 3, dtype=torch.float64, generator=draw) for _ in natives]
@@ -88,7 +89,7 @@ def test_all_taps_at_once_equal_upsampling_then_convolving(natives):
         return F.conv2d(torch.cat(maps, 1), torch.cat(weights, 1), bias, padding=1)
 
     for compute in (conv_upsampled, reference):
-        inputs = [x.clone().requires_grad_() for x in (*levels_, *weights, bias)]
+        inputs = [x.to(device, copy=True).requires_grad_() for x in (*levels_, *weights, bias)]
         n = len(natives)
         scores = compute(inputs[:n], inputs[n : 2 * n], inputs[-1], size)
         found.append([scores.detach(), *torch.autograd.grad(scores.sin().sum(), inputs)])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from textdiff.pipeline.fit import FitConfig, fit
-from textdiff.pipeline.training import recorded
+from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network, resume
+from textdiff.pipeline.training import recorded, trainer
 from textdiff.pipeline.training.recorded import CudaRecorder, RecordedSteps
 
 
@@ -134,12 +134,25 @@ def test_the_recorder_of_cuda_warms_up_and_records_on_one_stream(monkeypatch):
     ]
 
 
-@pytest.mark.parametrize(("recipe", "window"), [("default", None), ("fair", 16)])
-def test_a_fit_of_recorded_steps_is_the_fit_without(tmp_path, monkeypatch, recipe, window):
-    """The trainer hands them what the whole network would see, with windows, and with texts of several lengths."""
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
     cases = runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py"))
-    cache, made = cases["make_cache"](tmp_path / "c.zarr"), []
-    config = FitConfig(cache=cache.path, epochs=6, width=8, batch_size=2, recipe=recipe, window=window, device="cpu")
+    return cases["make_cache"](tmp_path_factory.mktemp("cache") / "c.zarr")
+
+
+RECIPES = pytest.mark.parametrize(("recipe", "window"), [("default", None), ("fair", 16)])
+
+
+def options(cache, device, recipe, window, epochs=4):
+    return FitConfig(
+        cache=cache.path, epochs=epochs, width=8, batch_size=2, recipe=recipe, window=window, device=str(device)
+    )
+
+
+@RECIPES
+def test_a_fit_of_recorded_steps_is_the_fit_without(cache, tmp_path, monkeypatch, recipe, window):
+    """The trainer hands them what the whole network would see, with windows, and with texts of several lengths."""
+    made, config = [], options(cache, "cpu", recipe, window)
     plain = load_file(fit(config, tmp_path / "plain") / "head.safetensors")
 
     class Steps(RecordedSteps):
@@ -152,3 +165,76 @@ def test_a_fit_of_recorded_steps_is_the_fit_without(tmp_path, monkeypatch, recip
     other = load_file(fit(config, tmp_path / "recorded") / "head.safetensors")
     assert made[0].replayed > 0
     assert all(torch.equal(plain[name], other[name]) for name in plain)
+
+
+@pytest.mark.gpu
+@RECIPES
+@pytest.mark.parametrize("device", ["cuda"], indirect=True)
+def test_on_a_gpu_a_fit_of_recorded_steps_is_the_fit_without(
+    cache, tmp_path, monkeypatch, capsys, device, recipe, window
+):
+    config = options(cache, device, recipe, window)
+    kept, replayed = RecordedSteps.__call__, []
+    monkeypatch.setattr(RecordedSteps, "__call__", lambda self, *a: (kept(self, *a), replayed.append(self.count))[0])
+    found = load_file(fit(config, tmp_path / "recorded") / "head.safetensors")
+    assert "could not be recorded" not in capsys.readouterr().err
+    assert max(replayed) > 0
+    monkeypatch.setattr(recorded, "RECORD", False)
+    plain = load_file(fit(config, tmp_path / "plain") / "head.safetensors")
+    assert all(torch.equal(plain[name], found[name]) for name in plain)
+
+
+@RECIPES
+def test_a_fit_that_was_stopped_resumes_to_the_same_bits(cache, tmp_path, monkeypatch, device, recipe, window):
+    config = options(cache, device, recipe, window)
+    whole = load_file(fit(config, tmp_path / "whole") / "head.safetensors")
+    monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
+    run, close = begin(config, lambda _: tmp_path / "cut"), trainer.Trainer.close_epoch
+
+    def closing(self, seconds):
+        close(self, seconds)
+        if self.state.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "close_epoch", closing)
+        with pytest.raises(KeyboardInterrupt):
+            resume(run)
+    cut = load_file(resume(run) / "head.safetensors")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+@pytest.mark.gpu
+def test_a_fit_begun_on_a_gpu_goes_on_on_a_cpu_and_back(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
+    run, close = begin(options(cache, "cuda", "default", None), lambda _: tmp_path / "r"), trainer.Trainer.close_epoch
+
+    def closing(self, seconds):
+        close(self, seconds)
+        if self.state.epoch in (1, 2):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer.Trainer, "close_epoch", closing)
+    for device in ("cuda", "cpu"):
+        with pytest.raises(KeyboardInterrupt):
+            resume(run, device)
+    resume(run, "cuda")
+    assert run.finished
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_nothing_waits_in_a_step(cache, tmp_path):
+    """With rows that stay, an epoch reads from the GPU at its end only."""
+    run = begin(options(cache, "cuda", "default", None), lambda _: tmp_path / "r")
+    network, device = initial_network(run), torch.device("cuda")
+    loader = network.loader(cache, device)
+    fitted = trainer.Trainer(run, network, cache, loader, device, 5)
+    rows = [row for row, entry in enumerate(cache.rows) if entry.split == "train"]
+    for _ in range(3):
+        list(fitted.learn(loader.epoch(rows), 0))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        list(fitted.learn(loader.epoch(rows), 0))
+        list(fitted.validate(loader.epoch(rows[:1])))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
