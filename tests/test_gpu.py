@@ -39,7 +39,7 @@ def test_what_does_not_fit_the_time_is_named_and_what_fails_stops_nothing(progra
 
     class Few:
         def __init__(self):
-            self.found = {}
+            self.found, self.small = {}, False
 
         def parts(self):
             return {
