@@ -29,6 +29,7 @@ from textdiff.pipeline.extraction.plan import say_plan
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
 from textdiff.pipeline.extraction.requirements import require_models
 from textdiff.pipeline.extraction.sample_table import mask_kind, sample_table
+from textdiff.pipeline.extraction.sharing import shares
 from textdiff.readers import datasets
 
 
@@ -149,10 +150,10 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
             console.info(f"{config.cache}: {len(filling.taken)} rows are taken over, {len(filling.made)} are made")
         if filling.made or filling.old is None:
             say_plan(cache, filling.made, backbone, work.device, config)
-        if filling.to_do and not config.dry_run:
+        for part in () if config.dry_run else shares(filling, config.shard):
             done = len(cache.rows) - len(cache.pending())
-            with console.Progress(done + len(filling.to_do), "extract", "rows", done=done) as progress:
-                _fill(filling, prepare, backbone, progress)
+            with console.Progress(done + len(part.to_do), "extract", "rows", done=done) as progress:
+                _fill(part, prepare, backbone, progress)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -32,9 +32,11 @@ ATTEMPTS = 5
 """How often an object is asked for whose body breaks off; obstore itself repeats requests that are refused."""
 LOOK_SECONDS = 2.0
 """For how long it is taken for granted that the cache was not replaced. What is read is checked in any case."""
-_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(minutes=2)}
-_PATIENCE = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(minutes=2)}
+_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(minutes=1)}
+_PATIENCE = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(minutes=2)}
 ROOT = "zarr.json"
+_UNFINISHED = "table/.unfinished"
+"""Is there while a cache is made: without a root beside it, what else is there is as good as nothing."""
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
@@ -159,8 +161,8 @@ class RemoteStore(Store):
 
         name = self.name(key)
         try:
-            return self.ask(lambda: obstore.put(self._bucket, name, data, mode=mode, use_multipart=False))
-        except (AlreadyExistsError, PreconditionError):
+            return _tag(self.ask(lambda: obstore.put(self._bucket, name, data, mode=mode, use_multipart=False)))
+        except (AlreadyExistsError, PreconditionError, chunks.MissingError):
             # A repeated request can meet what the first one wrote, of which no answer came.
             tag = self.tag(key)
             with suppress(chunks.MissingError):
@@ -169,9 +171,7 @@ class RemoteStore(Store):
 
     def tag(self, key: str) -> Any:
         """What an object is told by in ``put_if``; None where there is none."""
-        if (found := self._head(key)) is None:
-            return None
-        return {"e_tag": found["e_tag"], "version": found["version"]}
+        return _tag(found) if (found := self._head(key)) is not None else None
 
     def _head(self, key: str) -> Any:
         import obstore
@@ -212,11 +212,14 @@ class RemoteStore(Store):
             self.ask(lambda: obstore.delete(self._bucket, self.name(key)))
 
     def clear(self) -> None:
-        """Removes all objects, the root first: from then on there is no cache."""
+        """See ``Store``; the root first: from then on there is no cache."""
+        self.delete(ROOT)
+        self._delete(self.everything())
+
+    def _delete(self, keys: Iterable[str]) -> None:
         import obstore
 
-        self.delete(ROOT)
-        if names := [self.name(key) for key in self.everything()]:
+        if names := [self.name(key) for key in keys]:
             self.ask(lambda: obstore.delete(self._bucket, names))
 
     def identity(self, key: str) -> object:
@@ -230,13 +233,11 @@ class RemoteStore(Store):
         return known
 
     def occupied(self) -> bool:
-        """See ``Store``."""
+        """See ``Store``; what a process left that was killed before it put the root is nothing, too."""
         import obstore
 
-        def request() -> bool:
-            return any(page for page in obstore.list(self._bucket, self.name("") or None, chunk_size=1))
-
-        return self.ask(request)
+        first = self.ask(lambda: next(iter(obstore.list(self._bucket, self.name("") or None)), []))
+        return bool(first) and (self._head(ROOT) is not None or self._head(_UNFINISHED) is None)
 
     def nbytes(self) -> int:
         """See ``Store``."""
@@ -247,14 +248,17 @@ class RemoteStore(Store):
         with self.workplace() as directory:
             new = directory / "new"
             fill(new)
-            if overwrite:
-                self.clear()
-            elif self.identity(ROOT) is not None:
+            if not overwrite and self._head(ROOT) is not None:
                 return
+            self.put(_UNFINISHED, [])
+            if overwrite:
+                self.delete(ROOT)
+                self._delete(self.everything().keys() - {_UNFINISHED})
             keys = [file.relative_to(new).as_posix() for file in sorted(new.rglob("*")) if file.is_file()]
             self.map(lambda key: self.adopt(new / key, key), [key for key in keys if key != ROOT])
             self._known.clear()
             self.put_if_absent(ROOT, (new / ROOT).read_bytes())
+            self.delete(_UNFINISHED)
 
     @contextmanager
     def workplace(self) -> Iterator[Path]:
@@ -282,7 +286,8 @@ class RemoteStore(Store):
         yield True
 
     def sweep(self) -> None:
-        """See ``Store``: nothing is left over but chunks without an entry, which are written again."""
+        """See ``Store``. Chunks without an entry are left: they are written again."""
+        self.delete(_UNFINISHED)
 
     def map(self, function: Callable[[_A], _B], items: Iterable[_A]) -> Sequence[_B]:
         """See ``Store``."""
@@ -291,6 +296,10 @@ class RemoteStore(Store):
             return [function(item) for item in every]
         with ThreadPoolExecutor(min(THREADS, len(every)), thread_name_prefix="textdiff-store") as pool:
             return [*pool.map(function, every)]
+
+
+def _tag(found: Any) -> dict[str, str]:
+    return {name: found[name] for name in ("e_tag", "version") if found[name] is not None}
 
 
 class _Sending:
