@@ -41,9 +41,14 @@ _A = TypeVar("_A")
 _B = TypeVar("_B")
 
 
+_processes: set[int] = set()
+"""The process in which obstore was first used: its threads do not come along where that is forked."""
+
+
 @cache
 def _client(bucket: str) -> Any:
     """The store of a bucket or container, with what the provider's usual environment variables say."""
+    _processes.add(os.getpid())
     try:
         import obstore.exceptions
         import obstore.store
@@ -70,6 +75,11 @@ class RemoteStore(Store):
 
     @property
     def _bucket(self) -> Any:
+        if _processes and os.getpid() not in _processes:
+            raise UserError(
+                f"{self.url}: cannot be read in a process that was forked; start it anew, as in "
+                'DataLoader(..., multiprocessing_context="spawn")'
+            )
         return _client(self.url.bucket)
 
     def name(self, key: str) -> str:
@@ -320,7 +330,7 @@ class _Sending:
         store = self.store
         if isinstance(source, RemoteStore) and source.url.bucket == store.url.bucket:
             names = source.name(origin), store.name(key)
-            self.steps.append((key, lambda: store.ask(lambda: obstore.copy(_client(store.url.bucket), *names))))
+            self.steps.append((key, lambda: store.ask(lambda: obstore.copy(store._bucket, *names))))
         else:
             self.put(key, [source.checked(origin)])
 
