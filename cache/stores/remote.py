@@ -299,6 +299,12 @@ class RemoteStore(Store):
         """See ``Store``. Chunks without an entry are left: they are written again."""
         self.delete(_UNFINISHED)
 
+    def make_durable(self) -> None:
+        """See ``Store``: a PUT that was answered is durable."""
+
+    def mark_in_use(self, owner: object) -> None:
+        """See ``Store``: nothing is taken for left over here."""
+
     def map(self, function: Callable[[_A], _B], items: Iterable[_A]) -> Sequence[_B]:
         """See ``Store``."""
         every = [*items]
