@@ -45,17 +45,25 @@ _processes: set[int] = set()
 """The process in which obstore was first used: its threads do not come along where that is forked."""
 
 
-@cache
-def _client(bucket: str) -> Any:
-    """The store of a bucket or container, with what the provider's usual environment variables say."""
-    _processes.add(os.getpid())
+def _library() -> Any:
+    """The package obstore.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         import obstore.exceptions
         import obstore.store
     except ImportError:
-        raise UserError(
-            f"{bucket}: a cache in an object store needs the package obstore; pip install 'textdiff[cloud]'"
-        ) from None
+        raise UserError("a cache in an object store needs the package obstore; pip install 'textdiff[cloud]'") from None
+    return obstore
+
+
+@cache
+def _client(bucket: str) -> Any:
+    """The store of a bucket or container, with what the provider's usual environment variables say."""
+    _processes.add(os.getpid())
+    obstore = _library()
     plain = any(os.environ.get(f"{who}_ALLOW_HTTP", "").lower() in ("1", "true", "yes") for who in ("AWS", "AZURE"))
     options: Any = {"client_options": _PATIENCE | {"allow_http": plain}, "retry_config": _RETRIES}
     try:
@@ -93,14 +101,13 @@ class RemoteStore(Store):
             MissingError: there is no such object.
             UserError: it is refused.
         """
-        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-
+        kinds = _library().exceptions
         for attempt in range(ATTEMPTS):
             try:
                 return request()
-            except (AlreadyExistsError, PreconditionError):
+            except (kinds.AlreadyExistsError, kinds.PreconditionError):
                 raise
-            except (FileNotFoundError, BaseError, _ShortError) as error:
+            except (FileNotFoundError, kinds.BaseError, _ShortError) as error:
                 if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
                     raise chunks.MissingError from None
                 if attempt == ATTEMPTS - 1 or not (isinstance(error, _ShortError) or in_transit(error)):
@@ -110,7 +117,7 @@ class RemoteStore(Store):
 
     def _fetch(self, key: str, options: Any = None) -> Any:
         """A buffer with the bytes of an object, or of the range that obstore's options name."""
-        import obstore
+        obstore = _library()
 
         def request() -> Any:
             found = obstore.get(self._bucket, self.name(key), options=options)
@@ -154,8 +161,7 @@ class RemoteStore(Store):
 
     def put(self, key: str, parts: Parts) -> None:
         """See ``Store``."""
-        import obstore
-
+        obstore = _library()
         data = b"".join(part if isinstance(part, bytes) else part.reshape(-1).view(np.uint8).data for part in parts)
         self.ask(lambda: obstore.put(self._bucket, self.name(key), data, use_multipart=False))
         self._known.pop(key, None)
@@ -166,13 +172,12 @@ class RemoteStore(Store):
 
     def put_if(self, key: str, data: bytes, mode: Any) -> Any:
         """Writes an object under a condition: "create", or the tag it has now. Its new tag; None if that is not so."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
+        obstore = _library()
+        unmet = obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError
         name = self.name(key)
         try:
             return _tag(self.ask(lambda: obstore.put(self._bucket, name, data, mode=mode, use_multipart=False)))
-        except (AlreadyExistsError, PreconditionError, chunks.MissingError):
+        except (*unmet, chunks.MissingError):
             # A repeated request can meet what the first one wrote, of which no answer came.
             tag = self.tag(key)
             with suppress(chunks.MissingError):
@@ -184,8 +189,7 @@ class RemoteStore(Store):
         return _tag(found) if (found := self._head(key)) is not None else None
 
     def _head(self, key: str) -> Any:
-        import obstore
-
+        obstore = _library()
         with suppress(chunks.MissingError):
             return self.ask(lambda: obstore.head(self._bucket, self.name(key)))
         return None
@@ -200,8 +204,7 @@ class RemoteStore(Store):
         return [self._key(prefix) for prefix in self._listed("")["common_prefixes"]]
 
     def _listed(self, prefix: str) -> Any:
-        import obstore
-
+        obstore = _library()
         return self.ask(lambda: obstore.list_with_delimiter(self._bucket, self.name(prefix) or None))
 
     def _key(self, name: str) -> str:
@@ -209,15 +212,13 @@ class RemoteStore(Store):
 
     def everything(self) -> dict[str, int]:
         """The keys of all objects, however deep, with their sizes."""
-        import obstore
-
+        obstore = _library()
         found = self.ask(lambda: obstore.list(self._bucket, self.name("") or None).collect())
         return {self._key(one["path"]): one["size"] for one in found}
 
     def delete(self, key: str) -> None:
         """See ``Store``."""
-        import obstore
-
+        obstore = _library()
         with suppress(chunks.MissingError):
             self.ask(lambda: obstore.delete(self._bucket, self.name(key)))
 
@@ -227,8 +228,7 @@ class RemoteStore(Store):
         self._delete(self.everything())
 
     def _delete(self, keys: Iterable[str]) -> None:
-        import obstore
-
+        obstore = _library()
         if names := [self.name(key) for key in keys]:
             self.ask(lambda: obstore.delete(self._bucket, names))
 
@@ -244,9 +244,8 @@ class RemoteStore(Store):
 
     def occupied(self) -> bool:
         """See ``Store``; what a process left that was killed before it put the root is nothing, too."""
-        import obstore
-
-        first = self.ask(lambda: next(iter(obstore.list(self._bucket, self.name("") or None)), []))
+        obstore = _library()
+        first: Sequence[Any] = self.ask(lambda: next(iter(obstore.list(self._bucket, self.name("") or None)), []))
         return bool(first) and (self._head(ROOT) is not None or self._head(_UNFINISHED) is None)
 
     def nbytes(self) -> int:
@@ -331,8 +330,7 @@ class _Sending:
 
     def copy(self, key: str, source: Store, origin: str) -> None:
         """See ``Batch``; the object store copies within a bucket by itself."""
-        import obstore
-
+        obstore = _library()
         store = self.store
         if isinstance(source, RemoteStore) and source.url.bucket == store.url.bucket:
             names = source.name(origin), store.name(key)
