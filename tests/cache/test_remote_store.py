@@ -103,7 +103,9 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("requests", [0, 1, 12, 19, 20, 25, 32, 33, 40])
+@pytest.mark.parametrize(
+    "requests", [0, 12, 20, 32, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 19, 25, 33, 40))]
+)
 def test_who_is_killed_leaves_nothing_that_is_vouched_for_and_the_next_one_ends_with_the_same_bytes(
     url, begun, whole, requests, monkeypatch
 ):
@@ -132,7 +134,9 @@ def test_who_is_killed_leaves_nothing_that_is_vouched_for_and_the_next_one_ends_
     assert cloud.objects(url) == files(begun)
 
 
-@pytest.mark.parametrize("key", ["features/b08/c.1.2.0.0.0", "truth/c.0.0.0", "ledger/c.1.0"])
+@pytest.mark.parametrize(
+    "key", [pytest.param("truth/c.0.0.0", marks=pytest.mark.slow), "features/b08/c.1.2.0.0.0", "ledger/c.1.0"]
+)
 def test_a_flipped_byte_is_found_and_mended(url, begun, key):
     store, good = store_at(located(url)), files(begun)
     cases.fill(cases.make(url), [0, 1])

@@ -49,6 +49,7 @@ def local(data, textdiff_once) -> Path:
     return data / "lab.zarr"
 
 
+@pytest.mark.slow
 def test_extract_fit_and_score_give_the_bytes_that_they_give_on_a_disk(proxy, data, local, textdiff_once, tmp_path):
     root, url = Path(shutil.copytree(data, tmp_path / "root")), "s3://bucket/whole/lab.zarr"
     textdiff_once(root, "extract", "--dataset", "monuseg", *OPTIONS, "--cache", url)
@@ -116,7 +117,7 @@ def rest(found: dict[str, bytes]) -> dict[str, bytes]:
     return {key: value for key, value in found.items() if key != "zarr.json"}
 
 
-@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("killed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_update_copies_within_the_store_and_ends_what_a_killed_process_began(proxy, lab, killed, monkeypatch):
     url = f"s3://bucket/update-{killed}/lab.zarr"
     extracted(url)
