@@ -178,8 +178,8 @@ class DaskCrew:
             result: dict[str, Any] = future.result()
         except CancelledError:
             raise UserError(
-                f"--scheduler {self._scheduler}: the scheduler is gone; start one and run the same command again. Finished "
-                "rows are kept"
+                f"--scheduler {self._scheduler}: the scheduler is gone; start one and run the same command again. "
+                "Finished rows are kept"
             ) from None
         except Exception as error:
             if lacking := _import_error(error):
