@@ -1,6 +1,8 @@
 """A process that does groups of jobs: their names come line by line on standard input, answers go to standard output.
 
-    python -m textdiff.experiments.pool_worker DIRECTORY PROCESSES
+    python -m textdiff.experiments.pool_worker DIRECTORY SHARING
+
+SHARING processes use the same device's memory.
 
 It ends with its parent.
 """

@@ -95,6 +95,8 @@ class Filling(Precise):
     """Keep the rows that still hold where the data set has changed, and make the others, as the cache was made."""
     skip_bad: bool = False
     """Leave out bad images instead of stopping."""
+    durable: bool = False
+    """Have each row on the disk before the next one counts as done, so that finished rows outlast a loss of power."""
     dry_run: bool = False
     """Stop after the plan."""
 
