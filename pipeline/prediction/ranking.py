@@ -17,6 +17,7 @@ from textdiff.options.run import Rank
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.labelled import silent_images
+from textdiff.places import Location
 from textdiff.tables import csv_table, text_table
 
 
@@ -43,7 +44,7 @@ class Ranking(NamedTuple):
 
     candidates: list[Candidate]
     file: Path
-    cache: Path
+    cache: Location
     """Where the images are."""
 
 
