@@ -68,8 +68,8 @@ def resize_mask(mask: NDArray[Any], size: int, rule: str, classes: int = 2) -> N
     class number wins, as foreground does over background.
 
     Where the mask says nothing (``UNSAID``) it counts for no class: a new pixel is of the class that the rule chooses
-    among what is said in it. It is ``UNSAID`` if most of it is; in a mask that is made more than twice as small, only
-    if less of it is said than a line of one old pixel across it covers, so that thin strokes are not lost.
+    among what is said in it, and ``UNSAID`` where more than half of it is. Strokes less than half a new pixel wide are
+    lost; kept, they would be labels of pixels that are mostly something else.
 
     Args:
         mask: (H, W), foreground where it is not 0; with more than two classes their numbers.
@@ -100,14 +100,12 @@ class BandedMask:
         # What each foreground class covers of each new pixel, all whole numbers.
         self._covered = np.zeros((classes - 1, size, size))
         self._unsaid: NDArray[np.float64] | None = None
-        self._longest = max(height, 2 * size)
         self._whole = 1.0
 
     def add(self, first: int, rows: NDArray[Any]) -> None:
         """Counts ``rows`` (h, W), the mask's rows from ``first`` on; each row once, in any order."""
         rows = np.asarray(rows)
         unsaid = rows == UNSAID
-        self._longest = max(self._longest, rows.shape[1])
         if unsaid.any():
             part, total, self._whole = _weighted_sum(
                 unsaid.astype(np.uint8), self._size, self._rule, first, self._height
@@ -126,7 +124,7 @@ class BandedMask:
         """The resized mask (size, size), once all rows are there."""
         chosen = self._chosen()
         if self._unsaid is not None:
-            chosen[self._unsaid * self._longest > self._whole * (self._longest - self._size)] = UNSAID
+            chosen[2 * self._unsaid > self._whole] = UNSAID
         return chosen
 
     def _chosen(self) -> NDArray[np.uint8]:

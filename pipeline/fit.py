@@ -197,10 +197,9 @@ def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[lis
     there = ids["train"] | ids["val"]
     rows = [row for row, entry in enumerate(cache.rows) if entry.id in there and entry.view == 0]
     if silent := silent_images(cache, rows, cache.mask):
-        console.warn(
-            f"masks of {len(silent)} images say nothing, so they are not drawn: {', '.join(silent[:_NAMED])}"
-            + (", ..." if len(silent) > _NAMED else "")
-        )
+        named = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
+        size = f"{cache.image_size}x{cache.image_size} pixels"
+        console.warn(f"masks of {len(silent)} images say nothing at {size}, so they are not drawn: {named}")
         ids = {split: names.difference(silent) for split, names in ids.items()}
     available = sorted(ids["train"])
     if not available:

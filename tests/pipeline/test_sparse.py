@@ -138,10 +138,10 @@ def test_a_mask_with_a_void_names_the_option(tmp_path, textdiff_once):
 
 
 def test_a_resized_pixel_is_of_the_class_that_covers_most_of_what_is_said_in_it():
-    mask = np.random.default_rng(0).choice([0, 1, UNSAID], (64, 64), p=[0.15, 0.15, 0.7]).astype(np.uint8)
+    mask = np.random.default_rng(0).choice([0, 1, UNSAID], (64, 64), p=[0.25, 0.25, 0.5]).astype(np.uint8)
     blocks = mask.reshape(16, 4, 16, 4).swapaxes(1, 2).reshape(16, 16, 16)
     ground, front = ((blocks == label).sum(-1) for label in (0, 1))
-    expected = np.where(ground + front < 4, UNSAID, front >= ground)
+    expected = np.where(ground + front < 8, UNSAID, front >= ground)
     assert len(np.unique(expected)) == 3
     np.testing.assert_array_equal(resize_mask(mask, 16, "area"), expected)
     banded = BandedMask(64, 16, "area")
@@ -149,15 +149,8 @@ def test_a_resized_pixel_is_of_the_class_that_covers_most_of_what_is_said_in_it(
         banded.add(first, mask[first : 64 if first else 40])
     np.testing.assert_array_equal(banded.result(), expected)
     for one in (0, 1):
-        alone = resize_mask(np.where(mask == one, one, UNSAID), 16, "bilinear")
+        alone = resize_mask(np.where(mask == UNSAID, UNSAID, one), 16, "bilinear")
         assert set(np.unique(alone)) == {one, UNSAID}
-
-
-@pytest.mark.parametrize(("factor", "said", "kept"), [(2, 2, True), (2, 1, False), (8, 8, True), (8, 7, False)])
-def test_a_pixel_is_said_if_half_of_it_is_or_a_line_across_it(factor, said, kept):
-    mask = np.full((factor * 4, factor * 4), UNSAID, np.uint8)
-    mask[0, :said] = 1
-    assert (resize_mask(mask, 4, "area")[0, 0] == 1) == kept
 
 
 def test_a_turn_leaves_unsaid_corners_in_a_sparse_mask_only():
@@ -203,7 +196,7 @@ def test_the_cache_keeps_what_is_said_in_every_view(made):
 def test_an_image_whose_mask_says_nothing_is_named_and_not_drawn(fitted, made):
     config = json.loads((next((made / "runs").glob("cache-*")) / "config.json").read_text())
     assert config["train_ids"] == ["a", "b"]
-    assert "masks of 1 images say nothing, so they are not drawn: c" in fitted.stderr
+    assert f"masks of 1 images say nothing at {SIZE}x{SIZE} pixels, so they are not drawn: c" in fitted.stderr
     counts = np.sum([np.bincount(sparse(name).ravel(), minlength=256) for name in "ab"], 0)
     said = f"{counts[0] + counts[1]:,} labelled training pixels: {counts[0]:,} background, {counts[1]:,} foreground"
     assert said in fitted.stderr
