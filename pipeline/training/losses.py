@@ -65,7 +65,7 @@ def segmentation_loss(
 
 
 def _truth(labels: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, classes, H, W), 1 for a pixel's class and 0 where nothing is said, and (B, 1, H, W), 1 where something is."""
+    """(B, classes, ...), 1 for a pixel's class and 0 where nothing is said, and (B, 1, ...), 1 where something is."""
     labels = labels.long()
     said = labels != UNSAID
     truth = F.one_hot(labels * said, scores.shape[1]).movedim(-1, 1) * said[:, None]
@@ -107,10 +107,21 @@ def _balanced(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean cross-entropy; 0 where nothing is said of any pixel."""
+    """The mean cross-entropy of logits (B, classes, ...) and labels (B, ...); 0 where nothing is said of any pixel."""
     labels = labels.long()
+    if logits.is_cuda and logits.dim() > 2:
+        # For images PyTorch's own adds up in any order there, so that two runs' losses would differ in the last digits.
+        return _ordered_cross_entropy(logits, labels)
     mean = F.cross_entropy(logits, labels, ignore_index=UNSAID)
     return torch.where((labels != UNSAID).any(), mean, mean.new_zeros(()))
+
+
+def _ordered_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    truth, said = _truth(labels, logits)
+    mean = -(logits.log_softmax(1) * truth).sum() / labels.numel()
+    # One exactly where all is said, so that full masks give the digits that they would give without it.
+    count = said.sum()
+    return mean * (torch.full_like(count, labels.numel()) / count.clamp(min=1))
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

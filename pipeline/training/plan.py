@@ -41,6 +41,9 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
         f"{'' if selects or not val_images else ', which are watched and choose nothing'}"
     )
     _say_pixels(fit)
+    rows = len(training) * views + validated
+    if (stay := fit.loader.staying(rows)) < rows:
+        console.info(f"{stay} of {rows} rows stay in memory once read; the others are read anew in every epoch")
     if step is None:
         return
     left = options["epochs"] - fit.state.epoch
