@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from textdiff.cache import Item
+from textdiff.cache.int8 import rounded
 from textdiff.errors import UserError
 from textdiff.images import images
 from textdiff.models import text
@@ -69,8 +70,10 @@ class Preprocessor:
             return item
         grids = {} if self._extract is None else self._extract(resized, description)
         # The cache rounds activations to its dtype; a head should see the same numbers here.
-        dtype = getattr(torch, self._made["dtype"])
-        features = [torch.from_numpy(grid).to(self._device, dtype).flatten(0, 1)[None] for grid in grids.values()]
+        features = [
+            rounded(torch.from_numpy(grid).to(self._device), self._made["dtype"]).flatten(0, 1)[None]
+            for grid in grids.values()
+        ]
         tokens, mask = (None, None) if self._embed is None else self._embed(description)
         return replace(item, features=features, tokens=tokens, token_mask=mask)
 
