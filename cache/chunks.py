@@ -10,13 +10,16 @@ twice.
 __all__ = [
     "CRC_BYTES",
     "ChunkError",
+    "MissingError",
     "checked",
     "checksum",
     "compress",
     "decompress",
+    "read",
     "read_into",
     "remove",
     "replace",
+    "require_sound",
     "stored_checksum",
     "write",
 ]
@@ -36,6 +39,13 @@ ZSTD_LEVEL = 3
 
 class ChunkError(Exception):
     """A chunk is missing or damaged; the message says which of these."""
+
+
+class MissingError(ChunkError):
+    """There is no such chunk."""
+
+    def __init__(self) -> None:
+        super().__init__("the chunk is missing")
 
 
 def checksum(data: np.ndarray | bytes) -> bytes:
@@ -58,8 +68,8 @@ def read_into(path: Path, out: np.ndarray) -> bytes:
             while done < len(view) and (count := f.readinto(view[done:])):
                 done += count
             tail = f.read(CRC_BYTES + 1)
-    except FileNotFoundError:
-        raise ChunkError("the chunk is missing") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingError from None
     except OSError as error:
         raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
     if done < len(view) or tail is None or len(tail) != CRC_BYTES:
@@ -83,27 +93,40 @@ def stored_checksum(path: Path) -> bytes:
             return os.read(descriptor, CRC_BYTES)
         finally:
             os.close(descriptor)
-    except FileNotFoundError:
-        raise ChunkError("the chunk is missing") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingError from None
     except OSError as error:
         raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
 
 
-def checked(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        ChunkError: there is none, or it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingError from None
+    except OSError as error:
+        raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
+
+
+def require_sound(data: bytes) -> bytes:
     """The bytes of a chunk of any length, checksum included, once it has been found right.
 
     Raises:
-        ChunkError: no such chunk, or a checksum that does not match.
+        ChunkError: the checksum does not match.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ChunkError("the chunk is missing") from None
-    except OSError as error:
-        raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
     if len(data) < CRC_BYTES or checksum(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
         raise ChunkError("the checksum does not match")
     return data
+
+
+def checked(path: Path) -> bytes:
+    """``require_sound`` of a file's bytes. Raises ChunkError."""
+    return require_sound(read(path))
 
 
 def compress(values: np.ndarray) -> bytes:
