@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,6 +159,24 @@ def test_taking_over_keeps_the_very_bytes(whole, tmp_path):
     cache.take_over(2, whole, 2, **rest)
     assert np.array_equal(cache.stored(2, 8), whole.stored(2, 8))
     assert cache.verify() == []
+
+
+def test_sizes_in_the_documentation_are_those_of_the_layout(tmp_path):
+    page = (Path(__file__).parents[2] / "docs/cache.md").read_text()
+    lines = re.findall(
+        r"^\| [\w-]+ \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE
+    )
+    assert len(lines) == 6
+    shapes = {4: (1024, 16), 6: (512, 32), 8: (512, 64), 12: (256, 128), 16: (256, 256)}
+    for blocks, steps, *megabytes in lines:
+        sizes = {int(b): (shapes[int(b)][0], *[shapes[int(b)][1]] * 2) for b in blocks.split(",")}
+        for dtype, told in zip(("float32", "float16", "int8"), megabytes, strict=True):
+            times = [int(step) for step in steps.split(",")]
+            cache = FeatureCache.plan(
+                tmp_path, fingerprint={"dtype": dtype}, rows=cases.make_rows(), texts=cases.TEXTS, blocks=sizes,
+                steps=times, image_size=256,
+            )  # fmt: skip
+            assert f"{cache.row_nbytes / 1e6:.1f}" == told
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((2, 4, 4), "float16"), ((4, 4), "float32")])
