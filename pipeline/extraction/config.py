@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from textdiff.cache import CacheError, FeatureCache
 from textdiff.cache.stores import store_at
@@ -16,8 +16,10 @@ from textdiff.models.backbones.base import Backbone
 from textdiff.models.backbones.load import backbone_kind
 from textdiff.models.weights import KNOWN_ENCODERS
 from textdiff.options.extract import Cutting, Extract, Features
+from textdiff.options.option import InStore
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.shared import Jitter
+from textdiff.pipeline.extraction.job_array import array_shard
 from textdiff.pipeline.extraction.requirements import require_data
 from textdiff.places import Location, located
 from textdiff.readers.locations import OWN
@@ -36,7 +38,7 @@ class ExtractConfig(Extract):
 
     dataset: str
     data: Path
-    cache: Location
+    cache: Annotated[Location, InStore()]
     backbone: str
     text_encoder: str
     blocks: tuple[int, ...] | None
@@ -47,6 +49,7 @@ class ExtractConfig(Extract):
     test_views: int = 1
     jitter: Jitter | None = None
     """None where colours are not varied."""
+    shard: tuple[int, int] = (0, 1)
     given: Mapping[str, Any]
     """The options that say what the cache holds, JSON-able, where they are not the defaults."""
 
@@ -92,6 +95,7 @@ def resolve(options: Extract) -> ExtractConfig:
         views=views,
         test_views=options.test_views or 1,
         jitter=None if jitter == "none" else jitter,
+        shard=array_shard(os.environ) if options.shard == "slurm" else options.shard,
         given=_given(options, cache),
     )
 
