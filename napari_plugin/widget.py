@@ -11,7 +11,7 @@ from magicgui.widgets import ComboBox, Container, FileEdit, Label, ProgressBar, 
 from napari.qt.threading import create_worker
 from numpy.typing import NDArray
 
-from textdiff.errors import explain
+from textdiff.errors import UserError, explain
 from textdiff.napari_plugin.session import Session
 
 if TYPE_CHECKING:
@@ -180,11 +180,17 @@ class Annotate(Container[Any]):
     def _work(self, steps: Callable[[], _Steps], done: Callable[[Any], str]) -> None:
         """Runs steps in a thread; their result comes to ``done``, whose words are shown with the time since now."""
         start = time.perf_counter()
-        worker = create_worker(steps)
+
+        def said(found: Any) -> None:
+            words = done(found)
+            self._say(f"{words} in {time.perf_counter() - start:.1f} s.")
+
+        def run() -> _Steps:  # by this kind of function napari tells that it can be stopped
+            return (yield from steps())
+
+        worker = create_worker(run, _ignore_errors=True)
         worker.yielded.connect(self._advance)
-        worker.returned.connect(
-            self._guarded(lambda found: self._say(f"{done(found)} in {time.perf_counter() - start:.1f} s."))
-        )
+        worker.returned.connect(lambda found: self._guarded(lambda: said(found))())
         worker.aborted.connect(lambda: self._say("Stopped; nothing has changed."))
         worker.errored.connect(self._fail)
         worker.finished.connect(lambda: self._busy(False))
@@ -207,18 +213,23 @@ class Annotate(Container[Any]):
 
     def _fail(self, error: BaseException) -> None:
         """Says what a user can put right; all else goes to napari."""
-        if (said := explain(error)) is None:
+        said = str(error) if isinstance(error, UserError) else explain(error)
+        if said is None:
             raise error
-        self._say(str(said))
+        self._say(said)
 
-    def _guarded(self, action: Callable[..., object]) -> Callable[..., None]:
-        def run(*given: Any) -> None:
+    def _guarded(self, action: Callable[[], object]) -> Callable[..., None]:
+        """The action as what a button calls: what goes wrong is said in the window."""
+
+        def run(*_: Any) -> None:
             try:
-                action(*(given if action.__code__.co_argcount else ()))  # type: ignore[attr-defined]
+                action()
             except Exception as error:
                 self._fail(error)
 
         return run
 
     def _key(self, name: str) -> Callable[[Any], None]:
-        return lambda _: self.buttons[name].enabled and self.buttons[name].changed.emit(True)  # type: ignore[func-returns-value]
+        """What a key calls: the button, if it can be pressed."""
+        button = self.buttons[name]
+        return lambda _: button.changed.emit(True) if button.enabled else None

@@ -163,7 +163,7 @@ def test_where_masks_say_everything_only_whole_ones_are_saved(tmp_path, textdiff
     session = Session(extract(textdiff_once, tmp_path))
     session.show("a")
     session.paint("a", scribbled(0))
-    with pytest.raises(UserError, match="not painted all over.*--unlabelled-value 255"):
+    with pytest.raises(UserError, match=r"not painted all over.*--unlabelled-value 255"):
         session.save()
     session.paint("a", disc(0).astype(np.uint8) + 1)
     (path,) = session.save()
