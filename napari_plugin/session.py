@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache, Loader
@@ -81,7 +82,7 @@ class Session:
         if isinstance(place, Path) and not (place / "zarr.json").is_file() and place.suffix != ".zarr":
             run = find_run(place, place.parent)
             self.cache, fitted = run.open_cache(), FittedNetwork(run, "cpu")
-            loader = fitted.network.loader(self.cache, "cpu")
+            loader = fitted.network.loader(self.cache, fitted.device)
             self._network = _Network(fitted.network, loader, run.texts(self.cache))
         else:
             self.cache = FeatureCache.open(place)
@@ -93,8 +94,8 @@ class Session:
         self._rows = {entry.id: row for row, entry in enumerate(self.cache.rows) if entry.view == 0 and done[row]}
         if not self._rows:
             raise UserError(f"{self.cache.path}: holds no image yet; run the same `textdiff extract` again")
-        quick_network(self.cache)  # says now what is not installed, and the first fit need not wait for it
-        self._loader = Loader(self.cache, "cpu")
+        # This says now what is not installed, and the first fit need not wait for it.
+        self._loader = quick_network(self.cache).loader(self.cache, torch.device("cpu"))
         self._files = MaskFiles(self.cache)
         self._unshown: dict[str, NDArray[np.uint8]] = {}
         self._painted: dict[str, NDArray[np.uint8]] = {}
@@ -178,7 +179,7 @@ class Session:
                 done = next(steps)
             except StopIteration as end:
                 self._network = _Network(end.value, self._loader)
-                return f"{pixels} pixels of {len(said)} images"
+                return f"{pixels} pixels of {len(said)} image{'s' if len(said) > 1 else ''}"
             yield done, len(said)
 
     def predict(self, name: str) -> Prediction:

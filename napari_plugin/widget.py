@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from magicgui.types import FileDialogMode
 from magicgui.widgets import ComboBox, Container, FileEdit, Label, ProgressBar, PushButton, TextEdit
 from napari.qt.threading import create_worker
 from numpy.typing import NDArray
@@ -30,10 +31,11 @@ class Annotate(Container[Any]):
     """
 
     def __init__(self, napari_viewer: "Viewer") -> None:
-        self.viewer, self.session, self.shown = napari_viewer, None, ""
+        self.viewer, self.current = napari_viewer, ""
+        self._session: Session | None = None
         self.worker: Any = None
-        self.path = FileEdit(mode="d", label="Run or cache")
-        self.image = ComboBox(label="Image", choices=[])
+        self.path = FileEdit(mode=FileDialogMode.EXISTING_DIRECTORY, label="Run or cache")
+        self.image = ComboBox(label="Image", choices=lambda _: self._session.names if self._session else [])
         self.text = TextEdit(label="Text")
         self.legend, self.status = Label(label="Paint"), Label(value="Give a run's directory or a cache, and open it.")
         self.progress = ProgressBar(visible=False)
@@ -44,6 +46,7 @@ class Annotate(Container[Any]):
             widgets=[self.path, self.open, self.image, self.text, self.legend, *rows, self.progress, self.status]
         )
         self.text.native.setReadOnly(True)
+        self.text.native.setMaximumHeight(120)
         for label in (self.legend, self.status):
             label.native.setWordWrap(True)
         actions = {"Fit": self._fit, "Predict": self._predict, "Next": self._next, "Accept": self._accept}
@@ -54,15 +57,25 @@ class Annotate(Container[Any]):
                 self.buttons[name].tooltip = KEYS[name]
                 self.viewer.bind_key(KEYS[name], self._key(name), overwrite=True)
         self.open.changed.connect(self._guarded(self._open))
-        self.image.changed.connect(self._guarded(lambda: self.image.value and self._show(self.image.value)))
+        self.image.changed.connect(self._guarded(self._choose))
+
+    @property
+    def session(self) -> Session:
+        """What was opened; buttons cannot be pressed before."""
+        assert self._session is not None
+        return self._session
+
+    def _choose(self) -> None:
+        if self.image.value:
+            self._show(self.image.value)
 
     def _open(self) -> None:
         """Opens what the form names, in the thread of the window: it reads tables, no activations."""
-        self.shown = ""
-        self.session = Session(str(self.path.value))
+        self.current = ""
+        self._session = Session(str(self.path.value))
         self.legend.value = ", ".join(f"{number} {what}" for number, what in enumerate(self.session.legend))
         with self.image.changed.blocked():
-            self.image.choices = self.session.names
+            self.image.reset_choices()
         self._say(f"{len(self.session.names)} images.")
         self._busy(False)
         self._show(self.session.names[0])
@@ -73,7 +86,7 @@ class Annotate(Container[Any]):
         """Shows an image, its text and its labels; what is painted on the one before stays in the session."""
         self._take()
         shown = self.session.show(name)
-        self.shown = name
+        self.current = name
         with self.image.changed.blocked():
             self.image.value = name
         self.text.value = shown.text or "(no text)"
@@ -93,7 +106,7 @@ class Annotate(Container[Any]):
 
     def _fit(self) -> None:
         self._take()
-        name = self.shown
+        name = self.current
 
         def steps() -> _Steps:
             learned = yield from self.session.fit()
@@ -106,7 +119,7 @@ class Annotate(Container[Any]):
         self._work(steps, done)
 
     def _predict(self) -> None:
-        name = self.shown
+        name = self.current
 
         def steps() -> _Steps:
             yield 0, 1
@@ -127,7 +140,7 @@ class Annotate(Container[Any]):
                 self._put(name, self.session.predict(name))
             return f"{name} comes next, chosen"
 
-        self._work(lambda: self.session.next(self.shown), done)
+        self._work(lambda: self.session.next(self.current), done)
 
     def _accept(self) -> None:
         """Takes the prediction where nothing is said; napari can undo it."""
@@ -155,19 +168,19 @@ class Annotate(Container[Any]):
     @property
     def predicted(self) -> bool:
         """Whether the prediction that is shown is one of this image."""
-        return bool(self.viewer.layers[FOUND].metadata.get("of") == self.shown)
+        return bool(self.viewer.layers[FOUND].metadata.get("of") == self.current)
 
     def _put(self, name: str, found: Any) -> None:
         """Shows a prediction, unless another image is shown by now; background is transparent."""
-        if name == self.shown:
+        if name == self.current:
             self.viewer.layers[FOUND].data = np.where(found.labels == 1, 0, found.labels)
             self.viewer.layers[FOUND].metadata = {"of": name}
             self.viewer.layers[UNSURE].data = found.uncertainty
 
     def _take(self) -> None:
         """Hands what is painted to the session."""
-        if self.shown:
-            self.session.paint(self.shown, np.asarray(self.viewer.layers[LABELS].data))
+        if self.current:
+            self.session.paint(self.current, np.asarray(self.viewer.layers[LABELS].data))
 
     def _layer(self, name: str, data: NDArray[Any], add: Callable[..., Any], **how: Any) -> Any:
         """The layer of a name with new data; of one that is there, what the user has set stays."""
@@ -208,10 +221,10 @@ class Annotate(Container[Any]):
         self.progress.visible = busy
 
     def _say(self, text: str) -> None:
-        unsaved = self.session.unsaved if self.session else []
+        unsaved = self._session.unsaved if self._session else []
         self.status.value = text + (f"\nNot saved yet: {', '.join(unsaved)}" if unsaved else "")
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: Exception) -> None:
         """Says what a user can put right; all else goes to napari."""
         said = str(error) if isinstance(error, UserError) else explain(error)
         if said is None:

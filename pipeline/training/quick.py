@@ -26,12 +26,16 @@ _MODEL, _DRAW = "trees", 0x91F
 
 
 def quick_network(cache: FeatureCache) -> Segmenter:
-    """The trees for a cache, not fitted yet.
+    """The trees for a cache, not fitted yet; its ``loader`` reads what they look at.
+
+    That is the finest block: a few strokes are told apart in the coarse ones by where they are.
 
     Raises:
         UserError: scikit-learn is not installed.
     """
-    built = get_model(_MODEL).build(cache, FitConfig(cache.path, model=_MODEL), get_recipe(_MODEL, "default"))
+    finest = max(cache.blocks, key=lambda block: (cache.blocks[block][1], block))
+    options = FitConfig(cache.path, model=_MODEL, blocks=(finest,))
+    built = get_model(_MODEL).build(cache, options, get_recipe(_MODEL, "default"))
     return type(built)(**built.config | {"iterations": ITERATIONS})
 
 
@@ -43,7 +47,7 @@ def quick_fit(
     Args:
         cache: where the activations are.
         said: for each row its class numbers (S, S), ``UNSAID`` where nothing is said.
-        loader: reads the rows; what it keeps is not read again by the next fit.
+        loader: of ``quick_network``; the rows that it keeps are not read again by the next fit.
         seed: of what is drawn.
 
     Yields:

@@ -72,7 +72,7 @@ def test_what_is_painted_is_learned_saved_and_gone_on_with(cache, tmp_path, text
     assert shown.image.shape == (HEIGHT, WIDTH, 3)
     assert not shown.labels.any()
     session.paint("a", scribbled(0))
-    assert finished(session.fit()).endswith("of 1 images")
+    assert finished(session.fit()).endswith("of 1 image")
     for number, name in enumerate(SPLITS):
         found = session.predict(name)
         assert iou_of_counts(confusion(found.labels == 2, disc(number))) > 0.8

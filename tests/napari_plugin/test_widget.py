@@ -89,7 +89,7 @@ def test_a_scribble_becomes_a_mask_and_a_file(window, cache):
     assert window.layers.selection.active is window.layers["labels"]
     paint(window)
     said = window.press("Fit")
-    assert said.startswith("Fitted on 240 pixels of 1 images; new mask in ")
+    assert said.startswith("Fitted on 240 pixels of 1 image; new mask in ")
     assert said.endswith("Not saved yet: a")
     found = window.layers["prediction"].data
     assert np.array_equal(found[:, 28:], np.full((SIZE, 20), 2))
@@ -109,6 +109,7 @@ def test_a_scribble_becomes_a_mask_and_a_file(window, cache):
     assert window.form.text.value == "(no text)"
     assert not window.layers["labels"].data.any()
     assert window.layers["prediction"].data.any()
+    window.form.reset_choices()  # as napari does whenever a layer comes or goes
     window.form.image.value = "a"
     assert np.count_nonzero(window.layers["labels"].data) == 240
     assert "no prediction yet" in window.press("Accept")
