@@ -138,12 +138,8 @@ class Session:
             found, self._seen[name] = self._files.read(name)
             self._painted[name] = found + np.uint8(1)  # bytes go round: 255, which is not said, becomes 0
         text = self.cache.texts[entry.text] if entry.text >= 0 else ""
-        return Shown(
-            image,
-            text,
-            self._painted[name].copy(),
-            max(1, -(-max(entry.height, entry.width) // self.cache.image_size)) * 2,
-        )
+        pen = max(1, -(-max(entry.height, entry.width) // self.cache.image_size)) * 2
+        return Shown(image, text, self._painted[name].copy(), pen)
 
     def paint(self, name: str, labels: NDArray[np.integer]) -> None:
         """Takes what is painted on an image that was shown, (H, W) as it is painted.
@@ -173,14 +169,9 @@ class Session:
         train = [name for name in self.names if self.split(name) == "train" and self._has_labels(name)]
         said = {self._rows[name]: labels for name in train if np.any((labels := self._said(name)) != UNSAID)}
         pixels = sum(int(np.count_nonzero(labels != UNSAID)) for labels in said.values())
-        steps = quick_fit(self.cache, said, self._loader)
-        while True:
-            try:
-                done = next(steps)
-            except StopIteration as end:
-                self._network = _Network(end.value, self._loader)
-                return f"{pixels} pixels of {len(said)} image{'s' if len(said) > 1 else ''}"
-            yield done, len(said)
+        network = yield from quick_fit(self.cache, said, self._loader)
+        self._network = _Network(network, self._loader)
+        return f"{pixels} pixels of {len(said)} image{'s' if len(said) > 1 else ''}"
 
     def predict(self, name: str) -> Prediction:
         """What the network says of an image, at its own size.

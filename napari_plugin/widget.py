@@ -134,22 +134,26 @@ class Annotate(Container[Any]):
     def _next(self) -> None:
         self._take()
 
-        def done(name: Any) -> str:
-            self._show(name)
-            if self.session.can_predict:
-                self._put(name, self.session.predict(name))
-            return f"{name} comes next, chosen"
+        def steps() -> _Steps:
+            name = yield from self.session.next(self.current)
+            return name, self.session.predict(name) if self.session.can_predict else None
 
-        self._work(lambda: self.session.next(self.current), done)
+        def done(result: Any) -> str:
+            self._show(result[0])
+            if result[1] is not None:
+                self._put(*result)
+            return f"{result[0]} comes next, chosen"
+
+        self._work(steps, done)
 
     def _accept(self) -> None:
         """Takes the prediction where nothing is said; napari can undo it."""
-        labels, found = self.viewer.layers[LABELS], self.viewer.layers[FOUND].data
-        if not self.predicted:
+        labels, found = self.viewer.layers[LABELS], self.viewer.layers[FOUND]
+        if found.metadata.get("of") != self.current:  # it was made for another image
             self._say("There is no prediction yet: press Fit or Predict.")
             return
         places = np.nonzero(np.asarray(labels.data) == 0)
-        labels.data_setitem(places, np.maximum(found[places], 1))
+        labels.data_setitem(places, np.maximum(found.data[places], 1))
         self._say(f"{len(places[0])} pixels are taken from the prediction.")
 
     def _save(self) -> None:
@@ -164,11 +168,6 @@ class Annotate(Container[Any]):
     def _stop(self) -> None:
         if self.worker is not None:
             self.worker.quit()
-
-    @property
-    def predicted(self) -> bool:
-        """Whether the prediction that is shown is one of this image."""
-        return bool(self.viewer.layers[FOUND].metadata.get("of") == self.current)
 
     def _put(self, name: str, found: Any) -> None:
         """Shows a prediction, unless another image is shown by now; background is transparent."""

@@ -174,7 +174,7 @@ class Trees(Segmenter):
             setattr(self, name, torch.from_numpy(np.ascontiguousarray(arrays[name])).to(dtype))
 
     def _scores(self, pixels: Tensor, feature: Tensor) -> Tensor:
-        """Scores before the softmax, (n, classes) float64, of pixels (n, channels); ``feature``: each node's channel."""
+        """Scores before the softmax, (n, classes) float64, of pixels (n, channels), given each node's channel."""
         raw = self.baseline.expand(len(pixels), -1).clone()
         at_pixel = torch.arange(len(pixels), device=pixels.device)
         for round_ in self.roots:

@@ -41,7 +41,7 @@ def quick_network(cache: FeatureCache) -> Segmenter:
 
 def quick_fit(
     cache: FeatureCache, said: Mapping[int, NDArray[np.uint8]], loader: Loader, seed: int = 0
-) -> Generator[int, None, Segmenter]:
+) -> Generator[tuple[int, int], None, Segmenter]:
     """Fits trees to the labelled pixels of a few rows; breaking off between two rows leaves nothing behind.
 
     Args:
@@ -51,7 +51,7 @@ def quick_fit(
         seed: of what is drawn.
 
     Yields:
-        How many rows have been read.
+        How many rows have been read, and of how many.
 
     Returns:
         The fitted network.
@@ -73,7 +73,7 @@ def quick_fit(
         for item in rows:
             labels = _drawn(said[item.row], MOST_PIXELS // len(said), [seed, _DRAW, item.row])
             items.append(replace(item, mask=torch.from_numpy(labels).long()[None]))
-            yield len(items)
+            yield len(items), len(said)
     network.learn(items, seed, recipe.learning_rate, LOSSES[recipe.loss])
     return network.eval()
 

@@ -74,7 +74,7 @@ def window(qt, cache) -> SimpleNamespace:
 
     form.path.value = cache
     form.open.native.click()
-    return SimpleNamespace(form=form, layers=viewer.layers, press=press, until=qt)
+    return SimpleNamespace(form=form, layers=viewer.layers, keymap=viewer.keymap, press=press, until=qt)
 
 
 def paint(window: SimpleNamespace) -> None:
@@ -88,7 +88,10 @@ def test_a_scribble_becomes_a_mask_and_a_file(window, cache):
     assert window.form.legend.value == "0 not said, 1 background, 2 foreground"
     assert window.layers.selection.active is window.layers["labels"]
     paint(window)
-    said = window.press("Fit")
+    (key,) = (run for keys, run in window.keymap.items() if str(keys) == "Shift+F")
+    key(None)
+    window.until(lambda: window.form.buttons["Fit"].enabled)
+    said = window.form.status.value
     assert said.startswith("Fitted on 240 pixels of 1 image; new mask in ")
     assert said.endswith("Not saved yet: a")
     found = window.layers["prediction"].data
