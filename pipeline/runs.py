@@ -1,6 +1,6 @@
 """Run directories: one fit each, with everything needed to use or repeat it."""
 
-__all__ = ["IDENTITY", "Run", "find_run", "new_run_dir", "point_latest", "write_config"]
+__all__ = ["IDENTITY", "TEACHER", "Run", "find_run", "new_run_dir", "point_latest", "write_config"]
 
 import csv
 import hashlib
@@ -32,14 +32,17 @@ from textdiff.places import located
 SCORES_SCHEMA = 2
 IDENTITY = "textdiff.run"
 """Under what name files of weights carry ``Run.identity``."""
-_IDENTITY = ("model", "head", "recipe", "fingerprint_hash", "train_ids", "val_ids", "images")
+TEACHER = "teacher"
+"""The directory, in that of a run of self-training, of the run whose predictions it learns from."""
+_IDENTITY = ("model", "head", "recipe", "fingerprint_hash", "train_ids", "val_ids", "images", "unlabelled")
 
 
 @dataclass(frozen=True)
 class Run:
     """A run directory: ``config.json``, ``log.csv``, ``last.pt`` for resuming, ``head.safetensors`` once finished.
 
-    An ensemble's has a ``config.json`` and, below ``members/``, a run directory for each of its networks.
+    An ensemble's has a ``config.json`` and, below ``members/``, a run directory for each of its networks. One of
+    self-training has the run that it learns from as ``teacher/``.
     """
 
     path: Path
@@ -75,7 +78,7 @@ class Run:
     def label(self) -> str:
         """What was fitted, in a few words, for tables: the variant of the method, or the rival and its recipe."""
         options = self.config["fit"]
-        name = method_name(options["model"], options["recipe"], options["variant"])
+        name = method_name(options["model"], options["recipe"], options["variant"], options["unlabelled"])
         return f"{name}, mean of {options['ensemble']}" if options["ensemble"] else name
 
     @property
@@ -106,9 +109,29 @@ class Run:
 
     def member_config(self, number: int) -> dict[str, Any]:
         """The ``config`` of an ensemble's member: that of a single fit with a seed of its own."""
+        own = {"fit": self.config["fit"] | {"seed": self.config["fit"]["seed"] + number, "ensemble": None}}
+        if unlabelled := self.config["unlabelled"]:
+            own["unlabelled"] = unlabelled | {"teacher": f"../../{TEACHER}"}
+        return self.config | own
+
+    @property
+    def teacher(self) -> "Run | None":
+        """The run of the round before, whose predictions this one learns from; None without self-training."""
+        unlabelled = self.config["unlabelled"]
+        return Run(self.path / unlabelled["teacher"]) if unlabelled else None
+
+    def teacher_config(self) -> dict[str, Any]:
+        """The ``config`` of ``teacher``: the same fit with one round less."""
+        rounds = self.config["unlabelled"]["rounds"] - 1
         return self.config | {
-            "fit": self.config["fit"] | {"seed": self.config["fit"]["seed"] + number, "ensemble": None}
+            "fit": self.config["fit"] | {"unlabelled": rounds or None},
+            "unlabelled": self.config["unlabelled"] | {"rounds": rounds} if rounds else None,
         }
+
+    @property
+    def shown_ids(self) -> list[str]:
+        """The ids of the images that it was fitted on, with labels and without."""
+        return [*self.config["train_ids"], *(self.config["unlabelled"] or {"images": ()})["images"]]
 
     def check_members(self) -> None:
         """Checks that the members begun are those of this ensemble, each in its place.
@@ -231,7 +254,7 @@ class Run:
     def texts(self, cache: FeatureCache) -> dict[int, int]:
         """For every row of a cache the row whose text the run is given; see ``assign_texts``."""
         options = self.config["fit"]
-        return assign_texts(cache, options["variant"], options["draw_seed"], self.config["train_ids"])
+        return assign_texts(cache, options["variant"], options["draw_seed"], self.shown_ids)
 
     def _unfinished(self) -> list[Path]:
         # A member that was never started has no config.json that could be asked.
@@ -274,7 +297,7 @@ class Run:
         Raises:
             UserError: they are not; names one.
         """
-        options, ids = self.config["fit"], self.config["train_ids"]
+        options, ids = self.config["fit"], self.shown_ids
         own = "full" if not set(ids) <= {entry.id for entry in cache.rows} else options["variant"]
         check_unchanged(self.config, cache, assign_texts(cache, own, options["draw_seed"], ids), str(self.path))
 
