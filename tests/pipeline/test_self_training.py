@@ -17,7 +17,7 @@ from textdiff.images.images import symmetry
 from textdiff.images.labels import UNSAID
 from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training.image_digests import check_fitted
+from textdiff.pipeline.training.image_digests import check_fitted, check_unchanged
 from textdiff.pipeline.training.self_training import SoftLabels, soft_labels
 
 FIT = ("fit", "--labels", "2", "--epochs", "2", "--device", "cpu")
@@ -46,6 +46,13 @@ def lab(tmp_path_factory, make_lvit_once, textdiff_once) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def used(lab, textdiff_once) -> Run:
+    """A run of a small U-Net after one round."""
+    textdiff_once(lab, *FIT, "--cache", "one.zarr", *MODELS["unet"], "--unlabelled", "1", "--runs", "used")
+    return latest(lab / "used")
+
+
 def latest(runs: Path) -> Run:
     return Run(runs / (runs / "latest").readlink())
 
@@ -72,16 +79,14 @@ def test_no_mask_of_an_image_that_is_not_drawn_changes_a_bit(lab, textdiff_once,
     assert same(one.teacher, latest(lab / f"plain-{model}"))
 
 
-def test_the_run_says_what_it_learned_from_and_is_used_like_any(lab, textdiff_once):
-    textdiff_once(lab, *FIT, "--cache", "one.zarr", *MODELS["unet"], "--unlabelled", "1", "--runs", "used")
-    run = latest(lab / "used")
-    record = run.config["unlabelled"]
+def test_the_run_says_what_it_learned_from_and_is_used_like_any(lab, used, textdiff_once):
+    record = used.config["unlabelled"]
     assert (record["rounds"], record["count"]) == (1, 2)
     assert record["weight"] == "1 - entropy / log(classes)"
-    assert not set(record["images"]) & set(run.config["train_ids"])
-    assert not list(run.path.rglob("*.npy"))
+    assert not set(record["images"]) & set(used.config["train_ids"])
+    assert not list(used.path.rglob("*.npy"))
     assert "unet-unlabelled" in textdiff_once(lab, "score", "--runs", "used").stdout
-    textdiff_once(lab, "predict", "data/Test_Folder/img", "--runs", "used", "--output", "predicted")
+    textdiff_once(lab, "predict", "data/Test_Folder/img", "--runs", "used", "--out", "predicted")
     assert list((lab / "predicted").rglob("*.png"))
 
 
@@ -108,14 +113,13 @@ def test_members_learn_from_the_mean_of_all_members_of_the_first_fit(lab, textdi
     assert np.allclose(mass._mass[0], expected, atol=2e-3)
 
 
-def test_drawn_labels_are_in_expectation_the_soft_ones_and_turn_with_the_view(lab, textdiff_once):
-    textdiff_once(lab, *FIT, "--cache", "one.zarr", *MODELS["trees"], "--unlabelled", "1", "--runs", "drawn")
-    cache, run = FeatureCache.open(lab / "one.zarr"), latest(lab / "drawn")
+def test_drawn_labels_are_in_expectation_the_soft_ones_and_turn_with_the_view(lab, used):
+    cache = FeatureCache.open(lab / "one.zarr")
     mass = np.zeros((2, 2, 32, 32), np.float16)
     mass[:, 0], mass[:, 1] = 0.5, 0.25
     mass[:, :, :4] = 0
     mass[:, 1, 4:8], mass[:, 0, 4:8] = 1, 0
-    labels = SoftLabels(run, cache, mass)
+    labels = SoftLabels(used, cache, mass)
     row, *turned = labels.tiles[0]
     drawn = np.stack([labels.drawn(row, epoch) for epoch in range(60)])
     assert (drawn[:, :4] == UNSAID).all()
@@ -127,7 +131,7 @@ def test_drawn_labels_are_in_expectation_the_soft_ones_and_turn_with_the_view(la
         assert np.array_equal(labels.drawn(other, 3), symmetry(drawn[3], cache.rows[other].view))
 
 
-@pytest.mark.parametrize("stop", [1, 2 + 3, 2 + 16 + 1, 2 + 16 + 2 + 5, 2 + 16 + 2 + 16 + 1])
+@pytest.mark.parametrize("stop", [2 + 3, 2 + 16 + 1, 2 + 16 + 2 + 5, 2 + 16 + 2 + 16 + 1])
 def test_a_fit_that_is_stopped_in_any_round_goes_on_to_the_same_weights(lab, textdiff_once, monkeypatch, stop):
     options = ("--cache", "one.zarr", *MODELS["head"], "--unlabelled", "2")
     if not (lab / "whole").exists():
@@ -149,13 +153,18 @@ def test_a_fit_that_is_stopped_in_any_round_goes_on_to_the_same_weights(lab, tex
     assert same(cut.teacher, whole.teacher)
 
 
-def test_an_image_without_labels_must_not_change_nor_be_a_test_image(lab, textdiff_once):
-    textdiff_once(lab, *FIT, "--cache", "one.zarr", *MODELS["trees"], "--unlabelled", "1", "--runs", "fixed")
-    cache, config = FeatureCache.open(lab / "one.zarr"), json.loads(json.dumps(latest(lab / "fixed").config))
-    name, (facts) = next(iter(config["unlabelled"]["images"].items()))
-    config["unlabelled"]["images"] = {"elsewhere": [cache.rows[-1].image_sha256[:16], *facts[1:]]}
+def test_an_image_without_labels_must_not_change_nor_be_a_test_image(lab, used):
+    cache, config = FeatureCache.open(lab / "one.zarr"), json.loads(json.dumps(used.config))
+    texts = used.texts(cache)
+    check_unchanged(config, cache, texts, "the run")
+    name, facts = next(iter(config["unlabelled"]["images"].items()))
+    test = next(entry.image_sha256[:16] for entry in cache.rows if entry.split == "test")
+    config["unlabelled"]["images"][name] = [test, *facts[1:]]
+    with pytest.raises(UserError, match=f"{name}: the image"):
+        check_unchanged(config, cache, texts, "the run")
+    config["unlabelled"]["images"] = {"elsewhere": [test, *facts[1:]]}
     with pytest.raises(UserError, match="is a test image now"):
-        check_fitted(config, cache, name)
+        check_fitted(config, cache, "the run")
 
 
 def test_without_images_that_have_no_label_it_is_refused(lab, textdiff_once):
@@ -164,11 +173,12 @@ def test_without_images_that_have_no_label_it_is_refused(lab, textdiff_once):
 
 
 def test_a_table_has_it_as_a_row(lab, textdiff_once):
-    ablate = ("ablate", "--cache", "one.zarr", "--labels", "2", "--draws", "2", "--seeds", "1", "--jobs", "1")
-    rows = ("--variants", "no-text,no-text-unlabelled,trees-unlabelled", "--no-unet", "--set", "width=8")
+    ablate = ("ablate", "--cache", "one.zarr", "--labels", "2", "--draws", "1", "--seeds", "1", "--jobs", "1")
+    rows = ("--variants", "no-text,no-text-unlabelled,unet-unlabelled", "--no-unet", "--set", "width=8")
     said = textdiff_once(lab, *ablate, *rows, "--epochs", "1", "--rival-epochs", "1", "--runs", "table").stdout
     assert "no-text-unlabelled" in said
-    assert "trees-unlabelled" in said
-    jobs = {run.name.split("-d")[0]: Run(run) for run in (lab / "table").glob("ablate-*/runs/*")}
+    assert "unet-unlabelled" in said
+    configs = (lab / "table").rglob("*-d0-s0/config.json")
+    jobs = {file.parent.name.removesuffix("-d0-s0"): Run(file.parent) for file in configs}
     assert jobs["no-text"].teacher is None
     assert same(jobs["no-text"], jobs["no-text-unlabelled"].teacher)
