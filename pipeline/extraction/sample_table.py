@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textdiff.cache import Row
+from textdiff.images.labels import UNSAID
 from textdiff.images.tiles import Grid
 from textdiff.readers.datasets import Inspected
 
@@ -55,10 +56,12 @@ def sample_table(
 def mask_kind(facts: Sequence[Inspected]) -> dict[str, Any]:
     """What the fingerprint says about masks that hold more than foreground, or less; nothing where they do not.
 
-    ``unlabelled`` is the number that says nothing in the files; in a cache it is always ``images.labels.UNSAID``.
+    ``unlabelled`` is the number that says nothing in the files, where outlines say nothing of what they hold
+    ``UNSAID``; in a cache it is always that.
     """
     sample = facts[0].sample
-    found: dict[str, Any] = {} if sample.unlabelled is None else {"unlabelled": sample.unlabelled}
+    number = UNSAID if sample.unlabelled is None and any(fact.sparse for fact in facts) else sample.unlabelled
+    found: dict[str, Any] = {} if number is None else {"unlabelled": number}
     if sample.classes:
         found["classes"] = list(sample.classes)
     elif sample.instances:
