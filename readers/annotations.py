@@ -1,8 +1,8 @@
 """Objects outlined by class in other programs -> masks: QuPath's GeoJSON, COCO, labelme.
 
 A file is read as the map of classes that it would be if it were painted: an object has the number of its class among
-``--classes``, and what no object holds has 0, which is the background, unless ``--unlabelled-value 0`` says that nothing
-is known there. Names that end in ``*`` say that too, as in QuPath, whatever the options.
+``--classes``, and what no object holds has 0, which is the background, unless ``--unlabelled-value 0`` says that
+nothing is known there. Names that end in ``*`` say that too, as in QuPath, whatever the options.
 """
 
 __all__ = ["OUTLINES", "is_outlined", "listed_annotations", "load_annotations"]
@@ -66,9 +66,7 @@ def listed_annotations(place: Path) -> dict[str, list[Path | Slice]]:
     if place.is_dir():
         files = sorted(path for path in visible(place) if path.name.lower().endswith(OUTLINES) and path.is_file())
     if not files or not is_outlined(files[0]):
-        raise UserError(
-            f"--annotations {place}: holds no {', '.join(OUTLINES)}; name the file or directory of outlines"
-        )
+        raise UserError(f"--annotations {place}: holds no outlines ({', '.join(OUTLINES)}); name what they are in")
     found: dict[str, list[Path | Slice]] = {}
     for path in files:
         entries = _many(path) if path.name.lower().endswith(".json") else None
@@ -176,9 +174,8 @@ def _labels(sample: Sample, source: Path | Slice, drawn: Sequence[Drawn]) -> tup
     Raises:
         BadImageError: a class that the options do not name, or several where they name none.
     """
-    named = sorted(
-        {one.name for one in drawn if one.name and not _says_nothing(one) and not _is_background(sample, one)}
-    )
+    said = [one for one in drawn if not _says_nothing(one) and not _is_background(sample, one)]
+    named = sorted({one.name for one in said if one.name})
     silent, notes, value = sample.unlabelled, list[str](), ""
     if silent is not None and not (sample.named and silent <= len(sample.named)):
         fix = "if nothing is known where nothing is outlined, use --classes background,... --unlabelled-value 0"

@@ -1,7 +1,8 @@
 """COCO's instances (https://cocodataset.org/#format-data): one file for many images -> the objects of each.
 
 A segmentation is a list of polygons, the parts of one object, or run lengths down the columns of the image, as numbers
-or in the letters of pycocotools. ``iscrowd`` says that there are objects which nobody told apart: nothing is known there.
+or in the letters of pycocotools. ``iscrowd`` says that there are objects which nobody told apart: nothing is known
+there.
 """
 
 __all__ = ["coco_images", "is_coco", "read_coco"]

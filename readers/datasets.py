@@ -118,8 +118,8 @@ def _require_used(annotations: Path, samples: Sequence[Sample], problems: Sequen
         return
     if not any(problem.severity == "error" for problem in problems):
         raise UserError(
-            f"--annotations {annotations}: are of none of the images; they go with --dataset folder, and are matched by "
-            "the names of images"
+            f"--annotations {annotations}: are of none of the images; they go with --dataset folder, and belong to the "
+            "images of their names"
         )
 
 

@@ -3,7 +3,7 @@
 QuPath writes a FeatureCollection or a bare list of features. Coordinates are pixels of the image at its full size.
 Rectangles and ellipses are polygons; since 0.4 (https://github.com/qupath/qupath/pull/1099) the geometry of an ellipse
 has the member ``isEllipse``, and its polygon only gives the box it lies in. A class is ``classification.name``, or
-``names`` of a derived one; in QuPath the names that end in ``*`` are no classes, ``Ignore*`` and ``Region*`` among them.
+``names`` of a derived one; in QuPath names that end in ``*`` are no classes, ``Ignore*`` and ``Region*`` among them.
 """
 
 __all__ = ["is_geojson", "read_geojson"]

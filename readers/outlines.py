@@ -239,10 +239,12 @@ def _named(drawn: Sequence[Drawn], labels: Sequence[int], label: int) -> str:
 
 
 def _held(one: Drawn, height: int, width: int) -> tuple[Box, NDArray[np.bool_], set[str], bool]:
-    """The box around an object in the image, which pixels it holds, where it lies, whether an outline crosses itself."""
+    """The box around an object in the image, the pixels it holds, where it lies, whether an outline crosses itself."""
     ends = [shell for shell, *_ in one.polygons if len(shell)]
     ends += [
-        np.array([[p.left, p.top], [p.left + p.pixels.shape[1], p.top + p.pixels.shape[0]]], float) for p in one.patches
+        np.array([[p.left, p.top], [p.left + p.pixels.shape[1], p.top + p.pixels.shape[0]]], float)
+        for p in one.patches
+        if p.pixels.size
     ]
     if not ends:
         return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool), set(), False
