@@ -92,7 +92,7 @@ def _say(*lines: str) -> None:
 
 def _do(why: str, words: Sequence[str], dry: bool) -> bool:
     """Says why, prints the command, runs it as the command line would, and returns whether it found nothing wrong."""
-    from textdiff.cli import app
+    from textdiff.cli import STOPPED, app
 
     _say("", why)
     command = ["textdiff", *words]
@@ -101,9 +101,12 @@ def _do(why: str, words: Sequence[str], dry: bool) -> bool:
         return True
     before, sys.argv = sys.argv, command  # a run records the command that made it
     try:
-        return not app(args=list(words), prog_name="textdiff", standalone_mode=False)
+        status = app(args=list(words), prog_name="textdiff", standalone_mode=False)
     finally:
         sys.argv = before
+    if status == STOPPED:  # Typer makes one of a KeyboardInterrupt, and what comes next must not begin
+        raise KeyboardInterrupt
+    return not status
 
 
 def _check(options: Start, masked: bool, split: Sequence[str]) -> None:

@@ -71,7 +71,9 @@ class Measured:
             kind: {line["measurement"]: line for line in summary_lines(lines, "images")}
             for kind, lines in images.items()
         }
-        shown = [name for name in MEASURES if any(name in means[kind] for kind in _KINDS)]
+        known = {name for kind in _KINDS for name in means[kind]}
+        # An area is shown in one unit.
+        shown = [name for name in MEASURES if name in known and not (name == "mean_area" and "mean_area_um2" in known)]
         return {
             "titles": {name: _TITLES[name] for name in shown},
             "means": [{"name": name, **{kind: means[kind].get(name) for kind in _KINDS}} for name in shown],
