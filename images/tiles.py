@@ -20,6 +20,9 @@ Band = tuple[int, NDArray[Any]]
 """Rows of an image from the given one on, (..., h, W)."""
 
 
+_NOTHING = 1e-5
+
+
 @dataclass(frozen=True)
 class Grid:
     """The tiles of one image, in pixels: ``size`` x ``size`` each, neighbours sharing at least ``overlap``."""
@@ -67,12 +70,18 @@ def cut(image: NDArray[Any], y: int, x: int, size: int) -> NDArray[Any]:
     return np.pad(piece, [*missing, *[(0, 0)] * (image.ndim - 2)], mode="symmetric")
 
 
-def stitch(grid: Grid, tiles: Iterable[NDArray[np.floating[Any]]]) -> Iterator[Band]:
+def stitch(
+    grid: Grid, tiles: Iterable[NDArray[np.floating[Any]] | None], layers: tuple[int, ...] | None = None
+) -> Iterator[Band]:
     """Blends the values of overlapping tiles; holds as many rows of the image as a tile is high, and no more.
+
+    Where tiles are left out, the others count for them; what no tile shows is background.
 
     Args:
         grid: where the tiles are.
-        tiles: (..., size, size) each, in the order of ``grid.places``; taken as they are needed.
+        tiles: (..., size, size) each, in the order of ``grid.places``; taken as they are needed. None stands for one
+            that is left out, and then they are probabilities (..., classes, size, size).
+        layers: (..., classes), which is to be given where tiles may be left out.
 
     Yields:
         From top to bottom (y, values), values (..., h, width) float32: the rows y ... y + h - 1 of the image.
@@ -82,25 +91,48 @@ def stitch(grid: Grid, tiles: Iterable[NDArray[np.floating[Any]]]) -> Iterator[B
     """
     down, across = grid.weights
     columns = len(grid.lefts)
-    buffer: NDArray[np.float32] | None = None
+    wide = max(grid.width, grid.size)
+    buffer = None if layers is None else np.zeros((*layers, grid.size, wide), np.float32)
+    lost: NDArray[np.float32] | None = None  # the weights of the tiles that are left out
     count = 0
     for count, tile in enumerate(tiles, start=1):
         row, column = divmod(count - 1, columns)
         if row >= len(grid.tops):
             raise ValueError(f"more than the {len(grid)} tiles of the grid")
-        if buffer is None:
-            buffer = np.zeros((*tile.shape[:-2], grid.size, max(grid.width, grid.size)), np.float32)
         left = grid.lefts[column]
-        buffer[..., left : left + grid.size] += tile * down[row][:, None] * across[column]
+        if tile is None:
+            lost = np.zeros((grid.size, wide), np.float32) if lost is None else lost
+            lost[:, left : left + grid.size] += down[row][:, None] * across[column]
+        else:
+            if buffer is None:
+                buffer = np.zeros((*tile.shape[:-2], grid.size, wide), np.float32)
+            buffer[..., left : left + grid.size] += tile * down[row][:, None] * across[column]
+        if buffer is None:
+            raise ValueError("a tile is left out, and layers are not given")
         if column == columns - 1:
             top = grid.tops[row]
             # No later tile reaches above the next row of tiles.
             done = (grid.tops[row + 1] if row + 1 < len(grid.tops) else grid.height) - top
-            yield top, buffer[..., :done, : grid.width].copy()
-            buffer[..., : grid.size - done, :] = buffer[..., done:, :].copy()
-            buffer[..., grid.size - done :, :] = 0
+            band = buffer[..., :done, : grid.width].copy()
+            if lost is not None:
+                _make_up(band, lost[:done, : grid.width])
+            yield top, band
+            for rows in (buffer, lost) if lost is not None else (buffer,):
+                rows[..., : grid.size - done, :] = rows[..., done:, :].copy()
+                rows[..., grid.size - done :, :] = 0
     if count != len(grid):
         raise ValueError(f"{count} tiles for a grid of {len(grid)}")
+
+
+def _make_up(band: NDArray[np.float32], lost: NDArray[np.float32]) -> None:
+    """Divides probabilities (..., classes, h, W) by what the tiles count that are there, where some are left out."""
+    y, x = np.nonzero(lost)
+    there = 1 - lost[y, x]
+    # The last bits of a sum of weights are no tile.
+    shown = there > _NOTHING
+    band[..., y[shown], x[shown]] /= there[shown]
+    band[..., y[~shown], x[~shown]] = 0
+    band[..., 0, y[~shown], x[~shown]] = 1
 
 
 def reblock(bands: Iterable[Band], height: int) -> Iterator[NDArray[Any]]:

@@ -96,7 +96,7 @@ def _plan(work: _Work) -> dict[str, Any]:
     """The cache as it is to be, as arguments of :meth:`FeatureCache.plan`: its rows, texts, levels and fingerprint."""
     config, protocol, encoder = work.config, work.protocol, work.encoder
     tiles = tiling(config)
-    rows, texts = sample_table(work.facts, config.views, config.test_views, tiles)
+    rows, texts = sample_table(work.facts, config.views, config.test_views, tiles, config.tissue, config.annotated_only)
     fingerprint = {
         "backbone_sha256": work.resolved.sha256,
         "blocks": list(work.blocks),

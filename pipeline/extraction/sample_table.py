@@ -6,12 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textdiff.cache import Row
+from textdiff.images.scaled import Scaled
 from textdiff.images.tiles import Grid
 from textdiff.readers.datasets import Inspected
+from textdiff.readers.slides import slide_places
 
 
 def sample_table(
-    facts: Sequence[Inspected], views: int, test_views: int, tiling: Mapping[str, int]
+    facts: Sequence[Inspected],
+    views: int,
+    test_views: int,
+    tiling: Mapping[str, Any],
+    tissue: float = 0,
+    annotated_only: bool = False,
 ) -> tuple[list[Row], list[str]]:
     """The sample table, one row per (sample, tile, view), and the distinct texts in the order of their first use.
 
@@ -22,6 +29,11 @@ def sample_table(
         views: of each annotated training image.
         test_views: of each other image that is annotated.
         tiling: see ``config.tiling``.
+        tissue: the share of a slide's tile that must be tissue.
+        annotated_only: of slides with a mask, leave out tiles without foreground.
+
+    Raises:
+        BadImageError: no tile of a slide is left.
     """
     tile = tiling.get("tile", 0)
     index: dict[str, int] = {}
@@ -30,7 +42,11 @@ def sample_table(
         sample = fact.sample
         own = 1 if fact.mask_sha256 is None else views if sample.split == "train" else test_views
         number = index.setdefault(sample.text, len(index))
-        places = Grid(fact.height, fact.width, tile, tiling["overlap"]).places if tile else [(0, 0)]
+        places = [(0, 0)]
+        if tile:
+            grid = Grid(fact.height, fact.width, tile, tiling["overlap"])
+            on_slide = isinstance(sample.image, Scaled)
+            places = slide_places(sample, fact, grid, tissue, annotated_only) if on_slide else grid.places
         rows += [
             Row(
                 id=sample.id,

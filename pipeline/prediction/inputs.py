@@ -10,6 +10,7 @@ from pathlib import Path
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.images.scaled import Scaled
 from textdiff.options.run import Predict
 from textdiff.readers.datasets import read_dataset, report
 from textdiff.readers.names import IMAGES, is_utf8, key_of, visible_name
@@ -28,7 +29,7 @@ class Input:
 
     name: str
     """What its results are called: unique, without suffix, with ``/`` where it is in a subdirectory."""
-    path: Path | Slice
+    path: Path | Slice | Scaled
     text: str
 
 
