@@ -29,7 +29,7 @@ class Input:
 
     name: str
     """What its results are called: unique, without suffix, with ``/`` where it is in a subdirectory."""
-    path: Path | Slice | Scaled
+    path: Path | Slice
     text: str
 
 
@@ -125,7 +125,11 @@ def from_dataset(name: str, root: Path, text: str) -> list[Input]:
     """
     samples, problems = read_dataset(name, root)
     report(problems)
-    inputs = [Input(sample.id, sample.image, sample.text or text) for sample in samples if sample.mask is None]
+    inputs = [
+        Input(sample.id, sample.image, sample.text or text)
+        for sample in samples
+        if sample.mask is None and not isinstance(sample.image, Scaled)
+    ]
     if not inputs:
         where = "give their directory instead" if root.is_dir() else "copy its images into a file without masks"
         raise UserError(f"{root}: every image has a mask; to segment them all the same, {where}")
