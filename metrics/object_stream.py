@@ -90,6 +90,11 @@ class ObjectStream:
         ended = sorted(self._open.keys() - going_on)
         return [self._open.pop(each) for each in ended], runs, found
 
+    def skip(self, rows: int) -> list[WholeObject]:
+        """Takes so many rows of background, and returns the objects that end above them."""
+        self._row += rows
+        return self.finish()
+
     def finish(self) -> list[WholeObject]:
         """The objects that reach to the end."""
         ended = [self._open[each] for each in sorted(self._open)]

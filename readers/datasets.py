@@ -304,7 +304,7 @@ def _inspect_mask(facts: Inspected, source: Path | Slice, tiled: bool, say: Call
         objects=mask.objects,
         value=mask.value,
         threshold=mask.threshold,
-        mask_in_bands=mask.in_bands,
+        mask_in_bands=facts.finest is not None and mask.in_bands,
     )
 
 

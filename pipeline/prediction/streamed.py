@@ -20,7 +20,7 @@ from textdiff.images.bands import BandedImage, open_image_bands
 from textdiff.images.pixel_size import PixelSize
 from textdiff.images.scaled import Scaled
 from textdiff.images.tiff_writer import PIECE, tiff_writer
-from textdiff.images.tiles import Grid, cut, reblock, stitch
+from textdiff.images.tiles import Grid, cut, is_constant, reblock, stitch
 from textdiff.images.tissue import tissue_places
 from textdiff.metrics.object_stream import ObjectStream, WholeObject, draw_runs
 from textdiff.outputs import FORMATS
@@ -177,13 +177,17 @@ def _first_pass(
 
     with console.Progress(len(places), f"predict {base.name}", "tiles") as progress:
         for block in reblock(_bands(image, grid, places, asked, sinks, progress), PIECE):
-            labels, likelihood = _most_likely(asked.together(block))
-            for suffix, picture in asked.pictures(block).items():
+            blank, seen = is_constant(block), block.shape[-2:]
+            for suffix, picture in asked.pictures(block[..., :1, :1] if blank else block).items():
                 if suffix not in writers:
                     paths.append(base.with_name(f"{base.name}{suffix}.tif"))
                     writers[suffix] = files.enter_context(tiff_writer(paths[-1], _shape(image), picture.dtype))
-                writers[suffix](picture)
-            ended, runs, numbers = stream.add(labels, likelihood)
+                writers[suffix](np.broadcast_to(picture, seen))
+            if blank:
+                end(stream.skip(seen[0]))
+                np.save(spool, np.zeros((0, 4), np.int32), allow_pickle=False)
+                continue
+            ended, runs, numbers = stream.add(*_most_likely(asked.together(block)))
             np.save(spool, np.column_stack([runs, numbers]).astype(np.int32), allow_pickle=False)
             end(ended)
         end(stream.finish())
@@ -296,6 +300,9 @@ def _second_pass(
     for y in range(0, streamed.height, PIECE):
         shape = (min(PIECE, streamed.height - y), streamed.width)
         band = np.load(spool, allow_pickle=False)
+        if not len(band):
+            write(np.broadcast_to(np.uint8(0), shape))
+            continue
         runs, of_class, number = band[:, :3], kept[0][band[:, 3]], kept[1][band[:, 3]]
         labels = draw_runs(runs, of_class.astype(np.int16), shape).astype(np.uint8)
         write(labels * np.uint8(white))
