@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,24 @@ def test_memory_does_not_grow_with_the_height_of_the_image(tmp_path):
     short, tall = map(json.loads, output.splitlines())
     assert (short["image_mb"], tall["image_mb"]) == (2, 29)
     assert tall["peak_mb"] - short["peak_mb"] < 10
+
+
+def test_what_is_stopped_halfway_leaves_nothing(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb", tile=(64, 64), compression="zlib")
+    asked, seen = by_threshold(lambda height, width: Grid(height, width, 96, 20)), []
+
+    def stopped(pixels: np.ndarray) -> np.ndarray:
+        seen.append(1)
+        if len(seen) == 9:
+            raise KeyboardInterrupt
+        return asked.predict(pixels)
+
+    def segment(predict) -> list[str]:
+        more = replace(asked, predict=predict, formats=("geojson", "ome-zarr"))
+        segment_streamed(tmp_path / "a.tif", tmp_path / "out/a", tmp_path / "out/o", more)
+        return sorted(path.name for path in (tmp_path / "out").iterdir())
+
+    with pytest.raises(KeyboardInterrupt):
+        segment(stopped)
+    assert not list((tmp_path / "out").glob("*"))
+    assert segment(asked.predict) == ["a.geojson", "a.ome.zarr", "a.tif", "a_p.tif", "a_summary.json", "o"]
