@@ -2,10 +2,9 @@
 
 __all__ = ["ExtractConfig", "extract"]
 
-import errno
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,20 +12,25 @@ import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
+from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.models import text
 from textdiff.models.backbones.base import Backbone
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.load import load_backbone
-from textdiff.models.device import choose_device, resolve_precision
+from textdiff.models.device import choose_device, describe_device, resolve_precision
 from textdiff.models.weights import ResolvedWeights
 from textdiff.options.extract import Extract
 from textdiff.options.protocol import Protocol, get_protocol
 from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, colours, resolve, tiling
-from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling, take_over
-from textdiff.pipeline.extraction.plan import say_plan
-from textdiff.pipeline.extraction.prepare import Prepared, preparation
+from textdiff.pipeline.extraction.crew import Crew, hire
+from textdiff.pipeline.extraction.fill_rows import fill_rows, full_disk
+from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling
+from textdiff.pipeline.extraction.job_array import say_shard
+from textdiff.pipeline.extraction.plan import say_plan, say_time
+from textdiff.pipeline.extraction.prepare import preparation
 from textdiff.pipeline.extraction.requirements import require_models
+from textdiff.pipeline.extraction.row_worker import Order
 from textdiff.pipeline.extraction.sample_table import mask_kind, sample_table
 from textdiff.readers import datasets
 
@@ -46,11 +50,14 @@ def extract(options: Extract) -> FeatureCache:
         UserError: bad input; weights that are not there; a cache made otherwise; a disk that cannot hold the rows.
         KeyboardInterrupt: the run was stopped; the row in progress is dropped, all others are kept.
     """
-    work = _resolve(options)
-    made = _plan(work)
-    filling = begin_filling(work.config, made, work.embed)
-    work.encoder = None  # its memory is for the backbone
-    return _fill_rows(work, filling)
+    config = resolve(options)
+    say_shard(config.shard, options.shard, os.environ)
+    with hire(config) as crew:
+        work = _resolve(config, crew)
+        made = _plan(work)
+        filling = begin_filling(config, made, work.embed)
+        work.encoder = None  # its memory is for the backbone
+        return _fill_rows(work, filling)
 
 
 @dataclass
@@ -67,18 +74,19 @@ class _Work:
     shapes: dict[int, tuple[int, int, int]]
     blocks: tuple[int, ...]
     encoder: text.TextEncoder | None
+    crew: Crew | None
+    """Who computes; None for this process, on ``device``."""
 
     def embed(self, texts: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Tokens and their mask, as the encoder gives them; nothing without one."""
         return self.encoder.encode(texts) if self.encoder else (None, None)
 
 
-def _resolve(options: Extract) -> _Work:
+def _resolve(config: ExtractConfig, crew: Crew | None) -> _Work:
     """Finds, reads and checks what the options name, before any work is done on it."""
-    config = resolve(options)
     protocol = get_protocol(config.protocol)
-    device = choose_device(config.device)
-    precision = resolve_precision(config.precision, device)
+    device = choose_device("cpu" if crew else config.device)
+    precision = crew.precision if crew else resolve_precision(config.precision, device)
 
     resolved = require_models(config.dataset, config.data, config.backbone, config.text_encoder)
     network = load_backbone(resolved, config.image_size, device, config.seed, protocol.colour)
@@ -89,7 +97,7 @@ def _resolve(options: Extract) -> _Work:
     encoder = None
     if config.text_encoder != "none":
         encoder = text.load_text_encoder(config.text_encoder, pad_to=protocol.pad_to)
-    return _Work(config, protocol, device, precision, resolved, facts, network, shapes, blocks, encoder)
+    return _Work(config, protocol, device, precision, resolved, facts, network, shapes, blocks, encoder, crew)
 
 
 def _plan(work: _Work) -> dict[str, Any]:
@@ -117,7 +125,7 @@ def _plan(work: _Work) -> dict[str, Any]:
         **mask_kind(work.facts),
         **({"reads_text": True} if work.network.reads_text else {}),
     }
-    if config.dry_run and config.overwrite and config.cache.exists():
+    if config.dry_run and config.overwrite and store_at(config.cache).occupied():
         raise UserError(f"{config.cache}: --overwrite would replace it before --dry-run stops; leave one of them out")
     return {
         "fingerprint": fingerprint,
@@ -143,61 +151,26 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
     facts = {fact.sample.id: fact for fact in work.facts}
     prepare = preparation(cache, facts, work.protocol.resize, config.jitter, config.seed)
     backbone = Extractor(work.network, config.steps, work.blocks, config.image_size, work.device, work.precision)
-    try:
+    with full_disk(config.cache, cache):
         if filling.old is not None:
             console.info(f"{config.cache}: {len(filling.taken)} rows are taken over, {len(filling.made)} are made")
         if filling.made or filling.old is None:
-            say_plan(cache, filling.made, backbone, work.device, config)
+            where = work.crew.where if work.crew else describe_device(work.device)
+            say_plan(cache, filling.made, config, where, work.precision)
+            if filling.made and work.crew is None:
+                say_time(len(filling.made), backbone)
         if filling.to_do and not config.dry_run:
             done = len(cache.rows) - len(cache.pending())
             with console.Progress(done + len(filling.to_do), "extract", "rows", done=done) as progress:
-                _fill(filling, prepare, backbone, progress)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        left = len(cache.pending())
-        raise UserError(
-            f"{config.cache}: the disk is full; the {len(cache.rows) - left} finished rows are safe. Free "
-            f"{console.size(left * cache.row_nbytes)} and run the same command again to go on"
-        ) from error
+                if work.crew is None:
+                    fill_rows(filling, prepare, backbone, progress)
+                else:
+                    # What is taken over takes no time, and the caches it comes from are open here.
+                    fill_rows(replace(filling, made=[]), prepare, backbone, progress)
+                    work.crew.fill(Order.of(config, cache), cache, facts, filling.made, progress)
     if config.dry_run:
         return filling.old or cache
     return end_filling(filling)
-
-
-def _fill(
-    filling: Filling, prepare: Callable[[int], Prepared], backbone: Extractor, progress: console.Progress
-) -> None:
-    """Reads ahead and writes behind while the backbone works; at most one row is in flight on either side."""
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        written: Future[None] | None = None
-        try:
-            for ready in _ahead(reader, prepare, filling.to_do):
-                if take_over(filling, ready):
-                    progress.advance()
-                    continue
-                features = backbone(ready.image, ready.text)
-                if written is not None:
-                    written.result()
-                    progress.advance()
-                written = writer.submit(
-                    filling.cache.write, ready.row, features, ready.image, ready.mask, ready.truth, ready.instances
-                )
-            if written is not None:
-                written.result()
-                progress.advance()
-        except BaseException:
-            reader.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _ahead(pool: ThreadPoolExecutor, prepare: Callable[[int], Prepared], rows: list[int]) -> Iterator[Prepared]:
-    """``map(prepare, rows)`` with one call running ahead of the consumer."""
-    following = pool.submit(prepare, rows[0])
-    for row in rows[1:]:
-        current, following = following, pool.submit(prepare, row)
-        yield current.result()
-    yield following.result()
 
 
 def _read_data(config: ExtractConfig) -> list[datasets.Inspected]:
