@@ -32,6 +32,7 @@ from textdiff.pipeline.extraction.prepare import preparation
 from textdiff.pipeline.extraction.requirements import require_models
 from textdiff.pipeline.extraction.row_worker import Order
 from textdiff.pipeline.extraction.sample_table import mask_kind, sample_table
+from textdiff.pipeline.extraction.sharing import shares
 from textdiff.readers import datasets
 
 
@@ -159,15 +160,15 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
             say_plan(cache, filling.made, config, where, work.precision)
             if filling.made and work.crew is None:
                 say_time(len(filling.made), backbone)
-        if filling.to_do and not config.dry_run:
+        for part in () if config.dry_run else shares(filling, config.shard):
             done = len(cache.rows) - len(cache.pending())
-            with console.Progress(done + len(filling.to_do), "extract", "rows", done=done) as progress:
+            with console.Progress(done + len(part.to_do), "extract", "rows", done=done) as progress:
                 if work.crew is None:
-                    fill_rows(filling, prepare, backbone, progress)
+                    fill_rows(part, prepare, backbone, progress)
                 else:
                     # What is taken over takes no time, and the caches it comes from are open here.
-                    fill_rows(replace(filling, made=[]), prepare, backbone, progress)
-                    work.crew.fill(Order.of(config, cache), cache, facts, filling.made, progress)
+                    fill_rows(replace(part, made=[]), prepare, backbone, progress)
+                    work.crew.fill(Order.of(config, cache), cache, facts, part.made, progress)
     if config.dry_run:
         return filling.old or cache
     return end_filling(filling)

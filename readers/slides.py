@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from textdiff.images.bands import BandedImage, open_mask_bands
 from textdiff.images.formats import BadImageError, read_bytes
 from textdiff.images.images import taps, weighted
-from textdiff.images.labels import class_map, instance_map
+from textdiff.images.labels import UNSAID
 from textdiff.images.scaled import Scaled
 from textdiff.images.slide import SlideView
 from textdiff.images.slide_files import open_view, slide_digest
 from textdiff.images.tiles import Grid
 from textdiff.images.tissue import tissue_places
 from textdiff.readers.aperio import Outline, covered_pixels, outlines_of, rasterise_part
-from textdiff.readers.decoding import load_mask
+from textdiff.readers.decoding import by_number, load_mask, mask_part
 from textdiff.readers.inspection import ImageProperties, MaskProperties, inspect_mask
 from textdiff.readers.sample import Sample
 
@@ -110,7 +110,7 @@ def slide_places(
         facts: what is known of it.
         grid: all its tiles.
         tissue: the share of a tile that must be tissue.
-        annotated_only: leave out tiles without foreground, if there is a mask.
+        annotated_only: leave out tiles of a slide with a mask that have no foreground, or of which it says nothing.
 
     Raises:
         BadImageError: none is left.
@@ -122,9 +122,11 @@ def slide_places(
         raise BadImageError(sample.image, "shows no tissue (docs/slides.md)", "take all tiles with --tissue 0")
     if annotated_only and sample.mask is not None:
         reader = SlideReader()
-        places = [place for place in places if reader.labels(sample, facts, *place, grid.size)[0].any()]
+        # Where a mask may be silent what it says is the annotation; elsewhere that is the foreground.
+        nothing = 0 if sample.unlabelled is None else UNSAID
+        places = [place for place in places if (reader.labels(sample, facts, *place, grid.size)[0] != nothing).any()]
         if not places:
-            raise BadImageError(sample.mask, "has no foreground where there is tissue", "leave --annotated-only out")
+            raise BadImageError(sample.mask, "has no annotation where there is tissue", "leave --annotated-only out")
     return places
 
 
@@ -154,8 +156,7 @@ class SlideReader:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
         """The mask of a tile, class numbers (h, w) and object numbers or None.
 
-        A mask of the size of the finest level is resized by area: a pixel is of the class that covers most of it, of
-        equals the larger. Object numbers are those in the middle of a pixel, outlines are drawn at the view's size.
+        A mask of the size of the finest level is resized by area, as ``resize_mask`` does it. Object numbers are those in the middle of a pixel, outlines are drawn at the view's size.
         """
         path = sample.mask
         assert isinstance(path, Path)
@@ -185,11 +186,13 @@ class SlideReader:
         classes = max(1, len(sample.classes))
         parts = ((rows[0] - top, rows[1]), (columns[0] - left, columns[1]))
         covered = np.stack([weighted((fine == label).astype(np.uint8), *parts) for label in range(1, classes + 1)])
-        most = whole - covered.sum(0)
+        unsaid = weighted((fine == UNSAID).astype(np.uint8), *parts)
+        most = whole - unsaid - covered.sum(0)
         labels = np.zeros((height, width), np.uint8)
         for label, of_class in enumerate(covered, start=1):
             labels[of_class >= most] = label
             most = np.maximum(most, of_class)
+        labels[2 * unsaid > whole] = UNSAID
         return labels, None
 
 
@@ -214,27 +217,21 @@ class _Mask:
     def __init__(self, stack: ExitStack, sample: Sample, facts: Facts) -> None:
         path = sample.mask
         assert isinstance(path, Path)
-        self._sample, self._threshold, self._path = sample, facts.threshold, path
+        self._sample, self._threshold = sample, facts.threshold
         self._bands: BandedImage | None = None
         if facts.mask_in_bands:
-            self._bands = stack.enter_context(open_mask_bands(path, bool(sample.classes or sample.instances)))
+            self._bands = stack.enter_context(open_mask_bands(path, by_number(sample)))
             self.height, self.width = self._bands.height, self._bands.width
         else:
             self._whole = load_mask(sample, facts.height, facts.width)
             self.height, self.width = self._whole.labels.shape
 
     def read(self, y: int, x: int, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
-        sample, part = self._sample, (slice(y, y + height), slice(x, x + width))
+        part = (slice(y, y + height), slice(x, x + width))
         if self._bands is None:
             numbers = self._whole.instances
             return self._whole.labels[part], None if numbers is None else numbers[part]
-        stored = self._bands.region(y, x, height, width)
-        if sample.classes:
-            return class_map(self._path, stored, sample.classes), None
-        if sample.instances:
-            numbers = instance_map(self._path, stored)
-            return (numbers > 0).astype(np.uint8), numbers
-        return (stored > self._threshold).astype(np.uint8), None
+        return mask_part(self._sample, self._threshold, self._bands.region(y, x, height, width))
 
 
 def _outlines(sample: Sample) -> tuple[list[Outline], list[str], str]:
@@ -242,6 +239,8 @@ def _outlines(sample: Sample) -> tuple[list[Outline], list[str], str]:
     assert isinstance(path, Path)
     if sample.classes:
         raise BadImageError(path, "holds outlines, which name no classes", "leave --classes out")
+    if sample.unlabelled is not None:
+        raise BadImageError(path, "holds outlines, which say all", "leave --unlabelled-value out")
     data = read_bytes(path)
     return *outlines_of(path, data), hashlib.sha256(data).hexdigest()
 

@@ -282,3 +282,25 @@ def test_a_large_picture_has_objects_too(predicted, textdiff_once, monkeypatch):
     assert len(json.loads((predicted / "large/large.geojson").read_text())["features"]) == len(
         json.loads((predicted / "of-picture/b.geojson").read_text())["features"]
     )
+
+
+def test_a_mask_that_says_nothing_in_places_stays_silent_there(made, textdiff_once, tmp_path):
+    shutil.copytree(made / "slides", tmp_path / "slides")
+    for name in ("a", "b"):
+        path = tmp_path / f"slides/masks/{name}.tif"
+        mask = (tifffile.imread(path) > 0).astype(np.uint8)
+        mask[:, :311] = 9
+        tifffile.imwrite(path, mask, tile=(64, 64), compression="zlib")
+    arguments = ("--mpp", "2", "--unlabelled-value", "9", "--annotated-only")
+    textdiff_once(tmp_path, *extract("slides", "c.zarr", *arguments))
+    cache, full = FeatureCache.open(tmp_path / "c.zarr"), FeatureCache.open(made / "slides.zarr")
+    there = {row.key: number for number, row in enumerate(full.rows)}
+    assert 0 < len(cache.rows) < len(full.rows)
+    for number, row in enumerate(cache.rows):
+        truth, expected = cache.truth(number), full.truth(there[row.key])
+        silent = row.x + np.arange(truth.shape[1]) < 155
+        assert (truth[:, silent] == 255).all()
+        # Half of a column at the border is silent: what is said there is what the other half says.
+        said = row.x + np.arange(truth.shape[1]) > 155
+        np.testing.assert_array_equal(truth[:, said], expected[:, said])
+        assert said.any()
