@@ -156,7 +156,8 @@ class SlideReader:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
         """The mask of a tile, class numbers (h, w) and object numbers or None.
 
-        A mask of the size of the finest level is resized by area, as ``resize_mask`` does it. Object numbers are those in the middle of a pixel, outlines are drawn at the view's size.
+        A mask of the size of the finest level is resized by area, as ``resize_mask`` does it. Object numbers are those
+        in the middle of a pixel, outlines are drawn at the view's size.
         """
         path = sample.mask
         assert isinstance(path, Path)
