@@ -55,8 +55,8 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
 
     from textdiff.images.tiles import Grid
     from textdiff.models.device import peak_memory
+    from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
     from textdiff.pipeline.prediction.output_files import OutputFiles
-    from textdiff.pipeline.prediction.streamed import Streaming, segment_streamed
 
     def threshold(pixels: np.ndarray) -> np.ndarray:
         bright = pixels[..., 0].astype(np.float32) / 255

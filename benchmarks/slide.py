@@ -69,7 +69,7 @@ def measure(path: Path, folder: Path, mpp: float) -> dict[str, float]:
     from textdiff.images.scaled import Scaled
     from textdiff.images.tiles import Grid
     from textdiff.models.device import peak_memory
-    from textdiff.pipeline.prediction.streamed import Streaming, segment_streamed
+    from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 
     def dark(pixels: np.ndarray) -> np.ndarray:
         probability = 1 / (1 + np.exp((pixels[..., 0].astype(np.float32) - 130) / 12))

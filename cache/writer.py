@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from textdiff.cache import chunks
+from textdiff.cache.int8 import pack
 from textdiff.cache.layout import Layout, features_name
 from textdiff.cache.ledger import NOT_THEIRS, bad_chunks, entry_key, entry_of, read_entry, row_checksums
 from textdiff.cache.rows import CacheError, Row
@@ -32,7 +34,7 @@ def write_row(
         if step is None:
             return _put_chunk(batch, key, _pixel_chunk(layout, entry, name, pixels[name]))
         what = f"{cache.path}: {entry}: {layout.named(name, step)}"
-        return _put_chunk(batch, key, _cast(grids[name][step], layout.dtype, what))
+        return _put_chunk(batch, key, _stored(grids[name][step], layout.dtype, what))
 
     _commit_row(cache, row, put)
 
@@ -114,7 +116,9 @@ def _checked_features(layout: Layout, features: Mapping[int, npt.ArrayLike]) -> 
     grids = {}
     for block, shape in layout.blocks.items():
         grid = np.asarray(features[block])
-        if grid.shape != (len(layout.steps), *shape) or grid.dtype.kind != "f":
+        packed = layout.dtype == "int8" and grid.dtype == np.int8
+        wanted = layout.stored(block)[0] if packed else shape
+        if grid.shape != (len(layout.steps), *wanted) or not (packed or grid.dtype.kind == "f"):
             raise ValueError(f"block {block}: {grid.dtype} {grid.shape}, needs float {(len(layout.steps), *shape)}")
         grids[features_name(block)] = grid
     return grids
@@ -141,6 +145,16 @@ def _checked_instances(layout: Layout, values: np.ndarray | None, shape: tuple[i
             raise ValueError(f"instances: the number {values.max()} does not fit {layout.instances}")
         return _checked_pixels("instances", values.astype(dtype), shape, needed, dtype)
     return _checked_pixels("instances", values, shape, needed)
+
+
+def _stored(grid: np.ndarray, dtype: str, what: str) -> np.ndarray:
+    """(C, h, w), or packed already, as its chunk holds it, refused if a value is not finite there."""
+    if dtype != "int8":
+        return _cast(grid, dtype, what)
+    if grid.dtype == np.int8:
+        return np.ascontiguousarray(grid)
+    packed: np.ndarray = pack(torch.from_numpy(_cast(grid, "float32", what))).numpy()
+    return packed
 
 
 def _cast(grid: np.ndarray, dtype: str, what: str) -> np.ndarray:

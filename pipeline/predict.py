@@ -28,13 +28,13 @@ from textdiff.outputs import FORMATS, Segmentation, refusal, segmentation, write
 from textdiff.outputs.object_tables import image_record
 from textdiff.outputs.objects import object_record, significant
 from textdiff.outputs.overlay import write_overlay
+from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
 from textdiff.pipeline.prediction.output_files import OVERLAY, OutputFiles
 from textdiff.pipeline.prediction.predictor import Predictor
 from textdiff.pipeline.prediction.preprocessing import missing_text
 from textdiff.pipeline.prediction.records import Records
 from textdiff.pipeline.prediction.remarks import Remarks
-from textdiff.pipeline.prediction.streamed import Streaming, segment_streamed
 from textdiff.pipeline.predictions import enlarge
 from textdiff.pipeline.runs import Run
 from textdiff.readers.datasets import remarks

@@ -17,7 +17,7 @@ from textdiff.images.images import read_image
 from textdiff.images.tiff_writer import tiff_writer
 from textdiff.images.tiles import Grid
 from textdiff.metrics.instances import components
-from textdiff.pipeline.prediction.streamed import Streaming, segment_streamed
+from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 
 RGB = np.random.default_rng(0).integers(0, 256, (301, 187, 3), dtype=np.uint8)
 KINDS = {
