@@ -19,11 +19,12 @@ __all__ = [
     "replace",
     "stored_checksum",
     "write",
+    "write_checked",
 ]
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import google_crc32c
@@ -117,8 +118,27 @@ def decompress(chunk: bytes, shape: tuple[int, ...], dtype: str = "uint8") -> np
     return np.frombuffer(Zstd().decode(chunk[:-CRC_BYTES]), stored).reshape(shape)
 
 
-def write(path: Path, parts: Sequence[np.ndarray | bytes]) -> None:
-    """Writes ``parts`` (C-contiguous) one after another to a new file.
+def write_checked(path: Path, parts: Iterable[np.ndarray | bytes]) -> bytes:
+    """Writes a chunk that comes in ``parts`` to a new file, and its checksum after it; returns that.
+
+    Raises:
+        OSError: it cannot be written; the error names it.
+    """
+    found = 0
+
+    def hashed() -> Iterator[np.ndarray | bytes]:
+        nonlocal found
+        for part in parts:
+            found = int(google_crc32c.extend(found, part))
+            yield part
+        yield found.to_bytes(CRC_BYTES, "little")
+
+    write(path, hashed())
+    return found.to_bytes(CRC_BYTES, "little")
+
+
+def write(path: Path, parts: Iterable[np.ndarray | bytes]) -> None:
+    """Writes ``parts`` (C-contiguous) one after another to a new file, each before the next is asked for.
 
     Raises:
         OSError: it cannot be written; the error names it.

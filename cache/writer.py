@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from textdiff.cache import chunks
+from textdiff.cache.cast import Cast, cast_pieces
 from textdiff.cache.layout import Layout, features_name
 from textdiff.cache.ledger import NOT_THEIRS, bad_chunks, entry_file, entry_of, read_entry, row_checksums
-from textdiff.cache.rows import CacheError, Row
+from textdiff.cache.rows import Row
 from textdiff.cache.staging import staging, sweep
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def sweep_rows(path: Path) -> None:
 
 
 def write_row(
-    cache: "CacheReader", row: int, features: Mapping[int, npt.ArrayLike], pixels: Mapping[str, np.ndarray]
+    cache: "CacheReader", row: int, features: Mapping[int, npt.ArrayLike | Cast], pixels: Mapping[str, np.ndarray]
 ) -> None:
     """See ``FeatureCache.write``."""
     layout, entry = cache.layout, cache.rows[row]
@@ -40,9 +41,9 @@ def write_row(
 
     def put(name: str, step: int | None, file: Path) -> bytes:
         if step is None:
-            return _put_chunk(file, _pixel_chunk(layout, entry, name, pixels[name]))
+            return chunks.write_checked(file, [_pixel_chunk(layout, entry, name, pixels[name])])
         what = f"{cache.path}: {entry}: {layout.named(name, step)}"
-        return _put_chunk(file, _cast(grids[name][step], layout.dtype, what))
+        return chunks.write_checked(file, cast_pieces(grids[name], step, layout.dtype, what))
 
     _commit_row(cache, row, put)
 
@@ -63,7 +64,7 @@ def take_over_row(
 
     def put(name: str, step: int | None, file: Path) -> bytes:
         if step is None and name != "image":
-            return _put_chunk(file, _pixel_chunk(layout, entry, name, pixels[name]))
+            return chunks.write_checked(file, [_pixel_chunk(layout, entry, name, pixels[name])])
         origin, at = source.layout.chunk(source.path, source_row, name, step), source.layout.number(name, step)
         try:
             # Chunks are replaced and never changed, so both caches can have the same file: it takes no room.
@@ -90,13 +91,6 @@ def _commit_row(cache: "CacheReader", row: int, put: _Put) -> None:
         for temporary, final in moves:
             chunks.replace(temporary, final)
         (directory / "ledger").replace(ledger)
-
-
-def _put_chunk(file: Path, data: np.ndarray | bytes) -> bytes:
-    """Writes a chunk with its checksum; returns that."""
-    checksum = chunks.checksum(data)
-    chunks.write(file, [data, checksum])
-    return checksum
 
 
 def _pixel_chunk(layout: Layout, entry: Row, name: str, values: np.ndarray) -> np.ndarray | bytes:
@@ -131,15 +125,18 @@ def checked_pixels(
     return pixels
 
 
-def _checked_features(layout: Layout, features: Mapping[int, npt.ArrayLike]) -> dict[str, np.ndarray]:
+def _checked_features(layout: Layout, features: Mapping[int, npt.ArrayLike | Cast]) -> dict[str, np.ndarray | Cast]:
     if features.keys() != layout.blocks.keys():
         raise ValueError(f"features of blocks {sorted(features)}, and the cache has {sorted(layout.blocks)}")
-    grids = {}
+    grids: dict[str, np.ndarray | Cast] = {}
     for block, shape in layout.blocks.items():
-        grid = np.asarray(features[block])
+        given = features[block]
+        grid = given.values if isinstance(given, Cast) else np.asarray(given)
+        if isinstance(given, Cast) and grid.dtype != layout.dtype:
+            raise ValueError(f"block {block}: cast to {grid.dtype}, and the cache has {layout.dtype}")
         if grid.shape != (len(layout.steps), *shape) or grid.dtype.kind != "f":
             raise ValueError(f"block {block}: {grid.dtype} {grid.shape}, needs float {(len(layout.steps), *shape)}")
-        grids[features_name(block)] = grid
+        grids[features_name(block)] = given if isinstance(given, Cast) else grid
     return grids
 
 
@@ -164,17 +161,3 @@ def _checked_instances(layout: Layout, values: np.ndarray | None, shape: tuple[i
             raise ValueError(f"instances: the number {values.max()} does not fit {layout.instances}")
         return _checked_pixels("instances", values.astype(dtype), shape, needed, dtype)
     return _checked_pixels("instances", values, shape, needed)
-
-
-def _cast(grid: np.ndarray, dtype: str, what: str) -> np.ndarray:
-    """(C, h, w) in ``dtype``, refused if a value is not finite there."""
-    with np.errstate(over="ignore"):
-        cast = np.ascontiguousarray(grid, dtype=np.dtype(dtype).newbyteorder("<"))
-    # Patterns with the sign shifted out sort as magnitudes do; numpy takes ten times as long to classify half floats.
-    bits: np.ndarray = cast.view(np.uint16 if dtype == "float16" else np.uint32)
-    if (bits << 1).max() >= (0xF800 if dtype == "float16" else 0xFF000000):
-        if not np.isfinite(grid).all():
-            raise CacheError(f"{what}: the activations hold NaN or infinity, so the row is refused; check the backbone")
-        largest = np.abs(grid.astype(np.float64)).max()
-        raise CacheError(f"{what}: {largest:.3g} is too large for {dtype}, so the row is refused; use --dtype float32")
-    return cast
