@@ -85,6 +85,8 @@ class Filling(Precise):
 
     shard: Annotated[tuple[int, int], Metavar("I/N")] = (0, 1)
     """Part of the rows: every n-th from the i-th, so that n processes can share one cache."""
+    batch: Annotated[int | None, Range(least=1)] = None
+    """Images that go through the network at once; by default 1 on a CPU, on a GPU what half a gigabyte of rows is."""
     overwrite: bool = False
     """Replace a cache that is there."""
     update: bool = False

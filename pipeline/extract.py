@@ -3,32 +3,17 @@
 __all__ = ["ExtractConfig", "extract"]
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.models import text
-from textdiff.models.backbones.base import Backbone
-from textdiff.models.backbones.extractor import Extractor
-from textdiff.models.backbones.load import load_backbone
-from textdiff.models.device import choose_device, resolve_precision
-from textdiff.models.weights import ResolvedWeights
 from textdiff.options.extract import Extract
-from textdiff.options.protocol import Protocol, get_protocol
-from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, colours, resolve, tiling
-from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling, take_over
+from textdiff.pipeline.extraction.config import ExtractConfig
+from textdiff.pipeline.extraction.fill import Flow, fill_rows
+from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling
 from textdiff.pipeline.extraction.plan import say_plan
-from textdiff.pipeline.extraction.prepare import Prepared, preparation
-from textdiff.pipeline.extraction.requirements import require_models
-from textdiff.pipeline.extraction.sample_table import mask_kind, sample_table
-from textdiff.readers import datasets
+from textdiff.pipeline.extraction.timings import Timings
+from textdiff.pipeline.extraction.work import Work, plan_of, resolve_work
 
 
 def extract(options: Extract) -> FeatureCache:
@@ -40,109 +25,24 @@ def extract(options: Extract) -> FeatureCache:
 
     Returns:
         The cache, opened; complete unless ``shard`` or ``dry_run`` says otherwise. A dry run makes none: it returns the
-        one that is there, or ``FeatureCache.plan``'s.
+        one that is there, or ``FeatureCache.plan``'s. Where the time went is in its ``filled``.
 
     Raises:
         UserError: bad input; weights that are not there; a cache made otherwise; a disk that cannot hold the rows.
-        KeyboardInterrupt: the run was stopped; the row in progress is dropped, all others are kept.
+        KeyboardInterrupt: the run was stopped; the rows in progress are dropped, all others are kept.
     """
-    work = _resolve(options)
-    made = _plan(work)
+    work = resolve_work(options)
+    made = plan_of(work)
     filling = begin_filling(work.config, made, work.embed)
     work.encoder = None  # its memory is for the backbone
-    return _fill_rows(work, filling)
+    return _fill(work, filling)
 
 
-@dataclass
-class _Work:
-    """What the options stand for: the data set, what a row goes through, and which rows are this process's."""
-
-    config: ExtractConfig
-    protocol: Protocol
-    device: torch.device
-    precision: str
-    resolved: ResolvedWeights
-    facts: list[datasets.Inspected]
-    network: Backbone
-    shapes: dict[int, tuple[int, int, int]]
-    blocks: tuple[int, ...]
-    encoder: text.TextEncoder | None
-
-    def embed(self, texts: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Tokens and their mask, as the encoder gives them; nothing without one."""
-        return self.encoder.encode(texts) if self.encoder else (None, None)
-
-
-def _resolve(options: Extract) -> _Work:
-    """Finds, reads and checks what the options name, before any work is done on it."""
-    config = resolve(options)
-    protocol = get_protocol(config.protocol)
-    device = choose_device(config.device)
-    precision = resolve_precision(config.precision, device)
-
-    resolved = require_models(config.dataset, config.data, config.backbone, config.text_encoder)
-    network = load_backbone(resolved, config.image_size, device, config.seed, protocol.colour)
-    shapes = network.levels(config.image_size)
-    blocks = tuple(shapes) if config.blocks is None else config.blocks
-    check_fit(config, network)
-    facts = _read_data(config)
-    encoder = None
-    if config.text_encoder != "none":
-        encoder = text.load_text_encoder(config.text_encoder, pad_to=protocol.pad_to)
-    return _Work(config, protocol, device, precision, resolved, facts, network, shapes, blocks, encoder)
-
-
-def _plan(work: _Work) -> dict[str, Any]:
-    """The cache as it is to be, as arguments of :meth:`FeatureCache.plan`: its rows, texts, levels and fingerprint."""
-    config, protocol, encoder = work.config, work.protocol, work.encoder
-    tiles = tiling(config)
-    rows, texts = sample_table(work.facts, config.views, config.test_views, tiles)
-    fingerprint = {
-        "backbone_sha256": work.resolved.sha256,
-        "blocks": list(work.blocks),
-        "colour": protocol.colour,
-        "dtype": config.dtype,
-        "image_size": config.image_size,
-        "max_tokens": encoder.max_tokens if encoder else None,
-        "noise_seed": config.seed if work.network.steps else None,
-        "pad_to": protocol.pad_to,
-        "precision": work.precision,
-        "resize": protocol.resize,
-        "schema": 1,
-        "steps": list(config.steps),
-        "text_encoder_sha256": encoder.sha256 if encoder else None,
-        "unet": work.network.config,
-        **tiles,
-        **colours(config),
-        **mask_kind(work.facts),
-        **({"reads_text": True} if work.network.reads_text else {}),
-    }
-    if config.dry_run and config.overwrite and config.cache.exists():
-        raise UserError(f"{config.cache}: --overwrite would replace it before --dry-run stops; leave one of them out")
-    return {
-        "fingerprint": fingerprint,
-        "rows": rows,
-        "blocks": {block: work.shapes[block] for block in work.blocks},
-        "steps": config.steps,
-        "image_size": config.image_size,
-        "texts": texts,
-        "about": {
-            "dataset": config.dataset,
-            "protocol": config.protocol,
-            "backbone": config.backbone,
-            "backbone_parameters": sum(parameter.numel() for parameter in work.network.parameters()),
-            "text_encoder": config.text_encoder,
-            "options": config.given,
-        },
-    }
-
-
-def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
+def _fill(work: Work, filling: Filling) -> FeatureCache:
     """Takes over or makes each row that is missing, unless in a dry run; ends the filling."""
     config, cache = work.config, filling.cache
-    facts = {fact.sample.id: fact for fact in work.facts}
-    prepare = preparation(cache, facts, work.protocol.resize, config.jitter, config.seed)
-    backbone = Extractor(work.network, config.steps, work.blocks, config.image_size, work.device, work.precision)
+    backbone = work.extractor()
+    timings: Timings | None = None
     try:
         if filling.old is not None:
             console.info(f"{config.cache}: {len(filling.taken)} rows are taken over, {len(filling.made)} are made")
@@ -150,8 +50,11 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
             say_plan(cache, filling.made, backbone, work.device, config)
         if filling.to_do and not config.dry_run:
             done = len(cache.rows) - len(cache.pending())
+            flow = Flow.of(cache, work.device, config.batch)
             with console.Progress(done + len(filling.to_do), "extract", "rows", done=done) as progress:
-                _fill(filling, prepare, backbone, progress)
+                prepare = work.preparation(cache)
+                timings = fill_rows(filling, filling.to_do, prepare, backbone, flow, progress.advance)
+            console.info(f"where the time went: {timings}")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -162,57 +65,6 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
         ) from error
     if config.dry_run:
         return filling.old or cache
-    return end_filling(filling)
-
-
-def _fill(
-    filling: Filling, prepare: Callable[[int], Prepared], backbone: Extractor, progress: console.Progress
-) -> None:
-    """Reads ahead and writes behind while the backbone works; at most one row is in flight on either side."""
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        written: Future[None] | None = None
-        try:
-            for ready in _ahead(reader, prepare, filling.to_do):
-                if take_over(filling, ready):
-                    progress.advance()
-                    continue
-                features = backbone(ready.image, ready.text)
-                if written is not None:
-                    written.result()
-                    progress.advance()
-                written = writer.submit(
-                    filling.cache.write, ready.row, features, ready.image, ready.mask, ready.truth, ready.instances
-                )
-            if written is not None:
-                written.result()
-                progress.advance()
-        except BaseException:
-            reader.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _ahead(pool: ThreadPoolExecutor, prepare: Callable[[int], Prepared], rows: list[int]) -> Iterator[Prepared]:
-    """``map(prepare, rows)`` with one call running ahead of the consumer."""
-    following = pool.submit(prepare, rows[0])
-    for row in rows[1:]:
-        current, following = following, pool.submit(prepare, row)
-        yield current.result()
-    yield following.result()
-
-
-def _read_data(config: ExtractConfig) -> list[datasets.Inspected]:
-    """Reads and checks the whole data set before any work is done on it."""
-    samples, problems = datasets.read_dataset(config.dataset, config.data, config)
-    with console.Progress(len(samples), "check", "images") as progress:
-        facts, found = datasets.inspect(samples, progress.advance, tiled=config.tile is not None)
-    problems += found
-    if config.skip_bad:
-        bad = [problem for problem in problems if problem.severity == "error"]
-        for problem in bad:
-            console.warn(f"left out: {problem}")
-        problems = [problem for problem in problems if problem.severity != "error"]
-        facts = [fact for fact in facts if fact.usable]
-    datasets.report(problems)
-    if not facts:
-        raise UserError(f"{config.data}: no usable image is left")
-    return facts
+    complete = end_filling(filling)
+    complete.filled = timings.as_json() if timings else None
+    return complete
