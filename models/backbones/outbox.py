@@ -4,7 +4,9 @@ __all__ = ["Outbox"]
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from textdiff.cache.cast import Cast
@@ -14,8 +16,9 @@ class Outbox:
     """Memory for the levels of a batch of images, which come to it in the type that the cache stores.
 
     They are cast, and their extremes are looked for, on the device. From a CUDA device they are copied on a stream of
-    their own, to pinned memory, so that neither the device nor the program waits. What an outbox holds stays until
-    ``send`` is called again.
+    their own, to pinned memory, so that neither the device nor the program waits. What is made on a CPU is in memory
+    already and stays as it is: who writes it casts it on the way. What an outbox holds stays until ``send`` is called
+    again.
 
     Args:
         shapes: of every block (C, h, w).
@@ -23,6 +26,7 @@ class Outbox:
         batch: how many images there are at most.
         dtype: of the cache, as torch has it.
         device: where the levels come from.
+        cast: whether they are cast here; by default where they come from another device than a CPU.
     """
 
     def __init__(
@@ -32,8 +36,12 @@ class Outbox:
         batch: int,
         dtype: torch.dtype,
         device: torch.device,
+        cast: bool | None = None,
     ) -> None:
         cuda = device.type == "cuda"
+        self._as_made: dict[int, Tensor] | None = None
+        if not (device.type != "cpu" if cast is None else cast):
+            shapes, self._as_made = {}, {}
         self._grids = {
             block: torch.empty((batch, steps, *shape), dtype=dtype, pin_memory=cuda) for block, shape in shapes.items()
         }
@@ -45,6 +53,9 @@ class Outbox:
     @torch.inference_mode()
     def send(self, grids: Mapping[int, Tensor]) -> None:
         """Has the levels of a batch come here: for every block (B, steps, C, h, w), float, on the device."""
+        if self._as_made is not None:
+            self._as_made = {block: grid.float() for block, grid in grids.items()}
+            return
         for block, grid in grids.items():
             found = torch.stack([grid.amin((2, 3, 4)), grid.amax((2, 3, 4))], 2)  # both NaN where a value is
             self._fetch(grid, self._grids[block][: len(grid)])
@@ -57,8 +68,10 @@ class Outbox:
         if self._here is not None:
             self._here.synchronize()
 
-    def image(self, number: int) -> dict[int, Cast]:
+    def image(self, number: int) -> dict[int, Cast | NDArray[np.float32]]:
         """The levels of one image of the batch, once they are here: views of this memory."""
+        if self._as_made is not None:
+            return {block: grid[number].numpy() for block, grid in self._as_made.items()}
         return {
             block: Cast(grid[number].numpy(), self._extremes[block][number].numpy())
             for block, grid in self._grids.items()

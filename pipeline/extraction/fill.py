@@ -5,17 +5,16 @@ __all__ = ["Flow", "fill_rows"]
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from textdiff.cache import FeatureCache
-from textdiff.cache.cast import Cast
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.outbox import Outbox
 from textdiff.pipeline.extraction.filling import Filling, take_over
@@ -174,6 +173,6 @@ class _Run:
             self._advance()
         self._free.append(outbox)
 
-    def _write(self, ready: Prepared, features: dict[int, Cast]) -> None:
+    def _write(self, ready: Prepared, features: Mapping[int, Any]) -> None:
         with self._busy.on("write"):
             self._filling.cache.write(ready.row, features, ready.image, ready.mask, ready.truth, ready.instances)
