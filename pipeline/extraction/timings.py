@@ -12,6 +12,8 @@ from typing import Any
 STAGES = {"read": "reading", "device": "the device", "write": "writing"}
 """By the stages, in their order, what is said to be the limit."""
 
+_WORTH_SAYING = 0.05
+
 
 @dataclass(frozen=True)
 class Timings:
@@ -24,9 +26,11 @@ class Timings:
     seconds: float
     """From start to end."""
     waited: Mapping[str, float]
-    """By stage, the seconds in which nothing else could go on. They add up to almost all."""
+    """By stage, the seconds in which the run could do nothing but wait for it."""
     busy: Mapping[str, float]
     """By stage, the seconds in which it was at work, those of its threads added up."""
+    processes: int = 1
+    """How many worked side by side; what they waited is added up."""
 
     @property
     def limit(self) -> str:
@@ -34,15 +38,20 @@ class Timings:
         return max(STAGES, key=self.waited.__getitem__)
 
     def __str__(self) -> str:
-        whole = sum(self.waited.values()) or 1.0
-        shares = ", ".join(f"{stage} {100 * self.waited[stage] / whole:.0f} %" for stage in STAGES)
+        whole = sum(self.waited.values()) + self.rest or 1.0
+        parts = dict(self.waited) | ({"rest": self.rest} if self.rest / whole >= _WORTH_SAYING else {})
+        shares = ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in parts.items())
         return f"{shares}; limit: {STAGES[self.limit]}"
+
+    @property
+    def rest(self) -> float:
+        """The seconds in which none was waited for: handing rows from one to the next."""
+        return self.seconds * self.processes - sum(self.waited.values())
 
     def as_json(self) -> dict[str, Any]:
         """All of it, JSON-able."""
-        numbers = {"waited": self.waited, "busy": self.busy}
-        rounded = {name: {stage: round(of[stage], 6) for stage in STAGES} for name, of in numbers.items()}
-        return {"rows": self.rows, "bytes": self.nbytes, "seconds": self.seconds, **rounded, "limit": self.limit}
+        named = {"rows": self.rows, "bytes": self.nbytes, "seconds": self.seconds, "processes": self.processes}
+        return named | {"waited": dict(self.waited), "busy": dict(self.busy), "rest": self.rest, "limit": self.limit}
 
     @classmethod
     def total(cls, parts: Iterable["Timings"]) -> "Timings":
@@ -51,8 +60,8 @@ class Timings:
         waited, busy = (
             {stage: sum(getattr(one, name)[stage] for one in each) for stage in STAGES} for name in ("waited", "busy")
         )
-        seconds = max((one.seconds for one in each), default=0.0)
-        return cls(sum(one.rows for one in each), sum(one.nbytes for one in each), seconds, waited, busy)
+        rows, nbytes, processes = (sum(getattr(one, name) for one in each) for name in ("rows", "nbytes", "processes"))
+        return cls(rows, nbytes, max((one.seconds for one in each), default=0.0), waited, busy, processes)
 
 
 class Clock:
