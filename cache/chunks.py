@@ -10,16 +10,19 @@ twice.
 __all__ = [
     "CRC_BYTES",
     "ChunkError",
+    "Hashed",
+    "MissingError",
     "checked",
     "checksum",
     "compress",
     "decompress",
+    "read",
     "read_into",
     "remove",
     "replace",
+    "require_sound",
     "stored_checksum",
     "write",
-    "write_checked",
 ]
 
 import os
@@ -37,6 +40,31 @@ ZSTD_LEVEL = 3
 
 class ChunkError(Exception):
     """A chunk is missing or damaged; the message says which of these."""
+
+
+class MissingError(ChunkError):
+    """There is no such chunk."""
+
+    def __init__(self) -> None:
+        super().__init__("the chunk is missing")
+
+
+class Hashed:
+    """The parts of a chunk, and after them their checksum: hashed on the way to where they are written."""
+
+    def __init__(self, parts: Iterable[np.ndarray | bytes]) -> None:
+        self._parts, self._found = parts, 0
+
+    def __iter__(self) -> Iterator[np.ndarray | bytes]:
+        for part in self._parts:
+            self._found = int(google_crc32c.extend(self._found, part))
+            yield part
+        yield self.checksum
+
+    @property
+    def checksum(self) -> bytes:
+        """crc32c of the parts so far, 4 bytes, little-endian."""
+        return self._found.to_bytes(CRC_BYTES, "little")
 
 
 def checksum(data: np.ndarray | bytes) -> bytes:
@@ -59,8 +87,8 @@ def read_into(path: Path, out: np.ndarray) -> bytes:
             while done < len(view) and (count := f.readinto(view[done:])):
                 done += count
             tail = f.read(CRC_BYTES + 1)
-    except FileNotFoundError:
-        raise ChunkError("the chunk is missing") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingError from None
     except OSError as error:
         raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
     if done < len(view) or tail is None or len(tail) != CRC_BYTES:
@@ -84,27 +112,40 @@ def stored_checksum(path: Path) -> bytes:
             return os.read(descriptor, CRC_BYTES)
         finally:
             os.close(descriptor)
-    except FileNotFoundError:
-        raise ChunkError("the chunk is missing") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingError from None
     except OSError as error:
         raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
 
 
-def checked(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        ChunkError: there is none, or it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingError from None
+    except OSError as error:
+        raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
+
+
+def require_sound(data: bytes) -> bytes:
     """The bytes of a chunk of any length, checksum included, once it has been found right.
 
     Raises:
-        ChunkError: no such chunk, or a checksum that does not match.
+        ChunkError: the checksum does not match.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ChunkError("the chunk is missing") from None
-    except OSError as error:
-        raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
     if len(data) < CRC_BYTES or checksum(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
         raise ChunkError("the checksum does not match")
     return data
+
+
+def checked(path: Path) -> bytes:
+    """``require_sound`` of a file's bytes. Raises ChunkError."""
+    return require_sound(read(path))
 
 
 def compress(values: np.ndarray) -> bytes:
@@ -116,25 +157,6 @@ def decompress(chunk: bytes, shape: tuple[int, ...], dtype: str = "uint8") -> np
     """The values (``shape``) of a compressed chunk with its checksum, which must be right."""
     stored = np.dtype(dtype).newbyteorder("<")
     return np.frombuffer(Zstd().decode(chunk[:-CRC_BYTES]), stored).reshape(shape)
-
-
-def write_checked(path: Path, parts: Iterable[np.ndarray | bytes]) -> bytes:
-    """Writes a chunk that comes in ``parts`` to a new file, and its checksum after it; returns that.
-
-    Raises:
-        OSError: it cannot be written; the error names it.
-    """
-    found = 0
-
-    def hashed() -> Iterator[np.ndarray | bytes]:
-        nonlocal found
-        for part in parts:
-            found = int(google_crc32c.extend(found, part))
-            yield part
-        yield found.to_bytes(CRC_BYTES, "little")
-
-    write(path, hashed())
-    return found.to_bytes(CRC_BYTES, "little")
 
 
 def write(path: Path, parts: Iterable[np.ndarray | bytes]) -> None:

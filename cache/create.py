@@ -1,17 +1,18 @@
 """A new cache: built aside with all its metadata, then put in its place in one step."""
 
-__all__ = ["build_cache", "fill_cache", "make_attributes", "occupied", "read_attributes", "read_table", "rewrite_about"]
+__all__ = ["build_cache", "fill_cache", "make_attributes", "read_attributes", "read_table", "rewrite_about"]
 
 import errno
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
 
 import textdiff
 from textdiff.cache import chunks
@@ -19,12 +20,13 @@ from textdiff.cache.fingerprint import canonical, fingerprint_hash
 from textdiff.cache.layout import FORMAT, SCHEMA, Layout
 from textdiff.cache.ledger import texts_digest
 from textdiff.cache.rows import CacheError, DamagedError, unpack_table
-from textdiff.cache.staging import staging, sweep
+from textdiff.cache.stores import Store, store_at
 from textdiff.errors import UserError
+from textdiff.places import Location
 
 
 def build_cache(
-    path: Path,
+    path: Location,
     layout: Layout,
     table: bytes,
     attributes: Mapping[str, Any],
@@ -40,27 +42,14 @@ def build_cache(
         CacheError: ``overwrite`` and what is at ``path`` is not a TextDiff cache.
         UserError: the disk is full.
     """
-    # A link is followed, so that the cache stays on the disk it points to.
-    final = path.resolve()
-    if overwrite and occupied(final) and _attributes(final) is None and not _has_table(final):
+    store = store_at(path)
+    if overwrite and store.occupied() and _attributes(store) is None and not _has_table(store):
         raise CacheError(
             f"{path}: not a TextDiff cache, so --overwrite does not delete it; remove it by hand or choose another "
             "--cache"
         )
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        sweep(final.parent, final.name)
-        with staging(final.parent, final.name) as directory:
-            new = directory / "new"
-            fill_cache(new, layout, table, attributes, tokens, token_mask)
-            if overwrite and occupied(final):
-                with suppress(FileNotFoundError):  # another process is replacing it as well
-                    final.rename(directory / "old")
-            try:
-                new.rename(final)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+        store.install(lambda new: fill_cache(new, layout, table, attributes, tokens, token_mask), overwrite)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{path}: the disk is full; free some space or choose another --cache") from error
@@ -98,32 +87,33 @@ def make_attributes(
     return attributes | {"checksum": _checksum(attributes)}
 
 
-def rewrite_about(path: Path, attributes: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+def rewrite_about(path: Location, attributes: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
     """Gives the root of the cache at ``path`` other facts ``about`` it, and returns all attributes."""
     new = dict(attributes) | {"about": json.loads(canonical(about))}
     new["checksum"] = _checksum(new)
+    memory: dict[str, Buffer] = {}
+    zarr.create_group(MemoryStore(memory), attributes=new)
     try:
-        with staging(path.parent, path.name) as directory:
-            zarr.create_group(directory / "new", attributes=new)
-            (directory / "new/zarr.json").replace(path / "zarr.json")
+        store_at(path).put("zarr.json", [memory["zarr.json"].to_bytes()])
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
     return new
 
 
-def read_attributes(path: Path) -> dict[str, Any]:
+def read_attributes(path: Location) -> dict[str, Any]:
     """The checked attributes of the cache at ``path``.
 
     Raises:
         CacheError: nothing there, no TextDiff cache, or one of another schema.
         DamagedError: they are not as they were written.
     """
-    if not path.exists():
-        raise CacheError(f"{path}: no such cache; make it with textdiff extract, or name another with --cache")
-    attributes = _attributes(path)
+    store = store_at(path)
+    attributes = _attributes(store)
     if attributes is None:
-        if not _has_table(path):
+        if not store.occupied():
+            raise CacheError(f"{path}: no such cache; make it with textdiff extract, or name another with --cache")
+        if not _has_table(store):
             raise CacheError(f"{path}: not a TextDiff cache; name a directory that textdiff extract made")
     elif _intact(attributes):
         if attributes["schema"] == SCHEMA:
@@ -135,14 +125,18 @@ def read_attributes(path: Path) -> dict[str, Any]:
     raise DamagedError(f"{path}: its zarr.json is damaged; {DamagedError.FIX}")
 
 
-def read_table(path: Path, sha256: str | None = None) -> bytes:
+def read_table(path: Location, sha256: str | None = None) -> bytes:
     """The sample table of the cache at ``path``, as JSON.
 
     Raises:
         ChunkError: it is damaged, or another one than that with the digest ``sha256``.
     """
+    return _read_table(store_at(path), sha256)
+
+
+def _read_table(store: Store, sha256: str | None = None) -> bytes:
     try:
-        table = chunks.decompress(chunks.checked(path / "table/c.0"), (-1,)).tobytes()
+        table = chunks.decompress(store.checked("table/c.0"), (-1,)).tobytes()
         unpack_table(table)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise chunks.ChunkError("it holds no table") from error
@@ -151,24 +145,19 @@ def read_table(path: Path, sha256: str | None = None) -> bytes:
     return table
 
 
-def occupied(path: Path) -> bool:
-    """Whether there is anything at ``path``; an empty directory is nothing."""
-    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
-
-
-def _attributes(path: Path) -> dict[str, Any] | None:
+def _attributes(store: Store) -> dict[str, Any] | None:
     """What the root says, right or not; None if it is not that of a cache."""
     try:
-        attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
+        attributes = json.loads(store.get("zarr.json"))["attributes"]
         return dict(attributes) if attributes["format"] == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (chunks.ChunkError, ValueError, KeyError, TypeError):
         return None
 
 
-def _has_table(path: Path) -> bool:
+def _has_table(store: Store) -> bool:
     """Whether there is a sample table: without its root, a cache is known by it."""
     try:
-        return bool(read_table(path))
+        return bool(_read_table(store))
     except chunks.ChunkError:
         return False
 

@@ -5,7 +5,6 @@ __all__ = ["FeatureCache"]
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +16,6 @@ from textdiff.cache.create import (
     build_cache,
     check_text,
     make_attributes,
-    occupied,
     read_attributes,
     read_table,
     rewrite_about,
@@ -25,13 +23,14 @@ from textdiff.cache.create import (
 from textdiff.cache.fingerprint import differing_fields, differing_rows
 from textdiff.cache.info import cache_info
 from textdiff.cache.layout import Layout
-from textdiff.cache.ledger import entry_file
-from textdiff.cache.reader import CacheReader, identity_of
+from textdiff.cache.ledger import entry_key
+from textdiff.cache.reader import TABLE, CacheReader
 from textdiff.cache.rows import CacheError, DamagedError, Row, check_rows, pack_table
-from textdiff.cache.staging import locked, sweep
+from textdiff.cache.stores import store_at
 from textdiff.cache.verify import Fault, verify_rows
-from textdiff.cache.writer import STAGED, checked_pixels, sweep_rows, take_over_row, write_row
-from textdiff.files import check_free_space, directory_nbytes
+from textdiff.cache.writer import checked_pixels, take_over_row, write_row
+from textdiff.files import check_free_space
+from textdiff.places import located
 
 
 class FeatureCache(CacheReader):
@@ -86,12 +85,13 @@ class FeatureCache(CacheReader):
             UserError: the disk is full, or has too little free space for the rows.
             ValueError: arguments that contradict each other.
         """
-        path = Path(path)
+        path = located(path)
+        store = store_at(path)
         check_rows(rows, texts)
         values = None if tokens is None else np.ascontiguousarray(tokens, dtype="<f4")
         mask = None if token_mask is None else np.ascontiguousarray(token_mask).astype(bool).astype(np.uint8)
         check_text(texts, values, mask)
-        if overwrite or not occupied(path):
+        if overwrite or not store.occupied():
             table = pack_table(rows, texts)
             shape = None if values is None else values.shape
             layout = Layout.of(rows, blocks, steps, image_size, fingerprint, len(table), shape)
@@ -100,7 +100,7 @@ class FeatureCache(CacheReader):
                 rows_to_write * layout.row_nbytes,
                 f"the {rows_to_write} rows need",
                 "free some, choose another --cache, fewer --blocks or --steps. Nothing was written",
-                directory_nbytes(path) if path.is_dir() else 0,
+                store.nbytes() if overwrite else 0,
             )
             attributes = make_attributes(layout, fingerprint, about or {}, table, values, mask)
             build_cache(path, layout, table, attributes, values, mask, overwrite)
@@ -129,7 +129,7 @@ class FeatureCache(CacheReader):
         check_rows(rows, texts)
         table = pack_table(rows, texts)
         layout = Layout.of(rows, blocks, steps, image_size, fingerprint, len(table), None)
-        cache = cls(Path(path), make_attributes(layout, fingerprint, about or {}, table, None, None), table, False)
+        cache = cls(located(path), make_attributes(layout, fingerprint, about or {}, table, None, None), table, False)
         cache._identity = None  # whatever is at the path by now, it is not this cache
         return cache
 
@@ -141,19 +141,18 @@ class FeatureCache(CacheReader):
             CacheError: nothing there, no TextDiff cache, or one of another schema.
             DamagedError: its root or its table is not as it was written.
         """
-        path = Path(path)
-        identity = identity_of(path)
+        path = located(path)
+        store = store_at(path)
+        identity = store.identity(TABLE)
         attributes = read_attributes(path)
         if writable:
-            sweep_rows(path)
-            final = path.resolve()
-            sweep(final.parent, final.name)
+            store.sweep()
         try:
             cache = cls(path, attributes, read_table(path, attributes["table_sha256"]), writable)
             if cache._identity == identity:
                 return cache
         except chunks.ChunkError as error:
-            if identity_of(path) == identity:
+            if store.identity(TABLE) == identity:
                 raise DamagedError(f"{path}: its sample table is damaged: {error}; {DamagedError.FIX}") from error
         return cls.open(path, writable)  # another cache took its place between two reads
 
@@ -235,7 +234,7 @@ class FeatureCache(CacheReader):
         """
         if source.fingerprint_hash != self.fingerprint_hash or source.blocks != self.blocks:
             raise ValueError(f"{source.path}: its features were made otherwise than those of {self.path}")
-        with locked(source.path / STAGED, shared=True), self._writing(row):
+        with source.store.locked(shared=True), self._writing(row):
             source.check_same()
             pixels = checked_pixels(self.layout, self.rows[row], image, mask, truth, instances)
             take_over_row(self, row, source, source_row, pixels)
@@ -250,7 +249,7 @@ class FeatureCache(CacheReader):
         self._require_writable()
         if not 0 <= row < len(self.rows):
             raise IndexError(f"row {row} of {len(self.rows)}")
-        with locked(self.path / STAGED, shared=True):
+        with self.store.locked(shared=True):
             self.check_same()
             yield
 
@@ -259,17 +258,16 @@ class FeatureCache(CacheReader):
         self._require_writable()
         if about == self.about:
             return
-        final = self.path.resolve()
-        with locked(final / STAGED):
+        with self.store.locked():
             self.check_same()
-            self.attributes = rewrite_about(final, self.attributes, about)
+            self.attributes = rewrite_about(self.path, self.attributes, about)
         self.about = self.attributes["about"]
 
     def forget(self, rows: Iterable[int]) -> None:
         """Takes rows out of the ledger, so that ``extract`` makes them again."""
         self._require_writable()
         for row in rows:
-            chunks.remove(entry_file(self.path, row))
+            self.store.delete(entry_key(row))
 
     def verify(self, progress: Callable[[], object] | None = None) -> list[Fault]:
         """Recomputes every checksum and every ledger entry, and compares all metadata with what they should be.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from textdiff import console
 from textdiff.cache.layout import SCHEMA
 from textdiff.cache.rows import most_views
-from textdiff.files import directory_nbytes
 from textdiff.tables import text_table
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def cache_info(cache: "FeatureCache") -> dict[str, Any]:
         "texts": len(cache.texts),
         "tokens": None if cache.layout.tokens is None else list(cache.layout.tokens),
         "row_bytes": cache.row_nbytes,
-        "bytes_on_disk": directory_nbytes(cache.path),
+        "bytes_on_disk": cache.store.nbytes(),
         "logical_bytes": int(done.sum()) * (upsampled + 4 * math.prod((size, size))),
         "about": cache.about,
         "fingerprint": cache.fingerprint,

@@ -26,7 +26,6 @@ __all__ = ["FORMAT", "SCHEMA", "Layout", "features_name"]
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -161,21 +160,21 @@ class Layout:
             dimension_names=dimensions,
         )
 
-    def row_chunks(self, path: Path, row: int, entry: Row) -> Iterator[tuple[str, int | None, Path]]:
-        """(array, index of the step, file) of every chunk of a row, in the order of the ledger's digest."""
+    def row_chunks(self, row: int, entry: Row) -> Iterator[tuple[str, int | None, str]]:
+        """(array, index of the step, key) of every chunk of a row, in the order of the ledger's digest."""
         has = (True, entry.has_mask, entry.has_truth, entry.has_truth and self.instances is not None)
         names: list[tuple[str, int | None]] = [
             (features_name(block), step) for block in self.blocks for step in range(len(self.steps))
         ]
         names += [(name, None) for name, there in zip(PIXELS, has, strict=True) if there]
         for name, step in names:
-            yield name, step, self.chunk(path, row, name, step)
+            yield name, step, self.chunk(row, name, step)
 
-    def chunk(self, path: Path, row: int, name: str, step: int | None) -> Path:
-        """The file of one chunk of a row."""
+    def chunk(self, row: int, name: str, step: int | None) -> str:
+        """The key of one chunk of a row."""
         if step is not None:
-            return path / name / f"c.{row}.{step}.0.0.0"
-        return path / name / (f"c.{row}.0.0.0" if name == "image" else f"c.{row}.0.0")
+            return f"{name}/c.{row}.{step}.0.0.0"
+        return f"{name}/c.{row}.0.0.0" if name == "image" else f"{name}/c.{row}.0.0"
 
     def number(self, name: str, step: int | None) -> int:
         """The place of a chunk among those of its row."""
@@ -183,11 +182,11 @@ class Layout:
             return [features_name(block) for block in self.blocks].index(name) * len(self.steps) + step
         return len(self.blocks) * len(self.steps) + PIXELS.index(name)
 
-    def text_chunks(self, path: Path) -> Iterator[tuple[str, int, Path]]:
-        """(array, index of the text, file) of every chunk of the embeddings, text by text."""
+    def text_chunks(self) -> Iterator[tuple[str, int, str]]:
+        """(array, index of the text, key) of every chunk of the embeddings, text by text."""
         for text in range(0 if self.tokens is None else self.tokens[0]):
-            yield "text/tokens", text, path / f"text/tokens/c.{text}.0.0"
-            yield "text/mask", text, path / f"text/mask/c.{text}.0"
+            yield "text/tokens", text, f"text/tokens/c.{text}.0.0"
+            yield "text/mask", text, f"text/mask/c.{text}.0"
 
     def named(self, name: str, step: int | None) -> str:
         """A chunk of a row, in words."""

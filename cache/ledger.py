@@ -15,7 +15,7 @@ __all__ = [
     "NOT_THEIRS",
     "bad_chunks",
     "bad_texts",
-    "entry_file",
+    "entry_key",
     "entry_of",
     "read_entry",
     "row_checksums",
@@ -26,7 +26,6 @@ __all__ = [
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,12 +34,13 @@ import xxhash
 from textdiff.cache import chunks
 from textdiff.cache.fingerprint import canonical
 from textdiff.cache.rows import Row
+from textdiff.cache.stores import Store
 
 if TYPE_CHECKING:
     from textdiff.cache.reader import CacheReader
 
 ENTRY_BYTES = 16
-_Chunk = tuple[str, int | None, Path]
+_Chunk = tuple[str, int | None, str]
 NOT_THEIRS = "the chunks are sound but not those that were written"
 
 
@@ -56,34 +56,34 @@ def texts_digest(checksums: Iterable[bytes]) -> str:
     return xxhash.xxh3_128_hexdigest(b"".join(checksums))
 
 
-def entry_file(cache: Path, row: int) -> Path:
-    """Where the entry of a row is, of the cache at a path."""
-    return cache / "ledger" / f"c.{row}.0"
+def entry_key(row: int) -> str:
+    """Where the entry of a row is."""
+    return f"ledger/c.{row}.0"
 
 
-def read_entry(cache: Path, row: int) -> bytes | None:
+def read_entry(store: Store, row: int) -> bytes | None:
     """A row's entry, None if the row does not exist.
 
     Raises:
         ChunkError: the entry is damaged.
     """
-    path = entry_file(cache, row)
-    if not path.exists():
-        return None
     entry = np.empty(ENTRY_BYTES, np.uint8)
-    chunks.read_into(path, entry)
+    try:
+        store.read_into(entry_key(row), entry)
+    except chunks.MissingError:
+        return None
     return entry.tobytes() if entry.any() else None
 
 
 def row_checksums(cache: "CacheReader", row: int, entry: bytes) -> bytes | None:
     """The checksums of a row's chunks in the ledger's order, 4 bytes each; None unless ``entry`` is of them."""
-    found = _stored(cache.layout.row_chunks(cache.path, row, cache.rows[row]))
+    found = _stored(cache.store, cache.layout.row_chunks(row, cache.rows[row]))
     return b"".join(found) if entry_of(cache.fingerprint_hash, cache.rows[row], found) == entry else None
 
 
 def text_checksums(cache: "CacheReader") -> bytes | None:
     """As ``row_checksums``, of all texts: 8 bytes each, for its tokens and its mask."""
-    found = _stored(cache.layout.text_chunks(cache.path))
+    found = _stored(cache.store, cache.layout.text_chunks())
     return b"".join(found) if texts_digest(found) == cache.texts_digest else None
 
 
@@ -92,7 +92,7 @@ def vouched_rows(cache: "CacheReader") -> dict[int, bool]:
     found = {}
     for row in range(len(cache.rows)):
         with suppress(chunks.ChunkError):
-            if (entry := read_entry(cache.path, row)) is not None:
+            if (entry := read_entry(cache.store, row)) is not None:
                 found[row] = row_checksums(cache, row, entry) is not None
     return found
 
@@ -100,35 +100,35 @@ def vouched_rows(cache: "CacheReader") -> dict[int, bool]:
 def bad_chunks(cache: "CacheReader", row: int, entry: bytes) -> list[tuple[str, int | None, str]]:
     """(array, index of the step, what is wrong) of every bad chunk of a row; the ledger if they are not the row's."""
     bad = [
-        (name, step, what) for name, step, _, what in _bad(cache.layout.row_chunks(cache.path, row, cache.rows[row]))
+        (name, step, what) for name, step, _, what in _bad(cache.store, cache.layout.row_chunks(row, cache.rows[row]))
     ]
     if not bad and row_checksums(cache, row, entry) is None:
         return [("ledger", None, NOT_THEIRS)]
     return bad
 
 
-def bad_texts(cache: "CacheReader") -> list[tuple[str, Path | None, str]]:
-    """(what it is, file, what is wrong) of every bad chunk of the texts; without a file if they are not the texts'."""
-    bad = list[tuple[str, Path | None, str]]()
-    for name, text, file, what in _bad(cache.layout.text_chunks(cache.path)):
-        bad.append((f"{name} of text {text}", file, what))
+def bad_texts(cache: "CacheReader") -> list[tuple[str, str | None, str]]:
+    """(what it is, key, what is wrong) of every bad chunk of the texts; without a key if they are not the texts'."""
+    bad = list[tuple[str, str | None, str]]()
+    for name, text, key, what in _bad(cache.store, cache.layout.text_chunks()):
+        bad.append((f"{name} of text {text}", key, what))
     if not bad and text_checksums(cache) is None:
         return [("text", None, NOT_THEIRS)]
     return bad
 
 
-def _stored(files: Iterable[_Chunk]) -> list[bytes]:
+def _stored(store: Store, places: Iterable[_Chunk]) -> list[bytes]:
     """What the last bytes of chunks say that they are; nothing if one of them is missing."""
     try:
-        return [chunks.stored_checksum(file) for _, _, file in files]
+        return [*store.map(store.stored_checksum, [key for _, _, key in places])]
     except chunks.ChunkError:
         return []
 
 
-def _bad(files: Iterable[_Chunk]) -> Iterator[tuple[str, int | None, Path, str]]:
+def _bad(store: Store, places: Iterable[_Chunk]) -> Iterator[tuple[str, int | None, str, str]]:
     """Those chunks of which a byte is not as it was written, with what is wrong."""
-    for name, number, file in files:
+    for name, number, key in places:
         try:
-            chunks.checked(file)
+            store.checked(key)
         except chunks.ChunkError as error:
-            yield name, number, file, str(error)
+            yield name, number, key, str(error)

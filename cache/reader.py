@@ -1,11 +1,9 @@
 """Reading a cache: which rows exist, and what they hold."""
 
-__all__ = ["CacheReader", "identity_of"]
+__all__ = ["TABLE", "CacheReader"]
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,11 @@ import numpy.typing as npt
 from textdiff.cache import chunks, ledger
 from textdiff.cache.layout import Layout, features_name
 from textdiff.cache.rows import CacheError, unpack_table
+from textdiff.cache.stores import Store, store_at
+from textdiff.places import Location
+
+TABLE = "table/c.0"
+"""It is written once, so it tells the cache from one that takes its place."""
 
 
 class CacheReader:
@@ -25,8 +28,9 @@ class CacheReader:
     chunks are served. The embeddings of the texts are checked in the same way.
     """
 
-    def __init__(self, path: Path, attributes: Mapping[str, Any], table: bytes, writable: bool) -> None:
+    def __init__(self, path: Location, attributes: Mapping[str, Any], table: bytes, writable: bool) -> None:
         self.path, self.attributes = path, attributes
+        self.store: Store = store_at(path)
         self.rows, self.texts = unpack_table(table)
         self.fingerprint: dict[str, Any] = attributes["fingerprint"]
         self.fingerprint_hash: str = attributes["fingerprint_hash"]
@@ -48,7 +52,9 @@ class CacheReader:
         """By rows whose entry was found right, that entry and the checksums of the row's chunks."""
         self._sound_texts: bytes | None = None
         self._writable = writable
-        self._identity = identity_of(path)
+        self._identity = self.store.identity(TABLE)
+        self._seen: dict[str, str] = {}
+        """Entries of rows that exist, as the store's list tells them from others."""
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -103,12 +109,11 @@ class CacheReader:
         """(rows,) bool: which rows exist. A row whose ledger entry is damaged does not."""
         if self._identity is None:
             return np.zeros(len(self.rows), np.bool_)
-        try:
-            present = {name.name for name in os.scandir(self.path / "ledger")}
-        except (FileNotFoundError, NotADirectoryError):
-            present = set()  # nothing vouches for any row
-        names = (ledger.entry_file(self.path, row).name for row in range(len(self.rows)))
-        return np.array([name in present and self._exists(row) for row, name in enumerate(names)])
+        present = self.store.list("ledger")  # without it nothing vouches for any row
+        there = np.zeros(len(self.rows), np.bool_)
+        rows = [row for row in range(len(self.rows)) if ledger.entry_key(row) in present]
+        there[rows] = self.store.map(lambda row: self._exists(row, present[ledger.entry_key(row)]), rows)
+        return there
 
     def pending(self) -> list[int]:
         """The rows that do not exist yet."""
@@ -130,15 +135,18 @@ class CacheReader:
         result = np.empty(shape, self.dtype) if out is None else out
         if result.shape != shape or result.dtype != self.dtype or not result.flags.c_contiguous:
             raise ValueError(f"out must be a contiguous {self.dtype} array {shape}")
-        for step, grid in zip(wanted, result, strict=True):
-            number = self.steps.index(step)
-            self._read(row, checksums, features_name(block), number, partial(chunks.read_into, out=grid))
+
+        def read(at: int) -> None:
+            fill = partial(self.store.read_into, out=result[at])
+            self._read(row, checksums, features_name(block), self.steps.index(wanted[at]), fill)
+
+        self.store.map(read, range(len(wanted)))
         return result
 
     def image(self, row: int) -> np.ndarray:
         """(H, W, 3) uint8, RGB. Raises CacheError as ``features`` does."""
         checksums, image = self._require(row), np.empty((self.image_size, self.image_size, 3), np.uint8)
-        self._read(row, checksums, "image", None, partial(chunks.read_into, out=image))
+        self._read(row, checksums, "image", None, partial(self.store.read_into, out=image))
         return image
 
     def mask(self, row: int) -> np.ndarray | None:
@@ -146,7 +154,7 @@ class CacheReader:
         checksums, mask = self._require(row), np.empty((self.image_size, self.image_size), np.uint8)
         if not self.rows[row].has_mask:
             return None
-        self._read(row, checksums, "mask", None, partial(chunks.read_into, out=mask))
+        self._read(row, checksums, "mask", None, partial(self.store.read_into, out=mask))
         return mask
 
     def truth(self, row: int) -> np.ndarray | None:
@@ -175,7 +183,7 @@ class CacheReader:
         checksums = self._require(row)
         if not self.rows[row].has_truth:
             return None
-        padded = chunks.decompress(self._read(row, checksums, name, None, chunks.checked), self.layout.truth, dtype)
+        padded = chunks.decompress(self._read(row, checksums, name, None, self.store.checked), self.layout.truth, dtype)
         h, w = self.rows[row].truth_shape
         return padded[:h, :w].astype(dtype)
 
@@ -203,8 +211,8 @@ class CacheReader:
         assert self.layout.tokens is not None
         tokens, mask = np.empty(self.layout.tokens[1:], np.float32), np.empty(self.layout.tokens[1], np.uint8)
         try:
-            read = chunks.read_into(self.path / f"text/tokens/c.{text}.0.0", tokens)
-            read += chunks.read_into(self.path / f"text/mask/c.{text}.0", mask)
+            read = self.store.read_into(f"text/tokens/c.{text}.0.0", tokens)
+            read += self.store.read_into(f"text/mask/c.{text}.0", mask)
         except chunks.ChunkError as error:
             raise self._damaged_text(f"text {text}", error) from error
         if self._sound_texts is None:
@@ -220,7 +228,7 @@ class CacheReader:
 
         Checked after a read: what was read then is of the cache that was opened.
         """
-        if identity_of(self.path) != self._identity:
+        if self.store.identity(TABLE) != self._identity:
             raise CacheError(f"{self.path}: was replaced by another cache while it was in use; run the command again")
 
     def _damaged_text(self, name: str, error: object) -> CacheError:
@@ -230,16 +238,23 @@ class CacheReader:
             f"{self.path} --drop, then the same textdiff extract again"
         )
 
-    def _exists(self, row: int) -> bool:
+    def _exists(self, row: int, entry: str) -> bool:
+        """Whether an entry, which the store's list tells from others by ``entry``, is sound and not zero."""
+        key = ledger.entry_key(row)
+        if not self.store.near and self._seen.get(key) == entry:
+            return True
         try:
-            return ledger.read_entry(self.path, row) is not None
+            there = ledger.read_entry(self.store, row) is not None
         except chunks.ChunkError:
             return False
+        if there:
+            self._seen[key] = entry
+        return there
 
     def _entry(self, row: int) -> bytes:
         """The ledger entry of a row that exists."""
         try:
-            if (entry := ledger.read_entry(self.path, row)) is not None:
+            if (entry := ledger.read_entry(self.store, row)) is not None:
                 return entry
         except chunks.ChunkError as error:
             raise self._damaged(row, "the ledger entry", error) from error
@@ -252,6 +267,8 @@ class CacheReader:
         if not 0 <= row < len(self.rows):
             raise IndexError(f"row {row} of {len(self.rows)}")
         self.check_same()
+        if not self.store.near and row in self._sound:
+            return self._sound[row][1]  # every chunk is held against it: one that was replaced since shows itself
         entry = self._entry(row)
         while True:
             known = self._sound.get(row)
@@ -269,12 +286,12 @@ class CacheReader:
         name, step, what = bad[0]
         raise self._damaged(row, self.layout.named(name, step), what)
 
-    def _read(self, row: int, checksums: bytes, name: str, step: int | None, read: Callable[[Path], bytes]) -> bytes:
+    def _read(self, row: int, checksums: bytes, name: str, step: int | None, read: Callable[[str], bytes]) -> bytes:
         """What ``read`` gives for one chunk of a row: bytes that end with the checksum the chunk has to have."""
         at = self.layout.number(name, step) * chunks.CRC_BYTES
         while True:
             try:
-                data = read(self.layout.chunk(self.path, row, name, step))
+                data = read(self.layout.chunk(row, name, step))
             except chunks.ChunkError as error:
                 self.check_same()
                 raise self._damaged(row, self.layout.named(name, step), error) from error
@@ -290,15 +307,3 @@ class CacheReader:
             f"{self.path}: row {row} ({self.rows[row]}) is damaged: {what}: {error}; "
             f"run textdiff cache verify {self.path} --drop, then the same textdiff extract again"
         )
-
-
-def identity_of(path: Path) -> tuple[int, int, int] | None:
-    """What tells the cache at ``path`` from one that takes its place; None where there is none.
-
-    The table is written once. Its number alone may be given to another file when it is gone.
-    """
-    try:
-        found = (path / "table/c.0").stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

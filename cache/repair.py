@@ -4,6 +4,7 @@ __all__ = ["repair"]
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from textdiff.cache import chunks, ledger
 from textdiff.cache.create import fill_cache, read_attributes, read_table
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.rows import CacheError, DamagedError
-from textdiff.cache.staging import locked, staging
+from textdiff.cache.stores import Store
 from textdiff.cache.verify import bad_metadata
-from textdiff.cache.writer import STAGED
+from textdiff.places import located
 
 SHOWN = 5
 _ROOT = Path("zarr.json")
@@ -38,7 +39,7 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
     Raises:
         CacheError: no cache; or the root or the table is damaged, and the plan is not the one it was made by.
     """
-    path, planned = Path(path), FeatureCache.plan(path, **plan)
+    path, planned = located(path), FeatureCache.plan(path, **plan)
     try:
         here: FeatureCache | None = FeatureCache.open(path)
     except DamagedError:
@@ -52,8 +53,8 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
             return
         if here.fingerprint_hash != planned.fingerprint_hash:
             return  # other options: refused by whoever asked
-    final = path.resolve()
-    with locked(path / STAGED), staging(final.parent, final.name) as directory:
+    store = planned.store
+    with store.locked(), store.workplace() as directory:
         new = directory / "new"
         if texts_bad:
             asked = (
@@ -65,7 +66,7 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
             FeatureCache.create(new, **asked, tokens=tokens, token_mask=token_mask)
         elif here is not None:
             fill_cache(new, here.layout, read_table(path, here.table_hash), here.attributes, None, None)
-        mended = _put_over(new, final)
+        mended = _put_over(new, store)
     console.warn(
         f"{path}: was damaged, and is repaired: {', '.join(mended[:SHOWN])}" + (", ..." * (len(mended) > SHOWN))
     )
@@ -105,18 +106,15 @@ def _check_plan(planned: FeatureCache) -> None:
         )
 
 
-def _put_over(new: Path, final: Path) -> list[str]:
-    """Moves the files of ``new`` to their places in ``final`` where others are there or none, the root last."""
+def _put_over(new: Path, store: Store) -> list[str]:
+    """Moves the files of ``new`` to where others are in the store or none, the root last."""
     files = sorted((file.relative_to(new) for file in new.rglob("*") if file.is_file()), key=lambda f: (f == _ROOT, f))
     moved = []
     for file in files:
-        target = final / file
-        if target.is_file() and target.read_bytes() == (new / file).read_bytes():
-            continue
-        for directory in reversed(file.parents):
-            if (final / directory).exists() and not (final / directory).is_dir():
-                (final / directory).unlink()
-            (final / directory).mkdir(exist_ok=True)
-        chunks.replace(new / file, target)
-        moved.append(str(file))
+        key = file.as_posix()
+        with suppress(chunks.ChunkError):
+            if store.get(key) == (new / file).read_bytes():
+                continue
+        store.adopt(new / file, key)
+        moved.append(key)
     return moved

@@ -1,6 +1,6 @@
 """Directories for what is not finished, the removal of those whose process has died, and locks on directories."""
 
-__all__ = ["locked", "staging", "sweep"]
+__all__ = ["STAGED", "locked", "staging", "sweep"]
 
 import glob
 import os
@@ -10,6 +10,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Rows are staged inside an array, because who lists the group meanwhile should not come across an unknown directory.
+STAGED = "table"
 
 
 def sweep(parent: Path, name: str) -> None:

@@ -15,14 +15,15 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from textdiff.cache.rows import CacheError
-from textdiff.cache.staging import locked, staging, sweep
-from textdiff.cache.writer import STAGED
+from textdiff.cache.staging import STAGED, locked, staging, sweep
+from textdiff.cache.stores import exchange, store_at
+from textdiff.places import Location, Url
 
 if TYPE_CHECKING:
     from textdiff.cache.feature_cache import FeatureCache
@@ -67,32 +68,37 @@ def _activations_by(cache: "FeatureCache", index: int) -> tuple[object, ...]:
     return row.image_sha256, row.height, row.width, row.tile, row.y, row.x, row.view, varied, read
 
 
-def update_path(path: Path, fingerprint_hash: str, table_hash: str) -> Path:
+def update_path(path: Location, fingerprint_hash: str, table_hash: str) -> Location:
     """Where the cache grows that is to replace the one at ``path``."""
     final = path.resolve()
     digest = hashlib.sha256(f"{fingerprint_hash} {table_hash}".encode()).hexdigest()[:DIGITS]
-    return _beside(final, f"update-{digest}")
+    return final.with_name(_beside(final, f"update-{digest}"))
 
 
-def updates(path: Path) -> list[Path]:
+def updates(path: Location) -> Sequence[Location]:
     """The caches that were begun to replace the one at ``path``, and not finished."""
     final = path.resolve()
-    before, after = glob.escape(f".{final.stem}.update-"), glob.escape(final.suffix)
-    return sorted(final.parent.glob(before + "?" * DIGITS + after))
+    pattern = glob.escape(f".{final.stem}.update-") + "?" * DIGITS + glob.escape(final.suffix)
+    if isinstance(final, Url):
+        return exchange.updates(final, pattern)
+    return sorted(final.parent.glob(pattern))
 
 
-def clear_updates(path: Path) -> None:
+def clear_updates(path: Location) -> None:
     """Removes them, and what killed processes left of making them."""
     for place in updates(path):
-        shutil.rmtree(place, ignore_errors=True)
+        store_at(place).clear()
     final = path.resolve()
-    sweep(final.parent, _beside(final, "update-*").name)
+    if isinstance(final, Path):
+        sweep(final.parent, _beside(final, "update-*"))
 
 
-def restore(path: Path) -> None:
+def restore(path: Location) -> None:
     """Ends what a process killed in ``put_in_place`` left: the old cache goes if the new one is there, else is back."""
     final = path.resolve()
-    replaced = _beside(final, "replaced")
+    if isinstance(final, Url):
+        return exchange.complete(final, final.with_name(_beside(final, "exchange")))
+    replaced = final.with_name(_beside(final, "replaced"))
     if not replaced.exists():
         return
     with locked(final.parent):
@@ -103,7 +109,7 @@ def restore(path: Path) -> None:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def put_in_place(new: Path, path: Path) -> None:
+def put_in_place(new: Location, path: Location) -> None:
     """Puts the complete cache ``new`` in the place of the one at ``path``, which is removed with all other updates.
 
     Directories cannot be exchanged in one step: a process killed between two leaves neither in the place, and
@@ -113,7 +119,12 @@ def put_in_place(new: Path, path: Path) -> None:
         CacheError: it cannot be replaced; it stays as it was.
     """
     final = path.resolve()
-    replaced = _beside(final, "replaced")
+    if isinstance(final, Url):
+        assert isinstance(new, Url)
+        exchange.exchange(new, final, final.with_name(_beside(final, "exchange")))
+        return clear_updates(path)
+    assert isinstance(new, Path)
+    replaced = final.with_name(_beside(final, "replaced"))
     # The last copy of what the new cache holds too must not go before that is on the disk.
     if hasattr(os, "sync"):
         os.sync()
@@ -136,9 +147,11 @@ def put_in_place(new: Path, path: Path) -> None:
     clear_updates(path)
 
 
-def can_link(path: Path) -> bool:
+def can_link(path: Location) -> bool:
     """Whether two caches beside each other can have the same file, so that rows taken over take no room."""
     final = path.resolve()
+    if isinstance(final, Url):
+        return False
     with staging(final.parent, final.name) as directory:
         try:
             os.link(final / "zarr.json", directory / "zarr.json")
@@ -147,6 +160,6 @@ def can_link(path: Path) -> bool:
     return True
 
 
-def _beside(final: Path, what: str) -> Path:
+def _beside(final: PurePath, what: str) -> str:
     # The suffix stays last, as what ignores caches goes by it.
-    return final.with_name(f".{final.stem}.{what}{final.suffix}")
+    return f".{final.stem}.{what}{final.suffix}"

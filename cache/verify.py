@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zarr
@@ -57,9 +56,9 @@ def verify_cache(path: str | os.PathLike[str], drop: bool = False) -> list[Fault
     bad = sorted({fault.row for fault in faults if fault.row is not None})
     if drop:
         cache.forget(bad)
-        for _, file, _ in ledger.bad_texts(cache):
-            if file is not None:
-                chunks.remove(file)
+        for _, key, _ in ledger.bad_texts(cache):
+            if key is not None:
+                cache.store.delete(key)
     if faults:
         others = sum(fault.row is None for fault in faults)
         what = f"{len(bad)} bad rows" + (f" and {others} faults of what belongs to no row" if others else "")
@@ -90,7 +89,7 @@ def bad_metadata(cache: "CacheReader") -> list[str]:
     group = zarr.create_group(MemoryStore(), attributes=dict(cache.attributes))
     cache.layout.build(group)
     wanted = [("", group), *sorted(group.members(max_depth=None))]
-    bad = [name for name, member in wanted if _said(cache.path / name) != _stated(member.metadata.to_dict())]
+    bad = [name for name, member in wanted if _said(cache, name) != _stated(member.metadata.to_dict())]
     return [name or "root" for name in bad]
 
 
@@ -98,7 +97,7 @@ def _row_faults(cache: "CacheReader", row: int) -> list[Fault] | None:
     """None if the row does not exist."""
     entry = cache.rows[row]
     try:
-        stored = ledger.read_entry(cache.path, row)
+        stored = ledger.read_entry(cache.store, row)
     except chunks.ChunkError as error:
         return [Fault(row, entry.id, entry.view, "ledger", str(error))]
     if stored is None:
@@ -119,11 +118,11 @@ def _shared_faults(cache: "CacheReader") -> Iterator[Fault]:
         yield Fault(None, None, None, name, what)
 
 
-def _said(directory: Path) -> Any:
-    """The metadata in a directory; None where it cannot be read."""
+def _said(cache: "CacheReader", name: str) -> Any:
+    """The metadata of an array or a group; None where it cannot be read."""
     try:
-        return _stated(json.loads((directory / "zarr.json").read_bytes()))
-    except (OSError, ValueError):
+        return _stated(json.loads(cache.store.get(f"{name}/zarr.json".lstrip("/"))))
+    except (chunks.ChunkError, ValueError):
         return None
 
 

@@ -1,10 +1,8 @@
 """Writing one row, computed or taken over from another cache: checked, given its checksums, and in the ledger last."""
 
-__all__ = ["STAGED", "checked_pixels", "sweep_rows", "take_over_row", "write_row"]
+__all__ = ["checked_pixels", "take_over_row", "write_row"]
 
-import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,23 +11,15 @@ import numpy.typing as npt
 from textdiff.cache import chunks
 from textdiff.cache.cast import Cast, cast_pieces
 from textdiff.cache.layout import Layout, features_name
-from textdiff.cache.ledger import NOT_THEIRS, bad_chunks, entry_file, entry_of, read_entry, row_checksums
+from textdiff.cache.ledger import NOT_THEIRS, bad_chunks, entry_key, entry_of, read_entry, row_checksums
 from textdiff.cache.rows import Row
-from textdiff.cache.staging import staging, sweep
+from textdiff.cache.stores import Batch
 
 if TYPE_CHECKING:
     from textdiff.cache.reader import CacheReader
 
-# Rows are staged inside an array, because who lists the group meanwhile should not come across an unknown directory.
-STAGED = "table"
-
-_Put = Callable[[str, int | None, Path], bytes]
-"""Given an array's name, the index of the step and a file: makes that file, and returns its checksum."""
-
-
-def sweep_rows(path: Path) -> None:
-    """Removes what killed writers of the cache at ``path`` left behind."""
-    sweep(path / STAGED, "row")
+_Put = Callable[[Batch, str, int | None, str], bytes]
+"""Given a batch, an array's name, the index of the step and a key: adds that chunk, and returns its checksum."""
 
 
 def write_row(
@@ -39,11 +29,11 @@ def write_row(
     layout, entry = cache.layout, cache.rows[row]
     grids = _checked_features(layout, features)
 
-    def put(name: str, step: int | None, file: Path) -> bytes:
+    def put(batch: Batch, name: str, step: int | None, key: str) -> bytes:
         if step is None:
-            return chunks.write_checked(file, [_pixel_chunk(layout, entry, name, pixels[name])])
+            return _put_chunk(batch, key, [_pixel_chunk(layout, entry, name, pixels[name])])
         what = f"{cache.path}: {entry}: {layout.named(name, step)}"
-        return chunks.write_checked(file, cast_pieces(grids[name], step, layout.dtype, what))
+        return _put_chunk(batch, key, cast_pieces(grids[name], step, layout.dtype, what))
 
     _commit_row(cache, row, put)
 
@@ -53,44 +43,38 @@ def take_over_row(
 ) -> None:
     """See ``FeatureCache.take_over``."""
     layout, entry = cache.layout, cache.rows[row]
-    stored = read_entry(source.path, source_row) or b""
+    stored = read_entry(source.store, source_row) or b""
     for name, step, what in bad_chunks(source, source_row, stored):
         raise chunks.ChunkError(f"{source.layout.named(name, step)}: {what}")
     if (checksums := row_checksums(source, source_row, stored)) is None:
         raise chunks.ChunkError(NOT_THEIRS)
-    kept = source.layout.chunk(source.path, source_row, "image", None)
-    if chunks.checked(kept)[: -chunks.CRC_BYTES] != pixels["image"].tobytes():
+    kept = source.layout.chunk(source_row, "image", None)
+    if source.store.checked(kept)[: -chunks.CRC_BYTES] != pixels["image"].tobytes():
         raise chunks.ChunkError("the image is read otherwise now")
 
-    def put(name: str, step: int | None, file: Path) -> bytes:
+    def put(batch: Batch, name: str, step: int | None, key: str) -> bytes:
         if step is None and name != "image":
-            return chunks.write_checked(file, [_pixel_chunk(layout, entry, name, pixels[name])])
-        origin, at = source.layout.chunk(source.path, source_row, name, step), source.layout.number(name, step)
-        try:
-            # Chunks are replaced and never changed, so both caches can have the same file: it takes no room.
-            os.link(origin, file)
-        except OSError:
-            chunks.write(file, [chunks.checked(origin)])
+            return _put_chunk(batch, key, [_pixel_chunk(layout, entry, name, pixels[name])])
+        batch.copy(key, source.store, source.layout.chunk(source_row, name, step))
+        at = source.layout.number(name, step)
         return checksums[at * chunks.CRC_BYTES :][: chunks.CRC_BYTES]
 
     _commit_row(cache, row, put)
 
 
 def _commit_row(cache: "CacheReader", row: int, put: _Put) -> None:
-    """Has ``put`` make every chunk of a row aside, then moves them to their places, the ledger's entry last."""
-    ledger = entry_file(cache.path, row)
-    checksums, moves = [], []
-    with staging(cache.path / STAGED, "row") as directory:
-        for number, (name, step, final) in enumerate(cache.layout.row_chunks(cache.path, row, cache.rows[row])):
-            checksums.append(put(name, step, directory / str(number)))
-            moves.append((directory / str(number), final))
-        value = entry_of(cache.fingerprint_hash, cache.rows[row], checksums)
-        chunks.write(directory / "ledger", [value, chunks.checksum(value)])
+    """Has ``put`` add every chunk of a row to a batch, and the ledger's entry last."""
+    entry = cache.rows[row]
+    with cache.store.replacing(entry_key(row)) as batch:
+        checksums = [put(batch, name, step, key) for name, step, key in cache.layout.row_chunks(row, entry)]
+        _put_chunk(batch, entry_key(row), [entry_of(cache.fingerprint_hash, entry, checksums)])
 
-        chunks.remove(ledger)
-        for temporary, final in moves:
-            chunks.replace(temporary, final)
-        (directory / "ledger").replace(ledger)
+
+def _put_chunk(batch: Batch, key: str, parts: Iterable[np.ndarray | bytes]) -> bytes:
+    """Adds a chunk that comes in parts, with its checksum; returns that."""
+    hashed = chunks.Hashed(parts)
+    batch.put(key, hashed)
+    return hashed.checksum
 
 
 def _pixel_chunk(layout: Layout, entry: Row, name: str, values: np.ndarray) -> np.ndarray | bytes:

@@ -19,6 +19,7 @@ from textdiff.pipeline import demo as phantom_demo
 from textdiff.pipeline.check import Check, check_dataset
 from textdiff.pipeline.doctor import Check as MachineCheck
 from textdiff.pipeline.doctor import diagnose
+from textdiff.places import Location, located
 from textdiff.readers.locations import find_data
 from textdiff.readers.presets import get_preset
 
@@ -37,7 +38,7 @@ def cache_info(options: CacheInfo) -> dict[str, Any]:
 
 def cache_verify(options: CacheVerify) -> list[Fault]:
     """Everything in the cache that is not as it was written."""
-    return verify_cache(Path(options.path), drop=options.drop)
+    return verify_cache(options.path, drop=options.drop)
 
 
 def cache_export(options: CacheExport) -> Path:
@@ -47,10 +48,9 @@ def cache_export(options: CacheExport) -> Path:
     return out
 
 
-def cache_import(options: CacheImport) -> Path:
+def cache_import(options: CacheImport) -> Location:
     """Makes the cache."""
-    import_hdf5(options.path, options.out)
-    return Path(options.out)
+    return located(import_hdf5(options.path, options.out))
 
 
 def doctor(options: Doctor) -> list[MachineCheck]:

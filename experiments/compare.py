@@ -29,6 +29,7 @@ from textdiff.models.device import choose_device
 from textdiff.options.experiments import Compare
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run
+from textdiff.places import located
 
 COMPARABLE = ("ablate", "curve", "table1")
 _Images = dict[str, Sequence[Any]]
@@ -169,7 +170,7 @@ def _fits(runs: Sequence[Run], split: str) -> dict[str, Experiment]:
         experiment = Experiment(
             own[0].path.parent,
             Plan("fit", {}, split, jobs),
-            Path(cache),
+            located(cache),
             config["fingerprint_hash"],
             str(config["about"].get("dataset", "data")),
             0,

@@ -14,6 +14,7 @@ from textdiff.errors import UserError
 from textdiff.files import write_json
 from textdiff.pipeline.fit import FitConfig
 from textdiff.pipeline.runs import Run
+from textdiff.places import Location, located
 
 SCHEMA = 1
 FILE = "experiment.json"
@@ -34,7 +35,7 @@ class Job:
     @property
     def config(self) -> FitConfig:
         """The options to fit with."""
-        return FitConfig(**(self.fit | {"cache": Path(self.fit["cache"])}))
+        return FitConfig(**(self.fit | {"cache": located(self.fit["cache"])}))
 
     @property
     def draw(self) -> int:
@@ -67,7 +68,7 @@ class Experiment:
 
     path: Path
     plan: Plan
-    cache: Path
+    cache: Location
     fingerprint_hash: str
     dataset: str
     threads: int
@@ -180,7 +181,7 @@ def open_experiment(path: Path) -> Experiment:
         return Experiment(
             path,
             plan,
-            Path(record["cache"]),
+            located(record["cache"]),
             record["fingerprint_hash"],
             record["dataset"],
             record["threads"],

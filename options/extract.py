@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from textdiff.errors import UserError
-from textdiff.options.option import AnyPath, Known, Metavar, Range, Usual
+from textdiff.options.option import AnyPath, InStore, Known, Metavar, Range, Usual
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.record import Record
 from textdiff.options.shared import Jitter, Natural, Precise, Protocol, Seed, TileSide
@@ -117,7 +117,7 @@ class Extract(Place, Features, Cutting, ReadOptions, Filling):
     """Name of the data set, or folder or hdf5 for your own; that of --cache by default."""
     preset: Literal["paper", "nano", "rgb", "filters"] = "paper"
     """Defaults: the paper's; nano, which suit the backbone in the package; rgb and filters, without a network."""
-    cache: AnyPath | None = None
+    cache: Annotated[AnyPath | None, InStore()] = None
     """Cache to make; by default cache/NAME.zarr, where NAME is the data set, or that of --data for your own."""
     seed: Seed = 0
     """Seed of the noise that all images share, and of splits that are drawn."""

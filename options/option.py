@@ -1,6 +1,6 @@
 """One option: its name, its type, the values that it takes, and how the command line writes them."""
 
-__all__ = ["AnyPath", "Argument", "Exists", "Known", "Metavar", "Option", "Range", "Usual", "load"]
+__all__ = ["AnyPath", "Argument", "Exists", "InStore", "Known", "Metavar", "Option", "Range", "Usual", "load"]
 
 import dataclasses
 import importlib
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from textdiff.errors import UserError, nearest, suggest
+from textdiff.places import Url, located
 
 AnyPath = str | PathLike[str]
 """How a file, a cache or a run is given: by its path, or as what stands for it, such as an open cache."""
@@ -60,6 +61,10 @@ class Exists(NamedTuple):
 
     what: str
     fix: str = ""
+
+
+class InStore:
+    """Marks a path that may be an address in an object store, too."""
 
 
 class Known(NamedTuple):
@@ -192,7 +197,7 @@ class Option:
         if self.words and texts[-1] in self.words:
             return texts[-1]
         if self.item is Path:
-            return tuple(map(Path, texts))
+            return tuple(map(located, texts))
         parts = re.split("[,/]" if self.shape == "pair" else ",", ",".join(texts))
         try:
             return tuple(self._scalar(part.strip()) for part in parts)
@@ -235,7 +240,9 @@ class Option:
             raise self._unknown(value) if names else self._no(value)
         if self.item is Path and not os.fspath(value):
             raise UserError(f"{self.flag}: is empty; give a path")
-        value = self.item(value)
+        value = located(value) if self.item is Path else self.item(value)
+        if isinstance(value, Url) and not self._mark(InStore):
+            raise UserError(f"{self.flag} {value}: only caches can be in an object store; give a place on a disk")
         if self.item is float and not math.isfinite(value):
             raise self._no(value)
         bounds, there = self._mark(Range), self._mark(Exists)
@@ -249,7 +256,7 @@ class Option:
             raise UserError(f"{self.flag} {value}: is too large a number")
         if bounds and value not in bounds:
             raise UserError(f"{self.flag} {value}: must be {bounds}")
-        if there and not value.exists():
+        if there and isinstance(value, Path) and not value.exists():
             fix = f"; {there.fix}" if there.fix else ""
             raise UserError(f"{self.flag} {value}: no such {there.what}{nearest(value)}{fix}")
         return value

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from textdiff.errors import UserError, nearest
-from textdiff.options.option import AnyPath, Exists, Known, Range
+from textdiff.options.option import AnyPath, Exists, InStore, Known, Range
 from textdiff.options.record import Record
 
 LATEST = "latest"
@@ -38,7 +38,7 @@ Natural = Annotated[int, Range(least=0)]
 Repeats = Annotated[int, Range(least=1, most=1000)]
 Seed = Annotated[int, Range(least=0, most=2**32 - 1)]
 TileSide = Annotated[int, Range(least=32)]
-CachePath = Annotated[AnyPath, Exists("cache", "make one with `textdiff extract`")]
+CachePath = Annotated[AnyPath, InStore(), Exists("cache", "make one with `textdiff extract`")]
 RunPath = Annotated[AnyPath, Exists("run directory", "make one with `textdiff fit`")]
 Precision = Literal["auto", "float32", "bfloat16"]
 Protocol = Literal["clean", "paper"]

@@ -5,7 +5,7 @@ __all__ = ["CacheExport", "CacheImport", "CacheInfo", "CacheVerify", "DataCheck"
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated
 
-from textdiff.options.option import AnyPath, Argument, Exists, Known
+from textdiff.options.option import AnyPath, Argument, Exists, InStore, Known
 from textdiff.options.reading import DataSet, ReadOptions
 from textdiff.options.record import Record
 from textdiff.options.shared import CachePath, Computing, TileSide
@@ -93,7 +93,7 @@ class CacheImport(Record):
 
     path: Annotated[AnyPath, Argument, Exists("file", "give one that `cache export` wrote")]
     """HDF5 file that cache export wrote."""
-    out: Annotated[AnyPath, Argument]
+    out: Annotated[AnyPath, InStore(), Argument]
     """Cache to make."""
 
 

@@ -36,6 +36,7 @@ from textdiff.pipeline.runs import Run, new_run_dir, point_latest, write_config
 from textdiff.pipeline.training.epochs import rows_by_tile
 from textdiff.pipeline.training.image_digests import image_digests
 from textdiff.pipeline.training.train import train
+from textdiff.places import Location, located
 
 
 def fit(config: FitConfig, runs: Path) -> Path:
@@ -64,7 +65,7 @@ def fit_or_resume(options: Fit) -> Run:
         KeyboardInterrupt: stopped; ``resume`` goes on from the last checkpoint.
     """
     if options.resume:
-        cache = None if options.cache is None else Path(options.cache)
+        cache = None if options.cache is None else located(options.cache)
         return Run(resume(Run(options.directory()), options.device if options.device != "auto" else None, cache))
     return Run(fit(options.part(FitConfig), Path(options.runs)))
 
@@ -125,7 +126,7 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     return run
 
 
-def resume(run: Run, device: str | None = None, cache: Path | None = None) -> Path:
+def resume(run: Run, device: str | None = None, cache: Location | None = None) -> Path:
     """Continues a fit that was stopped or killed, to the weights it would have had without that.
 
     Args:
@@ -157,7 +158,7 @@ def initial_network(run: Run) -> Segmenter:
     return network
 
 
-def _fit_members(run: Run, device: str, cache: Path | None) -> Path:
+def _fit_members(run: Run, device: str, cache: Location | None) -> Path:
     """Fits the members of an ensemble that are not finished, each like a single fit with a seed of its own."""
     run.check_members()
     for number, member in enumerate(run.members):

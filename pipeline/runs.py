@@ -27,6 +27,7 @@ from textdiff.models.tensor_files import load_tensors
 from textdiff.options.option import AnyPath
 from textdiff.options.shared import LATEST, Runs
 from textdiff.pipeline.training.image_digests import CONTROLS, check_fitted, check_unchanged
+from textdiff.places import located
 
 SCORES_SCHEMA = 2
 IDENTITY = "textdiff.run"
@@ -244,8 +245,8 @@ class Run:
             UserError: it is not there, or its features were made otherwise; an image that the run was fitted on is a
                 test image there.
         """
-        where = Path(path or self.config["cache"])
-        if not where.exists():
+        where = located(path or self.config["cache"])
+        if isinstance(where, Path) and not where.exists():
             raise UserError(f"{where}: the cache of {self.path} is not there; give its new place with --cache")
         cache = FeatureCache.open(where)
         if cache.fingerprint_hash != self.config["fingerprint_hash"]:

@@ -13,7 +13,7 @@ STOREYS = (
     ("pipeline",),
     ("models", "readers"),
     ("cache", "images", "metrics", "outputs"),
-    ("options", "tables", "console", "files", "plugins", "stopping", "errors"),
+    ("options", "tables", "console", "files", "places", "plugins", "stopping", "errors"),
 )
 # The ground floor and the attic are each one room: their modules share what the whole house stands on, or is seen as.
 SHARED = {*STOREYS[0], *STOREYS[-1]}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from textdiff.cache import CacheError, FeatureCache
+from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.models.backbones import BACKBONES
 from textdiff.models.backbones.base import Backbone
@@ -18,6 +19,7 @@ from textdiff.options.extract import Cutting, Extract, Features
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.shared import Jitter
 from textdiff.pipeline.extraction.requirements import require_data
+from textdiff.places import Location, located
 from textdiff.readers.locations import OWN
 from textdiff.readers.presets import get_preset
 
@@ -34,7 +36,7 @@ class ExtractConfig(Extract):
 
     dataset: str
     data: Path
-    cache: Path
+    cache: Location
     backbone: str
     text_encoder: str
     blocks: tuple[int, ...] | None
@@ -61,7 +63,7 @@ def resolve(options: Extract) -> ExtractConfig:
     if isinstance(options, ExtractConfig):
         return options
     cache = _place(options)
-    if options.dataset is None or (options.update and cache.exists()):
+    if options.dataset is None or (options.update and store_at(cache).occupied()):
         try:
             made = FeatureCache.open(cache).about["options"] | _given(options, cache)
             places = {name: _from_cache(made[name], cache) for name in _PLACES if name in made}
@@ -94,10 +96,10 @@ def resolve(options: Extract) -> ExtractConfig:
     )
 
 
-def _place(options: Extract) -> Path:
+def _place(options: Extract) -> Location:
     """The cache that is meant: called after the data set, or after a lab's own file or directory."""
     if options.cache is not None:
-        return Path(options.cache)
+        return located(options.cache)
     assert options.dataset is not None
     if options.dataset not in OWN:
         return Path("cache") / f"{options.dataset}.zarr"
@@ -108,22 +110,24 @@ def _place(options: Extract) -> Path:
     return Path("cache") / f"{place.stem if place.is_file() else place.name}.zarr"
 
 
-def _given(options: Extract, cache: Path) -> dict[str, Any]:
+def _given(options: Extract, cache: Location) -> dict[str, Any]:
     """The options that say what a cache holds, where they are not the defaults, as JSON has them.
 
-    Paths are relative to the cache, so that it is gone on with from any directory and moves with its data.
+    Paths are relative to the cache, so that it is gone on with from any directory and moves with its data; those of a
+    cache in an object store are absolute.
     """
     names = {"dataset", "preset", *(field.name for record in _OF_THE_CACHE for field in fields(record))}
     defaults = {field.name: field.default for field in fields(Extract) if field.name in names}
     values = {name: getattr(options, name) for name, default in defaults.items() if getattr(options, name) != default}
     for name in _PLACES:
         if name in values and str(values[name]) not in (*BACKBONES, *KNOWN_ENCODERS) and Path(values[name]).exists():
-            relative = os.path.relpath(Path(values[name]).resolve(), cache.resolve().parent)
-            values[name] = _MARK + relative
+            found = Path(values[name]).resolve()
+            near = isinstance(cache, Path)
+            values[name] = _MARK + os.path.relpath(found, cache.resolve().parent) if near else found
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
-def _from_cache(value: str, cache: Path) -> str:
+def _from_cache(value: str, cache: Location) -> str:
     """What ``_given`` says of a place, as a path; a name of a network or an encoder stays what it is."""
     return os.path.normpath(cache.resolve().parent / value) if value.startswith(_MARK) else value
 

@@ -2,22 +2,21 @@
 
 __all__ = ["Filling", "begin_filling", "end_filling", "take_over"]
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from textdiff import console
 from textdiff.cache import CacheError, FeatureCache, Row
 from textdiff.cache.chunks import ChunkError
-from textdiff.cache.create import occupied
 from textdiff.cache.repair import Embed, repair
 from textdiff.cache.rows import DamagedError, most_views
+from textdiff.cache.stores import store_at
 from textdiff.cache.update import can_link, clear_updates, find_rows, put_in_place, restore, update_path, updates
 from textdiff.files import check_free_space
 from textdiff.pipeline.extraction.config import ExtractConfig
 from textdiff.pipeline.extraction.prepare import Prepared
+from textdiff.places import Location
 
 _OPTIONS = {"--views": True, "--test-views": False}
 """By the option whether it is about training images."""
@@ -58,14 +57,15 @@ def begin_filling(config: ExtractConfig, plan: Mapping[str, Any], embed: Embed) 
     """
     planned = FeatureCache.plan(config.cache, **plan)
 
-    def opened(path: Path) -> FeatureCache:
+    def opened(path: Location) -> FeatureCache:
         if not config.dry_run:
             repair(path, plan, embed)
         return FeatureCache.open(path, writable=not config.dry_run)
 
     restore(config.cache)
-    place, cache, old, others = config.cache, None, None, list[FeatureCache]()
-    if occupied(place) and not config.overwrite:
+    place: Location = config.cache
+    cache, old, others = None, None, list[FeatureCache]()
+    if store_at(place).occupied() and not config.overwrite:
         cache = opened(place)
         cache.check_fingerprint(planned.fingerprint, cache.rows)
         if changes := cache.differing_table(planned.rows, planned.texts):
@@ -115,7 +115,7 @@ def end_filling(filling: Filling) -> FeatureCache:
     if old is None:
         return cache
     left = len(cache.pending())
-    if left and cache.path.exists():  # else another process has put it in its place
+    if left and cache.store.occupied():  # else another process has put it in its place
         console.info(f"{old.path}: {left} rows of the update are left to other processes; until then it stays")
         return cache
     put_in_place(cache.path, old.path)
@@ -123,12 +123,12 @@ def end_filling(filling: Filling) -> FeatureCache:
     return FeatureCache.open(old.path)
 
 
-def _begun_updates(old: FeatureCache, dry_run: bool) -> dict[Path, FeatureCache | None]:
+def _begun_updates(old: FeatureCache, dry_run: bool) -> dict[Location, FeatureCache | None]:
     """The caches that were begun to replace ``old``, by their places; None stands for one that has to be repaired.
 
     What is left of one whose removal was interrupted is removed, unless in a dry run.
     """
-    begun: dict[Path, FeatureCache | None] = {}
+    begun: dict[Location, FeatureCache | None] = {}
     for place in updates(old.path):
         try:
             begun[place] = FeatureCache.open(place)
@@ -136,7 +136,7 @@ def _begun_updates(old: FeatureCache, dry_run: bool) -> dict[Path, FeatureCache 
             begun[place] = None
         except CacheError:
             if not dry_run:
-                shutil.rmtree(place, ignore_errors=True)
+                store_at(place).clear()
     return begun
 
 

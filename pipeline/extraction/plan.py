@@ -3,6 +3,7 @@
 __all__ = ["say_plan"]
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -33,9 +34,10 @@ def say_plan(
         console.info(
             f"{config.test_views} views of each annotated validation and test image; scores are of the mean over them"
         )
+    free = f" of {console.size(free_space(config.cache))} free" if isinstance(config.cache, Path) else ""
     console.info(
         f"{config.cache}: {len(pending)} of {total} rows to do, {console.size(cache.row_nbytes)} each, "
-        f"{console.size(needed)} of {console.size(free_space(config.cache))} free"
+        f"{console.size(needed)}{free}"
     )
     fix = "free some, choose another --cache, fewer --blocks or --steps"
     check_free_space(config.cache, needed, f"the {len(pending)} rows need", fix)

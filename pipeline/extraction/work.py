@@ -11,6 +11,7 @@ import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
+from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.models import text
 from textdiff.models.backbones.base import Backbone
@@ -102,7 +103,7 @@ def plan_of(work: Work) -> dict[str, Any]:
         **mask_kind(work.facts),
         **({"reads_text": True} if work.network.reads_text else {}),
     }
-    if config.dry_run and config.overwrite and config.cache.exists():
+    if config.dry_run and config.overwrite and store_at(config.cache).occupied():
         raise UserError(f"{config.cache}: --overwrite would replace it before --dry-run stops; leave one of them out")
     return {
         "fingerprint": fingerprint,

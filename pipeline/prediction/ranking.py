@@ -16,6 +16,7 @@ from textdiff.metrics.uncertainty import jensen_shannon, mean_share
 from textdiff.options.run import Rank
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions
 from textdiff.pipeline.runs import Run
+from textdiff.places import Location
 from textdiff.tables import csv_table, text_table
 
 
@@ -42,7 +43,7 @@ class Ranking(NamedTuple):
 
     candidates: list[Candidate]
     file: Path
-    cache: Path
+    cache: Location
     """Where the images are."""
 
 

@@ -4,7 +4,6 @@ __all__ = ["Contrast", "Likeness", "training_contrasts"]
 
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from textdiff.files import atomic_path, sha256_file
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.pipeline.prediction.blank import is_blank
 from textdiff.pipeline.runs import Run
+from textdiff.places import Location
 
 FILE = "likeness.safetensors"
 """In a run directory: the contrasts of the training images."""
@@ -150,7 +150,12 @@ def training_contrasts(
 
 @lru_cache(MOST_BLOCKS)
 def _of_block(
-    path: Path, fingerprint: str, content: tuple[str, ...], images: tuple[tuple[int, ...], ...], step: int, block: int
+    path: Location,
+    fingerprint: str,
+    content: tuple[str, ...],
+    images: tuple[tuple[int, ...], ...],
+    step: int,
+    block: int,
 ) -> _Contrasts:
     """Contrasts (images, C) of a block at a step, of the rows of each image; what is the same for all runs of a sweep.
 

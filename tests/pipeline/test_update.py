@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import textdiff
-from textdiff.cache import FeatureCache, update, writer
+from textdiff.cache import FeatureCache, update
 from textdiff.errors import UserError
 from textdiff.experiments.experiment import Plan, plan_experiment
 from textdiff.models import text
@@ -468,7 +468,7 @@ def test_a_disk_without_room_beside_the_old_cache_refuses_and_nothing_is_made(la
             raise PermissionError("no hard links here")
         link(source, target, **options)
 
-    monkeypatch.setattr(writer.os, "link", no_links)
+    monkeypatch.setattr(os, "link", no_links)
     monkeypatch.setattr(shutil, "disk_usage", free(5))
     with pytest.raises(UserError, match=r"1 new rows and copies of the 6 others need"):
         lab.extract(update=True)

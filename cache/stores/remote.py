@@ -1,0 +1,330 @@
+"""A cache in an object store (S3, Google Cloud Storage, Azure), through obstore: https://developmentseed.org/obstore
+
+Each object goes to its final key with one PUT, which an object store does wholly or not at all. There is no renaming;
+so the order alone keeps the promises. Of a row the ledger's entry is put last, of a new cache its root: who is killed
+before leaves objects that nobody vouches for, and that the next one writes again.
+"""
+
+__all__ = ["ROOT", "RemoteStore"]
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from textdiff.cache import chunks
+from textdiff.cache.stores.base import Parts, Store
+from textdiff.cache.stores.refusals import in_transit, refusal
+from textdiff.errors import UserError
+from textdiff.places import Url
+
+THREADS = 16
+"""How many requests are under way at once."""
+ATTEMPTS = 5
+"""How often an object is asked for whose body breaks off; obstore itself repeats requests that are refused."""
+LOOK_SECONDS = 2.0
+"""For how long it is taken for granted that the cache was not replaced. What is read is checked in any case."""
+_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(minutes=2)}
+_PATIENCE = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(minutes=2)}
+ROOT = "zarr.json"
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+
+
+@cache
+def _client(bucket: str) -> Any:
+    """The store of a bucket or container, with what the provider's usual environment variables say."""
+    try:
+        import obstore.exceptions
+        import obstore.store
+    except ImportError:
+        raise UserError(
+            f"{bucket}: a cache in an object store needs the package obstore; pip install 'textdiff[cloud]'"
+        ) from None
+    plain = any(os.environ.get(f"{who}_ALLOW_HTTP", "").lower() in ("1", "true", "yes") for who in ("AWS", "AZURE"))
+    options: Any = {"client_options": _PATIENCE | {"allow_http": plain}, "retry_config": _RETRIES}
+    try:
+        return obstore.store.from_url(bucket, **options)
+    except obstore.exceptions.BaseError as error:
+        raise refusal(bucket, error) from error
+
+
+class RemoteStore(Store):
+    """The cache under a prefix; nothing is asked before the first use."""
+
+    near = False
+
+    def __init__(self, url: Url) -> None:
+        self.url = url
+        self._known: dict[str, tuple[float, object]] = {}
+
+    @property
+    def _bucket(self) -> Any:
+        return _client(self.url.bucket)
+
+    def name(self, key: str) -> str:
+        """A key as the bucket has it."""
+        return f"{self.url.key}/{key}".strip("/")
+
+    def ask(self, request: Callable[[], _A]) -> _A:
+        """The answer to a request, repeated where it breaks off.
+
+        Raises:
+            MissingError: there is no such object.
+            UserError: it is refused.
+        """
+        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+        for attempt in range(ATTEMPTS):
+            try:
+                return request()
+            except (AlreadyExistsError, PreconditionError):
+                raise
+            except (FileNotFoundError, BaseError, _ShortError) as error:
+                if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
+                    raise chunks.MissingError from None
+                if attempt == ATTEMPTS - 1 or not (isinstance(error, _ShortError) or in_transit(error)):
+                    raise refusal(str(self.url), error) from error
+                time.sleep(0.1 * 2**attempt)
+        raise AssertionError
+
+    def _fetch(self, key: str, options: Any = None) -> Any:
+        """A buffer with the bytes of an object, or of the range that obstore's options name."""
+        import obstore
+
+        def request() -> Any:
+            found = obstore.get(self._bucket, self.name(key), options=options)
+            data = found.bytes()
+            start, end = found.range
+            if len(data) != end - start:
+                raise _ShortError(f"{len(data)} of {end - start} bytes came")
+            return data
+
+        return self.ask(request)
+
+    def get(self, key: str) -> bytes:
+        """See ``Store``."""
+        return bytes(self._fetch(key))
+
+    def tail(self, key: str, nbytes: int) -> bytes:
+        """See ``Store``."""
+        if self.url.bucket.startswith(("az:", "abfs")):  # Azure has no ranges that count from the end
+            return self.get(key)[-nbytes:]
+        return bytes(self._fetch(key, {"range": {"suffix": nbytes}}))
+
+    def read_into(self, key: str, out: np.ndarray) -> bytes:
+        """See ``Store``."""
+        data, flat = self._sound(key), out.reshape(-1).view(np.uint8)
+        if len(data) != flat.size + chunks.CRC_BYTES:
+            raise chunks.ChunkError(f"the chunk has not {flat.size + chunks.CRC_BYTES} bytes")
+        flat[:] = data[: -chunks.CRC_BYTES]
+        return data[-chunks.CRC_BYTES :].tobytes()
+
+    def checked(self, key: str) -> bytes:
+        """See ``Store``."""
+        return self._sound(key).tobytes()
+
+    def _sound(self, key: str) -> np.ndarray:
+        """A chunk; a second look tells damage in the store from damage on the way."""
+        for _ in range(2):
+            data = np.frombuffer(self._fetch(key), np.uint8)
+            if len(data) >= chunks.CRC_BYTES and chunks.checksum(data[: -chunks.CRC_BYTES]) == data[-4:].tobytes():
+                return data
+        raise chunks.ChunkError("the checksum does not match")
+
+    def put(self, key: str, parts: Parts) -> None:
+        """See ``Store``."""
+        import obstore
+
+        data = _joined(parts)
+        self.ask(lambda: obstore.put(self._bucket, self.name(key), data, use_multipart=False))
+        self._known.pop(key, None)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """See ``Store``."""
+        return self.put_if(key, data, "create") is not None
+
+    def put_if(self, key: str, data: bytes, mode: Any) -> Any:
+        """Writes an object under a condition: "create", or the tag it has now. Its new tag; None if that is not so."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        name = self.name(key)
+        try:
+            return self.ask(lambda: obstore.put(self._bucket, name, data, mode=mode, use_multipart=False))
+        except (AlreadyExistsError, PreconditionError):
+            # A repeated request can meet what the first one wrote, of which no answer came.
+            tag = self.tag(key)
+            with suppress(chunks.MissingError):
+                return tag if self.get(key) == data else None
+            return None
+
+    def tag(self, key: str) -> Any:
+        """What an object is told by in ``put_if``; None where there is none."""
+        if (found := self._head(key)) is None:
+            return None
+        return {"e_tag": found["e_tag"], "version": found["version"]}
+
+    def _head(self, key: str) -> Any:
+        import obstore
+
+        with suppress(chunks.MissingError):
+            return self.ask(lambda: obstore.head(self._bucket, self.name(key)))
+        return None
+
+    def list(self, prefix: str = "") -> dict[str, str]:
+        """See ``Store``."""
+        objects = self._listed(prefix)["objects"]
+        return {self._key(one["path"]): f"{one['e_tag']} {one['last_modified']}" for one in objects}
+
+    def children(self) -> Sequence[str]:
+        """The names that keys begin with, as of directories."""
+        return [self._key(prefix) for prefix in self._listed("")["common_prefixes"]]
+
+    def _listed(self, prefix: str) -> Any:
+        import obstore
+
+        return self.ask(lambda: obstore.list_with_delimiter(self._bucket, self.name(prefix) or None))
+
+    def _key(self, name: str) -> str:
+        return name.removeprefix(self.name("")).strip("/")
+
+    def everything(self) -> dict[str, int]:
+        """The keys of all objects, however deep, with their sizes."""
+        import obstore
+
+        found = self.ask(lambda: obstore.list(self._bucket, self.name("") or None).collect())
+        return {self._key(one["path"]): one["size"] for one in found}
+
+    def delete(self, key: str) -> None:
+        """See ``Store``."""
+        import obstore
+
+        with suppress(chunks.MissingError):
+            self.ask(lambda: obstore.delete(self._bucket, self.name(key)))
+
+    def clear(self) -> None:
+        """Removes all objects, the root first: from then on there is no cache."""
+        import obstore
+
+        self.delete(ROOT)
+        if names := [self.name(key) for key in self.everything()]:
+            self.ask(lambda: obstore.delete(self._bucket, names))
+
+    def identity(self, key: str) -> object:
+        """See ``Store``; of some seconds ago."""
+        now = time.monotonic()
+        asked, known = self._known.get(key, (-LOOK_SECONDS, None))
+        if now - asked >= LOOK_SECONDS:
+            found = self._head(key)
+            known = found and (found["e_tag"], found["last_modified"], found["size"])
+            self._known[key] = (now, known)
+        return known
+
+    def occupied(self) -> bool:
+        """See ``Store``."""
+        import obstore
+
+        def request() -> bool:
+            return any(page for page in obstore.list(self._bucket, self.name("") or None, chunk_size=1))
+
+        return self.ask(request)
+
+    def nbytes(self) -> int:
+        """See ``Store``."""
+        return sum(self.everything().values())
+
+    def install(self, fill: Callable[[Path], None], overwrite: bool) -> None:
+        """See ``Store``; made in a temporary directory, from where it is uploaded."""
+        with self.workplace() as directory:
+            new = directory / "new"
+            fill(new)
+            if overwrite:
+                self.clear()
+            elif self.identity(ROOT) is not None:
+                return
+            keys = [file.relative_to(new).as_posix() for file in sorted(new.rglob("*")) if file.is_file()]
+            self.map(lambda key: self.adopt(new / key, key), [key for key in keys if key != ROOT])
+            self._known.clear()
+            self.put_if_absent(ROOT, (new / ROOT).read_bytes())
+
+    @contextmanager
+    def workplace(self) -> Iterator[Path]:
+        """See ``Store``."""
+        with tempfile.TemporaryDirectory(prefix="textdiff-") as directory:
+            yield Path(directory)
+
+    def adopt(self, file: Path, key: str) -> None:
+        """See ``Store``."""
+        self.put(key, [file.read_bytes()])
+
+    @contextmanager
+    def replacing(self, last: str) -> Iterator["_Sending"]:
+        """See ``Store``; kept in memory until all are there."""
+        batch = _Sending(self)
+        yield batch
+        *others, (_, entry) = batch.steps
+        self.delete(last)
+        self.map(lambda step: step[1](), others)
+        entry()
+
+    @contextmanager
+    def locked(self, *, shared: bool = False) -> Iterator[object]:
+        """See ``Store``: there are no locks. What is written is put in order, and what is read is checked."""
+        yield True
+
+    def sweep(self) -> None:
+        """See ``Store``: nothing is left over but chunks without an entry, which are written again."""
+
+    def map(self, function: Callable[[_A], _B], items: Iterable[_A]) -> Sequence[_B]:
+        """See ``Store``."""
+        every = [*items]
+        if len(every) < 2:
+            return [function(item) for item in every]
+        with ThreadPoolExecutor(min(THREADS, len(every)), thread_name_prefix="textdiff-store") as pool:
+            return [*pool.map(function, every)]
+
+
+class _Sending:
+    """A batch on its way to a store: by keys, what puts the object there."""
+
+    def __init__(self, store: RemoteStore) -> None:
+        self.store = store
+        self.steps: list[tuple[str, Callable[[], None]]] = []
+
+    def put(self, key: str, parts: Parts) -> None:
+        """See ``Batch``."""
+        data = _joined(parts)
+        self.steps.append((key, lambda: self.store.put(key, [data])))
+
+    def copy(self, key: str, source: Store, origin: str) -> None:
+        """See ``Batch``; the object store copies within a bucket by itself."""
+        import obstore
+
+        store = self.store
+        if isinstance(source, RemoteStore) and source.url.bucket == store.url.bucket:
+            names = source.name(origin), store.name(key)
+            self.steps.append((key, lambda: store.ask(lambda: obstore.copy(_client(store.url.bucket), *names))))
+        else:
+            self.put(key, [source.checked(origin)])
+
+
+def _joined(parts: Parts) -> bytes:
+    """The bytes of an object, taken part by part: what a part is in may be used again for the next."""
+    whole = BytesIO()
+    for part in parts:
+        whole.write(part if isinstance(part, bytes) else part.reshape(-1).view(np.uint8).data)
+    return whole.getvalue()
+
+
+class _ShortError(Exception):
+    """Fewer bytes came than were announced."""

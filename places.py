@@ -1,0 +1,45 @@
+"""Where a cache is: in a directory, or under a prefix of an object store, which has names as a path has."""
+
+__all__ = ["SCHEMES", "Location", "Url", "located"]
+
+import os
+import re
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
+# A path that was made of a url has lost a slash.
+_URL = re.compile(rf"({'|'.join(SCHEMES)}):/+(.*)", re.DOTALL)
+
+
+class Url(PurePosixPath):
+    """``s3://bucket/path/x.zarr``: named, joined and printed as a path, but nothing on a disk."""
+
+    def __str__(self) -> str:
+        return super().__str__().replace(":/", "://", 1)
+
+    def __fspath__(self) -> str:
+        return str(self)
+
+    @property
+    def bucket(self) -> str:
+        """The bucket or container, with its scheme."""
+        return "://".join(part.rstrip(":") for part in self.parts[:2])
+
+    @property
+    def key(self) -> str:
+        """The name in the bucket, without a slash at either end."""
+        return "/".join(self.parts[2:])
+
+    def resolve(self) -> Self:
+        """Itself: it is the same from anywhere."""
+        return self
+
+
+Location = Path | Url
+
+
+def located(name: str | os.PathLike[str]) -> Location:
+    """What a name stands for: a url of one of ``SCHEMES``, or a path."""
+    found = _URL.fullmatch(os.fspath(name))
+    return Url(f"{found[1]}://{found[2]}") if found else Path(name)
