@@ -21,7 +21,18 @@ from textdiff.options.extract import Extract
 from textdiff.options.fit import Fit
 from textdiff.options.pretrain import Pretrain
 from textdiff.options.run import Predict, Rank, Report, Score
-from textdiff.options.tools import CacheExport, CacheImport, CacheInfo, CacheVerify, DataCheck, Demo, Doctor, Download
+from textdiff.options.tools import (
+    CacheExport,
+    CacheGc,
+    CacheImport,
+    CacheInfo,
+    CacheRepair,
+    CacheVerify,
+    DataCheck,
+    Demo,
+    Doctor,
+    Download,
+)
 from textdiff.stopping import stop_on_signals
 
 STOPPED = 130
@@ -49,6 +60,8 @@ COMMANDS = {
     "data check": Command(DataCheck, "commands.tools:data_check", show.data, as_json=True),
     "cache info": Command(CacheInfo, "commands.tools:cache_info", show.info, as_json=True),
     "cache verify": Command(CacheVerify, "commands.tools:cache_verify", show.faults, as_json=True),
+    "cache repair": Command(CacheRepair, "commands.tools:cache_repair", show.lines, as_json=True),
+    "cache gc": Command(CacheGc, "commands.tools:cache_gc", show.lines, as_json=True),
     "cache export": Command(CacheExport, "commands.tools:cache_export", show.paths),
     "cache import": Command(CacheImport, "commands.tools:cache_import", show.paths),
 }

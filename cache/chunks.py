@@ -22,12 +22,16 @@ __all__ = [
     "replace",
     "require_sound",
     "stored_checksum",
+    "sync",
+    "verified",
     "write",
 ]
 
+import ctypes
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import google_crc32c
@@ -36,6 +40,9 @@ from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 
 CRC_BYTES = 4
 ZSTD_LEVEL = 3
+_BLOCK = 1 << 18
+"""What stays in a core's cache between being read and being summed."""
+_local = threading.local()
 
 
 class ChunkError(Exception):
@@ -57,7 +64,7 @@ class Hashed:
 
     def __iter__(self) -> Iterator[np.ndarray | bytes]:
         for part in self._parts:
-            self._found = int(google_crc32c.extend(self._found, part))
+            self._found = _sum(self._found, part)
             yield part
         yield self.checksum
 
@@ -67,9 +74,62 @@ class Hashed:
         return self._found.to_bytes(CRC_BYTES, "little")
 
 
+def _extend_of_library() -> Callable[[int, int, int], int] | None:
+    """The function of C below google_crc32c: (crc, address, bytes) to crc. None where it cannot be had."""
+    try:
+        from google_crc32c import _crc32c
+
+        extend = ctypes.CDLL(_crc32c.__file__).crc32c_extend
+    except (ImportError, OSError, AttributeError):
+        return None
+    extend.argtypes, extend.restype = (ctypes.c_uint32, ctypes.c_void_p, ctypes.c_size_t), ctypes.c_uint32
+    return extend
+
+
+# The module keeps Python's lock while it sums, so its threads would wait for each other; what ctypes calls does not.
+_extend = _extend_of_library()
+
+
+def _sum(crc: int, data: np.ndarray | bytes) -> int:
+    """The crc32c of what has ``crc``, followed by ``data`` (C-contiguous)."""
+    size = len(data) if isinstance(data, bytes) else data.nbytes
+    if _extend is None or size < _BLOCK // 16:  # to give the lock away and get it back takes longer than few bytes
+        return int(google_crc32c.extend(crc, data if isinstance(data, bytes) else data.reshape(-1).view(np.uint8)))
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, np.uint8)
+    return _extend(crc, data.ctypes.data, size)
+
+
 def checksum(data: np.ndarray | bytes) -> bytes:
-    """crc32c of ``data`` (C-contiguous), 4 bytes, little-endian."""
-    return int(google_crc32c.value(data)).to_bytes(CRC_BYTES, "little")
+    """crc32c of ``data`` (C-contiguous), 4 bytes, little-endian; other threads go on meanwhile."""
+    return _sum(0, data).to_bytes(CRC_BYTES, "little")
+
+
+def verified(path: Path) -> bytes:
+    """The checksum of a chunk of any length, once it has been found right; each byte is read once, and none is kept.
+
+    Raises:
+        ChunkError: no such chunk, or a checksum that does not match.
+    """
+    if (block := getattr(_local, "block", None)) is None:
+        block = _local.block = np.empty(_BLOCK, np.uint8)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            left = os.fstat(descriptor).st_size - CRC_BYTES
+            crc = 0
+            while left > 0 and (count := os.readv(descriptor, [block[:left].data])):
+                crc, left = _sum(crc, block[:count]), left - count
+            tail = os.read(descriptor, CRC_BYTES + 1)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingError from None
+    except OSError as error:
+        raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
+    if crc.to_bytes(CRC_BYTES, "little") != tail:
+        raise ChunkError("the checksum does not match")
+    return tail
 
 
 def read_into(path: Path, out: np.ndarray) -> bytes:
@@ -174,6 +234,18 @@ def write(path: Path, parts: Iterable[np.ndarray | bytes]) -> None:
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's bytes, or a directory's names, are on the disk, as far as the file system promises that."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def replace(temporary: Path, final: Path) -> None:

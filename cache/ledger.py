@@ -24,7 +24,7 @@ __all__ = [
     "vouched_rows",
 ]
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -97,24 +97,25 @@ def vouched_rows(cache: "CacheReader") -> dict[int, bool]:
     return found
 
 
-def bad_chunks(cache: "CacheReader", row: int, entry: bytes) -> list[tuple[str, int | None, str]]:
-    """(array, index of the step, what is wrong) of every bad chunk of a row; the ledger if they are not the row's."""
-    bad = [
-        (name, step, what) for name, step, _, what in _bad(cache.store, cache.layout.row_chunks(row, cache.rows[row]))
-    ]
-    if not bad and row_checksums(cache, row, entry) is None:
+def bad_chunks(
+    cache: "CacheReader", row: int, entry: bytes, verified: Callable[[str], bytes] | None = None
+) -> list[tuple[str, int | None, str]]:
+    """(array, index of the step, what is wrong) of every bad chunk of a row; the ledger if they are not the row's.
+
+    ``verified`` is how a chunk is read, by its key: as ``Store.verified`` by default.
+    """
+    found, bad = _verified(verified or cache.store.verified, cache.layout.row_chunks(row, cache.rows[row]))
+    if not bad and entry_of(cache.fingerprint_hash, cache.rows[row], found) != entry:
         return [("ledger", None, NOT_THEIRS)]
-    return bad
+    return [(name, step, what) for name, step, _, what in bad]
 
 
 def bad_texts(cache: "CacheReader") -> list[tuple[str, str | None, str]]:
     """(what it is, key, what is wrong) of every bad chunk of the texts; without a key if they are not the texts'."""
-    bad = list[tuple[str, str | None, str]]()
-    for name, text, key, what in _bad(cache.store, cache.layout.text_chunks()):
-        bad.append((f"{name} of text {text}", key, what))
-    if not bad and text_checksums(cache) is None:
+    found, bad = _verified(cache.store.verified, cache.layout.text_chunks())
+    if not bad and texts_digest(found) != cache.texts_digest:
         return [("text", None, NOT_THEIRS)]
-    return bad
+    return [(f"{name} of text {text}", key, what) for name, text, key, what in bad]
 
 
 def _stored(store: Store, places: Iterable[_Chunk]) -> list[bytes]:
@@ -125,10 +126,14 @@ def _stored(store: Store, places: Iterable[_Chunk]) -> list[bytes]:
         return []
 
 
-def _bad(store: Store, places: Iterable[_Chunk]) -> Iterator[tuple[str, int | None, str, str]]:
-    """Those chunks of which a byte is not as it was written, with what is wrong."""
+def _verified(
+    verified: Callable[[str], bytes], places: Iterable[_Chunk]
+) -> tuple[list[bytes], list[tuple[str, int | None, str, str]]]:
+    """The checksums of those chunks of which every byte is as it was written; the others, with what is wrong."""
+    found, bad = list[bytes](), list[tuple[str, int | None, str, str]]()
     for name, number, key in places:
         try:
-            store.checked(key)
+            found.append(verified(key))
         except chunks.ChunkError as error:
-            yield name, number, key, str(error)
+            bad.append((name, number, key, str(error)))
+    return found, bad

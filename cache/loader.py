@@ -9,7 +9,7 @@ import weakref
 from collections import defaultdict, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, TypeVar
 
@@ -37,10 +37,12 @@ class Item:
     """(1, L) bool."""
     image: torch.Tensor | None = None
     """(1, 3, H, W) uint8 RGB, where the loader was asked for images."""
+    ready: "tuple[torch.cuda.Event | None, ...]" = field(default=(), repr=False, compare=False)
+    """On a GPU, when it is all there: the consumer's stream waits for that, its thread does not."""
 
 
-_Image = tuple[list[torch.Tensor], torch.Tensor | None, torch.Tensor | None]
-_Text = tuple[torch.Tensor | None, torch.Tensor | None]
+_Image = tuple[list[torch.Tensor], torch.Tensor | None, torch.Tensor | None, torch.cuda.Event | None]
+_Text = tuple[torch.Tensor | None, torch.Tensor | None, torch.cuda.Event | None]
 _T = TypeVar("_T", _Image, _Text)
 
 
@@ -48,9 +50,9 @@ class Loader:
     """Gives rows of ``cache`` as ``Item`` on ``device``.
 
     Worker threads read at most ``prefetch`` rows ahead, on a GPU through pinned memory and a stream of their own, so
-    that copying overlaps computing. Rows stay on the device once read until the budget is spent: if everything ever
-    asked for fits, each row is read once. What the consumer gets depends on none of this; it must not be changed in
-    place.
+    that copying overlaps computing; no thread waits for a copy. Rows stay on the device once read until the budget is
+    spent: if everything ever asked for fits, each row is read once, and an epoch of rows that stay needs no threads.
+    What the consumer gets depends on none of this; it must not be changed in place.
 
     Args:
         cache: where from.
@@ -87,6 +89,7 @@ class Loader:
             free = torch.cuda.mem_get_info(self.device)[0] if self._cuda else 0
             budget_bytes = int(free * DEVICE_SHARE) if self._cuda else CPU_BUDGET
         self._budget = 0 if resident == "never" else budget_bytes
+        self._row_bytes = 0
         self._rows: dict[int, _Image] = {}
         self._texts: dict[int, _Text] = {}
         self._free: defaultdict[int, list[mmap.mmap]] = defaultdict(list)
@@ -96,6 +99,12 @@ class Loader:
     def resident_rows(self) -> int:
         """How many rows stay on the device."""
         return len(self._rows)
+
+    def staying(self, rows: int) -> int:
+        """How many of so many rows will stay on the device; known once one has been read."""
+        with self._lock:
+            more = self._budget // self._row_bytes if self._row_bytes else 0
+            return min(rows, len(self._rows) + more)
 
     def epoch(
         self, rows: Sequence[int], texts: Mapping[int, int] | None = None, *, keep: bool = True
@@ -110,7 +119,14 @@ class Loader:
         Raises:
             CacheError: when its turn comes, for a row that does not exist or is damaged.
         """
-        todo = iter([(row, row if texts is None else texts[row]) for row in rows])
+        pairs = [(row, row if texts is None else texts[row]) for row in rows]
+        if all(row in self._rows and self.cache.rows[donor].text in self._texts for row, donor in pairs):
+            for pair in pairs:
+                item = self._load(*pair, keep)
+                self._hand_over(item)
+                yield item
+            return
+        todo = iter(pairs)
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="textdiff-loader")
         try:
             waiting = deque(pool.submit(self._load, *pair, keep) for pair in islice(todo, self.prefetch))
@@ -133,18 +149,15 @@ class Loader:
         """
         text = self.cache.rows[donor].text
         with torch.cuda.stream(self._stream):
-            tokens, token_mask = self._texts.get(text) or self._keep(self._texts, text, self._read_text(donor))
-        if self._stream is not None:
-            self._stream.synchronize()
+            tokens, token_mask, ready = self._texts.get(text) or self._keep(self._texts, text, self._read_text(donor))
         features = item.features
         if blocks is not None:
             features = [features[self.blocks.index(block)] for block in sorted(blocks)]
         if steps is not None and tuple(steps) != self.steps:
             kept = [self.steps.index(step) for step in self.steps if step in steps]
-            features = [
-                level.view(1, len(self.steps), -1, *level.shape[2:])[:, kept].flatten(1, 2) for level in features
-            ]
-        narrow = replace(item, features=features, tokens=tokens, token_mask=token_mask)
+            by_step = [level.chunk(len(self.steps), dim=1) for level in features]
+            features = [torch.cat([level[step] for step in kept], 1) for level in by_step]
+        narrow = replace(item, features=features, tokens=tokens, token_mask=token_mask, ready=(ready,))
         self._hand_over(narrow)
         return narrow
 
@@ -153,11 +166,13 @@ class Loader:
         text = self.cache.rows[donor].text
         with torch.cuda.stream(self._stream):  # does nothing without a GPU
             read = self._rows.get(row) or self._read_image(row)
-            features, mask, image = self._keep(self._rows, row, read) if keep else read
+            features, mask, image, ready = self._keep(self._rows, row, read) if keep else read
             words = self._texts.get(text) or self._keep(self._texts, text, self._read_text(donor))
-        if self._stream is not None:
-            self._stream.synchronize()
-        return Item(row, features, mask, *words, image)
+        return Item(row, features, mask, *words[:2], image, (ready, words[2]))
+
+    def _mark(self) -> torch.cuda.Event | None:
+        """The moment when what was asked of the loader's stream so far is there."""
+        return None if self._stream is None else self._stream.record_event()
 
     def _read_image(self, row: int) -> _Image:
         features = []
@@ -169,8 +184,9 @@ class Loader:
         mask = self.cache.mask(row)
         labels = None if mask is None else self._move(torch.from_numpy(mask)[None]).long()
         if not self.images:
-            return features, labels, None
-        return features, labels, self._move(torch.from_numpy(self.cache.image(row)).permute(2, 0, 1)[None])
+            return features, labels, None, self._mark()
+        image = self._move(torch.from_numpy(self.cache.image(row)).permute(2, 0, 1)[None])
+        return features, labels, image, self._mark()
 
     def _empty(self, shape: tuple[int, ...]) -> torch.Tensor:
         dtype = getattr(torch, self.cache.dtype.name)
@@ -190,9 +206,9 @@ class Loader:
     def _read_text(self, row: int) -> _Text:
         text = self.cache.text(row)
         if text is None:
-            return None, None
-        tokens, mask = text
-        return self._move(torch.from_numpy(tokens)[None]), self._move(torch.from_numpy(mask)[None])
+            return None, None, None
+        tokens, mask = (self._move(torch.from_numpy(array)[None]) for array in text)
+        return tokens, mask, self._mark()
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
         if self._cuda and not tensor.is_pinned():
@@ -203,22 +219,27 @@ class Loader:
         """Lets ``value`` stay on the device if the budget has room for it."""
         nbytes = sum(tensor.nbytes for tensor in _tensors(*value))
         with self._lock:
+            if kept is self._rows:
+                self._row_bytes = max(self._row_bytes, nbytes)
             if key not in kept and nbytes <= self._budget:
                 self._budget -= nbytes
                 kept[key] = value
         return value
 
     def _hand_over(self, item: Item) -> None:
-        """Tells the allocator that the consumer's stream uses what was allocated on ours."""
+        """Lets the consumer's stream wait for ours, and tells the allocator that it uses what was allocated on ours."""
         if self._cuda:
             stream = torch.cuda.current_stream(self.device)
+            for moment in item.ready:
+                if moment is not None:
+                    stream.wait_event(moment)
             for tensor in _tensors(item.features, item.mask, item.tokens, item.token_mask, item.image):
                 tensor.record_stream(stream)
 
 
-def _tensors(*values: list[torch.Tensor] | torch.Tensor | None) -> Iterator[torch.Tensor]:
+def _tensors(*values: list[torch.Tensor] | torch.Tensor | torch.cuda.Event | None) -> Iterator[torch.Tensor]:
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
-        elif value is not None:
+        elif isinstance(value, list):
             yield from value

@@ -234,8 +234,8 @@ class CacheReader:
     def _damaged_text(self, name: str, error: object) -> CacheError:
         self.check_same()
         return CacheError(
-            f"{self.path}: the embeddings of the texts are damaged: {name}: {error}; run textdiff cache verify "
-            f"{self.path} --drop, then the same textdiff extract again"
+            f"{self.path}: the embeddings of the texts are damaged: {name}: {error}; run textdiff cache repair "
+            f"{self.path}, then the same textdiff extract again"
         )
 
     def _exists(self, row: int, entry: str) -> bool:
@@ -305,5 +305,5 @@ class CacheReader:
     def _damaged(self, row: int, what: str, error: object) -> CacheError:
         return CacheError(
             f"{self.path}: row {row} ({self.rows[row]}) is damaged: {what}: {error}; "
-            f"run textdiff cache verify {self.path} --drop, then the same textdiff extract again"
+            f"run textdiff cache repair {self.path}, then the same textdiff extract again"
         )

@@ -1,6 +1,10 @@
-"""A damaged cache put right without losing a row: what belongs to no row is known from the plan."""
+"""A damaged cache put right without losing a sound row.
 
-__all__ = ["repair"]
+With the plan of the cache, as ``extract`` has it, all that belongs to no row is made anew. Without, as ``cache repair``
+is, the metadata are: the root says what they have to be. Neither the root nor the table follows from anything else.
+"""
+
+__all__ = ["repair", "repair_cache"]
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +20,7 @@ from textdiff.cache.create import fill_cache, read_attributes, read_table
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.rows import CacheError, DamagedError
 from textdiff.cache.stores import Store
-from textdiff.cache.verify import bad_metadata
+from textdiff.cache.verify import Fault, bad_metadata, count, find_faults
 from textdiff.places import located
 
 SHOWN = 5
@@ -24,6 +28,46 @@ _ROOT = Path("zarr.json")
 
 Embed = Callable[[Sequence[str]], tuple[np.ndarray | None, np.ndarray | None]]
 """Makes the embeddings of texts, as ``FeatureCache.create`` takes them."""
+
+
+def repair_cache(path: str | os.PathLike[str]) -> list[Fault]:
+    """Puts right what can be without the data set, with progress, and says which command does the rest.
+
+    Metadata are made anew. Bad rows leave the ledger, and damaged embeddings go, so that ``extract`` makes them. What
+    killed writers left is removed. Sound rows stay, and so do those that another process writes meanwhile.
+
+    Returns:
+        What was found, in the order of the rows.
+
+    Raises:
+        CacheError: no cache, or one whose root or table is damaged, which nothing but the data set can make anew.
+    """
+    cache = FeatureCache.open(path, writable=True)
+    faults = find_faults(cache)
+    if not faults:
+        console.info(f"{path}: all is as it was written; there is nothing to repair")
+        return faults
+    with cache.store.locked():
+        cache.check_same()
+        if bad_metadata(cache):
+            _remake_metadata(cache)
+        dropped = [row for row in sorted({fault.row for fault in faults if fault.row is not None}) if cache.bad(row)]
+        cache.forget(dropped)
+        texts = ledger.bad_texts(cache)
+        for _, key, _ in texts:
+            if key is not None:
+                cache.store.delete(key)
+    console.info(f"{path}: {count(faults)} found; {_said_of(cache, len(dropped), bool(texts))}")
+    return faults
+
+
+def _said_of(cache: FeatureCache, rows: int, texts: bool) -> str:
+    """What was dropped, and how it comes again."""
+    what = " and ".join([f"{rows} rows"] * (rows > 0) + ["embeddings of texts"] * texts)
+    if not what:
+        return "all is as it was written again"
+    again = f"textdiff extract --cache {cache.path}" if "options" in cache.about else "the textdiff extract of before"
+    return f"dropped {what}; {again} makes them anew, and nothing else"
 
 
 def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) -> None:
@@ -54,8 +98,7 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
         if here.fingerprint_hash != planned.fingerprint_hash:
             return  # other options: refused by whoever asked
     store = planned.store
-    with store.locked(), store.workplace() as directory:
-        new = directory / "new"
+    with store.locked():
         if texts_bad:
             asked = (
                 dict(plan)
@@ -63,10 +106,12 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
                 else dict(plan) | {"rows": here.rows, "texts": here.texts, "about": here.about}
             )
             tokens, token_mask = embed(asked["texts"])
-            FeatureCache.create(new, **asked, tokens=tokens, token_mask=token_mask)
-        elif here is not None:
-            fill_cache(new, here.layout, read_table(path, here.table_hash), here.attributes, None, None)
-        mended = _put_over(new, store)
+            with store.workplace() as directory:
+                FeatureCache.create(directory / "new", **asked, tokens=tokens, token_mask=token_mask)
+                mended = _put_over(directory / "new", store)
+        else:
+            assert here is not None
+            mended = _remake_metadata(here)
     console.warn(
         f"{path}: was damaged, and is repaired: {', '.join(mended[:SHOWN])}" + (", ..." * (len(mended) > SHOWN))
     )
@@ -75,6 +120,14 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
     if bad := [row for row, sound in vouched.items() if not sound]:
         cache.forget(bad)
         console.warn(f"{path}: {len(bad)} of {len(vouched)} rows lack chunks or have others than their own; made anew")
+
+
+def _remake_metadata(cache: FeatureCache) -> list[str]:
+    """Puts metadata in their places as the root's attributes say that they are; gives those that were not so."""
+    table = read_table(cache.path, cache.table_hash)
+    with cache.store.workplace() as directory:
+        fill_cache(directory / "new", cache.layout, table, cache.attributes, None, None)
+        return _put_over(directory / "new", cache.store)
 
 
 def _check_plan(planned: FeatureCache) -> None:

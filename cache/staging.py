@@ -1,12 +1,13 @@
 """Directories for what is not finished, the removal of those whose process has died, and locks on directories."""
 
-__all__ = ["STAGED", "locked", "staging", "sweep"]
+__all__ = ["STAGED", "locked", "mark_in_use", "staged", "staging", "sweep", "unused"]
 
 import glob
 import os
 import shutil
 import sys
 import uuid
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +23,16 @@ def sweep(parent: Path, name: str) -> None:
         parent: where they are.
         name: as it was given to ``staging``, with ``*`` for any characters.
     """
-    for leftover in parent.glob(f".{glob.escape(name).replace('[*]', '*')}.*.partial"):
+    for leftover in staged(parent, name):
         lock = _lock(leftover, wait=False)
         if lock is not None:
             shutil.rmtree(leftover, ignore_errors=True)
             os.close(lock)
+
+
+def staged(parent: Path, name: str) -> list[Path]:
+    """The directories of ``staging`` that are there, in use or not; the arguments are those of ``sweep``."""
+    return sorted(parent.glob(f".{glob.escape(name).replace('[*]', '*')}.*.partial"))
 
 
 @contextmanager
@@ -63,6 +69,26 @@ def locked(directory: Path, *, shared: bool = False) -> Iterator[bool]:
     finally:
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def unused(directory: Path) -> Iterator[bool]:
+    """Holds a lock on a directory if nobody else does, and gives whether it is so.
+
+    Where there are no locks it is never so: then nobody knows what is in use.
+    """
+    lock = _lock(directory, wait=False)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def mark_in_use(directory: Path, owner: object) -> None:
+    """Has ``unused`` say no of a directory as long as ``owner`` lives, and not longer than this process."""
+    if (lock := _lock(directory, wait=True, shared=True)) is not None:
+        weakref.finalize(owner, os.close, lock)
 
 
 if sys.platform == "win32":

@@ -7,7 +7,7 @@ far as they are wanted; then they are exchanged. Beside ``monuseg.zarr`` the new
 yet another change of the samples takes over what this one holds already.
 """
 
-__all__ = ["can_link", "clear_updates", "find_rows", "put_in_place", "restore", "update_path", "updates"]
+__all__ = ["can_link", "clear_updates", "find_rows", "leftovers", "put_in_place", "restore", "update_path", "updates"]
 
 import glob
 import hashlib
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textdiff.cache.rows import CacheError
-from textdiff.cache.staging import STAGED, locked, staging, sweep
+from textdiff.cache.staging import STAGED, locked, staged, staging, sweep
 from textdiff.cache.stores import exchange, store_at
 from textdiff.places import Location, Url
 
@@ -82,6 +82,13 @@ def updates(path: Location) -> Sequence[Location]:
     if isinstance(final, Url):
         return exchange.updates(final, pattern)
     return sorted(final.parent.glob(pattern))
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What processes that make or replace the cache at ``path`` keep beside it, or left there when they were killed."""
+    final = path.resolve()
+    kept = [*staged(final.parent, final.name), *staged(final.parent, _beside(final, "update-*"))]
+    return kept + [place for place in [final.with_name(_beside(final, "replaced"))] if place.exists()]
 
 
 def clear_updates(path: Location) -> None:

@@ -1,11 +1,14 @@
 """Finding everything in a cache that is not as it was written."""
 
-__all__ = ["Fault", "bad_metadata", "verify_cache", "verify_rows"]
+__all__ = ["Fault", "bad_metadata", "count", "find_faults", "metadata", "row_faults", "verify_cache", "verify_rows"]
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zarr
@@ -16,9 +19,13 @@ from textdiff.cache import chunks, ledger
 from textdiff.cache.create import read_table
 
 if TYPE_CHECKING:
+    from textdiff.cache.feature_cache import FeatureCache
     from textdiff.cache.reader import CacheReader
 
-THREADS = 4
+LEAST_THREADS = 4
+"""Disks and networks answer several questions at once, however few cores there are."""
+AHEAD = 4
+"""Rows a thread that are asked for and not yet taken, so that ten million of them are no list of futures."""
 _SILENT: dict[str, Any] = {
     "attributes": {},
     "consolidated_metadata": None,
@@ -42,41 +49,41 @@ class Fault(NamedTuple):
         return f"{where}: {self.what}"
 
 
-def verify_cache(path: str | os.PathLike[str], drop: bool = False) -> list[Fault]:
-    """Verifies the cache at ``path`` with progress; ``drop`` also forgets what is bad, so that ``extract`` redoes it.
+def verify_cache(path: str | os.PathLike[str]) -> list[Fault]:
+    """Verifies the cache at ``path`` with progress, and says what puts right what is wrong.
 
     Raises:
         CacheError: it cannot be opened at all.
     """
     from textdiff.cache.feature_cache import FeatureCache
 
-    cache = FeatureCache.open(path, writable=drop)
-    with console.Progress(max(1, int(cache.done().sum())), "verify", "rows") as progress:
-        faults = cache.verify(progress.advance)
-    bad = sorted({fault.row for fault in faults if fault.row is not None})
-    if drop:
-        cache.forget(bad)
-        for _, key, _ in ledger.bad_texts(cache):
-            if key is not None:
-                cache.store.delete(key)
+    faults = find_faults(FeatureCache.open(path))
     if faults:
-        others = sum(fault.row is None for fault in faults)
-        what = f"{len(bad)} bad rows" + (f" and {others} faults of what belongs to no row" if others else "")
-        what = f"dropped {what};" if drop else f"{what}; --drop forgets them, and"
-        console.info(f"{path}: {what} the same textdiff extract makes anew what is bad, and nothing else")
+        console.info(f"{path}: {count(faults)}; textdiff cache repair {path} puts it right")
     return faults
+
+
+def find_faults(cache: "FeatureCache") -> list[Fault]:
+    """Verifies an open cache with progress."""
+    entries = len([key for key in cache.store.list("ledger") if key.startswith("ledger/c.")])
+    with console.Progress(max(1, entries), "verify", "rows") as progress:
+        return cache.verify(progress.advance)
+
+
+def count(faults: Sequence[Fault]) -> str:
+    """How much is wrong, in words."""
+    bad = len({fault.row for fault in faults if fault.row is not None})
+    others = sum(fault.row is None for fault in faults)
+    return f"{bad} bad rows" + (f" and {others} faults of what belongs to no row" if others else "")
 
 
 def verify_rows(cache: "CacheReader", progress: Callable[[], object] | None = None) -> list[Fault]:
     """See ``FeatureCache.verify``."""
-
-    def check(row: int) -> list[Fault] | None:
-        return _row_faults(cache, row)
-
     faults = [Fault(None, None, None, name, "zarr.json is missing or damaged") for name in bad_metadata(cache)]
     faults += _shared_faults(cache)
-    with ThreadPoolExecutor(THREADS) as pool:
-        for found in pool.map(check, range(len(cache.rows))):
+    # Closed at once when an exception ends the loop; else its threads would go on until the exception is forgotten.
+    with closing(_in_order(cache, max(LEAST_THREADS, os.cpu_count() or 1))) as rows:
+        for found in rows:
             if found is not None:
                 faults += found
                 if progress is not None:
@@ -84,28 +91,60 @@ def verify_rows(cache: "CacheReader", progress: Callable[[], object] | None = No
     return faults
 
 
-def bad_metadata(cache: "CacheReader") -> list[str]:
-    """The arrays and groups, and ``root``, whose ``zarr.json`` does not say what it has to: other readers go by it."""
+def _in_order(cache: "CacheReader", threads: int) -> Generator[list[Fault] | None, None, None]:
+    """What is wrong with each row, in their order. Who stops early waits for one chunk of each thread and no more."""
+    stopped = threading.Event()
+
+    def verified(key: str) -> bytes:
+        if stopped.is_set():
+            raise chunks.ChunkError("nobody waits for it")
+        return cache.store.verified(key)
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            asked = deque[Future[list[Fault] | None]]()
+            for row in range(len(cache.rows)):
+                asked.append(pool.submit(row_faults, cache, row, verified))
+                if len(asked) == threads * AHEAD:
+                    yield asked.popleft().result()
+            while asked:
+                yield asked.popleft().result()
+        finally:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def metadata(cache: "CacheReader") -> dict[str, Any]:
+    """What the ``zarr.json`` of each group and array has to say, by its name; the root's is empty."""
     group = zarr.create_group(MemoryStore(), attributes=dict(cache.attributes))
     cache.layout.build(group)
-    wanted = [("", group), *sorted(group.members(max_depth=None))]
-    bad = [name for name, member in wanted if _said(cache, name) != _stated(member.metadata.to_dict())]
-    return [name or "root" for name in bad]
+    return {name: member.metadata.to_dict() for name, member in [("", group), *sorted(group.members(max_depth=None))]}
 
 
-def _row_faults(cache: "CacheReader", row: int) -> list[Fault] | None:
-    """None if the row does not exist."""
+def bad_metadata(cache: "CacheReader") -> list[str]:
+    """The arrays and groups, and ``root``, whose ``zarr.json`` does not say what it has to: other readers go by it."""
+    wanted = metadata(cache).items()
+    return [name or "root" for name, stated in wanted if _said(cache, name) != _stated(stated)]
+
+
+def row_faults(cache: "CacheReader", row: int, verified: Callable[[str], bytes] | None = None) -> list[Fault] | None:
+    """What is wrong with a row, each chunk of it read by ``verified``, by its key; None if the row does not exist."""
     entry = cache.rows[row]
-    try:
-        stored = ledger.read_entry(cache.store, row)
-    except chunks.ChunkError as error:
-        return [Fault(row, entry.id, entry.view, "ledger", str(error))]
-    if stored is None:
-        return None
-    return [
-        Fault(row, entry.id, entry.view, name, what if step is None else f"step {cache.steps[step]}: {what}")
-        for name, step, what in ledger.bad_chunks(cache, row, stored)
-    ]
+    while True:
+        try:
+            if (stored := ledger.read_entry(cache.store, row)) is None:
+                return None
+        except chunks.ChunkError as error:
+            return [Fault(row, entry.id, entry.view, "ledger", str(error))]
+        bad = ledger.bad_chunks(cache, row, stored, verified)
+        with suppress(chunks.ChunkError):
+            # Another process may have begun to write the row again, or have ended it.
+            if bad and ledger.read_entry(cache.store, row) != stored:
+                continue
+        return [
+            Fault(row, entry.id, entry.view, name, what if step is None else f"step {cache.steps[step]}: {what}")
+            for name, step, what in bad
+        ]
 
 
 def _shared_faults(cache: "CacheReader") -> Iterator[Fault]:

@@ -1,6 +1,19 @@
 """What the commands print of their results: ``show(result, options, as_json)``."""
 
-__all__ = ["cache", "checks", "data", "demo", "faults", "info", "outcome", "panel", "paths", "ranking", "scores"]
+__all__ = [
+    "cache",
+    "checks",
+    "data",
+    "demo",
+    "faults",
+    "info",
+    "lines",
+    "outcome",
+    "panel",
+    "paths",
+    "ranking",
+    "scores",
+]
 
 import json
 import os
@@ -91,21 +104,21 @@ def info(result: Any, options: Any, as_json: bool) -> None:
 
 def faults(result: Any, options: Any, as_json: bool) -> None:
     """Prints the faults of a cache; status 1 if there are any."""
-    _lines(result, as_json)
+    lines(result, options, as_json)
     if result:
         raise typer.Exit(1)
 
 
 def checks(result: Any, options: Any, as_json: bool) -> None:
     """Prints the checks of a machine; status 1 if one fails."""
-    _lines(result, as_json)
+    lines(result, options, as_json)
     if any(check.status == "FAIL" for check in result):
         raise typer.Exit(1)
 
 
-def _lines(result: Any, as_json: bool) -> None:
-    lines = [_json([line._asdict() for line in result])] if as_json else result
-    for line in lines:
+def lines(result: Any, options: Any, as_json: bool) -> None:
+    """Prints what was found, a line each."""
+    for line in [_json([line._asdict() for line in result])] if as_json else result:
         print(line)
 
 

@@ -2,8 +2,10 @@
 
 __all__ = [
     "cache_export",
+    "cache_gc",
     "cache_import",
     "cache_info",
+    "cache_repair",
     "cache_verify",
     "data_check",
     "demo",
@@ -14,7 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from textdiff.cache import Fault, FeatureCache, export_hdf5, import_hdf5, verify_cache
-from textdiff.options.tools import CacheExport, CacheImport, CacheInfo, CacheVerify, DataCheck, Demo, Doctor
+from textdiff.cache.gc import Leftover, collect
+from textdiff.cache.repair import repair_cache
+from textdiff.options.tools import (
+    CacheExport,
+    CacheGc,
+    CacheImport,
+    CacheInfo,
+    CacheRepair,
+    CacheVerify,
+    DataCheck,
+    Demo,
+    Doctor,
+)
 from textdiff.pipeline import demo as phantom_demo
 from textdiff.pipeline.check import Check, check_dataset
 from textdiff.pipeline.doctor import Check as MachineCheck
@@ -38,7 +52,17 @@ def cache_info(options: CacheInfo) -> dict[str, Any]:
 
 def cache_verify(options: CacheVerify) -> list[Fault]:
     """Everything in the cache that is not as it was written."""
-    return verify_cache(options.path, drop=options.drop)
+    return verify_cache(options.path)
+
+
+def cache_repair(options: CacheRepair) -> list[Fault]:
+    """Puts right what is wrong with the cache, and tells what it was."""
+    return repair_cache(options.path)
+
+
+def cache_gc(options: CacheGc) -> list[Leftover]:
+    """Finds what nothing vouches for."""
+    return collect(options.path, options.delete)
 
 
 def cache_export(options: CacheExport) -> Path:

@@ -4,6 +4,8 @@ __all__ = ["JobRunner", "groups_to_do"]
 
 from collections.abc import Sequence
 
+import torch
+
 from textdiff.cache import FeatureCache, Loader
 from textdiff.errors import UserError
 from textdiff.experiments.evaluate import evaluate
@@ -17,7 +19,7 @@ from textdiff.pipeline.training.same_weights import take_weights, trained_alike
 from textdiff.pipeline.training.train import train_many
 
 MEMORY_SHARE = 0.5
-"""The share of the available memory, divided between the processes, for rows that stay."""
+"""The share of the available memory, of the GPU or the machine, divided between the processes, for rows that stay."""
 
 
 def groups_to_do(experiment: Experiment) -> dict[str, list[Job]]:
@@ -33,7 +35,7 @@ class JobRunner:
 
     Args:
         experiment: whose jobs.
-        processes: how many share the machine's memory.
+        processes: how many share the memory of the GPU, or of the machine.
     """
 
     def __init__(self, experiment: Experiment, processes: int = 1) -> None:
@@ -93,14 +95,14 @@ class JobRunner:
         if self._loader is None or self._reads != (blocks, steps):
             self._loader = None  # its memory goes before the next one takes its own
             device = choose_device(jobs[0].config.device)
-            budget = None if device.type == "cuda" else self._budget(self.cache, blocks)
+            budget = self._budget(self.cache, blocks, device)
             self._loader = Loader(self.cache, device, blocks=blocks, steps=steps, budget_bytes=budget)
             self._reads = blocks, steps
         return self._loader
 
-    def _budget(self, cache: FeatureCache, blocks: Sequence[int]) -> int | None:
-        """Memory for rows on the CPU: all that are ever asked for, if there is room."""
-        free = available_memory()
+    def _budget(self, cache: FeatureCache, blocks: Sequence[int], device: torch.device) -> int | None:
+        """Memory for rows on the device: all that are ever asked for, if there is room."""
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
         if free is None:
             return None
         native = sum(C * h * w for block, (C, h, w) in cache.blocks.items() if block in blocks)

@@ -3,6 +3,7 @@
 __all__ = ["choose_processes", "run_experiment"]
 
 import json
+import math
 import os
 import queue
 import subprocess
@@ -23,14 +24,21 @@ from textdiff.models.device import choose_device
 PROCESS_BYTES = 2.5e9
 """What a process takes besides cached rows: PyTorch and one training step of the nano network at 256 pixels."""
 
+ON_A_GPU = 3
+"""Processes that share a GPU at most: a small head leaves most of it idle, a large one gains nothing from company."""
+GPU_PROCESS_BYTES = 8e9
+"""What a process takes of a GPU besides cached rows: CUDA itself, and a step of the paper's head at 256 pixels."""
+
 
 def choose_processes(device: str, asked: int | None = None) -> int:
-    """How many processes to use: as asked, or one for each GPU, or for each core that there is memory for."""
+    """How many processes to use: as asked, or some for each GPU, or one for each core that there is memory for."""
     if asked is not None:
         return asked
     where = choose_device(device)
     if where.type == "cuda":
-        return torch.cuda.device_count() if where.index is None else 1
+        gpus = len(_gpus(device)) or 1
+        free = torch.cuda.mem_get_info(where)[0]
+        return gpus * max(1, min(ON_A_GPU, cores() // gpus, int(free // GPU_PROCESS_BYTES)))
     if where.type != "cpu":
         return 1
     memory = available_memory()
@@ -56,12 +64,37 @@ def run_experiment(experiment: Experiment, processes: int) -> list[str]:
     console.info(
         f"{experiment.path}: {missing} of {total} jobs to do, {processes} "
         f"{'process' if processes == 1 else 'processes'} of {experiment.threads} "
-        f"{'thread' if experiment.threads == 1 else 'threads'}; stop it whenever you like, the same command goes on"
+        f"{'thread' if experiment.threads == 1 else 'threads'}{_on_gpus(experiment, processes)}; "
+        "stop it whenever you like, the same command goes on"
     )
     with console.Progress(total, experiment.plan.kind, "jobs", done=total - missing) as progress:
         if processes == 1:
             return _here(experiment, todo, progress)
         return _elsewhere(experiment, todo, processes, progress)
+
+
+def _gpus(device: str) -> list[str]:
+    """The GPUs that processes are spread over, as CUDA_VISIBLE_DEVICES names them; none where ``device`` is one."""
+    where = choose_device(device)
+    if where.type != "cuda" or where.index is not None:
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+
+
+def _device(experiment: Experiment) -> str:
+    return experiment.plan.jobs[0].config.device
+
+
+def _sharing(experiment: Experiment, processes: int) -> int:
+    """How many processes share the memory of one device, or of the machine."""
+    return math.ceil(processes / (len(_gpus(_device(experiment))) or 1))
+
+
+def _on_gpus(experiment: Experiment, processes: int) -> str:
+    if choose_device(_device(experiment)).type != "cuda":
+        return ""
+    return f", {_sharing(experiment, processes)} on a GPU at most (--jobs changes that)"
 
 
 def _here(experiment: Experiment, todo: dict[str, list[Job]], progress: console.Progress) -> list[str]:
@@ -115,11 +148,12 @@ def _elsewhere(
 def _start(experiment: Experiment, number: int, processes: int) -> "subprocess.Popen[str]":
     """A worker; its messages go to a file, because those of several would be mixed."""
     environment = os.environ | {"OMP_NUM_THREADS": str(experiment.threads), "MKL_NUM_THREADS": str(experiment.threads)}
-    if torch.cuda.is_available() and torch.cuda.device_count() > 1:
-        environment["CUDA_VISIBLE_DEVICES"] = str(number % torch.cuda.device_count())
+    if gpus := _gpus(_device(experiment)):
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    sharing = str(_sharing(experiment, processes))
     with (experiment.path / f"worker-{number}.log").open("a", encoding="utf-8") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "textdiff.experiments.pool_worker", str(experiment.path), str(processes)],
+            [sys.executable, "-m", "textdiff.experiments.pool_worker", str(experiment.path), sharing],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

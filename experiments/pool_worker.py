@@ -1,28 +1,22 @@
 """A process that does groups of jobs: their names come line by line on standard input, answers go to standard output.
 
-    python -m textdiff.experiments.pool_worker DIRECTORY PROCESSES
+    python -m textdiff.experiments.pool_worker DIRECTORY SHARING
 
-It ends with its parent: when standard input closes in the middle of a group, that group is interrupted.
+SHARING processes use the same device's memory.
+
+It ends with its parent.
 """
 
 __all__ = ["main"]
 
-import _thread
 import json
-import os
 import queue
-import signal
 import sys
 import threading
-import time
 from pathlib import Path
-from types import FrameType
 
 from textdiff.errors import UserError, explain
-
-STOPPED = 130
-GRACE = 30.0
-"""Seconds for the end of a group that is interrupted, after which the process ends whatever it is doing."""
+from textdiff.pipeline.worker_process import serve_parent
 
 
 def main() -> None:
@@ -31,39 +25,7 @@ def main() -> None:
     The answer to a group is the list of what went wrong in it, or ``{"error": ...}`` where the machine failed: a full
     disk, too little memory. That ends the worker with status 2.
     """
-    commands: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    busy, stopped = threading.Event(), threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        # The parent may ask several times, and each would interrupt what cleans up after the one before.
-        if not stopped.is_set():
-            stopped.set()
-            raise KeyboardInterrupt
-
-    def listen() -> None:
-        for line in sys.stdin:
-            busy.set()
-            commands.put(line.strip())
-        commands.put(None)
-        if busy.is_set():
-            # Not SIGINT: shells start commands in the background with that one ignored, and nothing would happen.
-            _thread.interrupt_main(signal.SIGTERM)
-            # Python drops an interruption that falls into a destructor or a callback from C.
-            time.sleep(GRACE)
-            os._exit(STOPPED)
-
-    status = 1
-    try:
-        for one in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(one) is not signal.SIG_IGN:
-                signal.signal(one, stop)
-        threading.Thread(target=listen, daemon=True).start()
-        status = _serve(commands, busy)
-    finally:
-        # Whatever the interruption has become: PyTorch fails to close the file whose writing was interrupted.
-        if stopped.is_set():
-            sys.exit(STOPPED)
-    sys.exit(status)
+    serve_parent(_serve)
 
 
 def _serve(commands: "queue.SimpleQueue[str | None]", busy: threading.Event) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from textdiff.errors import UserError
-from textdiff.options.option import AnyPath, InStore, Known, Metavar, Range, Usual
+from textdiff.options.option import Again, AnyPath, InStore, Known, Metavar, Range, Usual
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.record import Record
 from textdiff.options.shared import Jitter, Natural, Precise, Protocol, Seed, TileSide
@@ -83,8 +83,12 @@ class Cutting(Record):
 class Filling(Precise):
     """Running."""
 
-    shard: Annotated[tuple[int, int], Metavar("I/N")] = (0, 1)
-    """Part of the rows: every n-th from the i-th, so that n processes can share one cache."""
+    shard: Annotated[tuple[int, int] | Literal["slurm"], Metavar("I/N")] = (0, 1)
+    """Part of the rows: every n-th from the i-th, so that n processes can share one cache; slurm: an array task's."""
+    devices: Annotated[Sequence[str] | None, Metavar("0,1,..."), Again()] = None
+    """Devices to share the rows between, a process each: GPUs by number, or names; by default only --device."""
+    scheduler: Annotated[str | None, Metavar("ADDRESS|local[:N]")] = None
+    """Dask scheduler whose workers do the rows, as tcp://host:8786; local starts N or one a core; none by default."""
     batch: Annotated[int | None, Range(least=1)] = None
     """Images that go through the network at once; by default 1 on a CPU, on a GPU what half a gigabyte of rows is."""
     overwrite: bool = False
@@ -93,16 +97,22 @@ class Filling(Precise):
     """Keep the rows that still hold where the data set has changed, and make the others, as the cache was made."""
     skip_bad: bool = False
     """Leave out bad images instead of stopping."""
+    durable: bool = False
+    """Have each row on the disk before the next one counts as done, so that finished rows outlast a loss of power."""
     dry_run: bool = False
     """Stop after the plan."""
 
     def check(self) -> None:
         """Refuses a part that is none, and two ways to treat the cache that is there."""
         super().check()
-        if not 0 <= self.shard[0] < self.shard[1]:
+        if self.shard != "slurm" and not 0 <= self.shard[0] < self.shard[1]:
             raise UserError(f"--shard {self.shard[0]}/{self.shard[1]}: must be i/n with 0 <= i < n")
         if self.overwrite and self.update:
             raise UserError("--overwrite makes all rows anew, --update keeps those that still hold; give one of them")
+        if self.devices and self.scheduler:
+            raise UserError("--devices starts workers here, --scheduler finds them elsewhere; give one of them")
+        if self.devices and self.device != "auto":
+            raise UserError(f"--device {self.device}: --devices says where to compute; give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)

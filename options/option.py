@@ -1,6 +1,6 @@
 """One option: its name, its type, the values that it takes, and how the command line writes them."""
 
-__all__ = ["AnyPath", "Argument", "Exists", "InStore", "Known", "Metavar", "Option", "Range", "Usual", "load"]
+__all__ = ["Again", "AnyPath", "Argument", "Exists", "InStore", "Known", "Metavar", "Option", "Range", "Usual", "load"]
 
 import dataclasses
 import importlib
@@ -21,6 +21,10 @@ AnyPath = str | PathLike[str]
 """How a file, a cache or a run is given: by its path, or as what stands for it, such as an open cache."""
 
 M = TypeVar("M")
+
+
+class Again:
+    """Marks an option that may name a value more than once."""
 
 
 class Argument:
@@ -150,7 +154,7 @@ class Option:
         if self.positional:
             return self.flag
         if own := self._mark(Metavar):
-            return own.text
+            return "|".join((own.text, *self.words))
         word = {int: "N", float: "X", Path: "PATH", str: "TEXT"}[self.item]
         if self._mark(Known):
             word = "NAME"
@@ -229,7 +233,8 @@ class Option:
             raise UserError(f"{self.flag} {self.written(found)}: must be two values, as in {self.metavar}")
         if not found and found != self.default:
             raise UserError(f"{self.flag}: is empty; give at least one")
-        if self.shape == "many" and self.item is not Path and len(set(found)) < len(found):
+        many = self.shape == "many" and self.item is not Path and not self._mark(Again)
+        if many and len(set(found)) < len(found):
             raise UserError(f"{self.flag} {self.written(found)}: names one twice")
         return found
 

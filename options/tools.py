@@ -1,6 +1,17 @@
 """The options of the commands that look at data, caches and the machine."""
 
-__all__ = ["CacheExport", "CacheImport", "CacheInfo", "CacheVerify", "DataCheck", "Demo", "Doctor", "Download"]
+__all__ = [
+    "CacheExport",
+    "CacheGc",
+    "CacheImport",
+    "CacheInfo",
+    "CacheRepair",
+    "CacheVerify",
+    "DataCheck",
+    "Demo",
+    "Doctor",
+    "Download",
+]
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated
@@ -106,6 +117,28 @@ class CacheVerify(Record):
 
     path: Annotated[CachePath, Argument]
     """Cache."""
+
+
+@dataclass(frozen=True)
+class CacheRepair(Record):
+    """Verify a cache and put right what is wrong.
+
+    Metadata are made anew; bad rows are dropped, and the command that makes them again is named. Sound rows stay.
+    """
+
+    path: Annotated[CachePath, Argument]
+    """Cache."""
+
+
+@dataclass(frozen=True)
+class CacheGc(Record):
+    """List what nothing vouches for, and remove it if asked to.
+
+    Killed processes and abandoned updates leave it. What is in use or not of a cache stays.
+    """
+
+    path: Annotated[CachePath, Argument]
+    """Cache."""
     _: KW_ONLY
-    drop: bool = False
-    """Forget bad rows, so that extract makes them again."""
+    delete: bool = False
+    """Remove it."""

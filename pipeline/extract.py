@@ -2,18 +2,39 @@
 
 __all__ = ["ExtractConfig", "extract"]
 
-import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
+from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
+from textdiff.models import text
+from textdiff.models.backbones.base import Backbone
+from textdiff.models.backbones.extractor import Extractor
+from textdiff.models.backbones.load import load_backbone
+from textdiff.models.device import choose_device, describe_device, resolve_precision
+from textdiff.models.weights import ResolvedWeights
 from textdiff.options.extract import Extract
-from textdiff.pipeline.extraction.config import ExtractConfig
-from textdiff.pipeline.extraction.fill import Flow, fill_rows
+from textdiff.options.protocol import Protocol, get_protocol
+from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, colours, resolve, tiling
+from textdiff.pipeline.extraction.crew import Crew, hire
+from textdiff.pipeline.extraction.fill_rows import fill_rows, full_disk
 from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling
-from textdiff.pipeline.extraction.plan import say_plan
+from textdiff.pipeline.extraction.job_array import say_shard
+from textdiff.pipeline.extraction.plan import say_plan, say_time
+from textdiff.pipeline.extraction.prepare import preparation
+from textdiff.pipeline.extraction.requirements import require_models
+from textdiff.pipeline.extraction.row_worker import Order
+from textdiff.pipeline.extraction.sample_table import mask_kind, sample_table
 from textdiff.pipeline.extraction.timings import Timings
-from textdiff.pipeline.extraction.work import Work, plan_of, resolve_work
+from textdiff.readers import datasets
 
 
 def extract(options: Extract) -> FeatureCache:
@@ -25,46 +46,153 @@ def extract(options: Extract) -> FeatureCache:
 
     Returns:
         The cache, opened; complete unless ``shard`` or ``dry_run`` says otherwise. A dry run makes none: it returns the
-        one that is there, or ``FeatureCache.plan``'s. Where the time went is in its ``filled``.
+        one that is there, or ``FeatureCache.plan``'s. Where the time of this process went is in its ``filled``.
 
     Raises:
         UserError: bad input; weights that are not there; a cache made otherwise; a disk that cannot hold the rows.
         KeyboardInterrupt: the run was stopped; the rows in progress are dropped, all others are kept.
     """
-    work = resolve_work(options)
-    made = plan_of(work)
-    filling = begin_filling(work.config, made, work.embed)
-    work.encoder = None  # its memory is for the backbone
-    return _fill(work, filling)
+    config = resolve(options)
+    say_shard(config.shard, options.shard, os.environ)
+    with hire(config) as crew:
+        work = _resolve(config, crew)
+        made = _plan(work)
+        filling = begin_filling(config, made, work.embed)
+        work.encoder = None  # its memory is for the backbone
+        return _fill_rows(work, filling)
 
 
-def _fill(work: Work, filling: Filling) -> FeatureCache:
+@dataclass
+class _Work:
+    """What the options stand for: the data set, what a row goes through, and which rows are this process's."""
+
+    config: ExtractConfig
+    protocol: Protocol
+    device: torch.device
+    precision: str
+    resolved: ResolvedWeights
+    facts: list[datasets.Inspected]
+    network: Backbone
+    shapes: dict[int, tuple[int, int, int]]
+    blocks: tuple[int, ...]
+    encoder: text.TextEncoder | None
+    crew: Crew | None
+    """Who computes; None for this process, on ``device``."""
+
+    def embed(self, texts: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Tokens and their mask, as the encoder gives them; nothing without one."""
+        return self.encoder.encode(texts) if self.encoder else (None, None)
+
+
+def _resolve(config: ExtractConfig, crew: Crew | None) -> _Work:
+    """Finds, reads and checks what the options name, before any work is done on it."""
+    protocol = get_protocol(config.protocol)
+    device = choose_device("cpu" if crew else config.device)
+    precision = crew.precision if crew else resolve_precision(config.precision, device)
+
+    resolved = require_models(config.dataset, config.data, config.backbone, config.text_encoder)
+    network = load_backbone(resolved, config.image_size, device, config.seed, protocol.colour)
+    shapes = network.levels(config.image_size)
+    blocks = tuple(shapes) if config.blocks is None else config.blocks
+    check_fit(config, network)
+    facts = _read_data(config)
+    encoder = None
+    if config.text_encoder != "none":
+        encoder = text.load_text_encoder(config.text_encoder, pad_to=protocol.pad_to)
+    return _Work(config, protocol, device, precision, resolved, facts, network, shapes, blocks, encoder, crew)
+
+
+def _plan(work: _Work) -> dict[str, Any]:
+    """The cache as it is to be, as arguments of :meth:`FeatureCache.plan`: its rows, texts, levels and fingerprint."""
+    config, protocol, encoder = work.config, work.protocol, work.encoder
+    tiles = tiling(config)
+    rows, texts = sample_table(work.facts, config.views, config.test_views, tiles)
+    fingerprint = {
+        "backbone_sha256": work.resolved.sha256,
+        "blocks": list(work.blocks),
+        "colour": protocol.colour,
+        "dtype": config.dtype,
+        "image_size": config.image_size,
+        "max_tokens": encoder.max_tokens if encoder else None,
+        "noise_seed": config.seed if work.network.steps else None,
+        "pad_to": protocol.pad_to,
+        "precision": work.precision,
+        "resize": protocol.resize,
+        "schema": 1,
+        "steps": list(config.steps),
+        "text_encoder_sha256": encoder.sha256 if encoder else None,
+        "unet": work.network.config,
+        **tiles,
+        **colours(config),
+        **mask_kind(work.facts),
+        **({"reads_text": True} if work.network.reads_text else {}),
+    }
+    if config.dry_run and config.overwrite and store_at(config.cache).occupied():
+        raise UserError(f"{config.cache}: --overwrite would replace it before --dry-run stops; leave one of them out")
+    return {
+        "fingerprint": fingerprint,
+        "rows": rows,
+        "blocks": {block: work.shapes[block] for block in work.blocks},
+        "steps": config.steps,
+        "image_size": config.image_size,
+        "texts": texts,
+        "about": {
+            "dataset": config.dataset,
+            "protocol": config.protocol,
+            "backbone": config.backbone,
+            "backbone_parameters": sum(parameter.numel() for parameter in work.network.parameters()),
+            "text_encoder": config.text_encoder,
+            "options": config.given,
+        },
+    }
+
+
+def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
     """Takes over or makes each row that is missing, unless in a dry run; ends the filling."""
     config, cache = work.config, filling.cache
-    backbone = work.extractor()
+    facts = {fact.sample.id: fact for fact in work.facts}
+    prepare = partial(preparation, cache, facts, work.protocol.resize, config.jitter, config.seed)
     timings: Timings | None = None
-    try:
+    backbone = Extractor(work.network, config.steps, work.blocks, config.image_size, work.device, work.precision)
+    with full_disk(config.cache, cache):
         if filling.old is not None:
             console.info(f"{config.cache}: {len(filling.taken)} rows are taken over, {len(filling.made)} are made")
         if filling.made or filling.old is None:
-            say_plan(cache, filling.made, backbone, work.device, config)
+            where = work.crew.where if work.crew else describe_device(work.device)
+            say_plan(cache, filling.made, config, where, work.precision)
+            if filling.made and work.crew is None:
+                say_time(len(filling.made), backbone)
         if filling.to_do and not config.dry_run:
             done = len(cache.rows) - len(cache.pending())
-            flow = Flow.of(cache, work.device, config.batch)
             with console.Progress(done + len(filling.to_do), "extract", "rows", done=done) as progress:
-                prepare = work.preparation(cache)
-                timings = fill_rows(filling, filling.to_do, prepare, backbone, flow, progress.advance)
+                if work.crew is None:
+                    timings = fill_rows(filling, prepare, backbone, progress, config.batch)
+                else:
+                    # What is taken over takes no time, and the caches it comes from are open here.
+                    fill_rows(replace(filling, made=[]), prepare, backbone, progress)
+                    work.crew.fill(Order.of(config, cache), cache, facts, filling.made, progress)
+        if timings is not None:
             console.info(f"where the time went: {timings}")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        left = len(cache.pending())
-        raise UserError(
-            f"{config.cache}: the disk is full; the {len(cache.rows) - left} finished rows are safe. Free "
-            f"{console.size(left * cache.row_nbytes)} and run the same command again to go on"
-        ) from error
     if config.dry_run:
         return filling.old or cache
     complete = end_filling(filling)
     complete.filled = timings.as_json() if timings else None
     return complete
+
+
+def _read_data(config: ExtractConfig) -> list[datasets.Inspected]:
+    """Reads and checks the whole data set before any work is done on it."""
+    samples, problems = datasets.read_dataset(config.dataset, config.data, config)
+    with console.Progress(len(samples), "check", "images") as progress:
+        facts, found = datasets.inspect(samples, progress.advance, tiled=config.tile is not None)
+    problems += found
+    if config.skip_bad:
+        bad = [problem for problem in problems if problem.severity == "error"]
+        for problem in bad:
+            console.warn(f"left out: {problem}")
+        problems = [problem for problem in problems if problem.severity != "error"]
+        facts = [fact for fact in facts if fact.usable]
+    datasets.report(problems)
+    if not facts:
+        raise UserError(f"{config.data}: no usable image is left")
+    return facts

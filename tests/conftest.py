@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +32,30 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // (workers or 1))))
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """The CPU, and with ``-m gpu`` a GPU, on which float32 is then float32: without TF32."""
+    with without_tf32():
+        yield torch.device(request.param)
+
+
+@contextlib.contextmanager
+def without_tf32() -> Iterator[None]:
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = False
+    yield
+    products.allow_tf32, convolutions.allow_tf32 = before
 
 
 def _fill(shapes: Mapping[str, Iterable[int]], seed: int) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """A user's mistake: one line that names the thing, exit status 2, no traceback, nothing lost or left behind."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -121,7 +122,7 @@ CASES = {
         ["--labels 500", "2"],
     ),
     "a variant that needs text": (None, ("fit", "--cache", "good.zarr", "--variant", "full"), ["--text-encoder none"]),
-    "a flipped byte": (flip_byte, ("fit", "--cache", "good.zarr", "--variant", "no-text"), ["textdiff cache verify"]),
+    "a flipped byte": (flip_byte, ("fit", "--cache", "good.zarr", "--variant", "no-text"), ["textdiff cache repair"]),
     "no cache": (None, ("fit", "--cache", "gone.zarr"), ["gone.zarr"]),
     "a directory that is no cache": (None, ("fit", "--cache", "data"), ["data"]),
     "a run without a head": (drop_head, ("score",), ["head.safetensors", "--resume"]),
@@ -156,11 +157,11 @@ def test_debug_shows_the_traceback(good, textdiff_once):
     assert "error: --run nowhere" in result.stderr
 
 
-def test_flipped_byte_is_named_by_verify_and_mended_by_extract(copy, textdiff_once):
+def test_flipped_byte_is_named_by_verify_and_mended_by_repair_and_the_command_it_names(copy, textdiff_once):
     flip_byte(copy)
-    found = textdiff_once(copy, "cache", "verify", "good.zarr", "--drop", status=1)
-    assert "train_000" in found.stdout
-    textdiff_once(copy, *EXTRACT, *OLD)
+    assert "train_000" in textdiff_once(copy, "cache", "verify", "good.zarr", status=1).stdout
+    said = textdiff_once(copy, "cache", "repair", "good.zarr").stderr
+    textdiff_once(copy, *re.search(r"textdiff (extract --cache \S+) makes", said)[1].split())
     textdiff_once(copy, "cache", "verify", "good.zarr")
 
 

@@ -113,6 +113,14 @@ class Store(ABC):
     def sweep(self) -> None:
         """Removes what killed writers left."""
 
+    @abstractmethod
+    def make_durable(self) -> None:
+        """Has what is there, and what batches store from now on, outlast a loss of power, as far as that can be."""
+
+    @abstractmethod
+    def mark_in_use(self, owner: object) -> None:
+        """Keeps others from taking for left over what a writer may be at, as long as ``owner`` lives."""
+
     def map(self, function: Callable[[_A], _B], items: Iterable[_A]) -> Sequence[_B]:
         """``function`` of every item; at the same time where that saves waiting."""
         return [function(item) for item in items]
@@ -128,6 +136,10 @@ class Store(ABC):
     def checked(self, key: str) -> bytes:
         """The bytes of a chunk of any length, checksum included, once it has been found right. Raises ChunkError."""
         return chunks.require_sound(self.get(key))
+
+    def verified(self, key: str) -> bytes:
+        """The checksum of a chunk of any length, once every byte of it has been found right. Raises ChunkError."""
+        return self.checked(key)[-chunks.CRC_BYTES :]
 
     def stored_checksum(self, key: str) -> bytes:
         """The last 4 bytes of a chunk; whether the rest is as they say is not looked at. Raises ChunkError."""

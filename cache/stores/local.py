@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from textdiff.cache import chunks
-from textdiff.cache.staging import STAGED, locked, staging, sweep
+from textdiff.cache.staging import STAGED, locked, mark_in_use, staging, sweep
 from textdiff.cache.stores.base import Parts, Store
 from textdiff.files import directory_nbytes
 
@@ -24,6 +24,7 @@ class LocalStore(Store):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._durable = False
 
     def get(self, key: str) -> bytes:
         """See ``Store``."""
@@ -36,6 +37,10 @@ class LocalStore(Store):
     def read_into(self, key: str, out: np.ndarray) -> bytes:
         """See ``Store``; straight from the disk into ``out``."""
         return chunks.read_into(self.path / key, out)
+
+    def verified(self, key: str) -> bytes:
+        """See ``Store``; piece by piece."""
+        return chunks.verified(self.path / key)
 
     def stored_checksum(self, key: str) -> bytes:
         """See ``Store``."""
@@ -126,12 +131,21 @@ class LocalStore(Store):
     @contextmanager
     def replacing(self, last: str) -> Iterator["_Staged"]:
         """See ``Store``; made aside, then renamed."""
+        sync = chunks.sync if self._durable else lambda _: None
         with staging(self.path / STAGED, "row") as directory:
             batch = _Staged(directory)
             yield batch
+            moves = [(directory / str(number), self.path / key) for number, key in enumerate(batch.keys)]
+            for file, _ in moves:
+                sync(file)
             chunks.remove(self.path / last)
-            for number, key in enumerate(batch.keys):
-                chunks.replace(directory / str(number), self.path / key)
+            *others, (entry, entry_at) = moves
+            for file, final in others:
+                chunks.replace(file, final)
+            for place in dict.fromkeys(final.parent for _, final in others):
+                sync(place)
+            chunks.replace(entry, entry_at)
+            sync(entry_at.parent)
 
     @contextmanager
     def locked(self, *, shared: bool = False) -> Iterator[object]:
@@ -144,6 +158,16 @@ class LocalStore(Store):
         final = self.path.resolve()
         sweep(self.path / STAGED, "row")
         sweep(final.parent, final.name)
+
+    def make_durable(self) -> None:
+        """See ``Store``; what is there by asking for all of the machine's, what comes file by file."""
+        if hasattr(os, "sync"):
+            os.sync()
+        self._durable = True
+
+    def mark_in_use(self, owner: object) -> None:
+        """See ``Store``."""
+        mark_in_use(self.path, owner)
 
 
 class _Staged:

@@ -285,6 +285,12 @@ class RemoteStore(Store):
     def sweep(self) -> None:
         """See ``Store``: nothing is left over but chunks without an entry, which are written again."""
 
+    def make_durable(self) -> None:
+        """See ``Store``: a PUT that was answered is durable."""
+
+    def mark_in_use(self, owner: object) -> None:
+        """See ``Store``: nothing is taken for left over here."""
+
     def map(self, function: Callable[[_A], _B], items: Iterable[_A]) -> Sequence[_B]:
         """See ``Store``."""
         every = [*items]

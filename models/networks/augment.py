@@ -63,7 +63,10 @@ def _moved(item: Item, degrees: float, scale: float, mode: str) -> Item:
     assert item.image is not None
     angle = np.deg2rad(degrees)
     rows = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]]) / scale
-    theta = torch.from_numpy(rows)[None].to(item.image.device, torch.float32)
+    theta = torch.from_numpy(rows)[None].float()
+    if item.image.is_cuda:  # a copy from other memory would wait for all work there
+        theta = theta.pin_memory()
+    theta = theta.to(item.image.device, non_blocking=True)
     grid = F.affine_grid(theta, [1, 1, *item.image.shape[2:]], align_corners=False)
     image = F.grid_sample(item.image.float(), grid, mode=mode, align_corners=False).round().to(item.image.dtype)
     mask = item.mask

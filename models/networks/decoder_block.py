@@ -23,7 +23,7 @@ class DecoderBlock(nn.Module):
         enlarge: doubles the size.
     """
 
-    def __init__(self, below: int, skip: int, width: int, enlarge: nn.Upsample) -> None:
+    def __init__(self, below: int, skip: int, width: int, enlarge: nn.Module) -> None:
         super().__init__()
         self.enlarge = enlarge
         self.conv1 = convolution(below + skip, width)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from textdiff.cache import FeatureCache, Item
 from textdiff.models.networks.kernels.attention import Attend, block_attention
 from textdiff.models.networks.kernels.levels import Pieces, project_level
+from textdiff.models.networks.kernels.pointwise import wants_large_products
 from textdiff.models.networks.kernels.upsample_conv import conv_upsampled
 from textdiff.models.networks.norms import NORMS
 from textdiff.models.networks.recipes import OF_THE_METHOD, Recipe
@@ -72,6 +73,7 @@ class Head(TextDiff, Segmenter):
     reads = Reads(activations=True, text=True)
     variants = tuple(ALL_VARIANTS)
     recipes = OF_THE_METHOD
+    steady = True
 
     def __init__(
         self,
@@ -143,12 +145,39 @@ class Head(TextDiff, Segmenter):
             raise ValueError(f"{len(features)} levels of activations for a head of {len(self.routes)}")
         if self.variant != "no-text" and text is None:
             raise ValueError(f"a head of variant {self.variant} needs text")
+        return self.scores_of(*self.prepare(features, text, text_mask, window))
+
+    def prepare(
+        self,
+        features: Sequence[Tensor],
+        text: Tensor | None,
+        text_mask: Tensor | None = None,
+        window: Window | None = None,
+    ) -> tuple[list[Tensor], Tensor | None, Tensor | None, tuple[int, int, int, int, int]]:
+        """Standardises the levels and cuts from them what the window needs.
+
+        Returns:
+            Levels, text and mask; of the scores that these give height and width, and top, left and size of the window.
+        """
         if self.standardise:
             features = [standardised(x) for x in features]
-        height, width = self.image_size, self.image_size
-        if window is not None:
-            features, seen = self._cut(features, window)
-            height, width = (part.stop - part.start for part in seen)
+        size = self.image_size
+        if window is None:
+            return list(features), text, text_mask, (size, size, 0, 0, size)
+        features, seen = self._cut(features, window)
+        height, width = (part.stop - part.start for part in seen)
+        place = height, width, window.top - seen[0].start, window.left - seen[1].start, window.size
+        return features, text, text_mask, place
+
+    def scores_of(
+        self,
+        features: Sequence[Tensor],
+        text: Tensor | None,
+        text_mask: Tensor | None,
+        place: tuple[int, int, int, int, int],
+    ) -> Tensor:
+        """The scores of what ``prepare`` gives."""
+        height, width, top, left, size = place
         kind = features[0].device.type
         casting = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if casting else self.conv1.weight.dtype
@@ -170,9 +199,8 @@ class Head(TextDiff, Segmenter):
         x = conv_upsampled(levels, weights, self.conv1.bias, (height, width))
         x = self.conv2(F.relu(self.norm1(x), inplace=True))
         scores: Tensor = self.conv3(F.relu(self.norm2(x), inplace=True))
-        if window is not None:
-            top, left = window.top - seen[0].start, window.left - seen[1].start
-            scores = scores[:, :, top : top + window.size, left : left + window.size]
+        if (height, width) != (size, size):
+            scores = scores[:, :, top : top + size, left : left + size]
         return scores.to(self.conv3.weight.dtype)
 
     def _cut(self, features: Sequence[Tensor], window: Window) -> tuple[list[Tensor], tuple[slice, slice]]:
@@ -210,11 +238,14 @@ class Head(TextDiff, Segmenter):
         return features, pad(tokens, batch_first=True), pad(masks, batch_first=True)
 
     def _attends(self, features: Sequence[Tensor], text: Tensor | None, mask: Tensor | None) -> list[Attend | None]:
-        """For each image of the batch the transformer block with its text, if this variant has one."""
+        """For each image of the batch, or for all at once, the transformer block with its text, if there is one."""
+        together = len(features[0]) > 1 and wants_large_products(features[0].device)
         if self.variant != "full":
-            return [None] * len(features[0])
+            return [None] * (1 if together else len(features[0]))
         assert text is not None
         pixels = sum(x.shape[2] * x.shape[3] for x in features)
+        if together:
+            return [block_attention(self.block, text, mask, pixels)]
         masks: Sequence[Tensor | None] = [None] * len(text) if mask is None else list(mask)
         return [block_attention(self.block, *one, pixels) for one in zip(text, masks, strict=True)]
 

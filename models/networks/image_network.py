@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.errors import UserError
 from textdiff.models.networks.augment import AUGMENTATIONS
+from textdiff.models.networks.kernels.upsample_conv import upsample
 from textdiff.models.networks.norms import set_norm
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Reads, Segmenter
@@ -54,7 +55,7 @@ class ImageNetwork(Segmenter):
             x = F.interpolate(x, (side, side), mode="bilinear", antialias=True)
         scores = self.scores(x.contiguous(memory_format=torch.channels_last), *more)
         if scores.shape[-2:] != size:
-            scores = F.interpolate(scores, size, mode="bilinear")
+            scores = upsample(scores, (size[0], size[1]))
         return scores if scores.shape[1] > 1 else torch.cat([torch.zeros_like(scores), scores], 1)
 
     def inputs(self, items: Sequence[Item]) -> tuple[Tensor, ...]:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from textdiff.models.networks.kernels.pointwise import wants_large_products
+
 
 class ImageNorm(nn.BatchNorm2d):
     """Instance normalisation (https://arxiv.org/abs/1607.08022) that keeps the memory order convolutions want."""
@@ -15,6 +17,8 @@ class ImageNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) or (B, C, L), every image by its own mean and variance."""
+        if len(x) > 1 and wants_large_products(x.device):
+            return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
         images = [
             F.batch_norm(x[i : i + 1], None, None, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps)
             for i in range(len(x))

@@ -71,6 +71,9 @@ class Segmenter(nn.Module, ABC):
     """The samples that a step can be made on in one row: one image, or many pixels."""
     votes: ClassVar[bool] = False
     """Whether it consists of networks of which the majority decides; what they disagree on is then its uncertainty."""
+    steady: ClassVar[bool] = False
+    """Whether a step launches the same kernels whatever the values of its inputs, and draws no numbers: then it can be
+    recorded. ``forward`` is ``scores_of(*prepare(...))``, of which ``scores_of`` is what is recorded."""
     trained: bool = False
     """Whether it is to be trained no further, though epochs are left."""
 
@@ -119,6 +122,15 @@ class Segmenter(nn.Module, ABC):
         """The probabilities (classes, ...) that its members' (members, classes, ...) stand for: their mean."""
         mean: NDArray[np.float32] = members.mean(0)
         return mean
+
+    def prepare(self, *inputs: Any) -> tuple[Any, ...]:
+        """What comes first of ``forward``: that which has another place in the data at each step."""
+        return inputs
+
+    def scores_of(self, *prepared: Any) -> Tensor:
+        """The rest of ``forward``."""
+        scores: Tensor = self(*prepared)
+        return scores
 
     @abstractmethod
     def inputs(self, items: Sequence[Item]) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textdiff.models.networks.decoder_block import DecoderBlock, convolution
+from textdiff.models.networks.kernels.upsample_conv import upsample
 from textdiff.models.networks.reference_names import copy_reference
 from textdiff.models.networks.vit_npz import read_vit
 
@@ -277,13 +278,17 @@ class _Transformer(nn.Module):
         return self.encoder(tokens).transpose(1, 2).unflatten(2, (self.grid, self.grid)), skips
 
 
+class _Double(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return upsample(x, (2 * x.shape[2], 2 * x.shape[3]), align_corners=True)
+
+
 class _Decoder(nn.Module):
     def __init__(self, dim: int, skips: Sequence[int], widths: Sequence[int]) -> None:
         super().__init__()
         self.conv_more = convolution(dim, widths[0])
         self.blocks = nn.ModuleList(
-            DecoderBlock(*sizes, nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True))
-            for sizes in zip(widths[:-1], skips, widths[1:], strict=True)
+            DecoderBlock(*sizes, _Double()) for sizes in zip(widths[:-1], skips, widths[1:], strict=True)
         )
 
     def forward(self, x: Tensor, skips: Sequence[Tensor]) -> Tensor:

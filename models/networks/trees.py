@@ -2,8 +2,8 @@
 
 __all__ = ["Trees"]
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -79,6 +79,13 @@ class Trees(Segmenter):
         }
         for name, dtype in _ARRAYS.items():
             self.register_buffer(name, torch.zeros((0,) if name not in ("roots", "baseline") else (0, 0), dtype=dtype))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves as any network does, but stays on the CPU where the device has no float64, which thresholds need."""
+        if fn(torch.empty(0)).device.type == "mps":
+            return self
+        moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return moved
 
     @classmethod
     def build(cls, cache: FeatureCache, options: FitConfig, recipe: Recipe) -> "Trees":
@@ -182,8 +189,9 @@ class Trees(Segmenter):
         return scores
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Scores before the softmax, (B, classes, S, S) float32, from levels (B, steps x C, h, w)."""
+        """Scores before the softmax, (B, classes, S, S) float32, from levels (B, steps x C, h, w) on any device."""
         size = self.config["image_size"]
+        levels = [level.to(self.baseline.device) for level in levels]
         found = [self._scores(all_pixels([level[i : i + 1] for level in levels], size)) for i in range(len(levels[0]))]
         return torch.stack(found).float().mT.reshape(len(found), -1, size, size)
 

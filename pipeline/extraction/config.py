@@ -18,6 +18,7 @@ from textdiff.models.weights import KNOWN_ENCODERS
 from textdiff.options.extract import Cutting, Extract, Features
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.shared import Jitter
+from textdiff.pipeline.extraction.job_array import array_shard
 from textdiff.pipeline.extraction.requirements import require_data
 from textdiff.places import Location, located
 from textdiff.readers.locations import OWN
@@ -47,6 +48,7 @@ class ExtractConfig(Extract):
     test_views: int = 1
     jitter: Jitter | None = None
     """None where colours are not varied."""
+    shard: tuple[int, int] = (0, 1)
     given: Mapping[str, Any]
     """The options that say what the cache holds, JSON-able, where they are not the defaults."""
 
@@ -92,6 +94,7 @@ def resolve(options: Extract) -> ExtractConfig:
         views=views,
         test_views=options.test_views or 1,
         jitter=None if jitter == "none" else jitter,
+        shard=array_shard(os.environ) if options.shard == "slurm" else options.shard,
         given=_given(options, cache),
     )
 

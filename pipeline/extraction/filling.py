@@ -91,6 +91,9 @@ def begin_filling(config: ExtractConfig, plan: Mapping[str, Any], embed: Embed) 
         taken, made = find_rows(cache, others, config.shard)  # another process may have been quicker
     elif config.update:
         cache.describe(planned.about)
+    cache.store.mark_in_use(cache)
+    if config.durable:
+        cache.make_durable()
     if old is None and (config.overwrite or config.update):
         clear_updates(config.cache)
     return Filling(cache, old, taken, made)

@@ -55,12 +55,12 @@ def segmentation_loss(
         raise ValueError(f"dice_on={dice_on!r}: use 'softmax' or 'logits'")
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     scores = logits.softmax(1) if dice_on == "softmax" else logits
-    return F.cross_entropy(logits, labels.long()) + dice_weight * soft_dice_loss(scores, labels)
+    return _cross_entropy(logits, labels.long()) + dice_weight * soft_dice_loss(scores, labels)
 
 
 def _weighted(logits: Tensor, labels: Tensor, cross_entropy: float, dice: float) -> Tensor:
     """``cross_entropy`` x cross-entropy + ``dice`` x soft Dice."""
-    return cross_entropy * F.cross_entropy(logits, labels) + dice * soft_dice_loss(logits.softmax(1), labels)
+    return cross_entropy * _cross_entropy(logits, labels) + dice * soft_dice_loss(logits.softmax(1), labels)
 
 
 def _focal(logits: Tensor, labels: Tensor) -> Tensor:
@@ -94,8 +94,16 @@ def _balanced(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean cross-entropy."""
+    """The mean cross-entropy of logits (B, classes, ...) and labels (B, ...) int64."""
+    if logits.is_cuda and logits.dim() > 2:
+        # For images PyTorch's own adds up in any order there, so that two runs' losses would differ in the last digits.
+        return _ordered_cross_entropy(logits, labels)
     return F.cross_entropy(logits, labels)
+
+
+def _ordered_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    return -(logits.log_softmax(1) * truth).sum() / labels.numel()
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

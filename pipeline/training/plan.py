@@ -38,6 +38,9 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
         f"{f', a random one of {views} views each time' if views > 1 else ''}; {val_images} validation images"
         f"{'' if selects or not val_images else ', which are watched and choose nothing'}"
     )
+    rows = len(training) * views + validated
+    if (stay := fit.loader.staying(rows)) < rows:
+        console.info(f"{stay} of {rows} rows stay in memory once read; the others are read anew in every epoch")
     if step is None:
         return
     left = options["epochs"] - fit.state.epoch

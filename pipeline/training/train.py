@@ -2,6 +2,7 @@
 
 __all__ = ["train", "train_many"]
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -106,7 +107,14 @@ def _in_step(passes: Sequence[Iterator[None]]) -> None:
 
 
 def _make_deterministic(device: torch.device) -> None:
-    """Asks cuDNN for algorithms that repeat themselves; CPU kernels do so anyway for a fixed number of threads."""
+    """Asks CUDA for algorithms that repeat themselves; CPU kernels do so anyway for a fixed number of threads.
+
+    Heads then give the same bits each time. Some networks of images have a layer of which PyTorch has no such form on
+    CUDA, and says so (max pooling that overlaps): their fits resume to within rounding.
+    """
     if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # Else every new tensor is filled first, in case someone reads what was never written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ __all__ = ["CHECKPOINT_SHARE", "Trainer"]
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.errors import UserError, explain
 from textdiff.files import write_text
-from textdiff.metrics.pixels import Confusion, confusion, pooled_dice
+from textdiff.metrics.pixels import Confusion, pooled_dice
 from textdiff.models.device import autocast, synchronize
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Criterion, Segmenter
@@ -26,6 +26,7 @@ from textdiff.models.tensor_files import load_state, save_state, save_tensors
 from textdiff.options.protocol import get_protocol
 from textdiff.pipeline.predictions import logits_of
 from textdiff.pipeline.runs import IDENTITY, Run
+from textdiff.pipeline.training import recorded
 from textdiff.pipeline.training.epochs import random_window
 from textdiff.pipeline.training.losses import LOSSES, segmentation_loss
 from textdiff.pipeline.training.schedules import learning_rate
@@ -58,10 +59,14 @@ class Trainer:
         self.texts = run.texts(cache)
         self.network = network.to(device)
         self.recipe = Recipe(**run.config["recipe"])
-        self.optimizer = _optimizer(network, self.recipe, self.options["learning_rate"])
+        self.optimizer = _optimizer(network, self.recipe, self.options["learning_rate"], device)
         self.state, self.best = _State(), _copy(network)
         self.losses: list[torch.Tensor] = []
-        self.counts: dict[tuple[str, int], list[Confusion]] = {}
+        self.counts: dict[tuple[str, int], list[torch.Tensor]] = {}
+        self.steps_recorded: recorded.RecordedSteps | None = None
+        if network.steady and (recorder := recorded.recorder_for(device)) is not None:
+            loss = partial(self._loss, network.scores_of, network)
+            self.steps_recorded = recorded.RecordedSteps(network, loss, recorder)
         self.checkpoint = run.path / "last.pt"
         if self.checkpoint.exists():
             self._load()
@@ -94,28 +99,41 @@ class Trainer:
         for step, (inputs, labels) in enumerate(shown):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.options, epoch + step / self.steps, scores)
-            with _own_chance(self.device, [seed, 0xD0, epoch, step]):
-                loss = self._loss(network, inputs, labels, places)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            part, truth = self._part(network, inputs, labels, places)
+            if self.steps_recorded is not None:
+                loss = self.steps_recorded(network.prepare(*part), truth)
+            else:
+                with _own_chance(self.device, [seed, 0xD0, epoch, step]):
+                    loss = self._loss(network, network, part, truth)
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.losses.append(loss.detach())
-            del inputs, labels, loss
+            del inputs, labels, part, truth, loss
             yield
 
-    def _loss(
+    def _part(
         self, network: Segmenter, inputs: tuple[Any, ...], labels: torch.Tensor, places: np.random.Generator
+    ) -> tuple[tuple[Any, ...], torch.Tensor]:
+        """Inputs and labels of a step, on a window drawn with ``places`` where the recipe has windows."""
+        if not self.options.get("window"):
+            return inputs, labels
+        grid = network.grid(self.cache)
+        assert grid is not None
+        window = random_window(places, self.options["window"], labels.shape[-1], grid)
+        labels = labels[:, window.top : window.top + window.size, window.left : window.left + window.size]
+        return (*inputs, window), labels
+
+    def _loss(
+        self,
+        scores_of: Callable[..., torch.Tensor],
+        network: Segmenter,
+        inputs: tuple[Any, ...],
+        labels: torch.Tensor,
     ) -> torch.Tensor:
-        """The loss of a batch, on a window drawn with ``places`` where the recipe has windows."""
-        options = self.options
-        if options.get("window"):
-            grid = network.grid(self.cache)
-            assert grid is not None
-            window = random_window(places, options["window"], labels.shape[-1], grid)
-            labels = labels[:, window.top : window.top + window.size, window.left : window.left + window.size]
-            inputs = (*inputs, window)
-        with autocast(self.device, options["precision"]):
-            logits = network(*inputs)
+        """The loss of a batch, whose scores ``scores_of`` gives."""
+        with autocast(self.device, self.options["precision"]):
+            logits = scores_of(*inputs)
         return network.loss(logits.float(), labels, self._criterion)
 
     @property
@@ -134,14 +152,15 @@ class Trainer:
         if not any(True for _ in self.network.parameters()):
             return None
         seconds = 0.0
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(_generators(self.device)):
             trial = copy.deepcopy(self.network).train()
             own = list(self._own(iter([item])))
             size = min(self.options["batch_size"], trial.steps_of_row)
             inputs, labels = next(trial.batches(own, size, 0, 0))
+            inputs, labels = self._part(trial, inputs, labels, np.random.default_rng(0))
             for _ in range(2):
                 start = time.perf_counter()
-                loss = self._loss(trial, inputs, labels, np.random.default_rng(0))
+                loss = self._loss(trial, trial, inputs, labels)
                 loss.backward()  # type: ignore[no-untyped-call]
                 synchronize(self.device)
                 seconds = time.perf_counter() - start
@@ -156,22 +175,34 @@ class Trainer:
         return (self.state.epoch + 1) % every == 0 or self.state.epoch + 1 == epochs or self.network.trained
 
     def validate(self, items: Iterator[Item]) -> Iterator[None]:
-        """Counts right and wrong pixels of the validation images, a row at a time."""
+        """Counts right and wrong pixels of the validation images, a row at a time; nobody waits for the counts."""
         for item in self._own(items):
             assert item.mask is not None
             logits = logits_of(self.network, item, self.options["precision"])
-            predicted, true = logits.argmax(1)[0].cpu().numpy(), item.mask[0].cpu().numpy()
+            found, there = logits.argmax(1)[0], item.mask[0].to(logits.device)
             for label in range(1, logits.shape[1]):
-                count = confusion(predicted == label, true == label)
-                self.counts.setdefault((self.cache.rows[item.row].id, label), []).append(count)
+                predicted, true = found == label, there == label
+                counts = torch.stack([(predicted & true).sum(), predicted.sum(), true.sum()])
+                self.counts.setdefault((self.cache.rows[item.row].id, label), []).append(counts)
             yield
+
+    def _validated(self) -> float | None:
+        """Mean Dice over the images, of several classes their mean; of an image in tiles over all its tiles' pixels."""
+        if not self.counts:
+            return None
+        pieces = iter(torch.stack([piece for pieces in self.counts.values() for piece in pieces]).tolist())
+        pixels = self.cache.image_size**2
+        scores = []
+        for name in self.counts:
+            each = (next(pieces) for _ in self.counts[name])
+            scores.append(pooled_dice([_confusion(counts, pixels) for counts in each]))
+        return float(np.mean(scores))
 
     def close_epoch(self, seconds: float) -> None:
         """Selects, logs, and writes a checkpoint if the last one is old."""
         state = self.state
         loss = float(torch.stack(self.losses).mean())
-        # Mean Dice over the images, of several classes their mean; of an image in tiles over all its tiles' pixels.
-        score = float(np.mean([pooled_dice(pieces) for pieces in self.counts.values()])) if self.counts else None
+        score = self._validated()
         self.losses, self.counts = [], {}
         if not np.isfinite(loss):
             raise UserError(
@@ -238,6 +269,8 @@ class Trainer:
             if saved[IDENTITY] != self.run.identity:
                 raise ValueError
             self.network.load_state_dict(saved["head"])
+            for saved_group, group in zip(saved["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
+                saved_group["fused"] = group["fused"]  # it goes with the device, which may be another now
             self.optimizer.load_state_dict(saved["optimizer"])
             self.state, self.best = _State(**saved["state"]), saved["best"]
         except Exception as error:  # reading arbitrary bytes as a pickle can raise anything
@@ -254,20 +287,30 @@ class Trainer:
             yield self.loader.narrowed(item, self.texts[item.row], self.network.blocks, self.network.times)
 
 
-def _optimizer(network: Segmenter, recipe: Recipe, rate: float) -> torch.optim.Optimizer:
+def _confusion(counts: Sequence[int], pixels: int) -> Confusion:
+    both, predicted, true = counts
+    return Confusion(both, predicted - both, true - both, pixels - predicted - true + both)
+
+
+def _optimizer(network: Segmenter, recipe: Recipe, rate: float, device: torch.device) -> torch.optim.Optimizer:
     # PyTorch has no optimiser of nothing, which is what trees need.
-    weights = list(network.parameters()) or [torch.nn.Parameter(torch.empty(0))]
+    weights = list(network.parameters()) or [torch.nn.Parameter(torch.empty(0, device=device))]
+    fused = True if device.type == "cuda" else None  # one kernel for all weights
     if recipe.optimiser == "sgd":
-        return torch.optim.SGD(weights, rate, momentum=0.9, weight_decay=recipe.weight_decay)
-    return torch.optim.Adam(weights, rate, recipe.betas, weight_decay=recipe.weight_decay)
+        return torch.optim.SGD(weights, rate, momentum=0.9, weight_decay=recipe.weight_decay, fused=fused)
+    return torch.optim.Adam(weights, rate, recipe.betas, weight_decay=recipe.weight_decay, fused=fused)
 
 
 @contextmanager
 def _own_chance(device: torch.device, seed: Sequence[int]) -> Iterator[None]:
     """Dropout that depends on the step alone, not on what was drawn before: by a killed process, or in another fit."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(_generators(device)):
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         yield
+
+
+def _generators(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []
 
 
 def _copy(network: Segmenter) -> dict[str, torch.Tensor]:

@@ -6,6 +6,8 @@ import os
 import runpy
 import shutil
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 import zarr
 
-from textdiff.cache import CacheError, FeatureCache, chunks, create, verify_cache
+from textdiff.cache import CacheError, FeatureCache, chunks, create, repair, verify_cache
+from textdiff.cache.repair import repair_cache
 from textdiff.cache.staging import staging, sweep
 from textdiff.errors import UserError
 
@@ -217,6 +220,35 @@ def test_a_disk_without_space_for_the_rows_refuses_before_anything_is_made_or_re
     assert not cases.make(path, rows_to_write=len(old.rows), overwrite=True).done().any()
 
 
+def test_a_durable_row_is_on_the_disk_before_its_ledger_entry_is(tmp_path, monkeypatch):
+    """What is synced, and what gets its name, in the order of it."""
+    cache = cases.make(tmp_path / "c.zarr", **SMALL)
+    events, replace = [], os.replace
+
+    def name(path: str | Path) -> str:
+        path = Path(path)
+        return f"{path.parent.name}/{path.name}" if path.is_file() else path.name
+
+    def replacing(source, target) -> None:
+        replace(source, target)
+        events.append(("named", name(target)))
+
+    monkeypatch.setattr(
+        os, "fsync", lambda file: events.append(("synced", name(Path(f"/proc/self/fd/{file}").readlink())))
+    )
+    monkeypatch.setattr(os, "replace", replacing)
+    cache.write(0, **cases.arrays(cache, 0))
+    assert not [event for event in events if event[0] == "synced"]
+    events.clear()
+    cache.make_durable()
+    cache.write(1, **cases.arrays(cache, 1))
+    kinds = [kind for kind, _ in events]
+    files = 4  # two steps, image, mask; then the entry
+    assert kinds == ["synced"] * (files + 1) + ["named"] * files + ["synced"] * 3 + ["named", "synced"]
+    assert {where for _, where in events[2 * files + 1 : -2]} == {"b08", "image", "mask"}
+    assert events[-2:] == [("named", "ledger/c.1.0"), ("synced", "ledger")]
+
+
 def flip(path: Path, position: int, bits: int = 0x10) -> None:
     data = bytearray(path.read_bytes())
     data[position] ^= bits
@@ -322,7 +354,7 @@ def test_reading_damage_gets_one_line_with_the_row_and_what_to_do(copy, name, da
         read(copy)
     message = str(error.value)
     assert what in message
-    assert "textdiff cache verify" in message
+    assert "textdiff cache repair" in message
     assert str(copy.path) in message
     assert "\n" not in message
     assert "text" in what or (copy.rows[3].id in message and "row 3" in message)
@@ -345,17 +377,66 @@ def test_zarr_readers_notice_a_flipped_byte_as_well(copy):
         zarr.open(copy.path, mode="r")["features/b08"][3, 1]
 
 
-def test_dropping_bad_rows_and_extracting_again_restores_the_very_bytes(copy, whole, capsys):
+def test_repairing_and_extracting_again_restores_the_very_bytes(copy, whole, capsys):
     flip(copy.path / "features/b08/c.3.1.0.0.0", 3)
     flip(copy.path / "ledger/c.5.0", 1)
-    assert [fault.row for fault in verify_cache(copy.path)] == [3, 5]
+    flip(copy.path / "image/zarr.json", 10)
+    assert [fault.row for fault in verify_cache(copy.path)] == [None, 3, 5]
     assert copy.pending() == [5]  # looking changes nothing
-    assert [fault.row for fault in verify_cache(copy.path, drop=True)] == [3, 5]
-    assert "dropped 2 bad rows" in capsys.readouterr().err
+    assert (
+        f"2 bad rows and 1 faults of what belongs to no row; textdiff cache repair {copy.path}"
+        in capsys.readouterr().err
+    )
+    assert [fault.row for fault in repair_cache(copy.path)] == [None, 3, 5]
+    assert "dropped 2 rows; the textdiff extract of before makes them anew" in capsys.readouterr().err
     assert copy.pending() == [3, 5]
+    assert verify_cache(copy.path) == repair_cache(copy.path) == []
     cases.fill(copy)
     assert cases.tree(copy.path) == cases.tree(whole.path)
-    assert verify_cache(copy.path) == []
+
+
+def test_repair_keeps_a_row_that_was_bad_and_is_written_again_meanwhile(copy, whole, monkeypatch):
+    flip(copy.path / "features/b08/c.3.1.0.0.0", 3)
+    find = repair.find_faults
+
+    def found_then_written(cache):
+        faults = find(cache)
+        cases.fill(FeatureCache.open(copy.path, writable=True), [3])
+        return faults
+
+    monkeypatch.setattr(repair, "find_faults", found_then_written)
+    assert [fault.row for fault in repair_cache(copy.path)] == [3]
+    assert cases.tree(copy.path) == cases.tree(whole.path)
+
+
+def test_verify_names_faults_in_order_of_the_rows_whatever_its_threads_do_and_stops_where_it_is_stopped(
+    tmp_path, monkeypatch
+):
+    rows = [replace(cases.make_rows()[0], id=str(number)) for number in range(60)]
+    cache = cases.fill(cases.make(tmp_path / "c.zarr", rows=rows, **SMALL))
+    for row in range(60):
+        flip(cache.path / f"image/c.{row}.0.0.0", 3)
+    read, verified = [], chunks.verified
+
+    def slowly(file: Path) -> bytes:
+        read.append(file)
+        time.sleep(0.001 * (hash(file) % 3))
+        return verified(file)
+
+    monkeypatch.setattr(chunks, "verified", slowly)
+    assert [fault.row for fault in cache.verify()] == [*range(60)]
+    assert len([file for file in read if file.parent.name == "image"]) == 60
+    read.clear()
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.verify(stop)
+    count = len(read)
+    assert count < 60
+    time.sleep(0.05)
+    assert len(read) == count
 
 
 def test_faults_print_as_one_line_that_names_the_row(copy):

@@ -215,7 +215,7 @@ print(peak() - before)
     assert float(done.stdout) < 12  # MB; the rows since are 75
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("resident", ["auto", "never"])
 def test_rows_arrive_on_the_gpu_as_stored(whole, resident):
     loader = Loader(whole, "cuda", resident=resident)

@@ -404,7 +404,8 @@ def test_a_worker_asked_to_stop_says_so_whatever_becomes_of_the_interruption(way
     code = f"""
 import time
 from textdiff.experiments import pool_worker
-pool_worker.GRACE = 0.2
+from textdiff.pipeline import worker_process
+worker_process.GRACE = 0.2
 def serve(commands, busy):
     print(commands.get(), flush=True)
     try: time.sleep(60)

@@ -29,13 +29,27 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module", params=PAPER)
+def draw_on(device, *arguments):
+    return draw(*arguments).to(device)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((name, kind), marks=[pytest.mark.gpu] * (kind == "cuda"))
+        for kind in ("cpu", "cuda")
+        for name in PAPER
+    ],
+)
 def oracle(request, one_thread, oracles, oracle_fill):
     """The oracle's numbers, and the head's under the same weights and inputs: evaluated, then one training step.
 
-    The plain form takes ten times as long, so it is evaluated on a quarter of the image.
+    The plain form takes ten times as long, so it is evaluated on a quarter of the image. On a GPU without TF32.
     """
-    with np.load(oracles / f"head_{request.param}.npz") as file:
+    name, device = request.param
+    convolutions = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    with np.load(oracles / f"head_{name}.npz") as file:
         want = dict(file)
     config = json.loads(str(want.pop("config")))
     seed, dims, sizes = config["seed"], config["dims"], config["native_sizes"]
@@ -43,9 +57,11 @@ def oracle(request, one_thread, oracles, oracle_fill):
     state = head.reference_state_dict()
     drawn = {name: shape for name, shape in config["names"].items() if "running_" not in name and "num_" not in name}
     head.load_reference(state | oracle_fill(drawn, seed))
-    features = [draw(seed, 100 + k, (1, 3 * dim, s, s)) for k, (dim, s) in enumerate(zip(dims, sizes, strict=True))]
-    text = draw(seed, 200, (1, config["text_tokens"], 768))
-    labels = torch.from_numpy(np.random.default_rng([seed, 300]).random((1, 256, 256)) < 0.3)
+    levels = enumerate(zip(dims, sizes, strict=True))
+    features = [draw_on(device, seed, 100 + k, (1, 3 * dim, s, s)) for k, (dim, s) in levels]
+    text = draw_on(device, seed, 200, (1, config["text_tokens"], 768))
+    labels = torch.from_numpy(np.random.default_rng([seed, 300]).random((1, 256, 256)) < 0.3).to(device)
+    head.to(device)
     with torch.inference_mode():
         evaluated = head.eval()(features, text)
         head.image_size = 128
@@ -58,7 +74,9 @@ def oracle(request, one_thread, oracles, oracle_fill):
         for parameter in head.parameters():
             parameter.copy_(parameter.grad)
     gradients = {name: float(value.norm()) for name, value in head.reference_state_dict().items() if name in drawn}
-    return config, want, evaluated, trained.detach(), labels, float(loss.detach()), gradients, corner
+    torch.backends.cudnn.allow_tf32 = convolutions
+    found = (evaluated.cpu(), trained.detach().cpu(), labels.cpu())
+    return config, want, *found, float(loss.detach()), gradients, corner.cpu()
 
 
 def test_names_shapes_and_parameter_count_are_those_of_the_authors_network(oracle):

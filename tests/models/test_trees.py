@@ -130,3 +130,12 @@ def test_what_has_no_meaning_is_refused_in_one_line(made, textdiff_once, option)
         said = textdiff_once(made, "fit", "--cache", "cache.zarr", "--model", model, *option, status=2).stderr
         assert option[0] in said
         assert len(said.splitlines()) == 1
+
+
+def test_they_stay_on_the_cpu_where_a_device_has_no_float64(monkeypatch):
+    network, _ = fitted(items((0, 1)), 2)
+    apple = type("T", (), {"device": torch.device("mps")})()
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **options: apple)
+    assert network.to("mps") is network
+    assert network.device.type == "cpu"
+    assert network.threshold.dtype == torch.float64

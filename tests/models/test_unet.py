@@ -55,27 +55,33 @@ def reference(oracles, oracle_fill):
 
 def error(ours, oracle, key):
     """Largest relative difference from the oracle's sampled values and from its mean and deviation."""
-    flat = ours.flatten().double().numpy()
+    flat = ours.flatten().double().cpu().numpy()
     values, (mean, std) = oracle[f"{key}/values"], oracle[f"{key}/meanstd"]
     sampled = flat[np.linspace(0, flat.size - 1, values.size).astype(np.int64)]
     differences = (np.abs(sampled - values).max() / np.abs(values).max(), abs(flat.mean() - mean) / std)
     return max(*differences, abs(flat.std() / std - 1))
 
 
-def assert_equals_the_oracle(unet, x, steps, oracle):
-    every = range(len(unet.output_blocks))
-    copies, t = x.expand(len(steps), -1, -1, -1), torch.tensor(steps)
+def assert_equals_the_oracle(unet, x, steps, oracle, device, tolerance):
+    unet, every = unet.to(device), range(len(unet.output_blocks))
+    copies, t = x.expand(len(steps), -1, -1, -1).to(device), torch.tensor(steps, device=device)
     features = unet.features(copies, t, every)
     out = unet(copies, t)
     for i, step in enumerate(steps):
         for block in every:
-            assert error(features[block][i], oracle, f"t{step}/block{block:02d}") < 1e-4, (step, block)
-        assert error(out[i], oracle, f"t{step}/out") < 1e-4, step
+            assert error(features[block][i], oracle, f"t{step}/block{block:02d}") < tolerance, (step, block)
+        assert error(out[i], oracle, f"t{step}/out") < tolerance, step
 
 
 @pytest.mark.parametrize("name", ["adm_mini_64", "adm_variant_32"])
-def test_every_decoder_block_and_the_output_equal_the_reference(reference, name):
-    assert_equals_the_oracle(*reference(name))
+def test_every_decoder_block_and_the_output_equal_the_reference(reference, name, device):
+    assert_equals_the_oracle(*reference(name), device, 5e-4 if device.type == "cuda" else 1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda"], indirect=True)
+def test_full_size_model_equals_the_reference_on_a_gpu(reference, device):
+    assert_equals_the_oracle(*reference("adm_256_uncond"), device, 5e-4)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from textdiff.pipeline.training import losses
 from textdiff.pipeline.training.losses import LOSSES, segmentation_loss, soft_dice_loss
 
 LOGITS = torch.randn(2, 3, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -96,3 +97,12 @@ def test_every_loss_stays_a_number_with_gradients_however_sure_a_network_is(name
     logits = (1e4 * LOGITS.float()).requires_grad_()
     LOSSES[name](logits, LABELS).backward()
     assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 6), (1, 2, 5, 5)])
+def test_the_form_for_gpus_is_the_mean_cross_entropy_gradient_included(shape):
+    logits = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(0, shape[1], (shape[0], *shape[2:]))
+    both = [form(logits, labels) for form in (losses._ordered_cross_entropy, torch.nn.functional.cross_entropy)]
+    torch.testing.assert_close(*both)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in both))

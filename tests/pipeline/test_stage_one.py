@@ -22,8 +22,8 @@ from textdiff.models.backbones.checkpoints import load_unet
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.outbox import Outbox
 from textdiff.models.device import autocast
-from textdiff.pipeline.extraction import fill, prepare
-from textdiff.pipeline.extraction.fill import Flow
+from textdiff.pipeline.extraction import fill_rows, prepare
+from textdiff.pipeline.extraction.fill_rows import Flow
 from textdiff.pipeline.extraction.reading import ReadAhead
 from textdiff.pipeline.extraction.timings import Clock, Timings
 
@@ -69,7 +69,7 @@ def flow(monkeypatch) -> Callable[[Flow], None]:
     def use(wanted: Flow) -> None:
         monkeypatch.setattr(Flow, "of", classmethod(lambda *_: wanted))
         if wanted.ahead:
-            monkeypatch.setattr(fill, "Outbox", lambda *arguments: Outbox(*arguments, cast=True))
+            monkeypatch.setattr(fill_rows, "Outbox", lambda *arguments: Outbox(*arguments, cast=True))
 
     return use
 

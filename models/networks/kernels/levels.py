@@ -39,18 +39,18 @@ class _Place(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, buffer: Tensor, piece: Tensor, start: int) -> Tensor:
-        """``buffer`` (N, C), changed in place; ``piece`` (n, C) becomes its rows from ``start``."""
-        ctx.rows = slice(start, start + len(piece))
-        buffer[ctx.rows] = piece
+    def forward(ctx: Any, buffer: Tensor, piece: Tensor, image: int, start: int) -> Tensor:
+        """``buffer`` (B, N, C), changed in place; ``piece`` (b, n, C) becomes its pixels from ``image``, ``start``."""
+        ctx.place = slice(image, image + len(piece)), slice(start, start + piece.shape[1])
+        buffer[ctx.place] = piece
         ctx.mark_dirty(buffer)
         return buffer
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """The buffer's gradient goes on as it is: what its rows held before was nobody's result."""
-        return grad, grad[ctx.rows], None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """The buffer's gradient goes on as it is: what its pixels held before was nobody's result."""
+        return grad, grad[ctx.place], None, None
 
 
 class Pieces(NamedTuple):
@@ -85,7 +85,7 @@ def project_level(
     Args:
         x: (B, C, h, w), any float dtype.
         down: from C to ``width`` channels; None where C is ``width``.
-        attends: for each image of the batch its attention, None for none.
+        attends: for each image of the batch its attention, None for none; or one for all images.
         width: channels of the result.
         dtype: of the result.
         pieces: how it is worked through.
@@ -97,20 +97,22 @@ def project_level(
 
     def through(piece: Tensor, attend: Attend | None) -> Tensor:
         # In two copies: PyTorch transposes contiguous matrices several times faster than strided ones.
-        piece = piece.to(dtype).contiguous().t().contiguous()  # (n, C)
+        piece = piece.to(dtype).contiguous().mT.contiguous()  # (n, C), or (B, n, C)
         if down is not None:
             piece = pointwise(piece, down.weight, down.bias)
         return piece if attend is None else attend(piece)
 
-    level = x.new_empty(B * h * w, width, dtype=dtype)
-    start = 0
-    for image, attend in zip(x.flatten(2), attends, strict=True):
-        for piece in image.split(pieces.size, dim=1):
+    level = x.new_empty(B, h * w, width, dtype=dtype)
+    together = B // len(attends)
+    for image, attend in zip(range(0, B, together), attends, strict=True):
+        images = x[image : image + together].flatten(2)
+        start = 0
+        for piece in torch.split(images if together > 1 else images[0], max(1, pieces.size // together), dim=-1):
             if pieces.recompute and torch.is_grad_enabled():
                 # The block's last and largest product is not among what is computed again.
                 done = checkpoint(through, piece, attend, use_reentrant=False, preserve_rng_state=False)
             else:
                 done = through(piece, attend)
-            level = _Place.apply(level, done, start)  # type: ignore[no-untyped-call]
-            start += len(done)
+            level = _Place.apply(level, done.view(together, -1, width), image, start)  # type: ignore[no-untyped-call]
+            start += piece.shape[-1]
     return level.view(B, h, w, width)

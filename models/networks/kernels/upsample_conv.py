@@ -9,7 +9,7 @@ Upsampling and shifting by one tap are separable, so they are two products with 
 tile of output positions reads only the few native ones that it lies between.
 """
 
-__all__ = ["conv_upsampled"]
+__all__ = ["conv_upsampled", "interpolation", "upsample"]
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from textdiff.models.networks.kernels.pointwise import pointwise
+from textdiff.models.networks.kernels.pointwise import full_precision, pointwise, wants_large_products
 
 # Output positions of a tile: fewer multiply fewer zeros, more make better matrix products. On a CPU 16 was the best of
-# 16, 32, 64 and 128.
+# 16, 32, 64 and 128. A GPU gets one tile: the zeros cost it less than the launches.
 TILE = 16
 
 
@@ -48,10 +48,28 @@ class _Taps(NamedTuple):
     joint_t: list[_Tile]
 
 
-def _bilinear(native: int, size: int, dtype: torch.dtype) -> Tensor:
-    """PyTorch's linear interpolation from ``native`` to ``size`` positions (align_corners=False): (size, native)."""
+@lru_cache(maxsize=64)
+def interpolation(
+    native: int, size: int, dtype: torch.dtype, device: torch.device, align_corners: bool = False
+) -> Tensor:
+    """PyTorch's linear interpolation from ``native`` to ``size`` positions, as a matrix (size, native)."""
     unit = torch.eye(native, dtype=torch.float64, device="cpu")[None]
-    return F.interpolate(unit, size=size, mode="linear")[0].t().to(dtype)
+    return F.interpolate(unit, size=size, mode="linear", align_corners=align_corners)[0].t().to(dtype).to(device)
+
+
+def upsample(x: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+    """``x`` (B, C, h, w) bilinearly interpolated to (B, C, H, W), with a gradient that repeats itself on any device.
+
+    On CUDA the gradient of :func:`torch.nn.functional.interpolate` adds up in any order, or by a slow sort. Products
+    with the interpolation's two matrices give the same but for rounding, so a GPU gets those.
+    """
+    if not wants_large_products(x.device):
+        return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
+    rows, columns = (
+        interpolation(n, m, x.dtype, x.device, align_corners) for n, m in zip(x.shape[2:], size, strict=True)
+    )
+    with full_precision(x.device.type):
+        return rows @ (x @ columns.mT)
 
 
 def _tiles(matrix: Tensor, height: int, device: torch.device) -> list[_Tile]:
@@ -64,16 +82,21 @@ def _tiles(matrix: Tensor, height: int, device: torch.device) -> list[_Tile]:
     return tiles
 
 
+def _taps(native: int, size: int, x: Tensor) -> _Taps:
+    """The matrices for one axis of ``x``, in its dtype, on its device and in tiles that suit it."""
+    return _make_taps(native, size, size if wants_large_products(x.device) else TILE, x.dtype, x.device)
+
+
 @lru_cache(maxsize=64)
-def _taps(native: int, size: int, dtype: torch.dtype, device: torch.device) -> _Taps:
-    padded = F.pad(_bilinear(native, size, dtype), (0, 0, 1, 1))
+def _make_taps(native: int, size: int, tile: int, dtype: torch.dtype, device: torch.device) -> _Taps:
+    padded = F.pad(interpolation(native, size, dtype, torch.device("cpu")), (0, 0, 1, 1))
     taps = [padded[d : d + size] for d in range(3)]
     joint = torch.stack(taps, 2).flatten(1)
-    back = max(1, TILE * native // size)
+    back = max(1, tile * native // size)
     return _Taps(
-        [_tiles(tap, TILE, device) for tap in taps],
+        [_tiles(tap, tile, device) for tap in taps],
         [_tiles(tap.t(), back, device) for tap in taps],
-        _tiles(joint, TILE, device),
+        _tiles(joint, tile, device),
         _tiles(joint.t(), 3 * back, device),
     )
 
@@ -87,19 +110,23 @@ def _product(tiles: list[_Tile], x: Tensor) -> Tensor:
 
 
 class _Spread(Function):
-    """Adds one row tap's native results, upsampled and shifted, to a sum: linear in both, and so is its backward."""
+    """Adds native results of one row tap, or all, upsampled and shifted, to a sum: linear in both, as its backward."""
 
     @staticmethod
-    def forward(ctx: Any, total: Tensor, z: Tensor, tap: int) -> Tensor:
-        """``total`` (B, K, H, W) channels last, changed in place; ``z`` (B, h, w, 3, K) holds the column taps."""
-        B, h, w, _, K = z.shape
+    def forward(ctx: Any, total: Tensor, z: Tensor, tap: int | None) -> Tensor:
+        """``total`` (B, K, H, W) channels last, changed in place; ``z`` (B, h, 1, w, 3, K) holds the column taps.
+
+        With a ``tap`` of None ``z`` (B, h, 3, w, 3, K) holds the row taps too.
+        """
+        B, h, T, w, _, K = z.shape
         H, W = total.shape[2:]
         ctx.shape, ctx.tap, ctx.dtype = z.shape, tap, z.dtype
         # Autocast leaves in-place and out= products alone, so the sums over taps and levels keep total's precision.
-        z = z.to(total.dtype).view(B * h, w * 3, K)
-        y = _product(_taps(w, W, z.dtype, z.device).joint, z).view(B, h, W * K)
+        z = z.contiguous().to(total.dtype).view(B * h * T, w * 3, K)
+        y = _product(_taps(w, W, z).joint, z).view(B, h * T, W * K)
         rows = total.permute(0, 2, 3, 1).view(B, H, W * K)
-        for tile in _taps(h, H, z.dtype, z.device).each[tap]:
+        taps = _taps(h, H, z)
+        for tile in taps.joint if tap is None else taps.each[tap]:
             rows[:, tile.rows].baddbmm_(tile.values.expand(B, -1, -1), y[:, tile.columns])
         ctx.mark_dirty(total)
         return total
@@ -108,11 +135,12 @@ class _Spread(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         """The transposed products: gradients of ``total``, which is ``grad`` itself, and of ``z``."""
-        B, h, w, _, K = ctx.shape
+        B, h, T, w, _, K = ctx.shape
         H, W = grad.shape[2:]
         rows = grad.permute(0, 2, 3, 1).reshape(B, H, W * K)
-        y = _product(_taps(h, H, grad.dtype, grad.device).each_t[ctx.tap], rows).view(B * h, W, K)
-        z = _product(_taps(w, W, grad.dtype, grad.device).joint_t, y)
+        taps = _taps(h, H, grad)
+        y = _product(taps.joint_t if ctx.tap is None else taps.each_t[ctx.tap], rows).view(B * h * T, W, K)
+        z = _product(_taps(w, W, grad).joint_t, y)
         return grad, z.view(ctx.shape).to(ctx.dtype), None
 
 
@@ -142,9 +170,15 @@ def conv_upsampled(levels: Sequence[Tensor], weights: Sequence[Tensor], bias: Te
         total = total + y if i else y
     total = total.contiguous(memory_format=torch.channels_last)
     for x, weight in small:
+        B, h, w, _ = x.shape
+        if wants_large_products(x.device):
+            taps = weight.permute(2, 3, 0, 1).flatten(0, 2)  # (9 K, C_k)
+            z = pointwise(x.flatten(0, 2), taps).view(B, h, w, 3, 3, K).transpose(2, 3)
+            total = _Spread.apply(total, z, None)  # type: ignore[no-untyped-call]
+            continue
         for tap in range(3):
             taps = weight[:, :, tap].permute(2, 0, 1).flatten(0, 1)  # (3 K, C_k)
-            z = pointwise(x.flatten(0, 2), taps).view(*x.shape[:3], 3, K)
+            z = pointwise(x.flatten(0, 2), taps).view(B, h, 1, w, 3, K)
             total = _Spread.apply(total, z, tap)  # type: ignore[no-untyped-call]
     return total
 
@@ -153,5 +187,5 @@ def _resampled(x: Tensor, size: tuple[int, int]) -> Tensor:
     """``x`` (B, h, w, C) bilinearly interpolated to (B, H, W, C)."""
     if x.shape[1:3] == size:
         return x
-    rows, columns = (_bilinear(n, m, x.dtype).to(x.device) for n, m in zip(x.shape[1:3], size, strict=True))
+    rows, columns = (interpolation(n, m, x.dtype, x.device) for n, m in zip(x.shape[1:3], size, strict=True))
     return torch.einsum("yh,bhwc,xw->byxc", rows, x, columns)

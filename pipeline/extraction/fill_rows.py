@@ -1,26 +1,31 @@
 """Rows into a cache as a pipeline: some are read, some are in the backbone, some are written, all at the same time."""
 
-__all__ = ["Flow", "fill_rows"]
+__all__ = ["Flow", "fill_rows", "full_disk"]
 
+import errno
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 
+from textdiff import console
 from textdiff.cache import FeatureCache
+from textdiff.errors import UserError
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.outbox import Outbox
 from textdiff.pipeline.extraction.filling import Filling, take_over
 from textdiff.pipeline.extraction.prepare import Prepared
 from textdiff.pipeline.extraction.reading import ReadAhead
 from textdiff.pipeline.extraction.timings import Clock, Timings
+from textdiff.places import Location
 
 _BATCH_NBYTES = 1 << 29
 _MOST_IMAGES = 32
@@ -60,40 +65,64 @@ class Flow:
         return 1 + self.ahead + -(-self.writers // self.batch)
 
 
+class Counter(Protocol):
+    """What is told of finished rows, such as ``console.Progress``."""
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Counts ``count`` more rows."""
+
+
 def fill_rows(
     filling: Filling,
-    rows: Sequence[int],
     prepare: Callable[[], Callable[[int], Prepared]],
     backbone: Extractor,
-    flow: Flow,
-    advance: Callable[[], object] = lambda: None,
+    progress: Counter,
+    batch: int | None = None,
 ) -> Timings:
-    """Takes over or makes rows, in this process, and returns once all are written.
+    """Takes over or makes the rows of a filling, in this process, and returns once all are written.
 
     Each row appears when it is complete. At an error, or a KeyboardInterrupt, whatever is not begun is dropped, the
     threads end what they are at, and it goes on to the caller: the first error alone.
 
     Args:
-        filling: the cache, and which rows another one holds.
-        rows: those to fill, each once; rows of an image should follow one another.
+        filling: the cache, and the rows to do; those of an image should follow one another.
         prepare: makes the function that makes a row ready, for one thread.
         backbone: makes the activations.
-        flow: how much is under way at once.
-        advance: is called after each row.
+        progress: is told of each row.
+        batch: how many images go through the backbone at once; see ``Flow.of``.
 
     Raises:
         BadImageError: an image cannot be read any more.
         CacheError: activations are not finite in the cache's type.
         OSError: the disk is full or not writable.
     """
-    return _Run(filling, backbone, flow, advance).fill(rows, prepare)
+    return _Run(filling, backbone, Flow.of(filling.cache, backbone.device, batch), progress).fill(prepare)
+
+
+@contextmanager
+def full_disk(place: Location, cache: FeatureCache) -> Iterator[None]:
+    """Says of a disk that is full meanwhile what is safe there, and how much is to be freed.
+
+    Raises:
+        UserError: it is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        left = len(cache.pending())
+        raise UserError(
+            f"{place}: the disk is full; the {len(cache.rows) - left} finished rows are safe. Free "
+            f"{console.size(left * cache.row_nbytes)} and run the same command again to go on"
+        ) from error
 
 
 class _Run:
     """One call of ``fill_rows``: the caller's thread feeds the backbone, others read and write."""
 
-    def __init__(self, filling: Filling, backbone: Extractor, flow: Flow, advance: Callable[[], object]) -> None:
-        self._filling, self._backbone, self._flow, self._advance = filling, backbone, flow, advance
+    def __init__(self, filling: Filling, backbone: Extractor, flow: Flow, progress: Counter) -> None:
+        self._filling, self._backbone, self._flow, self._progress = filling, backbone, flow, progress
         self._waited, self._busy = Clock(), Clock()
         self._pool = ThreadPoolExecutor(flow.writers, "write")
         self._made = 0
@@ -101,7 +130,8 @@ class _Run:
         self._sent = deque[tuple[Outbox, list[Prepared]]]()
         self._written = deque[tuple[Outbox, list[Future[None]]]]()
 
-    def fill(self, rows: Sequence[int], prepare: Callable[[], Callable[[int], Prepared]]) -> Timings:
+    def fill(self, prepare: Callable[[], Callable[[int], Prepared]]) -> Timings:
+        rows = self._filling.to_do
         start, flow, table = time.perf_counter(), self._flow, self._filling.cache.rows
         reading = ReadAhead(prepare, lambda row: table[row].id, flow.batch, flow.readers, self._waited, self._busy)
         batch: list[Prepared] = []
@@ -111,7 +141,7 @@ class _Run:
                     with self._waited.on("write"):
                         taken = take_over(self._filling, ready)
                     if taken:
-                        self._advance()
+                        self._progress.advance()
                         continue
                     batch.append(ready)
                     if len(batch) == flow.batch:
@@ -170,7 +200,7 @@ class _Run:
         for future in futures:
             with self._waited.on("write"):
                 future.result()
-            self._advance()
+            self._progress.advance()
         self._free.append(outbox)
 
     def _write(self, ready: Prepared, features: Mapping[int, Any]) -> None:

@@ -1,0 +1,59 @@
+"""Who fills the rows where that is not this process alone: a process for each device, or the workers of a cluster."""
+
+__all__ = ["Crew", "hire"]
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from textdiff import console
+from textdiff.cache import FeatureCache
+from textdiff.pipeline.extraction.config import ExtractConfig
+from textdiff.pipeline.extraction.row_worker import Order
+from textdiff.readers.datasets import Inspected
+
+
+class Crew(Protocol):
+    """Workers that fill a cache which is there, with all its metadata."""
+
+    @property
+    def precision(self) -> str:
+        """What all of them compute in; it determines the features, so it is asked for first."""
+
+    @property
+    def where(self) -> str:
+        """Who and where they are, in a few words."""
+
+    def fill(
+        self,
+        order: Order,
+        cache: FeatureCache,
+        facts: Mapping[str, Inspected],
+        rows: Sequence[int],
+        progress: console.Progress,
+    ) -> None:
+        """Has these rows made; those of a worker that dies are done again by others.
+
+        Raises:
+            UserError: bad input, or no worker is left; what is finished is kept.
+        """
+
+
+@contextmanager
+def hire(config: ExtractConfig) -> Iterator[Crew | None]:
+    """The crew that the options ask for, until the work is done; None where this process does it.
+
+    Raises:
+        UserError: there is none to be had.
+    """
+    if config.scheduler is not None:
+        from textdiff.pipeline.extraction.dask_crew import dask_crew
+
+        with dask_crew(config.scheduler, config.device, config.precision) as crew:
+            yield crew
+    elif config.devices:
+        from textdiff.pipeline.extraction.device_crew import DeviceCrew
+
+        yield DeviceCrew(config.devices, config.precision)
+    else:
+        yield None
