@@ -7,6 +7,8 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Self
 
+from textdiff.errors import UserError
+
 SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 # A path that was made of a url has lost a slash.
 _URL = re.compile(rf"({'|'.join(SCHEMES)}):/+(.*)", re.DOTALL)
@@ -40,6 +42,12 @@ Location = Path | Url
 
 
 def located(name: str | os.PathLike[str]) -> Location:
-    """What a name stands for: a url of one of ``SCHEMES``, or a path."""
+    """What a name stands for: a url of one of ``SCHEMES``, or a path.
+
+    Raises:
+        UserError: a url without a bucket.
+    """
     found = _URL.fullmatch(os.fspath(name))
+    if found and not found[2].strip("/"):
+        raise UserError(f"{os.fspath(name)}: names no bucket; write it as in {found[1]}://bucket/path/x.zarr")
     return Url(f"{found[1]}://{found[2]}") if found else Path(name)

@@ -39,6 +39,7 @@ def cache_info(cache: "FeatureCache") -> dict[str, Any]:
         "dtype": cache.dtype.name,
         "classes": list(cache.classes),
         "instances": cache.layout.instances,
+        "sparse": cache.sparse,
         "texts": len(cache.texts),
         "tokens": None if cache.layout.tokens is None else list(cache.layout.tokens),
         "row_bytes": cache.row_nbytes,
@@ -60,7 +61,9 @@ def format_info(info: dict[str, Any]) -> str:
         "blocks": ", ".join(f"{block}: {C}@{h}x{w}" for block, (C, h, w) in info["blocks"].items()),
         "steps": ", ".join(map(str, info["steps"])),
         "images": f"{info['image_size']}x{info['image_size']}" + _views(info),
-        "masks": ", ".join(info["classes"]) + (f"; objects in {info['instances']}" if info["instances"] else ""),
+        "masks": ", ".join(info["classes"])
+        + (f"; objects in {info['instances']}" if info["instances"] else "")
+        + ("; 255 where nothing is said" if info["sparse"] else ""),
         "texts": f"{info['texts']}" + (f", {tokens[1]} tokens of {tokens[2]}" if tokens else ", without embeddings"),
         "on disk": f"{console.size(info['bytes_on_disk'])}, {console.size(info['row_bytes'])} a row, {info['dtype']}",
         "upsampled": f"{console.size(info['logical_bytes'])}, as other Zarr readers see it",

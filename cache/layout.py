@@ -15,7 +15,8 @@ ledger             (rows, 16)                uint8    each row
 =================  ========================  =======  ======================================================
 
 Masks hold class numbers. Their names are in the fingerprint's "classes" where there is more than foreground and
-background, the type of ``instances`` in its "instances".
+background, the type of ``instances`` in its "instances". Where it has "unlabelled", 255 in a mask and in the truth says
+nothing of a pixel.
 
 Every chunk ends with a crc32c; docs/cache.md tells what guards these. There are no shards, because two processes that
 write one shard lose rows.

@@ -101,6 +101,11 @@ class CacheReader:
         return self.layout.instances is not None
 
     @property
+    def sparse(self) -> bool:
+        """Whether masks may say nothing of some pixels, which are 255 in ``mask`` and ``truth``."""
+        return "unlabelled" in self.fingerprint
+
+    @property
     def row_nbytes(self) -> int:
         """Bytes of a row's files, but for some kB of its compressed ``truth`` and ``instances``."""
         return self.layout.row_nbytes

@@ -216,26 +216,31 @@ def check_scored(rows: Iterable[tuple[str, Result]]) -> None:
 
 
 def check_pairs(experiments: dict[str, Experiment]) -> None:
-    """Refuses experiments in which the same draw is of other images.
+    """Refuses experiments in which the same draw is of other images or masks.
+
+    Sparse masks may stand against full ones of the same images: what was annotated is then what is compared.
 
     Raises:
         UserError: it is.
     """
-    known: dict[tuple[int, int], tuple[str, _Images]] = {}
+    known: dict[tuple[int, int], tuple[str, _Images, bool]] = {}
     for place, experiment in experiments.items():
-        for labels, draw, images in _drawn(experiment):
-            seen_in, seen = known.setdefault((labels, draw), (place, images))
-            if seen != images:
+        for labels, draw, images, sparse in _drawn(experiment):
+            seen_in, seen, before = known.setdefault((labels, draw), (place, images, sparse))
+            known[labels, draw] = (seen_in, seen, sparse or before)
+            compared = 1 if sparse or before else 2
+            if any(seen.get(name, [])[:compared] != facts[:compared] for name, facts in images.items()):
                 raise UserError(
                     f"{place} and {seen_in}: draw {draw} of {labels} is of other images or masks, so that their runs "
                     "are no pairs; make both caches of the same data set"
                 )
 
 
-def _drawn(experiment: Experiment) -> Iterable[tuple[int, int, _Images]]:
-    """The number of labels, the draw, and what was drawn, of each finished job."""
+def _drawn(experiment: Experiment) -> Iterable[tuple[int, int, _Images, bool]]:
+    """The number of labels, the draw, what was drawn, and whether of sparse masks, of each finished job."""
     for job in experiment.plan.jobs:
         if experiment.scores_file(job).is_file():
             config = experiment.run(job).config
             facts = config["images"]
-            yield job.point["labels"], job.draw, {name: facts.get(name, [])[:2] for name in config["train_ids"]}
+            images = {name: facts.get(name, [])[:2] for name in config["train_ids"]}
+            yield job.point["labels"], job.draw, images, "unlabelled" in config["fingerprint"]

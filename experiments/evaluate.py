@@ -73,7 +73,7 @@ def evaluate(
         by_run = [of_run(number, own) for number, own in enumerate(tee(by_row, len(runs)))]
         for predicted in zip(*by_run, strict=True):
             for image, found in zip(predicted, scores, strict=True):
-                for name, value in truth_scores(image, cache.classes).items():
+                for name, value in truth_scores(image, cache).items():
                     found.setdefault(name, []).append(value)
             progress.advance()
     for run, found, given in zip(runs, scores, texts, strict=True):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from textdiff.errors import UserError
 from textdiff.experiments.panel_figure import PanelRow, Prediction, panel_figure
-from textdiff.metrics.pixels import dice
+from textdiff.images.labels import UNSAID
+from textdiff.metrics.pixels import confusion, pooled_dice
 from textdiff.options.experiments import Panel
 from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions
@@ -31,7 +32,8 @@ class Choice(NamedTuple):
 class _Seen(NamedTuple):
     masks: dict[str, NDArray[np.bool_]]
     """By image id: foreground as predicted (H, W)."""
-    truths: dict[str, NDArray[np.bool_]]
+    truths: dict[str, NDArray[np.uint8]]
+    """1 for foreground, ``UNSAID`` where nothing is said."""
     dice: dict[str, float]
 
 
@@ -100,8 +102,10 @@ def _predict(run: Run, split: str, device: str) -> _Seen:
         for image in image_predictions(cache, predicted):
             name = cache.rows[image.row].id
             seen.masks[name] = image.preview > 0
-            seen.truths[name] = panels(cache, image.row)[1] > 0
-            seen.dice[name] = dice(seen.masks[name], seen.truths[name])
+            truth = panels(cache, image.row)[1]
+            said = truth != UNSAID
+            seen.truths[name] = np.where(said, truth > 0, UNSAID).astype(np.uint8)
+            seen.dice[name] = pooled_dice([confusion(seen.masks[name], said & (truth > 0), said)])
     return seen
 
 

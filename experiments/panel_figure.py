@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 
 from textdiff.console import printable
 from textdiff.files import atomic_path
+from textdiff.images.labels import UNSAID
 from textdiff.pipeline.evaluation.figures import confusion_patches, error_picture
 
 PANEL, TEXT, GAP, MARGIN, LINE = 1.9, 1.7, 0.07, 0.15, 0.17  # inches
 
 
 class Prediction(NamedTuple):
-    """What a run made of an image; masks are (H, W) bool, in the size of the run's cache."""
+    """What a run made of an image; masks are (H, W), in the size of the run's cache, the truth with ``UNSAID``."""
 
     title: str
     mask: NDArray[np.bool_]
-    truth: NDArray[np.bool_]
+    truth: NDArray[np.uint8]
     dice: float
 
 
@@ -85,12 +86,13 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
             dice = f"Dice {100 * prediction.dice:.1f} %"
             write(left + PANEL / 2, top - 0.2 * LINE, dice, ha="center", va="top", color="0.2", fontsize=8.5)
         top -= 1.4 * LINE
+    handles = confusion_patches(1, any(np.any(p.truth == UNSAID) for row in rows for p in row.predictions))
     figure.legend(
-        handles=confusion_patches(1),
+        handles=handles,
         loc="lower right",
         bbox_to_anchor=(1 - MARGIN / width, 0.5 * MARGIN / height),
         borderaxespad=0,
-        ncols=3,
+        ncols=len(handles),
         frameon=False,
         fontsize=8.5,
     )
@@ -100,7 +102,7 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
         figure.savefig(partial, metadata=metadata)
 
 
-def _sized(image: NDArray[np.uint8], truth: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _sized(image: NDArray[np.uint8], truth: NDArray[Any]) -> NDArray[np.uint8]:
     """The image in the size of a run's masks, where its cache has another size than the first run's."""
     if image.shape[:2] == truth.shape:
         return image

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.images.decode import decode
+from textdiff.images.labels import UNSAID
 
 SYMMETRIES = 8
 """The symmetries of the square: four turns, each with and without a reflection."""
@@ -66,6 +67,10 @@ def resize_mask(mask: NDArray[Any], size: int, rule: str, classes: int = 2) -> N
     ``bilinear`` of the foreground class that weighs most in it if there is any foreground at all. Of equals the larger
     class number wins, as foreground does over background.
 
+    Where the mask says nothing (``UNSAID``) it counts for no class: a new pixel is of the class that the rule chooses
+    among what is said in it, and ``UNSAID`` where more than half of it is. Strokes less than half a new pixel wide are
+    lost; kept, they would be labels of pixels that are mostly something else.
+
     Args:
         mask: (H, W), foreground where it is not 0; with more than two classes their numbers.
         size: new height and width in pixels.
@@ -73,7 +78,7 @@ def resize_mask(mask: NDArray[Any], size: int, rule: str, classes: int = 2) -> N
         classes: number of classes, the background included.
 
     Returns:
-        (size, size) uint8 in 0 ... ``classes`` - 1.
+        (size, size) uint8 in 0 ... ``classes`` - 1, and ``UNSAID``.
     """
     resized = BandedMask(len(mask), size, rule, classes)
     resized.add(0, mask)
@@ -94,14 +99,22 @@ class BandedMask:
         self._height, self._size, self._rule = height, size, rule
         # What each foreground class covers of each new pixel, all whole numbers.
         self._covered = np.zeros((classes - 1, size, size))
+        self._unsaid: NDArray[np.float64] | None = None
         self._whole = 1.0
 
     def add(self, first: int, rows: NDArray[Any]) -> None:
         """Counts ``rows`` (h, W), the mask's rows from ``first`` on; each row once, in any order."""
         rows = np.asarray(rows)
+        unsaid = rows == UNSAID
+        if unsaid.any():
+            part, total, self._whole = _weighted_sum(
+                unsaid.astype(np.uint8), self._size, self._rule, first, self._height
+            )
+            self._unsaid = np.zeros((self._size, self._size)) if self._unsaid is None else self._unsaid
+            self._unsaid[part] += total
         # One class at a time: few classes are in one mask, and each costs as much as a grey image.
         for label, covered in enumerate(self._covered, start=1):
-            of_class = rows == label if len(self._covered) > 1 else rows != 0
+            of_class = rows == label if len(self._covered) > 1 else (rows != 0) & ~unsaid
             part, total, self._whole = _weighted_sum(
                 of_class.astype(np.uint8), self._size, self._rule, first, self._height
             )
@@ -109,9 +122,17 @@ class BandedMask:
 
     def result(self) -> NDArray[np.uint8]:
         """The resized mask (size, size), once all rows are there."""
+        chosen = self._chosen()
+        if self._unsaid is not None:
+            chosen[2 * self._unsaid > self._whole] = UNSAID
+        return chosen
+
+    def _chosen(self) -> NDArray[np.uint8]:
+        """The class of each new pixel, by what is said in it."""
         foreground = self._covered.sum(axis=0)
         chosen = np.zeros((self._size, self._size), np.uint8)
-        most = self._whole - foreground if self._rule == "area" else np.zeros(chosen.shape)
+        said = self._whole if self._unsaid is None else self._whole - self._unsaid
+        most = said - foreground if self._rule == "area" else np.zeros(chosen.shape)
         for label, covered in enumerate(self._covered, start=1):
             chosen[covered >= most] = label
             most = np.maximum(most, covered)

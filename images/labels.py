@@ -1,6 +1,6 @@
-"""Masks that say more than foreground: maps of classes, maps of instances."""
+"""Masks that say more than foreground, or less: maps of classes, of instances, and masks that are silent in places."""
 
-__all__ = ["class_map", "instance_map", "stored_numbers"]
+__all__ = ["UNSAID", "class_map", "instance_map", "said_counts", "sparse_mask", "stored_numbers"]
 
 import os
 from collections.abc import Sequence
@@ -10,27 +10,79 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.images.formats import BadImageError, alpha_note, open_stored
-from textdiff.images.masks import check_single
+from textdiff.images.masks import binary_mask, check_single
+
+UNSAID = 255
+"""The class number of a pixel of which nothing is said: in every map of classes here, and in every cache."""
 
 
-def class_map(path: str | os.PathLike[str], pixels: NDArray[Any], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Class numbers (H, W) uint8 in 0 ... ``len(names)`` from the stored pixels.
+def class_map(
+    path: str | os.PathLike[str], pixels: NDArray[Any], names: Sequence[str], unlabelled: int | None = None
+) -> NDArray[np.uint8]:
+    """Class numbers (H, W) uint8 in 0 ... ``len(names)``, or ``UNSAID``, from the stored pixels.
+
+    Args:
+        path: of the file; names it in errors.
+        pixels: as they are stored.
+        names: of the classes 1, 2, ...
+        unlabelled: the stored number that says nothing. Those above it stand for one class less: 0, 1, 2 are the
+            background and two classes, and so are 1, 2, 3 if 0 says nothing.
 
     Raises:
         BadImageError: colours, fractions, or a number that has no name.
     """
     numbers = _whole_numbers(path, pixels, "class")
-    largest = int(numbers.max())
-    if largest > len(names):
-        strange = np.unique(numbers[numbers > len(names)])
+    labels = numbers
+    if unlabelled is not None:
+        labels = numbers - (numbers > unlabelled)
+        labels[numbers == unlabelled] = 0
+    if int(labels.max()) > len(names):
+        strange = np.unique(numbers[labels > len(names)])
         shown = ", ".join(str(value) for value in strange[:4]) + (", ..." if len(strange) > 4 else "")
+        lone = unlabelled is None and len(strange) == 1
+        void = f", or add --unlabelled-value {strange[0]} if nothing is said there" if lone else ""
         raise BadImageError(
             path,
             f"has {'values' if len(strange) > 1 else 'the value'} {shown}, and --classes names 1..{len(names)} "
             f"({', '.join(names)})",
-            "number the classes from 1, or name all of them",
+            f"number the classes from 1, or name all of them{void}",
         )
-    return numbers.astype(np.uint8)
+    found = labels.astype(np.uint8)
+    if unlabelled is not None:
+        found[numbers == unlabelled] = UNSAID
+    return found
+
+
+def sparse_mask(path: str | os.PathLike[str], pixels: NDArray[Any], unlabelled: int) -> tuple[NDArray[np.uint8], str]:
+    """A mask of two classes that says nothing in places, from the stored pixels.
+
+    Args:
+        path: of the file; names it in errors.
+        pixels: as they are stored.
+        unlabelled: the stored number that says nothing.
+
+    Returns:
+        (H, W) uint8 in {0, 1, ``UNSAID``}, and ``PlainMask.value``.
+
+    Raises:
+        BadImageError: colours, fractions, or what remains has more than two classes.
+    """
+    numbers = _whole_numbers(path, pixels, "class")
+    unsaid = numbers == unlabelled
+    labels, value = binary_mask(path, np.where(unsaid, 0, numbers).astype(pixels.dtype))
+    labels[unsaid] = UNSAID
+    return labels, value
+
+
+def said_counts(labels: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    """How many pixels are said to be of each class, (``classes``,) with the background first.
+
+    Args:
+        labels: class numbers of any shape, ``UNSAID`` where nothing is said.
+        classes: background included.
+    """
+    counts = np.bincount(labels.ravel(), minlength=UNSAID + 1)
+    return np.asarray(counts[:classes], np.int64)
 
 
 def instance_map(path: str | os.PathLike[str], pixels: NDArray[Any]) -> NDArray[np.uint32]:

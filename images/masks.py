@@ -257,11 +257,16 @@ def _advice(values: NDArray[Any]) -> str:
         return "cut probabilities at a threshold, and store 0 and 255"
     below = values[values < 255]
     if below[-1] < 64 and len(values) - len(below) == 1 and values[-1] == 255:
-        return "store 255, often a void border, as 0, and name the other values with --classes"
+        return (
+            "if 255 says that nothing is known there, a void border or what was not annotated, add --unlabelled-value "
+            "255, and name the other values with --classes if there are several"
+        )
     if values[-1] < 64:
         return f"store 0 and 255, or say what 1..{_number(values[-1])} are with --instances or --classes"
     if len(values) > 32:
         return "store 0 and 255, or use --instances if every object has its number"
+    if len(values) == 3:
+        return f"{_NUMBER_THEM}; if one of them says that nothing is known there, name it with --unlabelled-value"
     return _NUMBER_THEM
 
 

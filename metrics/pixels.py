@@ -26,7 +26,7 @@ Labels = NDArray[Any]
 
 
 class Confusion(NamedTuple):
-    """Pixel counts of one image; they add up to its number of pixels."""
+    """Pixel counts of one image; they add up to its number of pixels, or of those that count."""
 
     true_positive: int
     false_positive: int
@@ -34,18 +34,22 @@ class Confusion(NamedTuple):
     true_negative: int
 
 
-def confusion(prediction: Mask, truth: Mask) -> Confusion:
+def confusion(prediction: Mask, truth: Mask, said: Mask | None = None) -> Confusion:
     """Counts the pixels that two binary masks agree and disagree on.
 
     Args:
         prediction: (H, W) bool, or integers 0 and 1.
         truth: (H, W), the same.
+        said: (H, W) bool, the pixels that count, because the truth says something of them; all by default.
 
     Raises:
         ValueError: the shapes differ or are not (H, W), or a mask has values other than 0 and 1.
     """
     prediction, truth = _binary("prediction", prediction), _binary("truth", truth)
     _same_shape(prediction, truth)
+    if said is not None:
+        _same_shape(said, truth)
+        prediction, truth = prediction[said], truth[said]
     both = int(np.count_nonzero(prediction & truth))
     predicted, true = int(np.count_nonzero(prediction)), int(np.count_nonzero(truth))
     return Confusion(both, predicted - both, true - both, truth.size - predicted - true + both)

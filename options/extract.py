@@ -128,7 +128,8 @@ class Extract(Place, Features, Cutting, ReadOptions, Filling):
     preset: Literal["paper", "nano", "rgb", "filters"] = "paper"
     """Defaults: the paper's; nano, which suit the backbone in the package; rgb and filters, without a network."""
     cache: Annotated[AnyPath | None, InStore()] = None
-    """Cache to make; by default cache/NAME.zarr, where NAME is the data set, or that of --data for your own."""
+    """Cache to make, a directory or an address (s3://bucket/x.zarr); by default cache/NAME.zarr, where NAME is the
+    data set, or that of --data for your own."""
     seed: Seed = 0
     """Seed of the noise that all images share, and of splits that are drawn."""
 

@@ -78,6 +78,9 @@ class FitConfig(Training, Head, Precise):
     _: KW_ONLY
     labels: Count | None = None
     """Training images to draw; all by default."""
+    label_pixels: Annotated[float | None, Range(above=0, below=float("inf"))] = None
+    """Labelled pixels of each training image to draw and fit on, a number as in 200 or a share as in 0.01; all by
+    default."""
     model: Model = "textdiff"
     """Network to train: textdiff, or one to compare with."""
     pretrained: Annotated[AnyPath | None, Exists("file of weights")] = None
@@ -93,6 +96,14 @@ class FitConfig(Training, Head, Precise):
     """Seed of the draw alone; --seed by default."""
     ensemble: Repeats | None = None
     """Fits, with seeds from --seed on, whose mean is used; a single one by default."""
+
+    def check(self) -> None:
+        """Refuses parts of a pixel."""
+        super().check()
+        if self.label_pixels is not None and self.label_pixels > 1 and self.label_pixels % 1:
+            raise UserError(
+                f"--label-pixels {self.label_pixels:g}: give a whole number of pixels, or a share below 1, as in 0.01"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,9 @@ class ReadOptions(Hdf5Names):
 
     classes: Sequence[str] = ()
     """Names of the values 1, 2, ... in masks that are maps of classes, as in nucleus,stroma."""
+    unlabelled_value: str | None = None
+    """Number in masks, or name among --classes, of pixels of which nothing is said, as in 255; none by default. They
+    are not trained on and not scored."""
     instances: bool = False
     """Masks number their objects (instance label maps)."""
     val: Share | None = None
@@ -68,8 +71,34 @@ class ReadOptions(Hdf5Names):
             raise UserError("--classes and --instances: a mask holds class numbers or object numbers; give one of them")
         if len(self.classes) > 254:
             raise UserError(f"--classes: {len(self.classes)} names; at most 254 classes are possible")
+        self._check_unlabelled()
         if (self.val or 0) + (self.test or 0) >= 1:
             raise UserError(f"--val {self.val:g} --test {self.test:g}: together they leave nothing to train on")
+
+    def _check_unlabelled(self) -> None:
+        value = self.unlabelled_value
+        if value is None:
+            return
+        if value not in self.classes and not (value.isascii() and value.isdigit() and int(value) < 2**32):
+            named = f" and none of --classes {','.join(self.classes)}" if self.classes else ""
+            raise UserError(f"--unlabelled-value {value}: is no number from 0 on{named}; name what masks have there")
+        if self.classes and not self.said()[0]:
+            raise UserError(f"--unlabelled-value {value}: leaves no class of --classes {','.join(self.classes)}")
+        if not self.classes and int(value) == 0:
+            fix = "leave it out" if self.instances else "name the others, the background first: --classes background,x"
+            raise UserError(f"--unlabelled-value 0: 0 is the background of such masks; {fix}")
+
+    def said(self) -> tuple[tuple[str, ...], int | None]:
+        """The names of the classes 1, 2, ... that masks tell apart, and the number in them that says nothing, if any.
+
+        Where 0 says nothing the first of ``classes`` is the background, which needs no name.
+        """
+        names, value = tuple(self.classes), self.unlabelled_value
+        if value is None:
+            return names, None
+        number = names.index(value) + 1 if value in names else int(value)
+        dropped = max(number, 1) - 1
+        return names[:dropped] + names[dropped + 1 :], number
 
     @property
     def draws(self) -> bool:

@@ -5,6 +5,8 @@ __all__ = [
     "FALSE_NEGATIVE",
     "FALSE_POSITIVE",
     "TRUE_POSITIVE",
+    "UNSAID_VEIL",
+    "VEILED",
     "WRONG_CLASS",
     "class_colours",
     "hex_colour",
@@ -28,6 +30,10 @@ CONFUSIONS = {
     "wrong class": WRONG_CLASS,
 }
 """What a pixel of a picture of errors can be; a wrong class only where there are several."""
+
+
+UNSAID_VEIL, VEILED = (128, 128, 128), 0.75
+"""What lies over pixels of which a mask says nothing, and how much of it: grey, on bright images as on dark ones."""
 
 
 def class_colours(count: int) -> list[tuple[int, int, int]]:

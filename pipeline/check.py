@@ -4,7 +4,7 @@ __all__ = ["Check", "check_dataset"]
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Check:
     """
 
     summary: dict[str, Any]
-    """JSON-able: counts, sizes, levels, shares of the foreground, texts."""
+    """JSON-able: counts, sizes, levels, shares of the foreground, texts, and where masks are sparse what each says."""
     errors: list[Problem]
     leaks: list[Problem]
     notes: list[Problem]
@@ -52,6 +52,8 @@ class Check:
         for name in self.summary["classes"]:
             rows.append((f"{name} %", *(_percent(facts["share"].get(name)) for facts in splits.values())))
         lines = [text_table(("", *splits), rows, "l" + "r" * len(splits))]
+        if said := self.summary["said"]:
+            lines += ["", _said_table(said)]
         longest = f"the longest has {texts['longest']} {texts['unit']}" if texts["distinct"] else ""
         lines += ["", f"texts: {texts['distinct']} distinct, {texts['empty']} images with an empty one; {longest}"]
         for title, said in (
@@ -105,6 +107,7 @@ def check_dataset(
         "classes": list(samples[0].classes) or ["foreground"] if samples else [],
         "splits": {split: _facts([fact for fact in facts if fact.sample.split == split]) for split in _SPLITS},
         "texts": texts,
+        "said": {} if samples and samples[0].unlabelled is None else _said(facts),
     }
     return Check(
         summary,
@@ -132,6 +135,28 @@ def _facts(facts: Sequence[Inspected]) -> dict[str, Any]:
         },
         "faulty": sum(not fact.usable for fact in facts),
     }
+
+
+def _said(facts: Sequence[Inspected]) -> dict[str, dict[str, int]]:
+    """For each annotated image how many pixels it has, and of how many its mask says which class."""
+    found = {}
+    for fact in facts:
+        if fact.counts:
+            names = ("background", *(fact.sample.classes or ("foreground",)))
+            counts = dict(zip(names, fact.counts, strict=True))
+            found[fact.sample.id] = {"pixels": fact.height * fact.width, "said": fact.said, **counts}
+    return found
+
+
+def _said_table(said: Mapping[str, Mapping[str, int]]) -> str:
+    """``_said`` of the first images, as text."""
+    names = [name for name in next(iter(said.values())) if name not in ("pixels", "said")]
+    rows = [
+        (name, f"{100 * own['said'] / own['pixels']:.2g} %", *(f"{own[key]:,}" for key in ("said", *names)))
+        for name, own in list(said.items())[:_SHOWN]
+    ]
+    table = text_table(("labelled", "share", "pixels", *names), rows, "l" + "r" * (2 + len(names)))
+    return table + (f"\n... and {len(said) - _SHOWN} more (all with --json)" if len(said) > _SHOWN else "")
 
 
 def _texts(samples: Sequence[Sample], encoder: str) -> tuple[dict[str, Any], list[Problem]]:

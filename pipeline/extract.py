@@ -33,6 +33,7 @@ from textdiff.pipeline.extraction.prepare import preparation
 from textdiff.pipeline.extraction.requirements import require_models
 from textdiff.pipeline.extraction.row_worker import Order
 from textdiff.pipeline.extraction.sample_table import mask_kind, sample_table
+from textdiff.pipeline.extraction.sharing import shares
 from textdiff.pipeline.extraction.timings import Timings
 from textdiff.readers import datasets
 
@@ -152,7 +153,7 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
     config, cache = work.config, filling.cache
     facts = {fact.sample.id: fact for fact in work.facts}
     prepare = partial(preparation, cache, facts, work.protocol.resize, config.jitter, config.seed)
-    timings: Timings | None = None
+    taken: list[Timings] = []
     backbone = Extractor(work.network, config.steps, work.blocks, config.image_size, work.device, work.precision)
     with full_disk(config.cache, cache):
         if filling.old is not None:
@@ -162,21 +163,21 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
             say_plan(cache, filling.made, config, where, work.precision)
             if filling.made and work.crew is None:
                 say_time(len(filling.made), backbone)
-        if filling.to_do and not config.dry_run:
+        for part in () if config.dry_run else shares(filling, config.shard):
             done = len(cache.rows) - len(cache.pending())
-            with console.Progress(done + len(filling.to_do), "extract", "rows", done=done) as progress:
+            with console.Progress(done + len(part.to_do), "extract", "rows", done=done) as progress:
                 if work.crew is None:
-                    timings = fill_rows(filling, prepare, backbone, progress, config.batch)
+                    taken.append(fill_rows(part, prepare, backbone, progress, config.batch))
                 else:
                     # What is taken over takes no time, and the caches it comes from are open here.
-                    fill_rows(replace(filling, made=[]), prepare, backbone, progress)
-                    work.crew.fill(Order.of(config, cache), cache, facts, filling.made, progress)
-        if timings is not None:
-            console.info(f"where the time went: {timings}")
+                    fill_rows(replace(part, made=[]), prepare, backbone, progress)
+                    work.crew.fill(Order.of(config, cache), cache, facts, part.made, progress)
+    if taken:
+        console.info(f"where the time went: {Timings.total(taken)}")
     if config.dry_run:
         return filling.old or cache
     complete = end_filling(filling)
-    complete.filled = timings.as_json() if timings else None
+    complete.filled = Timings.total(taken).as_json() if taken else None
     return complete
 
 

@@ -35,8 +35,12 @@ from textdiff.pipeline.prediction.unlike import Likeness, training_contrasts
 from textdiff.pipeline.runs import Run, new_run_dir, point_latest, write_config
 from textdiff.pipeline.training.epochs import rows_by_tile
 from textdiff.pipeline.training.image_digests import image_digests
+from textdiff.pipeline.training.labelled import Labelled, silent_images
 from textdiff.pipeline.training.train import train
 from textdiff.places import Location, located
+
+_NAMED = 8
+"""Images that are named at most where many are left out."""
 
 
 def fit(config: FitConfig, runs: Path) -> Path:
@@ -85,8 +89,11 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     device = choose_device(config.device)
     draw_seed = config.seed if config.draw_seed is None else config.draw_seed
     train_ids, val_ids = draw_images(cache, config.labels, draw_seed)
+    labelled = Labelled(cache, {"label_pixels": config.label_pixels, "draw_seed": draw_seed})
+    if not labelled.all:
+        labelled.check(train_ids)
     tiles = rows_by_tile(cache)
-    shown = sum(len(tiles[name]) for name in train_ids)
+    shown = sum(labelled.has(tile[0]) for name in train_ids for tile in tiles[name])
     config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, shown)
     network = get_model(config.model).build(cache, config, recipe)
     window = _window(config, recipe, cache, network)
@@ -171,7 +178,7 @@ def _fit_members(run: Run, device: str, cache: Location | None) -> Path:
 
 
 def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[list[str], list[str]]:
-    """The ids to train on and to select by: only images with a mask whose rows are in the cache.
+    """The ids to train on and to select by: only images whose rows are in the cache, with a mask that says something.
 
     Raises:
         UserError: rows are missing, or there are fewer such images than ``labels``.
@@ -187,9 +194,17 @@ def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[lis
             f"{cache.path}: not complete, {len(missing)} annotated train or val images have rows to do; "
             "run the same `textdiff extract` again to finish it"
         )
+    there = ids["train"] | ids["val"]
+    rows = [row for row, entry in enumerate(cache.rows) if entry.id in there and entry.view == 0]
+    if silent := silent_images(cache, rows, cache.mask):
+        named = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
+        size = f"{cache.image_size}x{cache.image_size} pixels"
+        console.warn(f"masks of {len(silent)} images say nothing at {size}, so they are not drawn: {named}")
+        ids = {split: names.difference(silent) for split, names in ids.items()}
     available = sorted(ids["train"])
     if not available:
-        raise UserError(f"{cache.path}: no training image has a mask, so there is nothing to fit")
+        what = "says anything" if silent else "is there"
+        raise UserError(f"{cache.path}: no mask of a training image {what}, so there is nothing to fit")
     if labels is not None and labels > len(available):
         raise UserError(
             f"--labels {labels}: the cache has {len(available)} annotated training images; use 1..{len(available)}"

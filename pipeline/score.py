@@ -5,6 +5,7 @@ __all__ = ["Scores", "score", "scored_rows"]
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.images import formats
+from textdiff.images.images import resize_mask
+from textdiff.images.labels import UNSAID
 from textdiff.metrics.intervals import Interval
 from textdiff.options.run import Score
 from textdiff.pipeline.evaluation.figures import overlay_figure
@@ -42,6 +45,7 @@ from textdiff.pipeline.training.image_digests import (
     image_digests,
     shortened,
 )
+from textdiff.pipeline.training.labelled import silent_images
 
 BOOTSTRAP_SEED = 0
 
@@ -70,7 +74,9 @@ def score(options: Score) -> Scores:
     images in one row are compared with: scores of the two ways, and the paper's, can be put side by side.
 
     Of an image of more than ``MAX_MEGAPIXELS`` no array of its size is held. What needs one, all metrics but Dice and
-    IoU, it does not have: its scores are None, and means are over the other images.
+    IoU, it does not have: its scores are None, and means are over the other images. So it is of an image with a sparse
+    mask, which does not say where objects and outlines are. Its Dice and IoU are over the pixels that its mask says
+    something of; an image whose mask says nothing is left out.
 
     Writes ``scores.json``, ``scores.csv``, ``overlay.png`` (best, median and worst image by the Dice to go by) and
     ``report.md``; a split other than test is part of their names, and so is ``text``, so that the run's own scores
@@ -99,8 +105,10 @@ class _Opened:
     wanted: Sequence[str]
     """The metrics."""
     too_large: Sequence[str]
+    sparse: Sequence[str]
+    """The images whose masks say nothing in places."""
     left_out: str
-    """What is to be said of those."""
+    """What is to be said of both."""
     texts: dict[int, int]
     given: GivenText | None
     facts: dict[str, Digests]
@@ -134,7 +142,8 @@ def _open(options: Score) -> _Opened:
     wanted = [name for name in METRICS if name in (*options.metrics, "dice", "iou")]
     sizes = {cache.rows[row].id: (cache.rows[row].height, cache.rows[row].width) for row in rows}
     too_large = [name for name, size in sizes.items() if formats.too_many_pixels(*size)]
-    left_out = _left_out(len(sizes), too_large, wanted, options.metrics != Score.metrics)
+    sparse = _sparse_images(cache, rows)
+    left_out = _left_out(len(sizes), too_large, sparse, wanted, options.metrics != Score.metrics)
     if left_out:
         console.warn(left_out)
     given = None if text is None else GivenText.embed(run, text, fitted.device)
@@ -152,7 +161,7 @@ def _open(options: Score) -> _Opened:
         console.warn(f"the {what} changed since the run was scored: score again without --text for the difference")
         own = None
     return _Opened(
-        options, run, fitted, cache, rows, views, wanted, too_large, left_out, texts, given, facts, changed, own
+        options, run, fitted, cache, rows, views, wanted, too_large, sparse, left_out, texts, given, facts, changed, own
     )
 
 
@@ -176,7 +185,7 @@ def _measure(opened: _Opened, images: Iterable[ImagePrediction]) -> _Measured:
                 "id": entry.id,
                 "split": entry.split,
                 "text": given.text if given else cache.texts[cache.rows[texts[image.row]].text],
-                **truth_scores(image, cache.classes),
+                **truth_scores(image, cache),
                 **_further(cache, image, wanted, options),
             }
         )
@@ -205,13 +214,14 @@ def _write(opened: _Opened, measured: _Measured) -> Scores:
     # What is published is of images with their own texts.
     beside = split == "test" and not given
     dataset = str(run.config["about"].get("dataset"))
-    published, why_not = published_for(dataset, opened.facts) if beside else Comparison((), "")
+    published, why_not = published_for(dataset, opened.facts, len(opened.sparse)) if beside else Comparison((), "")
     more = {
         "facts": opened.facts,
         "changed_since_fit": opened.changed,
         "views": views,
         "objects": objects,
         "too_large": opened.too_large,
+        "sparse": opened.sparse,
         "given_text": {"text": given.text, "tokens": given.count} if given else None,
         "differences": differences,
         "published": [row._asdict() for row in published],
@@ -225,6 +235,7 @@ def _write(opened: _Opened, measured: _Measured) -> Scores:
     notes = (
         f"At the original size; predicted objects: {options.objects}, true ones: {objects['truth']}.",
         opened.left_out,
+        _said(found, primary, len(opened.sparse), len(records)),
         why_not,
         _changed_since(opened.changed),
         f"Each prediction is the mean over {views} views (predict --views {views})." if views > 1 else "",
@@ -236,6 +247,17 @@ def _write(opened: _Opened, measured: _Measured) -> Scores:
     report = run.path / f"report{suffix}.md"
     write_text(report, page(run, split, markdown, overlay.name, len(records)))
     return Scores(plain, summary, [*written, overlay, report], written[1].read_text(encoding="utf-8"))
+
+
+def _said(found: Averages, primary: str, sparse: int, images: int) -> str:
+    """What is to be said of masks that say nothing in places; empty where there are none."""
+    if not sparse:
+        return ""
+    said, total = (found.truths[primary][key] for key in ("said", "pixels"))
+    return (
+        f"{sparse} of {images} masks say nothing of some pixels: Dice and IoU are over {said:,} of {total:,} pixels "
+        f"({100 * said / total:.2f} %)."
+    )
 
 
 def _changed_since(fitted: Sequence[str]) -> str:
@@ -267,8 +289,8 @@ def _compare_with_before(run: Run, split: str, facts: Mapping[str, Digests], vie
 def _further(
     cache: FeatureCache, image: ImagePrediction, metrics: Sequence[str], options: Score
 ) -> dict[str, float | None]:
-    """The scores of an image beside Dice and IoU, None where it is too large to be held."""
-    if image.full_size is None:
+    """The scores of an image beside Dice and IoU, None where it is too large to be held, or its mask is sparse."""
+    if image.full_size is None or (cache.sparse and np.any(image.full_size.truth == UNSAID)):
         values: Mapping[str, float | None] = {name: None for name in metrics if name not in ("dice", "iou")}
     else:
         values = measure(
@@ -284,24 +306,41 @@ def _further(
     return {f"{metric}_original": value for metric, value in values.items()}
 
 
-def _left_out(count: int, too_large: Sequence[str], metrics: Sequence[str], asked: bool) -> str:
+def _sparse_images(cache: FeatureCache, rows: Sequence[int]) -> list[str]:
+    """The images among some rows whose masks say nothing in places, in the order of the rows."""
+    found = (cache.rows[row].id for row in rows if cache.sparse and np.any(cache.truth(row) == UNSAID))
+    return list(dict.fromkeys(found))
+
+
+def _left_out(count: int, too_large: Sequence[str], sparse: Sequence[str], metrics: Sequence[str], asked: bool) -> str:
     """What is to be said of images that have Dice and IoU only; empty where there are none.
 
     Raises:
         UserError: more was ``asked`` for, and no image has it.
     """
     further = [name for name in metrics if name not in ("dice", "iou")]
-    if not too_large or not further:
+    without = {*too_large, *sparse}
+    if not without or not further:
         return ""
-    which = f"{len(too_large)} of {count} images {'has' if len(too_large) == 1 else 'have'}"
-    what = f"{which} more than {formats.MAX_MEGAPIXELS} megapixels, too large for {', '.join(further)}"
-    if asked and len(too_large) == count:
+    reasons = (
+        (too_large, f"more than {formats.MAX_MEGAPIXELS} megapixels, too large"),
+        (sparse, "masks that say nothing in places, too little"),
+    )
+    what = " and ".join(
+        f"{len(ids)} of {count} images {'has' if len(ids) == 1 else 'have'} {why}" for ids, why in reasons if ids
+    )
+    what += f" for {', '.join(further)}"
+    if asked and len(without) == count:
         raise UserError(f"--metrics {','.join(further)}: {what}; use --metrics dice,iou")
-    return f"{what}: {'it has' if len(too_large) == 1 else 'they have'} Dice and IoU only."
+    return f"{what}: {'it has' if len(without) == 1 else 'they have'} Dice and IoU only."
 
 
 def scored_rows(cache: FeatureCache, split: str) -> list[int]:
-    """The annotated rows of a split: of training images the unturned views only, of the others all that are cached."""
+    """The annotated rows of a split: of training images the unturned views only, of the others all that are cached.
+
+    Those of an image whose mask says nothing are left out, and so are those of one that says too little to be seen at
+    the cache's image size.
+    """
     rows = [r for r, entry in enumerate(cache.rows) if entry.split == split and (entry.view == 0 or split != "train")]
     annotated = [row for row in rows if cache.rows[row].mask_sha256 is not None]
     ids, masked = ({cache.rows[row].id for row in some} for some in (rows, annotated))
@@ -316,4 +355,16 @@ def scored_rows(cache: FeatureCache, split: str) -> list[int]:
         )
     if len(masked) < len(ids):
         console.warn(f"{len(ids) - len(masked)} of {len(ids)} {split} images have no mask and are not scored")
-    return annotated
+    if silent := silent_images(cache, annotated, partial(_seen_truth, cache)):
+        if len(silent) == len(masked):
+            raise UserError(f"{cache.path}: no mask of a {split} image says anything, so there is nothing to score")
+        console.warn(f"masks of {len(silent)} {split} images say nothing and are not scored: {shortened(silent)}")
+    return [row for row in annotated if cache.rows[row].id not in silent]
+
+
+def _seen_truth(cache: FeatureCache, row: int) -> np.ndarray | None:
+    """The truth of a row as it is first scored: in the cache's image size, but for tiles."""
+    truth = cache.truth(row)
+    if truth is None or cache.rows[row].tile:
+        return truth
+    return resize_mask(truth, cache.image_size, "area", len(cache.classes) + 1)

@@ -56,7 +56,9 @@ def serve_parent(serve: "Callable[[queue.SimpleQueue[str | None], threading.Even
         threading.Thread(target=listen, daemon=True).start()
         status = serve(commands, busy)
     finally:
+        interrupted = stopped.is_set()
+        stopped.set()  # from here on nothing is left to be interrupted but Python's own end
         # Whatever the interruption has become: PyTorch fails to close the file whose writing was interrupted.
-        if stopped.is_set():
+        if interrupted:
             sys.exit(STOPPED)
     sys.exit(status)

@@ -243,6 +243,8 @@ def _check_work(path: str | os.PathLike[str], outlines: Sequence[Outline], heigh
 def _read_challenge(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
     if options.classes:
         raise UserError(f"--classes: the outlines in {root} tell nuclei apart, not classes; leave the option out")
+    if options.unlabelled_value is not None:
+        raise UserError(f"--unlabelled-value: the outlines in {root} say all; leave the option out")
     if options.test is not None:
         raise UserError(f"--test: {root} has its own test images; leave the option out")
     problems: list[Problem] = []

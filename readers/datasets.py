@@ -50,7 +50,7 @@ class Inspected:
     levels: tuple[int, int] = (0, 0)
     """The darkest and the brightest level of the 8-bit image."""
     shares: tuple[float, ...] = ()
-    """The share of the mask that each class takes, the background left out; empty without a mask."""
+    """The share of what the mask says that each class takes, the background left out; empty without a mask."""
     objects: int = 0
     """The largest object number in a mask that numbers its objects."""
     content: str = ""
@@ -61,6 +61,13 @@ class Inspected:
     """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
     threshold: float = 0.0
     """Stored values above it are foreground, in a mask of two classes that is read in bands."""
+    counts: tuple[int, ...] = ()
+    """The pixels that the mask says are background, and of each class; empty without a mask."""
+
+    @property
+    def said(self) -> int:
+        """The pixels of which the mask says something."""
+        return sum(self.counts)
 
 
 def read_dataset(
@@ -83,8 +90,9 @@ def read_dataset(
         raise UserError(f"{name}: unknown data set; known are {', '.join(sorted(READERS))}")
     options = options or ReadOptions()
     samples, problems = READERS[name](Path(root), options)
+    classes, unlabelled = options.said()
     return [
-        replace(sample, classes=tuple(options.classes), instances=sample.instances or options.instances)
+        replace(sample, classes=classes, instances=sample.instances or options.instances, unlabelled=unlabelled)
         for sample in samples
     ], problems
 
@@ -264,15 +272,22 @@ def _inspect_mask(facts: Inspected, source: Path | Slice, tiled: bool, say: Call
         size = f"{mask.width}x{mask.height}"
         what = f"is {size} pixels, but its image {_where(facts.sample.image)} is {facts.width}x{facts.height}"
         say("error", source, what, "export the mask at the image's size")
+    elif not any(mask.counts):
+        say("note", source, "says nothing of any pixel: it is neither fitted on nor scored", "annotate it")
     elif not any(mask.counts[1:]):
         say("note", source, "is an empty mask (no foreground)")
     elif not mask.counts[0]:
         say("note", source, "is all foreground", "check that it is not inverted")
     elif mask.single:
         say("note", source, "numbers a single object 255: it looks like a plain mask", "check --instances")
-    shares = tuple(count / (mask.height * mask.width) for count in mask.counts[1:])
     return replace(
-        facts, mask_sha256=mask.sha256, shares=shares, objects=mask.objects, value=mask.value, threshold=mask.threshold
+        facts,
+        mask_sha256=mask.sha256,
+        shares=tuple(count / max(1, sum(mask.counts)) for count in mask.counts[1:]),
+        objects=mask.objects,
+        value=mask.value,
+        threshold=mask.threshold,
+        counts=mask.counts,
     )
 
 

@@ -4,7 +4,7 @@ __all__ = ["LoadedImage", "LoadedMask", "load_image", "load_mask", "read_image_r
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from textdiff.images.bands import open_image_bands, open_mask_bands
 from textdiff.images.decode import decode, to_rgb
 from textdiff.images.formats import BadImageError, alpha_note, read_bytes
-from textdiff.images.labels import class_map, instance_map, stored_numbers
+from textdiff.images.labels import UNSAID, class_map, instance_map, sparse_mask, stored_numbers
 from textdiff.images.masks import binary_mask, decode_mask
 from textdiff.readers.aperio import outlines_of, rasterise
 from textdiff.readers.hdf5 import plane, read_slice
@@ -35,7 +35,7 @@ class LoadedMask(NamedTuple):
     """A mask as the pipeline takes it."""
 
     labels: NDArray[np.uint8]
-    """(H, W) class numbers, 0 for the background."""
+    """(H, W) class numbers, 0 for the background and ``UNSAID`` where nothing is said."""
     instances: NDArray[np.uint32] | None
     """(H, W) object numbers, None where the sample does not keep them."""
     sha256: str
@@ -79,7 +79,7 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
     if isinstance(source, Slice):
         stored, digest = read_slice(source)
         stored = plane(source, stored)
-        if not (sample.classes or sample.instances):
+        if not _by_number(sample):
             labels, value = binary_mask(source, stored)
             return LoadedMask(labels, None, digest, notes, value)
     elif source.is_dir():
@@ -91,18 +91,49 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
         if source.suffix.lower() == ".xml":
             if sample.classes:
                 raise BadImageError(source, "holds outlines, which name no classes", "leave --classes out")
+            if sample.unlabelled is not None:
+                raise BadImageError(source, "holds outlines, which say all", "leave --unlabelled-value out")
             outlines, notes = outlines_of(source, data)
             instances, more = rasterise(source, outlines, height, width)
             labels = (instances > 0).astype(np.uint8)
             return LoadedMask(labels, instances if sample.instances else None, digest, notes + more)
-        if not (sample.classes or sample.instances):
+        if not _by_number(sample):
             labels, value, notes = decode_mask(source, data)
             return LoadedMask(labels, None, digest, notes, value)
         stored, notes = stored_numbers(source, data)
+    labels, numbers, value = _of_numbers(sample, source, stored)
+    return LoadedMask(labels, numbers, digest, notes, value)
+
+
+def _by_number(sample: Sample) -> bool:
+    """Whether the numbers count that the mask of ``sample`` stores, not what they look like."""
+    return bool(sample.classes or sample.instances) or sample.unlabelled is not None
+
+
+def _of_numbers(
+    sample: Sample, source: Path | Slice, stored: NDArray[Any]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None, str]:
+    """Class numbers, object numbers or None, and ``PlainMask.value``, from the numbers that a mask stores."""
+    if sample.instances:
+        labels, instances = _objects_of(source, stored, sample.unlabelled)
+        return labels, instances, ""
     if sample.classes:
-        return LoadedMask(class_map(source, stored, sample.classes), None, digest, notes)
+        return class_map(source, stored, sample.classes, sample.unlabelled), None, ""
+    assert sample.unlabelled is not None
+    labels, value = sparse_mask(source, stored, sample.unlabelled)
+    return labels, None, value
+
+
+def _objects_of(
+    source: Path | Slice, stored: NDArray[Any], unlabelled: int | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """Class numbers and object numbers, of which a map of objects has no more where it says nothing."""
     instances = instance_map(source, stored)
-    return LoadedMask((instances > 0).astype(np.uint8), instances, digest, notes)
+    labels = (instances > 0).astype(np.uint8)
+    if unlabelled is not None:
+        unsaid = instances == unlabelled
+        labels[unsaid], instances[unsaid] = UNSAID, 0
+    return labels, instances
 
 
 def read_image_rows(path: Path, first: int, end: int) -> NDArray[np.uint8]:
@@ -134,11 +165,11 @@ def read_mask_rows(
     """
     path = sample.mask
     assert isinstance(path, Path)
-    with open_mask_bands(path, bool(sample.classes or sample.instances)) as source:
+    with open_mask_bands(path, _by_number(sample)) as source:
         stored = source.read(first, end)
-    if sample.classes:
-        return class_map(path, stored, sample.classes), None
-    if sample.instances:
-        numbers = instance_map(path, stored)
-        return (numbers > 0).astype(np.uint8), numbers
-    return (stored > threshold).astype(np.uint8), None
+    if sample.classes or sample.instances:
+        return _of_numbers(sample, path, stored)[:2]
+    labels = (stored > threshold).astype(np.uint8)
+    if sample.unlabelled is not None:
+        labels[stored == sample.unlabelled] = UNSAID
+    return labels, None

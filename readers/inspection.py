@@ -14,7 +14,7 @@ from textdiff.files import sha256_file, stamp
 from textdiff.images import formats
 from textdiff.images.bands import large_size, open_image_bands, open_mask_bands
 from textdiff.images.formats import BadImageError, alpha_note
-from textdiff.images.labels import class_map, instance_map
+from textdiff.images.labels import class_map, instance_map, said_counts
 from textdiff.images.levels import Levels
 from textdiff.images.masks import foreground
 from textdiff.readers.decoding import load_image, load_mask
@@ -55,7 +55,7 @@ class MaskProperties:
     sha256: str
     notes: list[str]
     counts: tuple[int, ...]
-    """Pixels of the background and of each class; they add up to the mask's."""
+    """Pixels of the background and of each class; they add up to those of which the mask says something."""
     objects: int = 0
     """The largest object number, of a mask that numbers its objects."""
     single: bool = False
@@ -104,9 +104,9 @@ def inspect_mask(sample: Sample, height: int, width: int, tiled: bool) -> MaskPr
             "save the mask as a TIFF",
         )
     labels, instances, sha256, notes, value = load_mask(sample, height, width)
-    counts = np.bincount(labels.ravel(), minlength=max(2, len(sample.classes) + 1))
+    counts = said_counts(labels, max(2, len(sample.classes) + 1))
     objects = 0 if instances is None else int(instances.max())
-    single = instances is not None and bool(np.all(instances[labels > 0] == 255))
+    single = instances is not None and bool(np.all(instances[instances > 0] == 255))
     height, width = labels.shape
     return MaskProperties(height, width, sha256, notes, tuple(counts.tolist()), objects, single, value)
 
@@ -147,19 +147,27 @@ def _inspect_mask_bands(sample: Sample) -> MaskProperties:
     assert isinstance(path, Path)
     counts = np.zeros(max(2, len(sample.classes) + 1), np.int64)
     levels = Levels(_LEVELS)
-    objects, lone, threshold, value = 0, True, 0.0, ""
-    with open_mask_bands(path, bool(sample.classes or sample.instances)) as source:
+    objects, lone, threshold, value, unsaid = 0, True, 0.0, "", 0
+    with open_mask_bands(path, bool(sample.classes or sample.instances) or sample.unlabelled is not None) as source:
         for first, end in source.bands():
             stored = source.read(first, end)
             if sample.classes:
-                counts += np.bincount(class_map(path, stored, sample.classes).ravel(), minlength=len(counts))
+                labels = class_map(path, stored, sample.classes, sample.unlabelled)
+                counts += said_counts(labels, len(counts))
             elif sample.instances:
                 numbers = instance_map(path, stored)
+                numbers = numbers[numbers != sample.unlabelled] if sample.unlabelled is not None else numbers
                 background = numbers.size - np.count_nonzero(numbers)
                 counts += [background, numbers.size - background]
-                objects = max(objects, int(numbers.max()))
+                objects = max(objects, int(numbers.max(initial=0)))
                 lone = lone and bool(np.count_nonzero(numbers == 255) == numbers.size - background)
             else:
+                if sample.unlabelled is not None:
+                    said = stored != sample.unlabelled
+                    unsaid += stored.size - int(np.count_nonzero(said))
+                    stored = np.where(said, stored, 0).astype(stored.dtype)
+                    if stored.max() >= _LEVELS or stored.min() < 0:
+                        raise BadImageError(path, "holds numbers beyond 0..65535", "store 0 and 1")
                 levels.add(stored)
                 dtype = stored.dtype
         height, width, notes, lossy = source.height, source.width, list(source.notes), source.lossy
@@ -169,7 +177,7 @@ def _inspect_mask_bands(sample: Sample) -> MaskProperties:
         values = np.arange(_LEVELS)
         top, value = foreground(path, values, levels, dtype, lossy)
         threshold = top / 2
-        counts = np.array([levels.count[values <= threshold].sum(), levels.count[values > threshold].sum()])
+        counts = np.array([levels.count[values <= threshold].sum() - unsaid, levels.count[values > threshold].sum()])
     single = sample.instances and lone
     return MaskProperties(
         height, width, sha256_file(path), notes, tuple(counts.tolist()), objects, single, value, threshold

@@ -14,7 +14,7 @@ _LAYOUTS = (
     (
         "Pascal VOC",
         ("JPEGImages", "SegmentationClass"),
-        "rename JPEGImages to images and SegmentationClass to masks, set the void value 255 to 0, and use --classes",
+        "rename JPEGImages to images and SegmentationClass to masks, and use --classes and --unlabelled-value 255",
     ),
     (
         "Cityscapes",

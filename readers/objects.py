@@ -46,6 +46,8 @@ def read_object_folders(root: Path, options: ReadOptions) -> tuple[list[Sample],
     """
     if options.classes:
         raise UserError(f"--classes: the masks in {root} tell objects apart, not classes; leave the option out")
+    if options.unlabelled_value is not None:
+        raise UserError(f"--unlabelled-value: the masks in {root} are objects, which say all; leave the option out")
     problems: list[Problem] = []
     images: dict[str, tuple[Path, Path | None]] = {}
     for folder in sorted(path for path in visible(root) if path.is_dir()):

@@ -50,6 +50,8 @@ class Sample:
     """Names of the mask's values 1, 2, ...; empty for a mask of two classes."""
     instances: bool = False
     """Whether the mask numbers its objects."""
+    unlabelled: int | None = None
+    """The number in the mask of pixels of which nothing is said; None where every pixel says something."""
 
 
 @dataclass(frozen=True)

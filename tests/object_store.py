@@ -26,6 +26,8 @@ class Proxy(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream, self.fail, self.cut, self.delay = upstream, fail, cut, delay
         self.seen: Counter[str] = Counter()
+        self.stored: list[str] = []
+        """The keys that were put, in order."""
         self.lock = threading.Lock()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -65,6 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
         answer = upstream.getresponse()
         data = answer.read()
         upstream.close()
+        if self.command == "PUT" and answer.status == 200:
+            proxy.stored.append(self.path.partition("?")[0])
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in HOP | {"content-length", "date", "server"}:
@@ -84,6 +88,36 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+@contextmanager
+def bucket(**faults: int) -> Iterator[Proxy]:
+    """An empty bucket behind a proxy, which this process and those it starts speak to; ``s3://bucket``."""
+    import pytest
+
+    from textdiff.cache.stores.remote import _client
+
+    with s3() as port, pytest.MonkeyPatch.context() as patch:
+        proxy = Proxy(port, **faults)
+        for name, value in settings(proxy.url).items():
+            patch.setenv(name, value)
+        _client.cache_clear()
+        try:
+            yield proxy
+        finally:
+            _client.cache_clear()
+            proxy.shutdown()
+            proxy.server_close()
+
+
+def objects(url: str) -> dict[str, bytes]:
+    """The bytes of everything below an address."""
+    from textdiff.cache.stores import store_at
+    from textdiff.places import located
+
+    store = store_at(located(url))
+    keys = [*store.everything()]
+    return dict(zip(keys, store.map(store.get, keys), strict=True))
 
 
 @contextmanager

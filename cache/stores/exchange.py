@@ -34,8 +34,8 @@ def exchange(new: Url, final: Url, marker: Url) -> None:
     if lease is None:
         complete(final, marker)  # another process is at it
         return
-    _copy(new, final)
-    lease.release()
+    with lease:
+        _copy(new, final)
 
 
 def complete(final: Url, marker: Url) -> None:
@@ -49,8 +49,8 @@ def complete(final: Url, marker: Url) -> None:
             continue
         new = json.loads(store.get(marker.name))["new"]
         if (lease := Lease.take(store, marker.name, tag, new=new)) is not None:
-            _copy(final.with_name(new), final)
-            lease.release()
+            with lease:
+                _copy(final.with_name(new), final)
 
 
 def _copy(new: Url, final: Url) -> None:

@@ -11,13 +11,12 @@ that was only slow, and whose lease another one has, does no harm by going on.
 __all__ = ["SECONDS", "Lease", "wait_for_dead"]
 
 import json
-import os
 import threading
 import time
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from textdiff.cache.stores.remote import RemoteStore
 from textdiff.errors import UserError
@@ -27,7 +26,7 @@ SECONDS = 60.0
 
 
 class Lease:
-    """A lease that is held, and renewed by a thread until it is released, lost, or the process ends."""
+    """A lease that is held, and renewed by a thread. Given back at the end of its context, unless that is an error."""
 
     def __init__(self, store: RemoteStore, key: str, tag: Any, data: dict[str, Any]) -> None:
         self.store, self.key = store, key
@@ -39,24 +38,25 @@ class Lease:
     @classmethod
     def take(cls, store: RemoteStore, key: str, seen: Any = None, **facts: Any) -> "Lease | None":
         """Takes the lease that nobody has, or that is as it was ``seen``; None if another process was quicker."""
-        data = {"owner": uuid.uuid4().hex, "process": os.getpid(), "seconds": SECONDS, "renewed": 0, **facts}
+        data = {"owner": uuid.uuid4().hex, "seconds": SECONDS, "renewed": 0, **facts}
         tag = store.put_if(key, json.dumps(data).encode(), "create" if seen is None else seen)
         return None if tag is None else cls(store, key, tag, data)
 
-    def release(self) -> None:
-        """Gives it back, unless another process has it by now."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        if self._tag is not None and self.store.tag(self.key) == self._tag:
+        # Of who fails it stays, so that another one goes on; so does one that another process has by now.
+        if error is None and self._tag is not None and self.store.tag(self.key) == self._tag:
             self.store.delete(self.key)
 
     def _renew(self) -> None:
-        while not self._ended.wait(SECONDS / 4):
+        while self._tag is not None and not self._ended.wait(SECONDS / 4):
             self._data["renewed"] += 1
             with suppress(UserError):  # the store does not answer now: tried again next time
                 self._tag = self.store.put_if(self.key, json.dumps(self._data).encode(), self._tag)
-                if self._tag is None:
-                    return
 
 
 def wait_for_dead(store: RemoteStore, keys: Iterable[str]) -> tuple[str, Any] | None:

@@ -33,23 +33,38 @@ ATTEMPTS = 5
 """How often an object is asked for whose body breaks off; obstore itself repeats requests that are refused."""
 LOOK_SECONDS = 2.0
 """For how long it is taken for granted that the cache was not replaced. What is read is checked in any case."""
-_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(minutes=2)}
-_PATIENCE = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(minutes=2)}
+_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(minutes=1)}
+_PATIENCE = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(minutes=2)}
 ROOT = "zarr.json"
+_UNFINISHED = "table/.unfinished"
+"""Is there while a cache is made: without a root beside it, what else is there is as good as nothing."""
 _A = TypeVar("_A")
 _B = TypeVar("_B")
+
+
+_processes: set[int] = set()
+"""The process in which obstore was first used: its threads do not come along where that is forked."""
+
+
+def _library() -> Any:
+    """The package obstore.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import obstore.exceptions
+        import obstore.store
+    except ImportError:
+        raise UserError("a cache in an object store needs the package obstore; pip install 'textdiff[cloud]'") from None
+    return obstore
 
 
 @cache
 def _client(bucket: str) -> Any:
     """The store of a bucket or container, with what the provider's usual environment variables say."""
-    try:
-        import obstore.exceptions
-        import obstore.store
-    except ImportError:
-        raise UserError(
-            f"{bucket}: a cache in an object store needs the package obstore; pip install 'textdiff[cloud]'"
-        ) from None
+    _processes.add(os.getpid())
+    obstore = _library()
     plain = any(os.environ.get(f"{who}_ALLOW_HTTP", "").lower() in ("1", "true", "yes") for who in ("AWS", "AZURE"))
     options: Any = {"client_options": _PATIENCE | {"allow_http": plain}, "retry_config": _RETRIES}
     try:
@@ -69,6 +84,11 @@ class RemoteStore(Store):
 
     @property
     def _bucket(self) -> Any:
+        if _processes and os.getpid() not in _processes:
+            raise UserError(
+                f"{self.url}: cannot be read in a process that was forked; start it anew, as in "
+                'DataLoader(..., multiprocessing_context="spawn")'
+            )
         return _client(self.url.bucket)
 
     def name(self, key: str) -> str:
@@ -82,14 +102,13 @@ class RemoteStore(Store):
             MissingError: there is no such object.
             UserError: it is refused.
         """
-        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-
+        kinds = _library().exceptions
         for attempt in range(ATTEMPTS):
             try:
                 return request()
-            except (AlreadyExistsError, PreconditionError):
+            except (kinds.AlreadyExistsError, kinds.PreconditionError):
                 raise
-            except (FileNotFoundError, BaseError, _ShortError) as error:
+            except (FileNotFoundError, kinds.BaseError, _ShortError) as error:
                 if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
                     raise chunks.MissingError from None
                 if attempt == ATTEMPTS - 1 or not (isinstance(error, _ShortError) or in_transit(error)):
@@ -99,7 +118,7 @@ class RemoteStore(Store):
 
     def _fetch(self, key: str, options: Any = None) -> Any:
         """A buffer with the bytes of an object, or of the range that obstore's options name."""
-        import obstore
+        obstore = _library()
 
         def request() -> Any:
             found = obstore.get(self._bucket, self.name(key), options=options)
@@ -143,8 +162,7 @@ class RemoteStore(Store):
 
     def put(self, key: str, parts: Parts) -> None:
         """See ``Store``."""
-        import obstore
-
+        obstore = _library()
         data = _joined(parts)
         self.ask(lambda: obstore.put(self._bucket, self.name(key), data, use_multipart=False))
         self._known.pop(key, None)
@@ -155,13 +173,12 @@ class RemoteStore(Store):
 
     def put_if(self, key: str, data: bytes, mode: Any) -> Any:
         """Writes an object under a condition: "create", or the tag it has now. Its new tag; None if that is not so."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
+        obstore = _library()
+        unmet = obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError
         name = self.name(key)
         try:
-            return self.ask(lambda: obstore.put(self._bucket, name, data, mode=mode, use_multipart=False))
-        except (AlreadyExistsError, PreconditionError):
+            return _tag(self.ask(lambda: obstore.put(self._bucket, name, data, mode=mode, use_multipart=False)))
+        except (*unmet, chunks.MissingError):
             # A repeated request can meet what the first one wrote, of which no answer came.
             tag = self.tag(key)
             with suppress(chunks.MissingError):
@@ -170,13 +187,10 @@ class RemoteStore(Store):
 
     def tag(self, key: str) -> Any:
         """What an object is told by in ``put_if``; None where there is none."""
-        if (found := self._head(key)) is None:
-            return None
-        return {"e_tag": found["e_tag"], "version": found["version"]}
+        return _tag(found) if (found := self._head(key)) is not None else None
 
     def _head(self, key: str) -> Any:
-        import obstore
-
+        obstore = _library()
         with suppress(chunks.MissingError):
             return self.ask(lambda: obstore.head(self._bucket, self.name(key)))
         return None
@@ -191,8 +205,7 @@ class RemoteStore(Store):
         return [self._key(prefix) for prefix in self._listed("")["common_prefixes"]]
 
     def _listed(self, prefix: str) -> Any:
-        import obstore
-
+        obstore = _library()
         return self.ask(lambda: obstore.list_with_delimiter(self._bucket, self.name(prefix) or None))
 
     def _key(self, name: str) -> str:
@@ -200,24 +213,24 @@ class RemoteStore(Store):
 
     def everything(self) -> dict[str, int]:
         """The keys of all objects, however deep, with their sizes."""
-        import obstore
-
+        obstore = _library()
         found = self.ask(lambda: obstore.list(self._bucket, self.name("") or None).collect())
         return {self._key(one["path"]): one["size"] for one in found}
 
     def delete(self, key: str) -> None:
         """See ``Store``."""
-        import obstore
-
+        obstore = _library()
         with suppress(chunks.MissingError):
             self.ask(lambda: obstore.delete(self._bucket, self.name(key)))
 
     def clear(self) -> None:
-        """Removes all objects, the root first: from then on there is no cache."""
-        import obstore
-
+        """See ``Store``; the root first: from then on there is no cache."""
         self.delete(ROOT)
-        if names := [self.name(key) for key in self.everything()]:
+        self._delete(self.everything())
+
+    def _delete(self, keys: Iterable[str]) -> None:
+        obstore = _library()
+        if names := [self.name(key) for key in keys]:
             self.ask(lambda: obstore.delete(self._bucket, names))
 
     def identity(self, key: str) -> object:
@@ -231,13 +244,10 @@ class RemoteStore(Store):
         return known
 
     def occupied(self) -> bool:
-        """See ``Store``."""
-        import obstore
-
-        def request() -> bool:
-            return any(page for page in obstore.list(self._bucket, self.name("") or None, chunk_size=1))
-
-        return self.ask(request)
+        """See ``Store``; what a process left that was killed before it put the root is nothing, too."""
+        obstore = _library()
+        first: Sequence[Any] = self.ask(lambda: next(iter(obstore.list(self._bucket, self.name("") or None)), []))
+        return bool(first) and (self._head(ROOT) is not None or self._head(_UNFINISHED) is None)
 
     def nbytes(self) -> int:
         """See ``Store``."""
@@ -248,14 +258,17 @@ class RemoteStore(Store):
         with self.workplace() as directory:
             new = directory / "new"
             fill(new)
-            if overwrite:
-                self.clear()
-            elif self.identity(ROOT) is not None:
+            if not overwrite and self._head(ROOT) is not None:
                 return
+            self.put(_UNFINISHED, [])
+            if overwrite:
+                self.delete(ROOT)
+                self._delete(self.everything().keys() - {_UNFINISHED})
             keys = [file.relative_to(new).as_posix() for file in sorted(new.rglob("*")) if file.is_file()]
             self.map(lambda key: self.adopt(new / key, key), [key for key in keys if key != ROOT])
             self._known.clear()
             self.put_if_absent(ROOT, (new / ROOT).read_bytes())
+            self.delete(_UNFINISHED)
 
     @contextmanager
     def workplace(self) -> Iterator[Path]:
@@ -283,7 +296,8 @@ class RemoteStore(Store):
         yield True
 
     def sweep(self) -> None:
-        """See ``Store``: nothing is left over but chunks without an entry, which are written again."""
+        """See ``Store``. Chunks without an entry are left: they are written again."""
+        self.delete(_UNFINISHED)
 
     def make_durable(self) -> None:
         """See ``Store``: a PUT that was answered is durable."""
@@ -300,6 +314,10 @@ class RemoteStore(Store):
             return [*pool.map(function, every)]
 
 
+def _tag(found: Any) -> dict[str, str]:
+    return {name: found[name] for name in ("e_tag", "version") if found[name] is not None}
+
+
 class _Sending:
     """A batch on its way to a store: by keys, what puts the object there."""
 
@@ -314,12 +332,11 @@ class _Sending:
 
     def copy(self, key: str, source: Store, origin: str) -> None:
         """See ``Batch``; the object store copies within a bucket by itself."""
-        import obstore
-
+        obstore = _library()
         store = self.store
         if isinstance(source, RemoteStore) and source.url.bucket == store.url.bucket:
             names = source.name(origin), store.name(key)
-            self.steps.append((key, lambda: store.ask(lambda: obstore.copy(_client(store.url.bucket), *names))))
+            self.steps.append((key, lambda: store.ask(lambda: obstore.copy(store._bucket, *names))))
         else:
             self.put(key, [source.checked(origin)])
 

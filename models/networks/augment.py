@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from textdiff.cache import Item
+from textdiff.images.labels import UNSAID
 
 
 def turned(item: Item, view: int) -> Item:
@@ -71,6 +72,9 @@ def _moved(item: Item, degrees: float, scale: float, mode: str) -> Item:
     image = F.grid_sample(item.image.float(), grid, mode=mode, align_corners=False).round().to(item.image.dtype)
     mask = item.mask
     if mask is not None:
-        found = F.grid_sample(mask[:, None].float(), grid, mode="nearest", align_corners=False)
-        mask = found[:, 0].round().to(mask.dtype)
+        # Beyond the image there is background, but not where masks say nothing of most pixels: black corners would
+        # outweigh a few strokes.
+        beyond = (mask == UNSAID).any().to(mask.dtype) * UNSAID
+        found = F.grid_sample((mask - beyond)[:, None].float(), grid, mode="nearest", align_corners=False)
+        mask = found[:, 0].round().to(mask.dtype) + beyond
     return replace(item, image=image, mask=mask)

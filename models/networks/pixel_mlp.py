@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
+from textdiff.images.labels import UNSAID
 from textdiff.models.networks.pixels import Pixels
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Criterion, Reads, Segmenter, selected_levels
@@ -201,7 +202,7 @@ class PixelMLPs(Segmenter):
     def batches(
         self, items: Iterable[Item], size: int, seed: int, epoch: int
     ) -> Iterator[tuple[tuple[Tensor], Tensor]]:
-        """Pixels (networks, size, channels) of all images, in an order of each network's own, and labels.
+        """Labelled pixels (networks, size, channels) of all images, in an order of each network's own, and labels.
 
         The last ones, fewer than ``size``, are left out, unless there are no others. The images stay in memory for the
         epoch, at native size.
@@ -214,10 +215,13 @@ class PixelMLPs(Segmenter):
             images.append(self.pixels(item.features))
             labels.append(item.mask.flatten())
         truth, each = torch.cat(labels), len(images[0])
+        said = (truth != UNSAID).nonzero()[:, 0]
+        if len(said) < 2:
+            raise UserError(f"{len(said)} labelled pixel: {self.title} needs two at least; label more")
         draws = np.random.default_rng([seed, 0x91C, epoch])
-        orders = torch.from_numpy(np.stack([draws.permutation(len(truth)) for _ in self.networks])).to(truth.device)
-        size = min(size, len(truth))
-        for start in range(0, len(truth) - size + 1, size):
+        orders = said[torch.from_numpy(np.stack([draws.permutation(len(said)) for _ in self.networks])).to(said.device)]
+        size = min(size, len(said))
+        for start in range(0, len(said) - size + 1, size):
             if not (going := self.going):
                 return
             places = orders[going, start : start + size]

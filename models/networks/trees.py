@@ -11,6 +11,7 @@ from torch import Tensor
 
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
+from textdiff.images.labels import UNSAID
 from textdiff.models.networks.pixels import Pixels, all_pixels
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Criterion, Reads, Segmenter, selected_levels
@@ -105,7 +106,7 @@ class Trees(Segmenter):
         return len(self.leaf) > 0
 
     def learn(self, items: Iterable[Item], seed: int, rate: float, criterion: Criterion) -> Tensor:
-        """Fits the trees to the pixels of all items, and returns their loss there."""
+        """Fits the trees to the labelled pixels of all items, and returns their loss there."""
         from sklearn.ensemble import HistGradientBoostingClassifier
 
         images, labels = [], []
@@ -115,7 +116,8 @@ class Trees(Segmenter):
             labels.append(item.mask.flatten().cpu())
         truth = torch.cat(labels)
         each = len(images[0])
-        chosen = self._drawn(len(truth), images[0][torch.zeros(1, dtype=torch.int64)].shape[1], seed)
+        said = (truth != UNSAID).nonzero()[:, 0]
+        chosen = said[self._drawn(len(said), images[0][torch.zeros(1, dtype=torch.int64)].shape[1], seed)]
         pixels = torch.cat([image[chosen[chosen // each == i] % each] for i, image in enumerate(images)]).numpy()
         truth = truth[chosen]
         model = HistGradientBoostingClassifier(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textdiff.images.labels import UNSAID
 from textdiff.metrics.intervals import Interval, bootstrap_mean
 from textdiff.metrics.pixels import Confusion, confusion, dice_from_iou, iou_of_counts
 
@@ -20,11 +21,12 @@ def class_scores(predicted: NDArray[Any], true: NDArray[Any], classes: Sequence[
     ``dice_<suffix>`` and ``iou_<suffix>`` are means over all classes, where one that neither mask has counts 1, by the
     rule for empty masks. ``dice_present_<suffix>`` and ``iou_present_<suffix>`` are means over the classes that the
     truth has, None where it has none. ``area_<suffix>`` is the number of true pixels. With several classes
-    ``dice_<suffix>_<class>``, ``iou_<suffix>_<class>`` and ``area_<suffix>_<class>`` come on top.
+    ``dice_<suffix>_<class>``, ``iou_<suffix>_<class>`` and ``area_<suffix>_<class>`` come on top. Where the truth says
+    nothing of any pixel there are no scores: they are None.
 
     Args:
         predicted: (H, W) class numbers.
-        true: (H, W), the same.
+        true: (H, W), the same, and ``UNSAID`` where nothing is said.
         classes: names of 1, 2, ...
         suffix: names the truth.
     """
@@ -32,8 +34,12 @@ def class_scores(predicted: NDArray[Any], true: NDArray[Any], classes: Sequence[
 
 
 def class_confusions(predicted: NDArray[Any], true: NDArray[Any], count: int) -> list[Confusion]:
-    """The pixels that two maps of class numbers (H, W) agree and disagree on, for each class 1 ... ``count``."""
-    return [confusion(predicted == label, true == label) for label in range(1, count + 1)]
+    """The pixels that two maps of class numbers (H, W) agree and disagree on, for each class 1 ... ``count``.
+
+    Those of which the truth says nothing do not count.
+    """
+    said = true != UNSAID
+    return [confusion(predicted == label, true == label, said) for label in range(1, count + 1)]
 
 
 def scores_of_counts(counts: Sequence[Confusion], classes: Sequence[str], suffix: str) -> Scores:
@@ -42,6 +48,10 @@ def scores_of_counts(counts: Sequence[Confusion], classes: Sequence[str], suffix
     ious = [iou_of_counts(count) for count in counts]
     found: Scores = {}
     for metric, values in (("dice", [dice_from_iou(iou) for iou in ious]), ("iou", ious)):
+        if not sum(counts[0]):
+            names = (suffix, f"present_{suffix}", *(f"{suffix}_{name}" for name in classes if len(classes) > 1))
+            found |= {f"{metric}_{name}": None for name in names}
+            continue
         present = [value for value, area in zip(values, areas, strict=True) if area]
         found[f"{metric}_{suffix}"] = float(np.mean(values))
         found[f"{metric}_present_{suffix}"] = float(np.mean(present)) if present else None
@@ -63,17 +73,22 @@ def mean_scores(records: Sequence[Mapping[str, Any]], suffix: str, seed: int, na
         name: of a class; otherwise it is the means over classes.
 
     Returns:
-        ``dice`` and ``iou``, intervals over all images; ``present``, the number of images whose truth has the class (or
-        any); ``dice_present`` and ``iou_present``, intervals over these, None where there are none.
+        ``dice`` and ``iou``, intervals over all images whose truth says something; ``present``, the number of images
+        whose truth has the class (or any); ``dice_present`` and ``iou_present``, intervals over these, None where there
+        are none. Of sparse truths also ``said``, how many pixels count, and ``pixels``, of how many.
     """
     tail = f"_{suffix}_{name}" if name else f"_{suffix}"
     present = [record for record in records if record[f"area{tail}"]]
     found: dict[str, Any] = {}
     for metric in ("dice", "iou"):
         where = f"{metric}{tail}" if name else f"{metric}_present{tail}"
-        found[metric] = bootstrap_mean([record[f"{metric}{tail}"] for record in records], seed=seed)
+        found[metric] = mean_of_some([record[f"{metric}{tail}"] for record in records], seed)
         found[f"{metric}_present"] = mean_of_some([record[where] for record in present], seed)
-    return found | {"present": len(present)}
+    found["present"] = len(present)
+    for key in () if name else ("said", "pixels"):
+        if all(f"{key}_{suffix}" in record for record in records):
+            found[key] = sum(record[f"{key}_{suffix}"] for record in records)
+    return found
 
 
 def mean_of_some(values: Iterable[float | None], seed: int) -> Interval | None:

@@ -1,6 +1,6 @@
 """Pictures of results: image, truth, prediction and errors side by side."""
 
-__all__ = ["Case", "confusion_patches", "error_picture", "overlay_figure"]
+__all__ = ["Case", "confusion_patches", "error_picture", "overlay_figure", "veiled"]
 
 import os
 import textwrap
@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from textdiff.console import printable
 from textdiff.files import atomic_path
+from textdiff.images.labels import UNSAID
 from textdiff.outputs.colours import (
     CONFUSIONS,
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
     TRUE_POSITIVE,
+    UNSAID_VEIL,
+    VEILED,
     WRONG_CLASS,
     class_colours,
     hex_colour,
@@ -34,7 +37,8 @@ _CROWDED = 0.4
 class Case:
     """One row of the figure.
 
-    ``image`` is RGB (H, W, 3) uint8; ``truth`` and ``prediction`` are class numbers (H, W), 0 for the background.
+    ``image`` is RGB (H, W, 3) uint8; ``truth`` and ``prediction`` are class numbers (H, W), 0 for the background and
+    ``UNSAID`` where the truth says nothing.
     """
 
     title: str
@@ -81,10 +85,13 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
     for case, lines, panel in zip(cases, captions, tall, strict=True):
         write(_MARGIN, top, printable(case.title), ha="left", va="top", weight="bold", fontsize=10)
         top -= 1.5 * _LINE
-        truth, prediction = (
-            np.asarray(mask) if several else np.asarray(mask) != 0 for mask in (case.truth, case.prediction)
-        )
-        pictures: list[NDArray[Any]] = [*[case.image] * 3, error_picture(case.image, truth, prediction)]
+        truth, prediction = np.asarray(case.truth), np.asarray(case.prediction)
+        pictures: list[NDArray[Any]] = [
+            case.image,
+            veiled(case.image, truth),
+            case.image,
+            error_picture(case.image, truth, prediction),
+        ]
         outlines = (None, truth, prediction, None)
         for column, (picture, outline) in enumerate(zip(pictures, outlines, strict=True)):
             left = _MARGIN + column * (_PANEL + _GAP)
@@ -111,7 +118,7 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
         figure.add_artist(Rectangle(*box, facecolor=colour, edgecolor="0.3", linewidth=0.5))
         short = name if len(name) <= _CLASS_LETTERS else f"{name[: _CLASS_LETTERS - 1]}…"
         write(x + 0.36, y, short, ha="left", va="top", fontsize=9)
-    handles = confusion_patches(len(classes))
+    handles = confusion_patches(len(classes), any(np.any(case.truth == UNSAID) for case in cases))
     figure.legend(
         handles=handles,
         loc="lower right",
@@ -139,18 +146,29 @@ def _caption(text: str) -> list[str]:
     return lines or ["(no text)"]
 
 
-def confusion_patches(classes: int) -> list[Any]:
+def confusion_patches(classes: int, sparse: bool = False) -> list[Any]:
     """What a legend of ``error_picture`` shows: matplotlib patches."""
     from matplotlib.patches import Patch
 
     names = list(CONFUSIONS)[: len(CONFUSIONS) if classes > 1 else -1]
-    return [Patch(color=hex_colour(CONFUSIONS[name]), label=name) for name in names]
+    patches = [Patch(color=hex_colour(CONFUSIONS[name]), label=name) for name in names]
+    return [*patches, *([Patch(color=hex_colour(UNSAID_VEIL), label="nothing said")] if sparse else [])]
+
+
+def veiled(picture: NDArray[Any], truth: NDArray[Any]) -> NDArray[Any]:
+    """A picture (H, W, 3), uint8 or in 0..1, under a grey veil where the truth (H, W) says nothing."""
+    unsaid, scale = truth == UNSAID, 1 if picture.dtype == np.uint8 else 255
+    if not unsaid.any():
+        return picture
+    found = picture.copy()
+    found[unsaid] = (1 - VEILED) * picture[unsaid] + VEILED * np.array(UNSAID_VEIL) / scale
+    return found
 
 
 def error_picture(image: NDArray[np.uint8], truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
     """The image in pale grey, (H, W, 3) in 0..1, with right and wrong foreground in colour.
 
-    ``truth`` and ``prediction`` are class numbers, or bool, (H, W).
+    ``truth`` and ``prediction`` are class numbers, or bool, (H, W). Where the truth says nothing there is a veil.
     """
     grey = image.mean(axis=2, keepdims=True) / 255
     picture = np.repeat(0.45 + 0.55 * grey, 3, axis=2)
@@ -161,5 +179,6 @@ def error_picture(image: NDArray[np.uint8], truth: NDArray[Any], prediction: NDA
         (~true & predicted, FALSE_POSITIVE),
         (true & ~predicted, FALSE_NEGATIVE),
     ):
-        picture[region] = 0.15 * picture[region] + 0.85 * np.array(colour) / 255
-    return picture
+        shown = region & (truth != UNSAID)
+        picture[shown] = 0.15 * picture[shown] + 0.85 * np.array(colour) / 255
+    return veiled(picture, truth)

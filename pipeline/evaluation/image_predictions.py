@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from textdiff.cache import FeatureCache, Row
 from textdiff.images import formats
 from textdiff.images.images import BandedMask, axis_weights, resize_mask
+from textdiff.images.labels import UNSAID
 from textdiff.images.tiles import Grid, stitch
 from textdiff.metrics.pixels import Confusion
 from textdiff.pipeline.evaluation.class_scores import Scores, class_confusions, class_scores, scores_of_counts
@@ -48,7 +49,7 @@ class FullSize:
     likelihood: NDArray[np.float32]
     """(H, W), the probability of each pixel's label."""
     truth: NDArray[np.uint8]
-    """(H, W) class numbers."""
+    """(H, W) class numbers, and ``UNSAID``."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +84,28 @@ def image_predictions(cache: FeatureCache, predicted: Iterable[Predicted]) -> It
         yield _joined(cache, tiles)
 
 
-def truth_scores(image: ImagePrediction, classes: Sequence[str]) -> Scores:
-    """``class_scores`` of an image under each of ``TRUTHS``."""
-    predicted = image.probability.argmax(0)
-    return {
+def truth_scores(image: ImagePrediction, cache: FeatureCache) -> Scores:
+    """``class_scores`` of an image of ``cache`` under each of ``TRUTHS``.
+
+    Where masks may be sparse, ``said_<truth>`` is the number of pixels that count, and ``pixels_<truth>`` that of all.
+    """
+    predicted, classes, entry = image.probability.argmax(0), cache.classes, cache.rows[image.row]
+    scores = {
         **class_scores(predicted, image.clean, classes, "clean"),
         **class_scores(predicted, image.paper, classes, "paper"),
         **scores_of_counts(image.counts, classes, "original"),
     }
+    if cache.sparse:
+        for truth, labels in (("clean", image.clean), ("paper", image.paper)):
+            scores |= {f"said_{truth}": int(np.count_nonzero(labels != UNSAID)), f"pixels_{truth}": labels.size}
+        scores |= {"said_original": sum(image.counts[0]), "pixels_original": entry.height * entry.width}
+    return scores
 
 
 def panels(cache: FeatureCache, row: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """What a figure shows of the image that ``row`` is the first row of: image (h, w, 3) and truth (h, w), uint8.
+
+    The truth is ``UNSAID`` where nothing is said.
 
     An image in one row is shown at the cache's image size; one in tiles at its own, thinned where it is large.
     """

@@ -16,8 +16,8 @@ from textdiff.pipeline.evaluation.published import Published
 from textdiff.tables import csv_table, markdown_table, text_table
 
 _WIDTH = 80
-_HEADER = ("", "labels", "Dice %", "IoU %", "images")
-_ALIGN = "lrllr"
+_HEADER = ("", "labels", "Dice %", "IoU %", "images", "pixels %")
+_ALIGN = "lrllrr"
 
 
 class ScoreRow(NamedTuple):
@@ -29,6 +29,8 @@ class ScoreRow(NamedTuple):
     iou: Interval | None
     labels: int | None = None
     """Number of annotated training images, where it is known."""
+    pixels: str = ""
+    """The share of the pixels that count in percent, where these are not all."""
 
 
 def score_table(rows: Sequence[ScoreRow], published: Sequence[Published] = (), *, markdown: bool = False) -> str:
@@ -49,14 +51,19 @@ def score_table(rows: Sequence[ScoreRow], published: Sequence[Published] = (), *
             percent(row.dice),
             percent(row.iou),
             str(row.dice.n if row.dice else 0),
+            row.pixels,
         )
         for row in rows
     ]
-    theirs = [(row.method, str(row.labels), f"{row.dice:.2f}", f"{row.iou:.2f}", "") for row in published]
+    theirs = [(row.method, str(row.labels), f"{row.dice:.2f}", f"{row.iou:.2f}", "", "") for row in published]
+    # Of full masks all pixels count, which needs no column.
+    used = len(_HEADER) if any(row.pixels for row in rows) else len(_HEADER) - 1
+    header, align = _HEADER[:used], _ALIGN[:used]
+    own, others = ([line[:used] for line in part] for part in (ours, theirs))
     if markdown:
-        return markdown_table(_HEADER, [*ours, *((f"published: {name}", *cells) for name, *cells in theirs)], _ALIGN)
-    lines = [*ours, *([None, ("published:", "", "", "", ""), *theirs] if theirs else [])]
-    return text_table(_HEADER, lines, _ALIGN, width=_WIDTH)
+        return markdown_table(header, [*own, *((f"published: {name}", *cells) for name, *cells in others)], align)
+    lines = [*own, *([None, ("published:", *[""] * (used - 1)), *others] if others else [])]
+    return text_table(header, lines, align, width=_WIDTH)
 
 
 def write_scores(

@@ -138,7 +138,9 @@ def tables(
 
 def _rows(name: str, means: Mapping[str, Any], labels: int | None = None) -> list[ScoreRow]:
     """One row, and another where some images lack what it is of."""
-    rows = [ScoreRow(name, means["dice"], means["iou"], labels)]
+    said, total = means.get("said", 0), means.get("pixels", 0)
+    pixels = "" if said == total else f"{100 * said / total:.2f}"
+    rows = [ScoreRow(name, means["dice"], means["iou"], labels, pixels)]
     if means["dice_present"] != means["dice"]:
         rows.append(ScoreRow("  where present", means["dice_present"], means["iou_present"]))
     return rows

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from textdiff.cache import CacheError, FeatureCache
 from textdiff.cache.stores import store_at
@@ -16,6 +16,7 @@ from textdiff.models.backbones.base import Backbone
 from textdiff.models.backbones.load import backbone_kind
 from textdiff.models.weights import KNOWN_ENCODERS
 from textdiff.options.extract import Cutting, Extract, Features
+from textdiff.options.option import InStore
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.shared import Jitter
 from textdiff.pipeline.extraction.job_array import array_shard
@@ -37,7 +38,7 @@ class ExtractConfig(Extract):
 
     dataset: str
     data: Path
-    cache: Location
+    cache: Annotated[Location, InStore()]
     backbone: str
     text_encoder: str
     blocks: tuple[int, ...] | None

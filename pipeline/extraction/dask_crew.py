@@ -143,8 +143,9 @@ class DaskCrew:
                     self._result(future)
                     progress.advance(len(part))
                 except KilledWorker as error:
-                    todo.append(_what_is_left(part, cache, error.allowed_failures + 1))
-                    progress.advance(len(part) - len(todo[-1]))
+                    left = _what_is_left(part, cache, error.allowed_failures + 1)
+                    todo.extend([left] if left else [])
+                    progress.advance(len(part) - len(left))
         finally:
             self._client.cancel([future for future, _ in under_way.values()])
 
@@ -175,10 +176,10 @@ class DaskCrew:
 
         try:
             result: dict[str, Any] = future.result()
-        except CancelledError as error:
+        except CancelledError:
             raise UserError(
-                f"--scheduler {self._scheduler}: the scheduler is gone ({_one_line(error)}); run the same command "
-                "again with one that is there. Finished rows are kept"
+                f"--scheduler {self._scheduler}: the scheduler is gone; start one and run the same command again. "
+                "Finished rows are kept"
             ) from None
         except Exception as error:
             if lacking := _import_error(error):

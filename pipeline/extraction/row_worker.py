@@ -188,6 +188,8 @@ def _open(order: Order) -> FeatureCache:
     try:
         cache = FeatureCache.open(order.cache, writable=True)
         if (cache.fingerprint_hash, cache.table_hash) == order.content:
+            if order.config.durable:
+                cache.make_durable()
             return cache
         what = "sees another cache"
     except CacheError:

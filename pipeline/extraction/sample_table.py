@@ -53,10 +53,14 @@ def sample_table(
 
 
 def mask_kind(facts: Sequence[Inspected]) -> dict[str, Any]:
-    """What the fingerprint says about masks that hold more than foreground; nothing where they do not."""
+    """What the fingerprint says about masks that hold more than foreground, or less; nothing where they do not.
+
+    ``unlabelled`` is the number that says nothing in the files; in a cache it is always ``images.labels.UNSAID``.
+    """
     sample = facts[0].sample
+    found: dict[str, Any] = {} if sample.unlabelled is None else {"unlabelled": sample.unlabelled}
     if sample.classes:
-        return {"classes": list(sample.classes)}
-    if sample.instances:
-        return {"instances": "uint16" if max(fact.objects for fact in facts) < 2**16 else "uint32"}
-    return {}
+        found["classes"] = list(sample.classes)
+    elif sample.instances:
+        found["instances"] = "uint16" if max(fact.objects for fact in facts) < 2**16 else "uint32"
+    return found

@@ -3,7 +3,7 @@
 __all__ = ["STAGES", "Clock", "Timings"]
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -29,8 +29,6 @@ class Timings:
     """By stage, the seconds in which the run could do nothing but wait for it."""
     busy: Mapping[str, float]
     """By stage, the seconds in which it was at work, those of its threads added up."""
-    processes: int = 1
-    """How many worked side by side; what they waited is added up."""
 
     @property
     def limit(self) -> str:
@@ -46,22 +44,21 @@ class Timings:
     @property
     def rest(self) -> float:
         """The seconds in which none was waited for: handing rows from one to the next."""
-        return self.seconds * self.processes - sum(self.waited.values())
+        return self.seconds - sum(self.waited.values())
 
     def as_json(self) -> dict[str, Any]:
         """All of it, JSON-able."""
-        named = {"rows": self.rows, "bytes": self.nbytes, "seconds": self.seconds, "processes": self.processes}
+        named = {"rows": self.rows, "bytes": self.nbytes, "seconds": self.seconds}
         return named | {"waited": dict(self.waited), "busy": dict(self.busy), "rest": self.rest, "limit": self.limit}
 
     @classmethod
-    def total(cls, parts: Iterable["Timings"]) -> "Timings":
-        """Of processes that worked side by side: seconds are those of the longest, all else is added up."""
-        each = list(parts)
+    def total(cls, parts: Sequence["Timings"]) -> "Timings":
+        """Of several fillings, one after the other."""
         waited, busy = (
-            {stage: sum(getattr(one, name)[stage] for one in each) for stage in STAGES} for name in ("waited", "busy")
+            {stage: sum(getattr(one, name)[stage] for one in parts) for stage in STAGES} for name in ("waited", "busy")
         )
-        rows, nbytes, processes = (sum(getattr(one, name) for one in each) for name in ("rows", "nbytes", "processes"))
-        return cls(rows, nbytes, max((one.seconds for one in each), default=0.0), waited, busy, processes)
+        rows, nbytes = sum(one.rows for one in parts), sum(one.nbytes for one in parts)
+        return cls(rows, nbytes, sum(one.seconds for one in parts), waited, busy)
 
 
 class Clock:

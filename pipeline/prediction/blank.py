@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from textdiff import console
 from textdiff.cache import FeatureCache
+from textdiff.images.labels import UNSAID
 
 BLANK_BELOW = 10.0
 """The contrast in 8-bit levels below which a picture is blank; docs/tiles.md has the measurements it was chosen by."""
@@ -54,7 +55,7 @@ def blank_limit(cache: FeatureCache, ids: Iterable[str]) -> float | None:
         for row in rows:
             if is_blank(cache.image(row), BLANK_BELOW):
                 mask = cache.mask(row)
-                if mask is not None and mask.any():
+                if mask is not None and np.any((mask != 0) & (mask != UNSAID)):
                     name = cache.rows[row].id
                     console.info(
                         f"{name}: has foreground where there is no contrast, so no picture will count as blank"

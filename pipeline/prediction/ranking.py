@@ -16,12 +16,13 @@ from textdiff.metrics.uncertainty import jensen_shannon, mean_share
 from textdiff.options.run import Rank
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training.labelled import silent_images
 from textdiff.places import Location
 from textdiff.tables import csv_table, text_table
 
 
 class Candidate(NamedTuple):
-    """An image without a mask.
+    """An image without a mask, or with one that says nothing.
 
     Scores are means over its pixels (of an image in tiles, over the pixels of its tiles), in [0, 1], 1 being the most
     unsure.
@@ -100,7 +101,10 @@ def format_ranking(candidates: list[Candidate]) -> str:
 
 def _rows(cache: FeatureCache) -> list[int]:
     done = cache.done()
-    rows = [row for row, entry in enumerate(cache.rows) if entry.view == 0 and not entry.has_mask]
+    unturned = [row for row, entry in enumerate(cache.rows) if entry.view == 0]
+    # A mask that says nothing is a page that was opened and not written on.
+    silent = silent_images(cache, (row for row in unturned if done[row]), cache.mask)
+    rows = [row for row in unturned if not cache.rows[row].has_mask or cache.rows[row].id in silent]
     lacking = {cache.rows[row].id for row in rows if not done[row]}
     there = [row for row in rows if cache.rows[row].id not in lacking]
     if not rows:

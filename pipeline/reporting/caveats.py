@@ -66,6 +66,14 @@ def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Caveat]
         which = f"{large} of {len(summary['images'])} images {'is' if large == 1 else 'are'}"
         text = f"{which} too large to be held as a whole, and without scores of objects and outlines."
         found.append(Caveat("note", text))
+    if summary.get("sparse"):
+        means, images = summary["scores"][summary["primary"]], len(summary["images"])
+        share = 100 * means["said"] / means["pixels"]
+        text = (
+            f"{len(summary['sparse'])} of {images} masks say nothing of some pixels: the scores are over "
+            f"{means['said']:,} of {means['pixels']:,} pixels ({share:.2g} %), and tell nothing of the others."
+        )
+        found.append(Caveat("warning", text))
     if (config.get("git") or "").endswith("+"):
         found.append(Caveat("note", "Fitted with uncommitted changes: the recorded revision is not the whole code."))
     return found

@@ -17,7 +17,8 @@ from textdiff.files import write_text
 from textdiff.metrics.pixels import entropy
 from textdiff.models.networks.models import get_model
 from textdiff.options.run import Report
-from textdiff.outputs.colours import CONFUSIONS, class_colours
+from textdiff.outputs.colours import CONFUSIONS, UNSAID_VEIL, VEILED, class_colours
+from textdiff.pipeline.evaluation.figures import veiled
 from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
 from textdiff.pipeline.reporting.caveats import caveats
@@ -67,6 +68,7 @@ def write_report(options: Report) -> Path:
             for name, colour in zip(cache.classes, class_colours(len(cache.classes)), strict=True)
         ],
         "confusions": [{"name": name, "colour": colour} for name, colour in CONFUSIONS.items()],
+        "unsaid": {"name": "nothing said", "colour": UNSAID_VEIL, "alpha": VEILED} if cache.sparse else None,
         "scores": _score_rows(summary, primary),
         "caveats": [caveat._asdict() for caveat in caveats(config, summary, log)],
         "images": summary["images"],
@@ -133,22 +135,23 @@ def _with_present(row: dict[str, Any], means: Mapping[str, Any]) -> list[dict[st
     return rows
 
 
-def _mask_uri(labels: NDArray[np.integer[Any]], classes: int) -> str:
-    """Class numbers (H, W) as a picture: one bit for the foreground where there is one class besides the background."""
-    return data_uri(labels > 0, "mask") if classes == 1 else data_uri(labels.astype(np.uint8), "labels")
+def _mask_uri(labels: NDArray[np.integer[Any]], cache: FeatureCache) -> str:
+    """Class numbers (H, W) as a picture: one bit for the foreground where there is nothing else but the background."""
+    plain = len(cache.classes) == 1 and not cache.sparse
+    return data_uri(labels > 0, "mask") if plain else data_uri(labels.astype(np.uint8), "labels")
 
 
 def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], device: str) -> dict[str, dict[str, Any]]:
     """For each id its image, truth, prediction and entropy over its maximum, all at the network's size."""
-    classes, found = len(cache.classes), {}
+    found = {}
     rows = [row for row in scored_rows(cache, split) if cache.rows[row].id in ids]
     with closing(cached_predictions(FittedNetwork(run, device), cache, rows, "report")) as predicted:
         for image in image_predictions(cache, predicted):
             uncertainty = entropy(image.probability) / np.log(len(image.probability))
             found[cache.rows[image.row].id] = {
                 "image": data_uri(panels(cache, image.row)[0], "photo", 2 * cache.image_size),
-                "truth": _mask_uri(image.clean, classes),
-                "prediction": _mask_uri(image.probability.argmax(0), classes),
+                "truth": _mask_uri(image.clean, cache),
+                "prediction": _mask_uri(image.probability.argmax(0), cache),
                 "entropy": data_uri(np.round(255 * uncertainty.clip(0, 1)).astype(np.uint8), "photo"),
                 "meanEntropy": float(uncertainty.mean()),
             }
@@ -162,11 +165,22 @@ def _training(cache: FeatureCache, train_ids: Sequence[str]) -> list[dict[str, A
         {
             "id": name,
             "text": cache.texts[cache.rows[rows[name]].text] if cache.rows[rows[name]].text >= 0 else "",
-            "image": data_uri(cache.image(rows[name]), "photo", _THUMBNAIL) if index < _TRAINING_SHOWN else None,
+            "image": data_uri(_thumbnail(cache, rows[name]), "photo", _THUMBNAIL) if index < _TRAINING_SHOWN else None,
         }
         # An updated cache may no longer have them all.
         for index, name in enumerate(name for name in train_ids if name in rows)
     ]
+
+
+def _thumbnail(cache: FeatureCache, row: int) -> NDArray[np.uint8]:
+    """The image (H, W, 3) uint8; of a sparse cache with its classes in colour, and a veil where nothing is said."""
+    image, mask = cache.image(row), cache.mask(row) if cache.sparse else None
+    if mask is None:
+        return image
+    picture = veiled(image, mask)
+    for label, colour in enumerate(class_colours(len(cache.classes)), start=1):
+        picture[mask == label] = colour
+    return picture
 
 
 def _kept_epoch(log: Sequence[Mapping[str, float]], select: str) -> int | None:
@@ -194,6 +208,7 @@ def _options(run: Run, cache: FeatureCache, views: int) -> list[list[str]]:
         "model": config["model"],
         "variant": fit["variant"] if len(get_model(config["model"]).variants) > 1 else None,
         "labels": f"{len(config['train_ids'])} drawn" + (" (all)" if fit["labels"] is None else ""),
+        "labelled pixels": f"{fit['label_pixels']:g} of each image" if fit.get("label_pixels") else None,
         "seed": f"{fit['seed']}, of the draw {fit['draw_seed']}",
         "epochs": fit["epochs"],
         "recipe": fit.get("recipe"),

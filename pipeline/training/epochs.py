@@ -3,9 +3,12 @@
 __all__ = ["order_of", "random_window", "rows_by_tile"]
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
 from textdiff.models.networks.segmenter import Window
+
+_TRIES = 64
 
 
 def rows_by_tile(cache: FeatureCache) -> dict[str, list[list[int]]]:
@@ -25,8 +28,16 @@ def order_of(images: list[list[int]], seed: int, epoch: int) -> list[int]:
     return [images[index][generator.integers(len(images[index]))] for index in generator.permutation(len(images))]
 
 
-def random_window(places: np.random.Generator, size: int, whole: int, grid: int) -> Window:
-    """A random one of ``size`` pixels, or the whole if that is smaller."""
+def random_window(
+    places: np.random.Generator, size: int, whole: int, grid: int, said: NDArray[np.bool_] | None = None
+) -> Window:
+    """A random one of ``size`` pixels, or the whole if that is smaller.
+
+    With ``said`` (B, whole, whole) one in which something is said, unless none of many is.
+    """
     size = min(size, whole)
-    top, left = (int(place) * grid for place in places.integers((whole - size) // grid + 1, size=2))
+    for _ in range(1 if said is None else _TRIES):
+        top, left = (int(place) * grid for place in places.integers((whole - size) // grid + 1, size=2))
+        if said is None or said[:, top : top + size, left : left + size].any():
+            break
     return Window(top, left, size)

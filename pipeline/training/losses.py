@@ -1,4 +1,8 @@
-"""The training losses: that of the method, and those of the networks it is compared with."""
+"""The training losses: that of the method, and those of the networks it is compared with.
+
+All are over the pixels of which the labels say something: where they are ``UNSAID`` scores have no part in a sum and
+get no gradient.
+"""
 
 __all__ = ["DICE_WEIGHT", "LOSSES", "segmentation_loss", "soft_dice_loss"]
 
@@ -9,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from textdiff.images.labels import UNSAID
+
 DICE_WEIGHT = 1.5
 SMOOTH = 1e-5
 
@@ -16,20 +22,20 @@ SMOOTH = 1e-5
 def soft_dice_loss(scores: Tensor, labels: Tensor) -> Tensor:
     """One minus the soft Dice coefficient, with squared denominators, averaged over the classes.
 
-    Per class c, with sums over all pixels of the whole batch: ``1 - (2 sum p y + s) / (sum p^2 + sum y^2 + s)``,
+    Per class c, with sums over all labelled pixels of the batch: ``1 - (2 sum p y + s) / (sum p^2 + sum y^2 + s)``,
     s = 1e-5 (Milletari et al., V-Net, 2016, https://arxiv.org/abs/1606.04797, section 3).
 
     Args:
         scores: (B, classes, H, W) float: probabilities, or raw logits as the paper's training script passes them.
-        labels: (B, H, W) bool or integer class labels.
+        labels: (B, H, W) bool or integer class labels, or ``UNSAID``.
 
     Returns:
         A scalar, in [0, 1] for probabilities; raw logits can take it anywhere, below zero included.
     """
     scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
-    truth = F.one_hot(labels.long(), scores.shape[1]).movedim(-1, 1).to(scores.dtype)
+    truth, said = _truth(labels, scores)
     both = (scores * truth).sum((0, 2, 3))
-    each = scores.square().sum((0, 2, 3)) + truth.sum((0, 2, 3))
+    each = (scores.square() * said).sum((0, 2, 3)) + truth.sum((0, 2, 3))
     return (1 - (2 * both + SMOOTH) / (each + SMOOTH)).mean()
 
 
@@ -40,7 +46,7 @@ def segmentation_loss(
 
     Args:
         logits: (B, classes, H, W) float.
-        labels: (B, H, W) bool or integer class labels.
+        labels: (B, H, W) bool or integer class labels, or ``UNSAID``.
         dice_weight: the paper's 1.5 by default.
         dice_on: ``"softmax"`` (clean protocol), or ``"logits"``: the raw logits, which is what the authors' script
             computes (paper protocol).
@@ -55,7 +61,15 @@ def segmentation_loss(
         raise ValueError(f"dice_on={dice_on!r}: use 'softmax' or 'logits'")
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     scores = logits.softmax(1) if dice_on == "softmax" else logits
-    return _cross_entropy(logits, labels.long()) + dice_weight * soft_dice_loss(scores, labels)
+    return _cross_entropy(logits, labels) + dice_weight * soft_dice_loss(scores, labels)
+
+
+def _truth(labels: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, classes, ...), 1 for a pixel's class and 0 where nothing is said, and (B, 1, ...), 1 where something is."""
+    labels = labels.long()
+    said = labels != UNSAID
+    truth = F.one_hot(labels * said, scores.shape[1]).movedim(-1, 1) * said[:, None]
+    return truth.to(scores.dtype), said[:, None].to(scores.dtype)
 
 
 def _weighted(logits: Tensor, labels: Tensor, cross_entropy: float, dice: float) -> Tensor:
@@ -69,10 +83,10 @@ def _focal(logits: Tensor, labels: Tensor) -> Tensor:
     Dice is of the foreground classes, without squares.
     """
     log = F.log_softmax(logits, 1)
-    p = log.gather(1, labels[:, None])
-    focal = (-((1 - p.exp()) ** 2) * p).mean()
-    truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1)[:, 1:].to(logits.dtype)
-    found = log.exp()[:, 1:]
+    truth, said = _truth(labels, logits)
+    p = log.gather(1, (labels * (labels != UNSAID))[:, None])
+    focal = (-((1 - p.exp()) ** 2) * p * said).sum() / said.sum().clamp(min=1)
+    truth, found = truth[:, 1:], log.exp()[:, 1:] * said
     dice = (2 * (found * truth).sum((0, 2, 3)) + 1) / (found.sum((0, 2, 3)) + truth.sum((0, 2, 3)) + 1)
     return 10 * focal - dice.log().mean()
 
@@ -83,9 +97,8 @@ def _balanced(logits: Tensor, labels: Tensor) -> Tensor:
     A class that is not there counts as one that costs nothing. Dice is of the foreground classes, with squares and
     smoothing 1e-5, of half the probabilities and half the labels.
     """
-    classes = logits.shape[1]
-    truth = F.one_hot(labels, classes).movedim(-1, 1).to(logits.dtype)
-    found = logits.softmax(1)
+    truth, said = _truth(labels, logits)
+    found = logits.softmax(1) * said
     both = (0.25 * found * truth)[:, 1:].sum((2, 3))
     each = (0.25 * (found.square() + truth))[:, 1:].sum((2, 3))
     dice = (1 - (2 * both + SMOOTH) / (each + SMOOTH)).mean()
@@ -94,16 +107,21 @@ def _balanced(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean cross-entropy of logits (B, classes, ...) and labels (B, ...) int64."""
+    """The mean cross-entropy of logits (B, classes, ...) and labels (B, ...); 0 where nothing is said of any pixel."""
+    labels = labels.long()
     if logits.is_cuda and logits.dim() > 2:
         # For images PyTorch's own adds up in any order there, so that two runs' losses would differ in the last digits.
         return _ordered_cross_entropy(logits, labels)
-    return F.cross_entropy(logits, labels)
+    mean = F.cross_entropy(logits, labels, ignore_index=UNSAID)
+    return torch.where((labels != UNSAID).any(), mean, mean.new_zeros(()))
 
 
 def _ordered_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
-    return -(logits.log_softmax(1) * truth).sum() / labels.numel()
+    truth, said = _truth(labels, logits)
+    mean = -(logits.log_softmax(1) * truth).sum() / labels.numel()
+    # One exactly where all is said, so that full masks give the digits that they would give without it.
+    count = said.sum()
+    return mean * (torch.full_like(count, labels.numel()) / count.clamp(min=1))
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

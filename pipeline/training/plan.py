@@ -7,6 +7,8 @@ from contextlib import closing
 
 from textdiff import console
 from textdiff.models.device import describe_device
+from textdiff.pipeline.training.epochs import rows_by_tile
+from textdiff.pipeline.training.labelled import Labelled
 from textdiff.pipeline.training.trainer import Trainer
 
 
@@ -38,6 +40,7 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
         f"{f', a random one of {views} views each time' if views > 1 else ''}; {val_images} validation images"
         f"{'' if selects or not val_images else ', which are watched and choose nothing'}"
     )
+    _say_pixels(fit)
     rows = len(training) * views + validated
     if (stay := fit.loader.staying(rows)) < rows:
         console.info(f"{stay} of {rows} rows stay in memory once read; the others are read anew in every epoch")
@@ -49,3 +52,17 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
     console.info(
         f"estimated time: {console.duration(rows * step)}, epochs {fit.state.epoch + 1} to {options['epochs']}"
     )
+
+
+def _say_pixels(fit: Trainer) -> None:
+    """Says how many pixels there are to learn from and to select by, where these are not all."""
+    cache, config = fit.cache, fit.run.config
+    if not fit.labelled.all:
+        counts = fit.labelled.counts(config["train_ids"])
+        each = ", ".join(f"{n:,} {name}" for n, name in zip(counts, ("background", *cache.classes), strict=True))
+        console.info(f"{counts.sum():,} labelled training pixels: {each}")
+    if cache.sparse and config["val_ids"]:
+        count = int(Labelled(cache, config["fit"] | {"label_pixels": None}).counts(config["val_ids"]).sum())
+        total = sum(len(tiles) for name, tiles in rows_by_tile(cache).items() if name in set(config["val_ids"]))
+        if count < (total := total * cache.image_size**2):
+            console.info(f"validation Dice is over the {count:,} of {total:,} pixels that the masks say something of")

@@ -18,6 +18,7 @@ from textdiff.errors import UserError
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.epochs import order_of, rows_by_tile
+from textdiff.pipeline.training.labelled import Labelled
 from textdiff.pipeline.training.plan import say_plan
 from textdiff.pipeline.training.trainer import Trainer
 
@@ -61,7 +62,10 @@ def train_many(
     rows = rows_by_tile(cache)
     seed = first.config["fit"]["seed"]
     views = slice(None) if network.cached_views else slice(1)
-    training = [tile[views] for name in first.config["train_ids"] for tile in rows[name]]
+    labelled = Labelled(cache, first.config["fit"])
+    # A step on a tile of which nothing is said would be one on nothing.
+    tiles = [tile for name in first.config["train_ids"] for tile in rows[name] if labelled.has(tile[0])]
+    training = [tile[views] for tile in tiles]
     validation = [tile[0] for name in first.config["val_ids"] for tile in rows[name]]
     loader = loader or network.loader(cache, device)
 
@@ -97,7 +101,9 @@ def train_many(
 
 def _images(run: Run, network: Segmenter) -> tuple[Any, ...]:
     """What decides which rows an epoch has, and in which order."""
-    return run.config["train_ids"], run.config["val_ids"], run.config["fit"]["seed"], network.cached_views
+    options = run.config["fit"]
+    pixels = (options["label_pixels"], options["draw_seed"]) if options.get("label_pixels") else None
+    return run.config["train_ids"], run.config["val_ids"], options["seed"], network.cached_views, pixels
 
 
 def _in_step(passes: Sequence[Iterator[None]]) -> None:

@@ -5,7 +5,7 @@ __all__ = ["CHECKPOINT_SHARE", "Trainer"]
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,6 +18,7 @@ from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.errors import UserError, explain
 from textdiff.files import write_text
+from textdiff.images.labels import UNSAID
 from textdiff.metrics.pixels import Confusion, pooled_dice
 from textdiff.models.device import autocast, synchronize
 from textdiff.models.networks.recipes import Recipe
@@ -28,6 +29,7 @@ from textdiff.pipeline.predictions import logits_of
 from textdiff.pipeline.runs import IDENTITY, Run
 from textdiff.pipeline.training import recorded
 from textdiff.pipeline.training.epochs import random_window
+from textdiff.pipeline.training.labelled import Labelled
 from textdiff.pipeline.training.losses import LOSSES, segmentation_loss
 from textdiff.pipeline.training.schedules import learning_rate
 from textdiff.tables import csv_table
@@ -55,7 +57,12 @@ class Trainer:
     ) -> None:
         self.run, self.cache, self.loader, self.device = run, cache, loader, device
         self.options: dict[str, Any] = run.config["fit"]
-        self.steps = math.ceil(rows * network.steps_of_row / self.options["batch_size"])
+        self.labelled = Labelled(cache, self.options)
+        self.samples: float = network.steps_of_row
+        """The samples that a step can be made on in one row, on average."""
+        if self.samples > 1 and not self.labelled.all:
+            self.samples = int(self.labelled.counts(run.config["train_ids"]).sum()) / rows
+        self.steps = math.ceil(rows * self.samples / self.options["batch_size"])
         self.texts = run.texts(cache)
         self.network = network.to(device)
         self.recipe = Recipe(**run.config["recipe"])
@@ -88,15 +95,16 @@ class Trainer:
         """One pass over the training images, a step at a time."""
         network, epoch = self.network, self.state.epoch
         network.train()
-        fitted = network.learn(self._own(items), seed, self.options["learning_rate"], self._criterion)
+        shown = self._own(self.labelled.shown(items))
+        fitted = network.learn(shown, seed, self.options["learning_rate"], self._criterion)
         if fitted is not None:
             self.losses.append(fitted)
             yield
             return
         scores = [line.get("val_dice") for line in self.state.log]
         places = np.random.default_rng([seed, 0x81D, epoch])
-        shown = network.batches(self._own(items), self.options["batch_size"], seed, epoch)
-        for step, (inputs, labels) in enumerate(shown):
+        batches = network.batches(shown, self.options["batch_size"], seed, epoch)
+        for step, (inputs, labels) in enumerate(batches):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.options, epoch + step / self.steps, scores)
             part, truth = self._part(network, inputs, labels, places)
@@ -120,7 +128,8 @@ class Trainer:
             return inputs, labels
         grid = network.grid(self.cache)
         assert grid is not None
-        window = random_window(places, self.options["window"], labels.shape[-1], grid)
+        said = None if self.labelled.all else (labels != UNSAID).cpu().numpy()
+        window = random_window(places, self.options["window"], labels.shape[-1], grid, said)
         labels = labels[:, window.top : window.top + window.size, window.left : window.left + window.size]
         return (*inputs, window), labels
 
@@ -154,7 +163,7 @@ class Trainer:
         seconds = 0.0
         with torch.random.fork_rng(_generators(self.device)):
             trial = copy.deepcopy(self.network).train()
-            own = list(self._own(iter([item])))
+            own = list(self._own(self.labelled.shown([item])))
             size = min(self.options["batch_size"], trial.steps_of_row)
             inputs, labels = next(trial.batches(own, size, 0, 0))
             inputs, labels = self._part(trial, inputs, labels, np.random.default_rng(0))
@@ -164,7 +173,7 @@ class Trainer:
                 loss.backward()  # type: ignore[no-untyped-call]
                 synchronize(self.device)
                 seconds = time.perf_counter() - start
-        share: float = seconds * trial.steps_of_row / size
+        share: float = seconds * self.samples / min(size, self.samples)
         return share
 
     @property
@@ -181,7 +190,8 @@ class Trainer:
             logits = logits_of(self.network, item, self.options["precision"])
             found, there = logits.argmax(1)[0], item.mask[0].to(logits.device)
             for label in range(1, logits.shape[1]):
-                predicted, true = found == label, there == label
+                said = there != UNSAID
+                predicted, true = (found == label) & said, there == label
                 counts = torch.stack([(predicted & true).sum(), predicted.sum(), true.sum()])
                 self.counts.setdefault((self.cache.rows[item.row].id, label), []).append(counts)
             yield
@@ -281,7 +291,7 @@ class Trainer:
                 f"fit --resume --run {self.run.path}`, which begins at the first epoch and gives the same weights"
             ) from error
 
-    def _own(self, items: Iterator[Item]) -> Iterator[Item]:
+    def _own(self, items: Iterable[Item]) -> Iterator[Item]:
         """What this run sees of rows read for several: its blocks, its steps, its text."""
         for item in items:
             yield self.loader.narrowed(item, self.texts[item.row], self.network.blocks, self.network.times)

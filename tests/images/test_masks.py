@@ -159,7 +159,7 @@ HEAT = np.exp(-(np.hypot(*np.mgrid[-20:20, -24:24]) ** 2) / 200).astype(np.float
 MORE = r"is not a mask of two classes \(values "
 
 SEVERAL = {
-    "a void border": (png(NESTED), MORE + r"0, 1, 255\); store 255, often a void border, as 0, and name .*--classes"),
+    "a void border": (png(NESTED), MORE + r"0, 1, 255\); if 255 .* add --unlabelled-value 255, and name .*--classes"),
     "0 to 3": (png(SQUARES), MORE + r"0, 1, 2, 3\); .* say what 1\.\.3 are with --instances or --classes"),
     "85, 170, 255": (png(SQUARES * np.uint8(85)), MORE + r"0, 85, 170, 255\); .*--classes"),
     "few of 128": (png(painted(SQUARES, 0, 128, 255, 255)), MORE + r"0, 128, 255\); .*--classes"),

@@ -169,7 +169,7 @@ def test_timings_are_shares_and_add_up():
     one = Timings(3, 30, 10.0, {"read": 0.3, "device": 9.1, "write": 0.6}, {"read": 2.0, "device": 9.1, "write": 4.0})
     assert str(one) == "read 3 %, device 91 %, write 6 %; limit: the device"
     both = Timings.total([one, one])
-    assert (both.rows, both.nbytes, both.seconds, both.busy["write"]) == (6, 60, 10.0, 8.0)
+    assert (both.rows, both.nbytes, both.seconds, both.busy["write"]) == (6, 60, 20.0, 8.0)
     assert str(both) == str(one)
 
 

@@ -1,14 +1,14 @@
 // The scores of each image, to sort, filter and choose from.
 
 const NAMES = { dice_clean: "Dice", iou_clean: "IoU", dice_paper: "Dice, paper’s mask", iou_paper: "IoU, paper’s mask", dice_original: "Dice, original size", iou_original: "IoU, original size",
-  aji_original: "AJI", pq_original: "PQ", dq_original: "DQ", sq_original: "SQ", f1_original: "F1", hd95_original: "HD95, px", nsd_original: "Surface Dice" };
+  aji_original: "AJI", pq_original: "PQ", dq_original: "DQ", sq_original: "SQ", f1_original: "F1", said_clean: "Labelled pixels", said_original: "Labelled pixels", hd95_original: "HD95, px", nsd_original: "Surface Dice" };
 const rows = data.images.map((image) => ({ ...image, uncertainty: data.pictures[image.id]?.meanEntropy ?? null }));
 const byId = new Map(rows.map((row) => [row.id, row]));
 const main = `dice_${data.primary}`;
 // Of each class what is read most; all of it is in scores.csv.
 const ofClass = new Map((several ? data.classes : []).map(({ name }) => [`${main}_${name}`, name]));
 const measures = Object.keys(rows[0]).filter((key) =>
-  key !== "uncertainty" && !key.startsWith("area_") && (ofClass.has(key) || !/^(dice|iou)_[a-z]+_/.test(key)) && rows.some((row) => typeof row[key] === "number"));
+  key !== "uncertainty" && !/^(area|pixels|said)_/.test(key.replace(`said_${data.primary}`, "")) && (ofClass.has(key) || !/^(dice|iou)_[a-z]+_/.test(key)) && rows.some((row) => typeof row[key] === "number"));
 const title = (key) => NAMES[key] ?? (ofClass.has(key) ? `Dice, ${ofClass.get(key)}` : key.replaceAll("_", " "));
 // The score to go by, the two others that are read most, that of each class, and whatever else was measured than these.
 const COLUMNS = [...new Set([main, `iou_${data.primary}`, "dice_clean", "dice_original", ...ofClass.keys()])]

@@ -3,6 +3,8 @@
 const [TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS] = data.confusions;
 // A dark-to-light ramp with even steps of lightness, so that it also reads in grey.
 const RAMP = [[12, 8, 38], [66, 10, 104], [124, 29, 109], [181, 54, 90], [227, 89, 51], [249, 142, 9], [249, 203, 53], [252, 255, 164]];
+// The class number of a pixel of which a mask says nothing.
+const UNSAID = 255;
 const LAYERS = { image: "Image", truth: "Truth", prediction: "Prediction", errors: "Errors", entropy: "Uncertainty" };
 
 function ramp(value) {
@@ -28,7 +30,7 @@ async function load(id) {
     const mask = async (uri) => {
       const raw = await pixels(uri);
       // Class numbers; of one class it is there or not.
-      const label = (value) => (several ? value : value > 127 ? 1 : 0);
+      const label = (value) => (several || data.unsaid ? value : value > 127 ? 1 : 0);
       return { size: raw.width, labels: Uint8Array.from({ length: raw.width * raw.height }, (_, i) => label(raw.data[4 * i])) };
     };
     const first = await mask(truth);
@@ -59,10 +61,12 @@ function paint(canvas, parts, layer) {
         const t = label(truth, x, y), p = label(prediction, x, y);
         const grey = 115 + 0.55 * (photo.data[4 * i] + photo.data[4 * i + 1] + photo.data[4 * i + 2]) / 3;
         put(i, [grey, grey, grey], 1);
-        if (t || p) put(i, (t === p ? TRUE_POSITIVE : !t ? FALSE_POSITIVE : !p ? FALSE_NEGATIVE : WRONG_CLASS).colour, 0.85);
+        if (t === UNSAID) put(i, data.unsaid.colour, data.unsaid.alpha);
+        else if (t || p) put(i, (t === p ? TRUE_POSITIVE : !t ? FALSE_POSITIVE : !p ? FALSE_NEGATIVE : WRONG_CLASS).colour, 0.85);
       } else {
         const mask = parts[layer], own = label(mask, x, y);
-        if (own) put(i, data.classes[own - 1].colour, edge(mask, x, y, own) ? 1 : 0.3);
+        if (own === UNSAID) put(i, data.unsaid.colour, data.unsaid.alpha);
+        else if (own) put(i, data.classes[own - 1].colour, edge(mask, x, y, own) ? 1 : 0.3);
       }
     }
   }
@@ -73,6 +77,7 @@ function legend(layers) {
   const entry = (colour, text) => element("span", {}, swatch(css(colour)), text);
   const shown = layers.some((layer) => ["truth", "prediction"].includes(layer)) ? [...data.classes] : [];
   if (layers.includes("errors")) shown.push(TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE, ...(several ? [WRONG_CLASS] : []));
+  if (data.unsaid && layers.some((layer) => ["truth", "errors"].includes(layer))) shown.push(data.unsaid);
   const entries = shown.map(({ name, colour }) => entry(colour, name));
   if (layers.includes("entropy")) {
     const scale = element("i", { class: "swatch ramp" });
