@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from textdiff.cache.int8 import pack
 from textdiff.cache.rows import CacheError
 
 _PIECE = 1 << 17  # values: with what they are cast from well below a core's second cache
-_INFINITE_FROM = {"float16": 65520.0, "float32": 3.4028235677973366e38}
-"""What rounds to infinity: the middle between the largest finite number and the one that would follow."""
+_INFINITE_FROM = {"float16": 65520.0, "float32": 3.4028235677973366e38, "int8": 3.4028235677973366e38}
+"""What rounds to infinity: the middle between the largest finite number and the one that would follow. Numbers of 8
+bits are made of float32."""
 _BITS = {2: (np.int16, 0x7C00, np.uint16, 0xFC00), 4: (np.int32, 0x7F800000, np.uint32, 0xFF800000)}
 """By the bytes of a float, the integers of its size and the patterns of both infinities in them; NaNs are above."""
 
@@ -27,7 +29,7 @@ class Cast:
     """Activations of a block that are in the cache's type already, cast and looked at where they were made."""
 
     values: np.ndarray
-    """(steps, C, h, w), C-contiguous."""
+    """(steps, C, h, w), or packed as an int8 cache has them, C-contiguous."""
     extremes: np.ndarray
     """(steps, 2): the smallest and the largest before the cast; NaN where there is one."""
 
@@ -36,7 +38,7 @@ def cast_pieces(grid: np.ndarray | Cast, step: int, dtype: str, what: str) -> It
     """The values of one step as its chunk holds them, little-endian, in flat pieces.
 
     Args:
-        grid: (steps, C, h, w) float, or cast already.
+        grid: (steps, C, h, w) float, or cast or packed already.
         step: the index of the step.
         dtype: of the cache.
         what: names the chunk in errors.
@@ -52,6 +54,9 @@ def cast_pieces(grid: np.ndarray | Cast, step: int, dtype: str, what: str) -> It
         check_extremes(smallest, largest, dtype, what)
         flat = grid.values[step].reshape(-1)
         yield from (flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE))
+        return
+    if dtype == "int8":
+        yield _packed(grid[step], what)
         return
     target = np.dtype(dtype).newbyteorder("<")
     flat = np.ascontiguousarray(grid[step]).reshape(-1)
@@ -86,6 +91,18 @@ def check_extremes(smallest: float, largest: float, dtype: str, what: str) -> No
         raise CacheError(f"{what}: the activations hold NaN or infinity, so the row is refused; check the backbone")
     found = max(-smallest, largest)
     raise CacheError(f"{what}: {found:.3g} is too large for {dtype}, so the row is refused; use --dtype float32")
+
+
+def _packed(grid: np.ndarray, what: str) -> np.ndarray:
+    """A step (C, h, w) in 8 bits: as a whole, because a channel's scale is that of its largest value."""
+    if grid.dtype == np.int8:
+        return np.ascontiguousarray(grid)
+    with np.errstate(over="ignore"):
+        whole = np.require(grid, np.float32, ("C", "W"))
+    if not _all_finite(whole):
+        check_extremes(float(grid.min()), float(grid.max()), "float32", what)
+    packed: np.ndarray = pack(torch.from_numpy(whole)).numpy()
+    return packed
 
 
 def _all_finite(values: np.ndarray) -> bool:

@@ -67,8 +67,9 @@ class FeatureCache(CacheReader):
 
         Args:
             path: where to, a directory.
-            fingerprint: all that determines the rows, JSON-able. Its "dtype" is float16 (default) or float32; with
-                "instances", uint16 or uint32, rows also hold object numbers; "classes" names the mask's values 1, 2 ...
+            fingerprint: all that determines the rows, JSON-able. Its "dtype" is float16 (default), float32 or int8;
+                with "instances", uint16 or uint32, rows also hold object numbers; "classes" names the mask's values
+                1, 2 ...
             rows: the sample table.
             blocks: the native shape (C, h, w) of each block's activations.
             steps: the diffusion steps.
@@ -189,7 +190,8 @@ class FeatureCache(CacheReader):
 
         Args:
             row: its index.
-            features: for every block (steps, C, h, w), any float dtype, cast to the cache's; or a ``Cast``.
+            features: for every block (steps, C, h, w), any float dtype, cast to the cache's; or a ``Cast``. An int8
+                cache also takes what its ``stored`` gives.
             image: (H, W, 3) uint8.
             mask: (H, W) uint8 class numbers, exactly for rows whose image has one.
             truth: ``Row.truth_shape`` uint8, in the original size, exactly for rows with a mask and view 0.

@@ -118,7 +118,9 @@ def _checked_features(layout: Layout, features: Mapping[int, npt.ArrayLike | Cas
         grid = given.values if isinstance(given, Cast) else np.asarray(given)
         if isinstance(given, Cast) and grid.dtype != layout.dtype:
             raise ValueError(f"block {block}: cast to {grid.dtype}, and the cache has {layout.dtype}")
-        if grid.shape != (len(layout.steps), *shape) or grid.dtype.kind != "f":
+        packed = layout.dtype == "int8" and grid.dtype == np.int8
+        wanted = layout.stored(block)[0] if packed else shape
+        if grid.shape != (len(layout.steps), *wanted) or not (packed or grid.dtype.kind == "f"):
             raise ValueError(f"block {block}: {grid.dtype} {grid.shape}, needs float {(len(layout.steps), *shape)}")
         grids[features_name(block)] = given if isinstance(given, Cast) else grid
     return grids

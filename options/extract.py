@@ -33,8 +33,8 @@ class Features(Record):
     """Height and width in pixels that images are resized to; a multiple of 32 for most backbones."""
     protocol: Protocol = "clean"
     """Protocol: clean, or paper, which does as the paper's code does."""
-    dtype: Literal["float16", "float32"] = "float16"
-    """Precision in which activations are stored."""
+    dtype: Literal["float16", "float32", "int8"] = "float16"
+    """Precision in which activations are stored; int8, with a scale for each channel, takes half of float16's room."""
 
     def check(self) -> None:
         """Refuses blocks out of order."""

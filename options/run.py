@@ -25,6 +25,10 @@ class Score(OfRun, Computing):
     """
 
     _: KW_ONLY
+    data: Annotated[AnyPath | None, Exists("file or directory")] = None
+    """Directory or file of a data set laid out as the run's own, scored without a cache; by default the run's cache."""
+    backbone: AnyPath | None = None
+    """Backbone of the run for --data, where it was moved; its recorded place by default."""
     split: Split = "test"
     """Images to score on."""
     metrics: Sequence[Metric] = ("dice", "iou", "aji", "pq", "f1")
@@ -37,6 +41,14 @@ class Score(OfRun, Computing):
     """Distance in pixels that nsd, the surface Dice, allows."""
     text: str | None = None
     """Text that every image is given instead of its own, by default its own; "" is none (docs/texts.md)."""
+
+    def check(self) -> None:
+        """Refuses two sources of activations, and a backbone where none is run."""
+        super().check()
+        if self.data is not None and self.cache is not None:
+            raise UserError("--data and --cache: give one of them; --data scores without a cache")
+        if self.backbone is not None and self.data is None:
+            raise UserError(f"--backbone {self.backbone}: goes with --data, where the backbone is run; leave it out")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from textdiff.pipeline.extraction.plan import say_plan, say_time
 from textdiff.pipeline.extraction.prepare import preparation
 from textdiff.pipeline.extraction.requirements import require_models
 from textdiff.pipeline.extraction.row_worker import Order
-from textdiff.pipeline.extraction.sample_table import mask_kind, sample_table
+from textdiff.pipeline.extraction.sample_table import mask_kind, read_samples, sample_table
 from textdiff.pipeline.extraction.sharing import shares
 from textdiff.pipeline.extraction.timings import Timings
 from textdiff.readers import datasets
@@ -96,7 +96,7 @@ def _resolve(config: ExtractConfig, crew: Crew | None) -> _Work:
     shapes = network.levels(config.image_size)
     blocks = tuple(shapes) if config.blocks is None else config.blocks
     check_fit(config, network)
-    facts = _read_data(config)
+    facts = read_samples(config)
     encoder = None
     if config.text_encoder != "none":
         encoder = text.load_text_encoder(config.text_encoder, pad_to=protocol.pad_to)
@@ -179,21 +179,3 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
     complete = end_filling(filling)
     complete.filled = Timings.total(taken).as_json() if taken else None
     return complete
-
-
-def _read_data(config: ExtractConfig) -> list[datasets.Inspected]:
-    """Reads and checks the whole data set before any work is done on it."""
-    samples, problems = datasets.read_dataset(config.dataset, config.data, config)
-    with console.Progress(len(samples), "check", "images") as progress:
-        facts, found = datasets.inspect(samples, progress.advance, tiled=config.tile is not None)
-    problems += found
-    if config.skip_bad:
-        bad = [problem for problem in problems if problem.severity == "error"]
-        for problem in bad:
-            console.warn(f"left out: {problem}")
-        problems = [problem for problem in problems if problem.severity != "error"]
-        facts = [fact for fact in facts if fact.usable]
-    datasets.report(problems)
-    if not facts:
-        raise UserError(f"{config.data}: no usable image is left")
-    return facts

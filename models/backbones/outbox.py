@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textdiff.cache.cast import Cast
+from textdiff.cache.int8 import pack
 
 
 class Outbox:
@@ -21,7 +22,7 @@ class Outbox:
     again.
 
     Args:
-        shapes: of every block (C, h, w).
+        shapes: of every block what a chunk of the cache holds: (C, h, w), or (C, 4 + h * w) of an int8 cache.
         steps: how many steps there are.
         batch: how many images there are at most.
         dtype: of the cache, as torch has it.
@@ -31,7 +32,7 @@ class Outbox:
 
     def __init__(
         self,
-        shapes: Mapping[int, tuple[int, int, int]],
+        shapes: Mapping[int, tuple[int, ...]],
         steps: int,
         batch: int,
         dtype: torch.dtype,
@@ -46,7 +47,7 @@ class Outbox:
             block: torch.empty((batch, steps, *shape), dtype=dtype, pin_memory=cuda) for block, shape in shapes.items()
         }
         self._extremes = {block: torch.empty((batch, steps, 2), pin_memory=cuda) for block in shapes}
-        self._device = device
+        self._device, self._packs = device, dtype == torch.int8
         self._stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
         self._here = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]
 
@@ -58,7 +59,7 @@ class Outbox:
             return
         for block, grid in grids.items():
             found = torch.stack([grid.amin((2, 3, 4)), grid.amax((2, 3, 4))], 2)  # both NaN where a value is
-            self._fetch(grid, self._grids[block][: len(grid)])
+            self._fetch(pack(grid) if self._packs else grid, self._grids[block][: len(grid)])
             self._fetch(found, self._extremes[block][: len(grid)])
         if self._here is not None:
             self._here.record(self._stream)

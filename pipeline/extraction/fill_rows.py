@@ -181,7 +181,8 @@ class _Run:
             self._made += 1
             cache, device = self._filling.cache, self._backbone.device
             dtype = getattr(torch, cache.layout.dtype)
-            return Outbox(cache.blocks, len(cache.steps), self._flow.batch, dtype, device)
+            shapes = {block: cache.layout.stored(block)[0] for block in cache.blocks}
+            return Outbox(shapes, len(cache.steps), self._flow.batch, dtype, device)
         while not self._free:
             self._collect()
         return self._free.pop()

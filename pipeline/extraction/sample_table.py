@@ -1,13 +1,39 @@
 """The sample table of a cache: which rows a data set makes, and what its masks hold."""
 
-__all__ = ["mask_kind", "sample_table"]
+__all__ = ["mask_kind", "read_samples", "sample_table"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textdiff import console
 from textdiff.cache import Row
+from textdiff.errors import UserError
 from textdiff.images.tiles import Grid
+from textdiff.pipeline.extraction.config import ExtractConfig
+from textdiff.readers import datasets
 from textdiff.readers.datasets import Inspected
+
+
+def read_samples(config: ExtractConfig) -> list[Inspected]:
+    """Reads and checks the whole data set before any work is done on it.
+
+    Raises:
+        UserError: it is not there, or has errors; the images that have them are left out if so asked for.
+    """
+    samples, problems = datasets.read_dataset(config.dataset, config.data, config)
+    with console.Progress(len(samples), "check", "images") as progress:
+        facts, found = datasets.inspect(samples, progress.advance, tiled=config.tile is not None)
+    problems += found
+    if config.skip_bad:
+        bad = [problem for problem in problems if problem.severity == "error"]
+        for problem in bad:
+            console.warn(f"left out: {problem}")
+        problems = [problem for problem in problems if problem.severity != "error"]
+        facts = [fact for fact in facts if fact.usable]
+    datasets.report(problems)
+    if not facts:
+        raise UserError(f"{config.data}: no usable image is left")
+    return facts
 
 
 def sample_table(

@@ -82,6 +82,15 @@ def test_the_bytes_are_the_same_however_much_is_under_way(data, whole, flow, tmp
     assert cache.filled["rows"] == IMAGES
 
 
+def test_an_outbox_packs_what_an_int8_cache_holds_as_the_writer_does(data, flow, tmp_path):
+    made = {}
+    for name, wanted in {"as made": FLOWS["one by one"], "packed before": MANY}.items():
+        flow(wanted)
+        options = {"preset": "rgb", "image_size": 32, "text_encoder": "none", "dtype": "int8"}
+        made[name] = files(textdiff.extract("folder", data=data, cache=tmp_path / name / "c.zarr", **options).path)
+    assert made["as made"] == made["packed before"]
+
+
 def fails_at(count: int, then: Callable[[], object], once: bool, real: Callable) -> Callable:
     """``real``, which does something else at the call with that number, and unless ``once`` at all later ones."""
     calls = itertools.count(1)
