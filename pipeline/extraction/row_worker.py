@@ -6,6 +6,7 @@ import pickle
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -144,9 +145,9 @@ class RowWorker:
             image = fact.sample.image
             if not Path(image.file if isinstance(image, Slice) else image).exists():
                 raise UserError(f"{platform.node()}: does not see {image}; all workers need the data at the same path")
-        prepare = preparation(self.cache, part.facts, self._resize, config.jitter, config.seed)
+        prepare = partial(preparation, self.cache, part.facts, self._resize, config.jitter, config.seed)
         with full_disk(config.cache, self.cache):
-            fill_rows(Filling(self.cache, None, {}, rows), prepare, self._backbone, _Counting(done))
+            fill_rows(Filling(self.cache, None, {}, rows), prepare, self._backbone, _Counting(done), config.batch)
         return len(rows)
 
 
