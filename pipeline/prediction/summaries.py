@@ -86,7 +86,7 @@ def _together(lines: Sequence[Line]) -> dict[str, Any]:
     if squares:
         found["objects_per_mm2"] = significant(sum(n for n, _ in squares) / sum(square for _, square in squares))
     for name, total in _OF_OBJECTS.items():
-        measured = [line for line in lines if name in line and line["objects"]]
+        measured = [line for line in lines if (total or name) in line and line["objects"]]
         if count := sum(line["objects"] for line in measured):
             sums = (line[total] if total else line[name] * line["objects"] for line in measured)
             found[name] = significant(sum(sums) / count)

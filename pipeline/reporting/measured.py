@@ -88,4 +88,5 @@ def _consecutive(numbers: NDArray[Any]) -> NDArray[np.int32]:
     """Object numbers (H, W) without gaps, 0 being none."""
     known, place = np.unique(numbers, return_inverse=True)
     # Without any background, the first number is an object's.
-    return (place.reshape(numbers.shape) + (known[0] != 0)).astype(np.int32)
+    found: NDArray[np.int32] = (place.reshape(numbers.shape) + (known[0] != 0)).astype(np.int32)
+    return found
