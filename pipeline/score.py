@@ -34,13 +34,13 @@ from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.score_tables import write_scores
 from textdiff.pipeline.evaluation.summary import Averages, averages, cases, page, record, tables
+from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.image_digests import (
     GONE,
     VIEWS,
     Digests,
-    changed_images,
     changes,
     image_digests,
     shortened,
@@ -137,7 +137,7 @@ class _Measured:
 def _open(options: Score) -> _Opened:
     """Finds the run, its cache and the rows to score, and says what a reader of the scores must know before."""
     run, split, text = Run(options.directory()), options.split, options.text
-    fitted, cache = FittedNetwork(run, options.device), run.open_cache(options.cache)
+    fitted, cache = open_fitted(run, options.device), run.open_cache(options.cache)
     rows = scored_rows(cache, split)
     wanted = [name for name in METRICS if name in (*options.metrics, "dice", "iou")]
     sizes = {cache.rows[row].id: (cache.rows[row].height, cache.rows[row].width) for row in rows}
@@ -146,11 +146,13 @@ def _open(options: Score) -> _Opened:
     left_out = _left_out(len(sizes), too_large, sparse, wanted, options.metrics != Score.metrics)
     if left_out:
         console.warn(left_out)
+    if text is not None and run.combined:
+        raise UserError(f"--text: {run.path} combines runs that read texts each in its own way; score these alone")
     given = None if text is None else GivenText.embed(run, text, fitted.device)
     texts = run.texts(cache)
     facts, views = image_digests(cache, sizes, texts), view_count(cache, rows)
     # Neither a cache of test images only nor further views make scores those of another run.
-    changed = [line for line in changed_images(run.config, cache, texts) if not line.endswith((GONE, f": {VIEWS}"))]
+    changed = [line for line in fitted.changed(cache) if not line.endswith((GONE, f": {VIEWS}"))]
     if changed:
         console.warn(_changed_since(changed))
     own = run.scores(split) if given and run.scores_file(split).is_file() else None
