@@ -50,6 +50,10 @@ class Score(OfRun, Computing):
     """
 
     _: KW_ONLY
+    data: Annotated[AnyPath | None, Exists("file or directory")] = None
+    """Directory or file of a data set laid out as the run's own, scored without a cache; by default the run's cache."""
+    backbone: AnyPath | None = None
+    """Backbone of the run for --data, where it was moved; its recorded place by default."""
     split: Split = "test"
     """Images to score on."""
     metrics: Sequence[Metric] = ("dice", "iou", "aji", "pq", "f1")
@@ -62,6 +66,14 @@ class Score(OfRun, Computing):
     """Distance in pixels that nsd, the surface Dice, allows."""
     text: str | None = None
     """Text that every image is given instead of its own, by default its own; "" is none (docs/texts.md)."""
+
+    def check(self) -> None:
+        """Refuses two sources of activations, and a backbone where none is run."""
+        super().check()
+        if self.data is not None and self.cache is not None:
+            raise UserError("--data and --cache: give one of them; --data scores without a cache")
+        if self.backbone is not None and self.data is None:
+            raise UserError(f"--backbone {self.backbone}: goes with --data, where the backbone is run; leave it out")
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,8 @@ class Outputs(Record):
     """Draw the objects on the image too, with a scale bar where the size of a pixel is known."""
     mpp: Annotated[float, Range(above=0)] | None = None
     """Micrometres per pixel of all images, such as 0.25 for a slide at 40x; by default what each file says."""
+    tissue: Annotated[float, Range(least=0, most=1)] = 0.05
+    """Share of a slide's tile that must be tissue, else it is background unseen (docs/slides.md); 0 takes all."""
 
     def check(self) -> None:
         """Refuses another number of views."""

@@ -1,10 +1,10 @@
 """``predictions.csv``, a line per object, and ``images.csv``, a line per image."""
 
-__all__ = ["IMAGE_COLUMNS", "image_record", "write_tables"]
+__all__ = ["IMAGE_COLUMNS", "OBJECTS", "image_record", "write_tables"]
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from textdiff.tables import CsvWriter
 
 IMAGE_COLUMNS = (
     *("image", "file", "text", "width", "height", "objects", "area", "share", "probability", "counts"),
-    *("pixel_width_um", "pixel_height_um", "area_um2", "distance", "notes", "error"),
+    *("pixel_width_um", "pixel_height_um", "area_um2", "area_mm2", "tissue_mm2", "objects_per_mm2"),
+    *("distance", "notes", "error"),
 )
-"""Columns of ``images.csv``."""
+"""Columns of ``images.csv``; ``tissue_mm2`` and ``objects_per_mm2`` (of tissue) are of slides."""
+OBJECTS = ".objects"
+"""How a file ends that has a line of JSON for each object of an image, where they may be too many to be held."""
 
 
 def image_record(segmented: Segmentation) -> dict[str, str | int | float]:
@@ -40,6 +43,7 @@ def image_record(segmented: Segmentation) -> dict[str, str | int | float]:
         record["probability"] = round(likely / area, 6)
     if segmented.pixel_size:
         record["area_um2"] = significant(area * segmented.pixel_area)
+        record["area_mm2"] = significant(area * segmented.pixel_area / 1e6)
     return record
 
 
@@ -49,7 +53,7 @@ def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str
     Args:
         folder: where to write.
         records: JSON files, one for each image: ``image``, its line of ``images.csv``, and ``objects``, those of
-            ``predictions.csv``; what is not known is left out.
+            ``predictions.csv``, unless they are in a file beside it (``OBJECTS``); what is not known is left out.
         errors: for each image that could not be segmented, why.
 
     Raises:
@@ -69,8 +73,17 @@ def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str
             except ValueError:
                 raise UserError(f"{path}: damaged, it is not JSON; remove it, and predict its image again") from None
             if record["image"]["image"] not in errors:
-                for found in record["objects"]:
+                for found in _objects(path, record):
                     objects.write(found)
                 images.write(record["image"])
         for name, error in errors.items():
             images.write({"image": name, "error": error})
+
+
+def _objects(path: Path, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    if not record.get("large"):
+        yield from record["objects"]
+        return
+    with path.with_suffix(OBJECTS).open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)

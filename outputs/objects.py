@@ -1,6 +1,6 @@
 """What was found in an image, object by object, and as tables."""
 
-__all__ = ["OBJECT_COLUMNS", "Found", "Segmentation", "object_record", "segmentation", "significant"]
+__all__ = ["OBJECT_COLUMNS", "Found", "Segmentation", "Subject", "object_record", "segmentation", "significant"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,20 +25,12 @@ class Found(NamedTuple):
     """Mean probability of its class over its pixels."""
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """Everything that the writers of formats need to know about one image."""
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What objects are of: one image, whether its pixels are held or not."""
 
     name: str
     """The image's name, without suffix; ``/`` where it is in a subdirectory."""
-    image: NDArray[np.uint8]
-    """(H, W, 3), RGB."""
-    labels: NDArray[np.uint8]
-    """(H, W) class numbers, 0 for the background."""
-    objects: NDArray[np.int32]
-    """(H, W) object numbers, 0 where there is none."""
-    found: tuple[Found, ...]
-    """The objects in the order of their numbers."""
     class_names: tuple[str, ...]
     """The names of classes 1, 2, ..., without the background."""
     pixel_size: tuple[float, float] | None = None
@@ -48,6 +40,20 @@ class Segmentation:
     def pixel_area(self) -> float:
         """In square micrometres; 0 where it is not known."""
         return self.pixel_size[0] * self.pixel_size[1] if self.pixel_size else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation(Subject):
+    """Everything that the writers of formats need to know about one image that is held."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3), RGB."""
+    labels: NDArray[np.uint8]
+    """(H, W) class numbers, 0 for the background."""
+    objects: NDArray[np.int32]
+    """(H, W) object numbers, 0 where there is none."""
+    found: tuple[Found, ...]
+    """The objects in the order of their numbers."""
 
 
 OBJECT_COLUMNS = (
@@ -106,10 +112,18 @@ def segmentation(
         Found(index + 1, int(classes[index]), int(areas[index]), centroid, tuple(boxes[index]), likely[index])
         for index, centroid in enumerate(centroids)
     )
-    return Segmentation(name, image, labels, objects, found, tuple(class_names), pixel_size)
+    return Segmentation(
+        name=name,
+        image=image,
+        labels=labels,
+        objects=objects,
+        found=found,
+        class_names=tuple(class_names),
+        pixel_size=pixel_size,
+    )
 
 
-def object_record(segmented: Segmentation, found: Found) -> dict[str, str | int | float]:
+def object_record(segmented: Subject, found: Found) -> dict[str, str | int | float]:
     """One line of ``predictions.csv`` as ``OBJECT_COLUMNS``."""
     size, (x, y) = segmented.pixel_size, found.centroid
     measured = (found.area * segmented.pixel_area, x * size[0], y * size[1]) if size else ()

@@ -94,6 +94,7 @@ def _facts(run: Run, cache: FeatureCache) -> dict[str, Any]:
     return {
         "classes": ", ".join(run.classes),
         "the image size": made["image_size"],
+        "the resolution": made.get("mpp"),
         "tiles": f"{made['tile']} px, {made['overlap']} px overlap" if "tile" in made else "none",
         "test images": {entry.id: (entry.image_sha256, entry.mask_sha256) for entry in entries},
         "views of test images": len({entry.view for entry in entries}),

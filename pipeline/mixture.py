@@ -2,14 +2,14 @@
 
 __all__ = ["Mixture", "matching_rows", "mixed", "open_fitted"]
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from textdiff.cache import FeatureCache, Row
+from textdiff.cache import FeatureCache, Item, Row
 from textdiff.errors import UserError
 from textdiff.models.device import choose_device
 from textdiff.pipeline.predictions import FittedNetwork, Predicted
@@ -64,12 +64,15 @@ class Mixture(FittedNetwork):
         text: tuple[torch.Tensor, torch.Tensor] | None = None,
         *,
         each: bool = False,
+        source: Iterable[Item] | None = None,
     ) -> Generator[Predicted, None, None]:
         """Predictions of rows of the first run's cache; if ``each`` what every run says, (runs, classes, S, S).
 
         Raises:
-            UserError: another run's cache is gone, or lacks a row; a text is given.
+            UserError: another run's cache is gone, or lacks a row; a text or a source is given.
         """
+        if source is not None:
+            raise UserError(f"{self.run.path}: combines runs, which read images in ways of their own; use their caches")
         if text is not None:
             raise UserError(
                 f"--text: {self.run.path} combines runs that may read texts in several ways; score them alone"

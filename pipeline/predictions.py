@@ -78,11 +78,13 @@ class FittedNetwork:
         text: tuple[torch.Tensor, torch.Tensor] | None = None,
         *,
         each: bool = False,
+        source: Iterable[Item] | None = None,
     ) -> Generator[Predicted, None, None]:
         """``predictions`` of rows of a cache; see ``cached_predictions``."""
         # Every row is read once: none is worth its memory afterwards.
-        items = self.network.loader(cache, self.device).epoch(rows, self.run.texts(cache), keep=False)
-        given = items if text is None else (replace(item, tokens=text[0], token_mask=text[1]) for item in items)
+        if source is None:
+            source = self.network.loader(cache, self.device).epoch(rows, self.run.texts(cache), keep=False)
+        given = source if text is None else (replace(item, tokens=text[0], token_mask=text[1]) for item in source)
         return predictions(self, given, each=each)
 
     def changed(self, cache: FeatureCache) -> list[str]:
@@ -113,6 +115,7 @@ def cached_predictions(
     text: tuple[torch.Tensor, torch.Tensor] | None = None,
     *,
     each: bool = False,
+    source: Iterable[Item] | None = None,
 ) -> Generator[Predicted, None, None]:
     """``predictions`` of rows of a cache in this order, with a line of progress.
 
@@ -123,10 +126,11 @@ def cached_predictions(
         what: begins the line of progress.
         text: tokens (1, L, D) and their mask (1, L) that every row is given instead of those of its own text.
         each: whether every member is asked for.
+        source: the rows' items in this order, where they are not read from the cache.
     """
     unit = "views" if view_count(cache, rows) > 1 else "tiles" if cache.rows[rows[0]].tile else "images"
     with console.Progress(len(rows), what, unit) as progress:
-        for predicted in fitted.of_rows(cache, rows, text, each=each):
+        for predicted in fitted.of_rows(cache, rows, text, each=each, source=source):
             yield predicted
             progress.advance()
 

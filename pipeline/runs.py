@@ -285,11 +285,19 @@ class Run:
                 f"{where}: its features were made otherwise than those that {self.path} was fitted on; "
                 "give the run's own cache with --cache, or fit again"
             )
+        self.check_images(cache)
+        return cache
+
+    def check_images(self, cache: FeatureCache) -> None:
+        """Checks that the run can be scored on a cache's images.
+
+        Raises:
+            UserError: an image that it was fitted on is of another split there; of a control, has changed since.
+        """
         check_fitted(self.config, cache, str(self.path))
         # The controls' texts depend on the images that the run was fitted on.
         if self.config["fit"].get("variant") in CONTROLS and not self.combined:
             self.check_unchanged(cache)
-        return cache
 
     def check_unchanged(self, cache: FeatureCache) -> None:
         """Checks that the images the run was fitted on are in the cache, and as they were when it was begun.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from textdiff import console
 from textdiff.errors import UserError
+from textdiff.images.scaled import Scaled
 from textdiff.options.run import Predict
 from textdiff.readers.datasets import read_dataset, report
 from textdiff.readers.names import IMAGES, is_utf8, key_of, visible_name
@@ -124,7 +125,11 @@ def from_dataset(name: str, root: Path, text: str) -> list[Input]:
     """
     samples, problems = read_dataset(name, root)
     report(problems)
-    inputs = [Input(sample.id, sample.image, sample.text or text) for sample in samples if sample.mask is None]
+    inputs = [
+        Input(sample.id, sample.image, sample.text or text)
+        for sample in samples
+        if sample.mask is None and not isinstance(sample.image, Scaled)
+    ]
     if not inputs:
         where = "give their directory instead" if root.is_dir() else "copy its images into a file without masks"
         raise UserError(f"{root}: every image has a mask; to segment them all the same, {where}")

@@ -57,6 +57,11 @@ class MixedPredictor(Predictor):
             part.start()
 
     @property
+    def mpp(self) -> float | None:
+        """Micrometres per pixel at which the runs look at images, the same for all; None for those of each image."""
+        return self._parts[0].mpp
+
+    @property
     def distance(self) -> float | None:
         """The last image's distance from the training images, by the run that finds it the furthest away."""
         known = [distance for part in self._parts if (distance := part.distance) is not None]
