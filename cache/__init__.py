@@ -9,10 +9,10 @@
     zarr.open("cache/monuseg.zarr")["features/b08"]  # (rows, steps, C, H, W), upsampled; needs no import of textdiff
 
 The modules: ``rows`` (what determines a row), ``layout`` (what is stored where), ``codec`` (upsampling on reading),
-``chunks`` (files), ``ledger`` (which rows exist, and whether their chunks are theirs), ``create``, ``writer``,
-``update`` (from the cache that is there to the one that is wanted), ``repair``, ``staging`` (what is not finished, and
-locks), ``stores`` (where the bytes are: on a disk, or in an object store), ``reader``, ``feature_cache``, ``verify``,
-``loader``, ``hdf5``. What guards a cache is told in docs/cache.md and docs/cloud.md.
+``int8`` (8 bits a value), ``chunks`` (files), ``ledger`` (which rows exist, and whether their chunks are theirs),
+``create``, ``writer``, ``update`` (from the cache that is there to the one that is wanted), ``repair``, ``staging``
+(what is not finished, and locks), ``stores`` (where the bytes are: on a disk, or in an object store), ``reader``,
+``feature_cache``, ``verify``, ``loader``, ``hdf5``. What guards a cache is told in docs/cache.md and docs/cloud.md.
 This package knows arrays, not models.
 """
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textdiff.cache import chunks
+from textdiff.cache.cast import Cast
 from textdiff.cache.create import (
     build_cache,
     check_text,
@@ -39,6 +40,10 @@ class FeatureCache(CacheReader):
     threads may read. A row exists once its ledger entry does, which is written last.
     """
 
+    filled: Mapping[str, Any] | None = None
+    """What the ``extract`` that gave this cache took: rows, bytes, seconds, and by stage the seconds that it waited;
+    None where it made no row, or where the cache was opened."""
+
     @classmethod
     def create(
         cls,
@@ -62,8 +67,9 @@ class FeatureCache(CacheReader):
 
         Args:
             path: where to, a directory.
-            fingerprint: all that determines the rows, JSON-able. Its "dtype" is float16 (default) or float32; with
-                "instances", uint16 or uint32, rows also hold object numbers; "classes" names the mask's values 1, 2 ...
+            fingerprint: all that determines the rows, JSON-able. Its "dtype" is float16 (default), float32 or int8;
+                with "instances", uint16 or uint32, rows also hold object numbers; "classes" names the mask's values
+                1, 2 ...
             rows: the sample table.
             blocks: the native shape (C, h, w) of each block's activations.
             steps: the diffusion steps.
@@ -174,7 +180,7 @@ class FeatureCache(CacheReader):
     def write(
         self,
         row: int,
-        features: Mapping[int, npt.ArrayLike],
+        features: Mapping[int, npt.ArrayLike | Cast],
         image: np.ndarray,
         mask: np.ndarray | None = None,
         truth: np.ndarray | None = None,
@@ -184,7 +190,8 @@ class FeatureCache(CacheReader):
 
         Args:
             row: its index.
-            features: for every block (steps, C, h, w), any float dtype; cast to the cache's.
+            features: for every block (steps, C, h, w), any float dtype, cast to the cache's; or a ``Cast``. An int8
+                cache also takes what its ``stored`` gives.
             image: (H, W, 3) uint8.
             mask: (H, W) uint8 class numbers, exactly for rows whose image has one.
             truth: ``Row.truth_shape`` uint8, in the original size, exactly for rows with a mask and view 0.

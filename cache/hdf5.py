@@ -1,6 +1,7 @@
 """A cache as one HDF5 file, for ilastik, MATLAB and archives, and back.
 
-The file holds plain datasets: ``features/b08`` (rows, steps, C, h, w) or upsampled (rows, steps, C, H, W), ``image``,
+The file holds plain datasets: ``features/b08`` (rows, steps, C, h, w) or upsampled (rows, steps, C, H, W), of an int8
+cache native ones with ``scales/b08`` (rows, steps, C) float32, by which they are multiplied; ``image``,
 ``mask``, ``truth`` and, if the cache has them, ``instances`` (zeros where a row has none; ``samples/has_mask`` and
 ``samples/has_truth`` tell), ``text/tokens``, ``text/mask``, ``texts``, and one dataset per column of the sample table
 in ``samples``, beside a digest of each row's arrays. Attributes are strings, one of them a checksum over the others and
@@ -27,7 +28,8 @@ from textdiff.cache import chunks
 from textdiff.cache.codec import upsample
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.fingerprint import canonical
-from textdiff.cache.layout import FORMAT, SCHEMA, features_name
+from textdiff.cache.int8 import joined, numbers_of, scales_of
+from textdiff.cache.layout import FORMAT, SCHEMA, features_name, scales_name
 from textdiff.cache.ledger import texts_digest
 from textdiff.cache.rows import CacheError, Row, columns, pack_table
 from textdiff.files import atomic_path
@@ -99,7 +101,10 @@ def export_hdf5(
 
         for block, (C, h, w) in cache.blocks.items():
             grid = (C, h, w) if native else (C, size, size)
-            create(features_name(block), (len(cache.steps), *grid), cache.dtype.newbyteorder("<"), (1, *grid))
+            dtype = np.dtype(cache.layout.dtype) if native else cache.dtype
+            create(features_name(block), (len(cache.steps), *grid), dtype.newbyteorder("<"), (1, *grid))
+            if native and cache.layout.dtype == "int8":
+                create(scales_name(block), (len(cache.steps), C), "<f4", (len(cache.steps), C))
         create("image", (size, size, 3), "u1", (size, size, 3))
         create("mask", (size, size), "u1", (size, size))
         create("truth", cache.layout.truth, "u1", cache.layout.truth)
@@ -108,8 +113,12 @@ def export_hdf5(
 
         digests = []
         for number, row in enumerate(chosen):
-            grids = {block: cache.features(row, block) for block in cache.blocks}
-            for block, native_grids in grids.items():
+            grids = {block: (cache.stored if native else cache.features)(row, block) for block in cache.blocks}
+            for block, of_block in grids.items():
+                native_grids = of_block
+                if native and cache.layout.dtype == "int8":
+                    file[scales_name(block)][number] = scales_of(of_block)
+                    native_grids = numbers_of(of_block, *cache.blocks[block][1:])
                 # One step at a time: an upsampled block of one image can be hundreds of megabytes.
                 for step, grid in enumerate(native_grids):
                     file[features_name(block)][number, step] = (
@@ -171,6 +180,7 @@ def _most_nbytes(cache: FeatureCache, rows: Sequence[Row], native: bool) -> int:
     size, chunks = cache.image_size, len(cache.blocks) * len(cache.steps) + 4
     grids = [(C, h, w) if native else (C, size, size) for C, h, w in cache.blocks.values()]
     row = len(cache.steps) * cache.dtype.itemsize * sum(map(math.prod, grids)) + 4 * size**2
+    chunks += len(cache.blocks)  # scales, if there are any; their bytes are within those of floats
     row += 5 * math.prod(cache.layout.truth)
     tokens = 8 * math.prod(cache.layout.tokens or (0,))
     words = 4 * sum(len(str(value)) + 32 for entry in rows for value in vars(entry).values())
@@ -235,6 +245,8 @@ def import_hdf5(
             entry = rows[row]
             original = np.s_[row, : entry.truth_shape[0], : entry.truth_shape[1]]
             grids = {block: file[features_name(block)][row] for block in cache.blocks}
+            if cache.layout.dtype == "int8":
+                grids = {block: joined(file[scales_name(block)][row], grid) for block, grid in grids.items()}
             pixels = (
                 file["image"][row],
                 file["mask"][row] if entry.has_mask else None,

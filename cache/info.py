@@ -36,7 +36,7 @@ def cache_info(cache: "FeatureCache") -> dict[str, Any]:
         "blocks": {str(block): list(shape) for block, shape in cache.blocks.items()},
         "steps": list(cache.steps),
         "image_size": size,
-        "dtype": cache.dtype.name,
+        "dtype": cache.layout.dtype,
         "classes": list(cache.classes),
         "instances": cache.layout.instances,
         "sparse": cache.sparse,

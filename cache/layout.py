@@ -3,7 +3,8 @@
 =================  ========================  =======  ======================================================
 array              shape                     dtype    one chunk for
 =================  ========================  =======  ======================================================
-features/b{block}  (rows, steps, C, H, W)    fp16/32  each row and step; stored as (C, h, w), see ``codec``
+features/b{block}  (rows, steps, C, H, W)    fp16/32  each row and step; stored as (C, h, w), see ``codec``, or in
+                                                      8 bits as (C, 4 + h * w), see ``int8``
 image              (rows, H, W, 3)           uint8    each row
 mask               (rows, H, W)              uint8    each row that has a mask
 truth              (rows, Hmax, Wmax)        uint8    each unturned row that has a mask; padded with zeros, zstd
@@ -22,7 +23,7 @@ Every chunk ends with a crc32c; docs/cache.md tells what guards these. There are
 write one shard lose rows.
 """
 
-__all__ = ["FORMAT", "SCHEMA", "Layout", "features_name"]
+__all__ = ["FORMAT", "SCHEMA", "Layout", "features_name", "scales_name"]
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,15 +32,18 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
+from zarr.abc.codec import ArrayArrayCodec
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from textdiff.cache.chunks import CRC_BYTES, ZSTD_LEVEL
-from textdiff.cache.codec import DTYPES, Upsample
+from textdiff.cache.codec import Upsample
+from textdiff.cache.int8 import SCALE_BYTES, Int8
 from textdiff.cache.ledger import ENTRY_BYTES
 from textdiff.cache.rows import Row
 
 FORMAT = "textdiff feature cache"
 SCHEMA = 3
+DTYPES = ("float16", "float32", "int8")
 PIXELS = ("image", "mask", "truth", "instances")
 COMPRESSED = ("truth", "instances", "table")
 INSTANCES = ("uint16", "uint32")
@@ -55,6 +59,7 @@ class Layout:
     steps: tuple[int, ...]
     image_size: int
     dtype: str
+    """What the chunks of features hold."""
     truth: tuple[int, int]
     """The largest height and width of a ``truth``."""
     table: int
@@ -107,10 +112,24 @@ class Layout:
 
         Its ``truth`` and ``instances`` come on top: some kB, known once compressed.
         """
-        itemsize = np.dtype(self.dtype).itemsize
-        features = sum(len(self.steps) * (math.prod(shape) * itemsize + CRC_BYTES) for shape in self.blocks.values())
+        features = sum(self.block_nbytes(block) for block in self.blocks)
         pixels = self.image_size**2
         return features + (3 * pixels + CRC_BYTES) + (pixels + CRC_BYTES) + (ENTRY_BYTES + CRC_BYTES)
+
+    def block_nbytes(self, block: int) -> int:
+        """Bytes of the files of a block in a row, for all steps."""
+        shape, dtype = self.stored(block)
+        return len(self.steps) * (math.prod(shape) * dtype.itemsize + CRC_BYTES)
+
+    def stored(self, block: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape and dtype of what a chunk of a block holds: (C, h, w) floats, or (C, 4 + h * w) int8."""
+        C, h, w = self.blocks[block]
+        return ((C, SCALE_BYTES + h * w) if self.dtype == "int8" else (C, h, w)), np.dtype(self.dtype)
+
+    @property
+    def values(self) -> str:
+        """The dtype of activations as they are read: int8 are float32 once their scale is multiplied in."""
+        return "float32" if self.dtype == "int8" else self.dtype
 
     def build(self, group: zarr.Group) -> None:
         """Creates every array in an empty group; no chunk is written."""
@@ -120,9 +139,8 @@ class Layout:
             names = ("row", "step", f"channel_b{block:02d}", "y", "x")
             shape = (rows, len(self.steps), C, size, size)
             # Where a chunk is missing, other readers get NaN rather than plausible zeros.
-            self._create(
-                group, features_name(block), shape, (1, 1, C, size, size), self.dtype, names, Upsample((h, w)), np.nan
-            )
+            codecs = [Upsample((h, w)), *([Int8()] if self.dtype == "int8" else [])]
+            self._create(group, features_name(block), shape, (1, 1, C, size, size), self.values, names, codecs, np.nan)
         self._create(group, "image", (rows, size, size, 3), (1, size, size, 3), "uint8", ("row", "y", "x", "rgb"))
         self._create(group, "mask", (rows, size, size), (1, size, size), "uint8", ("row", "y", "x"))
         self._create(group, "truth", (rows, *self.truth), (1, *self.truth), "uint8", ("row", "truth_y", "truth_x"))
@@ -144,7 +162,7 @@ class Layout:
         chunks: tuple[int, ...],
         dtype: str,
         dimensions: tuple[str, ...],
-        codec: Upsample | None = None,
+        codecs: Sequence[ArrayArrayCodec] = (),
         fill_value: Any = 0,
     ) -> None:
         group.create_array(
@@ -152,7 +170,7 @@ class Layout:
             shape=shape,
             chunks=chunks,
             dtype=dtype,
-            filters=[] if codec is None else [codec],
+            filters=[*codecs],
             serializer=BytesCodec(endian="little"),
             compressors=[*([ZstdCodec(level=ZSTD_LEVEL)] if name in COMPRESSED else []), Crc32cCodec()],
             fill_value=fill_value,
@@ -197,3 +215,8 @@ class Layout:
 def features_name(block: int) -> str:
     """The array that holds a block's activations."""
     return f"features/b{block:02d}"
+
+
+def scales_name(block: int) -> str:
+    """What the scales of a block of an int8 cache are called where they are apart from its values."""
+    return f"scales/b{block:02d}"

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from textdiff.cache.feature_cache import FeatureCache
+from textdiff.cache.int8 import unpack
 
 CPU_BUDGET = 1_000_000_000
 DEVICE_SHARE = 0.5
@@ -28,7 +29,7 @@ class Item:
 
     row: int
     features: list[torch.Tensor]
-    """(1, steps * C_k, h_k, w_k) of each block ascending, in the cache's dtype; channels are step-major."""
+    """(1, steps * C_k, h_k, w_k) of each block ascending, in ``FeatureCache.dtype``; channels are step-major."""
     mask: torch.Tensor | None
     """(1, H, W) int64 class labels."""
     tokens: torch.Tensor | None
@@ -167,6 +168,11 @@ class Loader:
         with torch.cuda.stream(self._stream):  # does nothing without a GPU
             read = self._rows.get(row) or self._read_image(row)
             features, mask, image, ready = self._keep(self._rows, row, read) if keep else read
+            if self.cache.layout.dtype == "int8":
+                # Rows that stay do so in 8 bits. What they are multiplied out to is there later than they are.
+                shapes = (self.cache.blocks[block] for block in self.blocks)
+                features = [unpack(packed, h, w) for packed, (_, h, w) in zip(features, shapes, strict=True)]
+                ready = self._mark()
             words = self._texts.get(text) or self._keep(self._texts, text, self._read_text(donor))
         return Item(row, features, mask, *words[:2], image, (ready, words[2]))
 
@@ -177,9 +183,9 @@ class Loader:
     def _read_image(self, row: int) -> _Image:
         features = []
         for block in self.blocks:
-            C, h, w = self.cache.blocks[block]
-            grid = self._empty((1, len(self.steps) * C, h, w))
-            self.cache.features(row, block, grid.numpy().reshape(-1, C, h, w), self.steps)
+            (C, *rest), dtype = self.cache.layout.stored(block)
+            grid = self._empty((1, len(self.steps) * C, *rest), getattr(torch, dtype.name))
+            self.cache.stored(row, block, grid.numpy().reshape(-1, C, *rest), self.steps)
             features.append(self._move(grid))
         mask = self.cache.mask(row)
         labels = None if mask is None else self._move(torch.from_numpy(mask)[None]).long()
@@ -188,8 +194,7 @@ class Loader:
         image = self._move(torch.from_numpy(self.cache.image(row)).permute(2, 0, 1)[None])
         return features, labels, image, self._mark()
 
-    def _empty(self, shape: tuple[int, ...]) -> torch.Tensor:
-        dtype = getattr(torch, self.cache.dtype.name)
+    def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         if self._cuda:
             return torch.empty(shape, dtype=dtype, pin_memory=True)
         # Buffers come back when the last tensor on them is gone. malloc, asked in one thread and given back in another,

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from textdiff.cache import chunks, ledger
+from textdiff.cache.int8 import unpack
 from textdiff.cache.layout import Layout, features_name
 from textdiff.cache.rows import CacheError, unpack_table
 from textdiff.cache.stores import Store, store_at
@@ -82,8 +84,8 @@ class CacheReader:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of the features, float16 or float32."""
-        return np.dtype(self.layout.dtype)
+        """The type of the features as they are read, float16 or float32; ``layout.dtype`` is that of what is stored."""
+        return np.dtype(self.layout.values)
 
     @property
     def text_dim(self) -> int | None:
@@ -134,12 +136,24 @@ class CacheReader:
         Raises:
             CacheError: the row does not exist or is damaged.
         """
+        if self.layout.dtype != "int8":
+            return self.stored(row, block, out, steps)
+        packed = torch.from_numpy(self.stored(row, block, None, steps))
+        grids: np.ndarray = unpack(packed, *self.blocks[block][1:]).numpy()
+        if out is None:
+            return grids
+        np.copyto(_checked(out, grids.shape, self.dtype), grids)
+        return out
+
+    def stored(
+        self, row: int, block: int, out: np.ndarray | None = None, steps: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """As ``features``, but of an int8 cache what its chunks hold, (steps, C, 4 + h * w), which ``unpack`` takes."""
         checksums = self._require(row)
         wanted = self.steps if steps is None else steps
-        shape = (len(wanted), *self.blocks[block])
-        result = np.empty(shape, self.dtype) if out is None else out
-        if result.shape != shape or result.dtype != self.dtype or not result.flags.c_contiguous:
-            raise ValueError(f"out must be a contiguous {self.dtype} array {shape}")
+        chunk, dtype = self.layout.stored(block)
+        shape = (len(wanted), *chunk)
+        result = np.empty(shape, dtype) if out is None else _checked(out, shape, dtype)
 
         def read(at: int) -> None:
             fill = partial(self.store.read_into, out=result[at])
@@ -312,3 +326,9 @@ class CacheReader:
             f"{self.path}: row {row} ({self.rows[row]}) is damaged: {what}: {error}; "
             f"run textdiff cache repair {self.path}, then the same textdiff extract again"
         )
+
+
+def _checked(out: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
+        raise ValueError(f"out must be a contiguous {dtype} array {shape}")
+    return out

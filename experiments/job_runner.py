@@ -105,8 +105,7 @@ class JobRunner:
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
         if free is None:
             return None
-        native = sum(C * h * w for block, (C, h, w) in cache.blocks.items() if block in blocks)
-        row = len(cache.steps) * native * cache.dtype.itemsize + 8 * cache.image_size**2
+        row = sum(cache.layout.block_nbytes(block) for block in blocks) + 8 * cache.image_size**2
         texts = (
             0 if cache.layout.tokens is None else 4 * len(cache.texts) * cache.layout.tokens[1] * (cache.text_dim or 0)
         )

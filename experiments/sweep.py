@@ -2,13 +2,16 @@
 
 __all__ = ["sweep", "sweep_plan", "sweep_table"]
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.experiments.experiment import Experiment, Plan, fit_options, make_job
+from textdiff.experiments.nested_bootstrap import Estimate
 from textdiff.experiments.plots import error_bars, new_figure, save_figure
 from textdiff.experiments.result_tables import (
     Outcome,
@@ -28,6 +31,8 @@ from textdiff.options.fit import Variant
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 
 TEXT: dict[bool, Variant] = {True: "full", False: "no-text"}
+_Key = tuple[int | None, int | None, bool]
+"""Block, step, and whether with text; None stands for all of them together."""
 
 
 def sweep(options: Sweep) -> Outcome:
@@ -48,7 +53,8 @@ def sweep_plan(options: Sweep, cache: FeatureCache) -> Plan:
     """A head on one block at one step, for all of them, with and without text.
 
     All heads on a block are one group, so the block is read once. All have one width, so that a block is not judged by
-    its number of channels: by default that of a head on the whole cache.
+    its number of channels: by default that of a head on the whole cache. If ``together``, there are also heads on all
+    blocks at one step, on a block at all steps, and on all at all: what fewer of them cost is measured against these.
 
     Raises:
         UserError: a block or step is not in the cache, or other options that it does not allow.
@@ -66,26 +72,25 @@ def sweep_plan(options: Sweep, cache: FeatureCache) -> Plan:
     narrowest = min(channels for channels, _, _ in cache.blocks.values())
     common = options.fit_config(options.cache, options.device)
     base = replace(common, width=common.width or min(REFERENCE_WIDTH, len(cache.steps) * narrowest))
-    jobs = [
-        make_job(
-            f"b{block:02d}-t{step:03d}-{TEXT[text]}-d{draw}-s{seed}",
-            {"block": block, "step": step, "text": text},
-            f"b{block:02d}",
-            replace(
-                base,
-                variant=TEXT[text],
-                blocks=(block,),
-                steps=(step,),
-                labels=options.labels,
-                draw_seed=draw,
-                seed=seed,
-            ),
+    of_blocks: list[int | None] = [*sorted(blocks), *([None] if options.together else [])]
+    of_steps: list[int | None] = [*sorted(steps), *([None] if options.together else [])]
+    jobs = []
+    for block, (draw, seed), step, text in product(
+        of_blocks, repetitions(options, cache, options.labels), of_steps, texts
+    ):
+        read = tuple(sorted(blocks)) if block is None else (block,)
+        times = tuple(sorted(steps)) if step is None else (step,)
+        nbytes = sum(cache.layout.block_nbytes(one) for one in read) * len(times) // len(cache.steps)
+        named = ("ball" if block is None else f"b{block:02d}", "tall" if step is None else f"t{step:03d}")
+        variant = replace(base, variant=TEXT[text], labels=options.labels, draw_seed=draw, seed=seed)
+        jobs.append(
+            make_job(
+                f"{'-'.join(named)}-{TEXT[text]}-d{draw}-s{seed}",
+                {"block": block, "step": step, "text": text, "row_bytes": nbytes},
+                named[0],
+                replace(variant, blocks=read, steps=times),
+            )
         )
-        for block in sorted(blocks)
-        for draw, seed in repetitions(options, cache, options.labels)
-        for step in sorted(steps)
-        for text in texts
-    ]
     record = {
         "blocks": sorted(blocks),
         "steps": sorted(steps),
@@ -99,32 +104,69 @@ def sweep_plan(options: Sweep, cache: FeatureCache) -> Plan:
 
 def sweep_table(experiment: Experiment, truth: str) -> Outcome:
     """The table and the figure of what has finished."""
-    results = {(r.point["block"], r.point["step"], r.point["text"]): r for r in gather(experiment)}
+    results: dict[_Key, Result] = {(r.point["block"], r.point["step"], r.point["text"]): r for r in gather(experiment)}
+    whole = {text: result for (block, step, text), result in results.items() if block is None and step is None}
     # The Dice that comes first, and where images lack a class that of the classes they have.
     metrics = {title: metric for title, metric in score_columns(results.values(), truth).items() if "Dice" in title}
     main = f"dice_{truth}"
     rows, records, estimates = [], [], []
-    for block, step in sorted({key[:2] for key in results}):
+    for block, step in sorted({key[:2] for key in results}, key=lambda pair: [(one is None, one) for one in pair]):
         with_text, without = results.get((block, step, True)), results[block, step, False]
         both = (with_text, without)
         pairs = [[result.estimate(metric) if result else None for result in both] for metric in metrics.values()]
         gain = with_text.minus(without, main) if with_text else None
         estimates += pairs[0]
-        rows.append(
-            [str(block), str(step), *(score(one) for pair in pairs for one in pair), points(gain), verdict(gain)]
-        )
+        line = ["all" if one is None else str(one) for one in (block, step)]
+        line += [f"{without.point['row_bytes'] / 1e6:.3g}", *(score(one) for pair in pairs for one in pair)]
+        line += [points(gain), verdict(gain)]
+        if whole:
+            cost = _cost(with_text or without, whole, main)
+            line += [points(cost), verdict(cost)]
+        rows.append(line)
         records += with_text.records(without) if with_text else []
         records += without.records(None)
     titles = [title.replace("Dice %", f"Dice % {text}") for title in metrics for text in ("with text", "without")]
-    columns = ("block", "step", *titles, "text against none, points", "")
-    table = Table(columns, rows, notes(experiment, results.values(), estimates, truth))
+    columns = ("block", "step", "MB a row", *titles, "text against none, points", "")
+    columns += ("against all, points", "") if whole else ()
+    said = [*_fewest(results.values(), whole, main), *notes(experiment, results.values(), estimates, truth)]
+    table = Table(columns, rows, said)
     outcome = write_tables(experiment, table, records, {"truth": truth})
     return outcome._replace(files=[*outcome.files, *_draw(experiment, results, truth)])
 
 
-def _draw(experiment: Experiment, results: dict[tuple[int, int, bool], Result], truth: str) -> list[Path]:
+def _cost(result: Result, whole: Mapping[bool, Result], metric: str) -> Estimate | None:
+    """What a result is beyond that of all blocks and steps; None for the latter itself."""
+    other = whole[result.point["text"]]
+    return None if result is other else result.minus(other, metric)
+
+
+def _fewest(results: Iterable[Result], whole: Mapping[bool, Result], metric: str) -> list[str]:
+    """A line that names the fewest bytes a row that were not seen to lose against all; nothing to be compared with all.
+
+    With text where there is one. Of as many bytes the better.
+    """
+    if not whole:
+        return []
+    text = max(whole)
+    found = []
+    for result in results:
+        cost = _cost(result, whole, metric) if result.point["text"] == text else None
+        if cost is not None and not cost.verdict.startswith("lower"):
+            found.append((result.point["row_bytes"], -cost.mean, result.point, cost))
+    largest = whole[text].point["row_bytes"] / 1e6
+    if not found:
+        return [f"Every selection of fewer blocks or steps was seen to lose against all ({largest:.3g} MB a row)."]
+    nbytes, _, point, cost = min(found, key=lambda one: one[:2])
+    named = " ".join(f"--{name}s {point[name]}" for name in ("block", "step") if point[name] is not None)
+    return [
+        f"Fewest bytes without a loss seen: textdiff extract {named}, {nbytes / 1e6:.3g} of {largest:.3g} MB a row, "
+        f"{points(cost)} points. That none was seen does not say that there is none."
+    ]
+
+
+def _draw(experiment: Experiment, results: dict[_Key, Result], truth: str) -> list[Path]:
     texts = [text for text in (True, False) if any(key[2] == text for key in results)]
-    blocks, steps = (sorted({key[i] for key in results}) for i in (0, 1))
+    blocks, steps = (sorted({one for key in results if (one := key[i]) is not None}) for i in (0, 1))
     figure, axes = new_figure(1.2 + len(texts) * max(2.8, 0.42 * len(blocks)), 3.6, len(texts))
     for ax, text in zip(axes, texts, strict=True):
         for index, step in enumerate(steps):

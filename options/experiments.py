@@ -141,6 +141,8 @@ class Sweep(Fits, Experiment):
     """Decoder blocks of the cache; all by default."""
     steps: Sequence[int] | None = None
     """Diffusion steps of the cache; all by default."""
+    together: bool = False
+    """Fit on all blocks and on all steps together too, and name the fewest bytes a row that lose nothing seen."""
 
 
 @dataclass(frozen=True, kw_only=True)

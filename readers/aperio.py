@@ -10,7 +10,7 @@ called after the test. The challenge (https://monuseg.grand-challenge.org/Data/)
 validation set.
 """
 
-__all__ = ["Outline", "outlines_of", "rasterise", "read_monuseg"]
+__all__ = ["Outline", "covered_pixels", "outlines_of", "rasterise", "rasterise_part", "read_monuseg"]
 
 import os
 import re
@@ -173,6 +173,37 @@ def rasterise(
     if covered:
         notes.append(f"{covered} of {len(kept)} outlines hold no pixel of their own (ignored)")
     return instances, notes
+
+
+def rasterise_part(outlines: Sequence[Outline], y: int, x: int, height: int, width: int) -> NDArray[np.uint32]:
+    """What ``rasterise`` draws in the part (height, width) of a larger image that begins at (y, x), uint32."""
+    near: list[tuple[int, Outline]] = []
+    number = 0
+    for outline in outlines:
+        number += not outline.excluded
+        low, high = outline.corners.min(0), outline.corners.max(0)
+        if high[0] > x and high[1] > y and low[0] < x + width and low[1] < y + height:
+            near.append((number, Outline(outline.corners - (x, y), outline.layer, outline.excluded)))
+    instances = np.zeros((height, width), np.uint32)
+    holes = {layer: _holes([one for _, one in near], layer, height, width) for layer in {one.layer for _, one in near}}
+    for number, outline in near:
+        if not outline.excluded:
+            box, held, _ = inside(outline.corners, height, width)
+            free = held & (instances[box] == 0)
+            if (cut := holes[outline.layer]) is not None:
+                free &= ~cut[box]
+            instances[box][free] = number
+    return instances
+
+
+def covered_pixels(outlines: Sequence[Outline], height: int, width: int) -> int:
+    """About how many pixels of an image the outlines enclose, by their areas; overlaps count twice."""
+    total = 0.0
+    for outline in outlines:
+        x, y = outline.corners.clip(0, (width, height)).T
+        area = abs(float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))) / 2
+        total += -area if outline.excluded else area
+    return max(0, round(total))
 
 
 def _holes(outlines: Sequence[Outline], layer: int, height: int, width: int) -> NDArray[np.bool_] | None:

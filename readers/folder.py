@@ -10,7 +10,7 @@
 Names are matched without folder and extension.
 """
 
-__all__ = ["read_folder"]
+__all__ = ["mask_place", "read_folder"]
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -87,6 +87,21 @@ def _without_image(sources: list[Path | Slice]) -> list[Problem]:
         shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
         problems.append(note(str(file), f"lists images that are not in images/: {len(names)} ({shown})"))
     return problems
+
+
+def mask_place(root: Path, image: Path) -> Path | None:
+    """Where ``read_folder`` looks for the mask of an image that has none yet: a PNG; None where it reads no such file.
+
+    Args:
+        root: the data set's directory.
+        image: a file in it.
+    """
+    if root.is_dir() and not (root / "images").is_dir() and has_object_folders(root):
+        return None
+    for _, base in _parts(root):
+        if (images := base / "images") in image.parents:
+            return base / "masks" / image.relative_to(images).with_name(f"{key_of(image.name)}.png")
+    return None
 
 
 def _read_part(

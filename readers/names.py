@@ -23,10 +23,11 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from textdiff.images.scaled import SLIDES
 from textdiff.readers.sample import Problem, Sample
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
-IMAGES = (*PICTURES, ".dcm", ".dicom")
+IMAGES = (*PICTURES, ".dcm", ".dicom", *SLIDES)
 """How names of image files end, in lower case, longer endings first: whatever looks through a directory goes by it."""
 MASKS = (*PICTURES, ".xml", ".geojson", ".json")
 _UNREAD = (".gif", ".webp", ".npy", ".npz", ".mat", ".dcm", ".dicom", ".jp2", ".nii", ".gz", ".tga", ".zip")

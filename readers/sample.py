@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from textdiff.images.scaled import Scaled
+
 Split = Literal["train", "val", "test"]
 
 
@@ -41,7 +43,7 @@ class Sample:
 
     id: str
     split: Split
-    image: Path | Slice
+    image: Path | Slice | Scaled
     mask: Path | Slice | None
     text: str
     group: str = ""

@@ -1,18 +1,51 @@
 """The sample table of a cache: which rows a data set makes, and what its masks hold."""
 
-__all__ = ["mask_kind", "sample_table"]
+__all__ = ["mask_kind", "read_samples", "sample_table"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from textdiff import console
 from textdiff.cache import Row
+from textdiff.errors import UserError
 from textdiff.images.labels import UNSAID
+from textdiff.images.scaled import Scaled
 from textdiff.images.tiles import Grid
+from textdiff.pipeline.extraction.config import ExtractConfig
+from textdiff.readers import datasets
 from textdiff.readers.datasets import Inspected
+from textdiff.readers.slides import slide_places
+
+
+def read_samples(config: ExtractConfig) -> list[Inspected]:
+    """Reads and checks the whole data set before any work is done on it.
+
+    Raises:
+        UserError: it is not there, or has errors; the images that have them are left out if so asked for.
+    """
+    samples, problems = datasets.read_dataset(config.dataset, config.data, config)
+    with console.Progress(len(samples), "check", "images") as progress:
+        facts, found = datasets.inspect(samples, progress.advance, tiled=config.tile is not None)
+    problems += found
+    if config.skip_bad:
+        bad = [problem for problem in problems if problem.severity == "error"]
+        for problem in bad:
+            console.warn(f"left out: {problem}")
+        problems = [problem for problem in problems if problem.severity != "error"]
+        facts = [fact for fact in facts if fact.usable]
+    datasets.report(problems)
+    if not facts:
+        raise UserError(f"{config.data}: no usable image is left")
+    return facts
 
 
 def sample_table(
-    facts: Sequence[Inspected], views: int, test_views: int, tiling: Mapping[str, int]
+    facts: Sequence[Inspected],
+    views: int,
+    test_views: int,
+    tiling: Mapping[str, Any],
+    tissue: float = 0,
+    annotated_only: bool = False,
 ) -> tuple[list[Row], list[str]]:
     """The sample table, one row per (sample, tile, view), and the distinct texts in the order of their first use.
 
@@ -23,6 +56,11 @@ def sample_table(
         views: of each annotated training image.
         test_views: of each other image that is annotated.
         tiling: see ``config.tiling``.
+        tissue: the share of a slide's tile that must be tissue.
+        annotated_only: of slides with a mask, leave out tiles without foreground.
+
+    Raises:
+        BadImageError: no tile of a slide is left.
     """
     tile = tiling.get("tile", 0)
     index: dict[str, int] = {}
@@ -31,7 +69,11 @@ def sample_table(
         sample = fact.sample
         own = 1 if fact.mask_sha256 is None else views if sample.split == "train" else test_views
         number = index.setdefault(sample.text, len(index))
-        places = Grid(fact.height, fact.width, tile, tiling["overlap"]).places if tile else [(0, 0)]
+        places = [(0, 0)]
+        if tile:
+            grid = Grid(fact.height, fact.width, tile, tiling["overlap"])
+            on_slide = isinstance(sample.image, Scaled)
+            places = slide_places(sample, fact, grid, tissue, annotated_only) if on_slide else grid.places
         rows += [
             Row(
                 id=sample.id,

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from textdiff.cache import Item
+from textdiff.cache.int8 import rounded
 from textdiff.errors import UserError
 from textdiff.images import images
 from textdiff.models import text
@@ -60,8 +61,14 @@ class Preprocessor:
                 made["precision"] if device.type == "cuda" else "float32",
             )
 
-    def __call__(self, image: NDArray[np.uint8], description: str) -> Item:
-        """An image (H, W, 3) uint8 RGB of any size as a batch of one; without activations where it is blank."""
+    def __call__(self, image: NDArray[np.uint8], description: str, given: str | None = None) -> Item:
+        """An image (H, W, 3) uint8 RGB of any size as a batch of one; without activations where it is blank.
+
+        Args:
+            image: the pixels.
+            description: the text of the image, which some backbones read.
+            given: the text that the network is given, by default the same.
+        """
         resized = images.resize_image(image, self._made["image_size"], self._made["resize"])
         pixels = torch.from_numpy(resized).permute(2, 0, 1)[None].to(self._device)
         item = Item(row=-1, features=[], mask=None, tokens=None, token_mask=None, image=pixels)
@@ -69,9 +76,12 @@ class Preprocessor:
             return item
         grids = {} if self._extract is None else self._extract(resized, description)
         # The cache rounds activations to its dtype; a head should see the same numbers here.
-        dtype = getattr(torch, self._made["dtype"])
-        features = [torch.from_numpy(grid).to(self._device, dtype).flatten(0, 1)[None] for grid in grids.values()]
-        tokens, mask = (None, None) if self._embed is None else self._embed(description)
+        features = [
+            rounded(torch.from_numpy(grid).to(self._device), self._made["dtype"]).flatten(0, 1)[None]
+            for grid in grids.values()
+        ]
+        words = description if given is None else given
+        tokens, mask = (None, None) if self._embed is None else self._embed(words)
         return replace(item, features=features, tokens=tokens, token_mask=mask)
 
 
@@ -112,6 +122,8 @@ class TextEmbedder:
 
 def missing_text(run: Run) -> str:
     """What a run that reads text does with an image that has none, in one line; docs/texts.md says more."""
+    if run.combined:
+        return next(missing_text(member) for member in run.members if member.reads.text)
     config = run.config
     does = "averages" if config["fit"]["variant"] == "concat" else "attends to"
     tokens = "special tokens and the padding" if config["fingerprint"]["pad_to"] else "special tokens"

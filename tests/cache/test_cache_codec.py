@@ -83,13 +83,16 @@ def test_real_block_sizes_equal_torch_bit_for_bit(C, native):
 
 def test_zarr_finds_the_codec_in_a_process_that_never_imported_textdiff(tmp_path):
     cache = cases.fill(cases.make(tmp_path / "c.zarr"), [2])
+    int8 = cases.fill(cases.make(tmp_path / "int8.zarr", fingerprint=cases.FINGERPRINT | {"dtype": "int8"}), [2])
     code = (
         "import sys, numpy, zarr; assert not any(m.startswith('textdiff') for m in sys.modules)\n"
         "a = zarr.open(sys.argv[1])['features/b08']; assert a.shape == (7, 3, 6, 16, 16), a.shape\n"
-        "numpy.save(sys.argv[2], a[2])"
+        "numpy.save(sys.argv[2], a[2]); numpy.save(sys.argv[4], zarr.open(sys.argv[3])['features/b08'][2])"
     )
-    subprocess.run([sys.executable, "-c", code, cache.path, tmp_path / "seen.npy"], check=True, cwd=tmp_path)
+    files = (cache.path, tmp_path / "seen.npy", int8.path, tmp_path / "int8.npy")
+    subprocess.run([sys.executable, "-c", code, *files], check=True, cwd=tmp_path)
     assert np.array_equal(np.load(tmp_path / "seen.npy"), bilinear(cache.features(2, 8), (16, 16)))
+    assert np.array_equal(np.load(tmp_path / "int8.npy"), bilinear(int8.features(2, 8), (16, 16)))
 
 
 @pytest.mark.parametrize("value", [1.5, 0.0, -0.0])

@@ -23,7 +23,7 @@ def whole(tmp_path_factory) -> FeatureCache:
 
 
 @pytest.mark.parametrize("compress", [False, True])
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int8"])
 def test_export_and_import_give_the_very_same_files(tmp_path, compress, dtype):
     cache = cases.fill(cases.make(tmp_path / "c.zarr", fingerprint=cases.FINGERPRINT | {"dtype": dtype}))
     export_hdf5(cache, tmp_path / "c.h5", compress=compress)

@@ -186,6 +186,8 @@ def test_written_row_takes_that_much_of_the_disk(tmp_path):
         (np.inf, "float32", ["block 8 at step 150", "NaN or infinity"]),
         (np.nan, "float16", ["block 8 at step 150", "NaN or infinity"]),
         (np.nan, "float32", ["block 8 at step 150", "NaN or infinity"]),
+        (-np.inf, "int8", ["block 8 at step 150", "NaN or infinity"]),
+        (np.nan, "int8", ["block 8 at step 150", "NaN or infinity"]),
     ],
 )
 def test_values_that_do_not_fit_are_refused_by_block_and_step_and_the_old_row_stays(

@@ -22,12 +22,12 @@ from safetensors.torch import load_file
 
 from textdiff.cache import FeatureCache, Loader
 from textdiff.errors import UserError
-from textdiff.experiments import draws_figure, job_runner
+from textdiff.experiments import draws_figure, job_runner, sweep
 from textdiff.experiments.ablate import ablation_table
 from textdiff.experiments.experiment import Plan, make_job, open_experiment, plan_experiment
 from textdiff.experiments.panel import choose
 from textdiff.experiments.result_tables import Table
-from textdiff.experiments.results import gather
+from textdiff.experiments.results import Result, gather
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run, write_config
 from textdiff.pipeline.training import trainer
@@ -210,8 +210,8 @@ def test_side_by_side_each_fit_is_the_one_it_is_alone(cache, tmp_path, resident)
 
 
 def test_side_by_side_reads_a_row_once_for_all(cache, tmp_path, monkeypatch):
-    read, features = [], FeatureCache.features
-    monkeypatch.setattr(FeatureCache, "features", lambda self, row, *a: read.append(row) or features(self, row, *a))
+    read, stored = [], FeatureCache.stored
+    monkeypatch.setattr(FeatureCache, "stored", lambda self, row, *a: read.append(row) or stored(self, row, *a))
     base = FitConfig(cache=cache.path, epochs=2, width=8, validate_every=1)
     runs = [
         begin(replace(base, variant=name), lambda _, name=name: tmp_path / name)
@@ -452,13 +452,13 @@ def test_a_failed_job_is_named_and_the_others_are_done(cache, tmp_path, monkeypa
 
 
 def test_sweep_reads_each_block_once_for_all_heads(cache, tmp_path, monkeypatch, textdiff_once):
-    read, features = [], FeatureCache.features
+    read, stored = [], FeatureCache.stored
 
     def counted(self, row, block, *more):
         read.append((row, block))
-        return features(self, row, block, *more)
+        return stored(self, row, block, *more)
 
-    monkeypatch.setattr(FeatureCache, "features", counted)
+    monkeypatch.setattr(FeatureCache, "stored", counted)
     options = ["--labels", "5", "--seeds", "2", *FITS, "--jobs", "1"]
     result = textdiff_once(tmp_path, "sweep", "--cache", str(cache.path), *options)
     once = [(row, block) for row in range(len(cache.rows)) for block in cases.BLOCKS]
@@ -474,6 +474,46 @@ def test_sweep_reads_each_block_once_for_all_heads(cache, tmp_path, monkeypatch,
     assert len([line for line in result.stdout.splitlines() if line.startswith(("6 ", "8 "))]) == 4
     with Image.open(place / "sweep.png") as picture:
         assert picture.width > 500
+
+
+@pytest.mark.slow
+def test_sweep_together_says_what_fewer_blocks_and_steps_cost(cache, tmp_path, textdiff_once):
+    options = ["--labels", "5", "--steps", "50,150", "--together", *FITS, "--jobs", "1"]
+    printed = textdiff_once(tmp_path, "sweep", "--cache", str(cache.path), *options).stdout
+    summary = json.loads((tmp_path / "runs/sweep-tiny/sweep.json").read_text())
+    rows = [row for row in summary["rows"] if (row["truth"], row["metric"]) == ("clean", "dice") and row["text"]]
+    found = {(row["block"], row["step"]): row for row in rows}
+    assert set(found) == {(block, step) for block in (*cases.BLOCKS, None) for step in (50, 150, None)}
+    nbytes = {key: row["row_bytes"] for key, row in found.items()}
+    assert nbytes[8, None] == nbytes[8, 50] + nbytes[8, 150]
+    assert nbytes[None, None] == sum(nbytes[block, None] for block in cases.BLOCKS)
+    # The images are the same, so the mean of the differences is the difference of the means.
+    cost = 100 * (found[8, 150]["mean"] - found[None, None]["mean"])
+    (line,) = [line for line in printed.splitlines() if line.split()[:2] == ["8", "150"]]
+    assert f"{cost:+.2f} [".replace("-", "−") in line
+    assert summary["notes"][0] in printed
+    assert summary["notes"][0].startswith(("Fewest bytes", "Every selection"))
+
+
+@pytest.mark.parametrize(
+    ("costs", "named"),
+    [
+        ({(6, 50): -0.2, (6, None): -0.1, (8, 50): 0.0, (None, 50): 0.1}, "--blocks 8 --steps 50, 2 of 9 MB"),
+        ({(6, 50): 0.0, (8, 50): 0.1}, "--blocks 6 --steps 50, 1 of 9 MB"),
+        ({(6, 50): -0.2, (None, 50): 0.0}, "extract --steps 50, 4 of 9 MB"),
+        ({(6, 50): -0.2, (8, 50): -0.3}, "Every selection"),
+    ],
+)
+def test_sweep_names_the_fewest_bytes_that_were_not_seen_to_lose(costs, named):
+    def result(block, step, cost):
+        nbytes = {(6, 50): 1, (8, 50): 2, (6, None): 3, (None, 50): 4, (None, None): 9}[block, step] * 10**6
+        point = {"block": block, "step": step, "text": True, "row_bytes": nbytes}
+        images = 0.5 + cost + np.array([0.01, -0.01, 0.02, 0.0]) * (block is not None)
+        return Result(point, 1, runs={(0, 0): {"dice_clean": images}})
+
+    whole = result(None, None, 0.0)
+    line = sweep._fewest([whole, *(result(*key, cost) for key, cost in costs.items())], {True: whole}, "dice_clean")
+    assert named in line[0]
 
 
 def test_curve_has_one_draw_where_all_images_are_drawn(cache, tmp_path, textdiff_once):

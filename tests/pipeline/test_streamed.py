@@ -1,0 +1,135 @@
+"""``score --data``: the backbone is run on the images, and the scores are those that a cache of them gives."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from textdiff.cache import FeatureCache, Loader
+
+WORDS = ("one", "two", "three", "nuclei", "pale", "dense")
+CASES = {
+    "int8": (("--dtype", "int8"), ("--variant", "full")),
+    # A control, whose texts are those of other images.
+    "shuffled": ((), ("--variant", "shuffled-text")),
+    # Stitched tiles, each the mean of eight views, of a head that reads a part of the cache.
+    "tiles": (
+        ("--dtype", "float32", "--tile", "64", "--overlap", "12", "--test-views", "8"),
+        ("--variant", "full", "--blocks", "8"),
+    ),
+    # A network that reads images only.
+    "unet": ((), ("--model", "unet")),
+}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> Path:
+    """A BERT with random weights that knows ``WORDS``."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    folder = tmp_path_factory.mktemp("encoder") / "bert"
+    BertModel(BertConfig(vocab_size=len(words), **small)).eval().save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A directory with a data set."""
+    root, rng = tmp_path_factory.mktemp("streamed"), np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (root / "data" / kind).mkdir(parents=True)
+    lines = ["image,text,split"]
+    for number, split in enumerate(("train", "train", "val", "test", "test")):
+        mask = np.kron(rng.random((5, 6)) < 0.4, np.ones((16, 16)))
+        image = (np.where(mask, 60, 180)[..., None] + rng.integers(0, 60, (80, 96, 3))).astype(np.uint8)
+        Image.fromarray(image).save(root / f"data/images/c{number}.png")
+        Image.fromarray((mask * 255).astype(np.uint8)).save(root / f"data/masks/c{number}.png")
+        lines.append(f"c{number},{WORDS[number]} nuclei,{split}")
+    (root / "data/texts.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def scored(root, tiny_backbone, encoder, textdiff_once) -> Callable[[str], Path]:
+    """For a case the directory of its runs: one run, scored by its cache."""
+
+    @cache
+    def make(name: str) -> Path:
+        made, fitted = CASES[name]
+        textdiff_once(
+            root, "extract", "--dataset", "folder", "--data", "data", "--cache", f"{name}.zarr", "--image-size", "64",
+            *("--backbone", str(tiny_backbone), "--text-encoder", str(encoder), "--views", "1"),
+            *("--blocks", "6,8", "--steps", "50,150", *made),
+        )  # fmt: skip
+        fit = ("fit", "--cache", f"{name}.zarr", "--epochs", "1", "--learning-rate", "0.01", *fitted)
+        textdiff_once(root, *fit, "--runs", name)
+        textdiff_once(root, "score", "--runs", name)
+        return root / name
+
+    return make
+
+
+def scores(runs: Path, suffix: str = "") -> dict:
+    return json.loads((runs / (runs / "latest").readlink() / f"scores{suffix}.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "name", ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in CASES if name != "int8")]
+)
+def test_scores_are_those_of_the_cache_to_the_bit_and_no_cache_is_read(root, scored, textdiff_once, monkeypatch, name):
+    before = scores(scored(name))
+    shutil.copytree(root / "data", root / f"{name}-data")
+    monkeypatch.setattr(Loader, "__init__", None)
+    monkeypatch.setattr(FeatureCache, "open", None)
+    textdiff_once(root, "score", "--runs", name, "--data", f"{name}-data")
+    assert scores(root / name) == before
+    assert before["images"][0]["dice_clean"] > 0
+    assert not list(root.glob("*-data/**/*.zarr"))
+
+
+def test_a_given_text_and_another_split_are_scored_as_by_the_cache(root, scored, textdiff_once):
+    runs = scored("int8")
+    textdiff_once(root, "score", "--runs", "int8", "--text", "", "--split", "val")
+    before = scores(runs, "-val-text-empty")
+    textdiff_once(root, "score", "--runs", "int8", "--text", "", "--split", "val", "--data", "data")
+    assert scores(runs, "-val-text-empty") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ((), ["--data and --cache", "give one"]),
+        ("masks", ["the test split has no image with a mask"]),
+        ("split", ["c0 is a test image now", "was fitted on it"]),
+        ("backbone", ["not the backbone that"]),
+    ],
+)
+def test_what_does_not_match_is_refused_in_one_line(root, scored, tmp_path, textdiff_once, change, words):
+    scored("int8")
+    data, more = tmp_path / "data", ()
+    shutil.copytree(root / "data", data)
+    if change == ():
+        more = ("--cache", "int8.zarr")
+    elif change == "masks":
+        shutil.rmtree(data / "masks")
+        (data / "masks").mkdir()
+        shutil.copy(root / "data/masks/c0.png", data / "masks")
+    elif change == "split":
+        table = (data / "texts.csv").read_text()
+        (data / "texts.csv").write_text(table.replace("c0,one nuclei,train", "c0,one nuclei,test"))
+    elif change == "backbone":
+        more = ("--backbone", "nano-he")
+    result = textdiff_once(root, "score", "--runs", "int8", "--data", str(data), *more, status=2)
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert all(word in line for word in words), line
+    assert "Traceback" not in result.stderr
