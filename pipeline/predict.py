@@ -31,6 +31,7 @@ from textdiff.outputs.objects import object_record, significant
 from textdiff.outputs.overlay import write_overlay
 from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
+from textdiff.pipeline.prediction.mixed_predictor import open_predictor
 from textdiff.pipeline.prediction.output_files import OVERLAY, OutputFiles
 from textdiff.pipeline.prediction.predictor import Predictor
 from textdiff.pipeline.prediction.preprocessing import missing_text
@@ -102,7 +103,7 @@ def predict_all(
         (done if not overwrite and records.is_done(one) else left).append(one)
     if done:
         console.info(f"{len(done)} of {len(inputs)} images are done already (--overwrite: do them again)")
-    predictor = Predictor(run, device, backbone, outputs.views) if left else None
+    predictor = open_predictor(run, device, backbone, outputs.views) if left else None
     records.claim()
     for one in done:
         records.regroup(one)

@@ -21,7 +21,9 @@ from textdiff.options.run import Report
 from textdiff.outputs.colours import CONFUSIONS, UNSAID_VEIL, VEILED, class_colours
 from textdiff.pipeline.evaluation.figures import veiled
 from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
-from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
+from textdiff.pipeline.evaluation.summary import weights_in_words
+from textdiff.pipeline.mixture import open_fitted
+from textdiff.pipeline.predictions import cached_predictions, view_count
 from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
 from textdiff.pipeline.reporting.measured import Measured
@@ -155,7 +157,7 @@ def _pictures(
     """
     found = {}
     rows = [row for row in scored_rows(cache, split) if cache.rows[row].id in ids]
-    with closing(cached_predictions(FittedNetwork(run, device), cache, rows, "report")) as predicted:
+    with closing(cached_predictions(open_fitted(run, device), cache, rows, "report")) as predicted:
         for image in image_predictions(cache, predicted):
             measured.add(image)
             uncertainty = entropy(image.probability) / np.log(len(image.probability))
@@ -204,6 +206,8 @@ def _kept_epoch(log: Sequence[Mapping[str, float]], select: str) -> int | None:
 
 def _options(run: Run, cache: FeatureCache, views: int) -> list[list[str]]:
     config = run.config
+    if run.combined:
+        return _combined_options(run, views)
     about, made, fit = config["about"], config["fingerprint"], config["fit"]
     revision = config.get("git") or ""
     schedule = f"a tenth from epoch {fit['decay_epoch']}" if fit["schedule"] == "step" else fit["schedule"]
@@ -237,3 +241,13 @@ def _options(run: Run, cache: FeatureCache, views: int) -> list[list[str]]:
     for name in (*unused, *(() if run.reads.text else ("text encoder",))):
         del rows[name]
     return [[name, str(value)] for name, value in rows.items() if value is not None]
+
+
+def _combined_options(run: Run, views: int) -> list[list[str]]:
+    config = run.config
+    rows = [["data set", str(config["about"].get("dataset"))]]
+    rows += [[f"run {one['run']}", f"{one['label']}, weight {one['weight']:.3g}"] for one in config["runs"]]
+    rows += [["weights", weights_in_words(config)], ["labels", f"{len(config['train_ids'])} in all"]]
+    rows += [["image size", f"{config['fingerprint']['image_size']} px"]]
+    rows += [["views averaged in scores", str(views)]] if views > 1 else []
+    return [*rows, ["parameters", f"{config['parameters']:,}".replace(",", " ")]]
