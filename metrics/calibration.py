@@ -50,7 +50,7 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The expected calibration error, equation 3: how far accuracy and confidence are apart, in the mean, 0 to 1."""
+        """The expected calibration error, equation 3: the mean distance of accuracy and confidence, 0 to 1."""
         return float(np.abs(self.right - self.confidence).sum() / self.count.sum())
 
 
