@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from textdiff.errors import UserError
+from textdiff.images.scaled import Scaled
 from textdiff.images.stains import Kind, kind_of
 from textdiff.models.device import choose_device, describe_device
 from textdiff.models.downloads.hub import locate
@@ -47,10 +48,10 @@ def choose_preset(samples: Sequence[Sample]) -> PresetChoice:
     wanted = ("clinical-biobert", "minilm") if preset == "paper" else ("minilm", "clinical-biobert")
     encoder = next((name for name in wanted if texts and locate(name)), "none")
 
-    many = f"{len(samples)} image{'' if len(samples) == 1 else 's'}"
-    why = [
-        f"There are {many}, {masks or 'none'} with a mask and {texts or 'none'} with a text; they look {_TITLES[kind]}."
-    ]
+    many = "There is 1 image" if len(samples) == 1 else f"There are {len(samples)} images"
+    why = [f"{many}, {masks or 'none'} with a mask and {texts or 'none'} with a text."]
+    if kind:
+        why[0] += f" They look {_TITLES[kind]}."
     here = "here" if paper else "not here, and nothing is downloaded unless you ask with `textdiff download adm-256`"
     gpu = "This machine has no GPU" if device.type == "cpu" else f"This machine computes on {describe_device(device)}"
     why.append(f"{gpu}. The paper's weights, adm-256, are {here}.")
@@ -61,11 +62,10 @@ def choose_preset(samples: Sequence[Sample]) -> PresetChoice:
         why.append(f"So the preset is nano, whose small network needs no download: {reason}.")
         if kind == "H&E":
             why.append("It was trained on H&E. Blurred pixels do as well on nuclei: compare with --preset rgb.")
-        else:
-            why.append(
-                "It has only ever seen H&E, and did better on chest X-rays than filters all the same; `textdiff "
-                "pretrain` makes one from your own images."
-            )
+        elif kind:
+            better = ", and did better on chest X-rays than filters all the same" if kind == "grey" else ""
+            own = "`textdiff pretrain` makes one from your own images"
+            why.append(f"It has only ever seen H&E{better}; {own}.")
     if not texts:
         why.append("No text encoder is used, because no image has a text.")
     elif encoder == "none":
@@ -75,12 +75,15 @@ def choose_preset(samples: Sequence[Sample]) -> PresetChoice:
     return PresetChoice(preset, encoder, why)
 
 
-def _kind(samples: Sequence[Sample]) -> Kind:
-    """What most of a few images look like; those that cannot be read, the check names."""
+def _kind(samples: Sequence[Sample]) -> Kind | None:
+    """What most of a few images look like; slides are not looked at, and what cannot be read, the check names."""
     found: Counter[Kind] = Counter()
     for index in np.linspace(0, len(samples) - 1, min(_LOOKED_AT, len(samples))).round().astype(int):
+        image = samples[index].image
+        if isinstance(image, Scaled):
+            continue
         try:
-            found[kind_of(load_image(samples[index].image).pixels)] += 1
+            found[kind_of(load_image(image).pixels)] += 1
         except UserError:
             continue
-    return found.most_common(1)[0][0] if found else "colour"
+    return found.most_common(1)[0][0] if found else None
