@@ -32,6 +32,7 @@ from textdiff.options.tools import (
     Demo,
     Doctor,
     Download,
+    Start,
 )
 from textdiff.stopping import stop_on_signals
 
@@ -41,6 +42,7 @@ STOPPED = 130
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 COMMANDS = {
+    "start": Command(Start, "commands.start:start", show.paths),
     "extract": Command(Extract, "pipeline.extract:extract", show.cache),
     "fit": Command(Fit, "pipeline.fit:fit_or_resume", show.paths),
     "combine": Command(Combine, "pipeline.combine:combine", show.paths),

@@ -88,6 +88,8 @@ class Report(OfRun, Computing):
     """Images to show; the run must be scored on them."""
     images: Count = 40
     """Images to show at most, from the best to the worst in even steps."""
+    mpp: Annotated[float, Range(above=0)] | None = None
+    """Micrometres per pixel of all images, for densities and areas in the measurements; not known by default."""
     out: AnyPath | None = None
     """File to write; report.html in the run by default."""
 

@@ -9,7 +9,7 @@
 Names are matched without folder and extension.
 """
 
-__all__ = ["read_folder"]
+__all__ = ["mask_place", "read_folder"]
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,6 +65,21 @@ def read_folder(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Pr
         raise UserError(f"{root}: holds no images (PNG, JPEG, BMP, TIFF or DICOM) in images/; put them there")
     samples = unique_ids(root, samples, problems)
     return settle_splits(root.name, samples, problems, options), sort_problems(problems)
+
+
+def mask_place(root: Path, image: Path) -> Path | None:
+    """Where ``read_folder`` looks for the mask of an image that has none yet: a PNG; None where it reads no such file.
+
+    Args:
+        root: the data set's directory.
+        image: a file in it.
+    """
+    if root.is_dir() and not (root / "images").is_dir() and has_object_folders(root):
+        return None
+    for _, base in _parts(root):
+        if (images := base / "images") in image.parents:
+            return base / "masks" / image.relative_to(images).with_name(f"{key_of(image.name)}.png")
+    return None
 
 
 def _read_part(root: Path, base: Path, split: Split | None) -> tuple[list[Sample], list[Problem]]:
