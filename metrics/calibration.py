@@ -21,7 +21,7 @@ class Reliability(NamedTuple):
     ((m - 1) / M, m / M].
     """
 
-    count: NDArray[np.float64]
+    pixels: NDArray[np.float64]
     confidence: NDArray[np.float64]
     """Sum over the pixels."""
     right: NDArray[np.float64]
@@ -51,7 +51,7 @@ class Reliability(NamedTuple):
     @property
     def error(self) -> float:
         """The expected calibration error, equation 3: the mean distance of accuracy and confidence, 0 to 1."""
-        return float(np.abs(self.right - self.confidence).sum() / self.count.sum())
+        return float(np.abs(self.right - self.confidence).sum() / self.pixels.sum())
 
 
 def tempered(probabilities: NDArray[np.floating[Any]], temperature: float) -> NDArray[np.float32]:

@@ -19,9 +19,9 @@ Format = Annotated[str, Known("textdiff.outputs:FORMATS", strict=True)]
 
 @dataclass(frozen=True)
 class Combine(Computing):
-    """Make one run of several unlike ones: the mean of their probabilities.
+    """Make one run of several: the mean of their probabilities.
 
-    Heads, trees and U-Nets, of one cache or of several over the same images; every command takes it like any run.
+    They may be heads, trees and U-Nets, of one cache or of several of the same images; every command takes the result.
     """
 
     run: Annotated[Sequence[RunPath], Argument]

@@ -217,12 +217,17 @@ class Run:
         """The network with the weights selected, or the ensemble of them, in evaluation mode on the CPU.
 
         Raises:
-            UserError: the fit has not finished, or the file is damaged.
+            UserError: the fit has not finished, the file is damaged, or ``combine`` made the run.
         """
         if unfinished := self._unfinished():
             raise UserError(
                 f"{unfinished[0]}: no head.safetensors, so this fit has not finished; "
                 f"finish it with `textdiff fit --resume --run {self.path}`"
+            )
+        if self.combined:
+            named = " or ".join(str(member.path) for member in self.members)
+            raise UserError(
+                f"{self.path}: combines unlike runs, which are no single network; give one of them: {named}"
             )
         network: Segmenter
         config, file = self.config, self.path / "head.safetensors"

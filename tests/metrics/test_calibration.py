@@ -33,12 +33,12 @@ def test_error_of_hand_made_probabilities(foreground, labels, error):
 
 def test_bins_have_equal_width_and_their_upper_ends_and_pixels_of_which_nothing_is_said_do_not_count():
     found = of([0.58, 0.61, 1.0, 0.9], [1, 1, 1, 0], [True, True, True, False])
-    assert np.flatnonzero(found.count).tolist() == [8, 9, 14]  # (8/15, 9/15], (9/15, 10/15], (14/15, 1]
-    assert len(found.count) == BINS == 15
-    assert found.count.sum() == 3
+    assert np.flatnonzero(found.pixels).tolist() == [8, 9, 14]  # (8/15, 9/15], (9/15, 10/15], (14/15, 1]
+    assert len(found.pixels) == BINS == 15
+    assert found.pixels.sum() == 3
     assert found.right.sum() == 3
     both = found.plus(of([0.9], [0]))
-    assert (both.count.sum(), both.right.sum()) == (4, 3)
+    assert (both.pixels.sum(), both.right.sum()) == (4, 3)
 
 
 @pytest.mark.parametrize("classes", [2, 4])

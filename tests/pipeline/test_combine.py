@@ -243,6 +243,8 @@ def test_later_changes_are_refused_in_one_line(made, tmp_path, textdiff_once):
     run = combined(made, "head", "trees")
     result = textdiff_once(made, "score", "--run", str(run.path), "--text", "", status=2)
     assert "--text" in one_line(result.stderr)
+    with pytest.raises(textdiff.UserError, match="no single network"):
+        run.load_network()
     shutil.move(made / "filters.zarr", tmp_path / "moved.zarr")
     try:
         result = textdiff_once(made, "score", "--run", str(run.path), status=2)
