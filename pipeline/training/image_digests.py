@@ -11,6 +11,7 @@ __all__ = [
     "check_unchanged",
     "image_digests",
     "shortened",
+    "unlabelled_digests",
     "without_masks",
 ]
 
@@ -68,7 +69,7 @@ def check_fitted(config: Mapping[str, Any], cache: FeatureCache, what: str) -> N
         UserError: one of them is; names the first.
     """
     splits = {name: split for split in ("train", "val") for name in config[f"{split}_ids"]}
-    unlabelled = _unlabelled(config)
+    unlabelled = unlabelled_digests(config)
     splits |= dict.fromkeys(unlabelled, "train")
     present = {entry.id for entry in cache.rows}
     known = config["images"] | unlabelled
@@ -86,7 +87,7 @@ def check_fitted(config: Mapping[str, Any], cache: FeatureCache, what: str) -> N
 def changed_images(config: Mapping[str, Any], cache: FeatureCache, texts: Mapping[int, int]) -> list[str]:
     """What is no longer as it was when a run was begun, of the images that it depends on; see ``changes``."""
     changed = changes(config["images"], image_digests(cache, config["images"], texts))
-    unlabelled = _unlabelled(config)
+    unlabelled = unlabelled_digests(config)
     return changed + changes(unlabelled, without_masks(image_digests(cache, unlabelled, texts)))
 
 
@@ -120,7 +121,7 @@ def without_masks(digests: Mapping[str, Digests]) -> dict[str, Digests]:
     return {name: [image, "", text, rows] for name, (image, _, text, rows) in digests.items()}
 
 
-def _unlabelled(config: Mapping[str, Any]) -> dict[str, Digests]:
+def unlabelled_digests(config: Mapping[str, Any]) -> dict[str, Digests]:
     """What the images without labels were that a run learns from."""
     images: dict[str, Digests] = (config["unlabelled"] or {"images": {}})["images"]
     return images
