@@ -97,7 +97,6 @@ class Annotate(Container[Any]):
         self._layer(FOUND, nothing, self.viewer.add_labels, opacity=0.4)
         labels = self._layer(LABELS, shown.labels, self.viewer.add_labels, opacity=0.7)
         labels.brush_size = max(labels.brush_size, shown.pen)
-        labels.selected_label = labels.selected_label or 1
         self.viewer.layers.selection.active = labels
         if labels.mode == "pan_zoom":
             labels.mode = "paint"
@@ -166,8 +165,7 @@ class Annotate(Container[Any]):
         self._say(f"Saved: {', '.join(file.name for file in files) or 'nothing was painted since'}.{more}")
 
     def _stop(self) -> None:
-        if self.worker is not None:
-            self.worker.quit()
+        self.worker.quit()
 
     def _put(self, name: str, found: Any) -> None:
         """Shows a prediction, unless another image is shown by now; background is transparent."""

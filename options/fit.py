@@ -96,6 +96,9 @@ class FitConfig(Training, Head, Precise):
     """Seed of the draw alone; --seed by default."""
     ensemble: Repeats | None = None
     """Fits, with seeds from --seed on, whose mean is used; a single one by default."""
+    unlabelled: Annotated[int | None, Range(least=1, most=2)] = None
+    """Rounds of self-training: fit again, 1 or 2 times, with what the fit before says of the training images that have
+    no label drawn; none by default."""
 
     def check(self) -> None:
         """Refuses parts of a pixel."""

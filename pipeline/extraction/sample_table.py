@@ -8,10 +8,13 @@ from typing import Any
 from textdiff import console
 from textdiff.cache import Row
 from textdiff.errors import UserError
+from textdiff.images.labels import UNSAID
+from textdiff.images.scaled import Scaled
 from textdiff.images.tiles import Grid
 from textdiff.pipeline.extraction.config import ExtractConfig
 from textdiff.readers import datasets
 from textdiff.readers.datasets import Inspected
+from textdiff.readers.slides import slide_places
 
 
 def read_samples(config: ExtractConfig) -> list[Inspected]:
@@ -37,7 +40,12 @@ def read_samples(config: ExtractConfig) -> list[Inspected]:
 
 
 def sample_table(
-    facts: Sequence[Inspected], views: int, test_views: int, tiling: Mapping[str, int]
+    facts: Sequence[Inspected],
+    views: int,
+    test_views: int,
+    tiling: Mapping[str, Any],
+    tissue: float = 0,
+    annotated_only: bool = False,
 ) -> tuple[list[Row], list[str]]:
     """The sample table, one row per (sample, tile, view), and the distinct texts in the order of their first use.
 
@@ -48,6 +56,11 @@ def sample_table(
         views: of each annotated training image.
         test_views: of each other image that is annotated.
         tiling: see ``config.tiling``.
+        tissue: the share of a slide's tile that must be tissue.
+        annotated_only: of slides with a mask, leave out tiles without foreground.
+
+    Raises:
+        BadImageError: no tile of a slide is left.
     """
     tile = tiling.get("tile", 0)
     index: dict[str, int] = {}
@@ -56,7 +69,11 @@ def sample_table(
         sample = fact.sample
         own = 1 if fact.mask_sha256 is None else views if sample.split == "train" else test_views
         number = index.setdefault(sample.text, len(index))
-        places = Grid(fact.height, fact.width, tile, tiling["overlap"]).places if tile else [(0, 0)]
+        places = [(0, 0)]
+        if tile:
+            grid = Grid(fact.height, fact.width, tile, tiling["overlap"])
+            on_slide = isinstance(sample.image, Scaled)
+            places = slide_places(sample, fact, grid, tissue, annotated_only) if on_slide else grid.places
         rows += [
             Row(
                 id=sample.id,
@@ -81,10 +98,12 @@ def sample_table(
 def mask_kind(facts: Sequence[Inspected]) -> dict[str, Any]:
     """What the fingerprint says about masks that hold more than foreground, or less; nothing where they do not.
 
-    ``unlabelled`` is the number that says nothing in the files; in a cache it is always ``images.labels.UNSAID``.
+    ``unlabelled`` is the number that says nothing in the files, where outlines say nothing of what they hold
+    ``UNSAID``; in a cache it is always that.
     """
     sample = facts[0].sample
-    found: dict[str, Any] = {} if sample.unlabelled is None else {"unlabelled": sample.unlabelled}
+    number = UNSAID if sample.unlabelled is None and any(fact.sparse for fact in facts) else sample.unlabelled
+    found: dict[str, Any] = {} if number is None else {"unlabelled": number}
     if sample.classes:
         found["classes"] = list(sample.classes)
     elif sample.instances:

@@ -53,7 +53,9 @@ class StreamedImages(FeatureCache):
             raise UserError(
                 f"--data {data}: its masks hold other classes than those that {run.path} was fitted on: {names}"
             )
-        rows, texts = sample_table(facts, config.views, config.test_views, tiling(config))
+        rows, texts = sample_table(
+            facts, config.views, config.test_views, tiling(config), config.tissue, config.annotated_only
+        )
         images = cls.plan(
             data,
             fingerprint={name: value for name, value in made.items() if name != "instances"} | kind,

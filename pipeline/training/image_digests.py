@@ -11,6 +11,8 @@ __all__ = [
     "check_unchanged",
     "image_digests",
     "shortened",
+    "unlabelled_digests",
+    "without_masks",
 ]
 
 import hashlib
@@ -67,10 +69,11 @@ def check_fitted(config: Mapping[str, Any], cache: FeatureCache, what: str) -> N
         UserError: one of them is; names the first.
     """
     splits = {name: split for split in ("train", "val") for name in config[f"{split}_ids"]}
+    unlabelled = unlabelled_digests(config)
+    splits |= dict.fromkeys(unlabelled, "train")
     present = {entry.id for entry in cache.rows}
-    gone = {
-        facts[0]: splits[name] for name, facts in config["images"].items() if name in splits and name not in present
-    }
+    known = config["images"] | unlabelled
+    gone = {facts[0]: splits[name] for name, facts in known.items() if name in splits and name not in present}
     for entry in cache.rows:
         before = splits.get(entry.id) or gone.get(_short(entry.image_sha256))
         if before and before != entry.split:
@@ -82,8 +85,10 @@ def check_fitted(config: Mapping[str, Any], cache: FeatureCache, what: str) -> N
 
 
 def changed_images(config: Mapping[str, Any], cache: FeatureCache, texts: Mapping[int, int]) -> list[str]:
-    """What is no longer as it was when a run was begun, of its training and validation images; see ``changes``."""
-    return changes(config["images"], image_digests(cache, config["images"], texts))
+    """What is no longer as it was when a run was begun, of the images that it depends on; see ``changes``."""
+    changed = changes(config["images"], image_digests(cache, config["images"], texts))
+    unlabelled = unlabelled_digests(config)
+    return changed + changes(unlabelled, without_masks(image_digests(cache, unlabelled, texts)))
 
 
 def changes(then: Mapping[str, Digests], now: Mapping[str, Digests]) -> list[str]:
@@ -109,6 +114,17 @@ def changes(then: Mapping[str, Digests], now: Mapping[str, Digests]) -> list[str
 def shortened(changed: Sequence[str]) -> str:
     """The first of some ``changes``, and how many more there are."""
     return changed[0] + (f"; {len(changed) - 1} more" if len(changed) > 1 else "")
+
+
+def without_masks(digests: Mapping[str, Digests]) -> dict[str, Digests]:
+    """Digests of images whose masks a fit has not read: these may come, change and go."""
+    return {name: [image, "", text, rows] for name, (image, _, text, rows) in digests.items()}
+
+
+def unlabelled_digests(config: Mapping[str, Any]) -> dict[str, Digests]:
+    """What the images without labels were that a run learns from."""
+    images: dict[str, Digests] = (config["unlabelled"] or {"images": {}})["images"]
+    return images
 
 
 def check_unchanged(config: Mapping[str, Any], cache: FeatureCache, texts: Mapping[int, int], what: str) -> None:
