@@ -13,6 +13,7 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import atomic_path, sha256_file
 from textdiff.images.labels import UNSAID
+from textdiff.images.scaled import Scaled
 from textdiff.options.extract import Extract
 from textdiff.pipeline.extraction.config import ExtractConfig, resolve
 from textdiff.readers.datasets import read_dataset
@@ -44,7 +45,7 @@ class MaskFiles:
         """
         row = self._rows[name]
         entry = self.cache.rows[row]
-        if (sample := self._samples.get(name)) is None:
+        if (sample := self._samples.get(name)) is None or isinstance(sample.image, Scaled):
             small = Image.fromarray(self.cache.image(row))
             return np.asarray(small.resize((entry.width, entry.height), Image.Resampling.BILINEAR))
         image, digest, _ = load_image(sample.image)

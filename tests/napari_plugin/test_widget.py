@@ -15,6 +15,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 48
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of napari's own
 _START = "from qtpy.QtWidgets import QApplication; QApplication([])"
 
 
