@@ -85,7 +85,8 @@ class SoftLabels:
 
     def in_epoch(self, labelled: int) -> int:
         """How many tiles an epoch shows beside ``labelled`` ones: as many, or more if the epochs would not show all."""
-        return min(len(self.tiles), max(labelled, math.ceil(len(self.tiles) / self._options["epochs"])))
+        epochs: int = self._options["epochs"]
+        return min(len(self.tiles), max(labelled, math.ceil(len(self.tiles) / epochs)))
 
     def picked(self, labelled: int, epoch: int) -> list[list[int]]:
         """The tiles of an epoch, each with the rows of its views; drawn from (seed, epoch) alone."""
@@ -100,7 +101,8 @@ class SoftLabels:
                 yield item
                 continue
             labels = torch.from_numpy(self.drawn(item.row, epoch))[None]
-            yield replace(item, mask=labels.to((item.features or [item.image])[0].device))
+            device = next(read.device for read in (*item.features, item.image) if read is not None)
+            yield replace(item, mask=labels.to(device))
 
     def drawn(self, row: int, epoch: int) -> NDArray[np.int64]:
         """The class numbers (S, S) of a row in an epoch, ``UNSAID`` where nothing is said."""
@@ -155,7 +157,7 @@ def _predict(
     # In the texts of this run: of a control the images without labels must not keep their own.
     source = fitted.network.loader(cache, device).epoch(rows, run.texts(cache), keep=False)
     with atomic_path(file) as partial:
-        mass = np.lib.format.open_memmap(partial, "w+", np.float16, shape)  # type: ignore[no-untyped-call]
+        mass = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
         found = mean_of_rows(cache, cached_predictions(fitted, cache, rows, "soft labels", source=source))
         for number, (_, p) in enumerate(found):
             mass[number] = (1 - entropy(p) / math.log(len(p))).clip(0, 1) * p
