@@ -19,8 +19,9 @@ from textdiff.pipeline.extraction.prepare import Prepared, preparation
 from textdiff.pipeline.extraction.sample_table import mask_kind, read_samples, sample_table
 from textdiff.pipeline.prediction.preprocessing import Preprocessor
 from textdiff.pipeline.runs import Run
+from textdiff.readers.directions import directions_of
 
-_PLACES = ("data", "backbone", "text_encoder")
+_PLACES = ("data", "backbone", "text_encoder", "direction_words")
 
 
 class StreamedImages(FeatureCache):
@@ -53,7 +54,7 @@ class StreamedImages(FeatureCache):
             raise UserError(
                 f"--data {data}: its masks hold other classes than those that {run.path} was fitted on: {names}"
             )
-        rows, texts = sample_table(facts, config.views, config.test_views, tiling(config))
+        rows, texts = sample_table(facts, config.views, config.test_views, tiling(config), directions_of(about))
         images = cls.plan(
             data,
             fingerprint={name: value for name, value in made.items() if name != "instances"} | kind,
