@@ -20,6 +20,7 @@ __all__ = [
     "Run",
     "Scores",
     "ablate",
+    "combine",
     "compare",
     "curve",
     "extract",
@@ -56,7 +57,8 @@ from textdiff.options.fit import Fit
 from textdiff.options.option import AnyPath
 from textdiff.options.pretrain import Pretrain
 from textdiff.options.record import function
-from textdiff.options.run import Predict, Rank, Report, Score
+from textdiff.options.run import Combine, Predict, Rank, Report, Score
+from textdiff.pipeline.combine import combine as run_combine
 from textdiff.pipeline.extract import extract as run_extract
 from textdiff.pipeline.fit import fit_or_resume
 from textdiff.pipeline.predict import predict as run_predict
@@ -82,6 +84,7 @@ def _predict(options: Predict) -> list[Path]:
 
 extract = function(Extract, run_extract)
 fit = function(Fit, fit_or_resume)
+combine = function(Combine, run_combine)
 score = function(Score, run_score)
 report = function(Report, write_report)
 predict = function(Predict, _predict)

@@ -55,21 +55,25 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
 
     from textdiff.images.tiles import Grid
     from textdiff.models.device import peak_memory
+    from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
     from textdiff.pipeline.prediction.output_files import OutputFiles
-    from textdiff.pipeline.prediction.predictor import segment_large
 
     def threshold(pixels: np.ndarray) -> np.ndarray:
         bright = pixels[..., 0].astype(np.float32) / 255
         return np.stack([1 - bright, bright])[None]
 
     before, start = peak_memory(), time.perf_counter()
-    written = segment_large(
-        path,
-        folder / path.stem,
-        lambda h, w: Grid(h, w, tile, overlap),
-        threshold,
-        lambda block: OutputFiles(probabilities=True).pictures(block[0], block),
+    asked = Streaming(
+        name=path.stem,
+        class_names=("bright",),
+        grid=lambda h, w: Grid(h, w, tile, overlap),
+        predict=threshold,
+        together=lambda block: block[0],
+        pictures=lambda block: {
+            "_probability": OutputFiles(probabilities=True).pictures(block[0], block)["_probability"]
+        },
     )
+    written, _ = segment_streamed(path, folder / path.stem, folder / "objects", asked)
     return {
         "seconds": round(time.perf_counter() - start, 1),
         "before_mb": round(before / 1e6),

@@ -10,6 +10,7 @@ twice.
 __all__ = [
     "CRC_BYTES",
     "ChunkError",
+    "Hashed",
     "MissingError",
     "checked",
     "checksum",
@@ -30,7 +31,7 @@ import ctypes
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import google_crc32c
@@ -53,6 +54,24 @@ class MissingError(ChunkError):
 
     def __init__(self) -> None:
         super().__init__("the chunk is missing")
+
+
+class Hashed:
+    """The parts of a chunk, and after them their checksum: hashed on the way to where they are written."""
+
+    def __init__(self, parts: Iterable[np.ndarray | bytes]) -> None:
+        self._parts, self._found = parts, 0
+
+    def __iter__(self) -> Iterator[np.ndarray | bytes]:
+        for part in self._parts:
+            self._found = _sum(self._found, part)
+            yield part
+        yield self.checksum
+
+    @property
+    def checksum(self) -> bytes:
+        """crc32c of the parts so far, 4 bytes, little-endian."""
+        return self._found.to_bytes(CRC_BYTES, "little")
 
 
 def _extend_of_library() -> Callable[[int, int, int], int] | None:
@@ -200,8 +219,8 @@ def decompress(chunk: bytes, shape: tuple[int, ...], dtype: str = "uint8") -> np
     return np.frombuffer(Zstd().decode(chunk[:-CRC_BYTES]), stored).reshape(shape)
 
 
-def write(path: Path, parts: Sequence[np.ndarray | bytes]) -> None:
-    """Writes ``parts`` (C-contiguous) one after another to a new file.
+def write(path: Path, parts: Iterable[np.ndarray | bytes]) -> None:
+    """Writes ``parts`` (C-contiguous) one after another to a new file, each before the next is asked for.
 
     Raises:
         OSError: it cannot be written; the error names it.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textdiff.cache import chunks
+from textdiff.cache.cast import Cast
 from textdiff.cache.create import (
     build_cache,
     check_text,
@@ -38,6 +39,10 @@ class FeatureCache(CacheReader):
     Make one with ``create`` or ``open``. Several processes may write different rows at the same time, and several
     threads may read. A row exists once its ledger entry does, which is written last.
     """
+
+    filled: Mapping[str, Any] | None = None
+    """What the ``extract`` that gave this cache took: rows, bytes, seconds, and by stage the seconds that it waited;
+    None where it made no row, or where the cache was opened."""
 
     @classmethod
     def create(
@@ -175,7 +180,7 @@ class FeatureCache(CacheReader):
     def write(
         self,
         row: int,
-        features: Mapping[int, npt.ArrayLike],
+        features: Mapping[int, npt.ArrayLike | Cast],
         image: np.ndarray,
         mask: np.ndarray | None = None,
         truth: np.ndarray | None = None,
@@ -185,8 +190,8 @@ class FeatureCache(CacheReader):
 
         Args:
             row: its index.
-            features: for every block (steps, C, h, w), any float dtype; cast to the cache's. An int8 cache also takes
-                what its ``stored`` gives.
+            features: for every block (steps, C, h, w), any float dtype, cast to the cache's; or a ``Cast``. An int8
+                cache also takes what its ``stored`` gives.
             image: (H, W, 3) uint8.
             mask: (H, W) uint8 class numbers, exactly for rows whose image has one.
             truth: ``Row.truth_shape`` uint8, in the original size, exactly for rows with a mask and view 0.

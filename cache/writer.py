@@ -2,18 +2,17 @@
 
 __all__ = ["checked_pixels", "take_over_row", "write_row"]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from textdiff.cache import chunks
-from textdiff.cache.int8 import pack
+from textdiff.cache.cast import Cast, cast_pieces
 from textdiff.cache.layout import Layout, features_name
 from textdiff.cache.ledger import NOT_THEIRS, bad_chunks, entry_key, entry_of, read_entry, row_checksums
-from textdiff.cache.rows import CacheError, Row
+from textdiff.cache.rows import Row
 from textdiff.cache.stores import Batch
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ _Put = Callable[[Batch, str, int | None, str], bytes]
 
 
 def write_row(
-    cache: "CacheReader", row: int, features: Mapping[int, npt.ArrayLike], pixels: Mapping[str, np.ndarray]
+    cache: "CacheReader", row: int, features: Mapping[int, npt.ArrayLike | Cast], pixels: Mapping[str, np.ndarray]
 ) -> None:
     """See ``FeatureCache.write``."""
     layout, entry = cache.layout, cache.rows[row]
@@ -32,9 +31,9 @@ def write_row(
 
     def put(batch: Batch, name: str, step: int | None, key: str) -> bytes:
         if step is None:
-            return _put_chunk(batch, key, _pixel_chunk(layout, entry, name, pixels[name]))
+            return _put_chunk(batch, key, [_pixel_chunk(layout, entry, name, pixels[name])])
         what = f"{cache.path}: {entry}: {layout.named(name, step)}"
-        return _put_chunk(batch, key, _stored(grids[name][step], layout.dtype, what))
+        return _put_chunk(batch, key, cast_pieces(grids[name], step, layout.dtype, what))
 
     _commit_row(cache, row, put)
 
@@ -55,7 +54,7 @@ def take_over_row(
 
     def put(batch: Batch, name: str, step: int | None, key: str) -> bytes:
         if step is None and name != "image":
-            return _put_chunk(batch, key, _pixel_chunk(layout, entry, name, pixels[name]))
+            return _put_chunk(batch, key, [_pixel_chunk(layout, entry, name, pixels[name])])
         batch.copy(key, source.store, source.layout.chunk(source_row, name, step))
         at = source.layout.number(name, step)
         return checksums[at * chunks.CRC_BYTES :][: chunks.CRC_BYTES]
@@ -68,14 +67,14 @@ def _commit_row(cache: "CacheReader", row: int, put: _Put) -> None:
     entry = cache.rows[row]
     with cache.store.replacing(entry_key(row)) as batch:
         checksums = [put(batch, name, step, key) for name, step, key in cache.layout.row_chunks(row, entry)]
-        _put_chunk(batch, entry_key(row), entry_of(cache.fingerprint_hash, entry, checksums))
+        _put_chunk(batch, entry_key(row), [entry_of(cache.fingerprint_hash, entry, checksums)])
 
 
-def _put_chunk(batch: Batch, key: str, data: np.ndarray | bytes) -> bytes:
-    """Adds a chunk with its checksum; returns that."""
-    checksum = chunks.checksum(data)
-    batch.put(key, [data, checksum])
-    return checksum
+def _put_chunk(batch: Batch, key: str, parts: Iterable[np.ndarray | bytes]) -> bytes:
+    """Adds a chunk that comes in parts, with its checksum; returns that."""
+    hashed = chunks.Hashed(parts)
+    batch.put(key, hashed)
+    return hashed.checksum
 
 
 def _pixel_chunk(layout: Layout, entry: Row, name: str, values: np.ndarray) -> np.ndarray | bytes:
@@ -110,17 +109,20 @@ def checked_pixels(
     return pixels
 
 
-def _checked_features(layout: Layout, features: Mapping[int, npt.ArrayLike]) -> dict[str, np.ndarray]:
+def _checked_features(layout: Layout, features: Mapping[int, npt.ArrayLike | Cast]) -> dict[str, np.ndarray | Cast]:
     if features.keys() != layout.blocks.keys():
         raise ValueError(f"features of blocks {sorted(features)}, and the cache has {sorted(layout.blocks)}")
-    grids = {}
+    grids: dict[str, np.ndarray | Cast] = {}
     for block, shape in layout.blocks.items():
-        grid = np.asarray(features[block])
+        given = features[block]
+        grid = given.values if isinstance(given, Cast) else np.asarray(given)
+        if isinstance(given, Cast) and grid.dtype != layout.dtype:
+            raise ValueError(f"block {block}: cast to {grid.dtype}, and the cache has {layout.dtype}")
         packed = layout.dtype == "int8" and grid.dtype == np.int8
         wanted = layout.stored(block)[0] if packed else shape
         if grid.shape != (len(layout.steps), *wanted) or not (packed or grid.dtype.kind == "f"):
             raise ValueError(f"block {block}: {grid.dtype} {grid.shape}, needs float {(len(layout.steps), *shape)}")
-        grids[features_name(block)] = grid
+        grids[features_name(block)] = given if isinstance(given, Cast) else grid
     return grids
 
 
@@ -145,27 +147,3 @@ def _checked_instances(layout: Layout, values: np.ndarray | None, shape: tuple[i
             raise ValueError(f"instances: the number {values.max()} does not fit {layout.instances}")
         return _checked_pixels("instances", values.astype(dtype), shape, needed, dtype)
     return _checked_pixels("instances", values, shape, needed)
-
-
-def _stored(grid: np.ndarray, dtype: str, what: str) -> np.ndarray:
-    """(C, h, w), or packed already, as its chunk holds it, refused if a value is not finite there."""
-    if dtype != "int8":
-        return _cast(grid, dtype, what)
-    if grid.dtype == np.int8:
-        return np.ascontiguousarray(grid)
-    packed: np.ndarray = pack(torch.from_numpy(_cast(grid, "float32", what))).numpy()
-    return packed
-
-
-def _cast(grid: np.ndarray, dtype: str, what: str) -> np.ndarray:
-    """(C, h, w) in ``dtype``, refused if a value is not finite there."""
-    with np.errstate(over="ignore"):
-        cast = np.ascontiguousarray(grid, dtype=np.dtype(dtype).newbyteorder("<"))
-    # Patterns with the sign shifted out sort as magnitudes do; numpy takes ten times as long to classify half floats.
-    bits: np.ndarray = cast.view(np.uint16 if dtype == "float16" else np.uint32)
-    if (bits << 1).max() >= (0xF800 if dtype == "float16" else 0xFF000000):
-        if not np.isfinite(grid).all():
-            raise CacheError(f"{what}: the activations hold NaN or infinity, so the row is refused; check the backbone")
-        largest = np.abs(grid.astype(np.float64)).max()
-        raise CacheError(f"{what}: {largest:.3g} is too large for {dtype}, so the row is refused; use --dtype float32")
-    return cast

@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from textdiff.cache import FeatureCache
 from textdiff.images.labels import UNSAID
+from textdiff.metrics.intervals import percentile_interval
 
 SUSPECT = 0.5
 """The share of a number's variance, of images left out, from which on the words explain it too well."""
@@ -109,7 +110,7 @@ def explained(words: NDArray[np.float64], values: NDArray[np.float64], seed: int
     # The mean, too, is of the others.
     spread = np.square((values - values.mean()) * n / (n - 1)).sum()
     shares = 1 - np.square(left_out @ dealt).sum(0) / spread
-    return float(shares[0]), float(np.quantile(shares[1:], 0.95))
+    return float(shares[0]), percentile_interval(shares[1:], 0.9)[1]
 
 
 def leak_warning(told: Sequence[Told]) -> str:

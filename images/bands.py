@@ -1,4 +1,4 @@
-"""TIFF files that are read in bands of rows: images and masks too large to be held."""
+"""TIFF files and slides that are read in bands of rows, or in parts of them: images and masks too large to be held."""
 
 __all__ = ["BandedImage", "is_large", "large_size", "open_image_bands", "open_mask_bands"]
 
@@ -16,6 +16,9 @@ from textdiff.images import formats
 from textdiff.images.decode import to_rgb
 from textdiff.images.formats import TIFF_MAGIC, BadImageError
 from textdiff.images.masks import check_single, inverted_note
+from textdiff.images.scaled import Scaled
+from textdiff.images.slide import SlideView
+from textdiff.images.slide_files import open_view
 from textdiff.images.tiff import TiffImage, open_tiff
 
 MAX_PIECE_BYTES = 1 << 28
@@ -24,12 +27,13 @@ BAND_BYTES = 1 << 25
 
 @dataclass(frozen=True)
 class BandedImage:
-    """A TIFF of which some rows can be read alone."""
+    """An image of which some rows can be read alone."""
 
     height: int
     width: int
-    stored: Callable[[int, int], NDArray[Any]]
-    """``stored(first, end)`` gives these rows as they are in the file: (end - first, width, channels)."""
+    stored: Callable[..., NDArray[Any]]
+    """``stored(first, end)`` gives these rows as they are in the file: (end - first, width, channels). If two further
+    numbers are given, of the columns between them only."""
     shown: Callable[[NDArray[Any]], NDArray[Any]]
     """What is to be seen of stored rows: RGB (h, width, 3) uint8 of an image, (h, width) of a mask."""
     step: int
@@ -40,6 +44,16 @@ class BandedImage:
     """Where among ``notes`` one on the alpha belongs, the last stored channel; None without one."""
     lossy: bool = False
     """Whether it is compressed as JPEG."""
+    view: SlideView | None = None
+    """What is read of a slide; None of a TIFF at its own resolution."""
+
+    def region(self, y: int, x: int, height: int, width: int) -> NDArray[Any]:
+        """The part of the image that begins at (y, x) and lies in it, (height, width) of what is ``shown``.
+
+        Raises:
+            BadImageError: the file is damaged there.
+        """
+        return self.shown(self.stored(y, y + height, x, x + width))
 
     def read(self, first: int, end: int) -> NDArray[Any]:
         """The rows ``first`` ... ``end`` - 1 as they are ``shown``.
@@ -79,14 +93,25 @@ def large_size(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def open_image_bands(path: Path) -> Iterator[BandedImage]:
+def open_image_bands(path: Path | Scaled) -> Iterator[BandedImage]:
     """Opens a TIFF to read its first image in bands: upright, 8 bits or fewer; in tiles, strips or as it is.
 
-    Rows are those that ``decode`` gives of the whole file, and so are the notes, but for one on the alpha.
+    Rows are those that ``decode`` gives of the whole file, and so are the notes, but for one on the alpha. What is
+    ``Scaled``, such as a slide, is read at the resolution that it names.
 
     Raises:
-        BadImageError: damaged, another kind of TIFF, or compressed in pieces too large to be read in bands.
+        BadImageError: damaged, another kind of TIFF, or compressed in pieces too large to be read in bands; of a slide
+            as ``open_view``.
     """
+    if isinstance(path, Scaled):
+        with open_view(path) as view:
+
+            def rows(first: int, end: int, left: int = 0, right: int = view.width) -> NDArray[np.uint8]:
+                return view.region(first, left, end - first, right - left)
+
+            step = max(1, BAND_BYTES // (3 * view.width))
+            yield BandedImage(view.height, view.width, rows, np.asarray, step, view.slide.notes, view=view)
+        return
     with open_tiff(path) as tiff:
         fits = tiff.dtype in (np.uint8, bool) and tiff.orientation == 1
         step = _step(path, tiff, fits, "save it as upright 8-bit RGB or grey")

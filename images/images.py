@@ -8,7 +8,9 @@ __all__ = [
     "resize_image",
     "resize_mask",
     "symmetry",
+    "taps",
     "unsymmetry",
+    "weighted",
 ]
 
 import os
@@ -148,7 +150,7 @@ def axis_weights(old: int, new: int, rule: str) -> NDArray[np.float32]:
         (new, old) float32; rows sum to one. A product with it resizes values that are not 8-bit pixels, also a part
         of the rows at a time.
     """
-    index, weight, whole = _taps(old, new, rule)
+    index, weight, whole = taps(old, new, rule)
     matrix = np.zeros((new, old))
     np.add.at(matrix, (np.arange(new)[:, None], index), weight / whole)
     return matrix.astype(np.float32)
@@ -192,8 +194,8 @@ def _weighted_sum(
     """
     if rule not in ("area", "bilinear"):
         raise ValueError(f"resize rule {rule!r}")
-    rows, row_weights, row_whole = _taps(height or image.shape[0], size, rule)
-    columns, column_weights, column_whole = _taps(image.shape[1], size, rule)
+    rows, row_weights, row_whole = taps(height or image.shape[0], size, rule)
+    columns, column_weights, column_whole = taps(image.shape[1], size, rule)
     inside = (rows >= first) & (rows < first + len(image)) & (row_weights > 0)
     touched = np.flatnonzero(inside.any(axis=1))
     part = slice(int(touched[0]), int(touched[-1]) + 1) if len(touched) else slice(0)
@@ -211,8 +213,12 @@ def _weighted_sum(
     return part, total, float(row_whole * column_whole)
 
 
-def _taps(old: int, new: int, rule: str) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """The old pixels that make up each new one along an axis: index (new, k), weight (new, k), sum of the weights."""
+def taps(old: int, new: int, rule: str) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """The old pixels that make up each new one along an axis by a rule of ``resize_image``.
+
+    Returns:
+        Index (new, k), weight (new, k), both whole numbers, and the sum of the weights of each new pixel.
+    """
     at = np.arange(new)[:, None]
     if rule == "area" and new < old:
         # With 1 / (old * new) of the axis as the unit, old pixels are `new` long, new ones `old`.
@@ -223,6 +229,22 @@ def _taps(old: int, new: int, rule: str) -> tuple[NDArray[np.int64], NDArray[np.
     index = position // (2 * new) + np.arange(2)
     fraction = position % (2 * new)
     return np.clip(index, 0, old - 1), np.concatenate([2 * new - fraction, fraction], axis=1), 2 * new
+
+
+def weighted(
+    pixels: NDArray[Any],
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    columns: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> NDArray[np.float64]:
+    """Sums of ``pixels`` (H, W, ...) for some new pixels: index and weight of ``taps`` along y and along x."""
+    pixel = (1,) * (pixels.ndim - 2)
+    tall = np.zeros((len(rows[0]), *pixels.shape[1:]))
+    for index, weight in zip(rows[0].T, rows[1].T, strict=True):
+        tall += pixels[index] * weight.astype(np.float64).reshape(-1, 1, *pixel)
+    total = np.zeros((len(tall), len(columns[0]), *pixels.shape[2:]))
+    for index, weight in zip(columns[0].T, columns[1].T, strict=True):
+        total += tall[:, index] * weight.astype(np.float64).reshape(-1, *pixel)
+    return total
 
 
 def _rounded_quotient(total: NDArray[np.float64], whole: float) -> NDArray[np.uint8]:

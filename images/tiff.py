@@ -27,7 +27,7 @@ _GREY = (_KINDS.MINISWHITE, _KINDS.MINISBLACK)
 
 
 class TiffImage:
-    """The first image of an open TIFF; see :func:`open_tiff`.
+    """The first image of an open TIFF, or that of another ``page`` of it, such as a smaller level; see ``open_tiff``.
 
     Attributes:
         height: in pixels.
@@ -40,14 +40,16 @@ class TiffImage:
         lossy: whether it is compressed as JPEG.
         notes: what a user should know about the file, one phrase each.
         unread: its further pages, if they are not the first one made smaller; "" without any.
+        file: the open TIFF.
 
     Raises:
         BadImageError: it is of a kind that is not read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], tiff: tifffile.TiffFile) -> None:
-        self._path = path
-        self._pages = [Pieces(path, tiff, page) for page in _channels_in_pages(path, tiff)]
+    def __init__(self, path: str | os.PathLike[str], tiff: tifffile.TiffFile, page: Any = None) -> None:
+        self._path, self.file = path, tiff
+        channels = _channels_in_pages(path, tiff) if page is None else [page]
+        self._pages = [Pieces(path, tiff, one) for one in channels]
         page = self._page = self._pages[0].page
         self.height, self.width, self.dtype = int(page.imagelength), int(page.imagewidth), self._pages[0].dtype
         self.photometric, turned = page.photometric, page.tags.valueof(274, 1)
@@ -95,17 +97,19 @@ class TiffImage:
         """What decoding holds beside the rows that are asked for."""
         return int(self.piece_rows * self._pages[0].row_bytes)
 
-    def rows(self, first: int, end: int) -> NDArray[Any]:
+    def rows(self, first: int, end: int, left: int = 0, right: int | None = None) -> NDArray[Any]:
         """The stored numbers of the rows ``first`` ... ``end`` - 1, (end - first, width, channels).
+
+        If they are given, of the columns ``left`` ... ``right`` - 1 only.
 
         Raises:
             BadImageError: the file is damaged there.
         """
-        out = np.empty((end - first, self.width, self.channels), self.dtype)
+        out = np.empty((end - first, (self.width if right is None else right) - left, self.channels), self.dtype)
         planes = [(pieces, plane) for pieces in self._pages for plane in range(pieces.planes)]
         try:
             for number, (pieces, plane) in enumerate(planes):
-                pieces.fill(plane, first, out[..., number : number + 1] if len(planes) > 1 else out)
+                pieces.fill(plane, first, out[..., number : number + 1] if len(planes) > 1 else out, left)
         except MemoryError:
             raise
         except Exception as error:  # decoders raise whatever they stumble over

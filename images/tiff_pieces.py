@@ -73,8 +73,8 @@ class Pieces:
         self.per_plane = self._across * -(-page.imagelength // self.height)
         self._check(path)
 
-    def fill(self, plane: int, first: int, out: NDArray[Any]) -> None:
-        """Fills ``out`` (h, width, channels) with the rows of a plane from ``first`` on.
+    def fill(self, plane: int, first: int, out: NDArray[Any], left: int = 0) -> None:
+        """Fills ``out`` (h, w, channels) with a plane's rows from ``first`` on, of each the columns from ``left`` on.
 
         Raises:
             Exception: of many kinds, if the file is damaged there.
@@ -84,14 +84,15 @@ class Pieces:
             top = down * self.height
             height = min(self.height, length - top)
             y0, y1 = max(first, top), min(end, top + height)
-            for across in range(self._across):
+            for across in range(left // self._width, -(-(left + out.shape[1]) // self._width)):
                 number, x = plane * self.per_plane + down * self._across + across, across * self._width
-                target = out[y0 - first : y1 - first, x : x + self._width]
+                start, stop = max(left, x), min(left + out.shape[1], x + self._width)
+                target = out[y0 - first : y1 - first, start - left : stop - left]
                 if self.plain:
-                    self._fill_plain(number, y0 - top, target)
+                    self._fill_plain(number, y0 - top, target, start)
                 else:
-                    piece = self._decoded(number, height, target.shape[1])
-                    target[...] = piece[y0 - top : y1 - top, : target.shape[1]]
+                    piece = self._decoded(number, height, min(self._width, self.page.imagewidth - x))
+                    target[...] = piece[y0 - top : y1 - top, start - x : stop - x]
 
     def _check(self, path: str | os.PathLike[str]) -> None:
         page, end = self.page, self._file.size
@@ -119,7 +120,7 @@ class Pieces:
         backwards = self.page.fillorder == tifffile.FILLORDER.LSB2MSB and self.page.compression not in _PICTURES
         return data.translate(_REVERSED) if backwards else data
 
-    def _fill_plain(self, number: int, first: int, out: NDArray[Any]) -> None:
+    def _fill_plain(self, number: int, first: int, out: NDArray[Any], left: int) -> None:
         """Reads rows of an uncompressed strip, some at a time, since a strip may be the whole image."""
         end = first + len(out)
         if self.page.databytecounts[number] < end * self.row_bytes:
@@ -128,7 +129,7 @@ class Pieces:
         for y in range(first, end, step):
             rows = min(step, end - y)
             data = self._read(self.page.dataoffsets[number] + y * self.row_bytes, rows * self.row_bytes)
-            out[y - first : y - first + rows] = self._numbers(data, rows)
+            out[y - first : y - first + rows] = self._numbers(data, rows)[:, left : left + out.shape[1]]
 
     def _decoded(self, number: int, height: int, width: int) -> NDArray[Any]:
         """A piece of which ``height`` x ``width`` pixels lie in the image; it may hold more."""

@@ -93,6 +93,8 @@ class Filling(Precise):
     """Devices to share the rows between, a process each: GPUs by number, or names; by default only --device."""
     scheduler: Annotated[str | None, Metavar("ADDRESS|local[:N]")] = None
     """Dask scheduler whose workers do the rows, as tcp://host:8786; local starts N or one a core; none by default."""
+    batch: Annotated[int | None, Range(least=1)] = None
+    """Images that go through the network at once; by default 1 on a CPU, on a GPU what half a gigabyte of rows is."""
     overwrite: bool = False
     """Replace a cache that is there."""
     update: bool = False

@@ -1,6 +1,6 @@
 """Options that say how a data set is read, whatever its layout."""
 
-__all__ = ["DataSet", "Hdf5Names", "Place", "ReadOptions"]
+__all__ = ["DataSet", "Hdf5Names", "Place", "ReadOptions", "Resolution"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,9 +47,35 @@ class Hdf5Names(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions(Hdf5Names):
+class Resolution(Record):
+    """Slides."""
+
+    mpp: Annotated[float | None, Range(above=0)] = None
+    """Micrometres per pixel at which slides and other images are looked at; their own by default. Goes with --tile."""
+    own_mpp: Annotated[float | None, Range(above=0)] = None
+    """Micrometres per pixel that the images have at their finest; what each file says by default."""
+    tissue: Annotated[float, Range(least=0, most=1)] = 0.05
+    """Share of a tile that must be tissue where --mpp is given, else it is left out (docs/slides.md); 0 takes all."""
+    annotated_only: bool = False
+    """Leave out tiles without foreground (of a sparse mask: without labels), too, where --mpp is given and a mask."""
+
+    def check(self) -> None:
+        """Refuses what means nothing without a resolution."""
+        super().check()
+        if self.mpp is None and (self.own_mpp is not None or self.annotated_only):
+            option = f"--own-mpp {self.own_mpp:g}" if self.own_mpp is not None else "--annotated-only"
+            raise UserError(f"{option}: goes with --mpp, as in --mpp 0.5 --tile 256")
+        if self.mpp is not None and getattr(self, "tile", 0) is None:
+            raise UserError(f"--mpp {self.mpp:g}: goes with --tile, as in --mpp {self.mpp:g} --tile 256")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions(Resolution, Hdf5Names):
     """Masks and splits."""
 
+    annotations: Annotated[AnyPath | None, Exists("file or directory", "name what the outlines are in")] = None
+    """Outlines by other programs (GeoJSON, COCO, labelme, ImageScope), a file or a directory of files; by default those
+    in masks/."""
     classes: Sequence[str] = ()
     """Names of the values 1, 2, ... in masks that are maps of classes, as in nucleus,stroma."""
     unlabelled_value: str | None = None

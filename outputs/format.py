@@ -3,10 +3,12 @@
 __all__ = ["Format"]
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from textdiff.outputs.objects import Segmentation
+from textdiff.outputs.stream import Sink, Streamed
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Format:
     """The most pixels an image may have along a side; None where there is no limit."""
     objects: int | None = None
     """The largest object number; None for more than there can be."""
+    stream: Callable[[Path, Streamed], AbstractContextManager[Sink]] | None = None
+    """Opens a file, or a directory, for an image that comes in parts, which appears at the end; None if it cannot."""
     single: bool = False
     """Whether a file holds one map only, so that the numbers of objects need a second one."""
 

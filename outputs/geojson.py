@@ -1,17 +1,23 @@
 """Objects as GeoJSON that QuPath opens: polygons with holes along the edges of pixels."""
 
-__all__ = ["FORMAT", "write_geojson"]
+__all__ = ["FORMAT", "stream_geojson", "write_geojson"]
 
 import json
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from textdiff.files import atomic_path
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.format import Format
-from textdiff.outputs.objects import Found, Segmentation, significant
+from textdiff.outputs.objects import Found, Segmentation, Subject, significant
 from textdiff.outputs.polygons import Polygon, trace
+from textdiff.outputs.stream import Sink, Streamed
 
 _NAMESPACE = uuid.UUID("5a0a6e63-4a3c-5a0f-9f5e-0c1f0d1c7b11")
 
@@ -31,17 +37,57 @@ def write_geojson(path: Path, segmented: Segmentation, numbered: bool = False) -
         for index, found in enumerate(segmented.found):
             left, top, width, height = found.box
             part = segmented.objects[top : top + height, left : left + width] == found.number
-            feature = _feature(segmented, found, trace(part), colours[found.class_number - 1])
+            feature = _feature(segmented, found, trace(part), colours[found.class_number - 1], (left, top))
             file.write((",\n" if index else "\n") + json.dumps(feature, ensure_ascii=False, allow_nan=False))
         file.write("\n]}\n")
 
 
+@contextmanager
+def stream_geojson(path: Path, streamed: Streamed) -> Iterator[Sink]:
+    """Writes what ``write_geojson`` does as objects come, in their order, in pixels of the image's finest level."""
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        yield _Writer(file, streamed)
+        file.write("\n]}\n")
+
+
+class _Writer:
+    """The ``Sink``."""
+
+    def __init__(self, file: TextIO, streamed: Streamed) -> None:
+        self._file, self._streamed, self._separator = file, streamed, "\n"
+        self._colours = class_colours(len(streamed.class_names))
+
+    def tile(self, y: int, x: int, pixels: NDArray[np.uint8]) -> None:
+        """Nothing: pixels are not in it."""
+
+    def found(self, found: Found, polygons: Sequence[Polygon]) -> None:
+        """A feature."""
+        colour = self._colours[found.class_number - 1]
+        feature = _feature(self._streamed, found, polygons, colour, (0, 0), self._streamed.scale)
+        self._file.write(self._separator + json.dumps(feature, ensure_ascii=False, allow_nan=False))
+        self._separator = ",\n"
+
+    def rows(self, y: int, labels: NDArray[np.uint8], objects: NDArray[Any]) -> None:
+        """Nothing: pixels are not in it."""
+
+
 def _feature(
-    segmented: Segmentation, found: Found, polygons: list[Polygon], colour: tuple[int, int, int]
+    segmented: Subject,
+    found: Found,
+    polygons: Sequence[Polygon],
+    colour: tuple[int, int, int],
+    corner: tuple[int, int],
+    scale: tuple[float, float] = (1, 1),
 ) -> dict[str, Any]:
-    left, top = found.box[:2]
+    (left, top), (along_x, along_y) = corner, scale
+
+    def place(x: int, y: int) -> list[float]:
+        # Corners of pixels that are resized lie between those of the finest level; a thousandth of one is enough.
+        return [_short((x + left) * along_x), _short((y + top) * along_y)]
+
     parts = [
-        [[[x + left, y + top] for x, y in [*ring, ring[0]]] for ring in (shell.tolist(), *(h.tolist() for h in holes))]
+        [[place(x, y) for x, y in [*ring, ring[0]]] for ring in (shell.tolist(), *(h.tolist() for h in holes))]
         for shell, holes in polygons
     ]
     single = len(parts) == 1
@@ -63,4 +109,9 @@ def _feature(
     }
 
 
-FORMAT = Format("GeoJSON", ".geojson", write_geojson)
+def _short(value: float) -> float:
+    rounded = round(value, 3)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+FORMAT = Format("GeoJSON", ".geojson", write_geojson, stream=stream_geojson)

@@ -5,6 +5,7 @@ __all__ = ["ExtractConfig", "extract"]
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from textdiff.pipeline.extraction.requirements import require_models
 from textdiff.pipeline.extraction.row_worker import Order
 from textdiff.pipeline.extraction.sample_table import mask_kind, read_samples, sample_table, turning
 from textdiff.pipeline.extraction.sharing import shares
+from textdiff.pipeline.extraction.timings import Timings
 from textdiff.readers import datasets
 
 
@@ -45,11 +47,11 @@ def extract(options: Extract) -> FeatureCache:
 
     Returns:
         The cache, opened; complete unless ``shard`` or ``dry_run`` says otherwise. A dry run makes none: it returns the
-        one that is there, or ``FeatureCache.plan``'s.
+        one that is there, or ``FeatureCache.plan``'s. Where the time of this process went is in its ``filled``.
 
     Raises:
         UserError: bad input; weights that are not there; a cache made otherwise; a disk that cannot hold the rows.
-        KeyboardInterrupt: the run was stopped; the row in progress is dropped, all others are kept.
+        KeyboardInterrupt: the run was stopped; the rows in progress are dropped, all others are kept.
     """
     config = resolve(options)
     say_shard(config.shard, options.shard, os.environ)
@@ -106,7 +108,9 @@ def _plan(work: _Work) -> dict[str, Any]:
     config, protocol, encoder = work.config, work.protocol, work.encoder
     tiles = tiling(config)
     words = turning(config)
-    rows, texts = sample_table(work.facts, config.views, config.test_views, tiles, words)
+    rows, texts = sample_table(
+        work.facts, config.views, config.test_views, tiles, config.tissue, config.annotated_only, words
+    )
     fingerprint = {
         "backbone_sha256": work.resolved.sha256,
         "blocks": list(work.blocks),
@@ -152,7 +156,8 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
     """Takes over or makes each row that is missing, unless in a dry run; ends the filling."""
     config, cache = work.config, filling.cache
     facts = {fact.sample.id: fact for fact in work.facts}
-    prepare = preparation(cache, facts, work.protocol.resize, config.jitter, config.seed)
+    prepare = partial(preparation, cache, facts, work.protocol.resize, config.jitter, config.seed)
+    taken: list[Timings] = []
     backbone = Extractor(work.network, config.steps, work.blocks, config.image_size, work.device, work.precision)
     with full_disk(config.cache, cache):
         if filling.old is not None:
@@ -166,11 +171,15 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
             done = len(cache.rows) - len(cache.pending())
             with console.Progress(done + len(part.to_do), "extract", "rows", done=done) as progress:
                 if work.crew is None:
-                    fill_rows(part, prepare, backbone, progress)
+                    taken.append(fill_rows(part, prepare, backbone, progress, config.batch))
                 else:
                     # What is taken over takes no time, and the caches it comes from are open here.
                     fill_rows(replace(part, made=[]), prepare, backbone, progress)
                     work.crew.fill(Order.of(config, cache), cache, facts, part.made, progress)
+    if taken:
+        console.info(f"where the time went: {Timings.total(taken)}")
     if config.dry_run:
         return filling.old or cache
-    return end_filling(filling)
+    complete = end_filling(filling)
+    complete.filled = Timings.total(taken).as_json() if taken else None
+    return complete

@@ -1,6 +1,16 @@
 """Stage two: draws the training images, makes a run directory and trains a network on what the cache holds."""
 
-__all__ = ["FitConfig", "begin", "draw_images", "fit", "fit_or_resume", "initial_network", "resume"]
+__all__ = [
+    "FitConfig",
+    "begin",
+    "draw_images",
+    "fit",
+    "fit_or_resume",
+    "git_revision",
+    "initial_network",
+    "resume",
+    "versions",
+]
 
 import functools
 import math
@@ -119,8 +129,8 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
         "images": image_digests(cache, [*train_ids, *val_ids], texts),
         "blank_below": blank_below,
         "device": describe_device(device),
-        "versions": _versions(),
-        "git": _git_revision(),
+        "versions": versions(),
+        "git": git_revision(),
         "command": sys.argv,
     }
     contrasts = training_contrasts(cache, network, train_ids, blank_below)
@@ -278,7 +288,8 @@ def _window(config: FitConfig, recipe: Recipe, cache: FeatureCache, network: Seg
     return config.window or None
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions that results depend on, for the record."""
     packages = ("torch", "numpy", "zarr", "transformers")
     return {
         "textdiff": textdiff.__version__,
@@ -288,7 +299,7 @@ def _versions() -> dict[str, str]:
 
 
 @functools.cache
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
     """The revision of the checkout that TextDiff runs from, with ``+`` for uncommitted changes; none when installed."""
     where = Path(textdiff.__file__).parent
     if not (where / ".git").exists():

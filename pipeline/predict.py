@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.files import atomic_path, sha256_file
+from textdiff.files import atomic_path
 from textdiff.images.bands import is_large, open_image_bands
 from textdiff.images.formats import BadImageError
 from textdiff.images.pixel_size import PixelSize, file_pixel_size
+from textdiff.images.scaled import Scaled
+from textdiff.images.slide import SAME_SIZE
+from textdiff.images.slide_files import is_slide, open_slide, slide_digest
+from textdiff.images.stains import haematoxylin, kind_of
 from textdiff.metrics.instances import METHODS, find_instances
 from textdiff.models.networks.models import get_model
 from textdiff.options.run import Predict
@@ -24,19 +29,19 @@ from textdiff.outputs import FORMATS, Segmentation, refusal, segmentation, write
 from textdiff.outputs.object_tables import image_record
 from textdiff.outputs.objects import object_record, significant
 from textdiff.outputs.overlay import write_overlay
+from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
+from textdiff.pipeline.prediction.mixed_predictor import open_predictor
 from textdiff.pipeline.prediction.output_files import OVERLAY, OutputFiles
-from textdiff.pipeline.prediction.predictor import Predictor, segment_large
+from textdiff.pipeline.prediction.predictor import Predictor
 from textdiff.pipeline.prediction.preprocessing import missing_text
 from textdiff.pipeline.prediction.records import Records
 from textdiff.pipeline.prediction.remarks import Remarks
+from textdiff.pipeline.predictions import enlarge
 from textdiff.pipeline.runs import Run
 from textdiff.readers.datasets import remarks
 from textdiff.readers.decoding import load_image
 from textdiff.readers.sample import Slice
-
-_SAME_SIZE = 0.02
-"""Two statements on the size of a pixel that differ by less, relatively, are the same."""
 
 
 def predict(options: Predict) -> Iterator[Path]:
@@ -69,8 +74,8 @@ def predict_all(
     """Segments one image after the other and yields the path of every file written, as soon as it is.
 
     An image that has all its files from the same run, text and options is passed over. ``predictions.csv``, a line per
-    object, and ``images.csv``, a line per image, are written at the end, however it comes, and cover everything in the
-    folder. One image is in memory at a time.
+    object, ``images.csv``, a line per image, and their summaries are written at the end, however it comes, and cover
+    everything in the folder. One image is in memory at a time.
 
     Args:
         run: a finished run.
@@ -98,8 +103,10 @@ def predict_all(
         (done if not overwrite and records.is_done(one) else left).append(one)
     if done:
         console.info(f"{len(done)} of {len(inputs)} images are done already (--overwrite: do them again)")
-    predictor = Predictor(run, device, backbone, outputs.views) if left else None
+    predictor = open_predictor(run, device, backbone, outputs.views) if left else None
     records.claim()
+    for one in done:
+        records.regroup(one)
     for reason in [reason for one in done for reason in records.refused(one)]:
         console.warn(f"not written: {reason}")
     bad: dict[str, str] = {}
@@ -150,8 +157,8 @@ class _Batch:
     def _one(self, one: Input) -> Generator[Path, None, str]:
         """Yields the files of one image; returns why it failed, or nothing."""
         try:
-            large = not isinstance(one.path, Slice) and is_large(one.path)
-            record = yield from (self._in_bands(one) if large else self._in_memory(one))
+            source = self._source(one)
+            record = yield from (self._in_memory(one) if source is None else self._in_parts(one, source))
             # The last file of an image: once it is there, the others are.
             self._records.write(one, record)
         except UserError as error:
@@ -167,15 +174,43 @@ class _Batch:
             return str(BadImageError(one.path, f"cannot be read ({error.strerror})", "check its permissions"))
         return ""
 
+    def _source(self, one: Input) -> Path | Scaled | None:
+        """What an image is read from that is worked through in parts: a slide, or too large; None for all others.
+
+        Raises:
+            UserError: the run looks at a resolution, and the image has none.
+        """
+        path, mpp, given = one.path, self._predictor.mpp, self._outputs.mpp
+        if isinstance(path, Slice):
+            if mpp is not None:
+                raise UserError(f"{path}: says no size of a pixel, and the run looks at {mpp:g} µm; save it as a TIFF")
+            return None
+        if is_slide(path):
+            return Scaled(path, mpp, given)
+        if not is_large(path):
+            return None
+        return path if mpp is None else Scaled(path, mpp, given)
+
+    def _members(self, one: Input, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What the run's members say of an image at its own size, though they look at the run's resolution."""
+        seen, predictor = image, self._predictor
+        if predictor.mpp is not None and isinstance(one.path, Path):
+            with open_slide(Scaled(one.path, predictor.mpp, self._outputs.mpp)) as slide:
+                view = slide.at(predictor.mpp)
+                seen = view.region(0, 0, view.height, view.width)
+        members = predictor.members(seen, one.text, each=self._outputs.disagreement)
+        return members if seen.shape == image.shape else enlarge(members, *image.shape[:2])
+
     def _in_memory(self, one: Input) -> Generator[Path, None, dict[str, Any]]:
         """Segments an image and yields its files; returns its record."""
         image, sha256, notes = load_image(one.path)
         outputs, predictor = self._outputs, self._predictor
-        probabilities, members = predictor.apart(predictor.members(image, one.text, each=outputs.disagreement))
+        probabilities, members = predictor.apart(self._members(one, image))
         labels, likelihood = probabilities.argmax(0), probabilities.max(0)
         objects = find_instances(labels, likelihood, outputs.objects or METHODS[0], outputs.min_area)
         size, more = self._pixel_size(one)
-        segmented = segmentation(one.name, image, labels, likelihood, objects, self._run.classes, size)
+        stain = None if kind_of(image) == "grey" else haematoxylin
+        segmented = segmentation(one.name, image, labels, likelihood, objects, self._run.classes, size, stain)
         levels = (int(image.min()), int(image.max()))
         line = self._line(one, image.shape[:2], size, notes + more, levels) | image_record(segmented)
         refused = yield from self._write(segmented, outputs.pictures(probabilities, members))
@@ -202,35 +237,60 @@ class _Batch:
             yield path
         return refused
 
-    def _in_bands(self, one: Input) -> Generator[Path, None, dict[str, Any]]:
+    def _in_parts(self, one: Input, source: Path | Scaled) -> Generator[Path, None, dict[str, Any]]:
         """Segments an image that is too large to be held, and yields its files; returns its record."""
         path, predictor, outputs = one.path, self._predictor, self._outputs
         assert isinstance(path, Path)
-        console.warn(f"{path}: too large to be held, so its objects are not told apart; its masks are TIFFs")
-        with open_image_bands(path) as source:
-            shape = (source.height, source.width)
+        refused = outputs.too_large_for(one.name)
+        for reason in refused.values():
+            console.warn(f"not written: {reason}")
+        if outputs.objects not in (None, METHODS[0]):
+            console.warn(f"{path}: is too large for --objects {outputs.objects}, so its objects are {METHODS[0]}")
+        with open_image_bands(source) as image:
+            view = image.view
+            shape = (image.height, image.width) if view is None else (view.slide.height, view.slide.width)
+            size, more = self._pixel_size(one) if view is None else (view.slide.pixel_size, [])
             # Whether an alpha channel is opaque is not known before all of it is read.
-            notes = [*source.notes, *([] if source.alpha_at is None else ["alpha (dropped; colours kept)"])]
-        sha256 = sha256_file(path)
+            notes = [*image.notes, *([] if image.alpha_at is None else ["alpha (dropped; colours kept)"])]
+        sha256 = slide_digest(path)
         predictor.start()
-        yield from segment_large(
-            path,
+
+        def maps(block: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+            if not any(outputs.maps.values()):
+                return {}
+            found = outputs.pictures(*predictor.apart(block))
+            return {suffix: picture for suffix, picture in found.items() if suffix}
+
+        written, found = segment_streamed(
+            source,
             self._folder / one.name,
-            predictor.grid,
-            lambda tile: predictor.tile(tile, one.text, each=outputs.disagreement),
-            lambda block: outputs.pictures(*predictor.apart(block)),
+            self._records.objects_path(one),
+            Streaming(
+                name=one.name,
+                class_names=tuple(self._run.classes),
+                grid=predictor.grid,
+                predict=lambda tile: predictor.tile(tile, one.text, each=outputs.disagreement),
+                together=lambda block: predictor.apart(block)[0],
+                pictures=maps,
+                formats=outputs.streams,
+                pixel_size=size,
+                min_area=outputs.min_area,
+                tissue=outputs.tissue if view is not None else 0,
+            ),
         )
-        size, more = self._pixel_size(one)
-        line = self._line(one, shape, size, notes + more)
-        return {"text": one.text, "sha256": sha256, "large": True, "image": line, "objects": [], "refused": {}}
+        yield from written
+        line = self._line(one, shape, size, notes + more + found.pop("notes")) | found
+        if refused:
+            line["error"] = "; ".join(refused.values())
+        return {"text": one.text, "sha256": sha256, "large": True, "image": line, "objects": [], "refused": refused}
 
     def _pixel_size(self, one: Input) -> tuple[PixelSize | None, list[str]]:
         """The size of the image's pixels, and a note where its file says another one."""
-        stated = None if isinstance(one.path, Slice) else file_pixel_size(one.path)
+        stated = file_pixel_size(one.path) if isinstance(one.path, Path) else None
         if self._outputs.mpp is None:
             return stated, []
         given = (self._outputs.mpp, self._outputs.mpp)
-        if stated is None or np.allclose(stated, given, rtol=_SAME_SIZE, atol=0):
+        if stated is None or np.allclose(stated, given, rtol=SAME_SIZE, atol=0):
             return given, []
         return given, [
             f"says {stated[0]:.4g} x {stated[1]:.4g} µm per pixel itself (--mpp {self._outputs.mpp:g} counts)"
@@ -252,7 +312,7 @@ class _Batch:
             found.append((what, "look at its mask before it is used"))
         for remark in found:
             self._remarks.say(one.path, *remark)
-        line: dict[str, Any] = {"image": one.name, "file": str(one.path), "text": one.text}
+        line: dict[str, Any] = {"image": one.name, "file": str(one.path), "group": one.group, "text": one.text}
         line |= {"width": width, "height": height, "notes": "; ".join(what for what, _ in found)}
         if size is not None:
             line |= {"pixel_width_um": significant(size[0]), "pixel_height_um": significant(size[1])}
@@ -275,7 +335,8 @@ def _check_foreign(inputs: Sequence[Input], folder: Path, outputs: OutputFiles, 
     """Checks that no image is written over, and in a folder that has no results yet no other file either."""
     sources = {os.path.realpath(one.path) for one in inputs if isinstance(one.path, Path)}
     ours = overwrite or (folder / RECORDS).is_dir()
-    tables = [] if ours else [folder / "predictions.csv", folder / "images.csv"]
+    names = ("predictions.csv", "images.csv", "groups.csv", "summary.csv")
+    tables = [] if ours else [folder / name for name in names]
     results = (
         path for one in inputs for kind in (outputs.files, outputs.large_files) for path in kind(folder, one.name)
     )

@@ -25,10 +25,13 @@ from typing import Literal
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.images.formats import BadImageError
+from textdiff.images.scaled import Scaled
 from textdiff.options.reading import ReadOptions
 from textdiff.readers import READERS
+from textdiff.readers.annotations import is_outlined
 from textdiff.readers.inspection import inspect_image, inspect_mask
 from textdiff.readers.sample import Problem, Sample, Slice
+from textdiff.readers.slides import slide_facts, slide_mask_facts
 
 _SHOWN = 20
 
@@ -61,6 +64,10 @@ class Inspected:
     """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
     threshold: float = 0.0
     """Stored values above it are foreground, in a mask of two classes that is read in bands."""
+    mask_in_bands: bool = False
+    """Whether the mask is too large to be decoded as a whole."""
+    finest: tuple[int, int] | None = None
+    """Height and width of a slide's finest level, where ``height`` and ``width`` are those at another resolution."""
     counts: tuple[int, ...] = ()
     """The pixels that the mask says are background, and of each class; empty without a mask."""
 
@@ -68,6 +75,11 @@ class Inspected:
     def said(self) -> int:
         """The pixels of which the mask says something."""
         return sum(self.counts)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether there is a mask, and pixels of which it may say nothing."""
+        return bool(self.counts) and (self.sample.unlabelled is not None or self.said < self.height * self.width)
 
 
 def read_dataset(
@@ -90,11 +102,41 @@ def read_dataset(
         raise UserError(f"{name}: unknown data set; known are {', '.join(sorted(READERS))}")
     options = options or ReadOptions()
     samples, problems = READERS[name](Path(root), options)
+    if options.annotations is not None:
+        _require_used(Path(options.annotations), samples, problems)
     classes, unlabelled = options.said()
     return [
-        replace(sample, classes=classes, instances=sample.instances or options.instances, unlabelled=unlabelled)
+        replace(
+            sample,
+            image=_at(sample.image, options),
+            classes=classes,
+            named=tuple(options.classes),
+            instances=sample.instances or options.instances,
+            unlabelled=unlabelled,
+        )
         for sample in samples
     ], problems
+
+
+def _require_used(annotations: Path, samples: Sequence[Sample], problems: Sequence[Problem]) -> None:
+    """Refuses ``--annotations`` that no sample has its mask from, unless the problems say why."""
+    files = [mask.file if isinstance(mask, Slice) else mask for sample in samples if (mask := sample.mask)]
+    if any(file == annotations or annotations in file.parents for file in files):
+        return
+    if not any(problem.severity == "error" for problem in problems):
+        raise UserError(
+            f"--annotations {annotations}: are of none of the images; they go with --dataset folder, and belong to the "
+            "images of their names"
+        )
+
+
+def _at(image: Path | Slice | Scaled, options: ReadOptions) -> Path | Slice | Scaled:
+    """An image at the resolution that is asked for."""
+    if options.mpp is None:
+        return image
+    if not isinstance(image, Path):
+        raise UserError(f"--mpp {options.mpp:g}: {image} says no size of a pixel; leave --mpp out")
+    return Scaled(image, options.mpp, options.own_mpp)
 
 
 def inspect(
@@ -206,12 +248,24 @@ def _of_one_value(facts: Sequence[Inspected]) -> tuple[list[Inspected], list[Pro
 
     {0, 1} beside {0, 255} is no exception: a map of classes whose border is void can hold nothing else.
     """
+    found, problems = list(facts), list[Problem]()
+    # Outlines have a name for it and pictures a number: neither contradicts the other.
+    for outlined in (False, True):
+        alike = [fact for fact in found if fact.sample.mask and is_outlined(fact.sample.mask) == outlined]
+        unlike, differing = _unlike_most(alike)
+        problems += differing
+        found = [replace(fact, usable=fact.usable and fact.sample.id not in unlike) for fact in found]
+    return found, problems
+
+
+def _unlike_most(facts: Sequence[Inspected]) -> tuple[set[str], list[Problem]]:
+    """The samples whose foreground is not stored as that of most, and an error for each value that they have."""
     masks: dict[str, list[Inspected]] = {}
     for fact in facts:
         if fact.value and fact.usable:
             masks.setdefault(fact.value, []).append(fact)
     if len(masks) < 2:
-        return list(facts), []
+        return set(), []
     usual, *others = sorted(masks, key=lambda value: -len(masks[value]))
 
     def named(value: str) -> str:
@@ -226,18 +280,18 @@ def _of_one_value(facts: Sequence[Inspected]) -> tuple[list[Inspected], list[Pro
         what = f"has {named(value)}, and {_where(example)} has {named(usual)}"
         fix = "store one value in all masks, or name the values of classes with --classes"
         problems.append(Problem("error", _where(first), what, fix))
-    return [replace(fact, usable=fact.usable and fact.value in ("", usual)) for fact in facts], problems
+    return {fact.sample.id for value in others for fact in masks[value]}, problems
 
 
 def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
     problems: list[Problem] = []
     facts = Inspected(sample, 0, 0, "", None)
 
-    def say(severity: Literal["error", "note"], source: Path | Slice, what: str, fix: str = "") -> None:
+    def say(severity: Literal["error", "note"], source: Path | Slice | Scaled, what: str, fix: str = "") -> None:
         problems.append(Problem(severity, _where(source), what, fix))
 
     try:
-        image = inspect_image(sample.image, tiled)
+        image = slide_facts(sample.image) if isinstance(sample.image, Scaled) else inspect_image(sample.image, tiled)
         height, width, levels = image.height, image.width, image.levels
         facts = replace(
             facts,
@@ -247,6 +301,7 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
             levels=levels,
             content=image.content,
             in_bands=image.in_bands,
+            finest=image.finest,
         )
         for what, fix in remarks(height, width, levels, image.notes, tiled):
             say("note", sample.image, what, fix)
@@ -259,16 +314,21 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
 
 def _inspect_mask(facts: Inspected, source: Path | Slice, tiled: bool, say: Callable[..., None]) -> Inspected:
     """``facts`` with those of the mask; ``say(severity, source, what, fix)`` is told what is wrong."""
-    if not facts.height and source.name.lower().endswith(".xml"):
+    if not facts.height and is_outlined(source):
         return facts  # outlines mean nothing without the size of their image
     try:
-        mask = inspect_mask(facts.sample, facts.height, facts.width, tiled)
+        if facts.finest is not None:
+            mask = slide_mask_facts(facts.sample, facts.height, facts.width, facts.finest)
+        elif isinstance(facts.sample.image, Scaled):
+            return facts  # what is wrong with the slide has been said
+        else:
+            mask = inspect_mask(facts.sample, facts.height, facts.width, tiled)
     except BadImageError as error:
         say("error", source, error.what, error.fix)
         return facts
     for note in mask.notes:
         say("note", source, note)
-    if facts.height and (mask.height, mask.width) != (facts.height, facts.width):
+    if facts.height and (mask.height, mask.width) not in ((facts.height, facts.width), facts.finest):
         size = f"{mask.width}x{mask.height}"
         what = f"is {size} pixels, but its image {_where(facts.sample.image)} is {facts.width}x{facts.height}"
         say("error", source, what, "export the mask at the image's size")
@@ -288,9 +348,10 @@ def _inspect_mask(facts: Inspected, source: Path | Slice, tiled: bool, say: Call
         value=mask.value,
         threshold=mask.threshold,
         counts=mask.counts,
+        mask_in_bands=facts.finest is not None and mask.in_bands,
     )
 
 
-def _where(source: Path | Slice) -> str:
+def _where(source: Path | Slice | Scaled) -> str:
     """``Train_Folder/img/a.png``: enough to find it, short enough to read."""
     return "/".join(source.parts[-3:])

@@ -1,6 +1,15 @@
 """What a sample's image and mask hold, wherever they are stored, read whole or in bands of rows."""
 
-__all__ = ["LoadedImage", "LoadedMask", "load_image", "load_mask", "read_image_rows", "read_mask_rows"]
+__all__ = [
+    "LoadedImage",
+    "LoadedMask",
+    "by_number",
+    "load_image",
+    "load_mask",
+    "mask_part",
+    "read_image_rows",
+    "read_mask_rows",
+]
 
 import hashlib
 from pathlib import Path
@@ -14,6 +23,7 @@ from textdiff.images.decode import decode, to_rgb
 from textdiff.images.formats import BadImageError, alpha_note, read_bytes
 from textdiff.images.labels import UNSAID, class_map, instance_map, sparse_mask, stored_numbers
 from textdiff.images.masks import binary_mask, decode_mask
+from textdiff.readers.annotations import is_outlined, load_annotations
 from textdiff.readers.aperio import outlines_of, rasterise
 from textdiff.readers.hdf5 import plane, read_slice
 from textdiff.readers.objects import load_objects
@@ -71,15 +81,17 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
         width: the same.
 
     Raises:
-        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map``, ``outlines_of`` and
-            ``load_objects``.
+        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map``, ``outlines_of``,
+            ``load_annotations`` and ``load_objects``.
     """
     source, notes = sample.mask, list[str]()
     assert source is not None
+    if is_outlined(source) and not source.name.lower().endswith(".xml"):
+        return LoadedMask(*load_annotations(sample, height, width))
     if isinstance(source, Slice):
         stored, digest = read_slice(source)
         stored = plane(source, stored)
-        if not _by_number(sample):
+        if not by_number(sample):
             labels, value = binary_mask(source, stored)
             return LoadedMask(labels, None, digest, notes, value)
     elif source.is_dir():
@@ -97,7 +109,7 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
             instances, more = rasterise(source, outlines, height, width)
             labels = (instances > 0).astype(np.uint8)
             return LoadedMask(labels, instances if sample.instances else None, digest, notes + more)
-        if not _by_number(sample):
+        if not by_number(sample):
             labels, value, notes = decode_mask(source, data)
             return LoadedMask(labels, None, digest, notes, value)
         stored, notes = stored_numbers(source, data)
@@ -105,7 +117,7 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
     return LoadedMask(labels, numbers, digest, notes, value)
 
 
-def _by_number(sample: Sample) -> bool:
+def by_number(sample: Sample) -> bool:
     """Whether the numbers count that the mask of ``sample`` stores, not what they look like."""
     return bool(sample.classes or sample.instances) or sample.unlabelled is not None
 
@@ -165,8 +177,16 @@ def read_mask_rows(
     """
     path = sample.mask
     assert isinstance(path, Path)
-    with open_mask_bands(path, _by_number(sample)) as source:
-        stored = source.read(first, end)
+    with open_mask_bands(path, by_number(sample)) as source:
+        return mask_part(sample, threshold, source.read(first, end))
+
+
+def mask_part(
+    sample: Sample, threshold: float, stored: NDArray[Any]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
+    """``read_mask_rows`` of a part of the mask of ``sample`` that has been read, (h, w) as it is shown."""
+    path = sample.mask
+    assert isinstance(path, Path)
     if sample.classes or sample.instances:
         return _of_numbers(sample, path, stored)[:2]
     labels = (stored > threshold).astype(np.uint8)

@@ -17,6 +17,8 @@ from textdiff.images.formats import BadImageError, alpha_note
 from textdiff.images.labels import class_map, instance_map, said_counts
 from textdiff.images.levels import Levels
 from textdiff.images.masks import foreground
+from textdiff.images.scaled import SLIDES
+from textdiff.readers.annotations import is_outlined
 from textdiff.readers.decoding import load_image, load_mask
 from textdiff.readers.sample import Sample, Slice
 
@@ -38,7 +40,9 @@ class ImageProperties:
     notes: list[str]
     """What a user should know about it, one phrase each."""
     in_bands: bool = False
-    """Whether it is too large to be decoded as a whole."""
+    """Whether it is not decoded as a whole: too large for that, or a slide."""
+    finest: tuple[int, int] | None = None
+    """Height and width of the finest level, where ``height`` and ``width`` are those of another resolution."""
 
     @staticmethod
     def content_of(digest: str, height: int, width: int) -> str:
@@ -64,6 +68,8 @@ class MaskProperties:
     """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
     threshold: float = 0.0
     """Stored values above it are foreground, in a mask of two classes that is read in bands."""
+    in_bands: bool = False
+    """Whether it is not decoded as a whole."""
 
 
 def inspect_image(source: Path | Slice, tiled: bool) -> ImageProperties:
@@ -76,6 +82,8 @@ def inspect_image(source: Path | Slice, tiled: bool) -> ImageProperties:
     Raises:
         BadImageError: it cannot be used.
     """
+    if isinstance(source, Path) and source.suffix.lower() in SLIDES:
+        raise BadImageError(source, "is a slide", "say at which resolution, as with --mpp 0.5 --tile 256")
     if _is_banded(source, tiled):
         assert isinstance(source, Path)
         with _unchanged(source):
@@ -97,7 +105,7 @@ def inspect_mask(sample: Sample, height: int, width: int, tiled: bool) -> MaskPr
         assert isinstance(sample.mask, Path)
         with _unchanged(sample.mask):
             return _inspect_mask_bands(sample)
-    if formats.too_many_pixels(height, width) and sample.mask.name.lower().endswith(".xml"):
+    if formats.too_many_pixels(height, width) and is_outlined(sample.mask):
         raise BadImageError(
             sample.mask,
             f"holds outlines of an image of more than {formats.MAX_MEGAPIXELS} megapixels, where they are not drawn",
@@ -180,7 +188,7 @@ def _inspect_mask_bands(sample: Sample) -> MaskProperties:
         counts = np.array([levels.count[values <= threshold].sum() - unsaid, levels.count[values > threshold].sum()])
     single = sample.instances and lone
     return MaskProperties(
-        height, width, sha256_file(path), notes, tuple(counts.tolist()), objects, single, value, threshold
+        height, width, sha256_file(path), notes, tuple(counts.tolist()), objects, single, value, threshold, True
     )
 
 

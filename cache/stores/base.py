@@ -18,8 +18,8 @@ from textdiff.cache import chunks
 
 _A = TypeVar("_A")
 _B = TypeVar("_B")
-Parts = Sequence[np.ndarray | bytes]
-"""C-contiguous arrays and bytes, stored one after another."""
+Parts = Iterable[np.ndarray | bytes]
+"""C-contiguous arrays and bytes, stored one after another. Each may change once the next is asked for."""
 
 
 class Batch(Protocol):

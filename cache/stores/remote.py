@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,7 +163,7 @@ class RemoteStore(Store):
     def put(self, key: str, parts: Parts) -> None:
         """See ``Store``."""
         obstore = _library()
-        data = b"".join(part if isinstance(part, bytes) else part.reshape(-1).view(np.uint8).data for part in parts)
+        data = _joined(parts)
         self.ask(lambda: obstore.put(self._bucket, self.name(key), data, use_multipart=False))
         self._known.pop(key, None)
 
@@ -326,7 +327,8 @@ class _Sending:
 
     def put(self, key: str, parts: Parts) -> None:
         """See ``Batch``."""
-        self.steps.append((key, lambda: self.store.put(key, parts)))
+        data = _joined(parts)
+        self.steps.append((key, lambda: self.store.put(key, [data])))
 
     def copy(self, key: str, source: Store, origin: str) -> None:
         """See ``Batch``; the object store copies within a bucket by itself."""
@@ -337,6 +339,14 @@ class _Sending:
             self.steps.append((key, lambda: store.ask(lambda: obstore.copy(store._bucket, *names))))
         else:
             self.put(key, [source.checked(origin)])
+
+
+def _joined(parts: Parts) -> bytes:
+    """The bytes of an object, taken part by part: what a part is in may be used again for the next."""
+    whole = BytesIO()
+    for part in parts:
+        whole.write(part if isinstance(part, bytes) else part.reshape(-1).view(np.uint8).data)
+    return whole.getvalue()
 
 
 class _ShortError(Exception):

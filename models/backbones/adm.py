@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from textdiff.errors import UserError
 from textdiff.models.backbones import BACKBONES
@@ -39,6 +39,14 @@ class ADM(Noised):
         backbone = cls(load_unet(found.path, image_size=image_size, device=device))
         backbone.licence = CHECKPOINTS[found.name].licence if found.name in CHECKPOINTS else ""
         return backbone
+
+    def tune(self, precision: str) -> None:
+        """Keeps what is multiplied in the type that autocast would cast it to at every image, channels last."""
+        self.unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if precision == "bfloat16":
+            for module in self.unet.modules():
+                if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+                    module.to(torch.bfloat16)
 
     def levels(self, image_size: int) -> dict[int, tuple[int, int, int]]:
         """The shapes of all decoder blocks' outputs."""

@@ -72,6 +72,14 @@ class Backbone(nn.Module, ABC):
             colour: order of the channels that the protocol wants a network to see, ``rgb`` or ``bgr``.
         """
 
+    def tune(self, precision: str) -> None:
+        """Is told, once, that it is going to compute on a GPU: how its weights are kept there may be changed to what is
+        quick. On a CPU nothing is, so that caches stay what they are to the last bit.
+
+        Args:
+            precision: ``float32``, or ``bfloat16`` where it is called under autocast to that.
+        """
+
     @abstractmethod
     def levels(self, image_size: int) -> dict[int, tuple[int, int, int]]:
         """The shape (C, h, w) of every level for square images, by the level's number, ascending."""

@@ -2,6 +2,8 @@
 
 __all__ = ["STEPS", "alphas_cumprod", "betas", "q_sample", "shared_noise"]
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,9 +32,17 @@ def q_sample(x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     ``x0`` (B or 1, C, H, W) float in [-1, 1], ``t`` (B,) integers in 0..999, ``noise`` (B or 1, C, H, W) standard
     normal. Gives (B, C, H, W) of ``x0``'s dtype on ``x0``'s device.
     """
-    a = torch.from_numpy(alphas_cumprod())[t.cpu()]  # float64: rounded once, after the square root
-    signal, spread = (c.to(x0)[:, None, None, None] for c in (a.sqrt(), (1 - a).sqrt()))
+    at = t.to(x0.device)
+    signal, spread = (table[at][:, None, None, None] for table in _tables(x0.device, x0.dtype))
     return signal * x0 + spread * noise
+
+
+@lru_cache(8)
+def _tables(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """sqrt(a_t) and sqrt(1 - a_t) by t, kept where they are needed: to look steps up on the CPU, a GPU had to stop."""
+    with torch.inference_mode(False):  # they may be asked for in training next
+        a = torch.from_numpy(alphas_cumprod())  # float64: rounded once, after the square root
+        return a.sqrt().to(dtype).to(device), (1 - a).sqrt().to(dtype).to(device)
 
 
 def shared_noise(seed: int, image_size: int = 256) -> Tensor:

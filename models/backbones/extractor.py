@@ -1,4 +1,4 @@
-"""One image to the native grids of its levels, at all steps."""
+"""Images to the native grids of their levels, at all steps."""
 
 __all__ = ["Extractor"]
 
@@ -13,7 +13,7 @@ from textdiff.models.device import autocast, synchronize
 
 
 class Extractor:
-    """A backbone with everything that turns an image into features fixed.
+    """A backbone with everything that turns images into features fixed.
 
     Args:
         network: the backbone, as ``load_backbone`` gives it.
@@ -36,6 +36,8 @@ class Extractor:
         self.network, self.blocks, self.image_size = network, tuple(blocks), image_size
         self.device, self.precision = device, precision
         self._steps = torch.tensor(tuple(steps), device=device)
+        if device.type == "cuda":
+            network.tune(precision)
 
     def __call__(self, image: np.ndarray, text: str = "") -> dict[int, np.ndarray]:
         """The levels of one image.
@@ -47,16 +49,33 @@ class Extractor:
         Returns:
             For every block the native grid (steps, C, h, w) in float32.
         """
-        x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
-        grids = self._features(x, text if self.network.reads_text else "")
-        return {block: grid.float().cpu().numpy() for block, grid in grids.items()}
+        grids = self.grids(image[None], [text])
+        return {block: grid[0].float().cpu().numpy() for block, grid in grids.items()}
+
+    def grids(self, images: np.ndarray, texts: Sequence[str]) -> dict[int, torch.Tensor]:
+        """The levels of several images, on the device, where they may still be in the making.
+
+        Args:
+            images: (B, S, S, 3) uint8, RGB.
+            texts: of the images, for backbones that read them.
+
+        Returns:
+            For every block the native grids (B, steps, C, h, w), float.
+        """
+        x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        if self.device.type == "cuda":
+            x = x.pin_memory()  # from other memory nothing is copied while the program goes on
+        return self._features(x.to(self.device, non_blocking=True), texts if self.network.reads_text else None)
 
     @torch.inference_mode()
-    def _features(self, x: torch.Tensor, text: str) -> dict[int, torch.Tensor]:
-        # The copies of the image, one for each step, go through the network as one batch.
-        count = len(self._steps)
+    def _features(self, x: torch.Tensor, texts: Sequence[str] | None = None) -> dict[int, torch.Tensor]:
+        # The copies of the images, one for each step, go through the network as one batch.
+        images, steps = len(x), len(self._steps)
+        copies = x[:, None].expand(-1, steps, -1, -1, -1).flatten(0, 1)
+        read = [text for text in texts or [""] * images for _ in range(steps)]
         with autocast(self.device, self.precision):
-            return self.network.features(x.expand(count, -1, -1, -1), self._steps, [text] * count, self.blocks)
+            grids = self.network.features(copies, self._steps.repeat(images), read, self.blocks)
+        return {block: grid.view(images, steps, *grid.shape[1:]) for block, grid in grids.items()}
 
     def estimate_seconds(self) -> float:
         """Expected seconds per image, from a timed run on a quarter-size image where the device is slow.
@@ -72,7 +91,7 @@ class Extractor:
         seconds = []
         for _ in range(2):
             start = time.perf_counter()
-            self._features(x, "")
+            self._features(x)
             synchronize(self.device)
             seconds.append(time.perf_counter() - start)
         return seconds[-1] * (self.image_size / size) ** 2

@@ -116,8 +116,8 @@ def panels(cache: FeatureCache, row: int) -> tuple[NDArray[np.uint8], NDArray[np
         return cache.image(row), mask
     rows = [r for r, other in enumerate(cache.rows) if other.id == entry.id and other.view == 0]
     step = _thinning(entry)
-    picture = np.empty((-(-entry.height // step), -(-entry.width // step), 3), np.uint8)
-    truth = np.empty(picture.shape[:2], np.uint8)
+    picture = np.full((-(-entry.height // step), -(-entry.width // step), 3), 255, np.uint8)
+    truth = np.zeros(picture.shape[:2], np.uint8)
     for r in rows:
         tile, size = cache.rows[r], cache.image_size
         y, x = (
@@ -170,10 +170,15 @@ def _stitched(cache: FeatureCache, first: int, tiles: Iterator[tuple[int, NDArra
     grid = Grid(entry.height, entry.width, entry.tile, cache.fingerprint["overlap"])
     rows: list[int] = []
 
-    def predicted() -> Iterator[NDArray[np.float32]]:
-        for row, probability in tiles:
-            rows.append(row)
-            yield enlarge(probability, entry.tile, entry.tile)
+    def predicted() -> Iterator[NDArray[np.float32] | None]:
+        following = next(tiles, None)
+        for place in grid.places:
+            if following is None or (cache.rows[following[0]].y, cache.rows[following[0]].x) != place:
+                yield None  # a slide's tile without tissue
+                continue
+            rows.append(following[0])
+            yield enlarge(following[1], entry.tile, entry.tile)
+            following = next(tiles, None)
 
     down, across = (axis_weights(length, size, "area") for length in (entry.height, entry.width))
     reduced = np.zeros((classes, size, size), np.float32)
@@ -182,10 +187,11 @@ def _stitched(cache: FeatureCache, first: int, tiles: Iterator[tuple[int, NDArra
     step = _thinning(entry)
     preview = []
     full_size = None if formats.too_many_pixels(entry.height, entry.width) else _empty(entry)
-    for y, band in stitch(grid, predicted()):
+    for y, band in stitch(grid, predicted(), (classes,)):
         end = y + band.shape[1]
         labels, likelihood = _most_likely(band)
-        truth = _truth_band(cache, rows[-len(grid.lefts) :], band.shape[1])
+        truth = _truth_band(cache, entry, rows, y, band.shape[1])
+        rows[:] = [row for row in rows if cache.rows[row].y + entry.tile > end]
         counts += class_confusions(labels, truth, classes - 1)
         clean.add(y, truth)
         paper.add(y, truth)
@@ -220,12 +226,14 @@ def _most_likely(probability: NDArray[np.float32]) -> tuple[NDArray[np.uint8], N
     return labels, most
 
 
-def _truth_band(cache: FeatureCache, rows: Sequence[int], height: int) -> NDArray[np.uint8]:
-    """The first ``height`` rows (height, W) uint8 of the mask that a row of tiles shows."""
-    band = np.empty((height, cache.rows[rows[0]].width), np.uint8)
+def _truth_band(cache: FeatureCache, entry: Row, rows: Sequence[int], y: int, height: int) -> NDArray[np.uint8]:
+    """The rows of the mask from ``y`` on, (height, W) uint8, as far as tiles show them; background elsewhere."""
+    band = np.full((height, entry.width), UNSAID if cache.sparse else 0, np.uint8)
     for row in rows:
-        truth, x = _truth(cache, row), cache.rows[row].x
-        band[:, x : x + truth.shape[1]] = truth[:height]
+        truth, tile = _truth(cache, row), cache.rows[row]
+        part = truth[max(0, y - tile.y) : y + height - tile.y]
+        top = max(0, tile.y - y)
+        band[top : top + len(part), tile.x : tile.x + truth.shape[1]] = part
     return band
 
 

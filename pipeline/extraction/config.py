@@ -27,7 +27,7 @@ from textdiff.readers.presets import get_preset
 
 _OF_THE_CACHE = (Place, Features, Cutting, ReadOptions)
 """The options that say what a cache holds; the others say how it is filled."""
-_PLACES = ("data", "backbone", "text_encoder", "direction_words")
+_PLACES = ("data", "annotations", "backbone", "text_encoder", "direction_words")
 _MARK = "./"
 """What a path relative to the cache begins with, in what the cache says of itself."""
 
@@ -136,11 +136,12 @@ def _from_cache(value: str, cache: Location) -> str:
     return os.path.normpath(cache.resolve().parent / value) if value.startswith(_MARK) else value
 
 
-def tiling(config: ExtractConfig) -> dict[str, int]:
-    """What the fingerprint says about tiles: nothing where there are none."""
+def tiling(config: ExtractConfig) -> dict[str, Any]:
+    """What the fingerprint says about tiles and their resolution: nothing where there are none."""
     if config.tile is None:
         return {}
-    return {"tile": config.tile, "overlap": config.tile // 8 if config.overlap is None else config.overlap}
+    tiles = {"tile": config.tile, "overlap": config.tile // 8 if config.overlap is None else config.overlap}
+    return tiles if config.mpp is None else tiles | {"mpp": config.mpp}
 
 
 def colours(config: ExtractConfig) -> dict[str, str]:

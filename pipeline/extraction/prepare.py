@@ -3,7 +3,7 @@
 __all__ = ["Prepared", "preparation"]
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
-from textdiff.files import sha256_file, stamp
+from textdiff.files import stamp
 from textdiff.images import images
 from textdiff.images.colour import jitter_view
 from textdiff.images.formats import BadImageError
+from textdiff.images.scaled import Scaled
+from textdiff.images.slide_files import slide_digest
 from textdiff.images.tiles import cut
 from textdiff.readers.datasets import Inspected
 from textdiff.readers.decoding import load_image, load_mask, read_image_rows, read_mask_rows
 from textdiff.readers.sample import Slice
+from textdiff.readers.slides import SlideReader
 
 _T = TypeVar("_T", bound=np.generic)
 _Stamp = tuple[int, int, int, int]
@@ -50,6 +53,8 @@ class _Region:
 
     first: int
     """The image's row that it starts with."""
+    left: int
+    """The column."""
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8] | None
     instances: NDArray[np.uint32] | None
@@ -75,16 +80,20 @@ def preparation(
     """
     read_image = lru_cache(1)(_image)
     read_band = lru_cache(1)(partial(_band, {}))
+    read_tile = lru_cache(1)(partial(_tile, {}, SlideReader()))
 
     def prepare(row: int) -> Prepared:
         entry = cache.rows[row]
         text = cache.texts[entry.text]
         fact = facts[entry.id]
         bottom = min(entry.y + entry.tile, entry.height)
-        region = read_band(fact, entry.y, bottom) if fact.in_bands else read_image(fact)
+        if fact.finest is not None:
+            region = read_tile(fact, entry.y, entry.x, entry.tile)
+        else:
+            region = read_band(fact, entry.y, bottom) if fact.in_bands else read_image(fact)
 
         def seen(pixels: NDArray[_T]) -> NDArray[_T]:
-            piece = cut(pixels, entry.y - region.first, entry.x, entry.tile) if entry.tile else pixels
+            piece = cut(pixels, entry.y - region.first, entry.x - region.left, entry.tile) if entry.tile else pixels
             return images.symmetry(piece, entry.view % images.SYMMETRIES)
 
         size = cache.image_size
@@ -106,13 +115,14 @@ def preparation(
 
 def _image(fact: Inspected) -> _Region:
     sample = fact.sample
+    assert not isinstance(sample.image, Scaled)
     image = load_image(sample.image)
     _require_same(sample.image, image.sha256 == fact.image_sha256)
     if sample.mask is None:
-        return _Region(0, image.pixels, None, None)
+        return _Region(0, 0, image.pixels, None, None)
     mask = load_mask(sample, fact.height, fact.width)
     _require_same(sample.mask, mask.sha256 == fact.mask_sha256)
-    return _Region(0, image.pixels, mask.labels, mask.instances)
+    return _Region(0, 0, image.pixels, mask.labels, mask.instances)
 
 
 def _band(seen: dict[Path, _Stamp], fact: Inspected, first: int, end: int) -> _Region:
@@ -121,10 +131,19 @@ def _band(seen: dict[Path, _Stamp], fact: Inspected, first: int, end: int) -> _R
     with _the_same(sample.image, fact.image_sha256, seen):
         image = read_image_rows(sample.image, first, end)
     if sample.mask is None:
-        return _Region(first, image, None, None)
+        return _Region(first, 0, image, None, None)
     assert isinstance(sample.mask, Path)
     with _the_same(sample.mask, fact.mask_sha256, seen):
-        return _Region(first, image, *read_mask_rows(sample, fact.threshold, first, end))
+        return _Region(first, 0, image, *read_mask_rows(sample, fact.threshold, first, end))
+
+
+def _tile(seen: dict[Path, _Stamp], read: SlideReader, fact: Inspected, y: int, x: int, tile: int) -> _Region:
+    sample = fact.sample
+    assert isinstance(sample.image, Scaled)
+    with _the_same(sample.image.file, fact.image_sha256, seen), ExitStack() as stack:
+        if isinstance(sample.mask, Path):
+            stack.enter_context(_the_same(sample.mask, fact.mask_sha256, seen))
+        return _Region(y, x, *read(sample, fact, y, x, tile))
 
 
 @contextmanager
@@ -136,7 +155,7 @@ def _the_same(path: Path, sha256: str | None, seen: dict[Path, _Stamp]) -> Itera
     try:
         before = stamp(path)
         if seen.get(path) != before:
-            _require_same(path, sha256_file(path) == sha256)
+            _require_same(path, slide_digest(path) == sha256)
             seen[path] = before
         yield
         _require_same(path, stamp(path) == before)
@@ -144,6 +163,6 @@ def _the_same(path: Path, sha256: str | None, seen: dict[Path, _Stamp]) -> Itera
         raise BadImageError(path, f"cannot be read any more ({error.strerror})", _AGAIN) from error
 
 
-def _require_same(source: Path | Slice, same: bool) -> None:
+def _require_same(source: Path | Slice | Scaled, same: bool) -> None:
     if not same:
         raise BadImageError(source, "was changed after it was checked, while extract ran", _AGAIN)

@@ -6,6 +6,7 @@ import pickle
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import textdiff
 from textdiff.cache import CacheError, FeatureCache
 from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
+from textdiff.images.scaled import Scaled
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.load import load_backbone, resolve_backbone
 from textdiff.models.device import choose_device, resolve_precision
@@ -25,7 +27,7 @@ from textdiff.places import Location
 from textdiff.readers.datasets import Inspected
 from textdiff.readers.sample import Slice
 
-_P = TypeVar("_P", Path, Location, Path | Slice, Path | Slice | None)
+_P = TypeVar("_P", Path, Location, Path | Slice | Scaled, Path | Slice | None)
 _VERSION_LENGTH = 32
 
 
@@ -143,9 +145,9 @@ class RowWorker:
             image = fact.sample.image
             if not Path(image.file if isinstance(image, Slice) else image).exists():
                 raise UserError(f"{platform.node()}: does not see {image}; all workers need the data at the same path")
-        prepare = preparation(self.cache, part.facts, self._resize, config.jitter, config.seed)
+        prepare = partial(preparation, self.cache, part.facts, self._resize, config.jitter, config.seed)
         with full_disk(config.cache, self.cache):
-            fill_rows(Filling(self.cache, None, {}, rows), prepare, self._backbone, _Counting(done))
+            fill_rows(Filling(self.cache, None, {}, rows), prepare, self._backbone, _Counting(done), config.batch)
         return len(rows)
 
 
@@ -199,7 +201,7 @@ def _open(order: Order) -> FeatureCache:
 
 
 def _absolute(place: _P) -> _P:
-    if isinstance(place, Slice):
+    if isinstance(place, Slice | Scaled):
         return replace(place, file=place.file.absolute())
     return place.absolute() if isinstance(place, Path) else place
 

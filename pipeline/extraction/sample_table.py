@@ -9,12 +9,15 @@ from textdiff import console
 from textdiff.cache import Row
 from textdiff.errors import UserError
 from textdiff.images.images import SYMMETRIES
+from textdiff.images.labels import UNSAID
+from textdiff.images.scaled import Scaled
 from textdiff.images.tiles import Grid
 from textdiff.options.protocol import get_protocol
 from textdiff.pipeline.extraction.config import ExtractConfig
 from textdiff.readers import datasets
 from textdiff.readers.datasets import Inspected
 from textdiff.readers.directions import Directions, read_directions
+from textdiff.readers.slides import slide_places
 
 
 def read_samples(config: ExtractConfig) -> list[Inspected]:
@@ -49,7 +52,9 @@ def sample_table(
     facts: Sequence[Inspected],
     views: int,
     test_views: int,
-    tiling: Mapping[str, int],
+    tiling: Mapping[str, Any],
+    tissue: float = 0,
+    annotated_only: bool = False,
     words: Directions | None = None,
 ) -> tuple[list[Row], list[str]]:
     """The sample table, one row per (sample, tile, view), and the distinct texts in the order of their first use.
@@ -61,7 +66,12 @@ def sample_table(
         views: of each annotated training image.
         test_views: of each other image that is annotated.
         tiling: see ``config.tiling``.
+        tissue: the share of a slide's tile that must be tissue.
+        annotated_only: of slides with a mask, leave out tiles without foreground.
         words: by which the texts of turned views turn; None leaves them.
+
+    Raises:
+        BadImageError: no tile of a slide is left.
     """
     tile = tiling.get("tile", 0)
     index: dict[str, int] = {}
@@ -71,7 +81,11 @@ def sample_table(
         own = 1 if fact.mask_sha256 is None else views if sample.split == "train" else test_views
         texts = [words.turned(sample.text, view) if words else sample.text for view in range(min(own, SYMMETRIES))]
         numbers = [index.setdefault(text, len(index)) for text in texts]
-        places = Grid(fact.height, fact.width, tile, tiling["overlap"]).places if tile else [(0, 0)]
+        places = [(0, 0)]
+        if tile:
+            grid = Grid(fact.height, fact.width, tile, tiling["overlap"])
+            on_slide = isinstance(sample.image, Scaled)
+            places = slide_places(sample, fact, grid, tissue, annotated_only) if on_slide else grid.places
         rows += [
             Row(
                 id=sample.id,
@@ -96,10 +110,12 @@ def sample_table(
 def mask_kind(facts: Sequence[Inspected]) -> dict[str, Any]:
     """What the fingerprint says about masks that hold more than foreground, or less; nothing where they do not.
 
-    ``unlabelled`` is the number that says nothing in the files; in a cache it is always ``images.labels.UNSAID``.
+    ``unlabelled`` is the number that says nothing in the files, where outlines say nothing of what they hold
+    ``UNSAID``; in a cache it is always that.
     """
     sample = facts[0].sample
-    found: dict[str, Any] = {} if sample.unlabelled is None else {"unlabelled": sample.unlabelled}
+    number = UNSAID if sample.unlabelled is None and any(fact.sparse for fact in facts) else sample.unlabelled
+    found: dict[str, Any] = {} if number is None else {"unlabelled": number}
     if sample.classes:
         found["classes"] = list(sample.classes)
     elif sample.instances:

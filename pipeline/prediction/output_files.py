@@ -32,9 +32,25 @@ class OutputFiles(Outputs):
         return {"probability": self.probabilities, "entropy": self.entropy, "disagreement": self.disagreement}
 
     def large_files(self, folder: Path, name: str) -> list[Path]:
-        """Every file of an image that is worked through in bands: its mask and maps, without objects."""
+        """Every file of an image that is worked through in parts: its mask and maps, a summary, and what streams."""
         suffixes = ["", *(f"_{kind}" for kind, asked in self.maps.items() if asked)]
-        return [folder / f"{name}{suffix}.tif" for suffix in suffixes]
+        files = [folder / f"{name}{suffix}.tif" for suffix in suffixes]
+        files += [folder / f"{name}{FORMATS[kind].suffix}" for kind in self.streams]
+        return [*files, folder / f"{name}_summary.json"]
+
+    @property
+    def streams(self) -> list[str]:
+        """The formats that are asked for and take an image in parts."""
+        return [kind for kind in dict.fromkeys(self.format or ()) if FORMATS[kind].stream is not None]
+
+    def too_large_for(self, name: str) -> dict[str, str]:
+        """What is asked for and cannot be made of an image that is not held: why, by the file's name."""
+        refused = {}
+        for kind in dict.fromkeys(self.format or ()):
+            if FORMATS[kind].stream is None and kind != "png":
+                reason = f"{name}: is too large to be held, and {FORMATS[kind].title} is written at once"
+                refused[f"{name}{FORMATS[kind].suffix}"] = f"{reason}; use --format geojson or ome-zarr"
+        return refused
 
     def files(self, folder: Path, name: str) -> dict[Path, tuple[str, bool]]:
         """Every file of an image and what it is: a format or a picture, and whether it holds the numbers of objects."""

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from textdiff.errors import UserError
-from textdiff.files import sha256_file, write_json
+from textdiff.files import write_json
+from textdiff.images.slide_files import slide_digest
 from textdiff.metrics.instances import METHODS
-from textdiff.outputs.object_tables import write_tables
+from textdiff.outputs.object_tables import OBJECTS, write_tables
 from textdiff.pipeline.prediction.inputs import RECORDS, Input
 from textdiff.pipeline.prediction.output_files import OutputFiles
+from textdiff.pipeline.prediction.summaries import write_summaries
 from textdiff.pipeline.runs import Run
 from textdiff.readers.hdf5 import read_slice
 from textdiff.readers.sample import Slice
@@ -23,7 +25,8 @@ class Records:
     """The records below ``.records`` in a folder of results.
 
     A record has the image's ``text``, its ``sha256``, its lines of the tables (``image``, ``objects``), whether it is
-    ``large``, and why some files are not there (``refused``, by their names). It is written after the image's files.
+    ``large`` (its objects are then lines of JSON in a file of their own), and why some files are not there
+    (``refused``, by their names). It is written after the image's files.
     """
 
     def __init__(self, folder: Path, run: Run, outputs: OutputFiles) -> None:
@@ -36,6 +39,7 @@ class Records:
             "blank_below": run.config["blank_below"],
             "views": outputs.views,
             "mpp": outputs.mpp,
+            "tissue": outputs.tissue,
         }
 
     def check(self) -> None:
@@ -63,9 +67,19 @@ class Records:
         """Where the record of an image is."""
         return self._folder / RECORDS / "images" / f"{one.name}.json"
 
+    def objects_path(self, one: Input) -> Path:
+        """Where the objects of an image are that is too large to be held, a line of JSON each."""
+        return self.path(one).with_suffix(OBJECTS)
+
     def write(self, one: Input, record: Mapping[str, Any]) -> None:
         """Marks an image as done: its files are there."""
         write_json(self.path(one), record)
+
+    def regroup(self, one: Input) -> None:
+        """Has an image that is done counted with the group that it is in now."""
+        record = _read(self.path(one))
+        if record["image"].get("group", "") != one.group:
+            self.write(one, record | {"image": record["image"] | {"group": one.group}})
 
     def refused(self, one: Input) -> list[str]:
         """Why files of an image that is done could not be written."""
@@ -81,14 +95,15 @@ class Records:
         files = self._outputs.large_files if record.get("large") else self._outputs.files
         return same and all(path.exists() or path.name in record["refused"] for path in files(self._folder, one.name))
 
-    def write_tables(self, errors: Mapping[str, str]) -> tuple[Path, Path]:
-        """Writes both tables over everything in the folder, and the images that failed; returns their paths."""
-        write_tables(self._folder, sorted((self._folder / RECORDS / "images").rglob("*.json")), errors)
-        return self._folder / "predictions.csv", self._folder / "images.csv"
+    def write_tables(self, errors: Mapping[str, str]) -> list[Path]:
+        """Writes the tables over everything in the folder, and the images that failed; returns their paths."""
+        lines = write_tables(self._folder, sorted((self._folder / RECORDS / "images").rglob("*.json")), errors)
+        tables = [self._folder / "predictions.csv", self._folder / "images.csv"]
+        return tables + write_summaries(self._folder, lines)
 
 
 def _digest(source: Path | Slice) -> str:
-    return read_slice(source)[1] if isinstance(source, Slice) else sha256_file(source)
+    return read_slice(source)[1] if isinstance(source, Slice) else slide_digest(source)
 
 
 def _read(path: Path) -> dict[str, Any]:

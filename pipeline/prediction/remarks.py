@@ -5,6 +5,7 @@ __all__ = ["Remarks"]
 from pathlib import Path
 
 from textdiff import console
+from textdiff.images.scaled import Scaled
 from textdiff.readers.datasets import Problem, alike, kind_of
 from textdiff.readers.sample import Slice
 
@@ -15,7 +16,7 @@ class Remarks:
     def __init__(self) -> None:
         self._kinds: dict[str, list[Problem]] = {}
 
-    def say(self, source: Path | Slice, what: str, fix: str = "") -> None:
+    def say(self, source: Path | Slice | Scaled, what: str, fix: str = "") -> None:
         """Takes one remark on an image."""
         problem = Problem("note", str(source), what, fix)
         alike = self._kinds.setdefault(kind_of(problem), [])

@@ -54,7 +54,10 @@ class StreamedImages(FeatureCache):
             raise UserError(
                 f"--data {data}: its masks hold other classes than those that {run.path} was fitted on: {names}"
             )
-        rows, texts = sample_table(facts, config.views, config.test_views, tiling(config), directions_of(about))
+        words = directions_of(about)
+        rows, texts = sample_table(
+            facts, config.views, config.test_views, tiling(config), config.tissue, config.annotated_only, words
+        )
         images = cls.plan(
             data,
             fingerprint={name: value for name, value in made.items() if name != "instances"} | kind,

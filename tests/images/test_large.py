@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from textdiff.images.bands import is_large, open_image_bands
 from textdiff.images.images import read_image
 from textdiff.images.tiff_writer import tiff_writer
 from textdiff.images.tiles import Grid
-from textdiff.pipeline.prediction.predictor import segment_large
+from textdiff.metrics.instances import components
+from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 
 RGB = np.random.default_rng(0).integers(0, 256, (301, 187, 3), dtype=np.uint8)
 KINDS = {
@@ -101,29 +103,36 @@ def test_a_file_that_is_not_finished_is_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_large_image_is_segmented_as_a_small_one(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb", tile=(64, 64), compression="zlib")
-
+def by_threshold(grid) -> Streaming:
     def predict(pixels: np.ndarray) -> np.ndarray:
         red = pixels[..., 0].astype(np.float32) / 255
-        return np.stack([1 - red, red])
+        return np.stack([1 - red, red])[None]
 
-    (mask, probability) = segment_large(
-        tmp_path / "a.tif",
-        tmp_path / "out/a",
-        lambda height, width: Grid(height, width, 96, 20),
-        predict,
-        lambda p: {"": p.argmax(0).astype(np.uint8), "_p": p[1]},
+    return Streaming(
+        name="a",
+        class_names=("red",),
+        grid=grid,
+        predict=predict,
+        together=lambda block: block[0],
+        pictures=lambda block: {"_p": block[0, 1]},
     )
+
+
+def test_a_large_image_is_segmented_as_a_small_one(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb", tile=(64, 64), compression="zlib")
+    asked = by_threshold(lambda height, width: Grid(height, width, 96, 20))
+    (mask, probability, _), line = segment_streamed(tmp_path / "a.tif", tmp_path / "out/a", tmp_path / "o", asked)
     assert (mask.name, probability.name) == ("a.tif", "a_p.tif")
     np.testing.assert_allclose(tifffile.imread(probability), RGB[..., 0] / np.float32(255), atol=1e-6)
-    np.testing.assert_array_equal(tifffile.imread(mask), RGB[..., 0] > 127)
+    np.testing.assert_array_equal(tifffile.imread(mask), np.where(RGB[..., 0] > 127, 255, 0))
+    assert line["area"] == np.count_nonzero(RGB[..., 0] > 127)
+    assert line["objects"] == components(RGB[..., 0] > 127).max() == len((tmp_path / "o").read_text().splitlines())
 
 
 def test_a_run_without_tiles_refuses_a_large_image(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb")
     with pytest.raises(UserError, match="extract --tile"):
-        segment_large(tmp_path / "a.tif", tmp_path / "a", lambda h, w: None, lambda p: p, lambda p: {})
+        segment_streamed(tmp_path / "a.tif", tmp_path / "a", tmp_path / "o", by_threshold(lambda h, w: None))
 
 
 MEMORY = """
@@ -143,3 +152,24 @@ def test_memory_does_not_grow_with_the_height_of_the_image(tmp_path):
     short, tall = map(json.loads, output.splitlines())
     assert (short["image_mb"], tall["image_mb"]) == (2, 29)
     assert tall["peak_mb"] - short["peak_mb"] < 10
+
+
+def test_what_is_stopped_halfway_leaves_nothing(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb", tile=(64, 64), compression="zlib")
+    asked, seen = by_threshold(lambda height, width: Grid(height, width, 96, 20)), []
+
+    def stopped(pixels: np.ndarray) -> np.ndarray:
+        seen.append(1)
+        if len(seen) == 9:
+            raise KeyboardInterrupt
+        return asked.predict(pixels)
+
+    def segment(predict) -> list[str]:
+        more = replace(asked, predict=predict, formats=("geojson", "ome-zarr"))
+        segment_streamed(tmp_path / "a.tif", tmp_path / "out/a", tmp_path / "out/o", more)
+        return sorted(path.name for path in (tmp_path / "out").iterdir())
+
+    with pytest.raises(KeyboardInterrupt):
+        segment(stopped)
+    assert not list((tmp_path / "out").glob("*"))
+    assert segment(asked.predict) == ["a.geojson", "a.ome.zarr", "a.tif", "a_p.tif", "a_summary.json", "o"]

@@ -136,3 +136,30 @@ def test_reblocking_keeps_the_rows(heights, height):
 def test_useless_tiles_are_refused(tile, overlap):
     with pytest.raises(UserError, match=r"--(tile|overlap) "):
         Extract("folder", tile=tile, overlap=overlap)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_tiles_that_are_left_out_leave_their_place_to_the_others(seed):
+    draw = np.random.default_rng(seed)
+    grid = Grid(int(draw.integers(40, 300)), int(draw.integers(40, 200)), 32, int(draw.integers(0, 17)))
+    kept = draw.random(len(grid)) < [0.9, 0.5, 0.1, 0.0][seed % 4]
+    tiles = draw.random((len(grid), 1, 3, 32, 32), np.float32)
+    down, across = grid.weights
+    total, weight = (
+        np.zeros((3, max(grid.height, 32), max(grid.width, 32))),
+        np.zeros((max(grid.height, 32), max(grid.width, 32))),
+    )
+    for number, (y, x) in enumerate(grid.places):
+        if kept[number]:
+            row, column = divmod(number, len(grid.lefts))
+            share = down[row][:, None] * across[column].astype(np.float64)
+            total[:, y : y + 32, x : x + 32] += tiles[number, 0] * share
+            weight[y : y + 32, x : x + 32] += share
+    expected = np.where(weight > 0, total / np.maximum(weight, 1e-9), np.array([1, 0, 0])[:, None, None])
+    given = (tile if keep else None for tile, keep in zip(tiles, kept, strict=True))
+    blocks = list(reblock(stitch(grid, given, (1, 3)), 50))
+    assert {len(block[0, 0]) for block in blocks[:-1]} <= {50}
+    found = np.concatenate(blocks, axis=-2)[0]
+    np.testing.assert_allclose(found, expected[:, : grid.height, : grid.width], atol=2e-6)
+    with pytest.raises(ValueError, match="layers are not given"):
+        list(stitch(grid, (None for _ in grid.places)))

@@ -213,6 +213,7 @@ def test_what_scoring_holds_does_not_grow_with_the_height_of_a_large_image(monke
             image_size=size,
             classes=("foreground",),
             fingerprint={"overlap": 16},
+            sparse=False,
             truth=lambda row: np.ones(entries[row].truth_shape, np.uint8),
         )
         items = (SimpleNamespace(row=row) for row in range(len(entries)))

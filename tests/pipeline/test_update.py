@@ -6,12 +6,13 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import textdiff
@@ -25,7 +26,7 @@ from textdiff.pipeline.extraction import filling
 IDS = {"a": "train", "b": "train", "c": "train", "v": "val", "s": "test", "t": "test"}
 
 
-REAL = Extractor.__call__
+REAL = Extractor.grids
 
 
 class Encoder:
@@ -101,12 +102,13 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def activations(backbone: Extractor, image: np.ndarray, text: str = "") -> dict[int, np.ndarray]:
+def activations(backbone: Extractor, images: np.ndarray, texts: Sequence[str] = ()) -> dict[int, torch.Tensor]:
     """What depends on the image only; one test has the real ones."""
+    (image,) = images
     draw = np.random.default_rng(list(hashlib.sha256(image.tobytes()).digest()))
     shapes = backbone.network.levels(backbone.image_size)
     return {
-        block: draw.standard_normal((len(backbone._steps), *shapes[block]), dtype=np.float32)
+        block: torch.from_numpy(draw.standard_normal((1, len(backbone._steps), *shapes[block]), dtype=np.float32))
         for block in backbone.blocks
     }
 
@@ -115,7 +117,7 @@ def activations(backbone: Extractor, image: np.ndarray, text: str = "") -> dict[
 def cheap() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "load_text_encoder", lambda *_, **__: Encoder())
-        patch.setattr(Extractor, "__call__", activations)
+        patch.setattr(Extractor, "grids", activations)
         patch.setattr(Extractor, "estimate_seconds", lambda _: 0.1)
         patch.setattr(os, "sync", lambda: None)
         yield
@@ -148,11 +150,11 @@ def forwards(monkeypatch) -> list[bytes]:
     """The images that went through the backbone."""
     seen = []
 
-    def forward(backbone: Extractor, image: np.ndarray, text: str) -> dict[int, np.ndarray]:
-        seen.append(image.tobytes())
-        return activations(backbone, image)
+    def forward(backbone: Extractor, images: np.ndarray, texts: Sequence[str]) -> dict[int, torch.Tensor]:
+        seen.append(images.tobytes())
+        return activations(backbone, images)
 
-    monkeypatch.setattr(Extractor, "__call__", forward)
+    monkeypatch.setattr(Extractor, "grids", forward)
     return seen
 
 
@@ -313,7 +315,7 @@ def test_rows_the_old_cache_does_not_have_are_made(lab, forwards):
 
 
 def test_with_the_real_backbone_on_the_command_line(tmp_path, make_lvit, tiny_backbone, textdiff_once, monkeypatch):
-    monkeypatch.setattr(Extractor, "__call__", REAL)
+    monkeypatch.setattr(Extractor, "grids", REAL)
     data = make_lvit(n_train=2, n_val=0, n_test=1)
     arguments = ["extract", "--dataset", "monuseg", "--data", str(data), "--backbone", str(tiny_backbone)]
     arguments += ["--text-encoder", "none", "--image-size", "64", "--steps", "50", "--blocks", "6,8"]

@@ -119,17 +119,17 @@ CASES = {
 def extract(tmp_path, textdiff_once, monkeypatch) -> Callable[..., str]:
     """Runs ``extract`` with ``more`` options; ``meanwhile`` is called once the first row is computed."""
     monkeypatch.setattr(formats, "MAX_MEGAPIXELS", 0.01)
-    computed = Extractor.__call__
+    computed = Extractor.grids
 
     def run(*more: str, status: int = 0, cache: str = "c.zarr", meanwhile: Callable[[], object] | None = None) -> str:
         left = [meanwhile] if meanwhile else []
 
-        def compute(backbone: Extractor, image: np.ndarray, text: str) -> object:
+        def compute(backbone: Extractor, images: np.ndarray, texts: list[str]) -> object:
             while left:
                 left.pop()()
-            return computed(backbone, image, text)
+            return computed(backbone, images, texts)
 
-        monkeypatch.setattr(Extractor, "__call__", compute)
+        monkeypatch.setattr(Extractor, "grids", compute)
         options = ("--preset", "rgb", "--text-encoder", "none", "--image-size", "64", "--views", "1", "--cache", cache)
         return textdiff_once(tmp_path, "extract", *options, *more, status=status).stderr
 
