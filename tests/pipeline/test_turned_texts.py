@@ -60,7 +60,11 @@ def test_texts_stay_where_they_are_to(root, textdiff_once, how):
 def test_a_cache_made_before_is_updated_without_the_network(root, textdiff_once):
     textdiff_once(root, "extract", *COMMON, *VIEWS, "--no-turn-texts", "--cache", "old.zarr")
     again = ("extract", *COMMON, *VIEWS, "--cache", "old.zarr")
-    assert "--update keeps 32 of 32 rows" in textdiff_once(root, *again, status=2).stderr
+    said = textdiff_once(root, *again, "--turn-texts", status=2).stderr
+    assert "--update keeps 32 of 32 rows" in said
+    assert "It was made with other texts for turned views (--turn-texts, --no-turn-texts)" in said
+    said = textdiff_once(root, *again, "--views", "1", status=2).stderr
+    assert "made with --views 8, and 1 asked for" in said
     assert "32 rows are taken over, 0 are made" in textdiff_once(root, *again, "--turn-texts", "--update").stderr
     old, new = (FeatureCache.open(root / name) for name in ("old.zarr", "c.zarr"))
     assert texts_of(old) == texts_of(new)
