@@ -37,6 +37,7 @@ __all__ = [
     "score",
     "sweep",
     "table1",
+    "text_check",
 ]
 
 from typing import TYPE_CHECKING
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
         score,
         sweep,
         table1,
+        text_check,
     )
 
 __version__ = "0.1.0"

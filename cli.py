@@ -16,7 +16,7 @@ from textdiff import __version__, console
 from textdiff.commands import show
 from textdiff.commands.make import Command, add, usage
 from textdiff.errors import UserError, explain
-from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep, Table1
+from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep, Table1, TextCheck
 from textdiff.options.extract import Extract
 from textdiff.options.fit import Fit
 from textdiff.options.pretrain import Pretrain
@@ -57,6 +57,7 @@ COMMANDS = {
     "sweep": Command(Sweep, "experiments.sweep:sweep", show.outcome, as_json=True),
     "curve": Command(Curve, "experiments.curve:curve", show.outcome, as_json=True),
     "compare": Command(Compare, "experiments.compare:compare", show.outcome, as_json=True),
+    "text-check": Command(TextCheck, "experiments.text_check:text_check", show.outcome, as_json=True),
     "panel": Command(Panel, "experiments.panel:panel", show.panel),
     "doctor": Command(Doctor, "commands.tools:doctor", show.checks, as_json=True),
     "download": Command(Download, "pipeline.fetch:download", show.paths),

@@ -36,6 +36,7 @@ __all__ = [
     "score",
     "sweep",
     "table1",
+    "text_check",
 ]
 
 from pathlib import Path
@@ -49,7 +50,8 @@ from textdiff.experiments.curve import curve as run_curve
 from textdiff.experiments.panel import panel as run_panel
 from textdiff.experiments.sweep import sweep as run_sweep
 from textdiff.experiments.table1 import table1 as run_table1
-from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep, Table1
+from textdiff.experiments.text_check import text_check as run_text_check
+from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep, Table1, TextCheck
 from textdiff.options.extract import Extract
 from textdiff.options.fit import Fit
 from textdiff.options.option import AnyPath
@@ -91,6 +93,7 @@ pretrain = function(Pretrain, run_pretrain)
 ablate = function(Ablate, run_ablate)
 sweep = function(Sweep, run_sweep)
 table1 = function(Table1, run_table1)
+text_check = function(TextCheck, run_text_check)
 curve = function(Curve, run_curve)
 compare = function(Compare, run_compare)
 panel = function(Panel, run_panel)

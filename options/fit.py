@@ -64,6 +64,9 @@ class Head(Record):
     """Blocks of the cache to read, as in 8,12; all by default."""
     steps: Sequence[int] | None = None
     """Diffusion steps of the cache to read; all by default."""
+    positions: bool = False
+    """Tell each pixel where it is in the image, or in its tile, which a text that names a place needs; not the
+    paper's."""
 
 
 @dataclass(frozen=True)

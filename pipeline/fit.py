@@ -106,6 +106,8 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     tiles = rows_by_tile(cache)
     shown = sum(labelled.has(tile[0]) for name in train_ids for tile in tiles[name])
     config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, shown)
+    if config.positions and not get_model(config.model).locates:
+        raise UserError(f"--positions: {get_model(config.model).title} takes none; leave it out")
     network = get_model(config.model).build(cache, config, recipe)
     window = _window(config, recipe, cache, network)
     pretrained = _begin_pretrained(config, network)

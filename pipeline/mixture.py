@@ -2,7 +2,7 @@
 
 __all__ = ["Mixture", "matching_rows", "mixed", "open_fitted"]
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 
 import numpy as np
@@ -61,7 +61,7 @@ class Mixture(FittedNetwork):
         self,
         cache: FeatureCache,
         rows: Sequence[int],
-        text: tuple[torch.Tensor, torch.Tensor] | None = None,
+        text: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None,
         *,
         each: bool = False,
         source: Iterable[Item] | None = None,

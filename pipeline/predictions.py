@@ -14,7 +14,7 @@ __all__ = [
     "view_count",
 ]
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -75,7 +75,7 @@ class FittedNetwork:
         self,
         cache: FeatureCache,
         rows: Sequence[int],
-        text: tuple[torch.Tensor, torch.Tensor] | None = None,
+        text: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None,
         *,
         each: bool = False,
         source: Iterable[Item] | None = None,
@@ -84,7 +84,7 @@ class FittedNetwork:
         # Every row is read once: none is worth its memory afterwards.
         if source is None:
             source = self.network.loader(cache, self.device).epoch(rows, self.run.texts(cache), keep=False)
-        given = source if text is None else (replace(item, tokens=text[0], token_mask=text[1]) for item in source)
+        given = source if text is None else (_given(item, *text(cache.rows[item.row].view)) for item in source)
         return predictions(self, given, each=each)
 
     def changed(self, cache: FeatureCache) -> list[str]:
@@ -112,7 +112,7 @@ def cached_predictions(
     cache: FeatureCache,
     rows: Sequence[int],
     what: str,
-    text: tuple[torch.Tensor, torch.Tensor] | None = None,
+    text: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None,
     *,
     each: bool = False,
     source: Iterable[Item] | None = None,
@@ -124,7 +124,8 @@ def cached_predictions(
         cache: one that its run can be used with.
         rows: at least one; each once.
         what: begins the line of progress.
-        text: tokens (1, L, D) and their mask (1, L) that every row is given instead of those of its own text.
+        text: gives for the number of a view the tokens (1, L, D) and their mask (1, L) that a row of it is given
+            instead of those of its own text.
         each: whether every member is asked for.
         source: the rows' items in this order, where they are not read from the cache.
     """
@@ -133,6 +134,10 @@ def cached_predictions(
         for predicted in fitted.of_rows(cache, rows, text, each=each, source=source):
             yield predicted
             progress.advance()
+
+
+def _given(item: Item, tokens: torch.Tensor, mask: torch.Tensor) -> Item:
+    return replace(item, tokens=tokens, token_mask=mask)
 
 
 def predict_members(network: Segmenter, item: Item, precision: str) -> NDArray[np.float32]:

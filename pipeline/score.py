@@ -177,11 +177,11 @@ def _open(options: Score) -> _Opened:
 
 def _predict(opened: _Opened) -> Generator[ImagePrediction, None, None]:
     """Each image with its prediction, put together of its rows, one at a time."""
-    cache, embedding = opened.cache, opened.given.embedding if opened.given else None
+    cache, text = opened.cache, opened.given.of_view if opened.given else None
     source = None
     if isinstance(cache, StreamedImages):
         source = cache.items(opened.run, opened.rows, opened.fitted.device, opened.options.backbone)
-    with closing(cached_predictions(opened.fitted, cache, opened.rows, "score", embedding, source=source)) as predicted:
+    with closing(cached_predictions(opened.fitted, cache, opened.rows, "score", text, source=source)) as predicted:
         yield from image_predictions(cache, predicted)
 
 

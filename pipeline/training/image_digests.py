@@ -40,17 +40,20 @@ def image_digests(cache: FeatureCache, ids: Collection[str], texts: Mapping[int,
         ids: which.
         texts: for every row the row whose text it is given; see ``assign_texts``.
     """
-    wanted, found = set(ids), dict[str, Digests]()
+    wanted, found, given = set(ids), dict[str, Digests](), dict[str, dict[str, None]]()
     for row, entry in enumerate(cache.rows):
         if entry.id not in wanted or (entry.view and entry.split != "train"):
             continue
         if entry.id not in found:
-            number = cache.rows[texts[row]].text
-            text = hashlib.sha256(cache.texts[number].encode()).hexdigest() if number >= 0 else None
-            found[entry.id] = [_short(entry.image_sha256), _short(entry.mask_sha256), _short(text), 0]
+            found[entry.id] = [_short(entry.image_sha256), _short(entry.mask_sha256), None, 0]
+        if (number := cache.rows[texts[row]].text) >= 0:
+            given.setdefault(entry.id, {})[cache.texts[number]] = None
         count = found[entry.id][-1]
         assert isinstance(count, int)
         found[entry.id][-1] = count + 1
+    for name, own in given.items():
+        # Where views turn the text along, it has as many forms.
+        found[name][2] = _short(hashlib.sha256("\0".join(own).encode()).hexdigest())
     return {name: found[name] for name in sorted(found)}
 
 
