@@ -21,6 +21,7 @@ __all__ = [
     "UserError",
     "__version__",
     "ablate",
+    "combine",
     "compare",
     "curve",
     "extract",
@@ -36,6 +37,7 @@ __all__ = [
     "score",
     "sweep",
     "table1",
+    "text_check",
 ]
 
 from typing import TYPE_CHECKING
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
         Run,
         Scores,
         ablate,
+        combine,
         compare,
         curve,
         extract,
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
         score,
         sweep,
         table1,
+        text_check,
     )
 
 __version__ = "0.1.0"

@@ -16,11 +16,11 @@ from textdiff import __version__, console
 from textdiff.commands import show
 from textdiff.commands.make import Command, add, usage
 from textdiff.errors import UserError, explain
-from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep, Table1
+from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep, Table1, TextCheck
 from textdiff.options.extract import Extract
 from textdiff.options.fit import Fit
 from textdiff.options.pretrain import Pretrain
-from textdiff.options.run import Predict, Rank, Report, Score
+from textdiff.options.run import Combine, Predict, Rank, Report, Score
 from textdiff.options.tools import (
     CacheExport,
     CacheGc,
@@ -32,6 +32,7 @@ from textdiff.options.tools import (
     Demo,
     Doctor,
     Download,
+    Start,
 )
 from textdiff.stopping import stop_on_signals
 
@@ -41,8 +42,10 @@ STOPPED = 130
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 COMMANDS = {
+    "start": Command(Start, "commands.start:start", show.paths),
     "extract": Command(Extract, "pipeline.extract:extract", show.cache),
     "fit": Command(Fit, "pipeline.fit:fit_or_resume", show.paths),
+    "combine": Command(Combine, "pipeline.combine:combine", show.paths),
     "score": Command(Score, "pipeline.score:score", show.scores, as_json=True),
     "report": Command(Report, "pipeline.reporting.report:write_report", show.paths),
     "predict": Command(Predict, "pipeline.predict:predict", show.paths),
@@ -54,6 +57,7 @@ COMMANDS = {
     "sweep": Command(Sweep, "experiments.sweep:sweep", show.outcome, as_json=True),
     "curve": Command(Curve, "experiments.curve:curve", show.outcome, as_json=True),
     "compare": Command(Compare, "experiments.compare:compare", show.outcome, as_json=True),
+    "text-check": Command(TextCheck, "experiments.text_check:text_check", show.outcome, as_json=True),
     "panel": Command(Panel, "experiments.panel:panel", show.panel),
     "doctor": Command(Doctor, "commands.tools:doctor", show.checks, as_json=True),
     "download": Command(Download, "pipeline.fetch:download", show.paths),

@@ -20,6 +20,7 @@ __all__ = [
     "Run",
     "Scores",
     "ablate",
+    "combine",
     "compare",
     "curve",
     "extract",
@@ -35,6 +36,7 @@ __all__ = [
     "score",
     "sweep",
     "table1",
+    "text_check",
 ]
 
 from pathlib import Path
@@ -48,13 +50,15 @@ from textdiff.experiments.curve import curve as run_curve
 from textdiff.experiments.panel import panel as run_panel
 from textdiff.experiments.sweep import sweep as run_sweep
 from textdiff.experiments.table1 import table1 as run_table1
-from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep, Table1
+from textdiff.experiments.text_check import text_check as run_text_check
+from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep, Table1, TextCheck
 from textdiff.options.extract import Extract
 from textdiff.options.fit import Fit
 from textdiff.options.option import AnyPath
 from textdiff.options.pretrain import Pretrain
 from textdiff.options.record import function
-from textdiff.options.run import Predict, Rank, Report, Score
+from textdiff.options.run import Combine, Predict, Rank, Report, Score
+from textdiff.pipeline.combine import combine as run_combine
 from textdiff.pipeline.extract import extract as run_extract
 from textdiff.pipeline.fit import fit_or_resume
 from textdiff.pipeline.predict import predict as run_predict
@@ -80,6 +84,7 @@ def _predict(options: Predict) -> list[Path]:
 
 extract = function(Extract, run_extract)
 fit = function(Fit, fit_or_resume)
+combine = function(Combine, run_combine)
 score = function(Score, run_score)
 report = function(Report, write_report)
 predict = function(Predict, _predict)
@@ -88,6 +93,7 @@ pretrain = function(Pretrain, run_pretrain)
 ablate = function(Ablate, run_ablate)
 sweep = function(Sweep, run_sweep)
 table1 = function(Table1, run_table1)
+text_check = function(TextCheck, run_text_check)
 curve = function(Curve, run_curve)
 compare = function(Compare, run_compare)
 panel = function(Panel, run_panel)

@@ -15,7 +15,7 @@ from textdiff.options.option import AnyPath
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.outlines import outlined
 from textdiff.outputs.overlay import annotated
-from textdiff.pipeline.prediction import predictor
+from textdiff.pipeline.prediction.mixed_predictor import open_predictor
 from textdiff.pipeline.prediction.preprocessing import missing_text
 from textdiff.pipeline.prediction.remarks import Remarks
 from textdiff.pipeline.runs import find_run
@@ -50,7 +50,7 @@ class Predictor:
         runs: AnyPath = "runs",
     ) -> None:
         self.run = find_run(run, runs)
-        self._predict = predictor.Predictor(self.run, device, None if backbone is None else str(backbone), views)
+        self._predict = open_predictor(self.run, device, None if backbone is None else str(backbone), views)
         self._views, self._warned, self._remarks = views, False, Remarks()
 
     def __repr__(self) -> str:

@@ -31,7 +31,7 @@ from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run
 from textdiff.places import located
 
-COMPARABLE = ("ablate", "curve", "table1")
+COMPARABLE = ("ablate", "curve", "table1", "text-check")
 _Images = dict[str, Sequence[Any]]
 """By id the digests of an image and its mask."""
 

@@ -13,7 +13,8 @@ from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.files import write_json
 from textdiff.pipeline.evaluation.image_predictions import ImagePrediction, image_predictions, truth_scores
-from textdiff.pipeline.predictions import FittedNetwork, Predicted, predictions, view_count
+from textdiff.pipeline.mixture import open_fitted
+from textdiff.pipeline.predictions import FittedNetwork, Predicted, cached_predictions, predictions, view_count
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import scored_rows
 from textdiff.pipeline.training.image_digests import image_digests
@@ -40,6 +41,9 @@ def evaluate(
         UserError: a run is not finished, or the split has no annotated rows.
     """
     rows = scored_rows(cache, split)
+    if runs[0].combined:
+        _evaluate_alone(runs, cache, device, split, rows)
+        return
     networks, texts = [FittedNetwork(run, device) for run in runs], [run.texts(cache) for run in runs]
     loader = loader or networks[0].network.loader(cache, device)
     scores: list[dict[str, list[float | None]]] = [{} for _ in runs]
@@ -76,14 +80,34 @@ def evaluate(
                 for name, value in truth_scores(image, cache).items():
                     found.setdefault(name, []).append(value)
             progress.advance()
-    for run, found, given in zip(runs, scores, texts, strict=True):
-        record = {
-            "schema": SCHEMA,
-            "split": split,
-            "classes": cache.classes,
-            "views": views,
-            "ids": ids,
-            "facts": image_digests(cache, ids, given),
-            "scores": found,
-        }
-        write_json(run.path / f"images-{split}.json", record)
+    for run, found in zip(runs, scores, strict=True):
+        _write(run, cache, split, rows, found)
+
+
+def _evaluate_alone(
+    runs: Sequence[Run], cache: FeatureCache, device: torch.device, split: str, rows: Sequence[int]
+) -> None:
+    """The same of combined runs, one after the other: each of its runs reads what is its own."""
+    for run in runs:
+        scores: dict[str, list[float | None]] = {}
+        with closing(cached_predictions(open_fitted(run, device), cache, rows, "score")) as predicted:
+            for image in image_predictions(cache, predicted):
+                for name, value in truth_scores(image, cache).items():
+                    scores.setdefault(name, []).append(value)
+        _write(run, cache, split, rows, scores)
+
+
+def _write(
+    run: Run, cache: FeatureCache, split: str, rows: Sequence[int], scores: dict[str, list[float | None]]
+) -> None:
+    ids = list(dict.fromkeys(cache.rows[row].id for row in rows))
+    record = {
+        "schema": SCHEMA,
+        "split": split,
+        "classes": cache.classes,
+        "views": view_count(cache, rows),
+        "ids": ids,
+        "facts": image_digests(cache, ids, run.texts(cache)),
+        "scores": scores,
+    }
+    write_json(run.path / f"images-{split}.json", record)

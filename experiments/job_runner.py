@@ -13,7 +13,7 @@ from textdiff.experiments.experiment import Experiment, Job
 from textdiff.experiments.machine import available_memory
 from textdiff.models.device import choose_device
 from textdiff.models.networks.models import get_model
-from textdiff.pipeline.fit import begin, initial_network
+from textdiff.pipeline.fit import begin, initial_network, resume
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.same_weights import take_weights, trained_alike
 from textdiff.pipeline.training.train import train_many
@@ -65,7 +65,8 @@ class JobRunner:
 
     def _together(self, jobs: Sequence[Job], loader: Loader | None) -> None:
         experiment, cache = self.experiment, self.cache
-        device = choose_device(jobs[0].config.device)
+        job_device = jobs[0].config.device
+        device = choose_device(job_device)
         runs = [experiment.run(job) for job in jobs]
         for job, run in zip(jobs, runs, strict=True):
             if not (run.path / "config.json").is_file():
@@ -73,8 +74,12 @@ class JobRunner:
         try:
             fresh = [run for run in runs if not run.finished]
             alike = {run: other for run in fresh if (other := trained_alike(run, self._begun(jobs[0].group)))}
-            if training := [run for run in fresh if run not in alike]:
-                train_many([(run, initial_network(run)) for run in training], cache, device, loader)
+            training = [run for run in fresh if run not in alike]
+            if plain := [run for run in training if run.teacher is None]:
+                train_many([(run, initial_network(run)) for run in plain], cache, device, loader)
+            for run in training:
+                if run.teacher is not None:  # it sees other images than those beside it, after another fit
+                    resume(run, job_device, cache.path)
             for run, other in alike.items():
                 take_weights(run, initial_network(run), other)
         finally:

@@ -17,7 +17,8 @@ from textdiff.images.labels import UNSAID
 from textdiff.metrics.pixels import confusion, pooled_dice
 from textdiff.options.experiments import Panel
 from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
-from textdiff.pipeline.predictions import FittedNetwork, cached_predictions
+from textdiff.pipeline.mixture import open_fitted
+from textdiff.pipeline.predictions import cached_predictions
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.score import scored_rows
 
@@ -96,7 +97,7 @@ def choose(scores: NDArray[np.float64], rule: str, count: int) -> list[Choice]:
 
 def _predict(run: Run, split: str, device: str) -> _Seen:
     """What a run makes of every image of a split."""
-    fitted, cache, seen = FittedNetwork(run, device), run.open_cache(), _Seen({}, {}, {})
+    fitted, cache, seen = open_fitted(run, device), run.open_cache(), _Seen({}, {}, {})
     what = f"predict with {run.path.name}"
     with closing(cached_predictions(fitted, cache, scored_rows(cache, split), what)) as predicted:
         for image in image_predictions(cache, predicted):

@@ -35,21 +35,21 @@ RIVALS: tuple[Method, ...] = ("unet", "unet-fair")
 SEEDS_PER_DRAW = 100
 
 
-def methods() -> dict[str, tuple[str, str | None, Variant]]:
-    """The rows that tables can have, by name: network, recipe (None for that of the options) and variant."""
-    found: dict[str, tuple[str, str | None, Variant]] = {}
+def methods() -> dict[str, tuple[str, str | None, Variant, int | None]]:
+    """The rows that tables can have, by name: network, recipe (None for that of the options), variant and rounds."""
+    found: dict[str, tuple[str, str | None, Variant, int | None]] = {}
     for model, network in all_models().items():
         recipes = (None,) if model == FitConfig.model else network.recipes
-        for recipe, variant in product(recipes, network.variants):
-            found[method_name(model, recipe, variant)] = model, recipe, cast(Variant, variant)
+        for recipe, variant, rounds in product(recipes, network.variants, (None, 1)):
+            found[method_name(model, recipe, variant, rounds)] = model, recipe, cast(Variant, variant), rounds
     return found
 
 
 def method_config(base: FitConfig, method: Method, rival_epochs: int | None) -> FitConfig:
     """The options of a method: a variant of the head, or another network, which shares nothing with it but the data."""
-    model, recipe, variant = methods()[method]
+    model, recipe, variant, rounds = methods()[method]
     if model == base.model:
-        return replace(base, variant=variant)
+        return replace(base, variant=variant, unlabelled=rounds or base.unlabelled)
     return FitConfig(
         cache=base.cache,
         model=model,
@@ -57,6 +57,7 @@ def method_config(base: FitConfig, method: Method, rival_epochs: int | None) -> 
         protocol=base.protocol,
         recipe=recipe,
         epochs=rival_epochs,
+        unlabelled=rounds,
         precision=base.precision,
         device=base.device,
     )
@@ -70,7 +71,7 @@ def check_methods(rows: Sequence[Method], cache: FeatureCache) -> None:
     """
     known = methods()
     for row in rows:
-        model, _, variant = known[row]
+        model, _, variant, _ = known[row]
         variants = get_model(model).variants
         if len(variants) > 1:
             check_variant(variant, cache, variants)

@@ -84,7 +84,9 @@ def _check_same_images(options: Table1) -> None:
 
 def _by_default(row: str, options: Table1) -> bool:
     """Whether a row is in the table unless rows are named: the paper's systems, and what reads text without its own."""
-    model, recipe, variant = methods()[row]
+    model, recipe, variant, rounds = methods()[row]
+    if rounds:
+        return False
     if model == FitConfig.model:
         return variant in (METHOD, "no-text", "shuffled-text")
     only = len(get_model(model).recipes) == 1

@@ -1,6 +1,6 @@
-"""The options of the experiments: ``ablate``, ``table1``, ``sweep``, ``curve``, ``compare``, ``panel``."""
+"""The options of ``ablate``, ``table1``, ``sweep``, ``curve``, ``compare``, ``panel`` and ``text-check``."""
 
-__all__ = ["Ablate", "Compare", "Curve", "Experiment", "Method", "Panel", "Sweep", "Table1"]
+__all__ = ["Ablate", "Compare", "Curve", "Experiment", "Method", "Panel", "Sweep", "Table1", "TextCheck"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
@@ -166,6 +166,35 @@ class Curve(Fits, Rivals, Experiment):
 
 
 @dataclass(frozen=True)
+class TextCheck(Computing):
+    """See in minutes whether your own sentences help.
+
+    Short fits with them, without them, and with those of other images, on the same draws, scored on validation images.
+    Differences are paired and have intervals. The same command continues where it was stopped.
+    """
+
+    cache: CachePath
+    """Feature cache to fit on."""
+    _: KW_ONLY
+    labels: Count = 5
+    """Training images in each draw."""
+    draws: Repeats = 5
+    """Draws of training images."""
+    epochs: Count = 20
+    """Passes over the training images."""
+    positions: bool = False
+    """Tell each pixel where it is, as fit --positions does."""
+    truth: Truth = "clean"
+    """Masks that it is measured by."""
+    name: str | None = None
+    """Name of the check's directory; the cache's by default."""
+    runs: AnyPath = "runs"
+    """Directory that it is made in."""
+    jobs: Count | None = None
+    """Processes at a time; as many as there is room for by default."""
+
+
+@dataclass(frozen=True)
 class Compare(Record):
     """Put experiments and runs in one table, with paired differences.
 
@@ -173,7 +202,7 @@ class Compare(Record):
     """
 
     experiments: Annotated[Sequence[AnyPath], Argument, Exists("directory of an experiment or a run")]
-    """Directories that ablate, curve, table1 or fit made."""
+    """Directories that ablate, curve, table1, text-check or fit made."""
     _: KW_ONLY
     variants: Sequence[Method] | None = None
     """Rows to show, as in no-text,unet; all by default."""

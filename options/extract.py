@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from textdiff.errors import UserError
-from textdiff.options.option import Again, AnyPath, InStore, Known, Metavar, Range, Usual
+from textdiff.options.option import Again, AnyPath, Exists, InStore, Known, Metavar, Range, Usual
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.record import Record
 from textdiff.options.shared import Jitter, Natural, Precise, Protocol, Seed, TileSide
@@ -56,6 +56,10 @@ class Cutting(Record):
     """Views of each training image: 1, or 8 for the symmetries; with --jitter 16, 24 ... too."""
     test_views: int | None = None
     """Views of each validation and test image: 1, or 8, of which score then takes the mean; 1 by default."""
+    turn_texts: bool | None = None
+    """Turn the direction words of a text along with each view; so it is by default but with --protocol paper."""
+    direction_words: Annotated[AnyPath | None, Exists("table of direction words")] = None
+    """Direction words of your own beside those known, a TOML file as docs/texts.md shows; none by default."""
     jitter: Annotated[Jitter | None, FromPreset] = None
     """Colours that are varied in all views of a training image but the first: stain (he), exposure (cxr)."""
 

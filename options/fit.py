@@ -64,6 +64,9 @@ class Head(Record):
     """Blocks of the cache to read, as in 8,12; all by default."""
     steps: Sequence[int] | None = None
     """Diffusion steps of the cache to read; all by default."""
+    positions: bool = False
+    """Tell each pixel where it is in the image, or in its tile, which a text that names a place needs; not the
+    paper's."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,9 @@ class FitConfig(Training, Head, Precise):
     """Seed of the draw alone; --seed by default."""
     ensemble: Repeats | None = None
     """Fits, with seeds from --seed on, whose mean is used; a single one by default."""
+    unlabelled: Annotated[int | None, Range(least=1, most=2)] = None
+    """Rounds of self-training: fit again, 1 or 2 times, with what the fit before says of the training images that have
+    no label drawn; none by default."""
 
     def check(self) -> None:
         """Refuses parts of a pixel."""

@@ -26,11 +26,17 @@ class Protocol:
     """What the Dice term of the loss is computed on: ``softmax`` or raw ``logits``."""
     epochs: int
     """Passes over the training images."""
+    turn_texts: bool
+    """Whether the words for directions turn along with the views of an image."""
 
 
 PROTOCOLS = {
-    "clean": Protocol("clean", colour="rgb", resize="area", pad_to=None, dice_on="softmax", epochs=100),
-    "paper": Protocol("paper", colour="bgr", resize="bilinear", pad_to=10, dice_on="logits", epochs=50),
+    "clean": Protocol(
+        "clean", colour="rgb", resize="area", pad_to=None, dice_on="softmax", epochs=100, turn_texts=True
+    ),
+    "paper": Protocol(
+        "paper", colour="bgr", resize="bilinear", pad_to=10, dice_on="logits", epochs=50, turn_texts=False
+    ),
 }
 
 

@@ -73,6 +73,9 @@ class Resolution(Record):
 class ReadOptions(Resolution, Hdf5Names):
     """Masks and splits."""
 
+    annotations: Annotated[AnyPath | None, Exists("file or directory", "name what the outlines are in")] = None
+    """Outlines by other programs (GeoJSON, COCO, labelme, ImageScope), a file or a directory of files; by default those
+    in masks/."""
     classes: Sequence[str] = ()
     """Names of the values 1, 2, ... in masks that are maps of classes, as in nucleus,stroma."""
     unlabelled_value: str | None = None

@@ -1,6 +1,6 @@
-"""The options of what looks at a finished run: ``score``, ``report``, ``next``, ``predict``."""
+"""The options of what looks at finished runs: ``combine``, ``score``, ``report``, ``next``, ``predict``."""
 
-__all__ = ["Format", "Metric", "Objects", "Outputs", "Predict", "Rank", "Report", "Score"]
+__all__ = ["Combine", "Format", "Metric", "Objects", "Outputs", "Predict", "Rank", "Report", "Score"]
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -10,11 +10,36 @@ from typing import Annotated, Literal, cast
 from textdiff.errors import UserError
 from textdiff.options.option import AnyPath, Argument, Exists, Known, Range
 from textdiff.options.record import Record
-from textdiff.options.shared import Computing, Count, Natural, OfRun, Runs, Split
+from textdiff.options.shared import Computing, Count, Natural, OfRun, RunPath, Runs, Split
 
 Metric = Literal["dice", "iou", "aji", "pq", "dq", "sq", "f1", "hd95", "nsd"]
 Objects = Literal["components", "watershed"]
 Format = Annotated[str, Known("textdiff.outputs:FORMATS", strict=True)]
+
+
+@dataclass(frozen=True)
+class Combine(Computing):
+    """Make one run of several: the mean of their probabilities.
+
+    They may be heads, trees and U-Nets, of one cache or of several of the same images; every command takes the result.
+    """
+
+    run: Annotated[Sequence[RunPath], Argument]
+    """Run directories, at least two."""
+    _: KW_ONLY
+    weights: Literal["equal", "validation"] = "equal"
+    """Weights of the runs: equal, or those of the best Dice on the validation images."""
+    runs: AnyPath = "runs"
+    """Directory that the combined run's directory is made in."""
+
+    def check(self) -> None:
+        """Refuses a single run, and one that is named twice."""
+        super().check()
+        places = [Path(path).resolve() for path in self.run]
+        if len(places) < 2:
+            raise UserError(f"RUN {self.run[0]}: is one run; name two or more")
+        if twice := next((path for path, place in zip(self.run, places, strict=True) if places.count(place) > 1), None):
+            raise UserError(f"RUN {twice}: is named twice; --weights says how much a run counts")
 
 
 @dataclass(frozen=True)
@@ -63,6 +88,8 @@ class Report(OfRun, Computing):
     """Images to show; the run must be scored on them."""
     images: Count = 40
     """Images to show at most, from the best to the worst in even steps."""
+    mpp: Annotated[float, Range(above=0)] | None = None
+    """Micrometres per pixel of all images, for densities and areas in the measurements; not known by default."""
     out: AnyPath | None = None
     """File to write; report.html in the run by default."""
 

@@ -11,12 +11,13 @@ __all__ = [
     "Demo",
     "Doctor",
     "Download",
+    "Start",
 ]
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated
 
-from textdiff.options.option import AnyPath, Argument, Exists, InStore, Known
+from textdiff.options.option import AnyPath, Argument, Exists, InStore, Known, Range
 from textdiff.options.reading import DataSet, ReadOptions
 from textdiff.options.record import Record
 from textdiff.options.shared import CachePath, Computing, TileSide
@@ -45,6 +46,25 @@ class Demo(Computing):
     _: KW_ONLY
     out: AnyPath = "textdiff-demo"
     """Directory that everything is written into."""
+
+
+@dataclass(frozen=True)
+class Start(Record):
+    """Go from a folder of images to a report, command by command.
+
+    Each command is explained, printed and run. What is done already is not done again: run it again once you have
+    annotated images, or after a stop.
+    """
+
+    dir: Annotated[AnyPath, Argument, Exists("file or directory")]
+    """Directory with images/, and with masks/ and texts.csv where you have them."""
+    _: KW_ONLY
+    dataset: Annotated[str, Known("textdiff.readers:READERS", strict=True)] = "folder"
+    """Name of the data set's layout."""
+    image_size: Annotated[int | None, Range(least=32)] = None
+    """Height and width in pixels that images are resized to; that of the preset by default."""
+    dry_run: bool = False
+    """Print the commands and run none."""
 
 
 @dataclass(frozen=True)

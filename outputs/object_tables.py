@@ -14,11 +14,12 @@ from textdiff.outputs.objects import OBJECT_COLUMNS, Segmentation, significant
 from textdiff.tables import CsvWriter
 
 IMAGE_COLUMNS = (
-    *("image", "file", "text", "width", "height", "objects", "area", "share", "probability", "counts"),
-    *("pixel_width_um", "pixel_height_um", "area_um2", "area_mm2", "tissue_mm2", "objects_per_mm2"),
+    *("image", "file", "group", "text", "width", "height", "objects", "area", "share", "probability", "counts"),
+    *("mean_area", "mean_eccentricity", "mean_haematoxylin"),
+    *("pixel_width_um", "pixel_height_um", "area_um2", "area_mm2", "tissue_mm2", "objects_per_mm2", "mean_area_um2"),
     *("distance", "notes", "error"),
 )
-"""Columns of ``images.csv``; ``tissue_mm2`` and ``objects_per_mm2`` (of tissue) are of slides."""
+"""Columns of ``images.csv``; means are over the objects, and ``objects_per_mm2`` is of a slide's tissue."""
 OBJECTS = ".objects"
 """How a file ends that has a line of JSON for each object of an image, where they may be too many to be held."""
 
@@ -27,7 +28,8 @@ def image_record(segmented: Segmentation) -> dict[str, str | int | float]:
     """What was found, for a line of ``images.csv``.
 
     ``area`` is that of all objects in pixels, ``share`` its part of the image, ``probability`` the mean over it (left
-    out where there is none), and ``counts`` the number of objects of each class, as in ``nucleus=12 stroma=3``.
+    out where there is none), and ``counts`` the number of objects of each class, as in ``nucleus=12 stroma=3``. Means
+    are over the objects, whatever their class, and ``objects_per_mm2`` is of the whole image.
     """
     height, width = segmented.objects.shape
     area = sum(found.area for found in segmented.found)
@@ -41,14 +43,22 @@ def image_record(segmented: Segmentation) -> dict[str, str | int | float]:
     }
     if area:
         record["probability"] = round(likely / area, 6)
+        record["mean_area"] = significant(area / len(segmented.found))
+    for name in ("eccentricity", "haematoxylin"):
+        values = [value for found in segmented.found if (value := getattr(found, name)) is not None]
+        if values:
+            record[f"mean_{name}"] = round(sum(values) / len(values), 6)
     if segmented.pixel_size:
-        record["area_um2"] = significant(area * segmented.pixel_area)
-        record["area_mm2"] = significant(area * segmented.pixel_area / 1e6)
+        square = area * segmented.pixel_area
+        record |= {"area_um2": significant(square), "area_mm2": significant(square / 1e6)}
+        record["objects_per_mm2"] = significant(len(segmented.found) / (width * height * segmented.pixel_area / 1e6))
+        if area:
+            record["mean_area_um2"] = significant(square / len(segmented.found))
     return record
 
 
-def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str]) -> None:
-    """Puts both tables together, atomically.
+def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Puts both tables together, atomically, and returns the lines of ``images.csv`` that have no error.
 
     Args:
         folder: where to write.
@@ -59,6 +69,7 @@ def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str
     Raises:
         UserError: a record is damaged.
     """
+    written: list[dict[str, Any]] = []
     with (
         atomic_path(folder / "predictions.csv") as objects_path,
         atomic_path(folder / "images.csv") as images_path,
@@ -76,8 +87,10 @@ def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str
                 for found in _objects(path, record):
                     objects.write(found)
                 images.write(record["image"])
+                written.append(record["image"])
         for name, error in errors.items():
             images.write({"image": name, "error": error})
+    return written
 
 
 def _objects(path: Path, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 __all__ = ["OBJECT_COLUMNS", "Found", "Segmentation", "Subject", "object_record", "segmentation", "significant"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,6 +23,10 @@ class Found(NamedTuple):
     """Left, top, width and height of the bounding box, which encloses whole pixels."""
     probability: float
     """Mean probability of its class over its pixels."""
+    eccentricity: float | None = None
+    """That of the ellipse with its second moments, 0 for a disc, near 1 for a line; None where it is not measured."""
+    haematoxylin: float | None = None
+    """Its mean over the object, see ``images.stains``; None of a grey image, or where it is not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +62,10 @@ class Segmentation(Subject):
 
 OBJECT_COLUMNS = (
     *("image", "object", "class", "area", "centroid_x", "centroid_y"),
-    *("left", "top", "width", "height", "probability"),
+    *("left", "top", "width", "height", "probability", "eccentricity", "haematoxylin"),
     *("area_um2", "centroid_x_um", "centroid_y_um"),
 )
-"""Columns of ``predictions.csv``; the last ones are empty where the size of a pixel is not known."""
+"""Columns of ``predictions.csv``; what is not known of an object is empty."""
 
 
 def segmentation(
@@ -72,6 +76,7 @@ def segmentation(
     objects: NDArray[np.int32],
     class_names: Sequence[str],
     pixel_size: tuple[float, float] | None = None,
+    stain: Callable[[NDArray[np.uint8]], NDArray[np.float64]] | None = None,
 ) -> Segmentation:
     """Measures the objects of one image. Pixels that belong to none become background: too small ones leave no trace.
 
@@ -83,6 +88,7 @@ def segmentation(
         objects: (H, W), numbered 1..n, each of one class: see ``pipeline.instances``.
         class_names: one for each class but the background.
         pixel_size: width and height of a pixel in micrometres, if they are known.
+        stain: how much stain pixels (N, 3) hold, (N,), of which objects get the mean; none by default.
 
     Raises:
         ValueError: a class without a name.
@@ -101,6 +107,8 @@ def segmentation(
 
     centroids = zip(mean(x + 0.5).tolist(), mean(y + 0.5).tolist(), strict=True)
     likely = mean(likelihood[y, x]).tolist()
+    shapes = _eccentricities(number, x, y, mean, pixel_size or (1.0, 1.0)).tolist()
+    stains = [None] * count if stain is None else mean(stain(image[y, x])).tolist()
     low, high = np.full((2, count), np.iinfo(np.int64).max), np.zeros((2, count), np.int64)
     for axis, values in enumerate((x, y)):
         np.minimum.at(low[axis], number, values)
@@ -109,7 +117,10 @@ def segmentation(
     classes = np.zeros(count, np.int64)
     classes[number] = labels[y, x]
     found = tuple(
-        Found(index + 1, int(classes[index]), int(areas[index]), centroid, tuple(boxes[index]), likely[index])
+        Found(
+            *(index + 1, int(classes[index]), int(areas[index]), centroid, tuple(boxes[index]), likely[index]),
+            *(shapes[index], stains[index]),
+        )
         for index, centroid in enumerate(centroids)
     )
     return Segmentation(
@@ -123,19 +134,43 @@ def segmentation(
     )
 
 
+def _eccentricities(
+    number: NDArray[np.integer[Any]],
+    x: NDArray[Any],
+    y: NDArray[Any],
+    mean: Callable[[NDArray[Any]], NDArray[np.float64]],
+    pixel_size: tuple[float, float],
+) -> NDArray[np.float64]:
+    """What ``regionprops`` calls eccentricity, of all objects at once: a slide has a million, and it takes them singly.
+
+    Args:
+        number: (N,) the object, from 0 on, that each pixel belongs to.
+        x: (N,) the pixel's column.
+        y: (N,) its row.
+        mean: of values of the pixels (N,) over each object.
+        pixel_size: its width and height: pixels that are not square squeeze an image, and not what it shows.
+    """
+    across, down = ((axis - mean(axis)[number]) * side for axis, side in zip((x, y), pixel_size, strict=True))
+    xx, yy, xy = mean(across**2), mean(down**2), mean(across * down)
+    middle, half = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+    longest = middle + half
+    found: NDArray[np.float64] = np.sqrt(np.divide(2 * half, longest, where=longest > 0, out=np.zeros_like(half)))
+    return found.clip(0, 1)
+
+
 def object_record(segmented: Subject, found: Found) -> dict[str, str | int | float]:
-    """One line of ``predictions.csv`` as ``OBJECT_COLUMNS``."""
+    """One line of ``predictions.csv`` as ``OBJECT_COLUMNS``; what is not known is left out."""
     size, (x, y) = segmented.pixel_size, found.centroid
-    measured = (found.area * segmented.pixel_area, x * size[0], y * size[1]) if size else ()
-    values: tuple[str | int | float, ...] = (
+    measured = (found.area * segmented.pixel_area, x * size[0], y * size[1]) if size else (None, None, None)
+    values: tuple[str | int | float | None, ...] = (
         *(segmented.name, found.number, segmented.class_names[found.class_number - 1], found.area),
         *(round(position, 3) for position in found.centroid),
         *found.box,
         round(found.probability, 6),
-        *(significant(value) for value in measured),
+        *(None if value is None else round(value, 6) for value in (found.eccentricity, found.haematoxylin)),
+        *(None if value is None else significant(value) for value in measured),
     )
-    # What is not known has no value, and is left out at the end.
-    return dict(zip(OBJECT_COLUMNS, values, strict=False))
+    return {name: value for name, value in zip(OBJECT_COLUMNS, values, strict=True) if value is not None}
 
 
 def significant(value: float) -> float:

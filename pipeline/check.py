@@ -107,7 +107,7 @@ def check_dataset(
         "classes": list(samples[0].classes) or ["foreground"] if samples else [],
         "splits": {split: _facts([fact for fact in facts if fact.sample.split == split]) for split in _SPLITS},
         "texts": texts,
-        "said": {} if samples and samples[0].unlabelled is None else _said(facts),
+        "said": _said(facts) if any(fact.sparse for fact in facts) else {},
     }
     return Check(
         summary,

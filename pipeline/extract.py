@@ -32,7 +32,7 @@ from textdiff.pipeline.extraction.plan import say_plan, say_time
 from textdiff.pipeline.extraction.prepare import preparation
 from textdiff.pipeline.extraction.requirements import require_models
 from textdiff.pipeline.extraction.row_worker import Order
-from textdiff.pipeline.extraction.sample_table import mask_kind, read_samples, sample_table
+from textdiff.pipeline.extraction.sample_table import mask_kind, read_samples, sample_table, turning
 from textdiff.pipeline.extraction.sharing import shares
 from textdiff.pipeline.extraction.timings import Timings
 from textdiff.readers import datasets
@@ -107,7 +107,10 @@ def _plan(work: _Work) -> dict[str, Any]:
     """The cache as it is to be, as arguments of :meth:`FeatureCache.plan`: its rows, texts, levels and fingerprint."""
     config, protocol, encoder = work.config, work.protocol, work.encoder
     tiles = tiling(config)
-    rows, texts = sample_table(work.facts, config.views, config.test_views, tiles, config.tissue, config.annotated_only)
+    words = turning(config)
+    rows, texts = sample_table(
+        work.facts, config.views, config.test_views, tiles, config.tissue, config.annotated_only, words
+    )
     fingerprint = {
         "backbone_sha256": work.resolved.sha256,
         "blocks": list(work.blocks),
@@ -144,6 +147,7 @@ def _plan(work: _Work) -> dict[str, Any]:
             "backbone_parameters": sum(parameter.numel() for parameter in work.network.parameters()),
             "text_encoder": config.text_encoder,
             "options": config.given,
+            **({"turned_texts": words.record()} if words and config.text_encoder != "none" else {}),
         },
     }
 

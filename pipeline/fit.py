@@ -1,6 +1,16 @@
 """Stage two: draws the training images, makes a run directory and trains a network on what the cache holds."""
 
-__all__ = ["FitConfig", "begin", "draw_images", "fit", "fit_or_resume", "initial_network", "resume"]
+__all__ = [
+    "FitConfig",
+    "begin",
+    "draw_images",
+    "fit",
+    "fit_or_resume",
+    "git_revision",
+    "initial_network",
+    "resume",
+    "versions",
+]
 
 import functools
 import math
@@ -32,10 +42,11 @@ from textdiff.options.protocol import get_protocol
 from textdiff.pipeline.prediction.blank import blank_limit
 from textdiff.pipeline.prediction.unlike import FILE as LIKENESS
 from textdiff.pipeline.prediction.unlike import Likeness, training_contrasts
-from textdiff.pipeline.runs import Run, new_run_dir, point_latest, write_config
+from textdiff.pipeline.runs import TEACHER, Run, new_run_dir, point_latest, write_config
 from textdiff.pipeline.training.epochs import rows_by_tile
 from textdiff.pipeline.training.image_digests import image_digests
 from textdiff.pipeline.training.labelled import Labelled, silent_images
+from textdiff.pipeline.training.self_training import forget_soft_labels, unlabelled_record
 from textdiff.pipeline.training.train import train
 from textdiff.places import Location, located
 
@@ -95,10 +106,14 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     tiles = rows_by_tile(cache)
     shown = sum(labelled.has(tile[0]) for name in train_ids for tile in tiles[name])
     config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, shown)
+    if config.positions and not get_model(config.model).locates:
+        raise UserError(f"--positions: {get_model(config.model).title} takes none; leave it out")
     network = get_model(config.model).build(cache, config, recipe)
     window = _window(config, recipe, cache, network)
     pretrained = _begin_pretrained(config, network)
-    texts = assign_texts(cache, config.variant, draw_seed, train_ids)
+    shown_ids = [entry.id for entry in cache.rows if entry.split == "train"] if config.unlabelled else train_ids
+    texts = assign_texts(cache, config.variant, draw_seed, shown_ids)
+    unlabelled = unlabelled_record(cache, train_ids, config.unlabelled, texts) if config.unlabelled else None
     blank_below = blank_limit(cache, [*train_ids, *val_ids])
     record = {
         "schema": 1,
@@ -115,10 +130,11 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
         "train_ids": train_ids,
         "val_ids": val_ids,
         "images": image_digests(cache, [*train_ids, *val_ids], texts),
+        "unlabelled": unlabelled,
         "blank_below": blank_below,
         "device": describe_device(device),
-        "versions": _versions(),
-        "git": _git_revision(),
+        "versions": versions(),
+        "git": git_revision(),
         "command": sys.argv,
     }
     contrasts = training_contrasts(cache, network, train_ids, blank_below)
@@ -147,11 +163,16 @@ def resume(run: Run, device: str | None = None, cache: Location | None = None) -
     if run.finished:
         raise UserError(f"{run.path}: finished already; `textdiff score --run {run.path}` scores it")
     device = device or run.config["fit"]["device"]
+    _fit_teacher(run, device, cache)
     if run.members:
-        return _fit_members(run, device, cache)
-    opened = run.open_cache(cache)
-    run.check_unchanged(opened)
-    return train(run, opened, initial_network(run), choose_device(device))
+        _fit_members(run, device, cache)
+    else:
+        opened = run.open_cache(cache)
+        run.check_unchanged(opened)
+        train(run, opened, initial_network(run), choose_device(device))
+    if run.teacher == Run(run.path / TEACHER):  # the members of an ensemble share theirs
+        forget_soft_labels(run)
+    return run.path
 
 
 def initial_network(run: Run) -> Segmenter:
@@ -165,7 +186,25 @@ def initial_network(run: Run) -> Segmenter:
     return network
 
 
-def _fit_members(run: Run, device: str, cache: Location | None) -> Path:
+def _fit_teacher(run: Run, device: str, cache: Location | None) -> None:
+    """Fits the run whose predictions another learns from, if it is not finished."""
+    teacher = run.teacher
+    if teacher is None or teacher.path != run.path / TEACHER:
+        return
+    if not (teacher.path / "config.json").is_file():
+        teacher.path.mkdir(exist_ok=True)
+        write_config(teacher, run.teacher_config())
+    elif teacher.config != run.teacher_config():
+        raise UserError(
+            f"{teacher.path}: not the fit that {run.path} learns from, but another; remove it and run `textdiff fit "
+            f"--resume --run {run.path}`, which makes it again"
+        )
+    if not teacher.finished:
+        console.info(f"{teacher.path}: the fit that says something of the images without labels")
+        resume(teacher, device, cache)
+
+
+def _fit_members(run: Run, device: str, cache: Location | None) -> None:
     """Fits the members of an ensemble that are not finished, each like a single fit with a seed of its own."""
     run.check_members()
     for number, member in enumerate(run.members):
@@ -174,7 +213,6 @@ def _fit_members(run: Run, device: str, cache: Location | None) -> Path:
         if not member.finished:
             console.info(f"{member.path}: member {number + 1} of {len(run.members)}")
             resume(member, device, cache)
-    return run.path
 
 
 def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[list[str], list[str]]:
@@ -276,7 +314,8 @@ def _window(config: FitConfig, recipe: Recipe, cache: FeatureCache, network: Seg
     return config.window or None
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions that results depend on, for the record."""
     packages = ("torch", "numpy", "zarr", "transformers")
     return {
         "textdiff": textdiff.__version__,
@@ -286,7 +325,7 @@ def _versions() -> dict[str, str]:
 
 
 @functools.cache
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
     """The revision of the checkout that TextDiff runs from, with ``+`` for uncommitted changes; none when installed."""
     where = Path(textdiff.__file__).parent
     if not (where / ".git").exists():

@@ -21,6 +21,7 @@ from textdiff.images.pixel_size import PixelSize, file_pixel_size
 from textdiff.images.scaled import Scaled
 from textdiff.images.slide import SAME_SIZE
 from textdiff.images.slide_files import is_slide, open_slide, slide_digest
+from textdiff.images.stains import haematoxylin, kind_of
 from textdiff.metrics.instances import METHODS, find_instances
 from textdiff.models.networks.models import get_model
 from textdiff.options.run import Predict
@@ -30,6 +31,7 @@ from textdiff.outputs.objects import object_record, significant
 from textdiff.outputs.overlay import write_overlay
 from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
+from textdiff.pipeline.prediction.mixed_predictor import open_predictor
 from textdiff.pipeline.prediction.output_files import OVERLAY, OutputFiles
 from textdiff.pipeline.prediction.predictor import Predictor
 from textdiff.pipeline.prediction.preprocessing import missing_text
@@ -72,8 +74,8 @@ def predict_all(
     """Segments one image after the other and yields the path of every file written, as soon as it is.
 
     An image that has all its files from the same run, text and options is passed over. ``predictions.csv``, a line per
-    object, and ``images.csv``, a line per image, are written at the end, however it comes, and cover everything in the
-    folder. One image is in memory at a time.
+    object, ``images.csv``, a line per image, and their summaries are written at the end, however it comes, and cover
+    everything in the folder. One image is in memory at a time.
 
     Args:
         run: a finished run.
@@ -101,8 +103,10 @@ def predict_all(
         (done if not overwrite and records.is_done(one) else left).append(one)
     if done:
         console.info(f"{len(done)} of {len(inputs)} images are done already (--overwrite: do them again)")
-    predictor = Predictor(run, device, backbone, outputs.views) if left else None
+    predictor = open_predictor(run, device, backbone, outputs.views) if left else None
     records.claim()
+    for one in done:
+        records.regroup(one)
     for reason in [reason for one in done for reason in records.refused(one)]:
         console.warn(f"not written: {reason}")
     bad: dict[str, str] = {}
@@ -205,7 +209,8 @@ class _Batch:
         labels, likelihood = probabilities.argmax(0), probabilities.max(0)
         objects = find_instances(labels, likelihood, outputs.objects or METHODS[0], outputs.min_area)
         size, more = self._pixel_size(one)
-        segmented = segmentation(one.name, image, labels, likelihood, objects, self._run.classes, size)
+        stain = None if kind_of(image) == "grey" else haematoxylin
+        segmented = segmentation(one.name, image, labels, likelihood, objects, self._run.classes, size, stain)
         levels = (int(image.min()), int(image.max()))
         line = self._line(one, image.shape[:2], size, notes + more, levels) | image_record(segmented)
         refused = yield from self._write(segmented, outputs.pictures(probabilities, members))
@@ -307,7 +312,7 @@ class _Batch:
             found.append((what, "look at its mask before it is used"))
         for remark in found:
             self._remarks.say(one.path, *remark)
-        line: dict[str, Any] = {"image": one.name, "file": str(one.path), "text": one.text}
+        line: dict[str, Any] = {"image": one.name, "file": str(one.path), "group": one.group, "text": one.text}
         line |= {"width": width, "height": height, "notes": "; ".join(what for what, _ in found)}
         if size is not None:
             line |= {"pixel_width_um": significant(size[0]), "pixel_height_um": significant(size[1])}
@@ -330,7 +335,8 @@ def _check_foreign(inputs: Sequence[Input], folder: Path, outputs: OutputFiles, 
     """Checks that no image is written over, and in a folder that has no results yet no other file either."""
     sources = {os.path.realpath(one.path) for one in inputs if isinstance(one.path, Path)}
     ours = overwrite or (folder / RECORDS).is_dir()
-    tables = [] if ours else [folder / "predictions.csv", folder / "images.csv"]
+    names = ("predictions.csv", "images.csv", "groups.csv", "summary.csv")
+    tables = [] if ours else [folder / name for name in names]
     results = (
         path for one in inputs for kind in (outputs.files, outputs.large_files) for path in kind(folder, one.name)
     )

@@ -14,7 +14,7 @@ __all__ = [
     "view_count",
 ]
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -30,6 +30,7 @@ from textdiff.models.device import autocast, choose_device
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.pipeline.prediction.blank import is_blank
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training.image_digests import changed_images
 
 Predicted = tuple[int, NDArray[np.float32]]
 """A row of a cache, or the first of several, and class probabilities (members, classes, S, S)."""
@@ -61,8 +62,39 @@ class FittedNetwork:
         count: int = self.network.config["classes"]
         return count
 
+    @property
+    def member_count(self) -> int:
+        """How many networks it consists of."""
+        return self.network.member_count
 
-def predictions(fitted: FittedNetwork, source: Iterable[Item], *, each: bool = False) -> Iterator[Predicted]:
+    def combined(self, members: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The probabilities (classes, ...) that its members' (members, classes, ...) stand for."""
+        return self.network.combined(members)
+
+    def of_rows(
+        self,
+        cache: FeatureCache,
+        rows: Sequence[int],
+        text: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None,
+        *,
+        each: bool = False,
+        source: Iterable[Item] | None = None,
+    ) -> Generator[Predicted, None, None]:
+        """``predictions`` of rows of a cache; see ``cached_predictions``."""
+        # Every row is read once: none is worth its memory afterwards.
+        if source is None:
+            source = self.network.loader(cache, self.device).epoch(rows, self.run.texts(cache), keep=False)
+        given = source if text is None else (_given(item, *text(cache.rows[item.row].view)) for item in source)
+        return predictions(self, given, each=each)
+
+    def changed(self, cache: FeatureCache) -> list[str]:
+        """What is no longer as it was when the run was begun, of its training and validation images."""
+        return changed_images(self.run.config, cache, self.run.texts(cache))
+
+
+def predictions(
+    fitted: FittedNetwork, source: Iterable[Item], *, each: bool = False
+) -> Generator[Predicted, None, None]:
     """What the network says of one item after the other, as the only member, or if ``each`` every one of its members.
 
     Args:
@@ -80,7 +112,7 @@ def cached_predictions(
     cache: FeatureCache,
     rows: Sequence[int],
     what: str,
-    text: tuple[torch.Tensor, torch.Tensor] | None = None,
+    text: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None,
     *,
     each: bool = False,
     source: Iterable[Item] | None = None,
@@ -92,19 +124,20 @@ def cached_predictions(
         cache: one that its run can be used with.
         rows: at least one; each once.
         what: begins the line of progress.
-        text: tokens (1, L, D) and their mask (1, L) that every row is given instead of those of its own text.
+        text: gives for the number of a view the tokens (1, L, D) and their mask (1, L) that a row of it is given
+            instead of those of its own text.
         each: whether every member is asked for.
         source: the rows' items in this order, where they are not read from the cache.
     """
-    # Every row is read once: none is worth its memory afterwards.
-    if source is None:
-        source = fitted.network.loader(cache, fitted.device).epoch(rows, fitted.run.texts(cache), keep=False)
-    given = source if text is None else (replace(item, tokens=text[0], token_mask=text[1]) for item in source)
     unit = "views" if view_count(cache, rows) > 1 else "tiles" if cache.rows[rows[0]].tile else "images"
     with console.Progress(len(rows), what, unit) as progress:
-        for predicted in predictions(fitted, given, each=each):
+        for predicted in fitted.of_rows(cache, rows, text, each=each, source=source):
             yield predicted
             progress.advance()
+
+
+def _given(item: Item, tokens: torch.Tensor, mask: torch.Tensor) -> Item:
+    return replace(item, tokens=tokens, token_mask=mask)
 
 
 def predict_members(network: Segmenter, item: Item, precision: str) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Run directories: one fit each, with everything needed to use or repeat it."""
 
-__all__ = ["IDENTITY", "Run", "find_run", "new_run_dir", "point_latest", "write_config"]
+__all__ = ["IDENTITY", "TEACHER", "Run", "find_run", "new_run_dir", "point_latest", "write_config"]
 
 import csv
 import hashlib
@@ -32,14 +32,17 @@ from textdiff.places import located
 SCORES_SCHEMA = 2
 IDENTITY = "textdiff.run"
 """Under what name files of weights carry ``Run.identity``."""
-_IDENTITY = ("model", "head", "recipe", "fingerprint_hash", "train_ids", "val_ids", "images")
+TEACHER = "teacher"
+"""The directory, in that of a run of self-training, of the run whose predictions it learns from."""
+_IDENTITY = ("model", "head", "recipe", "fingerprint_hash", "train_ids", "val_ids", "images", "unlabelled")
 
 
 @dataclass(frozen=True)
 class Run:
     """A run directory: ``config.json``, ``log.csv``, ``last.pt`` for resuming, ``head.safetensors`` once finished.
 
-    An ensemble's has a ``config.json`` and, below ``members/``, a run directory for each of its networks.
+    An ensemble's has a ``config.json`` and, below ``members/``, a run directory for each of its networks. So has one
+    that ``combine`` made, of copies of the runs. One of self-training has the run that it learns from as ``teacher/``.
     """
 
     path: Path
@@ -74,13 +77,17 @@ class Run:
     @property
     def label(self) -> str:
         """What was fitted, in a few words, for tables: the variant of the method, or the rival and its recipe."""
+        if self.combined:
+            return " + ".join(run["label"] for run in self.config["runs"])
         options = self.config["fit"]
-        name = method_name(options["model"], options["recipe"], options["variant"])
+        name = method_name(options["model"], options["recipe"], options["variant"], options["unlabelled"])
         return f"{name}, mean of {options['ensemble']}" if options["ensemble"] else name
 
     @property
     def reads(self) -> Reads:
-        """What its network reads."""
+        """What its network reads, or any of the runs that it combines."""
+        if self.combined:
+            return Reads(*map(any, zip(*(member.reads for member in self.members), strict=True)))
         reads = get_model(self.config["model"]).reads
         return reads._replace(text=reads.text and self.config["fit"]["variant"] != "no-text")
 
@@ -100,15 +107,46 @@ class Run:
         return hashlib.sha256(canonical(rest | {"fit": options}).encode()).hexdigest()
 
     @property
+    def combined(self) -> bool:
+        """Whether ``combine`` made it of unlike runs, which read each their own inputs."""
+        return "runs" in self.config
+
+    @property
+    def weights(self) -> list[float]:
+        """How much each of the runs that it combines counts; they add up to 1."""
+        return [run["weight"] for run in self.config["runs"]]
+
+    @property
     def members(self) -> "list[Run]":
-        """The runs of an ensemble, run directories below this one; otherwise none."""
-        return [Run(self.path / "members" / str(index)) for index in range(self.config["fit"]["ensemble"] or 0)]
+        """The runs of an ensemble, or those that it combines, run directories below this one; otherwise none."""
+        count = len(self.config["runs"]) if self.combined else self.config["fit"]["ensemble"] or 0
+        return [Run(self.path / "members" / str(index)) for index in range(count)]
 
     def member_config(self, number: int) -> dict[str, Any]:
         """The ``config`` of an ensemble's member: that of a single fit with a seed of its own."""
+        own = {"fit": self.config["fit"] | {"seed": self.config["fit"]["seed"] + number, "ensemble": None}}
+        if unlabelled := self.config["unlabelled"]:
+            own["unlabelled"] = unlabelled | {"teacher": f"../../{TEACHER}"}
+        return self.config | own
+
+    @property
+    def teacher(self) -> "Run | None":
+        """The run of the round before, whose predictions this one learns from; None without self-training."""
+        unlabelled = self.config["unlabelled"]
+        return Run(self.path / unlabelled["teacher"]) if unlabelled else None
+
+    def teacher_config(self) -> dict[str, Any]:
+        """The ``config`` of ``teacher``: the same fit with one round less."""
+        rounds = self.config["unlabelled"]["rounds"] - 1
         return self.config | {
-            "fit": self.config["fit"] | {"seed": self.config["fit"]["seed"] + number, "ensemble": None}
+            "fit": self.config["fit"] | {"unlabelled": rounds or None},
+            "unlabelled": self.config["unlabelled"] | {"rounds": rounds} if rounds else None,
         }
+
+    @property
+    def shown_ids(self) -> list[str]:
+        """The ids of the images that it was fitted on, with labels and without."""
+        return [*self.config["train_ids"], *(self.config["unlabelled"] or {"images": ()})["images"]]
 
     def check_members(self) -> None:
         """Checks that the members begun are those of this ensemble, each in its place.
@@ -116,6 +154,13 @@ class Run:
         Raises:
             UserError: one is another run.
         """
+        if self.combined:
+            for member, then in zip(self.members, self.config["runs"], strict=True):
+                if member.digest != then["digest"]:
+                    raise UserError(
+                        f"{member.path}: not as it was when {self.path} was combined of it; combine the runs again"
+                    )
+            return
         for number, member in enumerate(self.members):
             own = self.member_config(number)
             if (member.path / "config.json").is_file() and member.config != own:
@@ -136,7 +181,8 @@ class Run:
             return ""
         if not self.members:
             return sha256_file(self.path / "head.safetensors")
-        return hashlib.sha256("".join(member.digest for member in self.members).encode()).hexdigest()
+        parts = [member.digest for member in self.members] + (list(map(str, self.weights)) if self.combined else [])
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
 
     def log(self) -> list[dict[str, float]]:
         """The lines of ``log.csv``, one mapping per epoch; empty before the first has ended.
@@ -193,12 +239,17 @@ class Run:
         """The network with the weights selected, or the ensemble of them, in evaluation mode on the CPU.
 
         Raises:
-            UserError: the fit has not finished, or the file is damaged.
+            UserError: the fit has not finished, the file is damaged, or ``combine`` made the run.
         """
         if unfinished := self._unfinished():
             raise UserError(
                 f"{unfinished[0]}: no head.safetensors, so this fit has not finished; "
                 f"finish it with `textdiff fit --resume --run {self.path}`"
+            )
+        if self.combined:
+            named = " or ".join(str(member.path) for member in self.members)
+            raise UserError(
+                f"{self.path}: combines unlike runs, which are no single network; give one of them: {named}"
             )
         network: Segmenter
         config, file = self.config, self.path / "head.safetensors"
@@ -229,12 +280,19 @@ class Run:
         return network.eval()
 
     def texts(self, cache: FeatureCache) -> dict[int, int]:
-        """For every row of a cache the row whose text the run is given; see ``assign_texts``."""
+        """For every row of a cache the row whose text the run is given; see ``assign_texts``.
+
+        Of a combined run it is the first one's, for the record: each of its runs is given its own.
+        """
+        if self.combined:
+            return self.members[0].texts(cache)
         options = self.config["fit"]
-        return assign_texts(cache, options["variant"], options["draw_seed"], self.config["train_ids"])
+        return assign_texts(cache, options["variant"], options["draw_seed"], self.shown_ids)
 
     def _unfinished(self) -> list[Path]:
         # A member that was never started has no config.json that could be asked.
+        if self.combined:
+            return [path for member in self.members for path in member._unfinished()]
         paths = [run.path for run in self.members or [self]]
         return [path for path in paths if not (path / "head.safetensors").exists()]
 
@@ -265,7 +323,7 @@ class Run:
         """
         check_fitted(self.config, cache, str(self.path))
         # The controls' texts depend on the images that the run was fitted on.
-        if self.config["fit"].get("variant") in CONTROLS:
+        if self.config["fit"].get("variant") in CONTROLS and not self.combined:
             self.check_unchanged(cache)
 
     def check_unchanged(self, cache: FeatureCache) -> None:
@@ -274,7 +332,7 @@ class Run:
         Raises:
             UserError: they are not; names one.
         """
-        options, ids = self.config["fit"], self.config["train_ids"]
+        options, ids = self.config["fit"], self.shown_ids
         own = "full" if not set(ids) <= {entry.id for entry in cache.rows} else options["variant"]
         check_unchanged(self.config, cache, assign_texts(cache, own, options["draw_seed"], ids), str(self.path))
 

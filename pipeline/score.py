@@ -34,6 +34,7 @@ from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.score_tables import write_scores
 from textdiff.pipeline.evaluation.summary import Averages, averages, cases, page, record, tables
+from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.prediction.streamed import StreamedImages
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
 from textdiff.pipeline.runs import Run
@@ -41,7 +42,6 @@ from textdiff.pipeline.training.image_digests import (
     GONE,
     VIEWS,
     Digests,
-    changed_images,
     changes,
     image_digests,
     shortened,
@@ -142,7 +142,9 @@ class _Measured:
 def _open(options: Score) -> _Opened:
     """Finds the run, its cache and the rows to score, and says what a reader of the scores must know before."""
     run, split, text = Run(options.directory()), options.split, options.text
-    fitted = FittedNetwork(run, options.device)
+    if run.combined and options.data is not None:
+        raise UserError(f"--data: {run.path} combines runs that read images each in its own way; score it by caches")
+    fitted = open_fitted(run, options.device)
     cache = run.open_cache(options.cache) if options.data is None else StreamedImages.of(run, options.data)
     rows = scored_rows(cache, split)
     wanted = [name for name in METRICS if name in (*options.metrics, "dice", "iou")]
@@ -152,11 +154,13 @@ def _open(options: Score) -> _Opened:
     left_out = _left_out(len(sizes), too_large, sparse, wanted, options.metrics != Score.metrics)
     if left_out:
         console.warn(left_out)
+    if text is not None and run.combined:
+        raise UserError(f"--text: {run.path} combines runs that read texts each in its own way; score these alone")
     given = None if text is None else GivenText.embed(run, text, fitted.device)
     texts = run.texts(cache)
     facts, views = image_digests(cache, sizes, texts), view_count(cache, rows)
     # Neither a cache of test images only nor further views make scores those of another run.
-    changed = [line for line in changed_images(run.config, cache, texts) if not line.endswith((GONE, f": {VIEWS}"))]
+    changed = [line for line in fitted.changed(cache) if not line.endswith((GONE, f": {VIEWS}"))]
     if changed:
         console.warn(_changed_since(changed))
     own = run.scores(split) if given and run.scores_file(split).is_file() else None
@@ -173,11 +177,11 @@ def _open(options: Score) -> _Opened:
 
 def _predict(opened: _Opened) -> Generator[ImagePrediction, None, None]:
     """Each image with its prediction, put together of its rows, one at a time."""
-    cache, embedding = opened.cache, opened.given.embedding if opened.given else None
+    cache, text = opened.cache, opened.given.of_view if opened.given else None
     source = None
     if isinstance(cache, StreamedImages):
         source = cache.items(opened.run, opened.rows, opened.fitted.device, opened.options.backbone)
-    with closing(cached_predictions(opened.fitted, cache, opened.rows, "score", embedding, source=source)) as predicted:
+    with closing(cached_predictions(opened.fitted, cache, opened.rows, "score", text, source=source)) as predicted:
         yield from image_predictions(cache, predicted)
 
 

@@ -28,18 +28,12 @@ from textdiff.images.formats import BadImageError
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.lvit import read_lvit
 from textdiff.readers.names import error, is_utf8, key_of, note, relative, sort_problems, unique_ids
+from textdiff.readers.outlines import Corners, check_work, ellipse, inside
 from textdiff.readers.sample import Problem, Sample, Split
 from textdiff.readers.splits import draw_splits, parse_split, settle_splits
 from textdiff.readers.texts import find_table, matched_texts, read_texts
 
-Corners = NDArray[np.float64]
-"""(n, 2): the corners (x, y) of a polygon in pixels, the upper left corner of the image at (0, 0)."""
-
 _MAX_BYTES = 32 << 20
-_MAX_CROSSINGS = 4_000_000
-"""The most products of outlines with rows of pixels in one file."""
-_MAX_PIXELS = 500_000_000
-"""In the boxes around all outlines of a file together."""
 _TEST = re.compile("(monuseg)?test(s|ing)?(sets?|data|images?|imgs?|cases?)?")
 _ELLIPSE, _LINES = "2", {"3": "arrows", "4": "rulers"}
 """ImageScope's types of regions; all others are polygons."""
@@ -102,7 +96,7 @@ def outlines_of(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline
             points = _points(path, region, fix)
             kind = region.get("Type", "0")
             if kind == _ELLIPSE and len(points) == 2:
-                points = _ellipse(points)
+                points = ellipse(points)
             if kind in _LINES:
                 left_out[f"{_LINES[kind]} (Type {kind})"] += 1
             elif len(points) < 3:
@@ -142,20 +136,13 @@ def _is_excluded(path: str | os.PathLike[str], region: Any, fix: str) -> bool:
     return value in ("1", "true")
 
 
-def _ellipse(box: Corners) -> Corners:
-    """(180, 2) corners on the ellipse in the box between two opposite corners (2, 2)."""
-    angle = np.linspace(0, 2 * np.pi, 180, endpoint=False)
-    corners: Corners = box.mean(0) + np.abs(box[1] - box[0]) / 2 * np.stack([np.cos(angle), np.sin(angle)], 1)
-    return corners
-
-
 def rasterise(
     path: str | os.PathLike[str], outlines: Sequence[Outline], height: int, width: int
 ) -> tuple[NDArray[np.uint32], list[str]]:
     """Numbers the pixels inside each outline by its place in the list, from 1, excluded ones not counted.
 
-    A pixel is inside if its centre is, half a pixel right of and below its corner. Where outlines overlap the first
-    one keeps its pixels, as in the challenge's own script. Excluded areas are cut out of their layer first.
+    Where outlines overlap the first one keeps its pixels, as in the challenge's own script. Excluded areas are cut out
+    of their layer first.
 
     Returns:
         (height, width) uint32, and what a user should know, one phrase each.
@@ -165,14 +152,14 @@ def rasterise(
     """
     instances = np.zeros((height, width), np.uint32)
     kept = [outline for outline in outlines if not outline.excluded]
-    _check_work(path, outlines, height, width)
+    check_work(path, [outline.corners for outline in outlines], height, width)
     outside = covered = 0
     layer, holes = -1, None
     for number, outline in enumerate(kept, 1):
         if outline.layer != layer:
             layer, holes = outline.layer, _holes(outlines, outline.layer, height, width)
-        box, inside = _inside(outline.corners, height, width)
-        free = inside & (instances[box] == 0)
+        box, held, _ = inside(outline.corners, height, width)
+        free = held & (instances[box] == 0)
         if holes is not None:
             free &= ~holes[box]
         instances[box][free] = number
@@ -201,8 +188,8 @@ def rasterise_part(outlines: Sequence[Outline], y: int, x: int, height: int, wid
     holes = {layer: _holes([one for _, one in near], layer, height, width) for layer in {one.layer for _, one in near}}
     for number, outline in near:
         if not outline.excluded:
-            box, inside = _inside(outline.corners, height, width)
-            free = inside & (instances[box] == 0)
+            box, held, _ = inside(outline.corners, height, width)
+            free = held & (instances[box] == 0)
             if (cut := holes[outline.layer]) is not None:
                 free &= ~cut[box]
             instances[box][free] = number
@@ -226,49 +213,9 @@ def _holes(outlines: Sequence[Outline], layer: int, height: int, width: int) -> 
         return None
     holes = np.zeros((height, width), bool)
     for outline in excluded:
-        box, inside = _inside(outline.corners, height, width)
-        holes[box] |= inside
+        box, held, _ = inside(outline.corners, height, width)
+        holes[box] |= held
     return holes
-
-
-def _inside(corners: Corners, height: int, width: int) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
-    """The box around a polygon within the image, and which pixels of it have their centres inside (even-odd)."""
-    box = top, left = _box(corners, height, width)
-    rows, columns = top.stop - top.start, left.stop - left.start
-    if not rows or not columns:
-        return box, np.zeros((rows, columns), bool)
-    start, end = corners - 0.5, np.roll(corners, -1, 0) - 0.5
-    # An edge crosses the rows from its upper end, if that is on a centre, to its lower end, if it is below one.
-    first, last = (np.ceil(end_of(start[:, 1], end[:, 1])) for end_of in (np.minimum, np.maximum))
-    first, last = (ends.clip(top.start, top.stop).astype(np.int64) for ends in (first, last))
-    edge = np.repeat(np.arange(len(start)), last - first)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(last - first) - last, last - first)
-    (x0, y0), (x1, y1) = start[edge].T, end[edge].T
-    x = x0 + (row - y0) / (y1 - y0) * (x1 - x0)
-    column = np.floor(x).clip(left.start - 1, left.stop - 1).astype(np.int64) + 1 - left.start
-    crossed = np.zeros(rows * (columns + 1), np.uint8)
-    np.bitwise_xor.at(crossed, (row - top.start) * (columns + 1) + column, np.uint8(1))
-    crossed = crossed.reshape(rows, columns + 1)
-    return box, np.bitwise_xor.accumulate(crossed, 1, out=crossed)[:, :-1].view(bool)
-
-
-def _box(corners: Corners, height: int, width: int) -> tuple[slice, slice]:
-    size = (width, height)
-    (x0, y0), (x1, y1) = (
-        ends.clip(0, size).astype(int) for ends in (np.floor(corners.min(0)), np.ceil(corners.max(0)))
-    )
-    return slice(int(y0), int(y1)), slice(int(x0), int(x1))
-
-
-def _check_work(path: str | os.PathLike[str], outlines: Sequence[Outline], height: int, width: int) -> None:
-    crossings = pixels = 0
-    for outline in outlines:
-        y = outline.corners[:, 1].clip(0, height)
-        rows, columns = _box(outline.corners, height, width)
-        crossings += int(np.abs(np.diff(y, append=y[0])).sum()) + len(y)
-        pixels += (rows.stop - rows.start) * (columns.stop - columns.start)
-    if crossings > _MAX_CROSSINGS or pixels > _MAX_PIXELS:
-        raise BadImageError(path, f"has {len(outlines)} outlines that are too large together", "split the annotations")
 
 
 def _read_challenge(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:

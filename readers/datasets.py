@@ -28,6 +28,7 @@ from textdiff.images.formats import BadImageError
 from textdiff.images.scaled import Scaled
 from textdiff.options.reading import ReadOptions
 from textdiff.readers import READERS
+from textdiff.readers.annotations import is_outlined
 from textdiff.readers.inspection import inspect_image, inspect_mask
 from textdiff.readers.sample import Problem, Sample, Slice
 from textdiff.readers.slides import slide_facts, slide_mask_facts
@@ -75,6 +76,11 @@ class Inspected:
         """The pixels of which the mask says something."""
         return sum(self.counts)
 
+    @property
+    def sparse(self) -> bool:
+        """Whether there is a mask, and pixels of which it may say nothing."""
+        return bool(self.counts) and (self.sample.unlabelled is not None or self.said < self.height * self.width)
+
 
 def read_dataset(
     name: str, root: str | os.PathLike[str], options: ReadOptions | None = None
@@ -96,17 +102,32 @@ def read_dataset(
         raise UserError(f"{name}: unknown data set; known are {', '.join(sorted(READERS))}")
     options = options or ReadOptions()
     samples, problems = READERS[name](Path(root), options)
+    if options.annotations is not None:
+        _require_used(Path(options.annotations), samples, problems)
     classes, unlabelled = options.said()
     return [
         replace(
             sample,
             image=_at(sample.image, options),
             classes=classes,
+            named=tuple(options.classes),
             instances=sample.instances or options.instances,
             unlabelled=unlabelled,
         )
         for sample in samples
     ], problems
+
+
+def _require_used(annotations: Path, samples: Sequence[Sample], problems: Sequence[Problem]) -> None:
+    """Refuses ``--annotations`` that no sample has its mask from, unless the problems say why."""
+    files = [mask.file if isinstance(mask, Slice) else mask for sample in samples if (mask := sample.mask)]
+    if any(file == annotations or annotations in file.parents for file in files):
+        return
+    if not any(problem.severity == "error" for problem in problems):
+        raise UserError(
+            f"--annotations {annotations}: are of none of the images; they go with --dataset folder, and belong to the "
+            "images of their names"
+        )
 
 
 def _at(image: Path | Slice | Scaled, options: ReadOptions) -> Path | Slice | Scaled:
@@ -227,12 +248,24 @@ def _of_one_value(facts: Sequence[Inspected]) -> tuple[list[Inspected], list[Pro
 
     {0, 1} beside {0, 255} is no exception: a map of classes whose border is void can hold nothing else.
     """
+    found, problems = list(facts), list[Problem]()
+    # Outlines have a name for it and pictures a number: neither contradicts the other.
+    for outlined in (False, True):
+        alike = [fact for fact in found if fact.sample.mask and is_outlined(fact.sample.mask) == outlined]
+        unlike, differing = _unlike_most(alike)
+        problems += differing
+        found = [replace(fact, usable=fact.usable and fact.sample.id not in unlike) for fact in found]
+    return found, problems
+
+
+def _unlike_most(facts: Sequence[Inspected]) -> tuple[set[str], list[Problem]]:
+    """The samples whose foreground is not stored as that of most, and an error for each value that they have."""
     masks: dict[str, list[Inspected]] = {}
     for fact in facts:
         if fact.value and fact.usable:
             masks.setdefault(fact.value, []).append(fact)
     if len(masks) < 2:
-        return list(facts), []
+        return set(), []
     usual, *others = sorted(masks, key=lambda value: -len(masks[value]))
 
     def named(value: str) -> str:
@@ -247,7 +280,7 @@ def _of_one_value(facts: Sequence[Inspected]) -> tuple[list[Inspected], list[Pro
         what = f"has {named(value)}, and {_where(example)} has {named(usual)}"
         fix = "store one value in all masks, or name the values of classes with --classes"
         problems.append(Problem("error", _where(first), what, fix))
-    return [replace(fact, usable=fact.usable and fact.value in ("", usual)) for fact in facts], problems
+    return {fact.sample.id for value in others for fact in masks[value]}, problems
 
 
 def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
@@ -281,7 +314,7 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
 
 def _inspect_mask(facts: Inspected, source: Path | Slice, tiled: bool, say: Callable[..., None]) -> Inspected:
     """``facts`` with those of the mask; ``say(severity, source, what, fix)`` is told what is wrong."""
-    if not facts.height and source.name.lower().endswith(".xml"):
+    if not facts.height and is_outlined(source):
         return facts  # outlines mean nothing without the size of their image
     try:
         if facts.finest is not None:

@@ -23,6 +23,7 @@ from textdiff.images.decode import decode, to_rgb
 from textdiff.images.formats import BadImageError, alpha_note, read_bytes
 from textdiff.images.labels import UNSAID, class_map, instance_map, sparse_mask, stored_numbers
 from textdiff.images.masks import binary_mask, decode_mask
+from textdiff.readers.annotations import is_outlined, load_annotations
 from textdiff.readers.aperio import outlines_of, rasterise
 from textdiff.readers.hdf5 import plane, read_slice
 from textdiff.readers.objects import load_objects
@@ -80,11 +81,13 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
         width: the same.
 
     Raises:
-        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map``, ``outlines_of`` and
-            ``load_objects``.
+        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map``, ``outlines_of``,
+            ``load_annotations`` and ``load_objects``.
     """
     source, notes = sample.mask, list[str]()
     assert source is not None
+    if is_outlined(source) and not source.name.lower().endswith(".xml"):
+        return LoadedMask(*load_annotations(sample, height, width))
     if isinstance(source, Slice):
         stored, digest = read_slice(source)
         stored = plane(source, stored)

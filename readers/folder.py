@@ -2,20 +2,22 @@
 
     DIR/
         images/      PNG, JPEG, BMP, TIFF or DICOM; or below images/train/, images/val/, images/test/
-        masks/       named as the image, or mask_<image>; in the same subfolders or in none; may be missing
+        masks/       named as the image, or mask_<image>; in the same subfolders or in none; may be missing; pictures,
+                     or outlines (``readers.annotations``), which --annotations names where they are elsewhere
         texts.csv    or .tsv, .xlsx, .jsonl: columns image and text, and if you like split and group
 
 ``DIR/train/images``, ``DIR/train/masks`` and so on are read as well, and a folder for each image (``readers.objects``).
 Names are matched without folder and extension.
 """
 
-__all__ = ["read_folder"]
+__all__ = ["mask_place", "read_folder"]
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
+from textdiff.readers.annotations import listed_annotations
 from textdiff.readers.layouts import known_layout, masks_elsewhere
 from textdiff.readers.names import (
     IMAGES,
@@ -32,7 +34,7 @@ from textdiff.readers.names import (
     visible,
 )
 from textdiff.readers.objects import has_object_folders, read_object_folders
-from textdiff.readers.sample import Problem, Sample, Split
+from textdiff.readers.sample import Problem, Sample, Slice, Split
 from textdiff.readers.splits import parse_split, settle_splits
 from textdiff.readers.texts import TextRow, find_table, matched_texts, read_texts
 
@@ -57,31 +59,73 @@ def read_folder(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Pr
     samples: list[Sample] = []
     problems: list[Problem] = []
     parts = _parts(root)
+    drawn = listed_annotations(Path(options.annotations)) if options.annotations else {}
+    unused = set(drawn)
     for split, base in parts:
-        found, wrong = _read_part(root, base, split)
+        found, wrong = _read_part(root, base, split, drawn, unused)
         samples += found
         problems += wrong
     if not samples and not problems:
         raise UserError(f"{root}: holds no images (PNG, JPEG, BMP, TIFF or DICOM) in images/; put them there")
+    problems += _without_image([source for key in sorted(unused) for source in drawn[key]])
     samples = unique_ids(root, samples, problems)
     return settle_splits(root.name, samples, problems, options), sort_problems(problems)
 
 
-def _read_part(root: Path, base: Path, split: Split | None) -> tuple[list[Sample], list[Problem]]:
+def _without_image(sources: list[Path | Slice]) -> list[Problem]:
+    """What is said of annotations that belong to no image: of a file of many images that some of them are not here."""
+    problems = [
+        error(str(source), "are outlines without an image", "name them as their image, or remove them")
+        for source in sources
+        if isinstance(source, Path)
+    ]
+    listed: dict[Path, list[str]] = {}
+    for source in sources:
+        if isinstance(source, Slice):
+            listed.setdefault(source.file, []).append(source.dataset)
+    for file, names in listed.items():
+        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        problems.append(note(str(file), f"lists images that are not in images/: {len(names)} ({shown})"))
+    return problems
+
+
+def mask_place(root: Path, image: Path) -> Path | None:
+    """Where ``read_folder`` looks for the mask of an image that has none yet: a PNG; None where it reads no such file.
+
+    Args:
+        root: the data set's directory.
+        image: a file in it.
+    """
+    if root.is_dir() and not (root / "images").is_dir() and has_object_folders(root):
+        return None
+    for _, base in _parts(root):
+        if (images := base / "images") in image.parents:
+            return base / "masks" / image.relative_to(images).with_name(f"{key_of(image.name)}.png")
+    return None
+
+
+def _read_part(
+    root: Path, base: Path, split: Split | None, drawn: Mapping[str, list[Path | Slice]], unused: set[str]
+) -> tuple[list[Sample], list[Problem]]:
+    """One folder with ``images/``; of the annotations ``drawn`` those that are used are taken from ``unused``."""
     problems: list[Problem] = []
     images: dict[str, list[tuple[Path, Split | None]]] = {}
     for key, path, own in _files(root, base / "images", split, problems):
         images.setdefault(key, []).append((path, own))
-    masks: dict[str, list[Path]] = {}
+    masks: dict[str, list[Path | Slice]] = {}
     if (base / "masks").is_dir():
         for key, path, _ in _files(root, base / "masks", split, problems, MASKS):
             masks.setdefault(owner(key, images), []).append(path)
         for key in masks.keys() - images.keys():
-            for path in masks[key]:
+            for source in masks[key]:
                 problems.append(
-                    error(relative(root, path), "is a mask without an image", "name it as its image, or remove it")
+                    error(_named(root, source), "is a mask without an image", "name it as its image, or remove it")
                 )
-    if other := masks_elsewhere(base):
+    for key, sources in drawn.items():
+        if (own_image := owner(key, images)) in images:
+            masks.setdefault(own_image, []).extend(sources)
+            unused.discard(key)
+    if (other := masks_elsewhere(base)) and not drawn:
         what = "is not read: masks are looked for in masks/"
         problems.append(note(relative(root, other), what, "rename it to masks, if they are these"))
     table = find_table(base) or find_table(root)
@@ -116,7 +160,7 @@ def _sample(
     root: Path,
     table: Path,
     image: tuple[str, Path, Split | None],
-    masks: list[Path],
+    masks: list[Path | Slice],
     texts: Mapping[str, TextRow | None],
     problems: list[Problem],
 ) -> Sample | None:
@@ -126,7 +170,7 @@ def _sample(
     sound = True
     for other in masks[1:]:
         what = f"is a second mask of {where}, beside {masks[0].name}"
-        problems.append(error(relative(root, other), what, "keep one of them"))
+        problems.append(error(_named(root, other), what, "keep one of them"))
         sound = False
     if key not in texts:
         fix = "add its row; its text may be empty"
@@ -146,6 +190,10 @@ def _sample(
         problems.append(note(where, "has no mask: it is unlabelled"))
     mask = masks[0] if masks else None
     return Sample(key, split or named or "train", path, mask, row.text, row.group)
+
+
+def _named(root: Path, mask: Path | Slice) -> str:
+    return relative(root, mask) if isinstance(mask, Path) and mask.is_relative_to(root) else str(mask)
 
 
 def _files(

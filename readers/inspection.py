@@ -18,6 +18,7 @@ from textdiff.images.labels import class_map, instance_map, said_counts
 from textdiff.images.levels import Levels
 from textdiff.images.masks import foreground
 from textdiff.images.scaled import SLIDES
+from textdiff.readers.annotations import is_outlined
 from textdiff.readers.decoding import load_image, load_mask
 from textdiff.readers.sample import Sample, Slice
 
@@ -104,7 +105,7 @@ def inspect_mask(sample: Sample, height: int, width: int, tiled: bool) -> MaskPr
         assert isinstance(sample.mask, Path)
         with _unchanged(sample.mask):
             return _inspect_mask_bands(sample)
-    if formats.too_many_pixels(height, width) and sample.mask.name.lower().endswith(".xml"):
+    if formats.too_many_pixels(height, width) and is_outlined(sample.mask):
         raise BadImageError(
             sample.mask,
             f"holds outlines of an image of more than {formats.MAX_MEGAPIXELS} megapixels, where they are not drawn",

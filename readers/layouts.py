@@ -9,6 +9,7 @@ from textdiff.readers.names import IMAGES, visible
 from textdiff.readers.splits import parse_split
 
 _NAMED = "one PNG per image in masks/, named as the image"
+_COCO = "put the images in images/, write texts.csv, and give the file of its polygons with --annotations"
 _DRAW = f"draw its polygons as masks, {_NAMED}, and put the images in images/"
 _LAYOUTS = (
     (
@@ -31,10 +32,10 @@ _LAYOUTS = (
         ("imagesTr", "labelsTr"),
         "save slices of its volumes as PNG in images/ and, with their class numbers, in masks/",
     ),
-    ("COCO", ("annotations/*.json",), _DRAW),
-    ("COCO", ("*coco*.json",), _DRAW),
-    ("COCO", ("*/*coco*.json",), _DRAW),
-    ("COCO", ("instances*.json",), _DRAW),
+    ("COCO", ("annotations/*.json",), _COCO),
+    ("COCO", ("*coco*.json",), _COCO),
+    ("COCO", ("*/*coco*.json",), _COCO),
+    ("COCO", ("instances*.json",), _COCO),
     ("YOLO", ("labels/*.txt",), _DRAW),
     ("YOLO", ("labels/*/*.txt",), _DRAW),
 )

@@ -29,8 +29,8 @@ from textdiff.readers.sample import Problem, Sample
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
 IMAGES = (*PICTURES, ".dcm", ".dicom", *SLIDES)
 """How names of image files end, in lower case, longer endings first: whatever looks through a directory goes by it."""
-MASKS = (*PICTURES, ".xml")
-_UNREAD = (".gif", ".webp", ".npy", ".npz", ".mat", ".dcm", ".dicom", ".jp2", ".nii", ".nii.gz", ".tga", ".geojson")
+MASKS = (*PICTURES, ".xml", ".geojson", ".json")
+_UNREAD = (".gif", ".webp", ".npy", ".npz", ".mat", ".dcm", ".dicom", ".jp2", ".nii", ".gz", ".tga", ".zip")
 """Endings of what may be meant as a mask and is not read: to pass over it would leave its image unlabelled."""
 
 
@@ -87,6 +87,8 @@ def owner(key: str, images: Collection[str]) -> str:
     if bare not in images and bare.isdecimal():
         same = [name for name in images if name.isdecimal() and name.lstrip("0") == bare.lstrip("0")]
         bare = same[0] if len(same) == 1 else bare
+    if bare not in images:
+        bare = key_of(bare)  # programs that export case.tif as case.tif.geojson
     return bare if bare in images else key
 
 

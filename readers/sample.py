@@ -13,7 +13,7 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Slice:
-    """One image or mask inside an HDF5 file; stands where the path of a file of its own would."""
+    """One image or mask inside an HDF5 or COCO file; stands where the path of a file of its own would."""
 
     file: Path
     dataset: str
@@ -49,7 +49,9 @@ class Sample:
     group: str = ""
     """What must stay in one split, such as a patient; empty where nothing is known."""
     classes: tuple[str, ...] = ()
-    """Names of the mask's values 1, 2, ...; empty for a mask of two classes."""
+    """Names of the mask's classes 1, 2, ...; empty for a mask of two classes."""
+    named: tuple[str, ...] = ()
+    """Names of the numbers 1, 2, ... in the file, the background and what says nothing among them, if they have one."""
     instances: bool = False
     """Whether the mask numbers its objects."""
     unlabelled: int | None = None

@@ -87,10 +87,10 @@ def slide_mask_facts(sample: Sample, height: int, width: int, finest: tuple[int,
         BadImageError: it cannot be used.
     """
     path = sample.mask
-    assert isinstance(path, Path)
-    if path.is_dir():
+    assert path is not None
+    if isinstance(path, Path) and path.is_dir():
         raise BadImageError(path, "is a folder of objects, which slides cannot have", "save one mask, as a TIFF")
-    if path.suffix.lower() != ".xml":
+    if not path.name.lower().endswith(".xml"):
         return inspect_mask(sample, *finest, tiled=True)
     outlines, notes, digest = _outlines(sample)
     covered = min(covered_pixels(outlines, *finest) * height * width // (finest[0] * finest[1]), height * width)
@@ -160,11 +160,11 @@ class SlideReader:
         in the middle of a pixel, outlines are drawn at the view's size.
         """
         path = sample.mask
-        assert isinstance(path, Path)
+        assert path is not None
         height, width = min(tile, facts.height - y), min(tile, facts.width - x)
         assert facts.finest is not None
         scale = (facts.finest[1] / facts.width, facts.finest[0] / facts.height)
-        if path.suffix.lower() == ".xml":
+        if path.name.lower().endswith(".xml"):
             outlines = self._masks.get(path, lambda stack: _scaled(_outlines(sample)[0], scale))
             numbers = rasterise_part(outlines, y, x, height, width)
             return (numbers > 0).astype(np.uint8), numbers if sample.instances else None
@@ -217,14 +217,17 @@ class _Mask:
 
     def __init__(self, stack: ExitStack, sample: Sample, facts: Facts) -> None:
         path = sample.mask
-        assert isinstance(path, Path)
+        assert path is not None
+        assert facts.finest is not None
         self._sample, self._threshold = sample, facts.threshold
         self._bands: BandedImage | None = None
         if facts.mask_in_bands:
+            assert isinstance(path, Path)
             self._bands = stack.enter_context(open_mask_bands(path, by_number(sample)))
             self.height, self.width = self._bands.height, self._bands.width
         else:
-            self._whole = load_mask(sample, facts.height, facts.width)
+            # Outlines are in pixels of the finest level, whatever the resolution that is asked for.
+            self._whole = load_mask(sample, *facts.finest)
             self.height, self.width = self._whole.labels.shape
 
     def read(self, y: int, x: int, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:

@@ -85,7 +85,7 @@ def test_predictor_takes_a_file_or_its_pixels_and_gives_what_predict_writes(run,
     assert np.allclose(probabilities.sum(0), 1, atol=1e-5)
     assert (predictor(pixels) == probabilities).all()
     written, *tables = textdiff.predict(image, run=run, out=tmp_path)
-    assert {table.name for table in tables} == {"predictions.csv", "images.csv"}
+    assert {table.name for table in tables} == {"predictions.csv", "images.csv", "summary.csv"}
     assert ((np.asarray(Image.open(written)) > 0) == (probabilities.argmax(0) > 0)).all()
     grey = pixels[..., 0]
     assert (predictor(grey) == predictor(np.stack([grey] * 3, axis=2))).all()

@@ -21,7 +21,7 @@ from textdiff.models.networks.norms import NORMS
 from textdiff.models.networks.recipes import OF_THE_METHOD, Recipe
 from textdiff.models.networks.reference_names import copy_reference, to_reference
 from textdiff.models.networks.segmenter import Reads, Segmenter, Window, selected_levels
-from textdiff.models.networks.textdiff import TextDiff, mean_token, standardised
+from textdiff.models.networks.textdiff import TextDiff, mean_token, placed, standardised
 from textdiff.models.networks.variants import VARIANTS as ALL_VARIANTS
 from textdiff.models.networks.variants import check_variant, head_variant
 from textdiff.options.fit import FitConfig
@@ -64,6 +64,9 @@ class Head(TextDiff, Segmenter):
             images and few texts, and fit no other.
         standardise: bring every channel of every level, of each image for itself, to mean 0 and standard deviation 1
             first. Not in the paper: it takes out what differs between stainings and scanners.
+        positions: tell every pixel where it is, by two more channels of each level before the projection, which every
+            level then has. Not in the paper. The places are those in what the network sees at once: the image, or the
+            tile, in its view.
         blocks: which of a cache's blocks the levels are; all by default.
         times: which of a cache's diffusion steps; all by default.
     """
@@ -74,6 +77,7 @@ class Head(TextDiff, Segmenter):
     variants = tuple(ALL_VARIANTS)
     recipes = OF_THE_METHOD
     steady = True
+    locates = True
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class Head(TextDiff, Segmenter):
         hidden: Sequence[int] = REFERENCE_HIDDEN,
         norm: str = "batch",
         standardise: bool = False,
+        positions: bool = False,
         blocks: Sequence[int] | None = None,
         times: Sequence[int] | None = None,
     ) -> None:
@@ -109,6 +114,7 @@ class Head(TextDiff, Segmenter):
             "hidden": list(hidden),
             "norm": norm,
             "standardise": standardise,
+            "positions": positions,
         }
         super().__init__(**network)
         self.blocks, self.times = blocks, times
@@ -161,6 +167,8 @@ class Head(TextDiff, Segmenter):
         """
         if self.standardise:
             features = [standardised(x) for x in features]
+        if self.positions:
+            features = [placed(x) for x in features]
         size = self.image_size
         if window is None:
             return list(features), text, text_mask, (size, size, 0, 0, size)
@@ -279,6 +287,7 @@ class Head(TextDiff, Segmenter):
             hidden=recipe.hidden,
             norm=recipe.norm,
             standardise=recipe.standardise,
+            positions=options.positions,
             blocks=options.blocks,
             times=options.steps,
         )

@@ -74,6 +74,8 @@ class Segmenter(nn.Module, ABC):
     steady: ClassVar[bool] = False
     """Whether a step launches the same kernels whatever the values of its inputs, and draws no numbers: then it can be
     recorded. ``forward`` is ``scores_of(*prepare(...))``, of which ``scores_of`` is what is recorded."""
+    locates: ClassVar[bool] = False
+    """Whether it can be told where its pixels are (``fit --positions``)."""
     trained: bool = False
     """Whether it is to be trained no further, though epochs are left."""
 

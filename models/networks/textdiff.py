@@ -11,6 +11,7 @@ __all__ = [
     "TextDiff",
     "TransformerBlock",
     "mean_token",
+    "placed",
     "standardised",
 ]
 
@@ -90,16 +91,19 @@ class TextDiff(nn.Module):
         hidden: Sequence[int],
         norm: str,
         standardise: bool,
+        positions: bool,
     ) -> None:
         super().__init__()
-        self.variant, self.width, self.image_size, self.standardise = variant, width, image_size, standardise
+        self.variant, self.width, self.image_size = variant, width, image_size
+        self.standardise, self.positions = standardise, positions
         self.down = nn.ModuleDict()
         self.routes: list[str | None] = []  # by level: the name of its projection
-        later = list(dict.fromkeys(dim for dim in dims[1:] if steps * dim != width))
-        for k, dim in enumerate(dims):
-            name = None if steps * dim == width else str(later.index(dim) + 2) if k else "1"
+        sizes = [steps * dim + (2 if positions else 0) for dim in dims]
+        later = list(dict.fromkeys(size for size in sizes[1:] if size != width))
+        for k, size in enumerate(sizes):
+            name = None if size == width else str(later.index(size) + 2) if k else "1"
             if name is not None and name not in self.down:
-                self.down[name] = nn.Linear(steps * dim, width)
+                self.down[name] = nn.Linear(size, width)
             self.routes.append(name)
         if variant == "full":
             self.block = TransformerBlock(width, text_dim, heads, head_dim)
@@ -125,6 +129,7 @@ class TextDiff(nn.Module):
         for level, name in zip(features, self.routes, strict=True):
             B, _, h, w = level.shape
             x = standardised(level) if self.standardise else level  # (B, steps C, h, w)
+            x = placed(x) if self.positions else x  # (B, steps C + 2, h, w)
             x = x.flatten(2).transpose(1, 2).to(self.conv1.weight.dtype)  # (B, h w, steps C): a vector per pixel
             if name is not None:
                 x = self.down[name](x)  # (B, h w, width)
@@ -148,6 +153,17 @@ def standardised(x: Tensor) -> Tensor:
     """
     # On a CPU the layer normalisation of the pixels takes a third of the time of mean, variance and quotient.
     return F.layer_norm(x.float(), x.shape[2:], eps=1e-6)
+
+
+def placed(x: Tensor) -> Tensor:
+    """Activations (B, C, h, w) with the places of their pixels' centres as two more channels: (B, C + 2, h, w).
+
+    The first is from -1 at the left edge to 1 at the right one, the second the same from the top to the bottom. Not in
+    the paper, whose attention sees every pixel alike wherever it is.
+    """
+    B, _, h, w = x.shape
+    down, right = ((torch.arange(n, device=x.device, dtype=x.dtype) * 2 + 1) / n - 1 for n in (h, w))
+    return torch.cat([x, right.expand(B, 1, h, w), down[:, None].expand(B, 1, h, w)], 1)
 
 
 def mean_token(text: Tensor, mask: Tensor | None) -> Tensor:

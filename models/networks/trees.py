@@ -3,6 +3,7 @@
 __all__ = ["Trees"]
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -128,7 +129,7 @@ class Trees(Segmenter):
         device = self.device
         model.fit(pixels, truth.numpy())
         self._take(model)
-        scores = self._scores(torch.from_numpy(pixels))
+        scores = self._scores(torch.from_numpy(pixels), self.feature)
         # These arrays are scikit-learn's own affair; should it change them, nothing wrong must come of it.
         probe = model.predict_proba(pixels[:: max(1, len(pixels) // 100)])
         ours = scores[:: max(1, len(pixels) // 100), self.labels].softmax(1)
@@ -172,16 +173,15 @@ class Trees(Segmenter):
         for name, dtype in _ARRAYS.items():
             setattr(self, name, torch.from_numpy(np.ascontiguousarray(arrays[name])).to(dtype))
 
-    def _scores(self, pixels: Tensor) -> Tensor:
-        """Scores before the softmax, (n, classes) float64, of pixels (n, channels) float32."""
+    def _scores(self, pixels: Tensor, feature: Tensor) -> Tensor:
+        """Scores before the softmax, (n, classes) float64, of pixels (n, channels), given each node's channel."""
         raw = self.baseline.expand(len(pixels), -1).clone()
-        x = pixels.double()
-        at_pixel = torch.arange(len(x), device=x.device)
+        at_pixel = torch.arange(len(pixels), device=pixels.device)
         for round_ in self.roots:
             for column, root in enumerate(round_):
-                node = root.expand(len(x)).clone()
+                node = root.expand(len(pixels)).clone()
                 while not (leaf := self.leaf[node]).all():
-                    goes_left = x[at_pixel, self.feature[node]] <= self.threshold[node]
+                    goes_left = pixels[at_pixel, feature[node]] <= self.threshold[node]
                     node = torch.where(leaf, node, torch.where(goes_left, self.left[node], self.right[node]))
                 raw[:, column] += self.value[node]
         if raw.shape[1] == 1:
@@ -193,10 +193,23 @@ class Trees(Segmenter):
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Scores before the softmax, (B, classes, S, S) float32, from levels (B, steps x C, h, w) on any device."""
         size = self.config["image_size"]
-        levels = [level.to(self.baseline.device) for level in levels]
-        found = [self._scores(all_pixels([level[i : i + 1] for level in levels], size)) for i in range(len(levels[0]))]
+        # Of thousands of channels trees ask for a few hundred: only these are brought to the scores' size.
+        used, feature = torch.unique(self.feature, return_inverse=True)
+        places = used.split([int(((used >= first) & (used < end)).sum()) for first, end in _channels(levels)])
+        asked = [
+            level.to(used.device)[:, place - first]
+            for level, place, (first, _) in zip(levels, places, _channels(levels), strict=True)
+            if len(place)
+        ]
+        images = (all_pixels([level[i : i + 1] for level in asked], size) for i in range(len(asked[0])))
+        found = [self._scores(pixels, feature) for pixels in images]
         return torch.stack(found).float().mT.reshape(len(found), -1, size, size)
 
     def inputs(self, items: Sequence[Item]) -> tuple[list[Tensor]]:
         """Joins items along the batch: levels (B, steps x C, h, w)."""
         return ([torch.cat(level) for level in zip(*(item.features for item in items), strict=True)],)
+
+
+def _channels(levels: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """The first channel of each level, and the one after its last, of those of all levels in a row."""
+    return list(pairwise(accumulate((level.shape[1] for level in levels), initial=0)))

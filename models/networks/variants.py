@@ -53,12 +53,18 @@ def assign_texts(cache: FeatureCache, variant: str, seed: int, train_ids: Collec
     """
     rows = range(len(cache.rows))
     first = {cache.rows[row].id: row for row in reversed(rows)}
+    # Texts may have turned along with the views: the text of another image turns as this one's image does.
+    viewed = {(cache.rows[row].id, cache.rows[row].view): row for row in reversed(rows)}
+
+    def donor(row: int, source: int) -> int:
+        return viewed.get((cache.rows[source].id, cache.rows[row].view), source)
+
     if variant == "constant-text":
         # One row of each image, since a large one has more of them.
         used = sorted(row for name, row in first.items() if name in train_ids)
         most = Counter(cache.rows[row].text for row in used).most_common(1)[0][0]
         source = next(row for row in used if cache.rows[row].text == most)
-        return dict.fromkeys(rows, source)
+        return {row: donor(row, source) for row in rows}
     if variant != "shuffled-text":
         return {row: row for row in rows}
     donors: dict[str, int] = {}
@@ -68,4 +74,4 @@ def assign_texts(cache: FeatureCache, variant: str, seed: int, train_ids: Collec
         order = np.random.default_rng([seed, 0x7E27, number]).permutation(len(ids))
         for here, there in zip(order, np.roll(order, 1), strict=True):
             donors[ids[here]] = first[ids[there]]
-    return {row: donors.get(cache.rows[row].id, row) for row in rows}
+    return {row: donor(row, donors[cache.rows[row].id]) if cache.rows[row].id in donors else row for row in rows}

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 
 from textdiff import console
+from textdiff.images.images import SYMMETRIES
 from textdiff.metrics.intervals import Interval
 from textdiff.pipeline.evaluation.class_scores import mean_of_some
 from textdiff.pipeline.evaluation.object_scores import metrics_table
 from textdiff.pipeline.evaluation.score_tables import ScoreRow, score_table
 from textdiff.pipeline.prediction.preprocessing import TextEmbedder
 from textdiff.pipeline.runs import Run
+from textdiff.readers.directions import directions_of
 
 _SLUG = 24
 
@@ -29,6 +31,8 @@ class GivenText:
     text: str
     embedding: tuple[torch.Tensor, torch.Tensor]
     """Tokens (1, L, D) float32 and their mask (1, L) bool."""
+    turned: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()
+    """The same of the text as it is true of each of the eight views; empty where a run's texts do not turn."""
 
     @classmethod
     def embed(cls, run: Run, text: str, device: torch.device) -> "GivenText":
@@ -37,7 +41,13 @@ class GivenText:
         Raises:
             UserError: the run reads no text, or its text encoder is missing or is another one.
         """
-        return cls(text, TextEmbedder(run, device)(text))
+        embed, words = TextEmbedder(run, device), directions_of(run.config["about"])
+        turned = [embed(words.turned(text, view)) for view in range(SYMMETRIES)] if words else ()
+        return cls(text, embed(text), turned)
+
+    def of_view(self, view: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The embedding that a view of an image is given; views are counted as ``cache.Row`` does."""
+        return self.turned[view % SYMMETRIES] if self.turned else self.embedding
 
     @property
     def count(self) -> int:

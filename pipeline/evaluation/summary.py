@@ -1,6 +1,6 @@
 """From the scores of single images to what ``score`` says of all of them: means, tables, a record, a page."""
 
-__all__ = ["Averages", "averages", "cases", "page", "record", "tables"]
+__all__ = ["Averages", "averages", "cases", "page", "record", "tables", "weights_in_words"]
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -166,14 +166,7 @@ def cases(
 def page(run: Run, split: str, table: str, overlay: str, count: int) -> str:
     """``report.md``: the table, the figure in the file ``overlay``, and what the run is."""
     config = run.config
-    about, options = config["about"], config["fit"]
-    made_with = (
-        f"backbone {about['backbone']}, text encoder {about['text_encoder']}, variant {options['variant']}"
-        if run.reads.activations
-        else f"model {config['model']}, from the images{' and texts' if run.reads.text else ' alone'}"
-    )
-    seed, members = options["seed"], options["ensemble"]
-    seeds = f"mean of {members} networks, seeds {seed} to {seed + members - 1}" if members else f"seed {seed}"
+    lines = _combined_lines(config) if run.combined else _fitted_lines(run)
     return f"""# {escape(run.path.name)}: {split} split
 
 {table}
@@ -182,7 +175,33 @@ Means over {count} images with bootstrap 95% intervals over images; they do not 
 
 ![Best, median and worst image]({overlay})
 
-* data set {escape(str(about["dataset"]))}, {escape(made_with)}
-* {seeds}, {options["epochs"]} epochs
+{lines}
 * {len(config["train_ids"])} training images: {escape(", ".join(config["train_ids"]))}
 """
+
+
+def weights_in_words(config: Mapping[str, Any]) -> str:
+    """How the weights of a combined run's runs came about."""
+    weighed = config["weighed"]
+    return f"weighed by the Dice of {weighed['images']} validation images" if weighed else "equally weighed"
+
+
+def _fitted_lines(run: Run) -> str:
+    config = run.config
+    about, options = config["about"], config["fit"]
+    made_with = (
+        f"backbone {about['backbone']}, text encoder {about['text_encoder']}, variant {options['variant']}"
+        if run.reads.activations
+        else f"model {config['model']}, from the images{' and texts' if run.reads.text else ' alone'}"
+    )
+    seed, members = options["seed"], options["ensemble"]
+    seeds = f"mean of {members} networks, seeds {seed} to {seed + members - 1}" if members else f"seed {seed}"
+    return f"""* data set {escape(str(about["dataset"]))}, {escape(made_with)}
+* {seeds}, {options["epochs"]} epochs"""
+
+
+def _combined_lines(config: Mapping[str, Any]) -> str:
+    runs = config["runs"]
+    parts = (f"{100 * one['weight']:.3g} % {escape(one['label'])} ({escape(one['run'])})" for one in runs)
+    return f"""* data set {escape(str(config["about"]["dataset"]))}
+* mean of {len(runs)} runs, {weights_in_words(config)}: {", ".join(parts)}"""

@@ -27,7 +27,7 @@ from textdiff.readers.presets import get_preset
 
 _OF_THE_CACHE = (Place, Features, Cutting, ReadOptions)
 """The options that say what a cache holds; the others say how it is filled."""
-_PLACES = ("data", "backbone", "text_encoder")
+_PLACES = ("data", "annotations", "backbone", "text_encoder", "direction_words")
 _MARK = "./"
 """What a path relative to the cache begins with, in what the cache says of itself."""
 

@@ -3,7 +3,7 @@
 __all__ = ["Filling", "begin_filling", "end_filling", "take_over"]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from textdiff import console
@@ -168,7 +168,7 @@ def _check_update_space(old: FeatureCache, planned: FeatureCache, kept: int, mad
 def _refuse_changed(old: FeatureCache, planned: FeatureCache, changes: Sequence[str]) -> CacheError:
     """What is said of a cache whose data set has changed since."""
     rows, kept = planned.rows, len(find_rows(planned, [old])[0])
-    if other := _other_views(old.rows, rows):
+    if other := _other_views(old, planned):
         return CacheError(
             f"{old.path}: repeat the command that made it; or --update keeps {kept} of {len(rows)} rows, makes the "
             f"others and drops what was not asked for, another --cache leaves this one. It was {other}"
@@ -179,11 +179,17 @@ def _refuse_changed(old: FeatureCache, planned: FeatureCache, changes: Sequence[
     )
 
 
-def _other_views(here: Sequence[Row], asked: Sequence[Row]) -> str:
-    """Which views were asked for, if nothing else differs from those that are here; otherwise nothing."""
-    if [row for row in here if row.view == 0] != [row for row in asked if row.view == 0]:
+def _other_views(here: FeatureCache, asked: FeatureCache) -> str:
+    """Which views, or texts of views, were asked for, if nothing else differs from what is here; otherwise nothing."""
+    if _unturned(here) != _unturned(asked):
         return ""
-    made = {option: [most_views(rows, training=t) for rows in (here, asked)] for option, t in _OPTIONS.items()}
-    return "; ".join(
-        f"made with {option} {then}, and {now} asked for" for option, (then, now) in made.items() if then != now
-    )
+    made = {option: [most_views(one.rows, training=t) for one in (here, asked)] for option, t in _OPTIONS.items()}
+    said = [f"made with {option} {then}, and {now} asked for" for option, (then, now) in made.items() if then != now]
+    return "; ".join(said) or "made with other texts for turned views (--turn-texts, --no-turn-texts)"
+
+
+def _unturned(cache: FeatureCache) -> list[tuple[Row, str]]:
+    """The rows of images as they are, and their texts, whatever their numbers are among those of further views."""
+    return [
+        (replace(row, text=-1), cache.texts[row.text] if row.text >= 0 else "") for row in cache.rows if row.view == 0
+    ]

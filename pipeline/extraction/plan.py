@@ -2,6 +2,7 @@
 
 __all__ = ["say_plan", "say_time"]
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def say_plan(cache: FeatureCache, pending: Sequence[int], config: ExtractConfig,
         console.info(
             f"{config.test_views} views of each annotated validation and test image; scores are of the mean over them"
         )
+    if said := _turned_texts(cache):
+        console.info(said)
     free = f" of {console.size(free_space(config.cache))} free" if isinstance(config.cache, Path) else ""
     console.info(
         f"{config.cache}: {len(pending)} of {total} rows to do, {console.size(cache.row_nbytes)} each, "
@@ -36,6 +39,22 @@ def say_plan(cache: FeatureCache, pending: Sequence[int], config: ExtractConfig,
     )
     fix = "free some, choose another --cache, fewer --blocks or --steps"
     check_free_space(config.cache, needed, f"the {len(pending)} rows need", fix)
+
+
+def _turned_texts(cache: FeatureCache) -> str:
+    """How many texts turn along with their images' views, and how the first of them does."""
+    own = {row.id: row.text for row in cache.rows if row.view == 0 and row.text >= 0}
+    turned: dict[int, int] = {}
+    for row in cache.rows:
+        if row.view and row.text >= 0 and row.text != own[row.id]:
+            turned.setdefault(own[row.id], row.text)
+    if not turned:
+        return ""
+    first, other = (textwrap.shorten(cache.texts[number], 90) for number in next(iter(turned.items())))
+    return (
+        f"{len(turned)} of {len(set(own.values()))} texts tell directions and turn with the views, as "
+        f'"{first}" to "{other}"; --no-turn-texts leaves them'
+    )
 
 
 def say_time(rows: int, backbone: Extractor) -> None:

@@ -38,6 +38,7 @@ class Prepared:
     image: NDArray[np.uint8]
     """RGB (S, S, 3), S the cache's image size."""
     text: str
+    """As it is true of the view."""
     mask: NDArray[np.uint8] | None
     """(S, S) class numbers; None where the image has no mask."""
     truth: NDArray[np.uint8] | None
@@ -83,6 +84,7 @@ def preparation(
 
     def prepare(row: int) -> Prepared:
         entry = cache.rows[row]
+        text = cache.texts[entry.text]
         fact = facts[entry.id]
         bottom = min(entry.y + entry.tile, entry.height)
         if fact.finest is not None:
@@ -99,14 +101,14 @@ def preparation(
         if entry.split == "train":
             image = jitter_view(image, varied, entry.view, entry.image_sha256, seed)
         if region.labels is None:
-            return Prepared(row, image, fact.sample.text, None, None, None)
+            return Prepared(row, image, text, None, None, None)
         truth = seen(region.labels)
         mask = images.resize_mask(truth, size, rule, classes=len(cache.classes) + 1)
         if not entry.has_truth:
-            return Prepared(row, image, fact.sample.text, mask, None, None)
+            return Prepared(row, image, text, mask, None, None)
         h, w = entry.truth_shape
         objects = None if region.instances is None else seen(region.instances)[:h, :w]
-        return Prepared(row, image, fact.sample.text, mask, truth[:h, :w], objects)
+        return Prepared(row, image, text, mask, truth[:h, :w], objects)
 
     return prepare
 

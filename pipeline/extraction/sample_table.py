@@ -1,6 +1,6 @@
 """The sample table of a cache: which rows a data set makes, and what its masks hold."""
 
-__all__ = ["mask_kind", "read_samples", "sample_table"]
+__all__ = ["mask_kind", "read_samples", "sample_table", "turning"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,11 +8,15 @@ from typing import Any
 from textdiff import console
 from textdiff.cache import Row
 from textdiff.errors import UserError
+from textdiff.images.images import SYMMETRIES
+from textdiff.images.labels import UNSAID
 from textdiff.images.scaled import Scaled
 from textdiff.images.tiles import Grid
+from textdiff.options.protocol import get_protocol
 from textdiff.pipeline.extraction.config import ExtractConfig
 from textdiff.readers import datasets
 from textdiff.readers.datasets import Inspected
+from textdiff.readers.directions import Directions, read_directions
 from textdiff.readers.slides import slide_places
 
 
@@ -38,6 +42,12 @@ def read_samples(config: ExtractConfig) -> list[Inspected]:
     return facts
 
 
+def turning(config: ExtractConfig) -> Directions | None:
+    """The table of words by which texts turn with the views of their images; None where they stay as they are."""
+    turn = get_protocol(config.protocol).turn_texts if config.turn_texts is None else config.turn_texts
+    return read_directions(config.direction_words) if turn else None
+
+
 def sample_table(
     facts: Sequence[Inspected],
     views: int,
@@ -45,6 +55,7 @@ def sample_table(
     tiling: Mapping[str, Any],
     tissue: float = 0,
     annotated_only: bool = False,
+    words: Directions | None = None,
 ) -> tuple[list[Row], list[str]]:
     """The sample table, one row per (sample, tile, view), and the distinct texts in the order of their first use.
 
@@ -57,6 +68,7 @@ def sample_table(
         tiling: see ``config.tiling``.
         tissue: the share of a slide's tile that must be tissue.
         annotated_only: of slides with a mask, leave out tiles without foreground.
+        words: by which the texts of turned views turn; None leaves them.
 
     Raises:
         BadImageError: no tile of a slide is left.
@@ -67,7 +79,8 @@ def sample_table(
     for fact in facts:
         sample = fact.sample
         own = 1 if fact.mask_sha256 is None else views if sample.split == "train" else test_views
-        number = index.setdefault(sample.text, len(index))
+        texts = [words.turned(sample.text, view) if words else sample.text for view in range(min(own, SYMMETRIES))]
+        numbers = [index.setdefault(text, len(index)) for text in texts]
         places = [(0, 0)]
         if tile:
             grid = Grid(fact.height, fact.width, tile, tiling["overlap"])
@@ -78,7 +91,7 @@ def sample_table(
                 id=sample.id,
                 split=sample.split,
                 view=view,
-                text=number,
+                text=numbers[view % SYMMETRIES],
                 source=sample.image.name,
                 image_sha256=fact.image_sha256,
                 mask_sha256=fact.mask_sha256,
@@ -97,10 +110,12 @@ def sample_table(
 def mask_kind(facts: Sequence[Inspected]) -> dict[str, Any]:
     """What the fingerprint says about masks that hold more than foreground, or less; nothing where they do not.
 
-    ``unlabelled`` is the number that says nothing in the files; in a cache it is always ``images.labels.UNSAID``.
+    ``unlabelled`` is the number that says nothing in the files, where outlines say nothing of what they hold
+    ``UNSAID``; in a cache it is always that.
     """
     sample = facts[0].sample
-    found: dict[str, Any] = {} if sample.unlabelled is None else {"unlabelled": sample.unlabelled}
+    number = UNSAID if sample.unlabelled is None and any(fact.sparse for fact in facts) else sample.unlabelled
+    found: dict[str, Any] = {} if number is None else {"unlabelled": number}
     if sample.classes:
         found["classes"] = list(sample.classes)
     elif sample.instances:

@@ -31,6 +31,8 @@ class Input:
     """What its results are called: unique, without suffix, with ``/`` where it is in a subdirectory."""
     path: Path | Slice
     text: str
+    group: str = ""
+    """Whose it is, such as a patient's; empty where nothing is known."""
 
 
 def gather(options: Predict) -> list[Input]:
@@ -89,8 +91,8 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
 def from_list(path: Path, text: str) -> list[Input]:
     """The images that a file names, relative to its directory.
 
-    A table (``.csv``, ``.tsv``, ``.xlsx``, ``.jsonl``) has a column ``image`` and may have a column ``text``; any other
-    file has one path a line, and empty lines and those that begin with # mean nothing.
+    A table (``.csv``, ``.tsv``, ``.xlsx``, ``.jsonl``) has a column ``image`` and may have the columns ``text`` and
+    ``group``; any other file has one path a line, and empty lines and those that begin with # mean nothing.
 
     Args:
         path: the list.
@@ -100,13 +102,13 @@ def from_list(path: Path, text: str) -> list[Input]:
         UserError: the list, or an image that it names, is not there; it is no such table; it is empty.
     """
     inputs = []
-    for place, name, own_text in _listed(path):
+    for place, name, own_text, group in _listed(path):
         forms = [path.parent / unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
         file = next((file for file in (path.parent / name, *forms) if file.is_file()), None)
         if file is None:
             raise UserError(f"--list {path}: {place} names {path.parent / name}: no such image file")
         inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-        inputs.append(Input(_name(Path(name)) if inside else key_of(file.name), file, own_text or text))
+        inputs.append(Input(_name(Path(name)) if inside else key_of(file.name), file, own_text or text, group))
     if not inputs:
         raise UserError(f"--list {path}: names no images")
     return inputs
@@ -126,7 +128,7 @@ def from_dataset(name: str, root: Path, text: str) -> list[Input]:
     samples, problems = read_dataset(name, root)
     report(problems)
     inputs = [
-        Input(sample.id, sample.image, sample.text or text)
+        Input(sample.id, sample.image, sample.text or text, sample.group)
         for sample in samples
         if sample.mask is None and not isinstance(sample.image, Scaled)
     ]
@@ -137,19 +139,19 @@ def from_dataset(name: str, root: Path, text: str) -> list[Input]:
     return inputs
 
 
-def _listed(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Place, name and text of every image in a list."""
+def _listed(path: Path) -> Iterator[tuple[str, str, str, str]]:
+    """Place, name, text and group of every image in a list."""
     if path.suffix.lower() not in ENDINGS:
         for number, line in enumerate(io.StringIO(decode_text(path), newline=None), 1):
             if line.strip() and not line.lstrip().startswith("#"):
-                yield f"line {number}", line.strip(), ""
+                yield f"line {number}", line.strip(), "", ""
         return
-    for row in read_table(path, ("image",), ("text",)):
+    for row in read_table(path, ("image",), ("text", "group")):
         if row.fault:
             raise UserError(f"--list {path}: {'; '.join(row.fault)}")
         if not row.cells["image"]:
             raise UserError(f"--list {path}: {row.place} names no image; name one, or remove the row")
-        yield row.place, row.cells["image"], row.cells["text"]
+        yield row.place, row.cells["image"], row.cells.get("text", ""), row.cells.get("group", "")
 
 
 def _files_below(root: Path, without: Path) -> list[Path]:

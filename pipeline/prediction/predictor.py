@@ -16,6 +16,7 @@ from textdiff.pipeline.prediction.preprocessing import Preprocessor
 from textdiff.pipeline.prediction.unlike import Contrast, Likeness
 from textdiff.pipeline.predictions import FittedNetwork, enlarge, mean_of_views, predictions, shows_nothing
 from textdiff.pipeline.runs import Run
+from textdiff.readers.directions import directions_of
 
 
 class Predictor:
@@ -43,6 +44,7 @@ class Predictor:
         self._fitted = FittedNetwork(run, device)
         self._preprocess = Preprocessor(run, self._fitted.device, backbone)
         self._made = run.config["fingerprint"]
+        self._words = directions_of(run.config["about"])
         self._likeness = Likeness.load(run)
         self._times: list[int] = run.config["head"].get("times") or self._made["steps"]
         self.start()
@@ -136,7 +138,8 @@ class Predictor:
     def _items(self, pixels: NDArray[np.uint8], description: str) -> Iterator[Item]:
         """The views of an image or tile, as the network reads them."""
         for view in range(self._views):
-            item = self._preprocess(symmetry(pixels, view), description)
+            text = self._words.turned(description, view) if self._words else description
+            item = self._preprocess(symmetry(pixels, view), text)
             if view == 0:
                 self.blank += shows_nothing(self._fitted.network, item)
                 self._contrast.add(item)

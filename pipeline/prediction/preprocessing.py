@@ -122,6 +122,8 @@ class TextEmbedder:
 
 def missing_text(run: Run) -> str:
     """What a run that reads text does with an image that has none, in one line; docs/texts.md says more."""
+    if run.combined:
+        return next(missing_text(member) for member in run.members if member.reads.text)
     config = run.config
     does = "averages" if config["fit"]["variant"] == "concat" else "attends to"
     tokens = "special tokens and the padding" if config["fingerprint"]["pad_to"] else "special tokens"

@@ -14,7 +14,8 @@ from textdiff.files import write_text
 from textdiff.metrics.pixels import entropy
 from textdiff.metrics.uncertainty import jensen_shannon, mean_share
 from textdiff.options.run import Rank
-from textdiff.pipeline.predictions import FittedNetwork, cached_predictions
+from textdiff.pipeline.mixture import open_fitted
+from textdiff.pipeline.predictions import cached_predictions
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.labelled import silent_images
 from textdiff.places import Location
@@ -58,9 +59,9 @@ def rank(options: Rank) -> Ranking:
         UserError: the run is not finished, its cache is gone or another one, or there is no candidate in it.
     """
     run = Run(options.directory())
-    fitted, cache = FittedNetwork(run, options.device), run.open_cache(options.cache)
+    fitted, cache = open_fitted(run, options.device), run.open_cache(options.cache)
     rows = _rows(cache)
-    several = fitted.network.member_count > 1
+    several = fitted.member_count > 1
     if not several:
         console.warn(
             f"{run.path} is a single network: ranked by its entropy, which is high at every outline; "
@@ -69,7 +70,7 @@ def rank(options: Rank) -> Ranking:
     found: dict[str, list[tuple[float, float]]] = {}
     for row, members in cached_predictions(fitted, cache, rows, "next", each=True):
         spread = mean_share(jensen_shannon(members), fitted.classes)
-        undecided = mean_share(entropy(fitted.network.combined(members)), fitted.classes)
+        undecided = mean_share(entropy(fitted.combined(members)), fitted.classes)
         found.setdefault(cache.rows[row].id, []).append((spread, undecided))
     lines: list[tuple[float, str, float | None, float]] = []
     for name, tiles in found.items():

@@ -15,6 +15,7 @@ from textdiff.metrics.instances import METHODS
 from textdiff.outputs.object_tables import OBJECTS, write_tables
 from textdiff.pipeline.prediction.inputs import RECORDS, Input
 from textdiff.pipeline.prediction.output_files import OutputFiles
+from textdiff.pipeline.prediction.summaries import write_summaries
 from textdiff.pipeline.runs import Run
 from textdiff.readers.hdf5 import read_slice
 from textdiff.readers.sample import Slice
@@ -74,6 +75,12 @@ class Records:
         """Marks an image as done: its files are there."""
         write_json(self.path(one), record)
 
+    def regroup(self, one: Input) -> None:
+        """Has an image that is done counted with the group that it is in now."""
+        record = _read(self.path(one))
+        if record["image"].get("group", "") != one.group:
+            self.write(one, record | {"image": record["image"] | {"group": one.group}})
+
     def refused(self, one: Input) -> list[str]:
         """Why files of an image that is done could not be written."""
         return list(_read(self.path(one)).get("refused", {}).values())
@@ -88,10 +95,11 @@ class Records:
         files = self._outputs.large_files if record.get("large") else self._outputs.files
         return same and all(path.exists() or path.name in record["refused"] for path in files(self._folder, one.name))
 
-    def write_tables(self, errors: Mapping[str, str]) -> tuple[Path, Path]:
-        """Writes both tables over everything in the folder, and the images that failed; returns their paths."""
-        write_tables(self._folder, sorted((self._folder / RECORDS / "images").rglob("*.json")), errors)
-        return self._folder / "predictions.csv", self._folder / "images.csv"
+    def write_tables(self, errors: Mapping[str, str]) -> list[Path]:
+        """Writes the tables over everything in the folder, and the images that failed; returns their paths."""
+        lines = write_tables(self._folder, sorted((self._folder / RECORDS / "images").rglob("*.json")), errors)
+        tables = [self._folder / "predictions.csv", self._folder / "images.csv"]
+        return tables + write_summaries(self._folder, lines)
 
 
 def _digest(source: Path | Slice) -> str:

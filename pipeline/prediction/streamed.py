@@ -19,8 +19,9 @@ from textdiff.pipeline.extraction.prepare import Prepared, preparation
 from textdiff.pipeline.extraction.sample_table import mask_kind, read_samples, sample_table
 from textdiff.pipeline.prediction.preprocessing import Preprocessor
 from textdiff.pipeline.runs import Run
+from textdiff.readers.directions import directions_of
 
-_PLACES = ("data", "backbone", "text_encoder")
+_PLACES = ("data", "backbone", "text_encoder", "direction_words")
 
 
 class StreamedImages(FeatureCache):
@@ -53,8 +54,9 @@ class StreamedImages(FeatureCache):
             raise UserError(
                 f"--data {data}: its masks hold other classes than those that {run.path} was fitted on: {names}"
             )
+        words = directions_of(about)
         rows, texts = sample_table(
-            facts, config.views, config.test_views, tiling(config), config.tissue, config.annotated_only
+            facts, config.views, config.test_views, tiling(config), config.tissue, config.annotated_only, words
         )
         images = cls.plan(
             data,

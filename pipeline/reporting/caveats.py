@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from textdiff.pipeline.evaluation.class_scores import presence_note
+from textdiff.pipeline.evaluation.summary import weights_in_words
 from textdiff.pipeline.training.image_digests import shortened
 from textdiff.readers.presets import PRESETS
 
@@ -100,6 +101,8 @@ def _certainty(summary: Mapping[str, Any], primary: str) -> list[Caveat]:
 def _selection(
     config: Mapping[str, Any], summary: Mapping[str, Any], log: Sequence[Mapping[str, float]], primary: str
 ) -> list[Caveat]:
+    if "runs" in config:
+        return [Caveat("note", f"The mean of {len(config['runs'])} runs, {weights_in_words(config)}.")]
     chosen = {int(line["epoch"]): line["val_dice"] for line in log if "val_dice" in line}
     if not chosen:
         return [Caveat("note", "No validation images: the weights of the last epoch were kept.")]

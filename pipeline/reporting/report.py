@@ -14,15 +14,19 @@ from numpy.typing import NDArray
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_text
+from textdiff.metrics.instances import METHODS
 from textdiff.metrics.pixels import entropy
 from textdiff.models.networks.models import get_model
 from textdiff.options.run import Report
 from textdiff.outputs.colours import CONFUSIONS, UNSAID_VEIL, VEILED, class_colours
 from textdiff.pipeline.evaluation.figures import veiled
 from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
-from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
+from textdiff.pipeline.evaluation.summary import weights_in_words
+from textdiff.pipeline.mixture import open_fitted
+from textdiff.pipeline.predictions import cached_predictions, view_count
 from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
+from textdiff.pipeline.reporting.measured import Measured
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.score import scored_rows
 from textdiff.pipeline.training.image_digests import changes, image_digests, shortened
@@ -53,6 +57,8 @@ def write_report(options: Report) -> Path:
     ids = [image["id"] for image in sorted(summary["images"], key=lambda image: -image[f"dice_{primary}"])]
     if len(ids) > limit:
         ids = [ids[index] for index in np.linspace(0, len(ids) - 1, limit).round().astype(int)]
+    objects = summary.get("objects", {})
+    measured = Measured(cache, options.mpp, objects.get("prediction", METHODS[0]), objects.get("min_area", 0))
     data = {
         "name": run.path.name,
         "split": split,
@@ -72,7 +78,8 @@ def write_report(options: Report) -> Path:
         "scores": _score_rows(summary, primary),
         "caveats": [caveat._asdict() for caveat in caveats(config, summary, log)],
         "images": summary["images"],
-        "pictures": _pictures(run, cache, split, ids, options.device),
+        "pictures": _pictures(run, cache, split, ids, options.device, measured),
+        "measured": measured.data(),
         "log": log,
         "keptEpoch": _kept_epoch(log, config["fit"].get("select", "best")),
         "training": _training(cache, config["train_ids"]),
@@ -141,12 +148,18 @@ def _mask_uri(labels: NDArray[np.integer[Any]], cache: FeatureCache) -> str:
     return data_uri(labels > 0, "mask") if plain else data_uri(labels.astype(np.uint8), "labels")
 
 
-def _pictures(run: Run, cache: FeatureCache, split: str, ids: Sequence[str], device: str) -> dict[str, dict[str, Any]]:
-    """For each id its image, truth, prediction and entropy over its maximum, all at the network's size."""
+def _pictures(
+    run: Run, cache: FeatureCache, split: str, ids: Sequence[str], device: str, measured: Measured
+) -> dict[str, dict[str, Any]]:
+    """For each id its image, truth, prediction and entropy over its maximum, all at the network's size.
+
+    ``measured`` is shown each image, too: it is predicted once.
+    """
     found = {}
     rows = [row for row in scored_rows(cache, split) if cache.rows[row].id in ids]
-    with closing(cached_predictions(FittedNetwork(run, device), cache, rows, "report")) as predicted:
+    with closing(cached_predictions(open_fitted(run, device), cache, rows, "report")) as predicted:
         for image in image_predictions(cache, predicted):
+            measured.add(image)
             uncertainty = entropy(image.probability) / np.log(len(image.probability))
             found[cache.rows[image.row].id] = {
                 "image": data_uri(panels(cache, image.row)[0], "photo", 2 * cache.image_size),
@@ -193,6 +206,8 @@ def _kept_epoch(log: Sequence[Mapping[str, float]], select: str) -> int | None:
 
 def _options(run: Run, cache: FeatureCache, views: int) -> list[list[str]]:
     config = run.config
+    if run.combined:
+        return _combined_options(run, views)
     about, made, fit = config["about"], config["fingerprint"], config["fit"]
     revision = config.get("git") or ""
     schedule = f"a tenth from epoch {fit['decay_epoch']}" if fit["schedule"] == "step" else fit["schedule"]
@@ -226,3 +241,13 @@ def _options(run: Run, cache: FeatureCache, views: int) -> list[list[str]]:
     for name in (*unused, *(() if run.reads.text else ("text encoder",))):
         del rows[name]
     return [[name, str(value)] for name, value in rows.items() if value is not None]
+
+
+def _combined_options(run: Run, views: int) -> list[list[str]]:
+    config = run.config
+    rows = [["data set", str(config["about"].get("dataset"))]]
+    rows += [[f"run {one['run']}", f"{one['label']}, weight {one['weight']:.3g}"] for one in config["runs"]]
+    rows += [["weights", weights_in_words(config)], ["labels", f"{len(config['train_ids'])} in all"]]
+    rows += [["image size", f"{config['fingerprint']['image_size']} px"]]
+    rows += [["views averaged in scores", str(views)]] if views > 1 else []
+    return [*rows, ["parameters", f"{config['parameters']:,}".replace(",", " ")]]

@@ -11,6 +11,8 @@ __all__ = [
     "check_unchanged",
     "image_digests",
     "shortened",
+    "unlabelled_digests",
+    "without_masks",
 ]
 
 import hashlib
@@ -38,17 +40,20 @@ def image_digests(cache: FeatureCache, ids: Collection[str], texts: Mapping[int,
         ids: which.
         texts: for every row the row whose text it is given; see ``assign_texts``.
     """
-    wanted, found = set(ids), dict[str, Digests]()
+    wanted, found, given = set(ids), dict[str, Digests](), dict[str, dict[str, None]]()
     for row, entry in enumerate(cache.rows):
         if entry.id not in wanted or (entry.view and entry.split != "train"):
             continue
         if entry.id not in found:
-            number = cache.rows[texts[row]].text
-            text = hashlib.sha256(cache.texts[number].encode()).hexdigest() if number >= 0 else None
-            found[entry.id] = [_short(entry.image_sha256), _short(entry.mask_sha256), _short(text), 0]
+            found[entry.id] = [_short(entry.image_sha256), _short(entry.mask_sha256), None, 0]
+        if (number := cache.rows[texts[row]].text) >= 0:
+            given.setdefault(entry.id, {})[cache.texts[number]] = None
         count = found[entry.id][-1]
         assert isinstance(count, int)
         found[entry.id][-1] = count + 1
+    for name, own in given.items():
+        # Where views turn the text along, it has as many forms.
+        found[name][2] = _short(hashlib.sha256("\0".join(own).encode()).hexdigest())
     return {name: found[name] for name in sorted(found)}
 
 
@@ -67,10 +72,11 @@ def check_fitted(config: Mapping[str, Any], cache: FeatureCache, what: str) -> N
         UserError: one of them is; names the first.
     """
     splits = {name: split for split in ("train", "val") for name in config[f"{split}_ids"]}
+    unlabelled = unlabelled_digests(config)
+    splits |= dict.fromkeys(unlabelled, "train")
     present = {entry.id for entry in cache.rows}
-    gone = {
-        facts[0]: splits[name] for name, facts in config["images"].items() if name in splits and name not in present
-    }
+    known = config["images"] | unlabelled
+    gone = {facts[0]: splits[name] for name, facts in known.items() if name in splits and name not in present}
     for entry in cache.rows:
         before = splits.get(entry.id) or gone.get(_short(entry.image_sha256))
         if before and before != entry.split:
@@ -82,8 +88,10 @@ def check_fitted(config: Mapping[str, Any], cache: FeatureCache, what: str) -> N
 
 
 def changed_images(config: Mapping[str, Any], cache: FeatureCache, texts: Mapping[int, int]) -> list[str]:
-    """What is no longer as it was when a run was begun, of its training and validation images; see ``changes``."""
-    return changes(config["images"], image_digests(cache, config["images"], texts))
+    """What is no longer as it was when a run was begun, of the images that it depends on; see ``changes``."""
+    changed = changes(config["images"], image_digests(cache, config["images"], texts))
+    unlabelled = unlabelled_digests(config)
+    return changed + changes(unlabelled, without_masks(image_digests(cache, unlabelled, texts)))
 
 
 def changes(then: Mapping[str, Digests], now: Mapping[str, Digests]) -> list[str]:
@@ -109,6 +117,17 @@ def changes(then: Mapping[str, Digests], now: Mapping[str, Digests]) -> list[str
 def shortened(changed: Sequence[str]) -> str:
     """The first of some ``changes``, and how many more there are."""
     return changed[0] + (f"; {len(changed) - 1} more" if len(changed) > 1 else "")
+
+
+def without_masks(digests: Mapping[str, Digests]) -> dict[str, Digests]:
+    """Digests of images whose masks a fit has not read: these may come, change and go."""
+    return {name: [image, "", text, rows] for name, (image, _, text, rows) in digests.items()}
+
+
+def unlabelled_digests(config: Mapping[str, Any]) -> dict[str, Digests]:
+    """What the images without labels were that a run learns from."""
+    images: dict[str, Digests] = (config["unlabelled"] or {"images": {}})["images"]
+    return images
 
 
 def check_unchanged(config: Mapping[str, Any], cache: FeatureCache, texts: Mapping[int, int], what: str) -> None:

@@ -41,6 +41,13 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
         f"{'' if selects or not val_images else ', which are watched and choose nothing'}"
     )
     _say_pixels(fit)
+    more = fit.soft.in_epoch(len(training)) if fit.soft else 0
+    if fit.soft:
+        count, parts = config["unlabelled"]["count"], len(fit.soft.tiles)
+        console.info(
+            f"in each epoch {more} of {f'{parts} tiles of ' if parts > count else ''}{count} images without labels, "
+            "whose labels are drawn from what the fit before says of them"
+        )
     rows = len(training) * views + validated
     if (stay := fit.loader.staying(rows)) < rows:
         console.info(f"{stay} of {rows} rows stay in memory once read; the others are read anew in every epoch")
@@ -48,7 +55,7 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
         return
     left = options["epochs"] - fit.state.epoch
     # A forward pass alone is about a third of a step.
-    rows = left * len(training) + left / options["validate_every"] * validated / 3
+    rows = left * (len(training) + more) + left / options["validate_every"] * validated / 3
     console.info(
         f"estimated time: {console.duration(rows * step)}, epochs {fit.state.epoch + 1} to {options['epochs']}"
     )

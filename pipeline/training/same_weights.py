@@ -21,6 +21,8 @@ def trained_alike(run: Run, others: Iterable[Run]) -> Run | None:
     """
     if run.config["head"].get("norm") != "own" or run.config["fit"]["select"] != "last":
         return None
+    if run.config["unlabelled"]:
+        return None  # its teacher says something else of images than the other's
     plain = (other for other in others if other.config["head"].get("norm") == "batch")
     return next((other for other in plain if _training(other) == _training(run)), None)
 

@@ -20,6 +20,7 @@ from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.epochs import order_of, rows_by_tile
 from textdiff.pipeline.training.labelled import Labelled
 from textdiff.pipeline.training.plan import say_plan
+from textdiff.pipeline.training.self_training import soft_labels
 from textdiff.pipeline.training.trainer import Trainer
 
 
@@ -70,7 +71,13 @@ def train_many(
     loader = loader or network.loader(cache, device)
 
     _make_deterministic(device)
-    fits = [Trainer(run, network, cache, loader, device, len(training)) for run, network in runs]
+    soft = [soft_labels(run, cache, device) for run, _ in runs]
+    more = soft[0].in_epoch(len(training)) if soft[0] else 0
+    rows_shown = len(training) + more
+    fits = [
+        Trainer(run, network, cache, loader, device, rows_shown, own)
+        for (run, network), own in zip(runs, soft, strict=True)
+    ]
     if len(fits) == 1 and not fits[0].over:
         say_plan(fits[0], training, len(validation))
     total = max(fit.options["epochs"] for fit in fits)
@@ -81,7 +88,9 @@ def train_many(
             epoch = min(fit.state.epoch for fit in going)
             # After a kill some checkpoints are older than others: those catch up first.
             turn = [fit for fit in going if fit.state.epoch == epoch]
-            with closing(loader.epoch(order_of(training, seed, epoch))) as items:
+            picked = soft[0].picked(len(training), epoch) if soft[0] else []
+            shown = [*training, *(tile[views] for tile in picked)]
+            with closing(loader.epoch(order_of(shown, seed, epoch))) as items:
                 _in_step([fit.learn(own, seed) for fit, own in zip(turn, tee(items, len(turn)), strict=True)])
             if due := [fit for fit in turn if fit.due]:
                 with closing(loader.epoch(validation)) as items:
@@ -103,7 +112,8 @@ def _images(run: Run, network: Segmenter) -> tuple[Any, ...]:
     """What decides which rows an epoch has, and in which order."""
     options = run.config["fit"]
     pixels = (options["label_pixels"], options["draw_seed"]) if options.get("label_pixels") else None
-    return run.config["train_ids"], run.config["val_ids"], options["seed"], network.cached_views, pixels
+    unlabelled = run.config["unlabelled"] and (run.config["unlabelled"]["images"], options["epochs"])
+    return run.config["train_ids"], run.config["val_ids"], options["seed"], network.cached_views, pixels, unlabelled
 
 
 def _in_step(passes: Sequence[Iterator[None]]) -> None:

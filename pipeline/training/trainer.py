@@ -32,6 +32,7 @@ from textdiff.pipeline.training.epochs import random_window
 from textdiff.pipeline.training.labelled import Labelled
 from textdiff.pipeline.training.losses import LOSSES, segmentation_loss
 from textdiff.pipeline.training.schedules import learning_rate
+from textdiff.pipeline.training.self_training import SoftLabels
 from textdiff.tables import csv_table
 
 # Of the time, for checkpoints at most. That of the paper's head has 150 MB: on a GPU an epoch over five images is over
@@ -53,9 +54,16 @@ class Trainer:
     """One network in training: its weights, optimiser and log, and their checkpoint; an epoch has ``rows`` rows."""
 
     def __init__(
-        self, run: Run, network: Segmenter, cache: FeatureCache, loader: Loader, device: torch.device, rows: int
+        self,
+        run: Run,
+        network: Segmenter,
+        cache: FeatureCache,
+        loader: Loader,
+        device: torch.device,
+        rows: int,
+        soft: SoftLabels | None = None,
     ) -> None:
-        self.run, self.cache, self.loader, self.device = run, cache, loader, device
+        self.run, self.cache, self.loader, self.device, self.soft = run, cache, loader, device, soft
         self.options: dict[str, Any] = run.config["fit"]
         self.labelled = Labelled(cache, self.options)
         self.samples: float = network.steps_of_row
@@ -95,7 +103,8 @@ class Trainer:
         """One pass over the training images, a step at a time."""
         network, epoch = self.network, self.state.epoch
         network.train()
-        shown = self._own(self.labelled.shown(items))
+        labelled = self.labelled.shown(items)
+        shown = self._own(labelled if self.soft is None else self.soft.shown(labelled, epoch))
         fitted = network.learn(shown, seed, self.options["learning_rate"], self._criterion)
         if fitted is not None:
             self.losses.append(fitted)
@@ -128,7 +137,7 @@ class Trainer:
             return inputs, labels
         grid = network.grid(self.cache)
         assert grid is not None
-        said = None if self.labelled.all else (labels != UNSAID).cpu().numpy()
+        said = None if self.labelled.all and self.soft is None else (labels != UNSAID).cpu().numpy()
         window = random_window(places, self.options["window"], labels.shape[-1], grid, said)
         labels = labels[:, window.top : window.top + window.size, window.left : window.left + window.size]
         return (*inputs, window), labels

@@ -8,6 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from textdiff.errors import UserError
 from textdiff.models.networks.head import VARIANTS, Head
 from textdiff.models.networks.kernels import levels
+from textdiff.models.networks.segmenter import Window
+from textdiff.models.networks.textdiff import placed
 from textdiff.pipeline.training.losses import segmentation_loss, soft_dice_loss
 
 PAPER = {
@@ -207,6 +209,26 @@ def test_scores_and_gradients_equal_the_plain_form(case, variant, masked):
         gradients = {name: parameter.grad for name, parameter in head.named_parameters()}
         results.append((scores.detach(), [x.grad for x in inputs], gradients))
     torch.testing.assert_close(*results, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_with_positions_a_pixel_knows_where_it_is_and_the_forms_agree(standardise):
+    torch.manual_seed(0)
+    options = {"image_size": 32, "heads": 2, "head_dim": 4, "norm": "image", "standardise": standardise}
+    heads = [Head((4, 2), 3, 8, 12, positions=told, **options).double().eval() for told in (False, True)]
+    alike = [torch.ones(1, 3 * dim, size, size, dtype=torch.float64) for dim, size in ((4, 4), (2, 32))]
+    text = torch.randn(1, 5, 8, dtype=torch.float64)
+    without, told = (head(alike, text) for head in heads)
+    torch.testing.assert_close(told, heads[1].plain(alike, text), rtol=1e-9, atol=1e-9)
+    inner = without[..., 8:24, 8:24]
+    torch.testing.assert_close(inner, inner[..., :1, :1].expand_as(inner), rtol=1e-9, atol=1e-9)
+    for axis in (2, 3):
+        assert (told[..., 8:24, 8:24].diff(dim=axis).abs() > 1e-7).all()
+    places = placed(alike[0])[0, -2:]
+    assert places[0, 3].tolist() == places[1, :, 3].tolist() == [-0.75, -0.25, 0.25, 0.75]
+    heads[1].norm1, heads[1].norm2 = torch.nn.Identity(), torch.nn.Identity()
+    part = heads[1](alike, text, window=Window(8, 16, 16))
+    torch.testing.assert_close(part, heads[1](alike, text)[..., 8:24, 16:32], rtol=1e-9, atol=1e-9)
 
 
 def test_pieces_and_recomputation_change_nothing(monkeypatch):

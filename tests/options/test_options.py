@@ -22,7 +22,7 @@ from textdiff.options.run import Score
 ROOT = Path(__file__).resolve().parents[2]
 EVERY = [(name, option) for name, command in COMMANDS.items() for option in options(command.record)]
 FUNCTIONS = {
-    **{name: name for name in COMMANDS if " " not in name and name not in ("demo", "doctor", "download")},
+    **{name: name for name in COMMANDS if " " not in name and name not in ("demo", "doctor", "download", "start")},
     "next": "rank",
 }
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "fit": ("fit", "--cache", "cache.zarr", *FIT, "--runs", "DISK/runs"),
     "fit --ensemble": ("fit", "--cache", "cache.zarr", *FIT, "--ensemble", "2", "--runs", "DISK/runs"),
     "fit --resume": ("fit", "--resume", "--run", "DISK/stopped"),
+    "combine": ("combine", "done/latest", "mean/latest", "--runs", "DISK/runs"),
     "score": ("score", "--run", "DISK/done"),
     "report": ("report", "--run", "DISK/done"),
     "predict": ("predict", "data/images", "--runs", "done", "--out", "DISK/out", "--format", "png,geojson"),

@@ -156,6 +156,29 @@ def test_lists_name_images_relative_to_themselves(made, images, tmp_path, textdi
     assert len(table(out / "images.csv")) == 3
 
 
+def test_images_are_summed_up_by_the_groups_of_a_list_which_may_change(made, images, tmp_path, textdiff_once):
+    names = ("test_000.tif", "deeper/test_000.tif", "test_002.tif")
+    out = tmp_path / "out"
+
+    def predicted(*groups):
+        rows = [f"{name},{group}" for name, group in zip(names, groups, strict=True)]
+        (images / "list.csv").write_text("\n".join(["image,group", *rows]) + "\n")
+        arguments = ("--list", str(images / "list.csv"), "--mpp", "0.5", "--out", str(out))
+        return textdiff_once(made, "predict", *arguments), {row["group"]: row for row in table(out / "groups.csv")}
+
+    first, groups = predicted("anna", "anna", "bert")
+    assert {str(out / "groups.csv"), str(out / "summary.csv")} <= set(first.stdout.splitlines())
+    assert {name: row["images"] for name, row in groups.items()} == {"anna": "2", "bert": "1"}
+    mask = np.asarray(Image.open(out / "test_002.png"))
+    assert float(groups["bert"]["share"]) == pytest.approx((mask > 0).mean(), abs=1e-6)
+    square = mask.size * 0.25 / 1e6
+    assert float(groups["bert"]["objects_per_mm2"]) == pytest.approx(int(groups["bert"]["objects"]) / square, rel=1e-6)
+    assert {row["over"] for row in table(out / "summary.csv")} == {"groups"}
+    second, groups = predicted("anna", "bert", "bert")
+    assert "3 of 3 images are done already" in second.stderr
+    assert {name: row["images"] for name, row in groups.items()} == {"anna": "1", "bert": "2"}
+
+
 def test_a_data_set_gives_its_images_without_a_mask(made, tmp_path, textdiff_once):
     data = Path(shutil.copytree(made / "data", tmp_path / "data"))
     (data / "Train_Folder/labelcol/train_001.png").unlink()
@@ -263,7 +286,8 @@ def test_a_picture_beyond_a_format_is_named_and_everything_else_is_done(made, tm
     assert (first["image"], first["width"], second["image"], second["error"]) == ("aa", "32768", "zz", "")
     written = {path.name for path in (tmp_path / "out").iterdir() if path.is_file()}
     ends = (".png", ".nii.gz", ".geojson", ".roi.zip")
-    assert written == {"images.csv", "predictions.csv", "aa.png", "aa.geojson", *(f"zz{end}" for end in ends)}
+    tables = {"images.csv", "predictions.csv", "summary.csv"}
+    assert written == {*tables, "aa.png", "aa.geojson", *(f"zz{end}" for end in ends)}
 
 
 def test_an_image_whose_results_cannot_be_written_is_named_and_the_others_are_done(

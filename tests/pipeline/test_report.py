@@ -291,6 +291,44 @@ def test_classes_keep_their_numbers_scores_and_colours(two_classes, two_classes_
             assert dice == pytest.approx(image[f"dice_clean_{name}"])
 
 
+def test_measurements_are_those_of_the_annotated_squares(two_classes, tmp_path):
+    measured = Parsed(textdiff.report(two_classes, mpp=0.5, out=tmp_path / "a.html").read_text("utf-8")).data()[
+        "measured"
+    ]
+    side = 64 * 0.5 / 1000
+    for number, image in zip((3, 4), measured["images"], strict=True):
+        sides = ((20, 20), (24, 24 - number))
+        area = sum(height * width for height, width in sides)
+        # The second moment of a row of n pixels is (n² - 1) / 12.
+        moments = [sorted((n * n - 1) / 12 for n in pair) for pair in sides]
+        expected = {
+            "objects": 2,
+            "share": area / 64**2,
+            "objects_per_mm2": 2 / side**2,
+            "mean_area_um2": area / 2 * 0.25,
+            "mean_eccentricity": np.mean([np.sqrt(1 - short / long) for short, long in moments]),
+        }
+        assert image["id"] == str(number)
+        assert {name: image["annotated"][name] for name in expected} == pytest.approx(expected, rel=1e-4)
+        assert image["annotated"]["mean_haematoxylin"] > 0.05
+    means = {line["name"]: line["annotated"] for line in measured["means"]}
+    assert means["objects"] == {"measurement": "objects", "mean": 2, "low": 2, "high": 2, "n": 2, "over": "images"}
+    plain = Parsed(textdiff.report(two_classes, out=tmp_path / "b.html").read_text("utf-8")).data()["measured"]
+    assert not {"objects_per_mm2", "mean_area_um2"} & plain["titles"].keys()
+
+
+def test_browser_shows_predicted_beside_annotated_measurements(view, page):
+    first = Parsed(page.read_text("utf-8")).data()["measured"]["means"][0]
+    row = view.evaluate(
+        "[...document.querySelectorAll('#measured tbody tr:first-child .value')].map(e => e.textContent)"
+    )
+    assert [float(cell) for cell in row] == pytest.approx(
+        [first["predicted"]["mean"], first["annotated"]["mean"]], rel=1e-3
+    )
+    images = view.evaluate("document.querySelectorAll('#measured-images tbody tr').length")
+    assert images == len(Parsed(page.read_text("utf-8")).data()["measured"]["images"]) == 5
+
+
 def test_browser_draws_each_class_in_its_colour_and_names_it(two_classes_page, tmp_path):
     found = browser.find_browser()
     if found is None:

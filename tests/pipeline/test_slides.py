@@ -17,6 +17,7 @@ from skimage.draw import polygon2mask
 
 from textdiff.cache import FeatureCache
 from textdiff.images import formats
+from textdiff.outputs.polygons import trace
 
 pytest.importorskip("openslide")
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "slide_cases.py")))
@@ -111,6 +112,20 @@ def test_outlines_of_aperio_are_drawn_in_the_pixels_of_the_finest_level(made, te
         assert np.count_nonzero(cache.truth(number) != expected) <= 0.02 * max(50, expected.sum())
         seen += int(cache.truth(number).sum())
     assert seen > 1000
+
+
+def test_outlines_by_class_are_in_the_pixels_of_the_finest_level_too(made, textdiff_once, tmp_path):
+    shutil.copytree(made / "slides", tmp_path / "slides")
+    for path in sorted((tmp_path / "slides/masks").iterdir()):
+        mask = tifffile.imread(path) > 0
+        shapes = [[[*ring.tolist(), ring[0].tolist()] for ring in (shell, *holes)] for shell, holes in trace(mask)]
+        path.unlink()
+        path.with_suffix(".geojson").write_text(json.dumps({"type": "MultiPolygon", "coordinates": shapes}))
+    textdiff_once(tmp_path, *extract("slides", "c.zarr", "--mpp", "2"))
+    cache, other = FeatureCache.open(tmp_path / "c.zarr"), FeatureCache.open(made / "slides.zarr")
+    assert [row.key for row in cache.rows] == [row.key for row in other.rows]
+    for number in range(len(cache.rows)):
+        np.testing.assert_array_equal(cache.truth(number), other.truth(number))
 
 
 def test_scores_are_of_the_tiles_with_tissue(made, textdiff_once):

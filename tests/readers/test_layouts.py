@@ -33,9 +33,12 @@ NAMED = {
     "Cityscapes": (("leftImg8bit/a.png", "gtFine/a.png"), "is laid out as Cityscapes; copy its images to images/"),
     "nnU-Net": (("imagesTr/a_0000.png", "labelsTr/a.png"), "is laid out as nnU-Net; rename imagesTr to images"),
     "Decathlon": (("imagesTr/a.nii.gz", "labelsTr/a.nii.gz"), "the Medical Segmentation Decathlon; save slices"),
-    "COCO": (("train2017/a.jpg", "annotations/instances_train2017.json"), "is laid out as COCO; draw its polygons"),
-    "COCO beside images": (("images/a.jpg", "annotations/all.json"), "is laid out as COCO; draw its polygons"),
-    "Roboflow": (("train/a.jpg", "train/_annotations.coco.json"), "is laid out as COCO; draw its polygons"),
+    "COCO": (
+        ("train2017/a.jpg", "annotations/instances_train2017.json"),
+        "is laid out as COCO; put the images in images/",
+    ),
+    "COCO beside images": (("images/a.jpg", "annotations/all.json"), "is laid out as COCO; put the images in images/"),
+    "Roboflow": (("train/a.jpg", "train/_annotations.coco.json"), "is laid out as COCO; put the images in images/"),
     "YOLO": (("images/train/a.jpg", "labels/train/a.txt"), "is laid out as YOLO; draw its polygons"),
     "other names": (("img/a.png", "mask/a.png"), "rename img to images, mask to masks"),
     "other names in splits": (

@@ -1,0 +1,230 @@
+"""From a folder of images to a report, by the other commands: each is printed, said why, and run.
+
+It keeps no state and computes nothing of its own: what is there already, the commands themselves know.
+"""
+
+__all__ = ["start"]
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from textdiff import console
+from textdiff.cache import FeatureCache
+from textdiff.cache.stores import store_at
+from textdiff.errors import UserError
+from textdiff.files import write_text
+from textdiff.options.tools import Start
+from textdiff.pipeline.fit import draw_images
+from textdiff.pipeline.prediction.most_different import most_different
+from textdiff.pipeline.preset_choice import PresetChoice, choose_preset
+from textdiff.pipeline.runs import Run, find_run
+from textdiff.pipeline.training.image_digests import changed_images
+from textdiff.readers.datasets import read_dataset
+from textdiff.readers.names import IMAGES, visible
+from textdiff.readers.objects import has_object_folders
+from textdiff.readers.presets import get_preset
+from textdiff.readers.sample import Sample
+from textdiff.readers.texts import find_table
+from textdiff.tables import csv_table
+
+FIRST = 5
+"""Images to annotate to begin with: as many as the paper's experiment has."""
+ENOUGH = 8
+"""Annotated images from which on a quarter is kept for the test: two images at least, and six to learn from."""
+
+
+def start(options: Start) -> list[Path]:
+    """Prints, explains and runs one command after the other, as far as the images and their masks allow.
+
+    Nothing is downloaded. Only where a folder has no table of texts, an empty one is written for it.
+
+    Raises:
+        UserError: the folder is not read as a data set, its check found errors, or a command failed.
+    """
+    root, dry = Path(options.dir), options.dry_run
+    if options.dataset == "folder" and not _has_table(root, dry):
+        return []
+    samples, _ = read_dataset(options.dataset, root)
+    if not samples:
+        _check(options, True, [])
+    where = Path("cache") / f"{root.resolve().stem if root.is_file() else root.resolve().name}.zarr"
+    made = _made(where, root)
+    masked = [sample for sample in samples if sample.mask is not None]
+    learned_from = any(sample.split == "train" for sample in masked)
+    draws = made is None and len(masked) >= ENOUGH and all(sample.split == "train" for sample in samples)
+    split = ["--test", "0.25"] if draws else ["--test", str(made["test"])] if made and made.get("test") else []
+
+    choice = choose_preset(samples) if made is None else None
+    _say(*(choice.why if choice else ()))
+    _check(options, learned_from, split)
+    _extract(options, where, choice, split)
+
+    there = store_at(where).occupied()
+    if not learned_from:
+        _ask_for_masks(options, samples, where if there else None)
+        return []
+    encoder = choice.encoder if choice else FeatureCache.open(where).about["text_encoder"]
+    _fit(where, there, encoder, dry)
+    if split or any(sample.split == "test" for sample in masked):
+        _do("Score. The test images, which were not learned from, tell how good it is.", ["score"], dry)
+        _do("Report. One file to look at and to send, with every image and what to doubt.", ["report"], dry)
+    else:
+        _say(
+            "",
+            "There is no score, because no image with a mask is kept for the test. Annotate more, and write test "
+            "into the column split of some in texts.csv, and train into the others.",
+        )
+    if len(masked) < len(samples):
+        left = f"--dataset {options.dataset} --data {shlex.quote(str(root))}"
+        _say("", "Next. This segments the images that have no mask:", f"    textdiff predict {left} --out predictions")
+        _say("This tells which image to annotate next:", "    textdiff next")
+    return []
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        console.info(line)
+
+
+def _do(why: str, words: Sequence[str], dry: bool) -> bool:
+    """Says why, prints the command, runs it as the command line would, and returns whether it found nothing wrong."""
+    from textdiff.cli import STOPPED, app
+
+    _say("", why)
+    command = ["textdiff", *words]
+    print(f"    {shlex.join(command)}", flush=True)
+    if dry:
+        return True
+    before, sys.argv = sys.argv, command  # a run records the command that made it
+    try:
+        status = app(args=list(words), prog_name="textdiff", standalone_mode=False)
+    finally:
+        sys.argv = before
+    if status == STOPPED:  # Typer makes one of a KeyboardInterrupt, and what comes next must not begin
+        raise KeyboardInterrupt
+    return not status
+
+
+def _check(options: Start, masked: bool, split: Sequence[str]) -> None:
+    """Checks the data set; where there is no mask yet, that is an error to go on with, and others stop ``extract``."""
+    words = ["data", "check", "--dataset", options.dataset, "--data", str(options.dir), *split]
+    why = "Every file is read once, and what is wrong is named before anything is computed."
+    if not _do(f"Check. {why}", words, options.dry_run) and masked:
+        raise UserError(
+            f"{options.dir}: is not sound, as said above; mend what is named and run the same command again"
+        )
+
+
+def _has_table(root: Path, dry: bool) -> bool:
+    """Whether a folder has a table of texts, or needs none; one without texts is written where images have none.
+
+    Raises:
+        UserError: its images are not in a folder of their own.
+    """
+    if not root.is_dir() or has_object_folders(root):
+        return True
+    folders = [path / "images" for path in (root, *sorted(visible(root))) if (path / "images").is_dir()]
+    if not folders:
+        loose = [path.suffix for path in visible(root) if path.is_file() and path.name.lower().endswith(IMAGES)]
+        if loose:
+            place = shlex.quote(str(root))
+            files = " ".join(f"{place}/*{suffix}" for suffix in sorted(set(loose)))
+            raise UserError(
+                f"{root}: has {len(loose)} images, but not in a folder images, where they are looked for; "
+                f"`mkdir {place}/images && mv {files} {place}/images/`, then the same command again"
+            )
+        return True  # what is there instead, the reader says
+    if find_table(root) or all(find_table(folder.parent) for folder in folders):
+        return True
+    names = sorted(path.name for folder in folders for path in folder.rglob("*") if path.name.lower().endswith(IMAGES))
+    what = f"{root / 'texts.csv'}, a table with a row for each of the {len(names)} images"
+    more = "Write a sentence or a report into its column text where you have one, and the patient into group."
+    if dry:
+        console.info(
+            f"Without --dry-run this writes {what}, which has to be there before the commands are known. {more}"
+        )
+        return False
+    rows = [{"image": name, "text": "", "split": "", "group": ""} for name in names]
+    write_text(root / "texts.csv", csv_table(rows, ("image", "text", "split", "group")))
+    _say(f"Wrote {what}. {more}", "")
+    return True
+
+
+def _made(where: Path, root: Path) -> dict[str, Any] | None:
+    """The options that the cache was made with; None if there is none yet.
+
+    Raises:
+        UserError: it was made of another folder.
+    """
+    if not store_at(where).occupied():
+        return None
+    made: dict[str, Any] = FeatureCache.open(where).about["options"]
+    of = Path(os.path.normpath(where.resolve().parent / str(made.get("data", ""))))
+    if of.resolve() != root.resolve():
+        raise UserError(f"{where}: was made of {of}, not of {root}; start in another directory, or rename one of them")
+    return made
+
+
+def _extract(options: Start, where: Path, choice: PresetChoice | None, split: Sequence[str]) -> None:
+    """Fills the cache; without a ``choice`` it is there already."""
+    size = ["--image-size", str(options.image_size)] if options.image_size else []
+    if choice is None:
+        why = f"{where} is there: it goes on with the options that it was made with, and takes in new images and masks."
+        _do(f"Extract. {why}", ["extract", "--cache", str(where), "--update", *size], options.dry_run)
+        return
+    preset = ["--preset", choice.preset] if choice.preset != "paper" else []
+    if choice.encoder != get_preset(options.dataset, choice.preset).text_encoder:
+        preset += ["--text-encoder", choice.encoder]
+    words = ["--dataset", options.dataset, "--data", str(options.dir), *preset, *size, *split, "--cache", str(where)]
+    why = "The frozen network looks at every image once, and what it sees is kept in a cache."
+    _do(f"Extract. {why}", ["extract", *words], options.dry_run)
+
+
+def _fit(where: Path, there: bool, encoder: str, dry: bool) -> None:
+    run = _fitted(FeatureCache.open(where)) if there else None
+    if run is None:
+        variant = ["--variant", "no-text"] if encoder == "none" else []
+        why = "A small network learns from the images with masks, on what the cache holds."
+        _do(f"Fit. {why}", ["fit", "--cache", str(where), *variant], dry)
+    elif not run.finished:
+        _do(f"Fit. {run.path} was stopped, and goes on from its last checkpoint.", ["fit", "--resume"], dry)
+    else:
+        _say("", f"Fit. {run.path} has learned from these images already, so it is not done again.")
+
+
+def _fitted(cache: FeatureCache) -> Run | None:
+    """The latest run, if it is of this cache and of the images and masks that are there now."""
+    try:
+        run = find_run(None, "runs")
+        config = run.config
+    except UserError:
+        return None
+    same = config["cache"] == str(cache.path.resolve()) and config["fingerprint_hash"] == cache.fingerprint_hash
+    if not same or (config["train_ids"], config["val_ids"]) != draw_images(cache, None, 0):
+        return None
+    return None if changed_images(config, cache, run.texts(cache)) else run
+
+
+def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None) -> None:
+    """Names the images to annotate first, and tells how."""
+    _say("", "Annotate. No training image has a mask yet, so there is nothing to learn from.")
+    if cache is None:
+        _say(f"Once the cache is there, {FIRST} images are named that differ most in what the network sees.")
+        return
+    names = most_different(FeatureCache.open(cache), FIRST)
+    of = {sample.id: sample.image for sample in samples}
+    _say(
+        f"Begin with these {len(names)}, which differ most in what the network sees:",
+        *(f"    {of.get(name, name)}" for name in names),
+        "Draw a mask of each, as large as the image, and save it in a folder masks beside images, called as the image: "
+        f"masks/{names[0]}.png. It is a PNG in grey, with 255 or 1 on what you look for, and 0 elsewhere.",
+        "In napari: open the image, add a labels layer, paint with 1, and save that layer as PNG.",
+        "In GIMP: add a black layer, paint on it in white, and export that layer alone as PNG.",
+        "In Aperio ImageScope: draw outlines, and save the annotations, an XML called as the image.",
+        "The page docs/data.md tells of several classes, numbered objects, and strokes in place of whole masks. Then:",
+        f"    textdiff start {shlex.quote(str(options.dir))}",
+    )

@@ -1,0 +1,96 @@
+"""Whether a user's own sentences help: a few short fits with and without them, paired, on validation images."""
+
+__all__ = ["text_check"]
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+from textdiff.cache import FeatureCache
+from textdiff.errors import UserError
+from textdiff.experiments.nested_bootstrap import Estimate
+from textdiff.experiments.result_tables import Outcome, Table, notes, points, score, verdict, write_files
+from textdiff.experiments.results import gather
+from textdiff.experiments.setup import conduct, plan_methods
+from textdiff.experiments.text_leak import SUSPECT, leak_warning, told_by_words
+from textdiff.options.experiments import Ablate, Method, TextCheck
+
+_METHODS: tuple[Method, ...] = ("full", "no-text", "shuffled-text")
+
+
+def text_check(options: TextCheck) -> Outcome:
+    """Fits the method with its texts, without, and with those of other images, and says what the texts were worth.
+
+    It is an experiment like ``ablate``: the same draws and seeds for all three, continued where it was stopped, with
+    its runs in a directory of its own. Scores are of validation images; test images are never looked at.
+
+    Raises:
+        UserError: the cache has no texts, or no annotated validation images; the check was begun with other options.
+        KeyboardInterrupt: stopped; the same call goes on.
+    """
+    cache = FeatureCache.open(options.cache)
+    if not any(row.split == "val" and row.has_mask for row in cache.rows):
+        raise UserError(
+            f"{cache.path}: has no annotated validation images to check texts on; put some in the split val"
+        )
+    names = [one.name for one in fields(TextCheck) if one.name not in ("epochs", "positions")]
+    given = {name: getattr(options, name) for name in names}
+    # The last weights: those that are best on the validation images would be chosen by what they are measured by.
+    common = {"select": "last", "validate_every": options.epochs}
+    ablation = Ablate(**given, split="val", seeds=1, epochs=options.epochs, set=common | _positions(options))
+    plan = plan_methods("text-check", ablation, cache, _METHODS, options.labels)
+    experiment, failures = conduct(ablation, plan, cache)
+    results = {result.point["method"]: result for result in gather(experiment)}
+    metric = f"dice_{options.truth}"
+    gains = {name: results["full"].minus(results[name], metric) for name in _METHODS[1:]}
+    rows = [
+        [name, result.progress, score(result.estimate(metric)), points(gains.get(name)), verdict(gains.get(name))]
+        for name, result in results.items()
+    ]
+    told = told_by_words(cache)
+    said, warning = _sentence(gains), leak_warning(told)
+    estimates = [result.estimate(metric) for result in results.values()]
+    lines = [said, *([f"WARNING: {warning}"] if warning else []), _short(options.epochs)]
+    lines += notes(experiment, results.values(), estimates, options.truth)
+    table = Table(("variant", "runs", "Dice %", "gain of full, points", "full is"), rows, lines)
+    full = results["full"]
+    records = [one for result in results.values() for one in result.records(None if result is full else full)]
+    summary = {
+        "schema": 1,
+        "kind": "text-check",
+        "dataset": experiment.dataset,
+        "split": "val",
+        "truth": options.truth,
+        "fingerprint_hash": experiment.fingerprint_hash,
+        "says": said,
+        "gains": {name: gain and gain._asdict() for name, gain in gains.items()},
+        "told_by_words": [one._asdict() | {"suspect": one.suspect} for one in told],
+        "suspect_from": SUSPECT,
+        "missing": [job.name for job in experiment.missing()],
+    }
+    return write_files(experiment.path / "text-check", table, records, summary)._replace(failures=failures)
+
+
+def _short(epochs: int) -> str:
+    return f"Short fits of {epochs} epochs: they tell whether texts help, not how good a model can be."
+
+
+def _positions(options: TextCheck) -> dict[str, bool]:
+    return {"positions": True} if options.positions else {}
+
+
+def _sentence(gains: Mapping[str, Estimate | None]) -> str:
+    """What the two differences mean, in one sentence."""
+    none, others = gains["no-text"], gains["shuffled-text"]
+    if none is None or others is None:
+        return "Nothing can be said yet: fits are missing."
+    gained, own = none.verdict.partition(" ")[0], others.verdict.partition(" ")[0]
+    by = f"{points(none)} points of Dice against no text, {points(others)} against the texts of other images"
+    if "lower" in (gained, own):
+        return f"The texts do harm here: {by}."
+    if gained == own == "higher":
+        return f"The texts help, by what they say of their own image: {by}."
+    if gained == "higher":
+        return f"A text helps, but whether it is the image's own was not seen to matter: {by}."
+    if own == "higher":
+        return f"A wrong text does harm, but a gain over no text was not seen: {by}."
+    return f"No gain from the texts was seen, which is no proof that there is none: {by}."

@@ -1,0 +1,299 @@
+"""Which pixels an outline holds, whatever the tool it was drawn with, and who keeps those that several outlines hold.
+
+A pixel is inside if its centre is, half a pixel right of and below its corner, by the even-odd rule; the upper left
+corner of the image is (0, 0). So polygons along the edges of pixels hold exactly the pixels they go around.
+"""
+
+__all__ = ["Corners", "Drawn", "Patch", "Raster", "as_corners", "check_work", "draw", "ellipse", "inside"]
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textdiff.images.formats import BadImageError
+from textdiff.images.labels import UNSAID
+
+Corners = NDArray[np.float64]
+"""(n, 2): the corners (x, y) of a polygon in pixels, the upper left corner of the image at (0, 0)."""
+
+_MAX_CROSSINGS = 4_000_000
+"""The most products of outlines with rows of pixels in one file."""
+_MAX_PIXELS = 500_000_000
+"""In the boxes around all outlines of a file together."""
+
+Box = tuple[slice, slice]
+
+
+class Patch(NamedTuple):
+    """An object that was painted and not outlined."""
+
+    top: int
+    left: int
+    pixels: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One object, of one or several parts."""
+
+    place: str
+    """Where it stands in its file, as in ``features[3]``."""
+    name: str | None
+    """Its class; None without."""
+    polygons: tuple[tuple[Corners, ...], ...] = ()
+    """Each an outline and its holes."""
+    patches: tuple[Patch, ...] = ()
+    unsaid: bool = False
+    """Whether it says that nothing is known in it."""
+
+
+class Raster(NamedTuple):
+    """What ``draw`` makes."""
+
+    labels: NDArray[np.uint8]
+    """(H, W) class numbers, ``UNSAID`` where nothing is said."""
+    instances: NDArray[np.uint32] | None
+    """(H, W) objects by their places in the file, from 1; None where they are not told apart."""
+    notes: list[str]
+
+
+def as_corners(points: Any) -> Corners:
+    """Corners (n, 2) from what JSON holds: pairs of numbers, of which a third one (a height) is dropped.
+
+    Raises:
+        ValueError: it is anything else, or a number is not finite.
+    """
+    if not isinstance(points, list):
+        raise ValueError("not a list of corners")
+    if not points:
+        return np.zeros((0, 2))
+    corners = np.array(points)
+    if corners.ndim != 2 or corners.shape[1] not in (2, 3) or corners.dtype.kind not in "iuf":
+        raise ValueError("a corner that is not two numbers")
+    corners = corners[:, :2].astype(np.float64)
+    if not (np.abs(corners) < 1e9).all():
+        raise ValueError("a corner that is not finite")
+    return corners
+
+
+def ellipse(box: Corners) -> Corners:
+    """(180, 2) corners on the ellipse in the box between two opposite corners (2, 2)."""
+    angle = np.linspace(0, 2 * np.pi, 180, endpoint=False)
+    corners: Corners = box.mean(0) + np.abs(box[1] - box[0]) / 2 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return corners
+
+
+def inside(corners: Corners, height: int, width: int) -> tuple[Box, NDArray[np.bool_], bool]:
+    """The box around a polygon within the image, which pixels of it are inside, and whether it goes around some twice.
+
+    Of an outline that crosses itself that is true, or it goes around some pixels one way and around others the other.
+    """
+    box = top, left = _box(corners, height, width)
+    rows, columns = top.stop - top.start, left.stop - left.start
+    if not rows or not columns:
+        return box, np.zeros((rows, columns), bool), False
+    start, end = corners - 0.5, np.roll(corners, -1, 0) - 0.5
+    # An edge crosses the rows from its upper end, if that is on a centre, to its lower end, if it is below one.
+    first, last = (np.ceil(end_of(start[:, 1], end[:, 1])) for end_of in (np.minimum, np.maximum))
+    first, last = (ends.clip(top.start, top.stop).astype(np.int64) for ends in (first, last))
+    edge = np.repeat(np.arange(len(start)), last - first)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(last - first) - last, last - first)
+    (x0, y0), (x1, y1) = start[edge].T, end[edge].T
+    x = x0 + (row - y0) / (y1 - y0) * (x1 - x0)
+    column = np.floor(x).clip(left.start - 1, left.stop - 1).astype(np.int64) + 1 - left.start
+    # How often the polygon goes around each pixel; where that overflows it is still odd or even.
+    turns = np.zeros(rows * (columns + 1), np.int16)
+    np.add.at(turns, (row - top.start) * (columns + 1) + column, np.where(y1 > y0, 1, -1).astype(np.int16))
+    turns = turns.reshape(rows, columns + 1)
+    turns = np.cumsum(turns, 1, np.int16, out=turns)[:, :-1]
+    low, high = int(turns.min()), int(turns.max())
+    return box, (turns & 1).astype(bool), low < -1 or high > 1 or low < 0 < high
+
+
+def draw(
+    path: str | os.PathLike[str],
+    drawn: Sequence[Drawn],
+    labels: Sequence[int],
+    rest: int,
+    height: int,
+    width: int,
+    instances: bool = False,
+) -> Raster:
+    """Paints objects into a map of classes.
+
+    What says nothing keeps its pixels before all others, what says background only those that no other object holds.
+    Of the others the first keeps its pixels; if they are of several classes, the smaller one, as what lies in something
+    else is smaller.
+
+    Args:
+        path: of the file; names it in errors.
+        drawn: the objects, in the file's order.
+        labels: of each its class number, 0 for the background and ``UNSAID`` where nothing is said.
+        rest: the same of what no object holds.
+        height: of the image, in pixels.
+        width: the same.
+        instances: number the objects.
+
+    Raises:
+        BadImageError: no object is in the image, or they would take minutes.
+    """
+    check_work(path, [ring for one in drawn for rings in one.polygons for ring in rings], height, width)
+    claimed = np.full((height, width), -1, np.int16)
+    numbers = np.zeros((height, width), np.uint32) if instances else None
+    first, count = dict[str, str](), Counter[str]()
+    shared = Counter[tuple[str, str]]()
+    for index in _order(drawn, labels):
+        one, label = drawn[index], labels[index]
+        box, pixels, where, crossed = _held(one, height, width)
+        before = claimed[box]
+        free = pixels & (before < 0)
+        for what in where | ({"crossed"} if crossed else set()):
+            count[what] += 1
+            first.setdefault(what, one.place)
+        if "outside" not in where and not free.any():
+            what = "within" if pixels.any() else "empty"
+            count[what] += 1
+            first.setdefault(what, one.place)
+        if label:
+            for other in np.unique(before[pixels & (before > 0)]).tolist():
+                if (other != label and UNSAID not in (other, label)) or (instances and other == label):
+                    names = sorted((_named(drawn, labels, other), _named(drawn, labels, label)))
+                    shared[names[0], names[1]] += int(np.count_nonzero(pixels & (before == other)))
+        before[free] = label
+        if numbers is not None and label not in (0, UNSAID):
+            numbers[box][free] = index + 1
+    if drawn and count["outside"] == len(drawn):
+        size = f"{width}x{height}"
+        raise BadImageError(path, f"has all its outlines outside the image of {size} pixels", "is it another image's?")
+    claimed[claimed < 0] = rest
+    notes = [
+        f"{count[what]} of {len(drawn)} outlines ({first[what]}{'' if count[what] == 1 else ' is the first'}) {said}"
+        for what, said in _NOTES.items()
+        if count[what]
+    ]
+    for (one_name, other_name), pixels_shared in shared.items():
+        both = f"outlines of {one_name} and of {other_name}" if one_name != other_name else "several outlines"
+        notes.append(f"{pixels_shared} pixels lie in {both}: {_KEEPS[_mixed(labels)]} keeps them")
+    return Raster(claimed.astype(np.uint8), numbers, notes)
+
+
+_NOTES = {
+    "outside": "lie outside the image (ignored)",
+    "beyond": "reach beyond the image (cut off)",
+    "empty": "hold no pixel's centre (ignored)",
+    "within": "hold no pixel of their own (ignored)",
+    "crossed": "cross themselves: what they go around twice is outside",
+}
+_KEEPS = {False: "the first", True: "the smaller"}
+
+
+def check_work(path: str | os.PathLike[str], outlines: Sequence[Corners], height: int, width: int) -> None:
+    """Refuses outlines that would take minutes to fill.
+
+    Raises:
+        BadImageError: they would.
+    """
+    crossings = pixels = 0
+    for corners in outlines:
+        if not len(corners):
+            continue
+        y = corners[:, 1].clip(0, height)
+        rows, columns = _box(corners, height, width)
+        crossings += int(np.abs(np.diff(y, append=y[0])).sum()) + len(y)
+        pixels += (rows.stop - rows.start) * (columns.stop - columns.start)
+    if crossings > _MAX_CROSSINGS or pixels > _MAX_PIXELS:
+        raise BadImageError(path, f"has {len(outlines)} outlines that are too large together", "split the annotations")
+
+
+def _order(drawn: Sequence[Drawn], labels: Sequence[int]) -> list[int]:
+    mixed = _mixed(labels)
+
+    def rank(index: int) -> tuple[int, float]:
+        label = labels[index]
+        return 0 if label == UNSAID else 2 if label == 0 else 1, _area(drawn[index]) if mixed else 0.0
+
+    return sorted(range(len(drawn)), key=rank)
+
+
+def _mixed(labels: Sequence[int]) -> bool:
+    return len(set(labels) - {0, UNSAID}) > 1
+
+
+def _area(one: Drawn) -> float:
+    rings = sum(abs(_shoelace(shell)) - sum(map(abs, map(_shoelace, holes))) for shell, *holes in one.polygons)
+    return rings + sum(int(np.count_nonzero(patch.pixels)) for patch in one.patches)
+
+
+def _shoelace(corners: Corners) -> float:
+    x, y = corners.T
+    return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+def _named(drawn: Sequence[Drawn], labels: Sequence[int], label: int) -> str:
+    return drawn[list(labels).index(label)].name or "no class"
+
+
+def _held(one: Drawn, height: int, width: int) -> tuple[Box, NDArray[np.bool_], set[str], bool]:
+    """The box around an object in the image, the pixels it holds, where it lies, whether an outline crosses itself."""
+    ends = [shell for shell, *_ in one.polygons if len(shell)]
+    ends += [
+        np.array([[p.left, p.top], [p.left + p.pixels.shape[1], p.top + p.pixels.shape[0]]], float)
+        for p in one.patches
+        if p.pixels.size
+    ]
+    if not ends:
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool), set(), False
+    around = np.concatenate(ends)
+    box = _box(around, height, width)
+    low, high = around.min(0), around.max(0)
+    where = set[str]()
+    if np.any(high <= 0) or np.any(low >= (width, height)):
+        where.add("outside")
+    elif np.any(low < -1) or np.any(high > (width + 1, height + 1)):
+        where.add("beyond")
+    top, left = box[0].start, box[1].start
+    pixels, crossed = np.zeros((box[0].stop - top, box[1].stop - left), bool), False
+    for rings in one.polygons:
+        part, own = (slice(0), slice(0)), np.zeros((0, 0), bool)
+        for number, ring in enumerate(rings):
+            if not len(ring):
+                continue
+            place, held, twice = inside(ring, height, width)
+            crossed |= twice
+            if number == 0:
+                part, own = place, held
+            else:
+                rows, columns = (_overlap(a, b) for a, b in zip(part, place, strict=True))
+                own[_shifted(rows, part[0]), _shifted(columns, part[1])] &= ~held[
+                    _shifted(rows, place[0]), _shifted(columns, place[1])
+                ]
+        pixels[_shifted(part[0], box[0]), _shifted(part[1], box[1])] |= own
+    for patch in one.patches:
+        rows = _overlap(slice(patch.top, patch.top + patch.pixels.shape[0]), slice(0, height))
+        columns = _overlap(slice(patch.left, patch.left + patch.pixels.shape[1]), slice(0, width))
+        own = patch.pixels[_shifted(rows, slice(patch.top, 0)), _shifted(columns, slice(patch.left, 0))]
+        pixels[_shifted(rows, box[0]), _shifted(columns, box[1])] |= own
+    return box, pixels, where, crossed
+
+
+def _overlap(one: slice, other: slice) -> slice:
+    start = max(one.start or 0, other.start or 0)
+    return slice(start, max(start, min(one.stop, other.stop)))
+
+
+def _shifted(part: slice, by: slice) -> slice:
+    start = by.start or 0
+    return slice((part.start or 0) - start, part.stop - start)
+
+
+def _box(corners: Corners, height: int, width: int) -> Box:
+    size = (width, height)
+    (x0, y0), (x1, y1) = (
+        ends.clip(0, size).astype(int) for ends in (np.floor(corners.min(0)), np.ceil(corners.max(0)))
+    )
+    return slice(int(y0), int(y1)), slice(int(x0), int(x1))

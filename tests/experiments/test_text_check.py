@@ -1,0 +1,99 @@
+"""``text-check``: paired short fits on validation images, what they say, and the warning about sentences from masks."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from textdiff.experiments.nested_bootstrap import Estimate
+from textdiff.experiments.text_check import _sentence
+from textdiff.experiments.text_leak import Told, explained, leak_warning, mask_numbers, word_table
+
+CASES = runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py"))
+UP, NONE, DOWN = (Estimate(mean, mean - 0.01, mean + 0.01, 5, 5, 8) for mean in (0.05, 0.0, -0.05))
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory, textdiff_once):
+    root = tmp_path_factory.mktemp("checked")
+    CASES["make_cache"](root / "c.zarr")
+    command = ("text-check", "--cache", "c.zarr", "--draws", "2", "--labels", "2", "--epochs", "2", "--positions")
+    return root, command, textdiff_once(root, *command, "--jobs", "1")
+
+
+def test_the_check_pairs_fits_with_and_without_texts_on_validation_images(checked, textdiff_once):
+    root, command, said = checked
+    found = json.loads((root / "runs/text-check-c/text-check.json").read_text())
+    assert found["split"] == "val"
+    plan = json.loads((root / "runs/text-check-c/experiment.json").read_text())
+    assert plan["options"]["fit.select"] == "last"
+    rows = {row["method"]: row for row in found["rows"] if (row["truth"], row["metric"]) == ("clean", "dice")}
+    assert list(rows) == ["full", "no-text", "shuffled-text"]
+    for name in ("no-text", "shuffled-text"):
+        assert found["gains"][name]["mean"] == pytest.approx(-rows[name]["difference"])
+    assert rows["full"]["mean"] - rows["no-text"]["mean"] == pytest.approx(found["gains"]["no-text"]["mean"])
+    assert found["says"] in said.stdout
+    assert "1 val images" in said.stdout
+    again = textdiff_once(root, *command, "--jobs", "1")
+    assert again.stdout == said.stdout
+
+
+@pytest.mark.parametrize(
+    ("against", "others", "begins"),
+    [
+        (UP, UP, "The texts help, by what they say"),
+        (UP, NONE, "A text helps, but whether it is the image's own"),
+        (NONE, UP, "A wrong text does harm"),
+        (NONE, NONE, "No gain from the texts was seen"),
+        (DOWN, UP, "The texts do harm"),
+        (None, UP, "Nothing can be said yet"),
+    ],
+)
+def test_what_the_differences_mean_is_one_sentence(against, others, begins):
+    said = _sentence({"no-text": against, "shuffled-text": others})
+    assert said.startswith(begins)
+    assert said.count(". ") == 0
+
+
+def test_left_out_errors_are_those_of_ridge_regressions_without_each_image():
+    draw = np.random.default_rng(0)
+    words, values = (draw.random((12, 5)) < 0.5).astype(float), draw.normal(size=12)
+    errors, means = [], []
+    for one in range(12):
+        rest = np.arange(12) != one
+        # With an intercept that is not penalised, of all words centred over all images.
+        centred = words - words.mean(0)
+        design = np.column_stack([np.ones(11), centred[rest]])
+        penalty = np.diag([0.0, *np.ones(5)])
+        weights = np.linalg.solve(design.T @ design + penalty, design.T @ values[rest])
+        errors.append(values[one] - np.array([1, *centred[one]]) @ weights)
+        means.append(values[one] - values[rest].mean())
+    assert explained(words, values)[0] == pytest.approx(1 - np.square(errors).sum() / np.square(means).sum())
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_sentences_written_from_masks_are_suspect_and_others_are_not(written):
+    draw = np.random.default_rng(1)
+    lefts = draw.random(24) < 0.5
+    masks = np.zeros((24, 16, 16), np.uint8)
+    for mask, left in zip(masks, lefts, strict=True):
+        mask[4:8, (2 if left else 9) : (6 if left else 14)] = 1
+    said = lefts if written else draw.permutation(lefts)
+    words = word_table([f"one area at the {'left' if left else 'right'}" for left in said])
+    places = np.array([mask_numbers(mask)["place from left to right"] for mask in masks])
+    told = Told("place from left to right", *explained(words, places))
+    assert told.suspect == written
+    assert ("were these sentences written from the masks?" in leak_warning([told])) == written
+
+
+def test_numbers_of_masks_tell_size_place_and_count():
+    mask = np.zeros((10, 20), np.uint8)
+    mask[0:2, 0:2] = mask[8:10, 18:20] = 2
+    mask[4, 4] = 255  # says nothing
+    found = mask_numbers(mask)
+    assert found["area"] == 8 / 200
+    assert found["place from left to right"] == pytest.approx(0.475)
+    assert found["number of areas"] == pytest.approx(np.log(3))
+    assert mask_numbers(np.zeros((4, 4), np.uint8))["place from top to bottom"] == 0.5

@@ -1,0 +1,53 @@
+"""Measurements by group, and their means over groups with intervals."""
+
+import pytest
+
+from textdiff.metrics.intervals import bootstrap_mean
+from textdiff.pipeline.prediction.summaries import group_lines, summary_lines, write_summaries
+
+
+def line(image, group, objects, ecc, size=100, **more):
+    found = {"image": image, "group": group, "objects": objects, "area": 10 * objects, "width": size, "height": size}
+    return found | ({"mean_area": 10.0, "mean_eccentricity": ecc} if objects else {}) | more
+
+
+IMAGES = [
+    line("a1", "anna", 30, 0.5, pixel_width_um=1.0, pixel_height_um=1.0),
+    line("a2", "anna", 10, 0.9, size=200, pixel_width_um=1.0, pixel_height_um=1.0),
+    line("b1", "bert", 0, None, pixel_width_um=1.0, pixel_height_um=1.0),
+    line("c1", "", 20, 0.7),
+    {"image": "large", "group": "bert", "width": 9, "height": 9},
+]
+
+
+def test_every_object_and_square_of_a_group_counts_once():
+    anna, bert, single = group_lines(IMAGES)
+    assert anna == {
+        **{"group": "anna", "images": 2, "objects": 40, "share": 400 / 50000, "mean_area": 10.0},
+        # 40 objects on 0.01 and 0.04 square millimetres.
+        **{"objects_per_mm2": 40 / 0.05, "mean_eccentricity": pytest.approx((30 * 0.5 + 10 * 0.9) / 40)},
+    }
+    assert bert == {"group": "bert", "images": 1, "objects": 0, "share": 0, "objects_per_mm2": 0}
+    assert single == {**single, "group": "c1", "objects": 20, "mean_eccentricity": 0.7}
+    assert "objects_per_mm2" not in single
+
+
+def test_intervals_are_over_groups_and_leave_out_those_without_a_value():
+    lines = {found["measurement"]: found for found in summary_lines(group_lines(IMAGES), "groups")}
+    mean, low, high, count = bootstrap_mean([0.6, 0.7])
+    assert lines["mean_eccentricity"] == {
+        **{"measurement": "mean_eccentricity", "over": "groups", "n": count},
+        **{"mean": pytest.approx(mean), "low": pytest.approx(low), "high": pytest.approx(high)},
+    }
+    assert lines["objects"]["n"] == 3
+    assert "mean_haematoxylin" not in lines
+    (alone,) = [found for found in summary_lines(group_lines(IMAGES[:1]), "images") if found["measurement"] == "share"]
+    assert alone.keys() == {"measurement", "mean", "n", "over"}
+
+
+def test_tables_that_have_nothing_to_say_are_not_there(tmp_path):
+    assert [path.name for path in write_summaries(tmp_path, IMAGES)] == ["groups.csv", "summary.csv"]
+    without = [found | {"group": ""} for found in IMAGES]
+    assert [path.name for path in write_summaries(tmp_path, without)] == ["summary.csv"]
+    assert {path.name for path in tmp_path.iterdir()} == {"summary.csv"}
+    assert write_summaries(tmp_path, IMAGES[-1:]) == []

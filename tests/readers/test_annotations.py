@@ -1,0 +1,548 @@
+"""Outlines from QuPath, COCO and labelme: which pixels they hold, what they say, and how what is wrong is told."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+from scipy import ndimage
+
+from textdiff.cache import FeatureCache
+from textdiff.errors import UserError
+from textdiff.images.labels import UNSAID
+from textdiff.options.reading import ReadOptions
+from textdiff.outputs import segmentation, write_output
+from textdiff.readers.datasets import inspect, read_dataset
+from textdiff.readers.decoding import load_mask
+
+H, W = 24, 32
+NAMES = ("nucleus", "stroma")
+
+
+def square(x, y, side, other=None):
+    return [[x, y], [x + side, y], [x + side, y + (other or side)], [x, y + (other or side)], [x, y]]
+
+
+def feature(*rings, name="nucleus", kind="Polygon", geometry=None, **properties):
+    properties |= {} if name is None else {"classification": {"name": name, "color": [200, 0, 0]}}
+    return {
+        "type": "Feature",
+        "id": "c9b1f7d4-1de7-4d2e-9a34-000000000000",
+        "geometry": geometry or {"type": kind, "coordinates": list(rings)},
+        "properties": {"objectType": "annotation"} | properties,
+    }
+
+
+def collection(*features):
+    return {"type": "FeatureCollection", "features": list(features)}
+
+
+def flat(corners):
+    """As COCO has them, open."""
+    return [end for corner in corners[:4] for end in corner]
+
+
+def labelme(*shapes, **more):
+    content = {"version": "5.4.1", "flags": {}, "shapes": list(shapes), "imagePath": "a.png", "imageData": None}
+    return content | {"imageHeight": H, "imageWidth": W} | more
+
+
+def shape(kind, points, label="nucleus", **more):
+    return {"label": label, "points": points, "group_id": None, "shape_type": kind, "flags": {}} | more
+
+
+def coco(*objects, images=("a.png",), size=(W, H), categories=NAMES):
+    return {
+        "images": [{"id": 7 + i, "file_name": f, "width": size[0], "height": size[1]} for i, f in enumerate(images)],
+        "categories": [{"id": 1 + number, "name": name} for number, name in enumerate(categories)],
+        "annotations": [{"id": i, "image_id": 7, "category_id": 1, "iscrowd": 0} | o for i, o in enumerate(objects)],
+    }
+
+
+def letters(runs):
+    """Run lengths as pycocotools writes them, after its C source."""
+    text = ""
+    for place, run in enumerate(runs):
+        number, more = run - (runs[place - 2] if place > 2 else 0), True
+        while more:
+            group, number = number & 31, number >> 5
+            more = number != -1 if group & 16 else number != 0
+            text += chr(48 + (group | 32 * more))
+    return text
+
+
+def runs_of(mask):
+    flat = mask.T.reshape(-1)
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], flat, [1 - flat[-1]]])))
+    return np.diff(np.concatenate([[0], ends])).tolist()
+
+
+def folder(root, content, name="masks/a.geojson", images=("a",), shape=(H, W)):
+    (root / "images").mkdir(parents=True)
+    for number, image in enumerate(images):
+        rng = np.random.default_rng(number)
+        Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8)).save(root / f"images/{image}.png")
+    rows = [f"{image},\n" for image in images]
+    (root / "texts.csv").write_text("".join(["image,text\n", *rows]))
+    if content is not None:
+        path = root / name
+        path.parent.mkdir(exist_ok=True)
+        text = content if isinstance(content, str | bytes) else json.dumps(content)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    return root
+
+
+def read(root, **options):
+    (sample, *_), problems = read_dataset("folder", root, ReadOptions(**options))
+    return load_mask(sample, H, W), problems
+
+
+def boxes(*parts):
+    """A map of classes, from (class, x, y, width, height)."""
+    found = np.zeros((H, W), np.uint8)
+    for label, x, y, width, height in parts:
+        found[y : y + height, x : x + width] = label
+    return found
+
+
+# Which pixels an outline holds
+
+DISC = np.hypot(np.arange(W) + 0.5 - 15, np.arange(H)[:, None] + 0.5 - 12) < 6
+SPECKS = np.random.default_rng(5).random((H, W)) < 0.4
+PNG = io.BytesIO()
+Image.fromarray(DISC[6:18, 9:21].astype(np.uint8) * 255).save(PNG, "PNG")
+RING = boxes((1, 2, 3, 10, 8), (0, 5, 5, 3, 2))
+HELD = {
+    "a polygon with a hole": (collection(feature(square(2, 3, 10, 8), square(5, 5, 3, 2))), RING),
+    "a bare list": ([feature(square(2, 3, 4))], boxes((1, 2, 3, 4, 4))),
+    "a single feature": (feature(square(2, 3, 4)), boxes((1, 2, 3, 4, 4))),
+    "a bare geometry": (feature(square(2, 3, 4))["geometry"], boxes((1, 2, 3, 4, 4))),
+    "a multipolygon": (
+        feature([square(1, 1, 2)], [square(9, 9, 6), square(11, 11, 2)], kind="MultiPolygon"),
+        boxes((1, 1, 1, 2, 2), (1, 9, 9, 6, 6), (0, 11, 11, 2, 2)),
+    ),
+    "a collection of geometries": (
+        feature(geometry={"type": "GeometryCollection", "geometries": [feature(square(2, 3, 4))["geometry"]]}),
+        boxes((1, 2, 3, 4, 4)),
+    ),
+    "an ellipse, whatever polygon is written for it": (
+        feature(geometry={"type": "Polygon", "coordinates": [square(9, 6, 12)], "isEllipse": True}),
+        DISC,
+    ),
+    "children of an object": (
+        feature(square(2, 3, 4), childObjects=[feature(square(20, 3, 4), objectType="detection")]),
+        boxes((1, 2, 3, 4, 4), (1, 20, 3, 4, 4)),
+    ),
+    "with heights, as a file of a Windows program": (
+        b"\xef\xbb\xbf" + json.dumps(feature([[*corner, 0] for corner in square(2, 3, 4)])).encode(),
+        boxes((1, 2, 3, 4, 4)),
+    ),
+    "centres count": (feature([[2.4, 3.4], [6.4, 3.4], [6.4, 5.6], [2.4, 5.6]]), boxes((1, 2, 3, 4, 3))),
+    "cut off at the edge": (feature(square(-5, -5, 8)), boxes((1, 0, 0, 3, 3))),
+    "labelme's polygon": (labelme(shape("polygon", square(2, 3, 4)[:4])), boxes((1, 2, 3, 4, 4))),
+    "labelme's rectangle": (labelme(shape("rectangle", [[6, 7], [2, 3]])), boxes((1, 2, 3, 4, 4))),
+    "labelme's circle": (labelme(shape("circle", [[15, 12], [15, 18]])), DISC),
+    "labelme's mask": (
+        labelme(shape("mask", [[9, 6], [20, 17]], mask=base64.b64encode(PNG.getvalue()).decode())),
+        DISC,
+    ),
+    "COCO's polygons": (
+        coco({"segmentation": [flat(square(2, 3, 4)), [20, 3, 24, 3, 24, 7, 20, 7]]}),
+        boxes((1, 2, 3, 4, 4), (1, 20, 3, 4, 4)),
+    ),
+    "COCO's run lengths": (coco({"segmentation": {"counts": runs_of(SPECKS), "size": [H, W]}}), SPECKS),
+    "COCO's letters": (coco({"segmentation": {"counts": letters(runs_of(SPECKS)), "size": [H, W]}}), SPECKS),
+    "COCO's letters of an empty mask": (coco({"segmentation": {"counts": letters([H * W]), "size": [H, W]}}), boxes()),
+    "no object": (collection(), boxes()),
+}
+
+
+@pytest.mark.parametrize("case", HELD)
+def test_the_pixels_of_an_outline_are_those_whose_centres_are_inside(tmp_path, case):
+    content, wanted = HELD[case]
+    mask, _ = read(folder(tmp_path / "d", content, "masks/a.json"))
+    np.testing.assert_array_equal(mask.labels, wanted)
+
+
+def test_letters_are_those_of_pycocotools(tmp_path):
+    # The example in the comments of COCO's maskApi.
+    runs, text = [6, 1, 40, 4, 5, 4, 5, 4, 21], "61X13mN000`0"
+    assert letters(runs) == text
+    content = coco({"segmentation": {"counts": text, "size": [9, 10]}}, size=(10, 9))
+    ((sample,), _) = read_dataset("folder", folder(tmp_path / "d", content, shape=(9, 10)))
+    np.testing.assert_array_equal(
+        load_mask(sample, 9, 10).labels.T.reshape(-1), np.repeat(np.arange(9) % 2, runs), "down the columns"
+    )
+
+
+POINT = st.tuples(st.floats(-4, W + 4, width=16), st.floats(-4, H + 4, width=16))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(POINT, min_size=3, max_size=7).filter(lambda points: shapely.Polygon(points).is_valid))
+def test_of_a_valid_polygon_they_are_those_that_geos_finds(tmp_path_factory, points):
+    polygon = shapely.Polygon(points)
+    assume(shapely.box(0, 0, W, H).intersection(polygon).area > 0)
+    mask, _ = read(folder(tmp_path_factory.mktemp("d") / "d", feature([*points, points[0]])))
+    x, y = np.meshgrid(np.arange(W) + 0.5, np.arange(H) + 0.5)
+    near = shapely.distance(polygon.exterior, shapely.points(x, y)) < 1e-9
+    np.testing.assert_array_equal((mask.labels == 1) | near, shapely.contains_xy(polygon, x, y) | near)
+    assert not any("cross" in said for said in mask.notes)
+
+
+# The way back
+
+NESTED = np.pad(np.pad(np.pad(np.ones((1, 1), np.uint8), 1), 1, constant_values=2), 1)
+MAPS = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9).flatmap(
+    lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 2))
+)
+
+
+@settings(max_examples=40, deadline=None)
+@example(NESTED)
+@example(np.eye(4, dtype=np.uint8))
+@example(np.array([[1, 1, 2], [1, 0, 1], [2, 1, 1]], np.uint8))
+@given(MAPS)
+def test_what_predict_writes_as_geojson_is_read_back_pixel_for_pixel(tmp_path_factory, classes):
+    root = tmp_path_factory.mktemp("d") / "d"
+    folder(root, collection(), shape=classes.shape)
+    # Every foreground pixel is in an object of its class; the numbers of touching ones differ.
+    objects = np.zeros(classes.shape, np.int32)
+    for label in (1, 2):
+        parts, _ = ndimage.label(classes == label, np.ones((3, 3)))
+        objects[parts > 0] = parts[parts > 0] + objects.max()
+    image = np.zeros((*classes.shape, 3), np.uint8)
+    written = segmentation("a", image, classes, np.ones(classes.shape, np.float32), objects, NAMES)
+    write_output("geojson", root / "masks/a.geojson", written)
+    ((sample,), _) = read_dataset("folder", root, ReadOptions(classes=NAMES))
+    mask = load_mask(sample, *classes.shape)
+    np.testing.assert_array_equal(mask.labels, classes)
+    assert mask.notes == []
+    ((sample,), _) = read_dataset("folder", root, ReadOptions(instances=True))
+    np.testing.assert_array_equal(load_mask(sample, *classes.shape).instances, objects)
+
+
+def test_outlines_go_into_a_cache_and_out_of_it_again(tmp_path, textdiff_once, monkeypatch):
+    """The cache remembers where they are, that they say nothing of some pixels, and which object is which."""
+    wanted = boxes((1, 2, 3, 9, 9), (2, 11, 3, 5, 9), (3, 20, 20, 1, 1))
+    folder(tmp_path / "d", None)
+    written = np.minimum(wanted, 1), np.ones((H, W), np.float32), wanted.astype(np.int32)
+    (tmp_path / "drawn").mkdir()
+    image = np.zeros((H, W, 3), np.uint8)
+    write_output("geojson", tmp_path / "drawn/a.geojson", segmentation("a", image, *written, ("nucleus",)))
+    own = ("--preset", "filters", "--text-encoder", "none", "--image-size", "32")
+    options = ("--dataset", "folder", "--data", "d", "--annotations", "drawn", "--instances", *own)
+    textdiff_once(tmp_path, "extract", *options, "--cache", "a.zarr")
+    cache = FeatureCache.open(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(cache.instances(0), wanted)
+    np.testing.assert_array_equal(cache.truth(0), np.minimum(wanted, 1))
+    assert not cache.sparse
+    content = json.loads((tmp_path / "drawn/a.geojson").read_text())
+    content["features"][1]["properties"]["classification"]["name"] = "Ignore*"
+    (tmp_path / "drawn/a.geojson").write_text(json.dumps(content))
+    (tmp_path / "elsewhere").mkdir()
+    refused = textdiff_once(tmp_path / "elsewhere", "extract", "--cache", "../a.zarr", status=2).stderr
+    assert "made otherwise: unlabelled: nothing in the cache, 255 asked for" in refused
+    textdiff_once(tmp_path, "extract", *options, "--cache", "b.zarr")
+    cache = FeatureCache.open(tmp_path / "b.zarr")
+    np.testing.assert_array_equal(cache.instances(0), np.where(wanted == 2, 0, wanted))
+    np.testing.assert_array_equal(cache.truth(0), np.select([wanted == 2, wanted > 0], [UNSAID, 1]))
+    assert cache.sparse
+
+
+# What outlines say
+
+FOREST = collection(
+    feature(square(0, 0, 20), name="background"),
+    feature(square(2, 2, 12), name="stroma"),
+    feature(square(4, 4, 4), name="nucleus"),
+    feature(square(10, 10, 6), name="Ignore*"),
+)
+BOTH = boxes((1, 2, 2, 12, 12), (2, 4, 4, 4, 4), (UNSAID, 10, 10, 6, 6))
+SPARSE = np.full((H, W), UNSAID, np.uint8)
+SPARSE[:20, :20] = BOTH[:20, :20]
+SAID = {
+    "what is not outlined is background": ({"classes": ("stroma", "nucleus")}, BOTH),
+    "or says nothing, if 0 does": (
+        {"classes": ("background", "stroma", "nucleus"), "unlabelled_value": "0"},
+        SPARSE,
+    ),
+    "as does a class that is named so": (
+        {"classes": ("stroma", "nucleus"), "unlabelled_value": "stroma"},
+        np.where(BOTH > 0, UNSAID, BOTH),
+    ),
+    "all classes are foreground of objects": ({"instances": True}, np.where(BOTH == 2, 1, BOTH)),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_an_outline_says_is_what_the_options_say_of_its_class(tmp_path, case):
+    options, wanted = SAID[case]
+    mask, _ = read(folder(tmp_path / "d", FOREST), **options)
+    np.testing.assert_array_equal(mask.labels, wanted)
+    if "instances" in options:
+        np.testing.assert_array_equal(np.unique(mask.instances), [0, 2])
+        assert (mask.instances[4:8, 4:8] == 2).all(), "of one kind of object the first keeps its pixels"
+
+
+def test_shapes_of_a_group_are_one_object_and_labelmes_own_names_count(tmp_path):
+    parts = [shape("rectangle", [[x, 2], [x + 4, 6]], group_id=group) for x, group in ((2, 1), (10, 1), (20, None))]
+    silent = shape("rectangle", [[2, 12], [6, 16]], "__ignore__")
+    mask, _ = read(folder(tmp_path / "d", labelme(*parts, silent)), instances=True)
+    wanted = boxes((1, 2, 2, 4, 4), (1, 10, 2, 4, 4), (2, 20, 2, 4, 4))
+    np.testing.assert_array_equal(mask.instances, wanted)
+    np.testing.assert_array_equal(mask.labels, np.minimum(wanted, 1) + boxes((UNSAID, 2, 12, 4, 4)))
+
+
+@pytest.mark.parametrize("where", ["file", "directory", "splits"])
+def test_a_coco_file_is_of_many_images(tmp_path, where):
+    images = ("train/a.png", "val/b.png", "c.png", "elsewhere.png")
+    content = coco(
+        {"segmentation": [flat(square(2, 3, 4))]},
+        {"segmentation": [flat(square(9, 3, 4))], "image_id": 8, "category_id": 2},
+        {"segmentation": [flat(square(9, 3, 8))], "image_id": 8, "iscrowd": 1},
+        images=images,
+    )
+    root = folder(tmp_path / "d", content, "outlines/all.json", ("a", "b", "c", "d"))
+    if where == "splits":
+        for name, split in (("a", "train"), ("b", "val"), ("c", "test"), ("d", "test")):
+            (root / split / "images").mkdir(parents=True, exist_ok=True)
+            (root / f"images/{name}.png").rename(root / split / f"images/{name}.png")
+        (root / "images").rmdir()
+    place = root / ("outlines" if where == "directory" else "outlines/all.json")
+    samples, problems = read_dataset("folder", root, ReadOptions(annotations=place, classes=NAMES))
+    masks = {sample.id: load_mask(sample, H, W) for sample in samples if sample.mask}
+    np.testing.assert_array_equal(masks["a"].labels, boxes((1, 2, 3, 4, 4)))
+    np.testing.assert_array_equal(masks["b"].labels, boxes((UNSAID, 9, 3, 8, 8)))
+    np.testing.assert_array_equal(masks["c"].labels, boxes())
+    said = [str(problem) for problem in problems]
+    assert any(line.endswith("d.png: has no mask: it is unlabelled") for line in said)
+    assert any(line.endswith("lists images that are not in images/: 1 (elsewhere.png)") for line in said)
+    assert len({mask.sha256 for mask in masks.values()}) == 3, "the digest is of what is said of one image"
+
+
+def test_an_export_may_be_called_after_the_file_and_not_the_image(tmp_path):
+    root = folder(tmp_path / "d", feature(square(2, 3, 4)), "drawn/a.png.geojson")
+    (root / "drawn/a.png").touch()  # labelme keeps its files beside the images
+    mask, problems = read(root, annotations=root / "drawn")
+    np.testing.assert_array_equal(mask.labels, boxes((1, 2, 3, 4, 4)))
+    assert not [problem for problem in problems if problem.severity == "error"]
+
+
+# What is told
+
+TOLD = {
+    "lines and points": (
+        collection(
+            feature(square(2, 3, 4)),
+            feature(geometry={"type": "LineString", "coordinates": [[1, 1], [5, 5]]}),
+            feature(geometry={"type": "MultiPoint", "coordinates": [[1, 1], [5, 5]]}),
+        ),
+        {},
+        ["1 of 3 objects are lines, which enclose nothing (ignored)", "1 of 3 objects are points, which enclose"],
+    ),
+    "a line of labelme": (
+        labelme(shape("linestrip", [[1, 1], [5, 5]]), shape("rectangle", [[2, 3], [6, 7]])),
+        {},
+        ["1 of 2 shapes are of the kind linestrip, which encloses nothing (ignored)"],
+    ),
+    "an outline that crosses itself": (
+        feature([[2, 2], [12, 12], [12, 2], [2, 12], [2, 2]]),
+        {},
+        ["1 of 1 outlines (the feature) cross themselves: what they go around twice is outside"],
+    ),
+    "an outline that holds nothing": (
+        collection(feature(square(2, 3, 4)), feature([[1, 1], [5, 5], [1, 1]]), feature([])),
+        {},
+        ["2 of 3 outlines (features[1] is the first) hold no pixel's centre (ignored)"],
+    ),
+    "an outline beyond the image": (
+        collection(feature(square(2, 3, 4)), feature(square(W - 4, 3, 9)), feature(square(W + 1, 3, 4))),
+        {},
+        ["1 of 3 outlines (features[2]) lie outside the image (ignored)", "1 of 3 outlines (features[1]) reach beyond"],
+    ),
+    "classes that overlap": (
+        collection(feature(square(2, 3, 8)), feature(square(4, 5, 4), name="stroma")),
+        {"classes": NAMES},
+        ["16 pixels lie in outlines of nucleus and of stroma: the smaller keeps them"],
+    ),
+    "objects that overlap": (
+        collection(feature(square(2, 3, 8)), feature(square(4, 5, 4))),
+        {"instances": True},
+        ["1 of 2 outlines (features[1]) hold no pixel of their own", "16 pixels lie in several outlines: the first ke"],
+    ),
+    "background twice": (
+        collection(feature(square(2, 3, 8)), feature(square(14, 5, 4), name="Background")),
+        {},
+        ["outlines background, and what is not outlined is background, too (see --unlabelled-value 0)"],
+    ),
+    "names without a class": (
+        collection(
+            feature(square(2, 3, 8)), feature(square(1, 1, 20), name="Region*"), feature(square(0, 0, 2), name="x*")
+        ),
+        {},
+        [
+            "1 of 3 objects are Region*, which names a place",
+            "1 of 2 outlines have a name that ends in *: nothing is said",
+        ],
+    ),
+    "a nucleus in a cell": (
+        feature(square(2, 3, 8)) | {"nucleusGeometry": feature(square(4, 5, 2))["geometry"]},
+        {},
+        ["1 cells have an outlined nucleus, too: the cells' outlines are taken"],
+    ),
+    "crowds": (
+        coco({"segmentation": [flat(square(2, 3, 8))], "iscrowd": 1}),
+        {},
+        ["1 of 1 objects are crowds (iscrowd): nothing is said there"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_what_a_user_should_know_is_told(tmp_path, case):
+    content, options, wanted = TOLD[case]
+    notes = read(folder(tmp_path / "d", content), **options)[0].notes
+    for words in wanted:
+        assert any(words in said for said in notes), notes
+    assert len(notes) == len(wanted), notes
+
+
+BAD = {
+    "no JSON": ("{", {}, "masks/a.geojson: is not JSON that can be read"),
+    "not UTF-8": (b"\xff\xfe{", {}, "is not JSON that can be read"),
+    "deep JSON": ("[" * 100_000, {}, "is not JSON that can be read (is nested too deeply)"),
+    "no number": ('{"type": "Polygon", "coordinates": [[[NaN, 1]]]}', {}, "NaN is no number"),
+    "another kind of JSON": ({"a": 1}, {}, "is neither GeoJSON nor of COCO or labelme; export the annotations"),
+    "no features": ({"type": "FeatureCollection"}, {}, "is a FeatureCollection without a list of features"),
+    "a feature that is none": (collection(3), {}, "has no object at features[0]"),
+    "another geometry": (feature(geometry={"type": "Circle"}), {}, "has a geometry of Circle at the feature, and not"),
+    "no coordinates": (feature(geometry={"type": "Polygon"}), {}, "has no coordinates at the feature"),
+    "a word in a corner": (feature([["1", 2], [3, 4]]), {}, "has a corner that is not two numbers at the feature"),
+    "a far corner": (feature([[1e300, 2], [3, 4]]), {}, "has a corner that is not finite at the feature"),
+    "another image's": (feature(square(200, 300, 5)), {}, "has all its outlines outside the image of 32x24 pixels"),
+    "classes without a name": (
+        collection(feature(square(2, 3, 4)), feature(square(9, 3, 4), name="stroma")),
+        {},
+        "outlines 2 classes (nucleus, stroma); name them with --classes nucleus,stroma",
+    ),
+    "an object without a class": (
+        collection(feature(square(2, 3, 4)), feature(square(9, 3, 4), name=None)),
+        {},
+        "outlines the class nucleus, and an object without a class (features[1])",
+    ),
+    "one among classes": (feature(square(9, 3, 4), name=None), {"classes": NAMES}, "outline without a class (the feat"),
+    "an unknown class": (
+        feature(square(2, 3, 4), name="Nucleus"),
+        {"classes": NAMES},
+        "outlines the class Nucleus (did you mean nucleus?) (the feature); name it too, or end its name in *",
+    ),
+    "half a character": (feature(square(2, 3, 4), name="\ud800\n"), {"classes": NAMES}, "outlines the class \\ud800"),
+    "a number that no outline has": (
+        feature(square(2, 3, 4)),
+        {"unlabelled_value": "255"},
+        "holds outlines, which have no number 255; if nothing is known where nothing is outlined, use --classes backg",
+    ),
+    "labelme's of another size": (labelme(imageWidth=99), {}, "is of an image of 99x24 pixels, and this one has 32x24"),
+    "an unknown shape": (labelme(shape("star", [[1, 2]])), {}, "has the unknown shape star at shapes[0]"),
+    "half a rectangle": (labelme(shape("rectangle", [[1, 2]])), {}, "has a rectangle of 1 corners at shapes[0]"),
+    "a mask of another size than its box": (
+        labelme(shape("mask", [[0, 0], [20, 17]], mask=base64.b64encode(PNG.getvalue()).decode())),
+        {},
+        "has a mask that is no PNG of the size of its box at shapes[0]",
+    ),
+    "COCO's of another size": (
+        coco({"segmentation": []}, size=(9, 9)),
+        {},
+        "is of an image of 9x9 pixels, and this one",
+    ),
+    "COCO's boxes": (coco({"segmentation": []}), {}, "has a box and no segmentation: annotation 0"),
+    "COCO's category": (coco({"category_id": 9}), {}, "has no category 9, which annotation 0 is of"),
+    "COCO's image": (coco({"image_id": 9}), {}, "has no image 9, which annotation 0 is of"),
+    "COCO of others": (
+        coco(images=("b.png", "c.png")),
+        {},
+        "is a COCO file of 2 images, and none of its name; give it",
+    ),
+    "panoptic": (coco({"segments_info": []}), {}, "is COCO panoptic"),
+    "short run lengths": (
+        coco({"segmentation": {"counts": [5], "size": [H, W]}}),
+        {},
+        "run lengths of 5 pixels, and not",
+    ),
+    "letters that are none": (coco({"segmentation": {"counts": "ü", "size": [H, W]}}), {}, "in letters that are none"),
+    "half a letter": (coco({"segmentation": {"counts": "X", "size": [H, W]}}), {}, "that end within a number"),
+    "run lengths of a large image": (
+        coco({"segmentation": {"counts": [0, 10**12], "size": [10**6, 10**6]}}),
+        {},
+        "run lengths of an image of another size than 32x24",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_read_is_one_line_and_an_error_of_the_check(tmp_path, case):
+    content, options, words = BAD[case]
+    samples, _ = read_dataset("folder", folder(tmp_path / "d", content), ReadOptions(**options))
+    (fact,), problems = inspect(samples)
+    (problem,) = [problem for problem in problems if problem.severity == "error"]
+    assert words in str(problem).replace("d/", "")
+    assert problem.fix
+    assert "\n" not in str(problem)
+    assert str(problem).isprintable()
+    assert not fact.usable
+
+
+@pytest.mark.parametrize("limit", ["_MAX_CROSSINGS", "_MAX_PIXELS"])
+def test_outlines_that_would_take_minutes_are_refused(tmp_path, monkeypatch, limit):
+    root = folder(tmp_path / "d", collection(*[feature(square(2, 3, 9))] * 3))
+    assert read(root)[0].labels.any()
+    monkeypatch.setattr(f"textdiff.readers.outlines.{limit}", 50)
+    with pytest.raises(UserError, match="has 3 outlines that are too large together; split the annotations"):
+        read(root)
+
+
+def test_outlines_of_another_class_than_most_are_an_error(tmp_path):
+    root = folder(tmp_path / "d", feature(square(2, 3, 4)), images=("a", "b", "c", "d"))
+    for image, name in (("b", "nucleus"), ("c", "stroma")):
+        (root / f"masks/{image}.geojson").write_text(json.dumps(feature(square(2, 3, 4), name=name)))
+    Image.fromarray(boxes((255, 2, 3, 4, 4))).save(root / "masks/d.png")
+    facts, problems = inspect(read_dataset("folder", root)[0])
+    (problem,) = [problem for problem in problems if problem.severity == "error"]
+    assert "c.geojson: has the foreground class stroma (1 mask), and d/masks/a.geojson has the for" in str(problem)
+    assert [fact.usable for fact in facts] == [True, True, False, True]
+
+
+PLACES = {
+    "no image": ("other/b.geojson", "other", "b.geojson: are outlines without an image; name them as their image"),
+    "no outlines": ("other/b.png", "other", "--annotations .*other: holds no outlines"),
+    "no image of a COCO file": ("other/b.json", "other/b.json", "are of none of the images; they go with --dataset"),
+    "no file": (None, "other", "--annotations .*other: no such file or directory"),
+}
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_annotations_that_are_of_no_image_are_an_error(tmp_path, case, textdiff_once):
+    name, place, words = PLACES[case]
+    folder(tmp_path / "d", name and coco(images=("b.png",)), name or "")
+    options = ("--dataset", "folder", "--data", "d", "--annotations", f"d/{place}", "--preset", "filters")
+    done = textdiff_once(tmp_path, "extract", *options, "--text-encoder", "none", status=2)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert re.search(words, line)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_second_mask_is_named_wherever_it_is(tmp_path):
+    root = folder(tmp_path / "d", feature(square(2, 3, 4)))
+    Image.fromarray(boxes()).save(root / "masks/a.png")
+    (tmp_path / "all.json").write_text(json.dumps(coco()))
+    _, problems = read_dataset("folder", root, ReadOptions(annotations=tmp_path / "all.json"))
+    said = [str(problem) for problem in problems if problem.severity == "error"]
+    assert [line.split(":")[0] for line in said] == [str(tmp_path / "all.json/a.png"), "masks/a.png"]

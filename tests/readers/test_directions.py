@@ -1,0 +1,78 @@
+"""Texts that turn with their pictures: what becomes of the words for directions, and of those that are none."""
+
+import numpy as np
+import pytest
+
+from textdiff.errors import UserError
+from textdiff.images.images import symmetry
+from textdiff.readers.directions import Directions, read_directions
+
+WORDS = read_directions()
+CORNERS = {(0, 0): "upper left", (0, 2): "upper right", (2, 0): "lower left", (2, 2): "lower right"}
+SIDES = {(0, 1): "top", (2, 1): "bottom", (1, 0): "left", (1, 2): "right"}
+
+
+@pytest.mark.parametrize("view", range(8))
+@pytest.mark.parametrize("places", [CORNERS, SIDES], ids=["corners", "sides"])
+def test_the_words_say_where_a_bright_spot_is_in_the_turned_picture(places, view):
+    for place, words in places.items():
+        picture = np.zeros((3, 3), np.uint8)
+        picture[place] = 255
+        (seen,) = zip(*np.nonzero(symmetry(picture, view)), strict=True)
+        assert WORDS.turned(f"A spot at the {words}.", view) == f"A spot at the {places[seen]}."
+
+
+@pytest.mark.parametrize("view", range(8))
+def test_the_side_of_a_patient_is_seen_mirrored(view):
+    """In a radiograph the patient's left lung is at the right; a lung that is above or below has no side."""
+    for place, words in {(1, 2): "left", (1, 0): "right"}.items():
+        picture = np.zeros((3, 3), np.uint8)
+        picture[place] = 255
+        (seen,) = zip(*np.nonzero(symmetry(picture, view)), strict=True)
+        now = {(1, 2): "left", (1, 0): "right", (0, 1): "upper", (2, 1): "lower"}[seen]
+        assert WORDS.turned(f"all {words} lung", view) == f"all {now} lung"
+
+
+@pytest.mark.parametrize(
+    ("text", "quarter", "mirrored"),
+    [
+        ("In the left half; cells at the left.", "In the lower half; cells at the bottom.",
+         "In the right half; cells at the right."),
+        ("the top-left corner", "the bottom-left corner", "the top-right corner"),
+        ("UPPER LEFT and Upper right", "LOWER LEFT and Upper left", "UPPER RIGHT and Upper left"),
+        ("a left nodule", "a lower nodule", "a right nodule"),
+        ("a lower nodule", "a right nodule", "a lower nodule"),
+        ("a right nodule", "an upper nodule", "a left nodule"),
+        ("left and right lungs", "upper and lower lungs", "right and left lungs"),
+        ("middle lower left lung", "middle left upper lung", "middle lower right lung"),
+        ("to the left of the gland", "below the gland", "to the right of the gland"),
+        ("horizontally elongated", "vertically elongated", "horizontally elongated"),
+        ("on the left-hand side", "on the lower side", "on the right-hand side"),
+    ],
+)  # fmt: skip
+def test_sentences_stay_sentences(text, quarter, mirrored):
+    assert [WORDS.turned(text, view) for view in (0, 1, 4)] == [text, quarter, mirrored]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["right after staining", "of lower grade", "nothing is left", "left ventricle", "bright cells", "uppercase", ""],
+)
+def test_words_that_tell_no_direction_stay(text):
+    assert not WORDS.tells(text)
+
+
+def test_a_table_of_ones_own_comes_first_and_adds_to_the_other(tmp_path):
+    table = tmp_path / "words.toml"
+    table.write_text('directions = [["links", "rechts", "oben", "unten"]]\nkeep = ["rechts der Isar"]\n')
+    own = read_directions(table)
+    assert own.turned("Oben links, left", 1) == "Unten links, bottom"
+    assert not own.tells("rechts der Isar")
+    assert Directions.of(own.record()) == own
+
+
+@pytest.mark.parametrize("said", ["direction = []", 'directions = [["links"]]', 'keep = "links"', "nonsense"])
+def test_a_table_that_is_none_is_refused(tmp_path, said):
+    (tmp_path / "words.toml").write_text(said)
+    with pytest.raises(UserError, match=r"words.toml: no table of direction words .* write TOML, as in"):
+        read_directions(tmp_path / "words.toml")

@@ -1,0 +1,183 @@
+"""``textdiff start``: the commands it prints are those it runs, it goes on where it was, and it asks nobody."""
+
+import itertools
+import json
+import shlex
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from textdiff.models.weights import MissingWeightsError
+from textdiff.pipeline import preset_choice
+from textdiff.pipeline.prediction.most_different import most_different
+from textdiff.pipeline.preset_choice import choose_preset
+from textdiff.readers.sample import Sample
+
+HE, GREY = (200, 140, 190), (90, 90, 90)
+
+
+def draw(folder: Path, count: int, masks: int, colour=HE) -> Path:
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    for index in range(count):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[4 : 14 + index, 6:20] = 255
+        image = np.where(mask[..., None] > 0, (80, 50, 130), colour) + np.random.default_rng(index).integers(0, 9)
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"images/{index}.png")
+        if index < masks:
+            Image.fromarray(mask).save(folder / f"masks/{index}.png")
+    return folder
+
+
+def commands(stdout: str) -> list[str]:
+    return [" ".join(shlex.split(line)[1:3]) for line in stdout.splitlines() if line.startswith("    textdiff ")]
+
+
+def test_a_folder_is_led_to_its_first_masks_then_to_a_report_and_not_fitted_twice(tmp_path, textdiff_once, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise AssertionError("something asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    folder = draw(tmp_path / "slides", 4, 0)
+
+    first = textdiff_once(tmp_path, "start", "slides", "--image-size", "32")
+    assert commands(first.stdout) == ["data check", "extract --dataset"]
+    named = [line.strip() for line in first.stderr.splitlines() if line.startswith("    slides/images/")]
+    assert len(set(named)) == 4
+    assert f"masks/{Path(named[0]).name}" in first.stderr
+
+    for index in range(2):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[4 : 14 + index, 6:20] = 1
+        Image.fromarray(mask).save(folder / f"masks/{index}.png")
+    table = (folder / "texts.csv").read_text().splitlines()
+    assert table[:2] == ["image,text,split,group", "0.png,,,"]
+    rows = [f"{index}.png,,{'test' if index == 1 else 'train'}," for index in range(4)]
+    (folder / "texts.csv").write_text("\n".join([table[0], *rows]))
+    second = textdiff_once(tmp_path, "start", "slides")
+    assert commands(second.stdout) == ["data check", "extract --cache", "fit --cache", "score", "report"]
+    assert "--dataset folder --data slides --out predictions" in second.stderr
+    run = (tmp_path / "runs/latest").resolve()
+    assert (run / "report.html").is_file()
+    # The command that a run tells of is the one to repeat it with.
+    assert json.loads((run / "config.json").read_text())["command"][:4] == [
+        *("textdiff", "fit", "--cache", "cache/slides.zarr")
+    ]
+
+    third = textdiff_once(tmp_path, "start", "slides", "--dry-run")
+    assert commands(third.stdout) == ["data check", "extract --cache", "score", "report"]
+    (run / "head.safetensors").unlink()
+    dry = textdiff_once(tmp_path, "start", "slides", "--dry-run")
+    assert commands(dry.stdout) == ["data check", "extract --cache", "fit --resume", "score", "report"]
+    (tmp_path / "elsewhere").mkdir()
+    draw(tmp_path / "elsewhere/slides", 1, 0)
+    (tmp_path / "elsewhere/slides/texts.csv").write_text("image,text\n0.png,\n")
+    other = textdiff_once(tmp_path, "start", "elsewhere/slides", status=2)
+    assert "was made of" in other.stderr
+
+
+def test_a_dry_run_prints_a_script_and_writes_nothing(tmp_path, textdiff_once):
+    folder = draw(tmp_path / "my slides", 9, 8)
+    table = textdiff_once(tmp_path, "start", "my slides", "--dry-run")
+    assert table.stdout == ""
+    assert "my slides/texts.csv" in table.stderr
+    (folder / "texts.csv").write_text("\n".join(["image,text", *(f"{index}.png," for index in range(9))]))
+    before = sorted(tmp_path.rglob("*"))
+    lines = textdiff_once(tmp_path, "start", "my slides", "--dry-run").stdout.splitlines()
+    assert [line.strip() for line in lines] == [
+        "textdiff data check --dataset folder --data 'my slides' --test 0.25",
+        "textdiff extract --dataset folder --data 'my slides' --preset nano --text-encoder none --test 0.25 "
+        "--cache 'cache/my slides.zarr'",
+        "textdiff fit --cache 'cache/my slides.zarr' --variant no-text",
+        "textdiff score",
+        "textdiff report",
+    ]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_stop_in_a_command_stops_all(tmp_path, textdiff_once, monkeypatch):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = draw(tmp_path / "slides", 2, 2)
+    (folder / "texts.csv").write_text("image,text,split\n0.png,,train\n1.png,,test\n")
+    monkeypatch.setattr("textdiff.pipeline.extract.extract", stop)
+    result = textdiff_once(tmp_path, "start", "slides", status=130)
+    assert commands(result.stdout) == ["data check", "extract --dataset"]
+    assert result.stderr.endswith("Run the same command again to go on\n")
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ((), "nowhere: no such file or directory"),
+        (("nowhere/",), "has no folder images"),
+        (("nowhere/a.png", "nowhere/b.tif"), "mkdir nowhere/images && mv nowhere/*.png nowhere/*.tif nowhere/images/"),
+        (("nowhere/Train_Folder/",), "use --dataset monuseg, qata or mosmed"),
+        (("nowhere/images/a.png", "nowhere/masks/a.png"), "not sound"),
+    ],
+)
+def test_a_folder_that_is_none_is_told_in_one_line(made, words, tmp_path, textdiff_once):
+    for name in made:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.write_bytes(b"damaged")
+    result = textdiff_once(tmp_path, "start", "nowhere", status=2)
+    assert sum(line.startswith("error: ") and words in line for line in result.stderr.splitlines()) == 1
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "weights", "encoders", "text", "expected"),
+    [
+        (True, True, ("clinical-biobert", "minilm"), "A text.", ("paper", "clinical-biobert")),
+        (True, True, ("minilm",), "A text.", ("paper", "minilm")),
+        (True, False, ("clinical-biobert", "minilm"), "A text.", ("nano", "minilm")),
+        (False, True, ("clinical-biobert",), "A text.", ("nano", "clinical-biobert")),
+        (False, False, (), "A text.", ("nano", "none")),
+        (True, True, ("clinical-biobert",), "", ("paper", "none")),
+    ],
+)
+def test_the_preset_is_one_that_is_here(gpu, weights, encoders, text, expected, tmp_path, monkeypatch):
+    def resolve(name, *, download):
+        assert not download
+        if not weights:
+            raise MissingWeightsError(name)
+        return True
+
+    monkeypatch.setattr(preset_choice, "resolve_weights", resolve)
+    monkeypatch.setattr(preset_choice, "locate", lambda name: name if name in encoders else None)
+    monkeypatch.setattr(preset_choice, "choose_device", lambda _: torch.device("meta" if gpu else "cpu"))
+    monkeypatch.setattr(preset_choice, "describe_device", lambda _: "a card")
+    Image.fromarray(np.full((8, 8, 3), GREY, np.uint8)).save(tmp_path / "a.png")
+    choice = choose_preset([Sample("a", "train", tmp_path / "a.png", None, text)])
+    assert (choice.preset, choice.encoder) == expected
+    assert "grey" in choice.why[0]
+    assert ("a card" in choice.why[1], "no GPU" in choice.why[1]) == (gpu, not gpu)
+    assert ("not here" in choice.why[1]) == (not weights)
+
+
+def test_the_first_images_cover_all_to_within_twice_the_best():
+    points = np.random.default_rng(0).normal(size=(10, 3))
+    rows = [SimpleNamespace(id=str(index), view=0, has_mask=index == 9) for index in range(10)]
+    # Means differ, and nothing varies inside an image.
+    levels = {row: np.broadcast_to(points[row][:, None, None], (1, 3, 2, 2)) for row in range(10)}
+    cache = SimpleNamespace(
+        rows=rows, blocks=(4,), steps=(50, 0), done=lambda: [True] * 10, features=lambda row, *_: levels[row]
+    )
+    chosen = most_different(cache, 3)
+    assert "9" not in chosen
+    unit = points[:9] / points[:9].std(0)
+
+    def radius(centres):
+        return max(min(np.linalg.norm(point - unit[centre]) for centre in centres) for point in unit)
+
+    best = min(radius(centres) for centres in itertools.combinations(range(9), 3))
+    assert radius([int(name) for name in chosen]) <= 2 * best
+    assert sorted(most_different(cache, 20)) == [str(index) for index in range(9)]
