@@ -7,7 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -24,6 +24,7 @@ from textdiff.models.backbones.outbox import Outbox
 from textdiff.pipeline.extraction.filling import Filling, take_over
 from textdiff.pipeline.extraction.prepare import Prepared
 from textdiff.pipeline.extraction.reading import ReadAhead
+from textdiff.pipeline.extraction.threads import started_pool
 from textdiff.pipeline.extraction.timings import Clock, Timings
 from textdiff.places import Location
 
@@ -124,7 +125,7 @@ class _Run:
     def __init__(self, filling: Filling, backbone: Extractor, flow: Flow, progress: Counter) -> None:
         self._filling, self._backbone, self._flow, self._progress = filling, backbone, flow, progress
         self._waited, self._busy = Clock(), Clock()
-        self._pool = ThreadPoolExecutor(flow.writers, "write")
+        self._pool = started_pool(flow.writers, "write")
         self._made = 0
         self._free: list[Outbox] = []
         self._sent = deque[tuple[Outbox, list[Prepared]]]()

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from textdiff.pipeline.extraction.prepare import Prepared
+from textdiff.pipeline.extraction.threads import started_pool
 from textdiff.pipeline.extraction.timings import Clock
 
 _LOOK = 8
@@ -63,7 +64,7 @@ class ReadAhead:
             if self._group(row) != group:
                 group, groups = self._group(row), groups + 1
                 if not self._readers or (given >= _LOOK and self._needs_another()):
-                    self._readers.append((ThreadPoolExecutor(1, "read"), self._prepare()))
+                    self._readers.append((started_pool(1, "read"), self._prepare()))
             pool, prepare = self._readers[groups % len(self._readers)]
             ahead.append(pool.submit(self._read, prepare, row))
             if len(ahead) > self._window * len(self._readers):
