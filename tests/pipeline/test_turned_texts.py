@@ -80,7 +80,7 @@ def test_a_text_of_another_image_turns_as_this_image_does(root, variant):
 
 
 def test_score_and_predict_give_each_view_its_text(root, textdiff_once):
-    fit = ("fit", "--cache", "c.zarr", "--epochs", "8", "--positions", "--runs", "runs")
+    fit = ("fit", "--cache", "c.zarr", "--epochs", "4", "--positions", "--runs", "runs")
     assert "--positions: a plain U-Net takes none" in textdiff_once(root, *fit, "--model", "unet", status=2).stderr
     textdiff_once(root, *fit, "--learning-rate", "0.01")
     run = Run(root / "runs" / (root / "runs/latest").readlink())
