@@ -229,7 +229,7 @@ def check_pairs(experiments: dict[str, Experiment]) -> None:
             seen_in, seen, before = known.setdefault((labels, draw), (place, images, sparse))
             known[labels, draw] = (seen_in, seen, sparse or before)
             compared = 1 if sparse or before else 2
-            if any(seen.get(name, [])[:compared] != facts[:compared] for name, facts in images.items()):
+            if seen.keys() != images.keys() or any(seen[name][:compared] != images[name][:compared] for name in seen):
                 raise UserError(
                     f"{place} and {seen_in}: draw {draw} of {labels} is of other images or masks, so that their runs "
                     "are no pairs; make both caches of the same data set"

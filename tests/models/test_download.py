@@ -280,7 +280,8 @@ def test_a_disk_too_small_is_noticed_before_the_first_byte(fetch, server, tmp_pa
 
 
 def test_nobody_at_the_address_means_offline_at_once(tmp_path, monkeypatch):
-    monkeypatch.delenv("TEXTDIFF_OFFLINE", raising=False)
+    for name in ("TEXTDIFF_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/file.bin"
     with pytest.raises(OfflineError, match="cannot be reached"):

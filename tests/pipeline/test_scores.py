@@ -137,7 +137,7 @@ def test_no_name_and_no_text_acts_in_a_file(made, textdiff_once):
         run / "report.html",
         *(made / "out").glob("*.csv"),
     ]
-    assert len(written) == 9
+    assert len(written) == 10
     for file in written:
         content = file.read_text("utf-8")
         assert ESCAPE[0] not in content, file
