@@ -71,11 +71,10 @@ def test_a_gpu_that_was_named_is_kept_to_and_a_cpu_has_none(gpus, monkeypatch, t
 
 def test_rows_that_stay_share_what_is_free_of_the_gpu(gpus, monkeypatch):
     gpus(1, free=8e9)
-    layout = SimpleNamespace(tokens=None)
-    cache = SimpleNamespace(
-        blocks={6: (1000, 100, 100)}, steps=(1, 2), dtype=SimpleNamespace(itemsize=2), image_size=100, layout=layout
-    )
-    row = 2 * 1000 * 100 * 100 * 2 + 8 * 100**2
+    block = 2 * 1000 * 100 * 100 * 2
+    layout = SimpleNamespace(tokens=None, block_nbytes={6: block}.__getitem__)
+    cache = SimpleNamespace(image_size=100, layout=layout)
+    row = block + 8 * 100**2
     for rows, expected in ((10, 10 * row), (1000, 2e9)):
         cache.rows = [None] * rows
         runner = job_runner.JobRunner.__new__(job_runner.JobRunner)
