@@ -66,7 +66,9 @@ def same(one: Run, other: Run) -> bool:
     return all(left[name].shape == right[name].shape and torch.equal(left[name], right[name]) for name in left)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model", [pytest.param(model, marks=pytest.mark.slow) if model == "trees" else model for model in MODELS]
+)
 def test_no_mask_of_an_image_that_is_not_drawn_changes_a_bit(lab, textdiff_once, model):
     for name in ("one", "other"):
         options = ("--cache", f"{name}.zarr", *MODELS[model], "--unlabelled", "1")
@@ -172,6 +174,7 @@ def test_without_images_that_have_no_label_it_is_refused(lab, textdiff_once):
     assert "--unlabelled 1: every training image of" in said
 
 
+@pytest.mark.slow
 def test_a_table_has_it_as_a_row(lab, textdiff_once):
     ablate = ("ablate", "--cache", "one.zarr", "--labels", "2", "--draws", "1", "--seeds", "1", "--jobs", "1")
     rows = ("--variants", "no-text,no-text-unlabelled,unet-unlabelled", "--no-unet", "--set", "width=8")
