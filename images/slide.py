@@ -50,12 +50,12 @@ class Slide:
 
     @property
     def height(self) -> int:
-        """Of the finest level."""
+        """Height of the finest level in pixels."""
         return self.levels[0].height
 
     @property
     def width(self) -> int:
-        """The same."""
+        """Width of the finest level in pixels."""
         return self.levels[0].width
 
     def at(self, mpp: float | None) -> "SlideView":

@@ -32,11 +32,11 @@ class Facts(Protocol):
 
     @property
     def height(self) -> int:
-        """Of the slide at the resolution that is asked for."""
+        """Height of the slide in pixels, at the resolution that is asked for."""
 
     @property
     def width(self) -> int:
-        """The same."""
+        """Width of the slide in pixels, at the resolution that is asked for."""
 
     @property
     def finest(self) -> tuple[int, int] | None:

@@ -49,7 +49,7 @@ class Streaming:
     formats: Sequence[str] = ()
     """Those beside the TIFFs; each must have a ``stream``."""
     pixel_size: PixelSize | None = None
-    """Of the finest level, where the image is no slide."""
+    """Size of a pixel of an image that is no slide, where it is known."""
     min_area: int = 0
     tissue: float = 0.0
     """Share of a slide's tile that must be tissue; other tiles are background."""
