@@ -13,6 +13,7 @@ import argparse
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +38,8 @@ def main() -> None:
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     from napari.components import ViewerModel
     from qtpy.QtWidgets import QApplication
-    from scribbles import stroke_by_stroke
 
+    from textdiff.benchmarks.scribbles import stroke_by_stroke
     from textdiff.napari_plugin.widget import FOUND, LABELS, Annotate
 
     app = QApplication.instance() or QApplication([])
@@ -53,7 +54,7 @@ def main() -> None:
     strokes = stroke_by_stroke(truth > 0, PEN, np.random.default_rng(0))
     painted = np.zeros(truth.shape, np.uint8)
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for scribble in range(1, options.scribbles + 1):
         for _ in range(4):
             drawn, label = next(strokes)

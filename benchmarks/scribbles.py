@@ -42,7 +42,7 @@ def scribbled(mask: Mask, share: float, pen: int, draws: np.random.Generator) ->
     for _, (drawn, label) in zip(range(TRIES), stroke_by_stroke(mask, pen, draws), strict=False):
         if touched >= share * mask.size:
             break
-        touched += np.count_nonzero(labels[drawn] == UNSAID)
+        touched += int(np.count_nonzero(labels[drawn] == UNSAID))
         labels[drawn] = label
     return labels
 
