@@ -116,12 +116,12 @@ def _attended(
     from skimage.segmentation import find_boundaries
 
     if shares is None:
-        return np.uint8(255 - 0.3 * (255 - np.repeat(image.mean(2, keepdims=True), 3, 2)))
+        return (255 - 0.3 * (255 - np.repeat(image.mean(2, keepdims=True), 3, 2))).astype(np.uint8)
     low, high = float(shares.min()), float(shares.max())
-    levels = np.uint8(np.round((shares - low) * (255 / max(high - low, 1e-9))))
+    levels = np.round((shares - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
     sized = Image.fromarray(levels).resize(truth.shape[::-1], Image.Resampling.BILINEAR)
     # The image itself is not seen through it: where that is dark, the attention would seem to be small.
-    colours: NDArray[np.uint8] = np.uint8(255 * colormaps["inferno"](np.asarray(sized))[..., :3])
+    colours: NDArray[np.uint8] = (255 * colormaps["inferno"](np.asarray(sized))[..., :3]).astype(np.uint8)
     colours[find_boundaries(truth == 1, mode="inner")] = 255
     return colours
 

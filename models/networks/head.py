@@ -228,7 +228,7 @@ class Head(TextDiff, Segmenter):
         first, second = self.block.attention1, self.block.attention2
         both = first.weights(x, text, text_mask), second.weights(first(x, text, text_mask), text, text_mask)
         shares: Tensor = torch.stack(both).mean((0, 2))  # (B, h w, L)
-        return shares.mT.unflatten(2, level.shape[2:])
+        return shares.mT.reshape(len(level), -1, *level.shape[2:])
 
     def _cut(self, features: Sequence[Tensor], window: Window) -> tuple[list[Tensor], tuple[slice, slice]]:
         """The part of each level that the window's scores depend on, and which rows and columns of scores that is.

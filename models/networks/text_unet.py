@@ -120,11 +120,12 @@ class _Reading(nn.Module):
     def forward(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """(B, C, h, w), with what the text adds."""
         said = self.attend.said(self._asking(x), text, mask)  # (B, h w, C)
-        return x + _GAIN * said.mT.unflatten(2, x.shape[2:])
+        return x + _GAIN * said.mT.reshape(x.shape)
 
     def shares(self, x: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         """How much of each pixel's attention goes to each token, (B, L, h, w)."""
-        return self.attend.weights(self._asking(x), text, mask).mean(1).mT.unflatten(2, x.shape[2:])
+        shares = self.attend.weights(self._asking(x), text, mask).mean(1)  # (B, h w, L)
+        return shares.mT.reshape(len(x), -1, *x.shape[2:])
 
     def _asking(self, x: Tensor) -> Tensor:
         """What the queries are made of: (B, h w, C)."""

@@ -63,7 +63,8 @@ class CrossAttention(nn.Module):
         s = q @ k.transpose(2, 3) * q.shape[3] ** -0.5  # (B, heads, N, L)
         if mask is not None:
             s = s.masked_fill(~mask[:, None, None], torch.finfo(s.dtype).min)
-        return s.softmax(3)
+        shares: Tensor = s.softmax(3)
+        return shares
 
 
 class TransformerBlock(nn.Module):
