@@ -103,7 +103,8 @@ class Rank(OfRun, Computing):
 
     _: KW_ONLY
     cache: CachePath | None = None
-    """Cache of the run, where it was moved; without --run a cache that is looked at alone, before there is a run."""
+    """Cache of the run, where it was moved; its recorded place by default. Without --run it is looked at alone, before
+    there is a run."""
     by: Literal["coverage", "uncertainty"] = "coverage"
     """Order: images that most of the others are like, or those that the run is least certain of."""
     top: Count = 10
