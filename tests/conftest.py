@@ -124,11 +124,11 @@ def textdiff_once() -> Callable[..., SimpleNamespace]:
 
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of the 256x256 network's topology, 18 decoder blocks, with 32 channels and random weights."""
+    """A checkpoint of the 256x256 network's topology, 18 decoder blocks, with 32 and 64 channels and random weights."""
     from textdiff.models.backbones.checkpoints import save_unet
     from textdiff.models.backbones.unet import UNet
 
-    unet = UNet(64, 3, 32, 6, 2, (2, 4, 8), (1, 1, 2, 2, 4, 4), 4, 32, True, True)
+    unet = UNet(64, 3, 32, 6, 2, (2, 4, 8), (1, 1, 1, 1, 2, 2), 4, 32, True, True)
     unet.load_state_dict(_fill({name: value.shape for name, value in unet.state_dict().items()}, seed=5))
     path = tmp_path_factory.mktemp("backbone") / "tiny.safetensors"
     save_unet(unet, path)

@@ -47,6 +47,7 @@ COMMANDS = {
             "--modality",
             "none",
         ),
+        *("--set", "image_size=32", "--set", "channel_mult=[1,1]", "--set", "num_res_blocks=1"),
         *("--eval-every", "1", "--samples", "1", "--workers", "1", "--out", "DISK/weights.safetensors"),
     ),
     "cache export": ("cache", "export", "cache.zarr", "DISK/cache.h5"),
