@@ -13,7 +13,7 @@ FUZZ = SimpleNamespace(**runpy.run_path(str(PROGRAM)))
 
 
 @pytest.mark.parametrize(
-    "mutations", [pytest.param(40, id="few"), pytest.param(3000, marks=pytest.mark.slow, id="many")]
+    "mutations", [pytest.param(25, id="few"), pytest.param(3000, marks=pytest.mark.slow, id="many")]
 )
 @pytest.mark.parametrize("reader", FUZZ.READERS)
 def test_damaged_files_are_read_or_refused_in_one_line(reader, mutations):
