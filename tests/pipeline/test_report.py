@@ -179,6 +179,7 @@ def summary(**changes):
         "too_large": [],
         "published": [],
         "published_left_out": "",
+        "trust": {"reliability": [{"error": 0.1}]},
         "images": [{"dice_clean": 0.8}],
     } | changes
 
@@ -202,6 +203,7 @@ GOOD = [{"epoch": epoch + 1, "val_dice": value} for epoch, value in enumerate([0
         ({}, [{"epoch": 1, "val_dice": 0.8}, *GOOD[:10]], "epoch 1 of 11"),
         ({"present": {"nucleus": 1, "gland": 0}}, GOOD, "gland is in 0 of 1 images"),
         ({"changed_since_fit": ["a: the mask", "b: the text"]}, GOOD, "a: the mask; 1 more"),
+        ({"trust": {"reliability": [{"error": 0.01}, {"error": 0.03}]}}, GOOD, "1.0 % without it, 3.0 % with it"),
         ({"published": PUBLISHED, "about": ABOUT}, GOOD, "nano-he (adm-256)"),
         ({"published": PUBLISHED, "about": ABOUT, "labels": 7}, GOOD, "had 5"),
     ],
