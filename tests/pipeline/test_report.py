@@ -436,17 +436,29 @@ def test_browser_filters_by_text_and_by_dice(view, scored):
     assert set(view.evaluate(ORDER)) == set(names)
 
 
+def test_browser_draws_the_bins_before_and_at_the_temperature(view, scored):
+    trust = scored.scores()["trust"]
+    filled = [sum(count > 0 for count in one["pixels"]) for one in trust["reliability"]]
+    assert len(filled) == 2
+    dots = "document.querySelectorAll('#reliability circle.{}').length"
+    assert [view.evaluate(dots.format(kind)) for kind in ("before", "told")] == filled
+    assert f"{100 * trust['reliability'][1]['error']:.2f} %" in view.evaluate(
+        "document.querySelector('#reliability').textContent"
+    )
+    assert view.evaluate("document.querySelector('#trust-lines').children.length") == 2
+
+
 def test_browser_reads_curves_under_the_pointer_and_by_keys(view, scored):
     box = view.evaluate(
         "(s => { s.scrollIntoView({block: 'center', behavior: 'instant'}); const b = s.getBoundingClientRect();"
-        " return [b.right - 16, b.y + b.height / 2]; })(document.querySelector('.chart svg'))"
+        " return [b.right - 16, b.y + b.height / 2]; })(document.querySelector('#charts svg'))"
     )
     view.send("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
     last = scored.log()[-1]
-    assert view.evaluate("document.querySelector('.chart output').textContent") == f"epoch 12, {last['loss']:.4f}"
-    view.evaluate("document.querySelector('.chart svg').focus()")
+    assert view.evaluate("document.querySelector('#charts output').textContent") == f"epoch 12, {last['loss']:.4f}"
+    view.evaluate("document.querySelector('#charts svg').focus()")
     view.press("ArrowLeft")
-    assert view.evaluate("document.querySelector('.chart output').textContent").startswith("epoch 11, ")
+    assert view.evaluate("document.querySelector('#charts output').textContent").startswith("epoch 11, ")
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -14,7 +14,7 @@ const title = (key) => NAMES[key] ?? (ofClass.has(key) ? `Dice, ${ofClass.get(ke
 // The score to go by, the two others that are read most, that of each class, and whatever else was measured than these.
 const COLUMNS = [...new Set([main, `iou_${data.primary}`, "dice_clean", "dice_original", ...ofClass.keys()])]
   .filter((key) => measures.includes(key))
-  .concat(measures.filter((key) => !/^(dice|iou)_/.test(key)), "uncertainty");
+  .concat(measures.filter((key) => !/^(dice|iou|expected)_/.test(key)), "uncertainty");
 const inPercent = (key) => /^(dice|iou|aji|pq|dq|sq|f1|nsd|expected)(_|$)/.test(key);
 const heads = (key) =>
   ({ id: "Image (scores in %)", uncertainty: "Entropy", dice_clean: main === "dice_clean" ? "Dice" : "Dice, by area",
@@ -73,7 +73,7 @@ function arrange() {
   const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   const below = $("below").value === "" ? Infinity : Number($("below").value) / 100;
   const kept = rows.filter((row) => {
-    const text = `${row.id} ${row.text ?? ""}`.toLowerCase();
+    const text = `${row.id} ${row.text ?? ""} ${row.flagged ? "flagged" : ""}`.toLowerCase();
     return words.every((word) => text.includes(word)) && (below === Infinity || row[main] < below);
   });
   const sign = order.down ? -1 : 1;
