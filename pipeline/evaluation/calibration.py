@@ -5,6 +5,7 @@ Both are found when a run has been fitted or combined, on its validation images 
 
 __all__ = ["LOW_DICE", "Calibration", "calibrate"]
 
+import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import closing
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from textdiff import console
 from textdiff.cache import FeatureCache
+from textdiff.cache.fingerprint import canonical
 from textdiff.errors import UserError
 from textdiff.files import write_json
 from textdiff.images.labels import UNSAID
@@ -63,7 +65,7 @@ class Calibration:
         """That of a finished run.
 
         Raises:
-            UserError: the file is damaged, or of other weights.
+            UserError: the file is damaged, or of another run.
         """
         file = run.path / _FILE
         again = "combine the runs again" if run.combined else f"run `textdiff fit --resume --run {run.path}`"
@@ -72,11 +74,11 @@ class Calibration:
             return cls(missing=why)
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
-            if facts.pop("network") != run.digest:
+            if facts.pop("run") != _identity(run):
                 raise ValueError
             return cls(**facts)
         except (ValueError, TypeError, KeyError, AttributeError, IsADirectoryError, RecursionError):
-            raise UserError(f"{file}: damaged, or of other weights; remove it and {again}") from None
+            raise UserError(f"{file}: damaged, or of another run; remove it and {again}") from None
 
     @staticmethod
     def wanted(run: Run) -> bool:
@@ -85,7 +87,7 @@ class Calibration:
 
     def save(self, run: Run) -> None:
         """Keeps it with the run's weights."""
-        write_json(run.path / _FILE, {"network": run.digest, **asdict(self)})
+        write_json(run.path / _FILE, {"run": _identity(run), **asdict(self)})
 
     def at(self, temperature: float | None) -> "Calibration":
         """The same with a temperature that somebody asked for; None is its own."""
@@ -193,6 +195,11 @@ def _validation_ids(run: Run) -> set[str]:
     """The validation images of a run; of a combined one those that all its runs have."""
     runs = run.members if run.combined else [run]
     return set.intersection(*(set(one.config["val_ids"]) for one in runs))
+
+
+def _identity(run: Run) -> str:
+    """What the weights depend on, whatever has become of their file: that is told when they are read."""
+    return hashlib.sha256(canonical(run.config["runs"]).encode()).hexdigest() if run.combined else run.identity
 
 
 def _least(run: Run) -> float:

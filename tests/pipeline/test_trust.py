@@ -143,10 +143,10 @@ def test_a_combined_run_has_a_temperature_of_its_own(made, tmp_path, textdiff_on
 def test_resume_finds_what_is_missing_without_touching_the_weights(made, run, textdiff_once):
     weights, found = (run.path / "head.safetensors").read_bytes(), kept(run)
     file = run.path / "calibration.json"
-    for damage in ("{", json.dumps(found | {"network": "other"}), "[]"):
+    for damage in ("{", json.dumps(found | {"run": "other"}), "[]"):
         file.write_text(damage)
         result = textdiff_once(made, "predict", "data/images/c3.png", "--run", str(run.path), status=2)
-        assert "calibration.json: damaged, or of other weights; remove it" in one_line(result.stderr)
+        assert "calibration.json: damaged, or of another run; remove it" in one_line(result.stderr)
     file.unlink()
     textdiff_once(made, "fit", "--resume", "--run", str(run.path))
     assert kept(run) == found
