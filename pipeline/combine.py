@@ -68,7 +68,10 @@ def combine(options: Combine) -> Run:
             console.info(f"weights by {found['images']} validation images: {shown}")
         # Asked for anew, as the weights may be others than those that were read first.
         made = Run(made.path)
-        calibrate(made, caches[0], device)
+        try:
+            calibrate(made, caches[0], device)
+        except UserError as error:  # caches that differ in their validation images have nothing else against them
+            console.warn(f"no temperature: {error}")
     except BaseException:
         shutil.rmtree(made.path, ignore_errors=True)
         raise

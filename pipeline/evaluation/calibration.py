@@ -68,13 +68,13 @@ class Calibration:
             UserError: the file is damaged, or of another run.
         """
         file = run.path / _FILE
-        again = "combine the runs again" if run.combined else f"run `textdiff fit --resume --run {run.path}`"
+        again = f"run `textdiff fit --resume --run {run.path}`"
         if not file.exists():
             why = f"the fit left none; {again}" if _validation_ids(run) else "the run has no validation images"
             return cls(missing=why)
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
-            if facts.pop("run") != _identity(run):
+            if facts.pop("sha256") != _digest(facts) or facts.pop("run") != _identity(run):
                 raise ValueError
             return cls(**facts)
         except (ValueError, TypeError, KeyError, AttributeError, IsADirectoryError, RecursionError):
@@ -87,7 +87,8 @@ class Calibration:
 
     def save(self, run: Run) -> None:
         """Keeps it with the run's weights."""
-        write_json(run.path / _FILE, {"run": _identity(run), **asdict(self)})
+        facts = {"run": _identity(run), **asdict(self)}
+        write_json(run.path / _FILE, facts | {"sha256": _digest(facts)})
 
     def at(self, temperature: float | None) -> "Calibration":
         """The same with a temperature that somebody asked for; None is its own."""
@@ -199,7 +200,11 @@ def _validation_ids(run: Run) -> set[str]:
 
 def _identity(run: Run) -> str:
     """What the weights depend on, whatever has become of their file: that is told when they are read."""
-    return hashlib.sha256(canonical(run.config["runs"]).encode()).hexdigest() if run.combined else run.identity
+    return _digest(run.config["runs"]) if run.combined else run.identity
+
+
+def _digest(facts: Any) -> str:
+    return hashlib.sha256(canonical(facts).encode()).hexdigest()
 
 
 def _least(run: Run) -> float:

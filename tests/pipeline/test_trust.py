@@ -138,12 +138,19 @@ def test_a_combined_run_has_a_temperature_of_its_own(made, tmp_path, textdiff_on
     temperature = kept(run)["temperature"]
     loss = {t: -np.log(at(p, t)[truth, np.arange(p.shape[1])]).mean() for t in temperature * np.array([0.98, 1, 1.02])}
     assert min(loss, key=loss.get) == temperature
+    found = kept(run)
+    shutil.copyfile(paths[0] / "calibration.json", run.path / "calibration.json")
+    result = textdiff_once(made, "score", "--run", str(run.path), status=2)
+    assert "calibration.json: damaged, or of another run; remove it" in one_line(result.stderr)
+    (run.path / "calibration.json").unlink()
+    textdiff_once(made, "fit", "--resume", "--run", str(run.path))
+    assert kept(run) == found
 
 
 def test_resume_finds_what_is_missing_without_touching_the_weights(made, run, textdiff_once):
     weights, found = (run.path / "head.safetensors").read_bytes(), kept(run)
     file = run.path / "calibration.json"
-    for damage in ("{", json.dumps(found | {"run": "other"}), "[]"):
+    for damage in ("{", json.dumps(found | {"temperature": 2}), "[]"):
         file.write_text(damage)
         result = textdiff_once(made, "predict", "data/images/c3.png", "--run", str(run.path), status=2)
         assert "calibration.json: damaged, or of another run; remove it" in one_line(result.stderr)
