@@ -149,8 +149,11 @@ class Agreement(NamedTuple):
         sums: list[tuple[float, ...]] = []
         for label, of_class in enumerate(probabilities[1:], start=1):
             mask = labels == label
-            none = np.log1p(-np.minimum(of_class, 1 - 1e-7, dtype=np.float64)).sum()
-            sums.append((of_class[mask].sum(dtype=np.float64), mask.sum(), of_class.sum(dtype=np.float64), none))
+            # Bands of slides are large: one copy of a band is made, in its own precision.
+            none = np.minimum(of_class, 1 - 1e-7)
+            np.log1p(np.negative(none, out=none), out=none)
+            sure, expected = of_class.sum(where=mask, dtype=np.float64), of_class.sum(dtype=np.float64)
+            sums.append((sure, mask.sum(), expected, none.sum(dtype=np.float64)))
         return cls(*np.array(sums, np.float64).reshape(-1, len(cls._fields)).T)
 
     def plus(self, other: "Agreement") -> "Agreement":
