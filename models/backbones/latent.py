@@ -175,7 +175,7 @@ def _alphas(name: str, directory: Path) -> Tensor:
 
     with loading(name, directory / SCHEDULE, _KIND):
         config = json.loads((directory / SCHEDULE).read_text(encoding="utf-8"))
-        alphas: Tensor = DDPMScheduler.from_config(config).alphas_cumprod
+        alphas: Tensor = DDPMScheduler.from_config(config).alphas_cumprod  # type: ignore[no-untyped-call]
     if len(alphas) != STEPS:
         raise UserError(f"{name}: its schedule has {len(alphas)} steps, and {STEPS} are needed; name another model")
     return alphas
