@@ -32,6 +32,8 @@ class Features(Record):
     """Diffusion steps at which the image is noised, each in 0..999."""
     image_size: Annotated[int | None, Range(least=32), FromPreset] = None
     """Height and width in pixels that images are resized to; a multiple of 32 for most backbones."""
+    enlarge: Annotated[int, Range(least=1, most=8)] = 1
+    """Times that each image is enlarged for the network: its activations are finer then, and it takes longer."""
     protocol: Protocol = "clean"
     """Protocol: clean, or paper, which does as the paper's code does."""
     dtype: Literal["float16", "float32", "int8"] = "float16"

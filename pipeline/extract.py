@@ -92,7 +92,7 @@ def _resolve(config: ExtractConfig, crew: Crew | None) -> _Work:
     precision = crew.precision if crew else resolve_precision(config.precision, device)
 
     resolved = require_models(config.dataset, config.data, config.backbone, config.text_encoder)
-    network = load_backbone(resolved, config.image_size, device, config.seed, protocol.colour)
+    network = load_backbone(resolved, config.image_size, device, config.seed, protocol.colour, config.enlarge)
     shapes = network.levels(config.image_size)
     every = config.given.get("blocks") == "all"
     blocks = config.blocks or (tuple(shapes) if every else network.usual(config.image_size))
@@ -129,6 +129,7 @@ def _plan(work: _Work) -> dict[str, Any]:
         "unet": work.network.config,
         **tiles,
         **colours(config),
+        **({"enlarge": config.enlarge} if config.enlarge > 1 else {}),
         **mask_kind(work.facts),
         **({"reads_text": True} if work.network.reads_text else {}),
     }

@@ -111,7 +111,7 @@ class RowWorker:
                 f"{platform.node()}: its weights of {config.backbone} are not those the cache was made with; copy them"
             )
         protocol = get_protocol(config.protocol)
-        network = load_backbone(resolved, config.image_size, where, config.seed, protocol.colour)
+        network = load_backbone(resolved, config.image_size, where, config.seed, protocol.colour, config.enlarge)
         self._resize = protocol.resize
         self._backbone = Extractor(
             network, self.cache.steps, tuple(self.cache.blocks), config.image_size, where, precision
