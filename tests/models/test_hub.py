@@ -115,10 +115,12 @@ def test_of_many_layers_alike_four_are_kept_and_all_on_demand(tmp_path, saved, m
     make_lvit(n_train=1, n_val=0, n_test=0)
     command = ["extract", "--dataset", "monuseg", "--data", "data", "--image-size", "64", "--text-encoder", "none"]
     command += ["--backbone", "hub:deep", "--device", "cpu", "--dry-run"]
-    usual, every = (textdiff_once(tmp_path, *command, *more).stderr for more in ((), ("--blocks", "all")))
+    usual, every = (
+        textdiff_once(tmp_path, *command, *more).stderr for more in ((), ("--blocks", "all", "--enlarge", "2"))
+    )
     assert "its licence: unknown" in usual
     assert "blocks b00 3@64, b02 16@4, b03 16@4, b04 16@4, b06 16@4;" in usual
-    assert "b01 16@4, b02 16@4" in every
+    assert "b00 3@64, b01 16@8, b02 16@8" in every
 
 
 def test_extract_fit_score_and_predict_go_through_them(tmp_path, make_lvit, copied, textdiff_once):
@@ -137,6 +139,8 @@ def test_extract_fit_score_and_predict_go_through_them(tmp_path, make_lvit, copi
     fit = ["fit", "--cache", "cache/monuseg.zarr", "--variant", "no-text", "--epochs", "15", "--device", "cpu"]
     textdiff_once(tmp_path, *fit, "--batch-size", "1")
     textdiff_once(tmp_path, "score")
+    # The pixels beside the hidden states are no measure of the network's width.
+    assert json.loads((tmp_path / "runs/latest/config.json").read_text())["head"]["width"] == 16
     assert textdiff.open_run(tmp_path / "runs/latest").scores()["scores"]["clean"]["dice"]["mean"] > 0.7
     textdiff_once(tmp_path, "predict", "data/Test_Folder/img", "--out", "out", "--device", "cpu")
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
