@@ -15,7 +15,7 @@ from torch import Tensor
 
 from textdiff.errors import UserError
 from textdiff.models.backbones.base import Backbone
-from textdiff.models.downloads.image_models import CARD, find_model, licence_of, weight_files
+from textdiff.models.downloads.image_models import CARD, find_model, licence_of, revision_of, weight_files
 from textdiff.models.pretrained import architecture, load_model, quiet
 from textdiff.models.weights import ResolvedWeights
 
@@ -74,7 +74,7 @@ class Hub(Backbone):
     @classmethod
     def find(cls, name: str, of: str, *, download: bool = True) -> ResolvedWeights:
         """The files of the model in that directory, or of that id on the hub."""
-        return find_model(name, of, partial(_wanted, name), download=download)
+        return find_model(name, of, CONFIG, partial(_wanted, name), download=download)
 
     @classmethod
     def open(cls, found: ResolvedWeights, image_size: int, device: torch.device) -> Self:
@@ -86,7 +86,7 @@ class Hub(Backbone):
             model = load_model(name, directory, _KIND, _tower, _SPARE)
         backbone = cls(model, twin, mean, deviation, scale, name)
         backbone.licence = licence_of(directory)
-        backbone.revision = name.partition("@")[2]
+        backbone.revision = revision_of(name)
         backbone.levels(image_size)
         return backbone
 

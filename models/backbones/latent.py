@@ -18,7 +18,7 @@ from torch import Tensor
 from textdiff.errors import UserError
 from textdiff.models.backbones.base import Backbone
 from textdiff.models.backbones.diffusion import STEPS
-from textdiff.models.downloads.image_models import CARD, find_model, licence_of, weight_files
+from textdiff.models.downloads.image_models import CARD, find_model, licence_of, revision_of, weight_files
 from textdiff.models.pretrained import load_model, loading, quiet
 from textdiff.models.weights import ResolvedWeights
 
@@ -62,7 +62,7 @@ class Latent(Backbone):
         """The files of the pipeline in that directory, or of that id on the hub."""
         if importlib.util.find_spec("diffusers") is None:
             raise UserError(f'{name}: needs diffusers; pip install "textdiff[diffusion]"')
-        return find_model(name, of, partial(_wanted, name), download=download)
+        return find_model(name, of, INDEX, partial(_wanted, name), download=download)
 
     @classmethod
     def open(cls, found: ResolvedWeights, image_size: int, device: torch.device) -> Self:
@@ -79,7 +79,7 @@ class Latent(Backbone):
         vae.decoder = vae.post_quant_conv = None
         backbone = cls(unet, vae, alphas, prompt)
         backbone.licence = licence_of(directory)
-        backbone.revision = name.partition("@")[2]
+        backbone.revision = revision_of(name)
         return backbone
 
     def prepare(self, image_size: int, seed: int, colour: str) -> None:

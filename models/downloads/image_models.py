@@ -1,7 +1,8 @@
 """Networks of images on disk: in a directory, or at a revision in the Hugging Face hub's cache, filled if need be."""
 
-__all__ = ["CARD", "find_model", "licence_of", "weight_files"]
+__all__ = ["CARD", "find_model", "licence_of", "revision_of", "weight_files"]
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -17,12 +18,13 @@ UNKNOWN = "unknown"
 _Wanted = Callable[[Collection[str]], Sequence[str]]
 
 
-def find_model(name: str, of: str, wanted: _Wanted, *, download: bool) -> ResolvedWeights:
+def find_model(name: str, of: str, anchor: str, wanted: _Wanted, *, download: bool) -> ResolvedWeights:
     """The files of a model, and one digest of all that determine its features: the weights and the configurations.
 
     Args:
         name: as it was asked for, ``hub:facebook/dinov2-small@1234567``.
         of: what stands after the colon: a directory, or an id on the hub and, after an ``@``, a revision of it.
+        anchor: the file that every such model has at its top.
         wanted: picks the files, of the names of all there are, or refuses them; the file that the weights are in, or
             begin with, comes first.
         download: whether missing files may be fetched.
@@ -41,7 +43,7 @@ def find_model(name: str, of: str, wanted: _Wanted, *, download: bool) -> Resolv
         repository, _, revision = of.partition("@")
         if not is_id(repository):
             raise UserError(f"{name}: no such directory, and not an id on the hub")
-        directory = _snapshot(name, repository, revision or None, wanted, download)
+        directory = _snapshot(name, repository, revision or None, anchor, wanted, download)
         name = f"{name.partition(':')[0]}:{repository}@{directory.name}"
     files = [file for file in wanted(_files(directory)) if file != CARD]
     before = stamp(directory / files[0])
@@ -88,17 +90,21 @@ def licence_of(directory: Path) -> str:
     return f"{stated} ({own})" if stated == "other" and own else stated
 
 
-def _snapshot(name: str, repository: str, revision: str | None, wanted: _Wanted, download: bool) -> Path:
-    """The directory of a revision in the hub's cache, which is asked first and filled where it lacks a file."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def revision_of(name: str) -> str:
+    """The revision that a name holds after an ``@``, as ``hub:facebook/dinov2-small@1234567``; a directory has none."""
+    of = name.partition(":")[2]
+    return "" if Path(of).expanduser().is_dir() else of.partition("@")[2]
 
-    try:
-        directory = Path(snapshot_download(repository, revision=revision, local_files_only=True))
-        wanted(_files(directory))  # a download that was stopped leaves a directory that lacks files
-        return directory
-    except (LocalEntryNotFoundError, UserError):
-        pass
+
+def _snapshot(name: str, repository: str, revision: str | None, anchor: str, wanted: _Wanted, download: bool) -> Path:
+    """The directory of a revision in the hub's cache, which is asked first and filled where it lacks a file."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, anchor, revision=revision)
+    with contextlib.suppress(UserError):  # a download that was stopped leaves a directory that lacks files
+        if isinstance(found, str):
+            wanted(_files(Path(found).parent))
+            return Path(found).parent
 
     def unreachable(why: str) -> UserError:
         return MissingWeightsError(

@@ -16,6 +16,7 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.models.backbones.hub import Hub
 from textdiff.models.backbones.load import load_backbone, resolve_backbone
+from textdiff.tests.hub_server import COMMIT, in_a_process, serving
 
 MEAN, DEVIATION = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
 CPU = torch.device("cpu")
@@ -68,7 +69,7 @@ def saved(tmp_path_factory) -> Callable[[str], tuple[Path, hf.PreTrainedModel]]:
 @pytest.fixture
 def copied(saved, tmp_path) -> Path:
     """A directory with a ViT that may be damaged."""
-    return Path(shutil.copytree(saved("vit")[0], tmp_path / "model"))
+    return Path(shutil.copytree(saved("vit")[0], tmp_path / "a@model"))
 
 
 def opened(directory: Path, size: int = 50) -> Hub:
@@ -114,20 +115,28 @@ def test_of_many_layers_alike_four_are_kept_and_all_on_demand(tmp_path, saved, m
     shutil.copy(saved("vit")[0] / "preprocessor_config.json", tmp_path / "deep")
     make_lvit(n_train=1, n_val=0, n_test=0)
     command = ["extract", "--dataset", "monuseg", "--data", "data", "--image-size", "64", "--text-encoder", "none"]
-    command += ["--backbone", "hub:deep", "--device", "cpu", "--dry-run"]
-    usual, every = (
-        textdiff_once(tmp_path, *command, *more).stderr for more in ((), ("--blocks", "all", "--enlarge", "2"))
-    )
-    assert "its licence: unknown" in usual
-    assert "blocks b00 3@64, b02 16@4, b03 16@4, b04 16@4, b06 16@4;" in usual
+    command += ["--backbone", "hub:deep", "--device", "cpu", "--dry-run", "--blocks", "all", "--enlarge", "2"]
+    every = textdiff_once(tmp_path, *command).stderr
     assert "b00 3@64, b01 16@8, b02 16@8" in every
+    assert "its licence: unknown" in every
+    assert load_backbone(resolve_backbone(f"hub:{tmp_path / 'deep'}"), 64, CPU, enlarge=2).usual(64) == (0, 2, 3, 4, 6)
 
 
 def test_extract_fit_score_and_predict_go_through_them(tmp_path, make_lvit, copied, textdiff_once):
     make_lvit(n_train=3, n_val=0, n_test=2)
-    command = ["extract", "--dataset", "monuseg", "--data", "data", "--backbone", "hub:model", "--text-encoder", "none"]
+    command = [
+        "extract",
+        "--dataset",
+        "monuseg",
+        "--data",
+        "data",
+        "--backbone",
+        "hub:a@model",
+        "--text-encoder",
+        "none",
+    ]
     said = textdiff_once(tmp_path, *command, "--image-size", "50", "--device", "cpu").stderr
-    assert "backbone hub:model on cpu" in said
+    assert "backbone hub:a@model on cpu" in said
     assert "its licence: other (a-lab)" in said
     cache = FeatureCache.open(tmp_path / "cache/monuseg.zarr")
     assert (cache.steps, cache.blocks) == ((0,), {0: (3, 50, 50), 1: (16, 4, 4), 2: (16, 4, 4)})
@@ -241,7 +250,7 @@ def test_a_wrong_id_is_refused_in_one_line(monkeypatch, tmp_path, make_lvit, tex
 
 
 def test_a_revision_in_the_cache_of_the_hub_is_used_and_recorded(monkeypatch, tmp_path, saved):
-    commit, blobs = "0123456789abcdef0123456789abcdef01234567", tmp_path / "models--lab--vit/blobs"
+    commit, blobs = COMMIT, tmp_path / "models--lab--vit/blobs"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     place = blobs.parent / "snapshots" / commit
@@ -266,3 +275,43 @@ def test_a_revision_in_the_cache_of_the_hub_is_used_and_recorded(monkeypatch, tm
     stored.write_bytes(data)
     with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
         resolve_backbone("hub:lab/vit")
+
+
+FIND = """
+from textdiff.models.backbones.hub import Hub
+for name in {names}:
+    try:
+        found = Hub.find(name, name.removeprefix("hub:"))
+        print(found.name, found.sha256)
+    except UserError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_model_is_downloaded_once_then_works_offline(tmp_path, saved):
+    folder = Path(shutil.copytree(saved("vit")[0], tmp_path / "published"))
+    (folder / "pytorch_model.bin").write_bytes(b"not to be read")
+    names = ["hub:lab/vit", "hub:lab/vit@v2", "hub:lab/vid"]
+    with serving("lab/vit", folder) as (url, sent):
+        first = in_a_process(tmp_path, FIND.format(names=names), HF_ENDPOINT=url)
+    found, no_revision, no_model = first.stdout.splitlines()
+    assert found == f"hub:lab/vit@{COMMIT} {resolve_backbone(f'hub:{folder}').sha256}", first.stderr
+    assert "lab/vit has no revision v2 on the hub" in no_revision
+    assert "hub:lab/vid: no such directory or model on the hub" in no_model
+    assert sorted(sent) == ["README.md", "config.json", "model.safetensors", "preprocessor_config.json"]
+
+    names = ["hub:lab/vit", f"hub:lab/vit@{COMMIT}", "hub:lab/vit@v2"]
+    second = in_a_process(tmp_path, FIND.format(names=names), HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    *both, absent = second.stdout.splitlines()
+    assert both == [found, found], second.stderr
+    assert "hub:lab/vit@v2: is not in the hub's cache here" in absent
+
+
+@pytest.mark.slow
+def test_a_gated_model_is_met_with_what_to_do(tmp_path, saved):
+    with serving("lab/vit", saved("vit")[0], gated=True) as (url, _):
+        said = in_a_process(tmp_path, FIND.format(names=["hub:lab/vit"]), HF_ENDPOINT=url).stdout
+    assert "https://huggingface.co/lab/vit" in said
+    assert "hf auth login" in said
+    assert len(said.splitlines()) == 1
