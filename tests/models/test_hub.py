@@ -38,10 +38,11 @@ KINDS: dict[str, tuple[Callable[[], hf.PreTrainedConfig], int, int, list[int]]] 
     "swin": (lambda: hf.SwinConfig(**SWIN, window_size=4), 0, 64, [16, 8, 4, 2]),
     "convnext": (lambda: hf.ConvNextConfig(**STAGES), 0, 64, [16, 8, 4, 2]),
     "convnextv2": (lambda: hf.ConvNextV2Config(**STAGES), 0, 64, [16, 8, 4, 2]),
+    "resnet": (lambda: hf.ResNetConfig(**STAGES, embedding_size=8), 0, 64, [16, 8, 4, 2]),
     "clip": (lambda: hf.CLIPVisionConfig(**PLAIN, patch_size=16, image_size=32), 1, 64, [4, 4]),
     "siglip": (lambda: hf.SiglipVisionConfig(**PLAIN, patch_size=14, image_size=42), 0, 56, [4, 4]),
 }
-SLOW = ("clip", "siglip")
+SLOW = ("clip", "resnet", "siglip")
 
 
 @pytest.fixture(scope="module")
