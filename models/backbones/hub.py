@@ -209,12 +209,12 @@ def _options(model: Any) -> dict[str, bool]:
 
 def _stride(model: Any) -> int:
     """What the sides of images must be multiples of: the patch of a plain transformer, the coarsest stage's stride."""
-    patch = getattr(model.config, "patch_size", None)
-    sides = set(patch) if isinstance(patch, list | tuple) else {patch}
-    if patch is None or len(sides) != 1:
+    patch: Any = getattr(model.config, "patch_size", None)
+    sides: list[Any] = list(patch) if isinstance(patch, list | tuple) else [patch]
+    if patch is None or len(set(sides)) != 1:
         return STRIDE
     stages = len(getattr(model.config, "depths", ()))
-    return int(sides.pop()) * 2 ** max(stages - 1, 0)
+    return int(sides[0] * 2 ** max(stages - 1, 0))
 
 
 def _special_tokens(model: Any) -> int:
