@@ -70,7 +70,7 @@ _STAGES = (
 
 
 class EfficientNetLite(Backbone):
-    """Level k, from 1 to 5, is what the last block at 1 / 2^k of the image's height and width puts out; 0 is the image.
+    """Level k, from 1 to 5, is what the last block at 1 / 2^k of the image's height and width puts out.
 
     The weights are those of TensorFlow's models, converted by the authors of the packages. They were trained to tell
     the thousand kinds of objects of ImageNet.
@@ -122,15 +122,13 @@ class EfficientNetLite(Backbone):
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def levels(self, image_size: int) -> dict[int, tuple[int, int, int]]:
-        """The shapes of the image and of the five resolutions."""
-        channels = (3, *self.net.channels)
-        return {level: (channels[level], image_size >> level, image_size >> level) for level in range(_DEEPEST + 1)}
+        """The shapes of the five resolutions."""
+        return {level: (c, image_size >> level, image_size >> level) for level, c in enumerate(self.net.channels, 1)}
 
     def features(self, images: Tensor, t: Tensor, texts: Sequence[str], levels: Iterable[int]) -> dict[int, Tensor]:
-        """The image in about [-1, 1], and the outputs; nothing is computed beyond the coarsest level."""
+        """The outputs; nothing is computed beyond the coarsest level."""
         wanted = sorted(set(levels))
-        x = (images.float() - _MIDDLE) / _SPREAD
-        found = {0: x} | self.net.levels(x, wanted[-1])
+        found = self.net.levels((images.float() - _MIDDLE) / _SPREAD, wanted[-1])
         return {level: found[level] for level in wanted}
 
 
@@ -195,8 +193,6 @@ class Network(nn.Module):
     def levels(self, x: Tensor, deepest: int) -> dict[int, Tensor]:
         """Levels 1 to ``deepest``, (B, C, H / 2^k, W / 2^k), of ``x`` (B, 3, H, W), float."""
         found: dict[int, Tensor] = {}
-        if deepest < 1:
-            return found
         x = F.relu6(self._bn0(self._conv_stem(x)))
         for block in self._blocks:
             if block.stride > 1:
