@@ -548,7 +548,7 @@ def test_bad_options_are_one_clear_line(cache, tmp_path, textdiff_once, options,
 
 def test_the_same_weights_used_in_two_ways_are_trained_once(cache, tmp_path, textdiff_once):
     options = ["--labels", "2", "--draws", "1", "--seeds", "1", "--no-unet", "--rival-epochs", "2", "--jobs", "1"]
-    command = ["ablate", "--cache", str(cache.path), *options, "--device", "cpu"]
+    command = ["ablate", "--cache", str(cache.path), *options, "--set", "width=8", "--device", "cpu"]
     textdiff_once(tmp_path, *command, "--variants", "unet")
     result = textdiff_once(tmp_path, *command, "--variants", "unet,unet-fair,unet-instance-norm")
     assert "unet-fair-d0-s0: trained like unet-d0-s0, so it has its weights" in result.stderr
@@ -731,7 +731,7 @@ def test_images_are_chosen_by_rank_or_by_disagreement():
 
 @pytest.fixture(scope="module")
 def unet(cache, tmp_path_factory) -> Path:
-    config = FitConfig(cache=cache.path, model="unet", labels=2, epochs=1, device="cpu")
+    config = FitConfig(cache=cache.path, model="unet", width=8, labels=2, epochs=1, device="cpu")
     return fit(config, tmp_path_factory.mktemp("unet"))
 
 
