@@ -94,7 +94,8 @@ def _resolve(config: ExtractConfig, crew: Crew | None) -> _Work:
     resolved = require_models(config.dataset, config.data, config.backbone, config.text_encoder)
     network = load_backbone(resolved, config.image_size, device, config.seed, protocol.colour, config.enlarge)
     shapes = network.levels(config.image_size)
-    blocks = tuple(shapes) if config.blocks is None else config.blocks
+    every = config.given.get("blocks") == "all"
+    blocks = config.blocks or (tuple(shapes) if every else network.usual(config.image_size))
     check_fit(config, network)
     facts = read_samples(config)
     encoder = None
@@ -144,7 +145,8 @@ def _plan(work: _Work) -> dict[str, Any]:
         "about": {
             "dataset": config.dataset,
             "protocol": config.protocol,
-            "backbone": config.backbone,
+            "backbone": work.resolved.name,
+            **{f"backbone_{fact}": said for fact in ("licence", "revision") if (said := getattr(work.network, fact))},
             "backbone_parameters": sum(parameter.numel() for parameter in work.network.parameters()),
             "text_encoder": config.text_encoder,
             "options": config.given,

@@ -24,6 +24,8 @@ BACKBONES: Mapping[str, type["Backbone"]] = registry(
             **{f"efficientnet-lite{n}": f"{_LITE}EfficientNetLite" for n in range(3)},
             **{f"efficientnet-lite{n}:": f"{_LITE}EfficientNetLite" for n in range(3)},
             **{f"untrained:efficientnet-lite{n}": f"{_LITE}Untrained" for n in range(3)},
+            "hub:": "textdiff.models.backbones.hub:Hub",
+            "sd:": "textdiff.models.backbones.latent:Latent",
         }
     ),
     type,

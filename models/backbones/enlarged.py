@@ -25,7 +25,7 @@ class Enlarged(Backbone):
     def __init__(self, inner: Backbone, factor: int) -> None:
         super().__init__()
         self.inner, self.factor, self.config = inner, factor, inner.config
-        self.licence, self.version = inner.licence, inner.version
+        self.licence, self.revision, self.version = inner.licence, inner.revision, inner.version
         self.steps, self.reads_text = inner.steps, inner.reads_text
         self.multiple = inner.multiple // math.gcd(inner.multiple, factor)
 
@@ -39,6 +39,10 @@ class Enlarged(Backbone):
             level: (c, min(h, image_size), min(w, image_size))
             for level, (c, h, w) in self.inner.levels(image_size * self.factor).items()
         }
+
+    def usual(self, image_size: int) -> tuple[int, ...]:
+        """Those of the backbone."""
+        return self.inner.usual(image_size * self.factor)
 
     def features(self, images: Tensor, t: Tensor, texts: Sequence[str], levels: Iterable[int]) -> dict[int, Tensor]:
         """The backbone's levels of enlarged images."""

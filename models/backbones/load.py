@@ -1,8 +1,10 @@
 """A backbone by its name: what is known of it, where it is, and the thing itself."""
 
-__all__ = ["backbone_kind", "load_backbone", "resolve_backbone"]
+__all__ = ["backbone_kind", "load_backbone", "moved", "resolve_backbone"]
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -69,6 +71,14 @@ def load_backbone(
     if enlarge > 1:
         backbone = Enlarged(backbone, enlarge)
     return backbone.to(device).eval().requires_grad_(False)
+
+
+def moved(name: str, place: Callable[[Path], str]) -> str:
+    """The name of a backbone with its file or directory, if there is one of it, written as ``place`` says."""
+    known, colon, rest = name.partition(":")
+    prefix = known + colon if colon and known + colon in BACKBONES else ""
+    path = Path(rest if prefix else name)
+    return prefix + place(path) if name not in BACKBONES and path.name and path.exists() else name
 
 
 def _kind_and_rest(name: str) -> tuple[type[Backbone], str]:
