@@ -25,7 +25,7 @@ _HARDLY = 1e-6
 
 @dataclass(frozen=True)
 class Grid:
-    """The tiles of one image, in pixels: ``size`` x ``size`` each, sharing at least ``overlap + 2 margin`` with the next."""
+    """The tiles of one image, in pixels: ``size`` x ``size`` each, which share at least ``overlap + 2 margin``."""
 
     height: int
     width: int
