@@ -6,11 +6,16 @@ least sees the other: who writes waits, and who removes gives it up.
 
 __all__ = ["WRITING", "removing", "writing"]
 
+import json
+import os
+import platform
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from textdiff import console
+from textdiff.cache.chunks import MissingError
 from textdiff.cache.stores import leases
 from textdiff.cache.stores.base import Store
 from textdiff.cache.stores.remote import RemoteStore
@@ -27,9 +32,10 @@ def writing(store: Store) -> Iterator[None]:
     if not isinstance(store, RemoteStore):
         yield
         return
-    lease = leases.Lease.take(store, WRITING + uuid.uuid4().hex)
+    lease = leases.Lease.take(store, WRITING + uuid.uuid4().hex, here=_here(), pid=os.getpid())
     assert lease is not None
     try:
+        _clear(store)
         while store.tag(_REMOVING) is not None:
             if leases.wait_for_dead(store, [_REMOVING]) is not None:
                 store.delete(_REMOVING)
@@ -55,6 +61,7 @@ def removing(store: RemoteStore) -> Iterator[leases.Lease | None]:
 
 def _someone_writes(store: RemoteStore) -> bool:
     """Whether a writer shows a sign of life; the leases of those that show none are removed."""
+    _clear(store)
     while found := _writers(store):
         console.info(f"{store.url}: may be written to; looking for {leases.SECONDS:g} s whether it is")
         if (dead := leases.wait_for_dead(store, found)) is None:
@@ -65,3 +72,30 @@ def _someone_writes(store: RemoteStore) -> bool:
 
 def _writers(store: RemoteStore) -> list[str]:
     return [key for key in store.list("table") if key.startswith(WRITING)]
+
+
+def _clear(store: RemoteStore) -> None:
+    """Removes the leases of processes of this machine that have ended, which nobody has to wait for to know."""
+    for key in _writers(store):
+        with suppress(MissingError, ValueError, TypeError, KeyError):
+            said = json.loads(store.get(key))
+            if said["here"] == _here() and not _runs(said["pid"]):
+                store.delete(key)
+
+
+def _here() -> str:
+    """The machine and, where there are several, the container whose numbers of processes ours is one of."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{platform.node()} {namespace.readlink() if namespace.is_symlink() else ''}"
+
+
+def _runs(pid: int) -> bool:
+    if os.name != "posix":  # elsewhere a signal of 0 is none
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

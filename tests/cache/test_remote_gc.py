@@ -1,5 +1,6 @@
 """What nothing vouches for in a bucket is found and removed, unless a process is at work there; killed, it goes on."""
 
+import json
 import runpy
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from textdiff.cache import FeatureCache
 from textdiff.cache.gc import collect
-from textdiff.cache.stores import leases
+from textdiff.cache.stores import leases, writers
 from textdiff.cache.stores.remote import RemoteStore
 from textdiff.cache.stores.writers import removing, writing
 from textdiff.cache.update import update_path
@@ -94,8 +95,13 @@ def test_a_writer_keeps_everything_and_one_that_comes_meanwhile_waits(url, monke
         with writing(store):
             done.set()
 
+    child = cases.in_child(lambda: None)
+    cases.ended(child)
+    facts = {"here": writers._here(), "pid": child}
+    store.put("table/.writing-killed", [json.dumps(facts).encode()])  # on this machine nobody has to wait to know
     with removing(store) as lease:
         assert lease is not None
+        assert "table/.writing-killed" not in store.list("table")
         writer = threading.Thread(target=write)
         writer.start()
         assert not done.wait(1.0)
