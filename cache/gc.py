@@ -209,9 +209,9 @@ def _beside(path: Path) -> Iterator[tuple[str, Path]]:
     """What is beside a cache: what was to become one, and updates that were begun."""
     for place in leftovers(path):
         yield "left by a killed process", place
-    for what, place in _updates(path):
-        assert isinstance(place, Path)
-        yield what, place
+    for what, update in _updates(path):
+        assert isinstance(update, Path)
+        yield what, update
 
 
 def _updates(path: Location) -> Iterator[_Found]:
