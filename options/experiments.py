@@ -233,7 +233,7 @@ class Panel(Computing):
     split: Split = "test"
     """Images to choose from."""
     words: Annotated[Sequence[str] | None, Metavar("WORD,...")] = None
-    """Show where in the image the first run's attention goes to these words of its text, as in left,lower; none by default."""
+    """Show where the first run attends to these words of the text, as in left,lower; none by default."""
 
     def check(self) -> None:
         """Refuses pictures that cannot be."""
