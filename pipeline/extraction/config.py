@@ -13,7 +13,7 @@ from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.models.backbones import BACKBONES
 from textdiff.models.backbones.base import Backbone
-from textdiff.models.backbones.load import backbone_kind
+from textdiff.models.backbones.load import backbone_kind, usual_steps
 from textdiff.models.weights import KNOWN_ENCODERS
 from textdiff.options.extract import Cutting, Extract, Features
 from textdiff.options.option import InStore
@@ -90,7 +90,7 @@ def resolve(options: Extract) -> ExtractConfig:
         backbone=backbone,
         text_encoder=text_encoder,
         blocks=None if options.blocks == "all" else options.blocks or (usual.blocks if kind.follows_presets else None),
-        steps=_steps(options.steps, usual.steps, kind, backbone),
+        steps=_steps(options.steps, usual_steps(backbone) or usual.steps, kind, backbone),
         image_size=options.image_size or usual.image_size,
         views=views,
         test_views=options.test_views or 1,
