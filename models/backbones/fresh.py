@@ -26,7 +26,7 @@ def fresh_unet(arguments: Mapping[str, Any], seed: int) -> UNet:
         torch.manual_seed(seed)
         unet = UNet(**arguments)
         for layer in unet.modules():
-            if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear) and layer.weight.any():
+            if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear) and (layer.weight.is_meta or layer.weight.any()):
                 nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
