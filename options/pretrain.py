@@ -2,7 +2,7 @@
 
 __all__ = ["Pretrain"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -100,6 +100,8 @@ class Watching(Precise):
     """Held-out images that are used for them at most."""
     save_minutes: AtLeastZero = 5.0
     """Minutes between resume files."""
+    keep: Sequence[Count] | None = None
+    """Numbers of crops after which the weights are written too, as in 1000,10000; the file's name has the number."""
     samples: Natural = 8
     """Pictures per row of the contact sheet; 0 for no sheet."""
     channels_last: bool | None = None

@@ -24,7 +24,7 @@ from textdiff.pipeline.pretraining.config import build_unet, rate, scales, traje
 from textdiff.pipeline.pretraining.crops import Batch, CropLoader, Crops, ImageCache, as_input
 from textdiff.pipeline.pretraining.log import Row, write_log
 from textdiff.pipeline.pretraining.objective import objective_of
-from textdiff.pipeline.pretraining.result import write_result
+from textdiff.pipeline.pretraining.result import keep_weights, write_result
 from textdiff.pipeline.pretraining.state import load_state, save_state
 from textdiff.pipeline.pretraining.unlabelled import survey
 from textdiff.stopping import stop_signals
@@ -138,6 +138,7 @@ class _Run:
         with loader, stop_signals() as signalled:
             for batch in loader if self.step < config.steps else ():
                 loss = self._update(batch)
+                self._keep()
                 self.seconds = before + time.monotonic() - began
                 now = time.monotonic()
                 if self.rank == 0:
@@ -198,6 +199,13 @@ class _Run:
             average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             average(list(self.average.parameters()), list(self.unet.parameters()), 0)
         return value
+
+    def _keep(self) -> None:
+        """Writes the averaged weights where so many crops have just been seen."""
+        batch = self.config.batch_size
+        for crops in self.config.keep or ():
+            if self.rank == 0 and (self.step - 1) * batch < crops <= self.step * batch:
+                keep_weights(self.config, self.average, self.survey, crops, self.step)
 
     def _agree(self, reason: str) -> str:
         """Makes every process stop after the same step: the gravest reason of any."""

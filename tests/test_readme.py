@@ -11,10 +11,10 @@ import typer.main
 
 from textdiff.cli import COMMANDS, app
 from textdiff.models.networks.models import MODELS, get_model, get_recipe
-from textdiff.pipeline.pretraining.config import CONFIGS
 from textdiff.options.fit import FitConfig
 from textdiff.options.option import Exists
 from textdiff.options.record import options
+from textdiff.pipeline.pretraining.config import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESEARCH = ROOT / "docs/research"

@@ -40,7 +40,7 @@ SCALES = {"he": (1 / 4.5, 1 / 2), "cxr": (1 / 2.5, 1.0), "none": (1 / 2, 1.0)}
 
 # Options that do not change the weights after a given step, so that a run may be resumed with others.
 _FREE = {"data", "out", "steps", "time_limit", "workers", "eval_every", "eval_images", "save_minutes", "samples"}
-_FREE |= {"target", "cache_gb", "data_licence", "half"}
+_FREE |= {"target", "keep", "cache_gb", "data_licence", "half"}
 
 
 def scales(config: Pretrain) -> tuple[float, float]:

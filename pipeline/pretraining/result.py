@@ -1,9 +1,10 @@
 """What a pretraining run leaves: the averaged weights with their history, the curves, the contact sheet."""
 
-__all__ = ["write_result"]
+__all__ = ["keep_weights", "write_result"]
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,12 +42,7 @@ def write_result(
     device = fixed[0].device
     held_out = {name: value for name, value in last.items() if name.startswith("held_out")}
     facts = {
-        "objective": config.objective,
-        "options": {**trajectory(config), "init": Path(config.init).name if config.init else None},
-        "command": command(config),
-        "data": {**survey.description(), "licence": config.data_licence},
-        "steps": last["step"],
-        "samples": last["samples"],
+        **_facts(config, survey, int(last["step"])),
         "held_out_losses": held_out,
         "seconds": last["seconds"],
         "waited_share": round(waited, 4),
@@ -63,6 +59,27 @@ def write_result(
         contact_sheet(objective.pictures(unet, x0, drawn, config, precision), out.with_suffix(".samples.png"))
     shown = ", ".join(f"{name.removeprefix('held_out_')} {value:.4f}" for name, value in held_out.items())
     console.info(f"wrote {out} (step {last['step']}; held-out loss: {shown or 'none: t_max is 50 or less'})")
+
+
+def keep_weights(config: Pretrain, unet: UNet, survey: Survey, crops: int, step: int) -> Path:
+    """Writes the weights after ``crops`` crops, at ``step``, beside ``config.out``, as a backbone needs them."""
+    out = Path(config.out)
+    path = out.with_name(f"{out.stem}-{crops}.safetensors")
+    metadata = {"textdiff.pretrain": json.dumps(_facts(config, survey, step), sort_keys=True)}
+    save_unet(unet, path, metadata | {"licence": config.data_licence}, torch.float16 if config.half else torch.float32)
+    return path
+
+
+def _facts(config: Pretrain, survey: Survey, step: int) -> dict[str, Any]:
+    """What is known of weights without a look at how they came about."""
+    return {
+        "objective": config.objective,
+        "options": {**trajectory(config), "init": Path(config.init).name if config.init else None},
+        "command": command(config),
+        "data": {**survey.description(), "licence": config.data_licence},
+        "steps": step,
+        "samples": step * config.batch_size,
+    }
 
 
 def _hardware(device: torch.device, world: int) -> str:

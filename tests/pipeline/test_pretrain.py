@@ -144,8 +144,9 @@ def test_more_steps_continue_a_finished_run_as_if_they_had_been_asked_for_at_onc
 
 def test_masked_pretraining_resumes_to_the_same_bits(config, tmp_path):
     config = dataclasses.replace(config, objective="masked", steps=4, samples=2)
-    whole = pretrain(dataclasses.replace(config, out=str(tmp_path / "whole.safetensors")))
-    pretrain(dataclasses.replace(config, steps=2))
+    whole = pretrain(dataclasses.replace(config, out=str(tmp_path / "whole.safetensors"), keep=(7,)))
+    half = pretrain(dataclasses.replace(config, steps=2))
+    assert_same_bits(weights(tmp_path / "whole-7.safetensors"), weights(half))  # after the eighth crop
     assert_same_bits(weights(whole), weights(pretrain(config)))
     Image.open(tmp_path / "whole.samples.png").load()
     with pytest.raises(UserError, match=r"loss was None, is hybrid; objective was masked, is noise"):
