@@ -36,17 +36,18 @@ import torch
 
 from textdiff.benchmarks.curve_pack import NAMES, miniature_pack, write_pack
 from textdiff.benchmarks.gpu import measure
+from textdiff.cache import FeatureCache
+from textdiff.experiments.evaluate import evaluate
 from textdiff.files import atomic_path, write_json
 from textdiff.models.backbones.checkpoints import pretraining_of
 from textdiff.models.device import describe_device
 from textdiff.options.extract import Extract
 from textdiff.options.fit import FitConfig
 from textdiff.options.pretrain import Pretrain
-from textdiff.options.run import Score
 from textdiff.pipeline.extract import extract
 from textdiff.pipeline.fit import fit
 from textdiff.pipeline.pretrain import pretrain
-from textdiff.pipeline.score import score
+from textdiff.pipeline.runs import Run
 
 HERE = Path(__file__).resolve().parent
 OBJECTIVES = ("masked", "noise")
@@ -159,7 +160,7 @@ class Curve:
                 device=self.device,
             )
         )
-        draws = []
+        runs = []
         for draw in range(self.draws):
             config = FitConfig(
                 cache=cache,
@@ -170,9 +171,12 @@ class Curve:
                 draw_seed=draw,
                 device=self.device,
             )
-            run = fit(config, self.work / "runs")
-            scores = score(Score(run=run, split=self.split, device=self.device, metrics=("dice",)))
-            draws.append(100 * float(np.mean([image["dice_original"] for image in json.loads(scores.json)["images"]])))
+            runs.append(Run(fit(config, self.work / "runs")))
+        evaluate(runs, FeatureCache.open(cache), torch.device(self.device), self.split)
+        draws = []
+        for run in runs:
+            scores = json.loads((run.path / f"images-{self.split}.json").read_text())["scores"]
+            draws.append(100 * float(np.mean(scores["dice_original"])))
         told = pretraining_of(backbone)
         mean = float(np.mean(draws))
         if told and (self.best is None or mean > self.best[0]):
