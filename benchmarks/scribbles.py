@@ -16,7 +16,9 @@ the pen's width lies outside or on the very edge of an object is not drawn.
 import argparse
 import csv
 import hashlib
+import itertools
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,25 +37,30 @@ LENGTH, MARGIN, TRIES = 60, 3, 100_000
 
 def scribbled(mask: Mask, share: float, pen: int, draws: np.random.Generator) -> NDArray[np.uint8]:
     """The mask (H, W) with labels 0 and 1 where strokes are, ``UNSAID`` elsewhere."""
+    labels = np.full(mask.shape, UNSAID, np.uint8)
+    touched = 0
+    for _, (drawn, label) in zip(range(TRIES), stroke_by_stroke(mask, pen, draws), strict=False):
+        if touched >= share * mask.size:
+            break
+        touched += int(np.count_nonzero(labels[drawn] == UNSAID))
+        labels[drawn] = label
+    return labels
+
+
+def stroke_by_stroke(mask: Mask, pen: int, draws: np.random.Generator) -> Iterator[tuple[Mask, int]]:
+    """The pixels (H, W) of one stroke after the other, without end, and the label of each: 0 and 1 in turn."""
     objects, _ = ndimage.label(mask)
     boxes = ndimage.find_objects(objects)
     away = ndimage.distance_transform_edt(~mask)
     inside, outside = ndimage.binary_erosion(mask), away > 1
-    labels = np.full(mask.shape, UNSAID, np.uint8)
-    touched = 0
-    for turn in range(TRIES):
-        if touched >= share * mask.size:
-            break
+    for turn in itertools.count():
         if turn % 2 and boxes:
             number = int(draws.integers(len(boxes)))
             top, left = (part.start for part in boxes[number])
             stroke = np.add(_axis(objects[boxes[number]] == number + 1), (top, left))
-            drawn = _painted(stroke, pen, inside & (objects == number + 1))
+            yield _painted(stroke, pen, inside & (objects == number + 1)), 1
         else:
-            drawn = _painted(_walk(away, draws), pen, outside)
-        touched += np.count_nonzero(labels[drawn] == UNSAID)
-        labels[drawn] = turn % 2
-    return labels
+            yield _painted(_walk(away, draws), pen, outside), 0
 
 
 def _axis(region: Mask) -> NDArray[np.float64]:

@@ -16,7 +16,6 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
-from textdiff.files import write_text
 from textdiff.options.tools import Start
 from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.prediction.most_different import most_different
@@ -28,8 +27,6 @@ from textdiff.readers.names import IMAGES, visible
 from textdiff.readers.objects import has_object_folders
 from textdiff.readers.presets import get_preset
 from textdiff.readers.sample import Sample
-from textdiff.readers.texts import find_table
-from textdiff.tables import csv_table
 
 FIRST = 5
 """Images to annotate to begin with: as many as the paper's experiment has."""
@@ -40,14 +37,14 @@ ENOUGH = 8
 def start(options: Start) -> list[Path]:
     """Prints, explains and runs one command after the other, as far as the images and their masks allow.
 
-    Nothing is downloaded. Only where a folder has no table of texts, an empty one is written for it.
+    Nothing is downloaded, and nothing is written into the folder.
 
     Raises:
         UserError: the folder is not read as a data set, its check found errors, or a command failed.
     """
     root, dry = Path(options.dir), options.dry_run
-    if options.dataset == "folder" and not _has_table(root, dry):
-        return []
+    if options.dataset == "folder":
+        _refuse_loose_images(root)
     samples, _ = read_dataset(options.dataset, root)
     if not samples:
         _check(options, True, [])
@@ -119,39 +116,24 @@ def _check(options: Start, masked: bool, split: Sequence[str]) -> None:
         )
 
 
-def _has_table(root: Path, dry: bool) -> bool:
-    """Whether a folder has a table of texts, or needs none; one without texts is written where images have none.
+def _refuse_loose_images(root: Path) -> None:
+    """Says how to move images that lie in the folder itself.
 
     Raises:
-        UserError: its images are not in a folder of their own.
+        UserError: there are some, and no folder images.
     """
     if not root.is_dir() or has_object_folders(root):
-        return True
-    folders = [path / "images" for path in (root, *sorted(visible(root))) if (path / "images").is_dir()]
-    if not folders:
-        loose = [path.suffix for path in visible(root) if path.is_file() and path.name.lower().endswith(IMAGES)]
-        if loose:
-            place = shlex.quote(str(root))
-            files = " ".join(f"{place}/*{suffix}" for suffix in sorted(set(loose)))
-            raise UserError(
-                f"{root}: has {len(loose)} images, but not in a folder images, where they are looked for; "
-                f"`mkdir {place}/images && mv {files} {place}/images/`, then the same command again"
-            )
-        return True  # what is there instead, the reader says
-    if find_table(root) or all(find_table(folder.parent) for folder in folders):
-        return True
-    names = sorted(path.name for folder in folders for path in folder.rglob("*") if path.name.lower().endswith(IMAGES))
-    what = f"{root / 'texts.csv'}, a table with a row for each of the {len(names)} images"
-    more = "Write a sentence or a report into its column text where you have one, and the patient into group."
-    if dry:
-        console.info(
-            f"Without --dry-run this writes {what}, which has to be there before the commands are known. {more}"
+        return
+    if any((path / "images").is_dir() for path in (root, *visible(root))):
+        return
+    loose = [path.suffix for path in visible(root) if path.is_file() and path.name.lower().endswith(IMAGES)]
+    if loose:
+        place = shlex.quote(str(root))
+        files = " ".join(f"{place}/*{suffix}" for suffix in sorted(set(loose)))
+        raise UserError(
+            f"{root}: has {len(loose)} images, but not in a folder images, where they are looked for; "
+            f"`mkdir {place}/images && mv {files} {place}/images/`, then the same command again"
         )
-        return False
-    rows = [{"image": name, "text": "", "split": "", "group": ""} for name in names]
-    write_text(root / "texts.csv", csv_table(rows, ("image", "text", "split", "group")))
-    _say(f"Wrote {what}. {more}", "")
-    return True
 
 
 def _made(where: Path, root: Path) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@
         images/      PNG, JPEG, BMP, TIFF or DICOM; or below images/train/, images/val/, images/test/
         masks/       named as the image, or mask_<image>; in the same subfolders or in none; may be missing; pictures,
                      or outlines (``readers.annotations``), which --annotations names where they are elsewhere
-        texts.csv    or .tsv, .xlsx, .jsonl: columns image and text, and if you like split and group
+        texts.csv    or .tsv, .xlsx, .jsonl: columns image and text, and if you like split and group; may be missing
 
 ``DIR/train/images``, ``DIR/train/masks`` and so on are read as well, and a folder for each image (``readers.objects``).
 Names are matched without folder and extension.
@@ -132,16 +132,14 @@ def _read_part(
     if table is None:
         if not (base / "masks").is_dir() and (layout := known_layout(base)):
             raise UserError(f"{base}: {layout}; docs/data.md shows a folder that is read")
-        raise UserError(
-            f"{base}: has no table of texts; write texts.csv with the columns image and text (a text may be empty); "
-            f"found {listing(base)}"
-        )
-    rows = read_texts(table)
-    if base != root and table.parent == root:
+        fix = "write it, with the columns image and text, if there are any"
+        problems.append(note("texts.csv", "is not there: all texts are empty", fix))
+    rows = read_texts(table) if table else []
+    if table and base != root and table.parent == root:
         # One table for all parts: what belongs to the others is not missing here.
         others = {key_of(path.name) for path in root.glob("*/images/*")} - images.keys()
         rows = [row for row in rows if owner(key_of(row.image), others) not in others]
-    texts = matched_texts(relative(root, table), rows, images, problems)
+    texts = matched_texts(relative(root, table) if table else "", rows, images, problems)
     samples = []
     split_folders = sorted({path.parent.name for found in images.values() for path, _ in found} - {"images"})
     for key, found in images.items():
@@ -158,7 +156,7 @@ def _read_part(
 
 def _sample(
     root: Path,
-    table: Path,
+    table: Path | None,
     image: tuple[str, Path, Split | None],
     masks: list[Path | Slice],
     texts: Mapping[str, TextRow | None],
@@ -172,19 +170,19 @@ def _sample(
         what = f"is a second mask of {where}, beside {masks[0].name}"
         problems.append(error(_named(root, other), what, "keep one of them"))
         sound = False
-    if key not in texts:
+    if table and key not in texts:
         fix = "add its row; its text may be empty"
         problems.append(error(where, f"has no row in {relative(root, table)}", fix))
         return None
-    row = texts[key]
+    row = texts[key] if table else TextRow("", key, "")
     if row is None or not sound:
         return None
     named = parse_split(row.split)
-    if named and split and named != split:
+    if table and named and split and named != split:
         what = f"lies in {split}/, and {row.place} of {table.name} says {named}"
         problems.append(error(where, what, "keep one of the two"))
         return None
-    if not row.text:
+    if table and not row.text:
         problems.append(note(where, f"has no text in {table.name}: its text is empty"))
     if not masks:
         problems.append(note(where, "has no mask: it is unlabelled"))

@@ -150,6 +150,15 @@ def test_masks_may_be_missing_and_called_after_their_image(make):
     assert "images/b.png: has no mask: it is unlabelled" in map(str, problems)
 
 
+def test_the_table_of_texts_may_be_missing_and_is_missed_aloud(make):
+    root = make()
+    (root / "texts.csv").unlink()
+    samples, problems = load(root)
+    assert [(s.id, s.text, s.split, s.mask.name) for s in samples] == [(i, "", "train", f"{i}.png") for i in IDS]
+    assert "texts.csv: is not there: all texts are empty" in "\n".join(map(str, problems))
+    assert not [problem for problem in problems if problem.severity == "error"]
+
+
 # Drawn splits
 
 
@@ -313,7 +322,6 @@ BAD = {
         {},
         "data: holds no images",
     ),
-    "no table": (lambda r: (r / "texts.csv").unlink(), {}, "data: has no table of texts; write texts.csv"),
     "two tables": (lambda r: (r / "texts.tsv").write_text("x"), {}, "has texts.csv and texts.tsv; keep one"),
     "an empty table": (
         lambda r: (r / "texts.csv").write_text(""),
