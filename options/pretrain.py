@@ -35,8 +35,8 @@ class Crops(Record):
     """Crops."""
 
     target: Annotated[AnyPath | None, Exists("directory of images")] = None
-    """Directory of the images that are to be segmented, which are trained on too, without labels; the weights and each
-    cache that is made with them say so."""
+    """Directory of the images that are to be segmented, to train on too, without labels; none by default. The weights
+    and each cache that is made with them say so."""
     modality: Jitter = "he"
     """Modality of the images: it says how colours are varied and which files are strays."""
     crop: Count = 128
@@ -101,7 +101,8 @@ class Watching(Precise):
     save_minutes: AtLeastZero = 5.0
     """Minutes between resume files."""
     keep: Sequence[Count] | None = None
-    """Numbers of crops after which the weights are written too, as in 1000,10000; the file's name has the number."""
+    """Numbers of crops after which the weights are written too, as in 1000,10000, with the number in the file's name;
+    none by default."""
     samples: Natural = 8
     """Pictures per row of the contact sheet; 0 for no sheet."""
     channels_last: bool | None = None
