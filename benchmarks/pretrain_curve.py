@@ -53,6 +53,8 @@ HERE = Path(__file__).resolve().parent
 OBJECTIVES = ("masked", "noise")
 CROPS = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000)
 PIECE = 15 << 20
+# Sides of the targets' images in pixels, at which they are as much reduced as the crops are.
+SIZES = {"he": 256, "cxr": 128}
 MINIATURE = {"image_size": 16, "channel_mult": [1, 1], "num_res_blocks": 1, "attention_resolutions": [2]}
 Steps = dict[str, Callable[[], Any]]
 
@@ -64,7 +66,7 @@ class Curve:
         self.small, self.device, self.split = options.miniature, options.device, options.split
         self.pack, self.work, self.pieces = pack, work, options.out.parent
         self.draws, self.epochs = (1, 1) if self.small else (options.draws, options.epochs)
-        self.size = 32 if self.small else options.size
+        self.sizes = dict.fromkeys(SIZES, 32) if self.small else SIZES
         self.seconds = options.train_seconds
         self.network = {"model_channels": 32} | MINIATURE if self.small else {"model_channels": options.channels}
         self.network |= {"num_head_channels": self.network["model_channels"]}
@@ -82,14 +84,13 @@ class Curve:
             for objective in self.objectives:
                 training = {"crops/s": partial(self.pretrained, name, objective)}
                 parts[f"pretrain {name}, {objective}"] = 2 * self.seconds, lambda training=training: training
-        # The ends of all curves first: what is left out is then between points that are there.
         for name in names:
             parts[f"heads {name}"] = 300, partial(self.evaluations, name)
         return parts | {"weights": (60, lambda: {"pieces of the best": self.write_pieces})}
 
     def facts(self) -> dict[str, Any]:
         """What this machine is, and what is measured."""
-        of = {"draws": self.draws, "epochs": self.epochs, "pixels": self.size, "split": self.split}
+        of = {"draws": self.draws, "epochs": self.epochs, "pixels": self.sizes, "split": self.split}
         return {"device": describe_device(torch.device(self.device)), "torch": torch.__version__, **of}
 
     def pretrained(self, name: str, objective: str) -> dict[str, Any]:
@@ -126,7 +127,7 @@ class Curve:
         return {"crops": told["samples"], "crops/s": rate, "waited": told["waited_share"], "held out": lost}
 
     def evaluations(self, name: str) -> Steps:
-        """Every backbone of a data set: the lines, the ends of the curves, then what is between."""
+        """Every backbone of a data set: the ends of the curves, the lines, then what is between and may be left out."""
         ends = [self.work / f"{name}-{objective}.safetensors" for objective in self.objectives]
         there = [path for path in ends if path.exists()]
         kept = {
@@ -155,7 +156,7 @@ class Curve:
                 blocks="all" if self.small and preset == "nano" else None,
                 steps=(0,) if self.small else None,
                 text_encoder="none",
-                image_size=self.size,
+                image_size=self.sizes[name],
                 views=1,
                 device=self.device,
             )
@@ -230,9 +231,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--miniature", action="store_true", help="everything small, to try the program")
     parser.add_argument("--seconds", type=float, default=560, help="after which nothing more is begun")
-    parser.add_argument("--train-seconds", type=float, default=60, help="of pretraining, four times")
+    parser.add_argument("--train-seconds", type=float, default=75, help="of pretraining and compiling, four times")
     parser.add_argument("--channels", type=int, default=64)
-    parser.add_argument("--size", type=int, default=128, help="side of the target's images in pixels")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=20, help="of the heads")
     parser.add_argument("--split", default="val", choices=("val", "test"))
