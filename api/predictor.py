@@ -15,6 +15,7 @@ from textdiff.options.option import AnyPath
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.outlines import outlined
 from textdiff.outputs.overlay import annotated
+from textdiff.pipeline.evaluation.calibration import Calibration
 from textdiff.pipeline.prediction.mixed_predictor import open_predictor
 from textdiff.pipeline.prediction.preprocessing import missing_text
 from textdiff.pipeline.prediction.remarks import Remarks
@@ -51,6 +52,7 @@ class Predictor:
     ) -> None:
         self.run = find_run(run, runs)
         self._predict = open_predictor(self.run, device, None if backbone is None else str(backbone), views)
+        self._calibration = Calibration.load(self.run)
         self._views, self._warned, self._remarks = views, False, Remarks()
 
     def __repr__(self) -> str:
@@ -96,6 +98,13 @@ class Predictor:
         if what := self._predict.unlike:
             console.warn(f"{image if isinstance(image, str | PathLike) else 'an image'} {what}")
         return probabilities
+
+    def trusted(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the call gives, (classes, H, W), at the temperature that the run's validation images have.
+
+        ``predict`` writes these. They are the same where there is no temperature. Masks are made of the others.
+        """
+        return self._calibration.tempered(probabilities)
 
     def overlay(
         self, image: NDArray[np.uint8] | AnyPath, text: str = "", mpp: float | None = None

@@ -70,7 +70,7 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
         predict=threshold,
         together=lambda block: block[0],
         pictures=lambda block: {
-            "_probability": OutputFiles(probabilities=True).pictures(block[0], block)["_probability"]
+            "_probability": OutputFiles(probabilities=True).pictures(block[0], block, block[0])["_probability"]
         },
     )
     written, _ = segment_streamed(path, folder / path.stem, folder / "objects", asked)

@@ -122,6 +122,8 @@ class Outputs(Record):
     """Write the entropy over its maximum too, in 16 bits."""
     disagreement: bool = False
     """Write the disagreement of an ensemble's members, or of pixel-mlp's networks, too, in 16 bits."""
+    temperature: Annotated[float, Range(least=0.05, most=20)] | None = None
+    """Temperature of the probabilities that are written, 1 for the network's own; by default the run's."""
     views: int = 1
     """Views that a prediction is the mean of: 1, or 8 for the symmetries, in eight times the time."""
     overlay: bool = False

@@ -17,7 +17,7 @@ IMAGE_COLUMNS = (
     *("image", "file", "group", "text", "width", "height", "objects", "area", "share", "probability", "counts"),
     *("mean_area", "mean_eccentricity", "mean_haematoxylin"),
     *("pixel_width_um", "pixel_height_um", "area_um2", "area_mm2", "tissue_mm2", "objects_per_mm2", "mean_area_um2"),
-    *("distance", "notes", "error"),
+    *("distance", "expected_dice", "flagged", "notes", "error"),
 )
 """Columns of ``images.csv``; means are over the objects, and ``objects_per_mm2`` is of a slide's tissue."""
 OBJECTS = ".objects"

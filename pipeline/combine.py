@@ -15,6 +15,7 @@ from textdiff.errors import UserError
 from textdiff.files import atomic_path
 from textdiff.models.device import choose_device, describe_device
 from textdiff.options.run import Combine
+from textdiff.pipeline.evaluation.calibration import calibrate
 from textdiff.pipeline.fit import git_revision, versions
 from textdiff.pipeline.mixture import Mixture
 from textdiff.pipeline.mixture_weights import chosen_weights
@@ -65,12 +66,17 @@ def combine(options: Combine) -> Run:
             write_config(made, config | {"runs": weighed, "weighed": found})
             shown = ", ".join(f"{run.path.name} {weight:.3g}" for run, weight in zip(runs, weights, strict=True))
             console.info(f"weights by {found['images']} validation images: {shown}")
+        # Asked for anew, as the weights may be others than those that were read first.
+        made = Run(made.path)
+        try:
+            calibrate(made, caches[0], device)
+        except UserError as error:  # caches that differ in their validation images have nothing else against them
+            console.warn(f"no temperature: {error}")
     except BaseException:
         shutil.rmtree(made.path, ignore_errors=True)
         raise
     point_latest(made.path)
-    # Asked for anew, as the weights may be others than those that were read first.
-    return Run(made.path)
+    return made
 
 
 def _check_alike(runs: Sequence[Run], caches: Sequence[FeatureCache]) -> None:

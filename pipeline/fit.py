@@ -39,6 +39,7 @@ from textdiff.models.networks.segmenter import Segmenter
 from textdiff.models.networks.variants import assign_texts
 from textdiff.options.fit import Fit, FitConfig
 from textdiff.options.protocol import get_protocol
+from textdiff.pipeline.evaluation.calibration import Calibration, calibrate
 from textdiff.pipeline.prediction.blank import blank_limit
 from textdiff.pipeline.prediction.unlike import FILE as LIKENESS
 from textdiff.pipeline.prediction.unlike import Likeness, training_contrasts
@@ -101,9 +102,12 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     draw_seed = config.seed if config.draw_seed is None else config.draw_seed
     train_ids, val_ids = draw_images(cache, config.labels, draw_seed)
     labelled = Labelled(cache, {"label_pixels": config.label_pixels, "draw_seed": draw_seed})
+    tiles = rows_by_tile(cache)
     if not labelled.all:
         labelled.check(train_ids)
-    tiles = rows_by_tile(cache)
+    elif not any(np.any(cache.mask(tile[0])) for name in train_ids for tile in tiles[name]):
+        size = f"{cache.image_size}x{cache.image_size} pixels"
+        console.warn(f"no training mask has any foreground at {size}: the run learns to find nothing")
     shown = sum(labelled.has(tile[0]) for name in train_ids for tile in tiles[name])
     config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, shown)
     if config.positions and not get_model(config.model).locates:
@@ -152,6 +156,8 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
 def resume(run: Run, device: str | None = None, cache: Location | None = None) -> Path:
     """Continues a fit that was stopped or killed, to the weights it would have had without that.
 
+    What validation images say of its probabilities comes last, and is all that is done for a run that lacks only that.
+
     Args:
         run: a run that is not finished.
         device: to compute on; by default the one it was begun on.
@@ -160,9 +166,18 @@ def resume(run: Run, device: str | None = None, cache: Location | None = None) -
     Raises:
         UserError: the run is finished already, or its cache is not as it was.
     """
-    if run.finished:
+    finished = run.finished
+    if finished and not Calibration.wanted(run):
         raise UserError(f"{run.path}: finished already; `textdiff score --run {run.path}` scores it")
     device = device or run.config["fit"]["device"]
+    if not finished:
+        _finish(run, device, cache)
+    calibrate(run, run.open_cache(cache), choose_device(device))
+    return run.path
+
+
+def _finish(run: Run, device: str, cache: Location | None) -> None:
+    """Fits what is left of a run, those that it consists of or learns from included."""
     _fit_teacher(run, device, cache)
     if run.members:
         _fit_members(run, device, cache)
@@ -172,7 +187,6 @@ def resume(run: Run, device: str | None = None, cache: Location | None = None) -
         train(run, opened, initial_network(run), choose_device(device))
     if run.teacher == Run(run.path / TEACHER):  # the members of an ensemble share theirs
         forget_soft_labels(run)
-    return run.path
 
 
 def initial_network(run: Run) -> Segmenter:
@@ -201,7 +215,7 @@ def _fit_teacher(run: Run, device: str, cache: Location | None) -> None:
         )
     if not teacher.finished:
         console.info(f"{teacher.path}: the fit that says something of the images without labels")
-        resume(teacher, device, cache)
+        _finish(teacher, device, cache)
 
 
 def _fit_members(run: Run, device: str, cache: Location | None) -> None:
@@ -212,7 +226,7 @@ def _fit_members(run: Run, device: str, cache: Location | None) -> None:
             write_config(member, run.member_config(number))
         if not member.finished:
             console.info(f"{member.path}: member {number + 1} of {len(run.members)}")
-            resume(member, device, cache)
+            _finish(member, device, cache)
 
 
 def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[list[str], list[str]]:

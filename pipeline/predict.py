@@ -22,6 +22,7 @@ from textdiff.images.scaled import Scaled
 from textdiff.images.slide import SAME_SIZE
 from textdiff.images.slide_files import is_slide, open_slide, slide_digest
 from textdiff.images.stains import haematoxylin, kind_of
+from textdiff.metrics.calibration import Agreement
 from textdiff.metrics.instances import METHODS, find_instances
 from textdiff.models.networks.models import get_model
 from textdiff.options.run import Predict
@@ -29,6 +30,7 @@ from textdiff.outputs import FORMATS, Segmentation, refusal, segmentation, write
 from textdiff.outputs.object_tables import image_record
 from textdiff.outputs.objects import object_record, significant
 from textdiff.outputs.overlay import write_overlay
+from textdiff.pipeline.evaluation.calibration import LOW_DICE, Calibration
 from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
 from textdiff.pipeline.prediction.mixed_predictor import open_predictor
@@ -92,7 +94,8 @@ def predict_all(
             or do not fit a format; the others are done.
     """
     outputs.check_run(bool(run.members) or get_model(run.config["model"]).votes)
-    records = Records(folder, run, outputs)
+    calibration = Calibration.load(run).at(outputs.temperature)
+    records = Records(folder, run, outputs, calibration)
     _check_names(inputs, folder, outputs, records)
     _check_foreign(inputs, folder, outputs, overwrite)
     if not overwrite:
@@ -112,7 +115,7 @@ def predict_all(
     bad: dict[str, str] = {}
     try:
         if predictor is not None:
-            yield from _Batch(predictor, run, folder, outputs, records).predict(left, bad)
+            yield from _Batch(predictor, run, folder, outputs, records, calibration).predict(left, bad)
     finally:
         tables = records.write_tables(bad)
     yield from tables
@@ -129,8 +132,16 @@ def predict_all(
 class _Batch:
     """What the images of a batch have in common."""
 
-    def __init__(self, predictor: Predictor, run: Run, folder: Path, outputs: OutputFiles, records: Records) -> None:
-        self._predictor, self._run, self._folder = predictor, run, folder
+    def __init__(
+        self,
+        predictor: Predictor,
+        run: Run,
+        folder: Path,
+        outputs: OutputFiles,
+        records: Records,
+        calibration: Calibration,
+    ) -> None:
+        self._predictor, self._run, self._folder, self._calibration = predictor, run, folder, calibration
         self._outputs, self._records, self._remarks = outputs, records, Remarks()
 
     def predict(self, left: Sequence[Input], bad: dict[str, str]) -> Iterator[Path]:
@@ -206,14 +217,17 @@ class _Batch:
         image, sha256, notes = load_image(one.path)
         outputs, predictor = self._outputs, self._predictor
         probabilities, members = predictor.apart(self._members(one, image))
+        told = self._calibration.tempered(probabilities)
         labels, likelihood = probabilities.argmax(0), probabilities.max(0)
+        # What is found does not depend on the temperature; what is told of it does.
         objects = find_instances(labels, likelihood, outputs.objects or METHODS[0], outputs.min_area)
         size, more = self._pixel_size(one)
         stain = None if kind_of(image) == "grey" else haematoxylin
-        segmented = segmentation(one.name, image, labels, likelihood, objects, self._run.classes, size, stain)
+        segmented = segmentation(one.name, image, labels, told.max(0), objects, self._run.classes, size, stain)
         levels = (int(image.min()), int(image.max()))
-        line = self._line(one, image.shape[:2], size, notes + more, levels) | image_record(segmented)
-        refused = yield from self._write(segmented, outputs.pictures(probabilities, members))
+        expected = Agreement.of(told, labels).dice
+        line = self._line(one, image.shape[:2], size, notes + more, expected, levels) | image_record(segmented)
+        refused = yield from self._write(segmented, outputs.pictures(probabilities, members, told))
         if refused:
             line["error"] = "; ".join(refused.values())
         found = [object_record(segmented, one) for one in segmented.found]
@@ -258,7 +272,8 @@ class _Batch:
         def maps(block: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
             if not any(outputs.maps.values()):
                 return {}
-            found = outputs.pictures(*predictor.apart(block))
+            together, members = predictor.apart(block)
+            found = outputs.pictures(together, members, self._calibration.tempered(together))
             return {suffix: picture for suffix, picture in found.items() if suffix}
 
         written, found = segment_streamed(
@@ -271,6 +286,7 @@ class _Batch:
                 grid=predictor.grid,
                 predict=lambda tile: predictor.tile(tile, one.text, each=outputs.disagreement),
                 together=lambda block: predictor.apart(block)[0],
+                told=self._calibration.tempered,
                 pictures=maps,
                 formats=outputs.streams,
                 pixel_size=size,
@@ -279,7 +295,8 @@ class _Batch:
             ),
         )
         yield from written
-        line = self._line(one, shape, size, notes + more + found.pop("notes")) | found
+        expected = found.pop("expected_dice")
+        line = self._line(one, shape, size, notes + more + found.pop("notes"), expected) | found
         if refused:
             line["error"] = "; ".join(refused.values())
         return {"text": one.text, "sha256": sha256, "large": True, "image": line, "objects": [], "refused": refused}
@@ -302,6 +319,7 @@ class _Batch:
         shape: tuple[int, ...],
         size: PixelSize | None,
         notes: Sequence[str],
+        expected: float,
         levels: tuple[int, int] = (0, 255),
     ) -> dict[str, Any]:
         """What is known of the image just predicted, for ``images.csv``; says what is odd about it."""
@@ -310,12 +328,16 @@ class _Batch:
         distance = self._predictor.distance
         if what := self._predictor.unlike:
             found.append((what, "look at its mask before it is used"))
+        if flagged := self._calibration.flags(expected):
+            what = f"has a Dice below {100 * LOW_DICE:.0f}, likely ({100 * expected:.0f} is expected)"
+            found.append((what, "look at its mask before it is used"))
         for remark in found:
             self._remarks.say(one.path, *remark)
         line: dict[str, Any] = {"image": one.name, "file": str(one.path), "group": one.group, "text": one.text}
         line |= {"width": width, "height": height, "notes": "; ".join(what for what, _ in found)}
         if size is not None:
             line |= {"pixel_width_um": significant(size[0]), "pixel_height_um": significant(size[1])}
+        line |= {"expected_dice": round(expected, 4), "flagged": flagged}
         return line if distance is None else line | {"distance": round(distance, 2)}
 
 

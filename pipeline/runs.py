@@ -29,7 +29,7 @@ from textdiff.options.shared import LATEST, Runs
 from textdiff.pipeline.training.image_digests import CONTROLS, check_fitted, check_unchanged
 from textdiff.places import located
 
-SCORES_SCHEMA = 2
+SCORES_SCHEMA = 3
 IDENTITY = "textdiff.run"
 """Under what name files of weights carry ``Run.identity``."""
 TEACHER = "teacher"

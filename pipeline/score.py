@@ -20,6 +20,7 @@ from textdiff.images.images import resize_mask
 from textdiff.images.labels import UNSAID
 from textdiff.metrics.intervals import Interval
 from textdiff.options.run import Score
+from textdiff.pipeline.evaluation.calibration import Calibration
 from textdiff.pipeline.evaluation.figures import overlay_figure
 from textdiff.pipeline.evaluation.given_text import GivenText, paired_differences
 from textdiff.pipeline.evaluation.image_predictions import (
@@ -34,6 +35,7 @@ from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.score_tables import write_scores
 from textdiff.pipeline.evaluation.summary import Averages, averages, cases, page, record, tables
+from textdiff.pipeline.evaluation.trust import Trust, in_words
 from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.prediction.streamed import StreamedImages
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
@@ -118,6 +120,7 @@ class _Opened:
     given: GivenText | None
     facts: dict[str, Digests]
     changed: list[str]
+    trust: Trust
     own: dict[str, Any] | None
     """The run's own scores, where those with a given text are to be compared with them."""
 
@@ -136,6 +139,8 @@ class _Measured:
     found: Averages
     objects: dict[str, Any]
     """How objects were told apart."""
+    trust: dict[str, Any]
+    """How far probabilities and flags hold."""
     differences: dict[str, dict[str, Interval]] | None
 
 
@@ -170,8 +175,10 @@ def _open(options: Score) -> _Opened:
         what = "images have" if own["views"] == views else "number of views has"
         console.warn(f"the {what} changed since the run was scored: score again without --text for the difference")
         own = None
+    trust = Trust(Calibration.load(run), cache)
     return _Opened(
-        options, run, fitted, cache, rows, views, wanted, too_large, sparse, left_out, texts, given, facts, changed, own
+        *(options, run, fitted, cache, rows, views, wanted, too_large, sparse, left_out),
+        *(texts, given, facts, changed, trust, own),
     )
 
 
@@ -182,7 +189,7 @@ def _predict(opened: _Opened) -> Generator[ImagePrediction, None, None]:
     if isinstance(cache, StreamedImages):
         source = cache.items(opened.run, opened.rows, opened.fitted.device, opened.options.backbone)
     with closing(cached_predictions(opened.fitted, cache, opened.rows, "score", text, source=source)) as predicted:
-        yield from image_predictions(cache, predicted)
+        yield from image_predictions(cache, predicted, opened.trust.add)
 
 
 def _measure(opened: _Opened, images: Iterable[ImagePrediction]) -> _Measured:
@@ -199,6 +206,7 @@ def _measure(opened: _Opened, images: Iterable[ImagePrediction]) -> _Measured:
                 "split": entry.split,
                 "text": given.text if given else cache.texts[cache.rows[texts[image.row]].text],
                 **truth_scores(image, cache),
+                **opened.trust.record(entry.id),
                 **_further(cache, image, wanted, options),
             }
         )
@@ -216,7 +224,8 @@ def _measure(opened: _Opened, images: Iterable[ImagePrediction]) -> _Measured:
         # Scores of objects told apart in another way have nothing to be subtracted from.
         comparable = wanted if own.get("objects") == objects else ("dice", "iou")
         differences = paired_differences(records, own["images"], TRUTHS, comparable, seed)
-    return _Measured(records, previews, found, objects, differences)
+    dice = [(record[f"dice_{opened.primary}"], record["flagged"]) for record in records]
+    return _Measured(records, previews, found, objects, opened.trust.summary(dice), differences)
 
 
 def _write(opened: _Opened, measured: _Measured) -> Scores:
@@ -233,6 +242,7 @@ def _write(opened: _Opened, measured: _Measured) -> Scores:
         "changed_since_fit": opened.changed,
         "views": views,
         "objects": objects,
+        "trust": measured.trust,
         "too_large": opened.too_large,
         "sparse": opened.sparse,
         "given_text": {"text": given.text, "tokens": given.count} if given else None,
@@ -252,6 +262,7 @@ def _write(opened: _Opened, measured: _Measured) -> Scores:
         why_not,
         _changed_since(opened.changed),
         f"Each prediction is the mean over {views} views (predict --views {views})." if views > 1 else "",
+        *in_words(measured.trust),
     )
     plain, markdown = (
         tables(run, primary, found, published, notes, given, differences, markdown=markdown)

@@ -153,11 +153,11 @@ def test_scores_of_a_run_name_the_command_that_makes_them(run):
     with pytest.raises(textdiff.UserError, match=r"textdiff score --run .* --split val"):
         run.scores("val")
     damaged = run.path / "scores-train.json"
-    for content in ("{", '{"schema": 2, "images": []}'):
+    for content in ("{", '{"schema": 3, "images": []}'):
         damaged.write_text(content)
         with pytest.raises(textdiff.UserError, match=r"scores-train\.json: damaged; remove it and run"):
             run.scores("train")
-    for other in ({"schema": 1, "images": []}, []):
+    for other in ({"schema": 2, "images": []}, []):
         damaged.write_text(json.dumps(other))
         with pytest.raises(textdiff.UserError, match=r"another version of TextDiff; run .*textdiff score --run"):
             run.scores("train")

@@ -11,7 +11,7 @@ __all__ = [
     "truth_scores",
 ]
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import Any
@@ -72,15 +72,27 @@ class ImagePrediction:
     """None of an image of more than ``MAX_MEGAPIXELS``, of which nothing is held that grows with both its sides."""
 
 
-def image_predictions(cache: FeatureCache, predicted: Iterable[Predicted]) -> Iterator[ImagePrediction]:
+def image_predictions(
+    cache: FeatureCache,
+    predicted: Iterable[Predicted],
+    seen: Callable[[int, NDArray[np.float32]], None] | None = None,
+) -> Iterator[ImagePrediction]:
     """Joins rows to images, one at a time.
 
     Args:
         cache: the rows' cache.
         predicted: rows that have a mask, in the order of the cache, and what was predicted of each; of every image all
             its tiles, and of each the unturned view, which may be followed by others: what counts is their mean.
+        seen: is shown each unturned row with that mean (classes, S, S), before its image is complete.
     """
-    for _, tiles in groupby(mean_of_rows(cache, predicted), lambda found: cache.rows[found[0]].id):
+
+    def shown() -> Iterator[tuple[int, NDArray[np.float32]]]:
+        for row, probability in mean_of_rows(cache, predicted):
+            if seen is not None:
+                seen(row, probability)
+            yield row, probability
+
+    for _, tiles in groupby(shown(), lambda found: cache.rows[found[0]].id):
         yield _joined(cache, tiles)
 
 

@@ -22,6 +22,7 @@ from textdiff.images.scaled import Scaled
 from textdiff.images.tiff_writer import PIECE, tiff_writer
 from textdiff.images.tiles import Grid, cut, is_constant, reblock, stitch
 from textdiff.images.tissue import tissue_places
+from textdiff.metrics.calibration import Agreement
 from textdiff.metrics.object_stream import ObjectStream, WholeObject, draw_runs
 from textdiff.outputs import FORMATS
 from textdiff.outputs.objects import Found, object_record, significant
@@ -46,6 +47,8 @@ class Streaming:
     """What all members stand for, (classes, h, W), of their probabilities (members, classes, h, W)."""
     pictures: Callable[[NDArray[np.float32]], Mapping[str, NDArray[Any]]]
     """Further maps of some rows' probabilities, (h, W) each, by the end of a file's name."""
+    told: Callable[[NDArray[np.float32]], NDArray[np.float32]] = np.asarray
+    """What is told of what they stand for, (classes, h, W): the same at the run's temperature; as it is by default."""
     formats: Sequence[str] = ()
     """Those beside the TIFFs; each must have a ``stream``."""
     pixel_size: PixelSize | None = None
@@ -63,6 +66,7 @@ class _Totals:
     areas: list[int]
     """In pixels of the rows that come."""
     likelihood: float = 0.0
+    agreement: Agreement | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -187,7 +191,11 @@ def _first_pass(
                 end(stream.skip(seen[0]))
                 np.save(spool, np.zeros((0, 4), np.int32), allow_pickle=False)
                 continue
-            ended, runs, numbers = stream.add(*_most_likely(asked.together(block)))
+            probability = asked.together(block)
+            labels, told = _most_likely(probability)[0], asked.told(probability)
+            part = Agreement.of(told, labels)
+            totals.agreement = part if totals.agreement is None else totals.agreement.plus(part)
+            ended, runs, numbers = stream.add(labels, told.max(0))
             np.save(spool, np.column_stack([runs, numbers]).astype(np.int32), allow_pickle=False)
             end(ended)
         end(stream.finish())
@@ -331,6 +339,8 @@ def _line(streamed: Streamed, totals: _Totals, tissue: float | None, looked_at: 
         line["tissue_mm2"] = significant(tissue)
         if tissue:
             line["objects_per_mm2"] = significant(sum(totals.objects) / tissue)
+    # Where all was left out, nothing is expected and nothing found.
+    line["expected_dice"] = 1.0 if totals.agreement is None else totals.agreement.dice
     if looked_at < tiles:
         totals.notes.append(f"{tiles - looked_at} of {tiles} tiles show no tissue and are background")
     return line | {"notes": totals.notes}

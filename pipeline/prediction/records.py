@@ -13,6 +13,7 @@ from textdiff.files import write_json
 from textdiff.images.slide_files import slide_digest
 from textdiff.metrics.instances import METHODS
 from textdiff.outputs.object_tables import OBJECTS, write_tables
+from textdiff.pipeline.evaluation.calibration import Calibration
 from textdiff.pipeline.prediction.inputs import RECORDS, Input
 from textdiff.pipeline.prediction.output_files import OutputFiles
 from textdiff.pipeline.prediction.summaries import write_summaries
@@ -29,7 +30,7 @@ class Records:
     (``refused``, by their names). It is written after the image's files.
     """
 
-    def __init__(self, folder: Path, run: Run, outputs: OutputFiles) -> None:
+    def __init__(self, folder: Path, run: Run, outputs: OutputFiles, calibration: Calibration) -> None:
         self._folder, self._outputs = folder, outputs
         self._settings = {
             "run": run.path.resolve().name,
@@ -40,6 +41,8 @@ class Records:
             "views": outputs.views,
             "mpp": outputs.mpp,
             "tissue": outputs.tissue,
+            "temperature": calibration.temperature,
+            "limit": calibration.limit,
         }
 
     def check(self) -> None:

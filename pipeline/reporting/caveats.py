@@ -35,6 +35,7 @@ def caveats(config: Mapping[str, Any], summary: Mapping[str, Any], log: Sequence
     found = [
         *_data(config, summary),
         *_certainty(summary, primary),
+        *_probabilities(summary["trust"]),
         *_selection(config, summary, log, primary),
         *_comparison(summary),
     ]
@@ -96,6 +97,17 @@ def _certainty(summary: Mapping[str, Any], primary: str) -> list[Caveat]:
         found.append(Caveat("warning", f"{failed} of {dice['n']} images have a Dice of 0."))
     text = "The intervals are over the scored images; they do not cover the draw of the training images."
     return [*found, Caveat("note", text)]
+
+
+def _probabilities(trust: Mapping[str, Any]) -> list[Caveat]:
+    before, *after = (found["error"] for found in trust["reliability"])
+    if not after or None in (before, *after) or after[0] <= before:
+        return []
+    text = (
+        f"The temperature that suits the validation images does not suit these: calibration error {100 * before:.1f} % "
+        f"without it, {100 * after[0]:.1f} % with it (predict --temperature 1 leaves it out)."
+    )
+    return [Caveat("warning", text)]
 
 
 def _selection(

@@ -16,7 +16,7 @@ from PIL import Image
 
 from textdiff.console import printable
 
-_SCRIPTS = ("base", "head", "scores", "viewer", "images", "measured", "curves", "facts")
+_SCRIPTS = ("base", "head", "scores", "viewer", "images", "measured", "reliability", "curves", "facts")
 """In the order in which they run, as one module: each uses what those before it declare."""
 _UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 

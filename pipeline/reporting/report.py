@@ -22,6 +22,7 @@ from textdiff.outputs.colours import CONFUSIONS, UNSAID_VEIL, VEILED, class_colo
 from textdiff.pipeline.evaluation.figures import veiled
 from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
 from textdiff.pipeline.evaluation.summary import weights_in_words
+from textdiff.pipeline.evaluation.trust import in_words
 from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.predictions import cached_predictions, view_count
 from textdiff.pipeline.reporting.caveats import caveats
@@ -80,6 +81,7 @@ def write_report(options: Report) -> Path:
         "images": summary["images"],
         "pictures": _pictures(run, cache, split, ids, options.device, measured),
         "measured": measured.data(),
+        "trust": summary["trust"] | {"lines": in_words(summary["trust"])},
         "log": log,
         "keptEpoch": _kept_epoch(log, config["fit"].get("select", "best")),
         "training": _training(cache, config["train_ids"]),

@@ -16,6 +16,7 @@ from textdiff.images.bands import is_large, open_image_bands
 from textdiff.images.images import read_image
 from textdiff.images.tiff_writer import tiff_writer
 from textdiff.images.tiles import Grid
+from textdiff.metrics.calibration import tempered
 from textdiff.metrics.instances import components
 from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 
@@ -115,6 +116,7 @@ def by_threshold(grid) -> Streaming:
         predict=predict,
         together=lambda block: block[0],
         pictures=lambda block: {"_p": block[0, 1]},
+        told=lambda p: tempered(p, 2),
     )
 
 
@@ -125,6 +127,12 @@ def test_a_large_image_is_segmented_as_a_small_one(tmp_path):
     assert (mask.name, probability.name) == ("a.tif", "a_p.tif")
     np.testing.assert_allclose(tifffile.imread(probability), RGB[..., 0] / np.float32(255), atol=1e-6)
     np.testing.assert_array_equal(tifffile.imread(mask), np.where(RGB[..., 0] > 127, 255, 0))
+    likely = tempered(np.stack([1 - RGB[..., 0] / np.float32(255), RGB[..., 0] / np.float32(255)]), 2)
+    found = RGB[..., 0] > 127
+    assert line["probability"] == pytest.approx(likely[1][found].mean(), abs=1e-5)
+    assert line["expected_dice"] == pytest.approx(
+        2 * likely[1][found].sum() / (likely[1].sum() + found.sum()), abs=1e-5
+    )
     assert line["area"] == np.count_nonzero(RGB[..., 0] > 127)
     assert line["objects"] == components(RGB[..., 0] > 127).max() == len((tmp_path / "o").read_text().splitlines())
 

@@ -138,7 +138,7 @@ def test_predictions_are_the_mean_of_single_ones_and_members_may_disagree(made, 
     single = [textdiff.Predictor(made / name)(image) for name in ("head", "trees")]
     mean = np.mean(single, axis=0)
     assert np.allclose(textdiff.Predictor(run)(image), mean, atol=1e-6)
-    out = ("--out", "masks", "--probabilities", "--disagreement")
+    out = ("--out", "masks", "--probabilities", "--disagreement", "--temperature", "1")
     textdiff_once(made, "predict", str(image), "--run", str(run.path), *out)
     read = {end: np.asarray(Image.open(made / f"masks/c4{end}.png")) for end in ("", "_probability", "_disagreement")}
     assert (read[""] == 255 * mean.argmax(0)).all()

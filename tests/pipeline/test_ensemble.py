@@ -134,7 +134,7 @@ def test_score_and_predict_take_the_mean_and_write_both_uncertainties(made, text
     assert "Means over 2 images" in report
     scores = {row["id"]: row for row in csv.DictReader((run.path / "scores.csv").open())}
     image = sorted((made / "data/Test_Folder/img").iterdir())[0]
-    textdiff_once(made, "predict", str(image), "--out", "masks", "--entropy", "--disagreement")
+    textdiff_once(made, "predict", str(image), "--out", "masks", "--entropy", "--disagreement", "--temperature", "1")
 
     def read(suffix: str = "") -> np.ndarray:
         with Image.open(made / f"masks/{image.stem}{suffix}.png") as picture:

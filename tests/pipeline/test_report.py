@@ -179,6 +179,7 @@ def summary(**changes):
         "too_large": [],
         "published": [],
         "published_left_out": "",
+        "trust": {"reliability": [{"error": 0.1}]},
         "images": [{"dice_clean": 0.8}],
     } | changes
 
@@ -202,6 +203,7 @@ GOOD = [{"epoch": epoch + 1, "val_dice": value} for epoch, value in enumerate([0
         ({}, [{"epoch": 1, "val_dice": 0.8}, *GOOD[:10]], "epoch 1 of 11"),
         ({"present": {"nucleus": 1, "gland": 0}}, GOOD, "gland is in 0 of 1 images"),
         ({"changed_since_fit": ["a: the mask", "b: the text"]}, GOOD, "a: the mask; 1 more"),
+        ({"trust": {"reliability": [{"error": 0.01}, {"error": 0.03}]}}, GOOD, "1.0 % without it, 3.0 % with it"),
         ({"published": PUBLISHED, "about": ABOUT}, GOOD, "nano-he (adm-256)"),
         ({"published": PUBLISHED, "about": ABOUT, "labels": 7}, GOOD, "had 5"),
     ],
@@ -434,17 +436,29 @@ def test_browser_filters_by_text_and_by_dice(view, scored):
     assert set(view.evaluate(ORDER)) == set(names)
 
 
+def test_browser_draws_the_bins_before_and_at_the_temperature(view, scored):
+    trust = scored.scores()["trust"]
+    filled = [sum(count > 0 for count in one["pixels"]) for one in trust["reliability"]]
+    assert len(filled) == 2
+    dots = "document.querySelectorAll('#reliability circle.{}').length"
+    assert [view.evaluate(dots.format(kind)) for kind in ("before", "told")] == filled
+    assert f"{100 * trust['reliability'][1]['error']:.2f} %" in view.evaluate(
+        "document.querySelector('#reliability').textContent"
+    )
+    assert view.evaluate("document.querySelector('#trust-lines').children.length") == 2
+
+
 def test_browser_reads_curves_under_the_pointer_and_by_keys(view, scored):
     box = view.evaluate(
         "(s => { s.scrollIntoView({block: 'center', behavior: 'instant'}); const b = s.getBoundingClientRect();"
-        " return [b.right - 16, b.y + b.height / 2]; })(document.querySelector('.chart svg'))"
+        " return [b.right - 16, b.y + b.height / 2]; })(document.querySelector('#charts svg'))"
     )
     view.send("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
     last = scored.log()[-1]
-    assert view.evaluate("document.querySelector('.chart output').textContent") == f"epoch 12, {last['loss']:.4f}"
-    view.evaluate("document.querySelector('.chart svg').focus()")
+    assert view.evaluate("document.querySelector('#charts output').textContent") == f"epoch 12, {last['loss']:.4f}"
+    view.evaluate("document.querySelector('#charts svg').focus()")
     view.press("ArrowLeft")
-    assert view.evaluate("document.querySelector('.chart output').textContent").startswith("epoch 11, ")
+    assert view.evaluate("document.querySelector('#charts output').textContent").startswith("epoch 11, ")
 
 
 @pytest.mark.parametrize("width", [1280, 390])

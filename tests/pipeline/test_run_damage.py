@@ -226,6 +226,7 @@ def test_what_a_killed_process_left_is_removed_when_its_run_goes_on(made, tmp_pa
     assert len(list(run.glob(".*.partial.*"))) == 3
     textdiff_once(made, "fit", "--resume", "--run", str(run))
     assert sorted(path.name for path in run.iterdir()) == [
+        "calibration.json",
         "config.json",
         "head.safetensors",
         "likeness.safetensors",

@@ -161,6 +161,11 @@ def test_a_large_tiff_gets_the_same_mask_as_when_it_is_read_whole(made, textdiff
             whole = np.asarray(picture).astype(int)
         parts = tifffile.imread(made / "parts" / f"{image.stem}{suffix}.tif").astype(int)
         assert np.abs(whole - parts).max() <= (1 if suffix else 0)
+    lines = [next(csv.DictReader((made / folder / "images.csv").open())) for folder in ("whole", "parts")]
+    expected = [float(line["expected_dice"]) for line in lines]
+    assert 0 < expected[0] < 1
+    assert expected[0] == pytest.approx(expected[1], abs=2e-4)
+    assert lines[0]["flagged"] == lines[1]["flagged"]
     assert "1 of 1 images are done already" in textdiff_once(made, *arguments, "parts").stderr
 
 

@@ -1,7 +1,8 @@
 // The scores of each image, to sort, filter and choose from.
 
 const NAMES = { dice_clean: "Dice", iou_clean: "IoU", dice_paper: "Dice, paper’s mask", iou_paper: "IoU, paper’s mask", dice_original: "Dice, original size", iou_original: "IoU, original size",
-  aji_original: "AJI", pq_original: "PQ", dq_original: "DQ", sq_original: "SQ", f1_original: "F1", said_clean: "Labelled pixels", said_original: "Labelled pixels", hd95_original: "HD95, px", nsd_original: "Surface Dice" };
+  aji_original: "AJI", pq_original: "PQ", dq_original: "DQ", sq_original: "SQ", f1_original: "F1", said_clean: "Labelled pixels", said_original: "Labelled pixels", hd95_original: "HD95, px", nsd_original: "Surface Dice",
+  expected_dice: "Expected Dice" };
 const rows = data.images.map((image) => ({ ...image, uncertainty: data.pictures[image.id]?.meanEntropy ?? null }));
 const byId = new Map(rows.map((row) => [row.id, row]));
 const main = `dice_${data.primary}`;
@@ -13,14 +14,15 @@ const title = (key) => NAMES[key] ?? (ofClass.has(key) ? `Dice, ${ofClass.get(ke
 // The score to go by, the two others that are read most, that of each class, and whatever else was measured than these.
 const COLUMNS = [...new Set([main, `iou_${data.primary}`, "dice_clean", "dice_original", ...ofClass.keys()])]
   .filter((key) => measures.includes(key))
-  .concat(measures.filter((key) => !/^(dice|iou)_/.test(key)), "uncertainty");
-const inPercent = (key) => /^(dice|iou|aji|pq|dq|sq|f1|nsd)(_|$)/.test(key);
+  .concat(measures.filter((key) => !/^(dice|iou|expected)_/.test(key)), "uncertainty");
+const inPercent = (key) => /^(dice|iou|aji|pq|dq|sq|f1|nsd|expected)(_|$)/.test(key);
 const heads = (key) =>
   ({ id: "Image (scores in %)", uncertainty: "Entropy", dice_clean: main === "dice_clean" ? "Dice" : "Dice, by area",
     dice_original: main === "dice_original" ? "Dice" : "Dice, original" })[key] ?? (/^iou_/.test(key) ? "IoU" : title(key));
 // A class that an image lacks, and that was not found there, has a score of 1 by rule only.
 const show = (key, row) => {
   if (ofClass.has(key) && row[key] === 1 && row[key.replace("dice_", "area_")] === 0) return "absent";
+  if (key === "expected_dice" && row.flagged) return `${percent(row[key])} (flagged)`;
   return inPercent(key) ? percent(row[key]) : number(row[key]);
 };
 // Where there is little room, these are in the list; all of an image's scores are below its picture.
@@ -71,7 +73,7 @@ function arrange() {
   const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   const below = $("below").value === "" ? Infinity : Number($("below").value) / 100;
   const kept = rows.filter((row) => {
-    const text = `${row.id} ${row.text ?? ""}`.toLowerCase();
+    const text = `${row.id} ${row.text ?? ""} ${row.flagged ? "flagged" : ""}`.toLowerCase();
     return words.every((word) => text.includes(word)) && (below === Infinity || row[main] < below);
   });
   const sign = order.down ? -1 : 1;

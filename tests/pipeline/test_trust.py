@@ -1,0 +1,185 @@
+"""Probabilities to trust: the temperature of a run, what is told at it, and the flags, against sums of their own."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import textdiff
+from textdiff.pipeline.predictions import FittedNetwork, cached_predictions
+from textdiff.tests.run_cases import copied, make_runs, one_line
+
+FLAG = "has a Dice below 70, likely"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, textdiff_once) -> Path:
+    return make_runs(tmp_path_factory.mktemp("trust"), textdiff_once)
+
+
+@pytest.fixture
+def run(made, tmp_path) -> textdiff.Run:
+    """A run of one network, with its scores."""
+    return textdiff.Run(copied(made, tmp_path, "done"))
+
+
+def kept(run) -> dict:
+    return json.loads((run.path / "calibration.json").read_text())
+
+
+def predicted(run, split) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (classes, n) and truth (n,) of all pixels of the one image of a split."""
+    cache = run.open_cache()
+    (row,) = (row for row, entry in enumerate(cache.rows) if entry.split == split)
+    ((_, found),) = cached_predictions(FittedNetwork(run, "cpu"), cache, [row], "test")
+    return found[0].reshape(2, -1).astype(np.float64), cache.mask(row).ravel()
+
+
+def at(p: np.ndarray, temperature: float) -> np.ndarray:
+    powers = p ** (1 / temperature)
+    return powers / powers.sum(0)
+
+
+def error(p: np.ndarray, truth: np.ndarray) -> float:
+    """Guo et al. 2017, equation 3, bin by bin."""
+    confidence, right = p.max(0), p.argmax(0) == truth
+    bins = [(confidence > low / 15) & (confidence <= (low + 1) / 15) for low in range(15)]
+    return sum(abs(right[own].sum() - confidence[own].sum()) for own in bins) / len(truth)
+
+
+def test_the_temperature_has_the_least_loss_on_validation_images_and_an_ensemble_has_its_own(made, run):
+    members = [textdiff.Run(path) for path in (made / "mean").iterdir() if not path.is_symlink()]
+    for one in (run, *members):
+        found, (p, truth) = kept(one), predicted(one, "val")
+        loss = {
+            t: -np.log(at(p, t)[truth, np.arange(p.shape[1])]).mean()
+            for t in found["temperature"] * np.array([0.98, 1, 1.02])
+        }
+        assert min(loss, key=loss.get) == found["temperature"]
+        assert found["images"] == 1
+        assert found["error"] == pytest.approx(error(p, truth), abs=1e-5)
+        assert found["error_tempered"] == pytest.approx(error(at(p, found["temperature"]), truth), abs=1e-5)
+    assert not [path for one in members for path in one.path.glob("members/*/calibration.json")]
+
+
+def test_scores_have_the_error_before_and_after_the_flags_and_the_same_dice_as_without(made, run, textdiff_once):
+    before = run.scores()
+    found, (p, truth) = before["trust"], predicted(run, "test")
+    errors = [one["error"] for one in found["reliability"]]
+    assert errors == pytest.approx([error(p, truth), error(at(p, found["temperature"]), truth)], abs=1e-5)
+    (image,) = before["images"]
+    told, mask = at(p, found["temperature"])[1], p[1] > p[0]
+    expected = 2 * told[mask].sum() / (told.sum() + mask.sum()) if mask.any() else np.prod(1 - told)
+    assert image["expected_dice"] == pytest.approx(expected, abs=1e-5)
+    assert image["flagged"] == (expected < 0.7)
+    flag = found["flag"]
+    assert (flag["limit"], flag["chosen"]) == (0.7, False)
+    low = image["dice_clean"] < 0.7
+    assert (flag["images_low"], flag["images_not_low"]) == (int(low), int(not low))
+    assert (flag["hits"], flag["false_alarms"]) == (int(low and image["flagged"]), int(not low and image["flagged"]))
+    report = " ".join((run.path / "report.md").read_text().split())
+    assert f"{100 * errors[0]:.2f} %, and {100 * errors[1]:.2f} % at the temperature" in report
+    assert f"{flag['hits']} of the {flag['images_low']} images that are below" in report
+
+    (run.path / "calibration.json").unlink()
+    result = textdiff_once(made, "score", "--run", str(run.path))
+    after = run.scores()
+    assert "There is no temperature: the fit left none" in " ".join(result.stdout.split())
+    assert [one["name"] for one in after["trust"]["reliability"]] == ["as predicted"]
+    assert after["scores"] == before["scores"]
+    ours = ("expected_dice", "flagged")
+    assert [{k: v for k, v in one.items() if k not in ours} for one in after["images"]] == [
+        {k: v for k, v in one.items() if k not in ours} for one in before["images"]
+    ]
+
+
+def test_what_is_told_has_the_temperature_and_masks_do_not_depend_on_it(made, run, tmp_path, textdiff_once):
+    temperature = kept(run)["temperature"]
+    maps, masks, lines = {}, {}, {}
+    for name, more in (("own", ()), ("one", ("--temperature", "1")), ("hot", ("--temperature", "9"))):
+        out = tmp_path / name
+        result = textdiff_once(
+            made, "predict", "data/images/c3.png", "--run", str(run.path), "--probabilities", *more, "--out", str(out)
+        )
+        masks[name] = (out / "c3.png").read_bytes()
+        maps[name] = np.asarray(Image.open(out / "c3_probability.png")) / 65535
+        with (out / "images.csv").open(newline="") as file:
+            (lines[name],) = csv.DictReader(file)
+        assert (FLAG in result.stderr) == (FLAG in lines[name]["notes"]) == (lines[name]["flagged"] == "True")
+        assert (lines[name]["flagged"] == "True") == (float(lines[name]["expected_dice"]) < 0.7)
+    assert masks["own"] == masks["one"] == masks["hot"]
+    assert lines["own"]["objects"] == lines["one"]["objects"]
+    for name, told in (("own", temperature), ("hot", 9)):
+        both = np.stack([1 - maps["one"], maps["one"]]).reshape(2, -1)
+        assert maps[name].ravel() == pytest.approx(at(both, told)[1], abs=2e-4)
+    assert lines["hot"]["flagged"] == "True"
+    raw = textdiff.Predictor(run)(made / "data/images/c3.png")
+    assert raw[1] == pytest.approx(maps["one"], abs=1e-5)
+    assert textdiff.Predictor(run).trusted(raw)[1] == pytest.approx(maps["own"], abs=1e-5)
+    # Results of two temperatures are not mixed.
+    result = textdiff_once(
+        *(made, "predict", "data/images/c3.png", "--run", str(run.path), "--temperature", "2"),
+        *("--out", str(tmp_path / "own")),
+        status=2,
+    )
+    assert "temperature" in one_line(result.stderr)
+
+
+def test_a_combined_run_has_a_temperature_of_its_own(made, tmp_path, textdiff_once):
+    paths = [copied(made, tmp_path, name) for name in ("done", "short")]
+    textdiff_once(made, "combine", *map(str, paths), "--runs", str(tmp_path / "made"))
+    run = textdiff.Run((tmp_path / "made/latest").resolve())
+    (p, truth), (other, _) = (predicted(textdiff.Run(path), "val") for path in paths)
+    p = (p + other) / 2
+    temperature = kept(run)["temperature"]
+    loss = {t: -np.log(at(p, t)[truth, np.arange(p.shape[1])]).mean() for t in temperature * np.array([0.98, 1, 1.02])}
+    assert min(loss, key=loss.get) == temperature
+    found = kept(run)
+    shutil.copyfile(paths[0] / "calibration.json", run.path / "calibration.json")
+    result = textdiff_once(made, "score", "--run", str(run.path), status=2)
+    assert "calibration.json: damaged, or of another run; remove it" in one_line(result.stderr)
+    (run.path / "calibration.json").unlink()
+    textdiff_once(made, "fit", "--resume", "--run", str(run.path))
+    assert kept(run) == found
+
+
+def test_resume_finds_what_is_missing_without_touching_the_weights(made, run, textdiff_once):
+    weights, found = (run.path / "head.safetensors").read_bytes(), kept(run)
+    file = run.path / "calibration.json"
+    for damage in ("{", json.dumps(found | {"temperature": 2}), "[]"):
+        file.write_text(damage)
+        result = textdiff_once(made, "predict", "data/images/c3.png", "--run", str(run.path), status=2)
+        assert "calibration.json: damaged, or of another run; remove it" in one_line(result.stderr)
+    file.unlink()
+    textdiff_once(made, "fit", "--resume", "--run", str(run.path))
+    assert kept(run) == found
+    assert (run.path / "head.safetensors").read_bytes() == weights
+    assert "finished already" in one_line(
+        textdiff_once(made, "fit", "--resume", "--run", str(run.path), status=2).stderr
+    )
+
+
+def test_without_validation_images_there_is_no_temperature_and_without_foreground_a_warning(
+    made, tmp_path, textdiff_once
+):
+    shutil.copytree(made / "data", tmp_path / "data")
+    for number in range(2):
+        Image.new("L", (64, 64)).save(tmp_path / f"data/masks/c{number}.png")
+    table = tmp_path / "data/texts.csv"
+    table.write_text(table.read_text().replace(",val", ",test"))
+    textdiff_once(
+        *(tmp_path, "extract", "--dataset", "folder", "--data", "data", "--preset", "rgb", "--image-size", "64"),
+        *("--views", "1", "--text-encoder", "none", "--cache", "c.zarr"),
+    )
+    result = textdiff_once(tmp_path, "fit", "--cache", "c.zarr", "--variant", "no-text", "--epochs", "1")
+    assert "no validation images, so there is no temperature" in result.stderr
+    assert result.stderr.count("no training mask has any foreground") == 1
+    run = textdiff.Run((tmp_path / "runs/latest").resolve())
+    assert not (run.path / "calibration.json").exists()
+    result = textdiff_once(tmp_path, "score")
+    assert "There is no temperature: the run has no validation images" in " ".join(result.stdout.split())
+    assert run.scores()["trust"]["temperature"] is None
