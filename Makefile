@@ -20,9 +20,10 @@ $(INSTALLED): $(USABLE)
 demo: $(USABLE)
 	$(BIN)/textdiff demo
 
-# By file: what the tests of a file share is made once, and not by each process.
+# By file: what the tests of a file share is made once, and not by each process. Bytecode is kept, as all processes that
+# tests start would compile the same modules.
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -43,7 +43,6 @@ def export_hdf5(
     native: bool = True,
     rows: Sequence[int] | None = None,
     compress: bool = False,
-    progress: Callable[[], object] | None = None,
 ) -> None:
     """Writes rows of a cache to one HDF5 file, atomically.
 
@@ -53,7 +52,6 @@ def export_hdf5(
         native: native grids, which ``import_hdf5`` takes back bit for bit; else upsampled ones, many times larger.
         rows: which rows, by default all that exist.
         compress: gzip, which is slow and saves little on activations.
-        progress: called once per row.
 
     Raises:
         CacheError: no rows, or one that does not exist or is damaged.
@@ -132,8 +130,6 @@ def export_hdf5(
             if (objects := cache.instances(row)) is not None:
                 file["instances"][number, : objects.shape[0], : objects.shape[1]] = objects
             digests.append(_digest([*grids.values(), image, mask, truth, objects]))
-            if progress is not None:
-                progress()
         file["samples/digest"] = _strings(digests)
 
 
@@ -191,7 +187,6 @@ def _most_nbytes(cache: FeatureCache, rows: Sequence[Row], native: bool) -> int:
 def import_hdf5(
     path: str | os.PathLike[str],
     cache_path: str | os.PathLike[str],
-    overwrite: bool = False,
     progress: Callable[[], object] | None = None,
 ) -> FeatureCache:
     """Makes a cache of an exported file with native grids: the rows, bit for bit. A stopped import goes on.
@@ -199,7 +194,6 @@ def import_hdf5(
     Args:
         path: the HDF5 file.
         cache_path: where to.
-        overwrite: replace a TextDiff cache that is there.
         progress: called once per row that is written.
 
     Raises:
@@ -239,7 +233,6 @@ def import_hdf5(
             tokens=tokens,
             token_mask=token_mask,
             about=json.loads(attributes["about"]),
-            overwrite=overwrite,
         )
         for row in cache.pending():
             entry = rows[row]

@@ -56,10 +56,9 @@ def ranking(result: Any, options: Any, as_json: bool) -> None:
 
     shown = result.candidates[: options.top]
     print(_json([line._asdict() for line in shown]) if as_json else format_ranking(shown))
-    console.info(f"wrote {result.file}: all {len(result.candidates)} candidates")
-    console.info(
-        f"once some have their mask in the data set: textdiff extract --cache {result.cache} --update; fit again"
-    )
+    if result.file is not None:
+        console.info(f"wrote {result.file}: all {len(result.candidates)} candidates")
+    console.info(f"once some have their mask in the data set: textdiff extract --cache {result.cache} --update; fit")
 
 
 def demo(result: Any, options: Any, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.options.tools import Start
 from textdiff.pipeline.fit import draw_images
-from textdiff.pipeline.prediction.most_different import most_different
+from textdiff.pipeline.prediction.coverage import cover
 from textdiff.pipeline.preset_choice import PresetChoice, choose_preset
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.training.image_digests import changed_images
@@ -195,12 +195,12 @@ def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None
     """Names the images to annotate first, and tells how."""
     _say("", "Annotate. No training image has a mask yet, so there is nothing to learn from.")
     if cache is None:
-        _say(f"Once the cache is there, {FIRST} images are named that differ most in what the network sees.")
+        _say(f"Once the cache is there, {FIRST} images are named that stand for the others.")
         return
-    names = most_different(FeatureCache.open(cache), FIRST)
+    names = [one.id for one in cover(FeatureCache.open(cache), FIRST)]
     of = {sample.id: sample.image for sample in samples}
     _say(
-        f"Begin with these {len(names)}, which differ most in what the network sees:",
+        f"Begin with these {len(names)}, which stand for the others in what the network sees:",
         *(f"    {of.get(name, name)}" for name in names),
         "Draw a mask of each, as large as the image, and save it in a folder masks beside images, called as the image: "
         f"masks/{names[0]}.png. It is a PNG in grey, with 255 or 1 on what you look for, and 0 elsewhere.",

@@ -1,9 +1,10 @@
 """Rows of several experiments in one table: other backbones, other recipes, on the same draws and images."""
 
-__all__ = ["check_pairs", "check_scored", "compare"]
+__all__ = ["check_pairs", "check_scored", "compare", "fit_costs"]
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from textdiff.errors import UserError
@@ -31,6 +32,7 @@ from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run
 from textdiff.places import located
 
+COSTS = ("parameters", "MB", "seconds")
 COMPARABLE = ("ablate", "curve", "table1", "text-check")
 _Images = dict[str, Sequence[Any]]
 """By id the digests of an image and its mask."""
@@ -74,12 +76,15 @@ def compare(options: Compare) -> Outcome:
     if wrong := [name for name in references if name not in names]:
         raise UserError(f"--against {wrong[0]}: not among the rows, which are {', '.join(names)}")
     shown = score_columns((row.result for row in rows), truth)
+    sizes = {place: _row_nbytes(experiment) for place, experiment in experiments.items()}
     cells, records, estimates = [], [], {name: list[Estimate | None]() for name in datasets}
     for row in rows:
         estimates[row.dataset].append(row.result.estimate(f"dice_{truth}"))
         labels = row.result.point["labels"]
+        costs, nbytes = fit_costs(experiments[row.place], row.result), sizes[row.place]
         line = [row.dataset] * (len(datasets) > 1)
         line += [row.place, row.result.point["method"], str(labels), row.result.progress]
+        line += [costs["in_all"], "" if nbytes is None else f"{nbytes / 1e6:.1f}", costs["seconds"]]
         line += [score(row.result.estimate(metric)) for metric in shown.values()]
         for name in references:
             other = _reference(rows, name, row)
@@ -87,10 +92,12 @@ def compare(options: Compare) -> Outcome:
             line += [points(difference), verdict(difference)]
             found = row.result.records(other)
             records += [
-                {"dataset": row.dataset, "experiment": row.place, "against": name, **record} for record in found
+                {"dataset": row.dataset, "experiment": row.place, "against": name, **costs, "row_bytes": nbytes}
+                | record
+                for record in found
             ]
         cells.append(line)
-    columns = [*(["data set"] * (len(datasets) > 1)), "experiment", "variant", "labels", "runs", *shown]
+    columns = [*(["data set"] * (len(datasets) > 1)), "experiment", "variant", "labels", "runs", *COSTS, *shown]
     columns += [column for name in references for column in (f"Dice against {name}, points", "")]
     first = {experiment.dataset: experiment for experiment in reversed(experiments.values())}
     own = [
@@ -102,7 +109,11 @@ def compare(options: Compare) -> Outcome:
         own += absence_note((row.result for row in rows if row.dataset == dataset), truth)
         own += interval_notes(first[dataset], estimates[dataset], truth)
     common = "Differences are over the draws and seeds that both rows have, which may be fewer than a row's own."
-    table = Table(columns, cells, [*dict.fromkeys(own), common])
+    costs_note = (
+        "parameters: with the frozen backbone, without the text encoder. MB: of an image in the cache, which extract "
+        "made once. seconds: the median time of a fit, where it ran."
+    )
+    table = Table(columns, cells, [*dict.fromkeys(own), common, costs_note])
     summary: dict[str, Any] = {
         "schema": 2,
         "kind": "compare",
@@ -132,6 +143,33 @@ def _reference(rows: Sequence[_Row], name: str, row: _Row) -> Result | None:
     if found is None and all(r.name != name for r in rows if r.dataset == row.dataset):
         found = next((r for r in same if r.result.point["method"] == method), None)
     return None if found is None or found is row else found.result
+
+
+def fit_costs(experiment: Experiment, result: Result) -> dict[str, str]:
+    """What a row costs: parameters that are trained, those in all, and the median seconds of a fit."""
+    runs = [
+        experiment.run(job)
+        for job in experiment.plan.jobs
+        if job.point == result.point and experiment.scores_file(job).is_file()
+    ]
+    if not runs:
+        return {"trained": "", "in_all": "", "seconds": ""}
+    trained: int = runs[0].config["parameters"]
+    frozen = runs[0].config["about"].get("backbone_parameters") if runs[0].reads.activations else 0
+    seconds = median(sum(float(line["seconds"]) for line in run.log()) for run in runs)
+    return {
+        "trained": f"{trained:,}",
+        "in_all": "" if frozen is None else f"{trained + frozen:,}",
+        "seconds": f"{seconds:.0f}",
+    }
+
+
+def _row_nbytes(experiment: Experiment) -> int | None:
+    """The bytes of an image in an experiment's cache; None where the cache is not there any more."""
+    try:
+        return experiment.open_cache().row_nbytes
+    except UserError:
+        return None
 
 
 def _column(row: _Row, with_labels: bool, with_dataset: bool) -> str:

@@ -25,7 +25,7 @@ from textdiff.experiments.result_tables import (
 )
 from textdiff.experiments.results import Result, gather
 from textdiff.experiments.setup import conduct, repetitions
-from textdiff.models.networks.head import REFERENCE_WIDTH
+from textdiff.models.networks.head import usual_width
 from textdiff.options.experiments import VARIED, Sweep
 from textdiff.options.fit import Variant
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
@@ -69,9 +69,9 @@ def sweep_plan(options: Sweep, cache: FeatureCache) -> Plan:
     if len(cache.blocks) == 1:
         console.warn(f"{cache.path} holds one block; `textdiff extract --blocks all` makes a cache with all of them")
     texts = (True, False) if cache.text_dim is not None else (False,)
-    narrowest = min(channels for channels, _, _ in cache.blocks.values())
+    width = usual_width([channels for channels, _, _ in cache.blocks.values()], len(cache.steps))
     common = options.fit_config(options.cache, options.device)
-    base = replace(common, width=common.width or min(REFERENCE_WIDTH, len(cache.steps) * narrowest))
+    base = replace(common, width=common.width or width)
     of_blocks: list[int | None] = [*sorted(blocks), *([None] if options.together else [])]
     of_steps: list[int | None] = [*sorted(steps), *([None] if options.together else [])]
     jobs = []

@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.experiments.compare import check_pairs, check_scored
+from textdiff.experiments.compare import check_pairs, check_scored, fit_costs
 from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.experiment import Experiment, Plan
 from textdiff.experiments.result_tables import (
@@ -27,7 +26,7 @@ from textdiff.experiments.result_tables import (
     views_note,
     write_files,
 )
-from textdiff.experiments.results import Result, gather
+from textdiff.experiments.results import gather
 from textdiff.experiments.setup import conduct, methods, plan_methods
 from textdiff.models.networks.models import get_model, get_recipe
 from textdiff.options.experiments import Table1
@@ -147,7 +146,7 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
     shown = score_columns(results, truth)
     cells, records, estimates = [], [], []
     for name, (experiment, result) in rows.items():
-        costs = _costs(experiment, result)
+        costs = fit_costs(experiment, result)
         estimates.append(result.estimate(f"dice_{truth}"))
         line = [name, str(result.point["labels"]), result.progress, *costs.values()]
         line += [score(result.estimate(metric)) for metric in shown.values()]
@@ -199,25 +198,6 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
     title = f"{first.dataset}, {first.plan.split} images, {TRUTHS[truth]}"
     figure = draws_figure(stem, [(name, result) for name, (_, result) in rows.items()], f"dice_{truth}", title)
     return outcome._replace(files=[*outcome.files, *figure])
-
-
-def _costs(experiment: Experiment, result: Result) -> dict[str, str]:
-    """What a row costs: parameters that are trained, those in all, and the median seconds of a fit."""
-    runs = [
-        experiment.run(job)
-        for job in experiment.plan.jobs
-        if job.point == result.point and experiment.scores_file(job).is_file()
-    ]
-    if not runs:
-        return {"trained": "", "in_all": "", "seconds": ""}
-    trained: int = runs[0].config["parameters"]
-    frozen = runs[0].config["about"].get("backbone_parameters") if runs[0].reads.activations else 0
-    seconds = median(sum(float(line["seconds"]) for line in run.log()) for run in runs)
-    return {
-        "trained": f"{trained:,}",
-        "in_all": "" if frozen is None else f"{trained + frozen:,}",
-        "seconds": f"{seconds:.0f}",
-    }
 
 
 def _shortening(experiment: Experiment) -> list[str]:

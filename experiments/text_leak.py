@@ -92,7 +92,7 @@ def word_table(texts: Sequence[str]) -> NDArray[np.float64]:
     return np.array([[word in own for word in known] for own in found], dtype=np.float64).reshape(len(texts), -1)
 
 
-def explained(words: NDArray[np.float64], values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+def explained(words: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float]:
     """The share of the variance of ``values`` (n,) that ``words`` (n, k) explain, each left out, and that by chance.
 
     Ridge regression with an intercept has its left-out errors in closed form: an error on all, divided by one minus the
@@ -105,7 +105,7 @@ def explained(words: NDArray[np.float64], values: NDArray[np.float64], seed: int
     kernel = centred @ centred.T
     own = kernel @ np.linalg.inv(kernel + _RIDGE * np.eye(n)) + 1 / n  # (n, n): what each counts for each prediction
     left_out = (np.eye(n) - own) / (1 - np.diag(own))[:, None]
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(0)
     dealt = np.stack([values, *(draw.permutation(values) for _ in range(_DEALT))], 1)  # (n, 1 + deals)
     # The mean, too, is of the others.
     spread = np.square((values - values.mean()) * n / (n - 1)).sum()

@@ -2,10 +2,8 @@
 
 __all__ = ["TextEncoder", "count_tokens", "load_text_encoder"]
 
-import contextlib
 import inspect
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,16 +12,12 @@ import torch
 
 from textdiff import console
 from textdiff.errors import UserError, explain
-from textdiff.models.downloads.hub import (
-    locate,
-    missing_vocabulary,
-    snapshot,
-    weights_sha256,
-    weights_size,
-)
+from textdiff.models.downloads.hub import locate, missing_vocabulary, snapshot, weights_sha256
+from textdiff.models.pretrained import architecture, load_model, loading, quiet
 from textdiff.models.weights import TEXT_ENCODERS
 
 MAX_TOKENS = 512
+_KIND = "a text encoder"
 
 
 class TextEncoder:
@@ -46,7 +40,7 @@ class TextEncoder:
         self.name, self.sha256, self.max_tokens, self.pad_to = name, sha256, max_tokens, pad_to
         self._model, self._tokenizer = model, tokenizer
         self._takes = inspect.signature(model.forward).parameters.keys()
-        with _quiet():
+        with quiet():
             self.dim: int = self._embed("").tokens.shape[1]
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +56,7 @@ class TextEncoder:
             the length of the longest text, or ``pad_to``: then the embeddings of the padding are kept and the mask is
             true everywhere, as in the paper's code.
         """
-        with _quiet():
+        with quiet():
             distinct = {text: self._embed(text) for text in dict.fromkeys(texts)}
         longer = sum(embedded.cut for embedded in distinct.values())
         if longer and self.pad_to is None:
@@ -181,74 +175,28 @@ def count_tokens(name: str, texts: Sequence[str]) -> tuple[list[int], int]:
         UserError: its tokenizer cannot be loaded.
     """
     directory = locate(name) or snapshot(name)
-    with _quiet():
+    with quiet():
         tokenizer = _tokenizer(name, directory)
-        model = _tower(name, _architecture(name, directory))
+        model = _tower(name, architecture(name, directory, _KIND))
         lengths = [len(tokenizer(text)["input_ids"]) for text in texts]
     return lengths, min(MAX_TOKENS, _limit(model, tokenizer))
 
 
 def _load(name: str, directory: Path) -> tuple[Any, Any]:
-    from transformers import AutoModel
-
-    with _quiet():
+    with quiet():
         tokenizer = _tokenizer(name, directory)
-        _architecture(name, directory)
-        with _loading(name, directory):
-            whole, report = AutoModel.from_pretrained(
-                directory, local_files_only=True, trust_remote_code=False, output_loading_info=True
-            )
-    model = _tower(name, whole)
-    # Weights that are not in the file would be drawn at random; only the pooler's are not used.
-    used = {id(parameter) for parameter in model.parameters()}
-    names = {key for key, parameter in whole.named_parameters(remove_duplicate=False) if id(parameter) in used}
-    if lost := sorted(key for key in report["missing_keys"] if key in names and "pooler" not in key):
-        raise UserError(
-            f"{name}: {directory} lacks the weights {lost[0]} and {len(lost) - 1} others of its config.json"
-        )
-    return model.float().eval().requires_grad_(False), tokenizer
+        return load_model(name, directory, _KIND, _tower), tokenizer
 
 
 def _tokenizer(name: str, directory: Path) -> Any:
     from transformers import AutoTokenizer
 
-    with _loading(name, directory):
+    with loading(name, directory, _KIND):
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     # Without its files the library makes one that knows no word, and says nothing.
     if tokenizer.is_fast and (lost := missing_vocabulary(directory)):
         raise UserError(f"{name}: there is no {lost}, so no tokenizer; copy it to {directory} from where the model is")
     return tokenizer
-
-
-def _architecture(name: str, directory: Path) -> Any:
-    """The model of a directory without its weights, once it is known that they can be those of its configuration."""
-    from transformers import AutoConfig, AutoModel
-
-    with _loading(name, directory):
-        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    entries, size = weights_size(directory)
-    layers = max((value for key, value in _numbers(config.to_dict()) if "layer" in key), default=0)
-    absurd = layers > 10 * entries  # a layer has an entry or more, unless layers share them
-    if not absurd:
-        with _loading(name, directory), torch.device("meta"):
-            model = AutoModel.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
-        # A part that isn't used, as the decoder of an encoder, may be missing.
-        absurd = sum(parameter.numel() for parameter in model.parameters()) > 10 * size
-    if absurd:
-        raise UserError(
-            f"{name}: {directory / 'config.json'} is of a model many times as large as the weights there; copy both "
-            "from where the model is"
-        )
-    return model
-
-
-def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """The whole numbers of a configuration and of those within it."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(value)
-        elif isinstance(value, int):
-            yield key, value
 
 
 def _tower(name: str, model: Any) -> Any:
@@ -262,18 +210,6 @@ def _tower(name: str, model: Any) -> Any:
     return model.get_encoder() if hasattr(model, "encoder") and hasattr(model, "decoder") else model
 
 
-@contextlib.contextmanager
-def _loading(name: str, directory: Path) -> Iterator[None]:
-    """Tells in one line what the library could not read."""
-    try:
-        yield
-    except Exception as error:  # a damaged file shows as any of a dozen kinds
-        if explain(error):
-            raise
-        said = " ".join(str(error).split())
-        raise UserError(f"{name}: {directory} cannot be loaded as a text encoder ({said})") from error
-
-
 def _limit(model: Any, tokenizer: Any) -> int:
     """How many tokens the model has positions for. A tokenizer that does not know says 10^30."""
     limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
@@ -284,19 +220,3 @@ def _limit(model: Any, tokenizer: Any) -> int:
             first = getattr(module, "offset", 0) if module.padding_idx is None else module.padding_idx + 1
             limits.append(module.num_embeddings - first)
     return int(min((limit for limit in limits if limit is not None and 0 < limit < 1e9), default=MAX_TOKENS))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps transformers' advice and progress bars off standard error."""
-    from transformers.utils import logging as noise
-
-    verbosity, bars = noise.get_verbosity(), noise.is_progress_bar_enabled()
-    noise.set_verbosity(logging.ERROR)
-    noise.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        noise.set_verbosity(verbosity)
-        if bars:
-            noise.enable_progress_bar()  # type: ignore[no-untyped-call]

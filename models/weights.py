@@ -8,6 +8,7 @@ __all__ = [
     "ResolvedWeights",
     "Weights",
     "fetch_weights",
+    "hashed",
     "resolve_weights",
     "status",
     "weights_dir",
@@ -194,12 +195,18 @@ def fetch_weights(name: str, to: Path | None = None, url: str | None = None) -> 
     return _resolved(name, path)
 
 
+def hashed(path: Path) -> str:
+    """The SHA-256 of a file, with progress where it takes long."""
+    size = path.stat().st_size
+    if size < _LARGE:
+        return sha256_file(path)
+    with console.Progress(size, f"hash {path.name}", "bytes") as progress:
+        return sha256_file(path, progress.advance)
+
+
 def _resolved(name: str, path: Path) -> ResolvedWeights:
     before = stamp(path)
-    if before[0] < _LARGE:
-        return ResolvedWeights(name, path, sha256_file(path), before)
-    with console.Progress(before[0], f"hash {path.name}", "bytes") as progress:
-        return ResolvedWeights(name, path, sha256_file(path, progress.advance), before)
+    return ResolvedWeights(name, path, hashed(path), before)
 
 
 def _missing(weights: Weights, why: str) -> str:

@@ -22,7 +22,8 @@ class Features(Record):
     """Network and text."""
 
     backbone: Annotated[AnyPath | None, Known("textdiff.models.backbones:BACKBONES"), FromPreset] = None
-    """Frozen network: adm-256, nano-he, a checkpoint file, or none: rgb (the image and blurs of it), filters."""
+    """Frozen network: adm-256, nano-he, a checkpoint file, hub:ID or sd:ID of the Hugging Face hub or a directory, or
+    none: rgb (the image and blurs of it), filters."""
     text_encoder: Annotated[AnyPath | None, Known("textdiff.models.weights:KNOWN_ENCODERS"), FromPreset] = None
     """Text encoder: clinical-biobert, minilm, none, a hub id or a directory."""
     blocks: Annotated[Sequence[Natural] | Literal["all"] | None, FromPreset] = None
@@ -31,6 +32,8 @@ class Features(Record):
     """Diffusion steps at which the image is noised, each in 0..999."""
     image_size: Annotated[int | None, Range(least=32), FromPreset] = None
     """Height and width in pixels that images are resized to; a multiple of 32 for most backbones."""
+    enlarge: Annotated[int, Range(least=1, most=8)] = 1
+    """Times that each image is enlarged for the network: its activations are finer then, and it takes longer."""
     protocol: Protocol = "clean"
     """Protocol: clean, or paper, which does as the paper's code does."""
     dtype: Literal["float16", "float32", "int8"] = "float16"

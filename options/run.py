@@ -10,7 +10,7 @@ from typing import Annotated, Literal, cast
 from textdiff.errors import UserError
 from textdiff.options.option import AnyPath, Argument, Exists, Known, Range
 from textdiff.options.record import Record
-from textdiff.options.shared import Computing, Count, Natural, OfRun, RunPath, Runs, Split
+from textdiff.options.shared import CachePath, Computing, Count, Natural, OfRun, RunPath, Runs, Split
 
 Metric = Literal["dice", "iou", "aji", "pq", "dq", "sq", "f1", "hd95", "nsd"]
 Objects = Literal["components", "watershed"]
@@ -96,14 +96,33 @@ class Report(OfRun, Computing):
 
 @dataclass(frozen=True)
 class Rank(OfRun, Computing):
-    """Rank the images to annotate next, the least certain first.
+    """Rank the images to annotate next, or first.
 
-    Candidates are the images that the run was not fitted on.
+    Candidates are the images without a mask; the first of them are a set to annotate together.
     """
 
     _: KW_ONLY
+    cache: CachePath | None = None
+    """Cache of the run, where it was moved; its recorded place by default. Without --run it is looked at alone, before
+    there is a run."""
+    by: Literal["coverage", "uncertainty"] = "coverage"
+    """Order: images that most of the others are like, or those that the run is least certain of."""
     top: Count = 10
-    """Images to print; all are in next.csv."""
+    """Images to print; with a run all are in next.csv."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether a cache is looked at without a run."""
+        return self.cache is not None and self.run is None
+
+    def check(self) -> None:
+        """Refuses to look at a run where there is none, and to be uncertain without one."""
+        if not self.alone:
+            super().check()
+            return
+        super(OfRun, self).check()
+        if self.by == "uncertainty":
+            raise UserError(f"--by uncertainty: {self.cache} alone is certain of nothing; name a run of it with --run")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,9 +48,9 @@ class Check:
     def table(self) -> str:
         """All of it, as text for a terminal."""
         splits, texts = self.summary["splits"], self.summary["texts"]
-        rows = [(title, *(show(facts) for facts in splits.values())) for title, show in _ROWS.items()]
+        rows = [(title, *(show(split) for split in splits.values())) for title, show in _ROWS.items()]
         for name in self.summary["classes"]:
-            rows.append((f"{name} %", *(_percent(facts["share"].get(name)) for facts in splits.values())))
+            rows.append((f"{name} %", *(_percent(split["share"].get(name)) for split in splits.values())))
         lines = [text_table(("", *splits), rows, "l" + "r" * len(splits))]
         if said := self.summary["said"]:
             lines += ["", _said_table(said)]
@@ -93,21 +93,21 @@ def check_dataset(
     """
     samples, listed = read_dataset(name, root, options)
     with console.Progress(len(samples), "check", "images") as progress:
-        facts, found = inspect(samples, progress.advance, tiled=tile is not None)
-    between = leaks(facts)
+        inspected, found = inspect(samples, progress.advance, tiled=tile is not None)
+    between = leaks(inspected)
     grouped = [problem for problem in listed if "of the same group" in problem.what]
     others = [problem for problem in [*listed, *found] if problem not in between and problem not in grouped]
-    if not facts and not others:
+    if not inspected and not others:
         raise UserError(f"{root}: holds no image; check --data")
-    others += _within(facts) + _empty_splits(samples) + _absent_classes(facts)
+    others += _within(inspected) + _empty_splits(samples) + _absent_classes(inspected)
     texts, too_long = _texts(samples, text_encoder)
     summary = {
         "dataset": name,
         "data": str(root),
         "classes": list(samples[0].classes) or ["foreground"] if samples else [],
-        "splits": {split: _facts([fact for fact in facts if fact.sample.split == split]) for split in _SPLITS},
+        "splits": {split: _numbers([image for image in inspected if image.sample.split == split]) for split in _SPLITS},
         "texts": texts,
-        "said": _said(facts) if any(fact.sparse for fact in facts) else {},
+        "said": _said(inspected) if any(image.sparse for image in inspected) else {},
     }
     return Check(
         summary,
@@ -117,34 +117,36 @@ def check_dataset(
     )
 
 
-def _facts(facts: Sequence[Inspected]) -> dict[str, Any]:
+def _numbers(inspected: Sequence[Inspected]) -> dict[str, Any]:
     """The numbers of one split; None where there is nothing to take them from."""
-    read = [fact for fact in facts if fact.height]
-    masked = [fact for fact in facts if fact.mask_sha256 is not None and fact.shares]
-    names = (facts[0].sample.classes or ("foreground",)) if facts else ()
-    sizes = Counter((fact.width, fact.height) for fact in read)
+    read = [image for image in inspected if image.height]
+    masked = [image for image in inspected if image.mask_sha256 is not None and image.shares]
+    names = (inspected[0].sample.classes or ("foreground",)) if inspected else ()
+    sizes = Counter((image.width, image.height) for image in read)
     return {
-        "images": len(facts),
-        "annotated": sum(fact.sample.mask is not None for fact in facts),
-        "groups": len({fact.sample.group for fact in facts if fact.sample.group}),
+        "images": len(inspected),
+        "annotated": sum(image.sample.mask is not None for image in inspected),
+        "groups": len({image.sample.group for image in inspected if image.sample.group}),
         "smallest": list(min(sizes, key=math.prod)) if sizes else None,
         "largest": list(max(sizes, key=math.prod)) if sizes else None,
         "levels": [min(f.levels[0] for f in read), max(f.levels[1] for f in read)] if read else None,
         "share": {
-            name: float(np.mean([fact.shares[index] for fact in masked])) for index, name in enumerate(names) if masked
+            name: float(np.mean([image.shares[index] for image in masked]))
+            for index, name in enumerate(names)
+            if masked
         },
-        "faulty": sum(not fact.usable for fact in facts),
+        "faulty": sum(not image.usable for image in inspected),
     }
 
 
-def _said(facts: Sequence[Inspected]) -> dict[str, dict[str, int]]:
+def _said(inspected: Sequence[Inspected]) -> dict[str, dict[str, int]]:
     """For each annotated image how many pixels it has, and of how many its mask says which class."""
     found = {}
-    for fact in facts:
-        if fact.counts:
-            names = ("background", *(fact.sample.classes or ("foreground",)))
-            counts = dict(zip(names, fact.counts, strict=True))
-            found[fact.sample.id] = {"pixels": fact.height * fact.width, "said": fact.said, **counts}
+    for image in inspected:
+        if image.counts:
+            names = ("background", *(image.sample.classes or ("foreground",)))
+            counts = dict(zip(names, image.counts, strict=True))
+            found[image.sample.id] = {"pixels": image.height * image.width, "said": image.said, **counts}
     return found
 
 
@@ -192,14 +194,14 @@ def _lengths(texts: Sequence[str], encoder: str) -> tuple[list[int], str, int | 
     return [len(text.split()) for text in texts], "words", None
 
 
-def _within(facts: Sequence[Inspected]) -> list[Problem]:
+def _within(inspected: Sequence[Inspected]) -> list[Problem]:
     """The same picture twice in one split, which counts it twice."""
     seen: dict[tuple[str, str], Sample] = {}
     problems = []
-    for fact in facts:
-        first = seen.setdefault((fact.sample.split, fact.content), fact.sample)
-        if fact.content and first.id != fact.sample.id:
-            problems.append(Problem("note", fact.sample.image.name, f"is the same image as {first.image.name}", ""))
+    for image in inspected:
+        first = seen.setdefault((image.sample.split, image.content), image.sample)
+        if image.content and first.id != image.sample.id:
+            problems.append(Problem("note", image.sample.image.name, f"is the same image as {first.image.name}", ""))
     return problems
 
 
@@ -214,12 +216,12 @@ def _empty_splits(samples: Sequence[Sample]) -> list[Problem]:
     ]
 
 
-def _absent_classes(facts: Sequence[Inspected]) -> list[Problem]:
+def _absent_classes(inspected: Sequence[Inspected]) -> list[Problem]:
     """Classes that no mask of a split holds, where there are masks."""
     problems = []
     for split in _SPLITS:
-        shares = [fact.shares for fact in facts if fact.sample.split == split and fact.shares]
-        for label, name in enumerate(facts[0].sample.classes if shares else ()):
+        shares = [image.shares for image in inspected if image.sample.split == split and image.shares]
+        for label, name in enumerate(inspected[0].sample.classes if shares else ()):
             if not any(share[label] for share in shares):
                 problems.append(Problem("note", split, f"has no pixel of the class {name}", ""))
     return problems
@@ -234,11 +236,11 @@ def _percent(share: float | None) -> str:
 
 
 _ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "images": lambda facts: str(facts["images"]),
-    "with a mask": lambda facts: str(facts["annotated"]),
-    "groups": lambda facts: str(facts["groups"] or ""),
-    "with an error": lambda facts: str(facts["faulty"] or ""),
-    "smallest": lambda facts: _size(facts["smallest"]),
-    "largest": lambda facts: _size(facts["largest"]),
-    "levels (of 0-255)": lambda facts: "-".join(map(str, facts["levels"] or [])),
+    "images": lambda split: str(split["images"]),
+    "with a mask": lambda split: str(split["annotated"]),
+    "groups": lambda split: str(split["groups"] or ""),
+    "with an error": lambda split: str(split["faulty"] or ""),
+    "smallest": lambda split: _size(split["smallest"]),
+    "largest": lambda split: _size(split["largest"]),
+    "levels (of 0-255)": lambda split: "-".join(map(str, split["levels"] or [])),
 }

@@ -93,9 +93,10 @@ def _resolve(config: ExtractConfig, crew: Crew | None) -> _Work:
     precision = crew.precision if crew else resolve_precision(config.precision, device)
 
     resolved = require_models(config.dataset, config.data, config.backbone, config.text_encoder)
-    network = load_backbone(resolved, config.image_size, device, config.seed, protocol.colour)
+    network = load_backbone(resolved, config.image_size, device, config.seed, protocol.colour, config.enlarge)
     shapes = network.levels(config.image_size)
-    blocks = tuple(shapes) if config.blocks is None else config.blocks
+    every = config.given.get("blocks") == "all"
+    blocks = config.blocks or (tuple(shapes) if every else network.usual(config.image_size))
     check_fit(config, network)
     facts = read_samples(config)
     encoder = None
@@ -129,6 +130,7 @@ def _plan(work: _Work) -> dict[str, Any]:
         "unet": work.network.config,
         **tiles,
         **colours(config),
+        **({"enlarge": config.enlarge} if config.enlarge > 1 else {}),
         **mask_kind(work.facts),
         **({"reads_text": True} if work.network.reads_text else {}),
     }
@@ -144,7 +146,8 @@ def _plan(work: _Work) -> dict[str, Any]:
         "about": {
             "dataset": config.dataset,
             "protocol": config.protocol,
-            "backbone": config.backbone,
+            "backbone": work.resolved.name,
+            **{f"backbone_{fact}": said for fact in ("licence", "revision") if (said := getattr(work.network, fact))},
             "backbone_parameters": sum(parameter.numel() for parameter in work.network.parameters()),
             "text_encoder": config.text_encoder,
             "options": config.given,

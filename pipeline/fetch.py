@@ -1,6 +1,6 @@
 """``textdiff download``: weights and data sets by their names, ahead of time."""
 
-__all__ = ["KNOWN", "download", "fetch"]
+__all__ = ["KNOWN", "download"]
 
 from pathlib import Path
 
@@ -16,21 +16,12 @@ KNOWN = (*CHECKPOINTS, *TEXT_ENCODERS, "monuseg")
 
 
 def download(options: Download) -> Path:
-    """Does what the command's options say; see :func:`fetch`."""
-    return fetch(options.name, Path(options.to) if options.to else None, options.url)
-
-
-def fetch(name: str, to: Path | None = None, url: str | None = None) -> Path:
-    """Fetches what is called ``name``, unless it is in place, and gives its path.
-
-    Args:
-        name: a backbone, a text encoder, or ``monuseg``.
-        to: the directory to put it into; by default where the other commands look for it.
-        url: another address; for ``monuseg``, which has no fixed one, also the path of a zip file.
+    """Fetches a backbone, a text encoder or ``monuseg`` by its name, unless it is in place, and gives its path.
 
     Raises:
         UserError: no such name; it cannot be fetched; what came is not what it should be.
     """
+    name, to, url = options.name, Path(options.to) if options.to else None, options.url
     if name in CHECKPOINTS:
         return fetch_weights(name, to, url).path
     if name in TEXT_ENCODERS:

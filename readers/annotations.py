@@ -27,7 +27,7 @@ from textdiff.readers.coco import coco_images, is_coco, read_coco
 from textdiff.readers.geojson import is_geojson, read_geojson
 from textdiff.readers.labelme import is_labelme, read_labelme
 from textdiff.readers.names import key_of, visible
-from textdiff.readers.outlines import Drawn, draw
+from textdiff.readers.outlines import PEN, Drawn, draw
 from textdiff.readers.sample import Sample, Slice
 
 OUTLINES = (".xml", ".geojson", ".json")
@@ -102,9 +102,29 @@ def load_annotations(sample: Sample, height: int, width: int) -> Annotated:
         digest = hashlib.sha256(data).hexdigest()
         drawn, notes = _read_file(source, data, height, width)
     drawn = [replace(one, name=_printable(one.name)) if one.name else one for one in drawn]
+    drawn, left_out = _without_lines(sample, drawn)
+    notes += left_out
     labels, rest, more, value = _labels(sample, source, drawn)
     raster = draw(source, drawn, labels, rest, height, width, sample.instances)
     return Annotated(raster.labels, raster.instances, digest, notes + more + raster.notes, value)
+
+
+def _without_lines(sample: Sample, drawn: list[Drawn]) -> tuple[list[Drawn], list[str]]:
+    """Leaves lines and points out where they cannot be strokes of a pen, and notes what became of them.
+
+    They are strokes if they have a class and nothing is known of what is not outlined; otherwise they may be rulers, or
+    marks of what was counted.
+    """
+    sparse = sample.unlabelled == 0
+    lines = sum(bool(one.strokes) for one in drawn)
+    kept = [one for one in drawn if not one.strokes or (sparse and one.name is not None)]
+    left_out, notes = len(drawn) - len(kept), list[str]()
+    if left_out:
+        why = "have no class" if sparse else "enclose nothing, and are strokes only with --unlabelled-value 0"
+        notes.append(f"{left_out} of {len(drawn)} objects are lines or points, which {why} (ignored)")
+    if lines > left_out:
+        notes.append(f"{lines - left_out} of {len(drawn)} objects are lines or points, drawn {PEN} pixels wide")
+    return kept, notes
 
 
 def _read_file(path: Path, data: bytes, height: int, width: int) -> tuple[list[Drawn], list[str]]:

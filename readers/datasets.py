@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -29,57 +29,11 @@ from textdiff.images.scaled import Scaled
 from textdiff.options.reading import ReadOptions
 from textdiff.readers import READERS
 from textdiff.readers.annotations import is_outlined
-from textdiff.readers.inspection import inspect_image, inspect_mask
+from textdiff.readers.inspection import Inspected, inspect_image, inspect_mask
 from textdiff.readers.sample import Problem, Sample, Slice
-from textdiff.readers.slides import slide_facts, slide_mask_facts
+from textdiff.readers.slides import slide_mask_properties, slide_properties
 
 _SHOWN = 20
-
-
-@dataclass(frozen=True)
-class Inspected:
-    """What decoding a sample's files has shown.
-
-    ``height`` and ``width`` are those of the image file in pixels; ``usable`` is false if one of its problems is an
-    error (sizes and digests are then 0 and empty where nothing could be read).
-    """
-
-    sample: Sample
-    height: int
-    width: int
-    image_sha256: str
-    mask_sha256: str | None
-    usable: bool = True
-    levels: tuple[int, int] = (0, 0)
-    """The darkest and the brightest level of the 8-bit image."""
-    shares: tuple[float, ...] = ()
-    """The share of what the mask says that each class takes, the background left out; empty without a mask."""
-    objects: int = 0
-    """The largest object number in a mask that numbers its objects."""
-    content: str = ""
-    """A digest of the decoded pixels: the same picture in another format has the same."""
-    in_bands: bool = False
-    """Whether image and mask are too large to be decoded as a whole: see ``images.bands``."""
-    value: str = ""
-    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
-    threshold: float = 0.0
-    """Stored values above it are foreground, in a mask of two classes that is read in bands."""
-    mask_in_bands: bool = False
-    """Whether the mask is too large to be decoded as a whole."""
-    finest: tuple[int, int] | None = None
-    """Height and width of a slide's finest level, where ``height`` and ``width`` are those at another resolution."""
-    counts: tuple[int, ...] = ()
-    """The pixels that the mask says are background, and of each class; empty without a mask."""
-
-    @property
-    def said(self) -> int:
-        """The pixels of which the mask says something."""
-        return sum(self.counts)
-
-    @property
-    def sparse(self) -> bool:
-        """Whether there is a mask, and pixels of which it may say nothing."""
-        return bool(self.counts) and (self.sample.unlabelled is not None or self.said < self.height * self.width)
 
 
 def read_dataset(
@@ -151,21 +105,21 @@ def inspect(
             looked at a few rows at a time.
 
     Returns:
-        The facts of every sample, in the order of ``samples``, and what was found wrong.
+        What is known of every sample, in the order of ``samples``, and what was found wrong.
     """
-    facts, problems = [], []
+    inspected, problems = [], []
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     try:
         for fact, found in pool.map(partial(_inspect, tiled=tiled), samples):
-            facts.append(fact)
+            inspected.append(fact)
             problems += found
             if progress is not None:
                 progress(1)
     finally:
         # After Ctrl-C the thousands of files that are still queued must not be read first.
         pool.shutdown(cancel_futures=True)
-    facts, differing = _of_one_value(facts)
-    return facts, problems + differing + leaks(facts)
+    inspected, differing = _of_one_value(inspected)
+    return inspected, problems + differing + leaks(inspected)
 
 
 def report(problems: list[Problem]) -> None:
@@ -231,11 +185,11 @@ def remarks(
     return found
 
 
-def leaks(facts: Sequence[Inspected]) -> list[Problem]:
+def leaks(inspected: Sequence[Inspected]) -> list[Problem]:
     """The same picture in two splits: what was trained on would be tested on."""
     seen: dict[str, Sample] = {}
     problems = []
-    for fact in facts:
+    for fact in inspected:
         first = seen.setdefault(fact.content, fact.sample)
         if fact.content and first.split != fact.sample.split:
             what = f"is the same image as {_where(first.image)}: scores would be too good"
@@ -243,12 +197,14 @@ def leaks(facts: Sequence[Inspected]) -> list[Problem]:
     return problems
 
 
-def _of_one_value(facts: Sequence[Inspected]) -> tuple[list[Inspected], list[Problem]]:
-    """``facts``, and an error for each value of the foreground but the most common: they may be of different classes.
+def _of_one_value(inspected: Sequence[Inspected]) -> tuple[list[Inspected], list[Problem]]:
+    """``inspected``, and an error for each value of the foreground but the most common.
+
+    They may be of different classes.
 
     {0, 1} beside {0, 255} is no exception: a map of classes whose border is void can hold nothing else.
     """
-    found, problems = list(facts), list[Problem]()
+    found, problems = list(inspected), list[Problem]()
     # Outlines have a name for it and pictures a number: neither contradicts the other.
     for outlined in (False, True):
         alike = [fact for fact in found if fact.sample.mask and is_outlined(fact.sample.mask) == outlined]
@@ -258,10 +214,10 @@ def _of_one_value(facts: Sequence[Inspected]) -> tuple[list[Inspected], list[Pro
     return found, problems
 
 
-def _unlike_most(facts: Sequence[Inspected]) -> tuple[set[str], list[Problem]]:
+def _unlike_most(inspected: Sequence[Inspected]) -> tuple[set[str], list[Problem]]:
     """The samples whose foreground is not stored as that of most, and an error for each value that they have."""
     masks: dict[str, list[Inspected]] = {}
-    for fact in facts:
+    for fact in inspected:
         if fact.value and fact.usable:
             masks.setdefault(fact.value, []).append(fact)
     if len(masks) < 2:
@@ -285,16 +241,18 @@ def _unlike_most(facts: Sequence[Inspected]) -> tuple[set[str], list[Problem]]:
 
 def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
     problems: list[Problem] = []
-    facts = Inspected(sample, 0, 0, "", None)
+    known = Inspected(sample, 0, 0, "", None)
 
     def say(severity: Literal["error", "note"], source: Path | Slice | Scaled, what: str, fix: str = "") -> None:
         problems.append(Problem(severity, _where(source), what, fix))
 
     try:
-        image = slide_facts(sample.image) if isinstance(sample.image, Scaled) else inspect_image(sample.image, tiled)
+        image = (
+            slide_properties(sample.image) if isinstance(sample.image, Scaled) else inspect_image(sample.image, tiled)
+        )
         height, width, levels = image.height, image.width, image.levels
-        facts = replace(
-            facts,
+        known = replace(
+            known,
             height=height,
             width=width,
             image_sha256=image.sha256,
@@ -308,29 +266,29 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
     except BadImageError as error:
         say("error", sample.image, error.what, error.fix)
     if sample.mask is not None:
-        facts = _inspect_mask(facts, sample.mask, tiled, say)
-    return replace(facts, usable=all(problem.severity != "error" for problem in problems)), problems
+        known = _inspect_mask(known, sample.mask, tiled, say)
+    return replace(known, usable=all(problem.severity != "error" for problem in problems)), problems
 
 
-def _inspect_mask(facts: Inspected, source: Path | Slice, tiled: bool, say: Callable[..., None]) -> Inspected:
-    """``facts`` with those of the mask; ``say(severity, source, what, fix)`` is told what is wrong."""
-    if not facts.height and is_outlined(source):
-        return facts  # outlines mean nothing without the size of their image
+def _inspect_mask(known: Inspected, source: Path | Slice, tiled: bool, say: Callable[..., None]) -> Inspected:
+    """What is known of an image, and of its mask; ``say(severity, source, what, fix)`` is told what is wrong."""
+    if not known.height and is_outlined(source):
+        return known  # outlines mean nothing without the size of their image
     try:
-        if facts.finest is not None:
-            mask = slide_mask_facts(facts.sample, facts.height, facts.width, facts.finest)
-        elif isinstance(facts.sample.image, Scaled):
-            return facts  # what is wrong with the slide has been said
+        if known.finest is not None:
+            mask = slide_mask_properties(known.sample, known.height, known.width, known.finest)
+        elif isinstance(known.sample.image, Scaled):
+            return known  # what is wrong with the slide has been said
         else:
-            mask = inspect_mask(facts.sample, facts.height, facts.width, tiled)
+            mask = inspect_mask(known.sample, known.height, known.width, tiled)
     except BadImageError as error:
         say("error", source, error.what, error.fix)
-        return facts
+        return known
     for note in mask.notes:
         say("note", source, note)
-    if facts.height and (mask.height, mask.width) not in ((facts.height, facts.width), facts.finest):
+    if known.height and (mask.height, mask.width) not in ((known.height, known.width), known.finest):
         size = f"{mask.width}x{mask.height}"
-        what = f"is {size} pixels, but its image {_where(facts.sample.image)} is {facts.width}x{facts.height}"
+        what = f"is {size} pixels, but its image {_where(known.sample.image)} is {known.width}x{known.height}"
         say("error", source, what, "export the mask at the image's size")
     elif not any(mask.counts):
         say("note", source, "says nothing of any pixel: it is neither fitted on nor scored", "annotate it")
@@ -341,14 +299,14 @@ def _inspect_mask(facts: Inspected, source: Path | Slice, tiled: bool, say: Call
     elif mask.single:
         say("note", source, "numbers a single object 255: it looks like a plain mask", "check --instances")
     return replace(
-        facts,
+        known,
         mask_sha256=mask.sha256,
         shares=tuple(count / max(1, sum(mask.counts)) for count in mask.counts[1:]),
         objects=mask.objects,
         value=mask.value,
         threshold=mask.threshold,
         counts=mask.counts,
-        mask_in_bands=facts.finest is not None and mask.in_bands,
+        mask_in_bands=known.finest is not None and mask.in_bands,
     )
 
 

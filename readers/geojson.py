@@ -19,7 +19,7 @@ from textdiff.readers.outlines import Corners, Drawn, as_corners, ellipse
 
 _FIX = "export the objects as GeoJSON again"
 _AREAS = ("Polygon", "MultiPolygon", "GeometryCollection")
-_LINES = {"Point": "points", "MultiPoint": "points", "LineString": "lines", "MultiLineString": "lines"}
+_LINES = ("Point", "MultiPoint", "LineString", "MultiLineString")
 _GEOMETRIES = (*_AREAS, *_LINES)
 _PLACES = ("tmaCore", "root", "TMACoreObject", "PathRootObject")
 """QuPath's objects that say where something is, and not what."""
@@ -35,8 +35,8 @@ def is_geojson(content: Any) -> bool:
 def read_geojson(path: str | os.PathLike[str], content: Any) -> tuple[list[Drawn], list[str]]:
     """The objects in a GeoJSON file, in its order, those inside of others after them, and what a user should know.
 
-    Lines and points enclose nothing and are left out, as are TMA cores, ``Region*`` and what lies on other planes of a
-    stack. Of a cell its outline counts and not that of its nucleus.
+    Lines and points are strokes. TMA cores, ``Region*`` and what lies on other planes of a stack are left out. Of a
+    cell its outline counts and not that of its nucleus.
 
     Args:
         path: of the file; names it in errors.
@@ -71,7 +71,7 @@ def read_geojson(path: str | os.PathLike[str], content: Any) -> tuple[list[Drawn
         elif any((geometry.get("plane") or {}).get(axis, 0) for axis in "zt"):
             left_out["on other planes of a stack"] += 1
         elif geometry.get("type") in _LINES:
-            left_out[f"{_LINES[geometry['type']]}, which enclose nothing"] += 1
+            drawn.append(Drawn(place, name, strokes=tuple(_strokes(path, geometry, place))))
         else:
             drawn.append(Drawn(place, name, tuple(_polygons(path, geometry, place))))
     total = len(drawn) + sum(left_out.values())
@@ -101,6 +101,20 @@ def _class_of(path: str | os.PathLike[str], properties: dict[str, Any], place: s
     if found is not None and not isinstance(found, str):
         raise BadImageError(path, f"has a class that is no name at {place}", _FIX)
     return found or None
+
+
+def _strokes(path: str | os.PathLike[str], geometry: dict[str, Any], place: str) -> list[Corners]:
+    """The lines in a geometry; a point is one of one corner."""
+    kind, inside = geometry["type"], geometry.get("coordinates")
+    try:
+        if kind == "MultiLineString":
+            if not isinstance(inside, list):
+                raise ValueError("no coordinates")
+            return list(map(as_corners, inside))
+        corners = as_corners([inside] if kind == "Point" else inside)
+    except ValueError as error:
+        raise BadImageError(path, f"has {error} at {place}", _FIX) from error
+    return [corners] if kind == "LineString" else [point[None] for point in corners]
 
 
 def _polygons(path: str | os.PathLike[str], geometry: dict[str, Any], place: str) -> list[tuple[Corners, ...]]:

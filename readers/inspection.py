@@ -1,6 +1,6 @@
 """What looking at an image or a mask once shows: read whole or, where it is too large for that, in bands of rows."""
 
-__all__ = ["ImageProperties", "MaskProperties", "inspect_image", "inspect_mask"]
+__all__ = ["ImageProperties", "Inspected", "MaskProperties", "inspect_image", "inspect_mask"]
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,6 +70,52 @@ class MaskProperties:
     """Stored values above it are foreground, in a mask of two classes that is read in bands."""
     in_bands: bool = False
     """Whether it is not decoded as a whole."""
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What decoding a sample's files has shown.
+
+    ``height`` and ``width`` are those of the image file in pixels; ``usable`` is false if one of its problems is an
+    error (sizes and digests are then 0 and empty where nothing could be read).
+    """
+
+    sample: Sample
+    height: int
+    width: int
+    image_sha256: str
+    mask_sha256: str | None
+    usable: bool = True
+    levels: tuple[int, int] = (0, 0)
+    """The darkest and the brightest level of the 8-bit image."""
+    shares: tuple[float, ...] = ()
+    """The share of what the mask says that each class takes, the background left out; empty without a mask."""
+    objects: int = 0
+    """The largest object number in a mask that numbers its objects."""
+    content: str = ""
+    """A digest of the decoded pixels: the same picture in another format has the same."""
+    in_bands: bool = False
+    """Whether image and mask are too large to be decoded as a whole: see ``images.bands``."""
+    value: str = ""
+    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
+    threshold: float = 0.0
+    """Stored values above it are foreground, in a mask of two classes that is read in bands."""
+    mask_in_bands: bool = False
+    """Whether the mask is too large to be decoded as a whole."""
+    finest: tuple[int, int] | None = None
+    """Height and width of a slide's finest level, where ``height`` and ``width`` are those at another resolution."""
+    counts: tuple[int, ...] = ()
+    """The pixels that the mask says are background, and of each class; empty without a mask."""
+
+    @property
+    def said(self) -> int:
+        """The pixels of which the mask says something."""
+        return sum(self.counts)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether there is a mask, and pixels of which it may say nothing."""
+        return bool(self.counts) and (self.sample.unlabelled is not None or self.said < self.height * self.width)
 
 
 def inspect_image(source: Path | Slice, tiled: bool) -> ImageProperties:

@@ -10,7 +10,6 @@ import base64
 import binascii
 import os
 import struct
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +20,8 @@ from textdiff.images.labels import stored_numbers
 from textdiff.readers.outlines import Corners, Drawn, Patch, as_corners, ellipse
 
 _FIX = "save the annotations in labelme again"
-_LINES = ("line", "linestrip", "point", "points", "points_with_labels")
+_LINES = ("line", "linestrip")
+_POINTS = ("point", "points", "points_with_labels")
 _NAMES = {"__ignore__": "*", "_background_": "background"}
 
 
@@ -35,7 +35,7 @@ def read_labelme(
 ) -> tuple[list[Drawn], list[str]]:
     """The objects in a labelme file, in its order, and what a user should know.
 
-    Lines and points enclose nothing and are left out.
+    Lines and points are strokes.
 
     Args:
         path: of the file; names it in errors.
@@ -50,17 +50,18 @@ def read_labelme(
     if None not in stated and stated != (width, height):
         what = f"is of an image of {stated[0]}x{stated[1]} pixels, and this one has {width}x{height}"
         raise BadImageError(path, what, "annotate the image at its own size")
-    found, groups, lines = list[Drawn](), dict[tuple[str, str], int](), Counter[str]()
+    found, groups = list[Drawn](), dict[tuple[str, str], int]()
     for number, shape in enumerate(content["shapes"]):
         place = f"shapes[{number}]"
         if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
             raise BadImageError(path, f"has no shape with a label at {place}", _FIX)
         kind, name = shape.get("shape_type") or "polygon", _NAMES.get(shape["label"], shape["label"]) or None
-        if kind in _LINES:
-            lines[kind] += 1
-            continue
         try:
             corners = as_corners(shape.get("points"))
+            if kind in _LINES or kind in _POINTS:
+                lines = [corners] if kind in _LINES else [point[None] for point in corners]
+                found.append(Drawn(place, name, strokes=tuple(lines)))
+                continue
             one = Drawn(place, name, *_area(path, kind, corners, shape, height, width))
         except (ValueError, binascii.Error, struct.error) as error:
             raise BadImageError(path, f"has {error} at {place}", _FIX) from error
@@ -72,11 +73,7 @@ def read_labelme(
         else:
             groups[group] = len(found)
             found.append(one)
-    total = len(content["shapes"])
-    return found, [
-        f"{count} of {total} shapes are of the kind {kind}, which encloses nothing (ignored)"
-        for kind, count in lines.items()
-    ]
+    return found, []
 
 
 def _area(

@@ -1,10 +1,11 @@
 """Which pixels an outline holds, whatever the tool it was drawn with, and who keeps those that several outlines hold.
 
 A pixel is inside if its centre is, half a pixel right of and below its corner, by the even-odd rule; the upper left
-corner of the image is (0, 0). So polygons along the edges of pixels hold exactly the pixels they go around.
+corner of the image is (0, 0). So polygons along the edges of pixels hold exactly the pixels they go around. A line or
+a point encloses nothing, but can be meant as a stroke of a pen: that holds the pixels whose centres it comes near.
 """
 
-__all__ = ["Corners", "Drawn", "Patch", "Raster", "as_corners", "check_work", "draw", "ellipse", "inside"]
+__all__ = ["PEN", "Corners", "Drawn", "Patch", "Raster", "as_corners", "check_work", "draw", "ellipse", "inside"]
 
 import os
 from collections import Counter
@@ -25,6 +26,11 @@ _MAX_CROSSINGS = 4_000_000
 """The most products of outlines with rows of pixels in one file."""
 _MAX_PIXELS = 500_000_000
 """In the boxes around all outlines of a file together."""
+
+PEN = 3
+"""Width of a stroke, in pixels."""
+_MAX_LENGTH = 1_000_000
+"""Of the strokes of an object, in pixels."""
 
 Box = tuple[slice, slice]
 
@@ -50,6 +56,8 @@ class Drawn:
     patches: tuple[Patch, ...] = ()
     unsaid: bool = False
     """Whether it says that nothing is known in it."""
+    strokes: tuple[Corners, ...] = ()
+    """Each a line, or of one corner a point."""
 
 
 class Raster(NamedTuple):
@@ -143,6 +151,9 @@ def draw(
         BadImageError: no object is in the image, or they would take minutes.
     """
     check_work(path, [ring for one in drawn for rings in one.polygons for ring in rings], height, width)
+    for one in drawn:
+        if sum(map(_length, one.strokes)) > _MAX_LENGTH:
+            raise BadImageError(path, f"has a line of more than {_MAX_LENGTH} pixels ({one.place})", "cut it")
     claimed = np.full((height, width), -1, np.int16)
     numbers = np.zeros((height, width), np.uint32) if instances else None
     first, count = dict[str, str](), Counter[str]()
@@ -226,7 +237,12 @@ def _mixed(labels: Sequence[int]) -> bool:
 
 def _area(one: Drawn) -> float:
     rings = sum(abs(_shoelace(shell)) - sum(map(abs, map(_shoelace, holes))) for shell, *holes in one.polygons)
-    return rings + sum(int(np.count_nonzero(patch.pixels)) for patch in one.patches)
+    patches = sum(int(np.count_nonzero(patch.pixels)) for patch in one.patches)
+    return rings + patches + PEN * sum(_length(line) + 1 for line in one.strokes)
+
+
+def _length(line: Corners) -> float:
+    return float(np.hypot(*np.diff(line, axis=0).T).sum())
 
 
 def _shoelace(corners: Corners) -> float:
@@ -241,6 +257,7 @@ def _named(drawn: Sequence[Drawn], labels: Sequence[int], label: int) -> str:
 def _held(one: Drawn, height: int, width: int) -> tuple[Box, NDArray[np.bool_], set[str], bool]:
     """The box around an object in the image, the pixels it holds, where it lies, whether an outline crosses itself."""
     ends = [shell for shell, *_ in one.polygons if len(shell)]
+    ends += [line + reach for line in filter(len, one.strokes) for reach in (-PEN / 2, PEN / 2)]
     ends += [
         np.array([[p.left, p.top], [p.left + p.pixels.shape[1], p.top + p.pixels.shape[0]]], float)
         for p in one.patches
@@ -278,7 +295,28 @@ def _held(one: Drawn, height: int, width: int) -> tuple[Box, NDArray[np.bool_], 
         columns = _overlap(slice(patch.left, patch.left + patch.pixels.shape[1]), slice(0, width))
         own = patch.pixels[_shifted(rows, slice(patch.top, 0)), _shifted(columns, slice(patch.left, 0))]
         pixels[_shifted(rows, box[0]), _shifted(columns, box[1])] |= own
+    for line in filter(len, one.strokes):
+        row, column = _stroked(line).T - [[top], [left]]
+        there = (row >= 0) & (row < pixels.shape[0]) & (column >= 0) & (column < pixels.shape[1])
+        pixels[row[there], column[there]] = True
     return box, pixels, where, crossed
+
+
+def _stroked(line: Corners) -> NDArray[np.int64]:
+    """(n, 2) the pixels (row, column), some of them twice, whose centres are within half a pen of a line or point."""
+    start, end = (line[:-1], line[1:]) if len(line) > 1 else (line, line)
+    steps = np.ceil(np.hypot(*(end - start).T)).astype(np.int64) + 1
+    part = np.repeat(np.arange(len(start)), steps)
+    share = (np.arange(len(part)) - np.repeat(np.cumsum(steps) - steps, steps)) / np.maximum(steps - 1, 1)[part]
+    passed = np.floor(start[part] + share[:, None] * (end - start)[part]).astype(np.int64)
+    reach = np.arange(-PEN, PEN + 1)
+    around = np.stack(np.meshgrid(reach, reach), -1).reshape(-1, 2)
+    pixels, part = (passed[:, None] + around).reshape(-1, 2), np.repeat(part, len(around))
+    along, away = (end - start)[part], pixels + 0.5 - start[part]
+    square = (along**2).sum(1)
+    nearest = ((away * along).sum(1) / np.where(square > 0, square, 1)).clip(0, 1)
+    held: NDArray[np.int64] = pixels[np.hypot(*(away - nearest[:, None] * along).T) <= PEN / 2][:, ::-1]
+    return held
 
 
 def _overlap(one: slice, other: slice) -> slice:

@@ -82,12 +82,11 @@ def draw_tissue(seed: int, size: int = SIZE) -> tuple[NDArray[np.uint8], dict[st
     return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8), masks
 
 
-def ensure_phantom(root: Path, seed: int = 0, *, size: int = SIZE, splits: Mapping[str, int] = SPLITS) -> Path:
+def ensure_phantom(root: Path, *, size: int = SIZE, splits: Mapping[str, int] = SPLITS) -> Path:
     """Makes the data set at ``root`` in the LViT layout if it is not there, all at once, and returns ``root``.
 
     Args:
         root: a directory, new, empty, or made by this.
-        seed: of all that is drawn.
         size: height and width of the pictures in pixels.
         splits: pictures per split.
 
@@ -103,7 +102,7 @@ def ensure_phantom(root: Path, seed: int = 0, *, size: int = SIZE, splits: Mappi
     try:
         number = 0
         for split, count in splits.items():
-            _write_split(partial / f"{split}_Folder", split, range(number, number + count), seed, size)
+            _write_split(partial / f"{split}_Folder", split, range(number, number + count), size)
             number += count
         (partial / MARKER).write_text("Synthetic images made by TextDiff: pipeline/phantom.py\n", encoding="utf-8")
         if root.exists():
@@ -114,7 +113,7 @@ def ensure_phantom(root: Path, seed: int = 0, *, size: int = SIZE, splits: Mappi
     return root
 
 
-def _write_split(folder: Path, split: str, numbers: range, seed: int, size: int) -> None:
+def _write_split(folder: Path, split: str, numbers: range, size: int) -> None:
     from openpyxl import Workbook
 
     for name in ("img", "labelcol"):
@@ -123,7 +122,7 @@ def _write_split(folder: Path, split: str, numbers: range, seed: int, size: int)
     sheet = book.active
     sheet.append(["Image", "Description"])
     for number in numbers:
-        image, masks = draw_tissue(1000 * seed + number, size)
+        image, masks = draw_tissue(number, size)
         for kind, mask in masks.items():
             file = f"phantom-{number:02d}-{kind}.png"
             Image.fromarray(image).save(folder / "img" / file)

@@ -1,11 +1,11 @@
 """Slides and their masks: what they are like, which tiles are worth a look, and what a tile of them holds."""
 
-__all__ = ["Facts", "SlideReader", "SlideTile", "slide_facts", "slide_mask_facts", "slide_places"]
+__all__ = ["SlideReader", "SlideTile", "slide_mask_properties", "slide_places", "slide_properties"]
 
 import hashlib
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,34 +21,10 @@ from textdiff.images.tiles import Grid
 from textdiff.images.tissue import tissue_places
 from textdiff.readers.aperio import Outline, covered_pixels, outlines_of, rasterise_part
 from textdiff.readers.decoding import by_number, load_mask, mask_part
-from textdiff.readers.inspection import ImageProperties, MaskProperties, inspect_mask
+from textdiff.readers.inspection import ImageProperties, Inspected, MaskProperties, inspect_mask
 from textdiff.readers.sample import Sample
 
 _LONGEST = 512
-
-
-class Facts(Protocol):
-    """What ``readers.datasets.Inspected`` knows of a slide."""
-
-    @property
-    def height(self) -> int:
-        """Height of the slide in pixels, at the resolution that is asked for."""
-
-    @property
-    def width(self) -> int:
-        """Width of the slide in pixels, at the resolution that is asked for."""
-
-    @property
-    def finest(self) -> tuple[int, int] | None:
-        """Height and width of its finest level."""
-
-    @property
-    def threshold(self) -> float:
-        """What is foreground in a mask that is read in bands."""
-
-    @property
-    def mask_in_bands(self) -> bool:
-        """Whether its mask is."""
 
 
 class SlideTile(NamedTuple):
@@ -62,7 +38,7 @@ class SlideTile(NamedTuple):
     """Object numbers, where they are kept."""
 
 
-def slide_facts(source: Scaled) -> ImageProperties:
+def slide_properties(source: Scaled) -> ImageProperties:
     """What a slide is like at the resolution that is asked for, without reading all of it.
 
     Raises:
@@ -80,7 +56,7 @@ def slide_facts(source: Scaled) -> ImageProperties:
         )
 
 
-def slide_mask_facts(sample: Sample, height: int, width: int, finest: tuple[int, int]) -> MaskProperties:
+def slide_mask_properties(sample: Sample, height: int, width: int, finest: tuple[int, int]) -> MaskProperties:
     """What the mask of a slide is like, whose view has ``height`` x ``width`` pixels and whose finest level ``finest``.
 
     Raises:
@@ -100,14 +76,11 @@ def slide_mask_facts(sample: Sample, height: int, width: int, finest: tuple[int,
     return MaskProperties(height, width, digest, notes, (height * width - covered, covered), kept)
 
 
-def slide_places(
-    sample: Sample, facts: Facts, grid: Grid, tissue: float, annotated_only: bool
-) -> list[tuple[int, int]]:
+def slide_places(slide: Inspected, grid: Grid, tissue: float, annotated_only: bool) -> list[tuple[int, int]]:
     """The tiles of a slide that are worth a row of a cache, in the order of the grid.
 
     Args:
-        sample: of the slide.
-        facts: what is known of it.
+        slide: what is known of it.
         grid: all its tiles.
         tissue: the share of a tile that must be tissue.
         annotated_only: leave out tiles of a slide with a mask that have no foreground, or of which it says nothing.
@@ -115,6 +88,7 @@ def slide_places(
     Raises:
         BadImageError: none is left.
     """
+    sample = slide.sample
     assert isinstance(sample.image, Scaled)
     with open_view(sample.image) as view:
         places = tissue_places(view, grid, tissue)[0] if tissue else grid.places
@@ -124,7 +98,7 @@ def slide_places(
         reader = SlideReader()
         # Where a mask may be silent what it says is the annotation; elsewhere that is the foreground.
         nothing = 0 if sample.unlabelled is None else UNSAID
-        places = [place for place in places if (reader.labels(sample, facts, *place, grid.size)[0] != nothing).any()]
+        places = [place for place in places if (reader.labels(slide, *place, grid.size)[0] != nothing).any()]
         if not places:
             raise BadImageError(sample.mask, "has no annotation where there is tissue", "leave --annotated-only out")
     return places
@@ -136,51 +110,51 @@ class SlideReader:
     def __init__(self) -> None:
         self._images, self._masks = _Open(), _Open()
 
-    def __call__(self, sample: Sample, facts: Facts, y: int, x: int, tile: int) -> SlideTile:
-        """The tile that begins at (y, x) of the view of ``sample``, of which ``facts`` are known.
+    def __call__(self, slide: Inspected, y: int, x: int, tile: int) -> SlideTile:
+        """The tile that begins at (y, x) of the view of a slide.
 
         Raises:
             BadImageError: a file is damaged there, or cannot be read any more.
         """
-        source = sample.image
+        source = slide.sample.image
         assert isinstance(source, Scaled)
         view: SlideView = self._images.get(source, lambda stack: stack.enter_context(open_view(source)))
         height, width = min(tile, view.height - y), min(tile, view.width - x)
         image = view.region(y, x, height, width)
-        if sample.mask is None:
+        if slide.sample.mask is None:
             return SlideTile(image, None, None)
-        return SlideTile(image, *self.labels(sample, facts, y, x, tile))
+        return SlideTile(image, *self.labels(slide, y, x, tile))
 
     def labels(
-        self, sample: Sample, facts: Facts, y: int, x: int, tile: int
+        self, slide: Inspected, y: int, x: int, tile: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
         """The mask of a tile, class numbers (h, w) and object numbers or None.
 
         A mask of the size of the finest level is resized by area, as ``resize_mask`` does it. Object numbers are those
         in the middle of a pixel, outlines are drawn at the view's size.
         """
-        path = sample.mask
+        sample, path = slide.sample, slide.sample.mask
         assert path is not None
-        height, width = min(tile, facts.height - y), min(tile, facts.width - x)
-        assert facts.finest is not None
-        scale = (facts.finest[1] / facts.width, facts.finest[0] / facts.height)
+        height, width = min(tile, slide.height - y), min(tile, slide.width - x)
+        assert slide.finest is not None
+        scale = (slide.finest[1] / slide.width, slide.finest[0] / slide.height)
         if path.name.lower().endswith(".xml"):
             outlines = self._masks.get(path, lambda stack: _scaled(_outlines(sample)[0], scale))
             numbers = rasterise_part(outlines, y, x, height, width)
             return (numbers > 0).astype(np.uint8), numbers if sample.instances else None
-        mask: _Mask = self._masks.get(path, lambda stack: _Mask(stack, sample, facts))
-        if (mask.height, mask.width) == (facts.height, facts.width):
+        mask: _Mask = self._masks.get(path, lambda stack: _Mask(stack, slide))
+        if (mask.height, mask.width) == (slide.height, slide.width):
             return mask.read(y, x, height, width)
         rows, columns = (
             [part[at : at + length] for part in taps(old, new, "area")[:2]]
-            for at, length, old, new in ((y, height, mask.height, facts.height), (x, width, mask.width, facts.width))
+            for at, length, old, new in ((y, height, mask.height, slide.height), (x, width, mask.width, slide.width))
         )
         top, left = int(rows[0].min()), int(columns[0].min())
         fine, fine_numbers = mask.read(top, left, int(rows[0].max()) + 1 - top, int(columns[0].max()) + 1 - left)
         if fine_numbers is not None:
             middle = np.ix_(
-                ((2 * np.arange(y, y + height) + 1) * mask.height // (2 * facts.height)) - top,
-                ((2 * np.arange(x, x + width) + 1) * mask.width // (2 * facts.width)) - left,
+                ((2 * np.arange(y, y + height) + 1) * mask.height // (2 * slide.height)) - top,
+                ((2 * np.arange(x, x + width) + 1) * mask.width // (2 * slide.width)) - left,
             )
             return fine[middle], fine_numbers[middle]
         whole = float(mask.height * mask.width)
@@ -215,19 +189,19 @@ class _Open:
 class _Mask:
     """A mask that is a picture: parts of a TIFF, or another file as a whole."""
 
-    def __init__(self, stack: ExitStack, sample: Sample, facts: Facts) -> None:
-        path = sample.mask
+    def __init__(self, stack: ExitStack, slide: Inspected) -> None:
+        sample, path = slide.sample, slide.sample.mask
         assert path is not None
-        assert facts.finest is not None
-        self._sample, self._threshold = sample, facts.threshold
+        assert slide.finest is not None
+        self._sample, self._threshold = sample, slide.threshold
         self._bands: BandedImage | None = None
-        if facts.mask_in_bands:
+        if slide.mask_in_bands:
             assert isinstance(path, Path)
             self._bands = stack.enter_context(open_mask_bands(path, by_number(sample)))
             self.height, self.width = self._bands.height, self._bands.width
         else:
             # Outlines are in pixels of the finest level, whatever the resolution that is asked for.
-            self._whole = load_mask(sample, *facts.finest)
+            self._whole = load_mask(sample, *slide.finest)
             self.height, self.width = self._whole.labels.shape
 
     def read(self, y: int, x: int, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:

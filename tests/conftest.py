@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shutil
 import signal
 import sys
 import zlib
@@ -40,6 +41,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Removes what the tests wrote, unless one failed.
+
+    Not test by test, as ``tmp_path_retention_policy`` does: a path that comes again may be one that the program knows.
+    """
+    yield
+    if not request.session.testsfailed:
+        shutil.rmtree(tmp_path_factory.getbasetemp(), ignore_errors=True)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -124,11 +136,11 @@ def textdiff_once() -> Callable[..., SimpleNamespace]:
 
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of the 256x256 network's topology, 18 decoder blocks, with 32 channels and random weights."""
+    """A checkpoint of the 256x256 network's topology, 18 decoder blocks, with 32 and 64 channels and random weights."""
     from textdiff.models.backbones.checkpoints import save_unet
     from textdiff.models.backbones.unet import UNet
 
-    unet = UNet(64, 3, 32, 6, 2, (2, 4, 8), (1, 1, 2, 2, 4, 4), 4, 32, True, True)
+    unet = UNet(64, 3, 32, 6, 2, (2, 4, 8), (1, 1, 1, 1, 2, 2), 4, 32, True, True)
     unet.load_state_dict(_fill({name: value.shape for name, value in unet.state_dict().items()}, seed=5))
     path = tmp_path_factory.mktemp("backbone") / "tiny.safetensors"
     save_unet(unet, path)

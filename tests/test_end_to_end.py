@@ -218,7 +218,7 @@ def test_killed_extract_resumes_to_the_same_bytes(made, tiny_backbone, textdiff_
 
 
 def test_killed_fit_resumes_to_the_same_weights(made, textdiff_once, tmp_path):
-    fit = ["fit", "--cache", str(made / "cache.zarr"), "--variant", "no-text", "--epochs", "5"]
+    fit = ["fit", "--cache", str(made / "cache.zarr"), "--variant", "no-text", "--labels", "2", "--epochs", "5"]
     # It is killed with two epochs in its checkpoint and a third that is lost.
     code = """
 import os, signal, sys

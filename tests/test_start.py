@@ -1,11 +1,9 @@
 """``textdiff start``: the commands it prints are those it runs, it goes on where it was, and it asks nobody."""
 
-import itertools
 import json
 import shlex
 import socket
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from PIL import Image
 
 from textdiff.models.weights import MissingWeightsError
 from textdiff.pipeline import preset_choice
-from textdiff.pipeline.prediction.most_different import most_different
 from textdiff.pipeline.preset_choice import choose_preset
 from textdiff.readers.sample import Sample
 
@@ -156,23 +153,3 @@ def test_the_preset_is_one_that_is_here(gpu, weights, encoders, text, expected, 
     assert "grey" in choice.why[0]
     assert ("a card" in choice.why[1], "no GPU" in choice.why[1]) == (gpu, not gpu)
     assert ("not here" in choice.why[1]) == (not weights)
-
-
-def test_the_first_images_cover_all_to_within_twice_the_best():
-    points = np.random.default_rng(0).normal(size=(10, 3))
-    rows = [SimpleNamespace(id=str(index), view=0, has_mask=index == 9) for index in range(10)]
-    # Means differ, and nothing varies inside an image.
-    levels = {row: np.broadcast_to(points[row][:, None, None], (1, 3, 2, 2)) for row in range(10)}
-    cache = SimpleNamespace(
-        rows=rows, blocks=(4,), steps=(50, 0), done=lambda: [True] * 10, features=lambda row, *_: levels[row]
-    )
-    chosen = most_different(cache, 3)
-    assert "9" not in chosen
-    unit = points[:9] / points[:9].std(0)
-
-    def radius(centres):
-        return max(min(np.linalg.norm(point - unit[centre]) for centre in centres) for point in unit)
-
-    best = min(radius(centres) for centres in itertools.combinations(range(9), 3))
-    assert radius([int(name) for name in chosen]) <= 2 * best
-    assert sorted(most_different(cache, 20)) == [str(index) for index in range(9)]

@@ -33,9 +33,9 @@ def elsewhere(function):
 """
 COMMAND = "\nsys.argv = ['textdiff', 'download', 'monuseg']; cli.main()"
 PLACES = {
-    "in the main thread": "downloads.fetch = stuck",
-    "in a thread": "downloads.fetch = elsewhere(stuck)",
-    "in a thread without the lock": "downloads.fetch = elsewhere(unlocked)",
+    "in the main thread": "downloads.download = stuck",
+    "in a thread": "downloads.download = elsewhere(stuck)",
+    "in a thread without the lock": "downloads.download = elsewhere(unlocked)",
 }
 
 
@@ -86,7 +86,7 @@ BECOMES = {
 
 @pytest.mark.parametrize("becomes", BECOMES.values(), ids=BECOMES)
 def test_a_stop_is_a_stop_whatever_exception_becomes_of_it(becomes):
-    process = started(f"def interrupted(*_, **__):{becomes}\ndownloads.fetch = interrupted")
+    process = started(f"def interrupted(*_, **__):{becomes}\ndownloads.download = interrupted")
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
@@ -114,7 +114,7 @@ def test_who_stops_a_command_is_told_how_this_one_goes_on(command, place, hint, 
 
 
 def test_one_signal_is_enough_where_python_gets_a_turn():
-    process = started("downloads.fetch = lambda *_: (say(), time.sleep(600))")
+    process = started("downloads.download = lambda *_: (say(), time.sleep(600))")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 130
     assert "stopped; finished work is kept" in process.stderr.read()
@@ -122,7 +122,7 @@ def test_one_signal_is_enough_where_python_gets_a_turn():
 
 def test_ctrl_c_stays_ignored_in_the_background():
     ignored = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    process = started(ignored + "downloads.fetch = lambda *_: (say(), time.sleep(1), sys.exit(7))")
+    process = started(ignored + "downloads.download = lambda *_: (say(), time.sleep(1), sys.exit(7))")
     for _ in range(3):
         process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 7

@@ -19,6 +19,8 @@ BACKBONES: Mapping[str, type["Backbone"]] = registry(
             "untrained:": "textdiff.models.backbones.adm:Untrained",
             "rgb": "textdiff.models.backbones.blurs:Blurs",
             "filters": "textdiff.models.backbones.filters:Filters",
+            "hub:": "textdiff.models.backbones.hub:Hub",
+            "sd:": "textdiff.models.backbones.latent:Latent",
         }
     ),
     type,

@@ -23,6 +23,8 @@ class Backbone(nn.Module, ABC):
 
     licence: str = ""
     """Licence of its weights; empty where it has none, or nobody knows."""
+    revision: str = ""
+    """The commit of the repository that its weights come from; empty where they come from none."""
     version: int = 1
     """Counts the definitions of a backbone without a file, so that caches of two of them are told apart."""
     steps: range | None = None
@@ -95,6 +97,10 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def levels(self, image_size: int) -> dict[int, tuple[int, int, int]]:
         """The shape (C, h, w) of every level for square images, by the level's number, ascending."""
+
+    def usual(self, image_size: int) -> tuple[int, ...]:
+        """The numbers of the levels that are kept where neither ``--blocks`` nor a preset names some: all of them."""
+        return tuple(self.levels(image_size))
 
     @abstractmethod
     def features(self, images: Tensor, t: Tensor, texts: Sequence[str], levels: Iterable[int]) -> dict[int, Tensor]:

@@ -1,8 +1,10 @@
 """A backbone by its name: what is known of it, where it is, and the thing itself."""
 
-__all__ = ["backbone_kind", "load_backbone", "resolve_backbone", "usual_steps"]
+__all__ = ["backbone_kind", "load_backbone", "moved", "resolve_backbone", "usual_steps"]
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -11,6 +13,7 @@ from textdiff.files import stamp
 from textdiff.models.backbones import BACKBONES
 from textdiff.models.backbones.adm import ADM
 from textdiff.models.backbones.base import Backbone
+from textdiff.models.backbones.enlarged import Enlarged
 from textdiff.models.weights import ResolvedWeights
 
 
@@ -47,7 +50,12 @@ def usual_steps(name_or_path: str | os.PathLike[str]) -> tuple[int, ...] | None:
 
 
 def load_backbone(
-    found: ResolvedWeights, image_size: int, device: torch.device, seed: int = 0, colour: str = "rgb"
+    found: ResolvedWeights,
+    image_size: int,
+    device: torch.device,
+    seed: int = 0,
+    colour: str = "rgb",
+    enlarge: int = 1,
 ) -> Backbone:
     """The backbone, frozen and in evaluation mode, on its device, ready for images of one size.
 
@@ -57,15 +65,27 @@ def load_backbone(
         device: where it is to compute.
         seed: of the noise, where there is any.
         colour: order of the channels that the protocol wants a network to see, ``rgb`` or ``bgr``.
+        enlarge: how many times as large it sees them.
 
     Raises:
         UserError: the checkpoint is damaged, of no architecture that is known, or not the one that was found any more.
     """
-    backbone = backbone_kind(found.name).open(found, image_size, device)
+    seen = image_size * enlarge
+    backbone = backbone_kind(found.name).open(found, seen, device)
     if found.stamp is not None and found.stamp != stamp(found.path):
         raise UserError(f"{found.path}: was changed while it was loaded; run the same command again")
-    backbone.prepare(image_size, seed, colour)
+    backbone.prepare(seen, seed, colour)
+    if enlarge > 1:
+        backbone = Enlarged(backbone, enlarge)
     return backbone.to(device).eval().requires_grad_(False)
+
+
+def moved(name: str, place: Callable[[Path], str]) -> str:
+    """The name of a backbone with its file or directory, if there is one of it, written as ``place`` says."""
+    known, colon, rest = name.partition(":")
+    prefix = known + colon if colon and known + colon in BACKBONES else ""
+    path = Path(rest if prefix else name)
+    return prefix + place(path) if name not in BACKBONES and path.name and path.exists() else name
 
 
 def _kind_and_rest(name: str) -> tuple[type[Backbone], str]:

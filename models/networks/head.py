@@ -3,7 +3,7 @@
 The shortcuts are in :mod:`textdiff.models.networks.kernels`.
 """
 
-__all__ = ["REFERENCE_WIDTH", "VARIANTS", "Head"]
+__all__ = ["REFERENCE_WIDTH", "VARIANTS", "Head", "usual_width"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -268,7 +268,7 @@ class Head(TextDiff, Segmenter):
     @classmethod
     def usual_recipe(cls, cache: FeatureCache) -> str:
         """The paper's recipe for backbones of the paper's width."""
-        wide = len(cache.steps) * min(c for c, _, _ in cache.blocks.values()) >= REFERENCE_WIDTH
+        wide = usual_width([c for c, _, _ in cache.blocks.values()], len(cache.steps)) >= REFERENCE_WIDTH
         return "default" if wide else "fair"
 
     @classmethod
@@ -280,7 +280,7 @@ class Head(TextDiff, Segmenter):
             channels,
             count,
             cache.text_dim or REFERENCE_WIDTH,
-            width=options.width or min(REFERENCE_WIDTH, count * min(channels)),
+            width=options.width or usual_width(channels, count),
             classes=len(cache.classes) + 1,
             image_size=cache.image_size,
             variant=head_variant(options.variant),
@@ -309,6 +309,15 @@ class Head(TextDiff, Segmenter):
             UserError: entries are missing, unknown or of another shape.
         """
         copy_reference(state, self.reference_state_dict())
+
+
+def usual_width(channels: Sequence[int], steps: int) -> int:
+    """The width for levels of these channels: that of the narrowest at all steps, and no more than the paper's.
+
+    The image's own three channels beside a network's levels are not counted: all levels would be squeezed into them.
+    """
+    narrowest = min([c for c in channels if c > 3] or channels)
+    return min(REFERENCE_WIDTH, steps * narrowest)
 
 
 def _cell(image_size: int, sizes: Sequence[int]) -> int:

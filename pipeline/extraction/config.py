@@ -13,7 +13,7 @@ from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.models.backbones import BACKBONES
 from textdiff.models.backbones.base import Backbone
-from textdiff.models.backbones.load import backbone_kind, usual_steps
+from textdiff.models.backbones.load import backbone_kind, moved, usual_steps
 from textdiff.models.weights import KNOWN_ENCODERS
 from textdiff.options.extract import Cutting, Extract, Features
 from textdiff.options.option import InStore
@@ -123,17 +123,22 @@ def _given(options: Extract, cache: Location) -> dict[str, Any]:
     names = {"dataset", "preset", *(field.name for record in _OF_THE_CACHE for field in fields(record))}
     defaults = {field.name: field.default for field in fields(Extract) if field.name in names}
     values = {name: getattr(options, name) for name, default in defaults.items() if getattr(options, name) != default}
+
+    def place(path: Path) -> str:
+        found = path.resolve()
+        return _MARK + os.path.relpath(found, cache.resolve().parent) if isinstance(cache, Path) else str(found)
+
     for name in _PLACES:
-        if name in values and str(values[name]) not in (*BACKBONES, *KNOWN_ENCODERS) and Path(values[name]).exists():
-            found = Path(values[name]).resolve()
-            near = isinstance(cache, Path)
-            values[name] = _MARK + os.path.relpath(found, cache.resolve().parent) if near else found
+        if name in values and str(values[name]) not in KNOWN_ENCODERS:
+            values[name] = moved(str(values[name]), place)
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def _from_cache(value: str, cache: Location) -> str:
     """What ``_given`` says of a place, as a path; a name of a network or an encoder stays what it is."""
-    return os.path.normpath(cache.resolve().parent / value) if value.startswith(_MARK) else value
+    before, mark, place = value.partition(_MARK)
+    known = mark and before in ("", *BACKBONES)
+    return before + os.path.normpath(cache.resolve().parent / place) if known else value
 
 
 def tiling(config: ExtractConfig) -> dict[str, Any]:

@@ -21,7 +21,8 @@ def say_plan(cache: FeatureCache, pending: Sequence[int], config: ExtractConfig,
         return
     needed = len(pending) * cache.row_nbytes
     shapes = ", ".join(f"b{block:02d} {c}@{h}" for block, (c, h, _) in cache.blocks.items())
-    console.info(f"backbone {config.backbone} on {where}, {precision}")
+    licence = cache.about.get("backbone_licence", "")
+    console.info(f"backbone {cache.about['backbone']} on {where}, {precision}{licence and f'; its licence: {licence}'}")
     console.info(f"blocks {shapes}; steps {', '.join(map(str, cache.steps))}; text encoder {config.text_encoder}")
     if config.views > 1:
         colours = f" in varied colours ({config.jitter})" if config.jitter else ""

@@ -61,7 +61,7 @@ class _Region:
 
 
 def preparation(
-    cache: FeatureCache, facts: Mapping[str, Inspected], rule: str, varied: str | None, seed: int
+    cache: FeatureCache, inspected: Mapping[str, Inspected], rule: str, varied: str | None, seed: int
 ) -> Callable[[int], Prepared]:
     """Gives the function that makes a row of ``cache`` ready, which is to be called from one thread.
 
@@ -70,13 +70,13 @@ def preparation(
 
     Args:
         cache: whose table says what each row is.
-        facts: of every sample, by its id.
+        inspected: of every sample, by its id.
         rule: how images and masks are brought to the cache's size; see ``resize_image``.
         varied: the modality after which the colours of training images are varied in all views but the first; None
             leaves them.
         seed: of that.
 
-    The function raises BadImageError for a file that cannot be read any more, or is not the one that ``facts`` are of.
+    The function raises BadImageError for a file that cannot be read any more, or is not the one that was inspected.
     """
     read_image = lru_cache(1)(_image)
     read_band = lru_cache(1)(partial(_band, {}))
@@ -85,7 +85,7 @@ def preparation(
     def prepare(row: int) -> Prepared:
         entry = cache.rows[row]
         text = cache.texts[entry.text]
-        fact = facts[entry.id]
+        fact = inspected[entry.id]
         bottom = min(entry.y + entry.tile, entry.height)
         if fact.finest is not None:
             region = read_tile(fact, entry.y, entry.x, entry.tile)
@@ -143,7 +143,7 @@ def _tile(seen: dict[Path, _Stamp], read: SlideReader, fact: Inspected, y: int, 
     with _the_same(sample.image.file, fact.image_sha256, seen), ExitStack() as stack:
         if isinstance(sample.mask, Path):
             stack.enter_context(_the_same(sample.mask, fact.mask_sha256, seen))
-        return _Region(y, x, *read(sample, fact, y, x, tile))
+        return _Region(y, x, *read(fact, y, x, tile))
 
 
 @contextmanager

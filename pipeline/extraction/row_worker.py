@@ -16,7 +16,7 @@ from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.images.scaled import Scaled
 from textdiff.models.backbones.extractor import Extractor
-from textdiff.models.backbones.load import load_backbone, resolve_backbone
+from textdiff.models.backbones.load import load_backbone, moved, resolve_backbone
 from textdiff.models.device import choose_device, resolve_precision
 from textdiff.options.protocol import get_protocol
 from textdiff.pipeline.extraction.config import ExtractConfig
@@ -44,12 +44,11 @@ class Order:
     @classmethod
     def of(cls, config: ExtractConfig, cache: FeatureCache) -> "Order":
         """The order to fill ``cache``, with absolute paths."""
-        backbone = Path(config.backbone)
         config = replace(
             config,
             data=_absolute(config.data),
             cache=_absolute(config.cache),
-            backbone=str(backbone.absolute()) if backbone.exists() else config.backbone,
+            backbone=moved(config.backbone, lambda path: str(path.absolute())),
             devices=None,
             scheduler=None,
             shard=(0, 1),  # which rows these are the parts say
@@ -112,7 +111,7 @@ class RowWorker:
                 f"{platform.node()}: its weights of {config.backbone} are not those the cache was made with; copy them"
             )
         protocol = get_protocol(config.protocol)
-        network = load_backbone(resolved, config.image_size, where, config.seed, protocol.colour)
+        network = load_backbone(resolved, config.image_size, where, config.seed, protocol.colour, config.enlarge)
         self._resize = protocol.resize
         self._backbone = Extractor(
             network, self.cache.steps, tuple(self.cache.blocks), config.image_size, where, precision

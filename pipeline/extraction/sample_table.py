@@ -28,18 +28,18 @@ def read_samples(config: ExtractConfig) -> list[Inspected]:
     """
     samples, problems = datasets.read_dataset(config.dataset, config.data, config)
     with console.Progress(len(samples), "check", "images") as progress:
-        facts, found = datasets.inspect(samples, progress.advance, tiled=config.tile is not None)
+        inspected, found = datasets.inspect(samples, progress.advance, tiled=config.tile is not None)
     problems += found
     if config.skip_bad:
         bad = [problem for problem in problems if problem.severity == "error"]
         for problem in bad:
             console.warn(f"left out: {problem}")
         problems = [problem for problem in problems if problem.severity != "error"]
-        facts = [fact for fact in facts if fact.usable]
+        inspected = [fact for fact in inspected if fact.usable]
     datasets.report(problems)
-    if not facts:
+    if not inspected:
         raise UserError(f"{config.data}: no usable image is left")
-    return facts
+    return inspected
 
 
 def turning(config: ExtractConfig) -> Directions | None:
@@ -49,7 +49,7 @@ def turning(config: ExtractConfig) -> Directions | None:
 
 
 def sample_table(
-    facts: Sequence[Inspected],
+    inspected: Sequence[Inspected],
     views: int,
     test_views: int,
     tiling: Mapping[str, Any],
@@ -62,7 +62,7 @@ def sample_table(
     An image without a mask has one view: nothing is trained on it, and there is no score for more views to be of.
 
     Args:
-        facts: of every sample.
+        inspected: of every sample.
         views: of each annotated training image.
         test_views: of each other image that is annotated.
         tiling: see ``config.tiling``.
@@ -76,7 +76,7 @@ def sample_table(
     tile = tiling.get("tile", 0)
     index: dict[str, int] = {}
     rows = []
-    for fact in facts:
+    for fact in inspected:
         sample = fact.sample
         own = 1 if fact.mask_sha256 is None else views if sample.split == "train" else test_views
         texts = [words.turned(sample.text, view) if words else sample.text for view in range(min(own, SYMMETRIES))]
@@ -85,7 +85,7 @@ def sample_table(
         if tile:
             grid = Grid(fact.height, fact.width, tile, tiling["overlap"])
             on_slide = isinstance(sample.image, Scaled)
-            places = slide_places(sample, fact, grid, tissue, annotated_only) if on_slide else grid.places
+            places = slide_places(fact, grid, tissue, annotated_only) if on_slide else grid.places
         rows += [
             Row(
                 id=sample.id,
@@ -107,17 +107,17 @@ def sample_table(
     return rows, list(index)
 
 
-def mask_kind(facts: Sequence[Inspected]) -> dict[str, Any]:
+def mask_kind(inspected: Sequence[Inspected]) -> dict[str, Any]:
     """What the fingerprint says about masks that hold more than foreground, or less; nothing where they do not.
 
     ``unlabelled`` is the number that says nothing in the files, where outlines say nothing of what they hold
     ``UNSAID``; in a cache it is always that.
     """
-    sample = facts[0].sample
-    number = UNSAID if sample.unlabelled is None and any(fact.sparse for fact in facts) else sample.unlabelled
+    sample = inspected[0].sample
+    number = UNSAID if sample.unlabelled is None and any(fact.sparse for fact in inspected) else sample.unlabelled
     found: dict[str, Any] = {} if number is None else {"unlabelled": number}
     if sample.classes:
         found["classes"] = list(sample.classes)
     elif sample.instances:
-        found["instances"] = "uint16" if max(fact.objects for fact in facts) < 2**16 else "uint32"
+        found["instances"] = "uint16" if max(fact.objects for fact in inspected) < 2**16 else "uint32"
     return found

@@ -50,7 +50,8 @@ class Preprocessor:
                     f"{resolved.path}: not the backbone that {run.path} was fitted on, its sha256 begins with "
                     f"{resolved.sha256[:12]} and not {made['backbone_sha256'][:12]}; name the right one with --backbone"
                 )
-            network = load_backbone(resolved, made["image_size"], device, made["noise_seed"] or 0, made["colour"])
+            size, seed = made["image_size"], made["noise_seed"] or 0
+            network = load_backbone(resolved, size, device, seed, made["colour"], made.get("enlarge", 1))
             self.reads_text = self.reads_text or network.reads_text
             self._extract = Extractor(
                 network,

@@ -46,8 +46,8 @@ class StreamedImages(FeatureCache):
         options = {name: value for name, value in given.items() if name not in _PLACES}
         options |= {"data": data, "cache": data, "backbone": about["backbone"], "text_encoder": about["text_encoder"]}
         config = resolve(Extract(**options))
-        facts = read_samples(config)
-        kind = mask_kind(facts)
+        inspected = read_samples(config)
+        kind = mask_kind(inspected)
         here, there = (tuple(fingerprint.get("classes", ())) for fingerprint in (kind, made))
         if here != there:
             names = ", not ".join(", ".join(classes) or "foreground alone" for classes in (here, there))
@@ -56,7 +56,7 @@ class StreamedImages(FeatureCache):
             )
         words = directions_of(about)
         rows, texts = sample_table(
-            facts, config.views, config.test_views, tiling(config), config.tissue, config.annotated_only, words
+            inspected, config.views, config.test_views, tiling(config), config.tissue, config.annotated_only, words
         )
         images = cls.plan(
             data,
@@ -68,7 +68,7 @@ class StreamedImages(FeatureCache):
             texts=texts,
             about=about,
         )
-        samples = {fact.sample.id: fact for fact in facts}
+        samples = {fact.sample.id: fact for fact in inspected}
         images._prepared = lru_cache(1)(preparation(images, samples, made["resize"], made.get("jitter"), config.seed))
         run.check_images(images)
         return images

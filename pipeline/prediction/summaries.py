@@ -40,18 +40,17 @@ def group_lines(images: Iterable[Line]) -> list[dict[str, Any]]:
     return [{"group": name, "images": len(lines), **_together(lines)} for name, lines in sorted(groups.items())]
 
 
-def summary_lines(groups: Sequence[Line], over: str, seed: int = 0) -> list[dict[str, Any]]:
+def summary_lines(groups: Sequence[Line], over: str) -> list[dict[str, Any]]:
     """One line for each measurement with its mean over groups and its interval, as ``SUMMARY_COLUMNS``.
 
     Args:
         groups: of ``group_lines``; one that has no value of a measurement does not count for it.
         over: what they are, in the plural.
-        seed: of the bootstrap.
     """
     lines = []
     for name in MEASURES:
         if values := [group[name] for group in groups if name in group]:
-            mean, low, high, count = bootstrap_mean(values, seed=seed)
+            mean, low, high, count = bootstrap_mean(values)
             ends = {side: significant(end) for side, end in (("low", low), ("high", high)) if end is not None}
             lines.append({"measurement": name, "mean": significant(mean), **ends, "n": count, "over": over})
     return lines

@@ -40,7 +40,7 @@ def quick_network(cache: FeatureCache) -> Segmenter:
 
 
 def quick_fit(
-    cache: FeatureCache, said: Mapping[int, NDArray[np.uint8]], loader: Loader, seed: int = 0
+    cache: FeatureCache, said: Mapping[int, NDArray[np.uint8]], loader: Loader
 ) -> Generator[tuple[int, int], None, Segmenter]:
     """Fits trees to the labelled pixels of a few rows; breaking off between two rows leaves nothing behind.
 
@@ -48,7 +48,6 @@ def quick_fit(
         cache: where the activations are.
         said: for each row its class numbers (S, S), ``UNSAID`` where nothing is said.
         loader: of ``quick_network``; the rows that it keeps are not read again by the next fit.
-        seed: of what is drawn.
 
     Yields:
         How many rows have been read, and of how many.
@@ -71,10 +70,10 @@ def quick_fit(
     items: list[Item] = []
     with closing(loader.epoch(list(said))) as rows:
         for item in rows:
-            labels = _drawn(said[item.row], MOST_PIXELS // len(said), [seed, _DRAW, item.row])
+            labels = _drawn(said[item.row], MOST_PIXELS // len(said), [0, _DRAW, item.row])
             items.append(replace(item, mask=torch.from_numpy(labels).long()[None]))
             yield len(items), len(said)
-    network.learn(items, seed, recipe.learning_rate, LOSSES[recipe.loss])
+    network.learn(items, 0, recipe.learning_rate, LOSSES[recipe.loss])
     return network.eval()
 
 

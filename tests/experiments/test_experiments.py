@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -548,7 +549,7 @@ def test_bad_options_are_one_clear_line(cache, tmp_path, textdiff_once, options,
 
 def test_the_same_weights_used_in_two_ways_are_trained_once(cache, tmp_path, textdiff_once):
     options = ["--labels", "2", "--draws", "1", "--seeds", "1", "--no-unet", "--rival-epochs", "2", "--jobs", "1"]
-    command = ["ablate", "--cache", str(cache.path), *options, "--device", "cpu"]
+    command = ["ablate", "--cache", str(cache.path), *options, "--set", "width=8", "--device", "cpu"]
     textdiff_once(tmp_path, *command, "--variants", "unet")
     result = textdiff_once(tmp_path, *command, "--variants", "unet,unet-fair,unet-instance-norm")
     assert "unet-fair-d0-s0: trained like unet-d0-s0, so it has its weights" in result.stderr
@@ -611,6 +612,10 @@ def test_compare_pairs_runs_of_the_same_draw_and_seed_across_caches(ablated, els
                 key = "ablate-tiny", "shuffled-text", "full@ablate-tiny", line["truth"], line["metric"]
                 assert {name: found[key][name] for name in line} == line
     assert found["ablate-tiny", "full", "full@ablate-tiny", "clean", "dice"]["difference"] == ""
+    # What a frozen backbone costs stands beside what it brings.
+    nbytes = open_experiment(elsewhere).open_cache().row_nbytes
+    assert again["row_bytes"] == str(nbytes)
+    assert f"{nbytes / 1e6:.1f}  {again['seconds']}" in re.sub("  +", "  ", result.stdout)
     assert "ablate-other  full" in result.stdout
     assert "over the draws and seeds that both rows have" in result.stdout
     files = {path.name.removeprefix("both.v1") for path in (tmp_path / "tables").iterdir()}
@@ -731,7 +736,7 @@ def test_images_are_chosen_by_rank_or_by_disagreement():
 
 @pytest.fixture(scope="module")
 def unet(cache, tmp_path_factory) -> Path:
-    config = FitConfig(cache=cache.path, model="unet", labels=2, epochs=1, device="cpu")
+    config = FitConfig(cache=cache.path, model="unet", width=8, labels=2, epochs=1, device="cpu")
     return fit(config, tmp_path_factory.mktemp("unet"))
 
 

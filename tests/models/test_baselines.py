@@ -14,8 +14,9 @@ from textdiff.models.backbones.diffusion import q_sample, shared_noise
 from textdiff.models.backbones.fresh import fresh_unet
 from textdiff.models.backbones.load import load_backbone, resolve_backbone
 from textdiff.options.extract import Extract
+from textdiff.options.tools import Download
 from textdiff.pipeline.extraction.config import resolve
-from textdiff.pipeline.fetch import fetch
+from textdiff.pipeline.fetch import download
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def test_what_has_no_untrained_twin_is_refused(name, message):
 
 def test_it_has_nothing_to_download():
     with pytest.raises(UserError, match="rgb: nothing to download"):
-        fetch("rgb")
+        download(Download("rgb"))
 
 
 def test_preset_rgb_is_that_of_the_small_backbone_but_for_network_and_steps():

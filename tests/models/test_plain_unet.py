@@ -21,7 +21,7 @@ from textdiff.pipeline.fit import FitConfig, fit, resume
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import trainer
 
-FIT = ("fit", "--cache", "cache.zarr", "--model", "unet", "--labels", "3", "--seed", "4")
+FIT = ("fit", "--cache", "cache.zarr", "--model", "unet", "--width", "16", "--labels", "3", "--seed", "4")
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_predict_needs_no_backbone_and_gives_the_mask_that_score_measured(made, 
 
 
 def test_stopped_fit_resumes_to_the_same_weights(made, tmp_path, monkeypatch):
-    config = FitConfig(made / "cache.zarr", model="unet", labels=2, epochs=3, decay_epoch=2)
+    config = FitConfig(made / "cache.zarr", model="unet", width=8, labels=2, epochs=3, decay_epoch=2)
     whole = Run(fit(config, tmp_path / "whole"))
     monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
     advance = console.Progress.advance

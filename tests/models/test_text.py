@@ -2,15 +2,9 @@
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -19,6 +13,7 @@ import torch
 from textdiff.errors import UserError
 from textdiff.models.downloads import hub
 from textdiff.models.text import load_text_encoder
+from textdiff.tests.hub_server import in_a_process, serving
 
 WORDS = ["cells", "nuclei", "left", "upper", "many", "in", "the", "and", ".", ",", "##us", "nucle", "Cells"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
@@ -233,84 +228,13 @@ def test_minilm_with_other_weights_is_refused(tiny_bert, monkeypatch):
 # The hub. Its client reads the environment when it is imported, so each of these runs in a process of its own.
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the Hugging Face hub as a download needs, with one model."""
-
-    folder: Path
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    sent: list[str]
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = urlsplit(self.path).path
-        files = {file.name: file.read_bytes() for file in self.folder.iterdir()}
-        if path in (f"/api/models/{HUB_ID}", f"/api/models/{HUB_ID}/revision/main"):
-            about = {"id": HUB_ID, "sha": self.commit, "siblings": [{"rfilename": name} for name in files]}
-            self.answer(json.dumps(about).encode())
-        elif path.startswith(f"/api/models/{HUB_ID}/tree/"):
-            tree = [self.entry(name, data) for name, data in files.items()]
-            self.answer(json.dumps(tree).encode())
-        elif path.startswith(f"/{HUB_ID}/resolve/") and path.split("/")[-1] in files:
-            name = path.split("/")[-1]
-            if self.command == "GET":
-                self.sent.append(name)
-            self.answer(files[name], self.etag(name, files[name]))
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    def etag(self, name: str, data: bytes) -> str:
-        return hashlib.sha256(data).hexdigest() if name.endswith(".bin") else hashlib.sha1(data).hexdigest()
-
-    def entry(self, name: str, data: bytes) -> dict:
-        entry: dict = {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-        if name.endswith(".bin"):
-            entry["lfs"] = {"oid": self.etag(name, data), "size": len(data), "pointerSize": 130}
-        return entry
-
-    def answer(self, data: bytes, etag: str | None = None) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        if etag:
-            self.send_header("ETag", f'"{etag}"')
-            self.send_header("X-Repo-Commit", self.commit)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-
 @pytest.fixture
 def hub_server(tiny_bin, tmp_path) -> Iterator[tuple[str, list[str]]]:
     """The address of a hub that has the tiny BERT as Clinical BioBERT, and the files it has sent."""
     folder = Path(shutil.copytree(tiny_bin, tmp_path / "published"))
     (folder / "flax_model.msgpack").write_bytes(b"weights for another framework")
-    handler = type("OneModel", (Hub,), {"folder": folder, "sent": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", handler.sent
-        server.shutdown()
-
-
-def in_a_process(tmp_path: Path, code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    outside = ("HF_", "HUGGING", "TRANSFORMERS", "TEXTDIFF", "XDG", "http", "HTTP", "all_proxy", "ALL_PROXY")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
-    environment |= {"HF_HOME": str(tmp_path / "hub"), "OMP_NUM_THREADS": "1", **variables}
-    imports = (
-        "from textdiff.errors import UserError",
-        "from textdiff.models import weights",
-        "from textdiff.models.downloads import hub",
-    )
-    code = "\n".join([*imports, code])
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100, check=False
-    )
+    with serving(HUB_ID, folder) as served:
+        yield served
 
 
 LOAD = """

@@ -17,7 +17,8 @@ from textdiff.errors import UserError
 from textdiff.models import weights
 from textdiff.models.backbones.load import load_backbone, resolve_backbone
 from textdiff.models.weights import CHECKPOINTS, fetch_weights, status, weights_dir
-from textdiff.pipeline import fetch
+from textdiff.options.tools import Download
+from textdiff.pipeline.fetch import download
 
 DATA = b"the weights" * 1000
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -160,10 +161,10 @@ def test_the_weights_directory_follows_the_environment(tmp_path, monkeypatch):
 
 def test_fetch_can_use_another_address_and_another_place(tmp_path, place, published):
     url = CHECKPOINTS["adm-256"].url
-    assert fetch.fetch("adm-256", tmp_path / "there", url) == tmp_path / "there" / FILE
+    assert download(Download("adm-256", to=tmp_path / "there", url=url)) == tmp_path / "there" / FILE
     assert not place.exists()
     with pytest.raises(UserError, match=r"did you mean monuseg\?.*adm-256"):
-        fetch.fetch("monusegg")
+        download(Download("monusegg"))
 
 
 # Files that change

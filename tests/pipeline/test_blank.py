@@ -59,7 +59,7 @@ def made(tmp_path_factory, make_lvit_once, tiny_backbone, textdiff_once) -> Path
         *("--tile", str(TILE), "--overlap", str(OVERLAP)),
     )  # fmt: skip
     for name, model, variant in (("head", "textdiff", "no-text"), ("unet", "unet", "full")):
-        config = FitConfig(root / "tiled.zarr", model=model, variant=variant, width=16 if name == "head" else None)
+        config = FitConfig(root / "tiled.zarr", model=model, variant=variant, width=16)
         run = begin(config, lambda _, name=name: root / "runs" / name)
         weights = {key: value.clone() for key, value in initial_network(run).state_dict().items()}
         weights["conv3.bias" if name == "head" else "classify.bias"] += torch.tensor([0.0, 3.0])

@@ -68,7 +68,7 @@ def made(tmp_path_factory, textdiff_once) -> Path:
     for name, cache, *more in (
         ("head", "rgb", "--variant", "no-text", "--recipe", "fair", "--epochs", "4"),
         ("trees", "filters", "--model", "trees"),
-        ("unet", "rgb", "--model", "unet", "--epochs", "1"),
+        ("unet", "rgb", "--model", "unet", "--width", "8", "--epochs", "1"),
     ):
         textdiff_once(root, "fit", "--cache", f"{cache}.zarr", "--runs", "fits", *more)
         shutil.move(root / "fits" / (root / "fits/latest").readlink(), root / name)

@@ -47,6 +47,7 @@ COMMANDS = {
             "--modality",
             "none",
         ),
+        *("--set", "image_size=32", "--set", "channel_mult=[1,1]", "--set", "num_res_blocks=1"),
         *("--eval-every", "1", "--samples", "1", "--workers", "1", "--out", "DISK/weights.safetensors"),
     ),
     "cache export": ("cache", "export", "cache.zarr", "DISK/cache.h5"),
@@ -143,7 +144,19 @@ DONE = {"a directory in its place": {*COMMANDS} - {"score", "report", "panel", "
 DONE |= {fault: {"fit --resume", "score", "report"} for fault in ("below a file", "too long")}
 
 
-@pytest.mark.parametrize(("fault", "command"), [(f, c) for f in FAULTS for c in COMMANDS if c not in DONE.get(f, ())])
+SLOW = {"nearly full"}
+"""Between two disks that have less and more room left."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "command"),
+    [
+        pytest.param(fault, command, marks=[pytest.mark.slow] * (fault in SLOW))
+        for fault in FAULTS
+        for command in COMMANDS
+        if command not in DONE.get(fault, ())
+    ],
+)
 def test_what_cannot_be_written_is_named_with_the_fix_and_leaves_nothing(made, tmp_path, textdiff_once, fault, command):
     make, words = FAULTS[fault]
     arguments = COMMANDS[command]

@@ -166,7 +166,8 @@ def test_names_of_files_tell_texts_apart(texts):
 @pytest.fixture(scope="module")
 def unread(made, tiny_backbone, textdiff_once) -> dict[str, Path]:
     """Runs that read no text, of each kind."""
-    textdiff_once(made, *("fit", "--cache", "own.zarr", "--model", "unet", "--epochs", "1", "--runs", "unets"))
+    small = ("--model", "unet", "--width", "8", "--epochs", "1")
+    textdiff_once(made, "fit", "--cache", "own.zarr", *small, "--runs", "unets")
     extract = ("extract", "--dataset", "monuseg", "--data", "own", "--cache", "none.zarr", "--text-encoder", "none")
     smallest = ("--backbone", str(tiny_backbone), "--image-size", "64", "--blocks", "6", "--steps", "50")
     textdiff_once(made, *extract, *smallest)

@@ -244,7 +244,7 @@ def test_a_fit_that_died_early_is_named(made, tmp_path, textdiff_once):
     assert f"--run runs/{run.name}" in said
 
 
-@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+@pytest.mark.parametrize("mask", [0o002, *(pytest.param(mask, marks=pytest.mark.slow) for mask in (0o022, 0o077))])
 def test_files_have_the_modes_that_the_user_asks_for(made, tmp_path, mask):
     run = copied(made, tmp_path, "stopped")
     command = [sys.executable, "-m", "textdiff.cli", "fit", "--resume", "--run", str(run)]

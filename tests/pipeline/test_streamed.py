@@ -23,7 +23,7 @@ CASES = {
         ("--variant", "full", "--blocks", "8"),
     ),
     # A network that reads images only.
-    "unet": ((), ("--model", "unet")),
+    "unet": ((), ("--model", "unet", "--width", "8")),
 }
 
 

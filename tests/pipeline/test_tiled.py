@@ -170,7 +170,7 @@ def test_a_large_tiff_gets_the_same_mask_as_when_it_is_read_whole(made, textdiff
 
 
 def test_a_unet_is_fitted_scored_and_used_on_tiles_too(made, textdiff_once):
-    fit = ("fit", "--cache", "tiled.zarr", "--model", "unet", "--epochs", "1", "--runs", "unets")
+    fit = ("fit", "--cache", "tiled.zarr", "--model", "unet", "--width", "8", "--epochs", "1", "--runs", "unets")
     textdiff_once(made, *fit)
     textdiff_once(made, "score", "--runs", "unets")
     (run,) = (path for path in (made / "unets").glob("tiled-*"))

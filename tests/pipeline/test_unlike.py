@@ -87,7 +87,7 @@ def test_in_python_it_is_warned_of_too_and_the_distance_is_there(made, pictures,
     assert predictor.distance > 1.5
 
 
-@pytest.mark.parametrize("options", [("--labels", "1", "--variant", "no-text"), ("--model", "unet")])
+@pytest.mark.parametrize("options", [("--labels", "1", "--variant", "no-text"), ("--model", "unet", "--width", "8")])
 def test_of_one_training_image_and_of_a_unet_nothing_is_known_and_nothing_said(
     options, made, pictures, tmp_path, textdiff_once
 ):

@@ -19,7 +19,10 @@ from textdiff.pipeline.predictions import predict_members
 from textdiff.pipeline.runs import Run
 
 TILES = {"whole": (), "tiles": ("--tile", "64", "--overlap", "12")}
-MODELS = {"textdiff": ("--variant", "no-text", "--epochs", "2"), "unet": ("--model", "unet", "--epochs", "40")}
+MODELS = {
+    "textdiff": ("--variant", "no-text", "--epochs", "2"),
+    "unet": ("--model", "unet", "--width", "8", "--epochs", "20", "--learning-rate", "3e-3"),
+}
 
 
 def extract(root: Path, backbone: Path, cache: str, *more: str) -> list[str]:

@@ -89,7 +89,7 @@ def test_a_window_of_the_whole_image_changes_nothing(cache, tmp_path):
 def test_a_fit_in_bfloat16_comes_close_to_one_in_float32(cache, tmp_path, model):
     losses = []
     for precision in ("float32", "bfloat16"):
-        config = FitConfig(cache.path, model=model, epochs=3, precision=precision)
+        config = FitConfig(cache.path, model=model, width=8, epochs=3, precision=precision)
         losses.append([line["loss"] for line in Run(fit(config, tmp_path / precision)).log()])
     assert losses[0] != losses[1]
     assert np.allclose(*losses, atol=0.02)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
@@ -292,6 +293,56 @@ def test_what_an_outline_says_is_what_the_options_say_of_its_class(tmp_path, cas
         assert (mask.instances[4:8, 4:8] == 2).all(), "of one kind of object the first keeps its pixels"
 
 
+LINES = {
+    "stroma": ([[-5, 3], [12.2, 3.4], [20, 15]], [[25, 2], [25, 2]], [[30, 20], [80, 60]]),
+    "background": ([[3.7, 18.1]], [[9, 21.5]], []),
+}
+
+
+def near(lines):
+    """Which pixels have their centre within 1.5 pixels of one of many places along a line."""
+    share = np.linspace(0, 1, 4001)[:, None]
+    ends = [(np.array(a), np.array(b)) for line in lines for a, b in zip(line, line[1:] or line, strict=False)]
+    places = np.concatenate([start + share * (end - start) for start, end in ends])
+    centres = np.argwhere(np.ones((H, W)))[:, ::-1] + 0.5
+    return (KDTree(places).query(centres)[0] <= 1.5).reshape(H, W)
+
+
+@pytest.mark.parametrize("tool", ["QuPath", "labelme"])
+def test_lines_and_points_with_a_class_are_strokes_where_nothing_is_known_of_the_rest(tmp_path, tool):
+    lines, points = LINES["stroma"], LINES["background"]
+    kinds = [("linestrip", lines[0]), ("line", lines[1]), ("linestrip", lines[2])]
+    kinds += [("point", points[0]), ("points", points[1]), ("points", points[2])]
+    shapes = [shape(kind, place, "background" if "point" in kind else "stroma") for kind, place in kinds]
+    content = {
+        "labelme": labelme(*shapes, shape("rectangle", [[13, 6], [25, 18]])),
+        "QuPath": collection(
+            feature(geometry={"type": "LineString", "coordinates": lines[0]}, name="stroma"),
+            feature(geometry={"type": "MultiLineString", "coordinates": lines[1:]}, name="stroma"),
+            feature(geometry={"type": "Point", "coordinates": points[0][0]}, name="background"),
+            feature(geometry={"type": "MultiPoint", "coordinates": points[1]}, name="background"),
+            feature(geometry={"type": "MultiPoint", "coordinates": points[2]}, name="background"),
+            feature(geometry={"type": "LineString", "coordinates": [[1, 1], [30, 1]]}, name=None),
+            feature(square(13, 6, 12), square(16, 8, 3)),
+        ),
+    }[tool]
+    options = {"classes": ("background", *NAMES), "unlabelled_value": "0"}
+    mask, _ = read(folder(tmp_path / "d", content), **options)
+    wanted = np.full((H, W), UNSAID, np.uint8)
+    wanted[6:18, 13:25] = 1
+    if tool == "QuPath":
+        wanted[8:11, 16:19] = UNSAID
+    # What lies in something else is smaller, and keeps its pixels; the background takes only what is free.
+    stroma = near(lines)
+    wanted[stroma] = 2
+    wanted[near(points[:2]) & (wanted == UNSAID)] = 0
+    np.testing.assert_array_equal(mask.labels, wanted)
+    assert any("drawn 3 pixels wide" in said for said in mask.notes)
+    assert any("1 of 7 objects are lines or points, which have no class" in said for said in mask.notes) == (
+        tool == "QuPath"
+    )
+
+
 def test_shapes_of_a_group_are_one_object_and_labelmes_own_names_count(tmp_path):
     parts = [shape("rectangle", [[x, 2], [x + 4, 6]], group_id=group) for x, group in ((2, 1), (10, 1), (20, None))]
     silent = shape("rectangle", [[2, 12], [6, 16]], "__ignore__")
@@ -346,12 +397,12 @@ TOLD = {
             feature(geometry={"type": "MultiPoint", "coordinates": [[1, 1], [5, 5]]}),
         ),
         {},
-        ["1 of 3 objects are lines, which enclose nothing (ignored)", "1 of 3 objects are points, which enclose"],
+        ["2 of 3 objects are lines or points, which enclose nothing, and are strokes only with --unlabelled-value 0"],
     ),
     "a line of labelme": (
         labelme(shape("linestrip", [[1, 1], [5, 5]]), shape("rectangle", [[2, 3], [6, 7]])),
         {},
-        ["1 of 2 shapes are of the kind linestrip, which encloses nothing (ignored)"],
+        ["1 of 2 objects are lines or points, which enclose nothing"],
     ),
     "an outline that crosses itself": (
         feature([[2, 2], [12, 12], [12, 2], [2, 12], [2, 2]]),
@@ -427,6 +478,16 @@ BAD = {
     "no coordinates": (feature(geometry={"type": "Polygon"}), {}, "has no coordinates at the feature"),
     "a word in a corner": (feature([["1", 2], [3, 4]]), {}, "has a corner that is not two numbers at the feature"),
     "a far corner": (feature([[1e300, 2], [3, 4]]), {}, "has a corner that is not finite at the feature"),
+    "a line without end": (
+        feature(geometry={"type": "LineString", "coordinates": [[0, 0], [1e8, 0]]}),
+        {"classes": ("background", *NAMES), "unlabelled_value": "0"},
+        "has a line of more than 1000000 pixels (the feature); cut it",
+    ),
+    "a line of another image": (
+        feature(geometry={"type": "LineString", "coordinates": [[200, 300], [210, 310]]}),
+        {"classes": ("background", *NAMES), "unlabelled_value": "0"},
+        "has all its outlines outside the image of 32x24 pixels",
+    ),
     "another image's": (feature(square(200, 300, 5)), {}, "has all its outlines outside the image of 32x24 pixels"),
     "classes without a name": (
         collection(feature(square(2, 3, 4)), feature(square(9, 3, 4), name="stroma")),
