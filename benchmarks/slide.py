@@ -1,6 +1,6 @@
 """What segmenting a whole slide holds in memory, and how long it takes: a pyramid with real tissue in a sea of glass.
 
-    python benchmarks/slide.py DIR [--height 80000] [--width 100000] [--mpp 0.25] [--images 16]
+    python benchmarks/slide.py DIR [--height 80000] [--width 100000] [--mpp 0.25] [--images 16] [--margin 0]
 
 DIR has the tissue: RGB images of one size, such as MoNuSeg's test images. The slide is one that OpenSlide takes for
 Aperio's, of JPEG tiles, four levels and 0.25 µm per pixel; it is made in a temporary directory and removed. The
@@ -62,7 +62,7 @@ def make(path: Path, images: list[Path], height: int, width: int) -> None:
             )
 
 
-def measure(path: Path, folder: Path, mpp: float) -> dict[str, float]:
+def measure(path: Path, folder: Path, mpp: float, margin: int) -> dict[str, float]:
     """Segments ``path`` in this process."""
     import numpy as np
 
@@ -78,7 +78,7 @@ def measure(path: Path, folder: Path, mpp: float) -> dict[str, float]:
     asked = Streaming(
         name=path.stem,
         class_names=("dark",),
-        grid=lambda h, w: Grid(h, w, 256, 32),
+        grid=lambda h, w: Grid(h, w, 256, 32, margin),
         predict=dark,
         together=lambda block: block[0],
         pictures=lambda block: {},
@@ -109,11 +109,12 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=100000)
     parser.add_argument("--mpp", type=float, default=0.25)
     parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--margin", type=int, default=0, help="pixels at the edges of tiles that are surroundings")
     parser.add_argument("--keep", type=Path, help="directory that slide and results stay in")
     parser.add_argument("--measure", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(*options.measure, options.mpp)))
+        print(json.dumps(measure(*options.measure, options.mpp, options.margin)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
@@ -125,8 +126,9 @@ def main() -> None:
         make(path, images[: options.images], options.height, options.width)
         made = round(time.perf_counter() - start, 1)
         command = [sys.executable, __file__, str(options.directory), "--mpp", str(options.mpp)]
+        command += ["--margin", str(options.margin)]
         result = subprocess.run([*command, "--measure", path, folder / "out"], check=True, stdout=subprocess.PIPE)
-    asked = {name: getattr(options, name) for name in ("height", "width", "mpp", "images")}
+    asked = {name: getattr(options, name) for name in ("height", "width", "mpp", "images", "margin")}
     print(json.dumps(asked | {"made_s": made} | json.loads(result.stdout)))
 
 

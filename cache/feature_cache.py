@@ -41,8 +41,8 @@ class FeatureCache(CacheReader):
     """
 
     filled: Mapping[str, Any] | None = None
-    """What the ``extract`` that gave this cache took: rows, bytes, seconds, and by stage the seconds that it waited;
-    None where it made no row, or where the cache was opened."""
+    """What the ``extract`` that gave this cache took: rows, bytes, seconds, and by stage the seconds that it waited,
+    those of its processes added up; None where it made no row, or where the cache was opened."""
 
     @classmethod
     def create(

@@ -1,7 +1,8 @@
 """What nothing vouches for, in a cache and beside it: found, and removed if that is wanted.
 
-Who is at work is known by locks, as ``staging.sweep`` knows it: a lock ends with its process, however that ends. What
-is in use, or may be, is left alone. What is not ours is named and left.
+Who is at work is known by locks, as ``staging.sweep`` knows it: a lock ends with its process, however that ends. In an
+object store it is known by leases (``stores.writers``), which end a minute after their process. What is in use, or may
+be, is left alone. What is not ours is named and left.
 """
 
 __all__ = ["Leftover", "collect"]
@@ -20,13 +21,19 @@ from textdiff.cache import chunks
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.rows import CacheError
 from textdiff.cache.staging import STAGED, unused
+from textdiff.cache.stores.leases import Lease
+from textdiff.cache.stores.remote import ROOT, UNFINISHED, RemoteStore
+from textdiff.cache.stores.writers import removing
 from textdiff.cache.update import leftovers, updates
 from textdiff.cache.verify import metadata
 from textdiff.errors import UserError
-from textdiff.places import Url, located
+from textdiff.places import Location, Url, located
 
 _STAGED = re.compile(r"\.row\.[0-9a-f]+\.partial")
-_Found = tuple[str, Path]
+_FOREIGN = "not of a cache"
+_AT_ONCE = 1000
+"""Objects that are removed by one request."""
+_Found = tuple[str, Location]
 """What something is, and where."""
 
 
@@ -46,6 +53,10 @@ class Leftover(NamedTuple):
         return f"{self.path}: {self.what}, {size}"
 
 
+_Collected = tuple[list[Leftover], list[_Found]]
+"""What nothing vouches for, and what is left where it is."""
+
+
 def collect(path: str | os.PathLike[str], delete: bool = False) -> list[Leftover]:
     """Finds what nothing vouches for in the cache at ``path`` and beside it, and says how much it is.
 
@@ -58,16 +69,24 @@ def collect(path: str | os.PathLike[str], delete: bool = False) -> list[Leftover
 
     Raises:
         CacheError: no cache, or one whose root or table is damaged, so that nobody knows what belongs to it.
-        UserError: it is in an object store.
+        UserError: it is in an object store, and another process took this one for dead; some of it may be removed.
     """
     path = located(path)
-    if isinstance(path, Url):
-        raise UserError(
-            f"{path}: in an object store nobody knows which chunks are just being written, so none is removed; what "
-            "killed writers left is written again by the next textdiff extract"
-        )
     cache = FeatureCache.open(path)
-    found, left = dict[_Found, list[Path]](), list[_Found]()
+    if isinstance(path, Url):
+        result, left = _collect_remote(cache, path, delete)
+    else:
+        result, left = _collect_local(cache, path, delete)
+    total = f"{sum(one.files for one in result)} files, {console.size(sum(one.nbytes for one in result))}"
+    if not result:
+        console.info(f"{path}: there is nothing to remove")
+    else:
+        console.info(f"{path}: removed {total}" if delete else f"{path}: --delete removes {total}")
+    return result + [Leftover(what, str(shown), 0, 0) for what, shown in left]
+
+
+def _collect_local(cache: FeatureCache, path: Path, delete: bool) -> _Collected:
+    found, left = dict[tuple[str, Path], list[Path]](), list[_Found]()
     with ExitStack() as locks:
         if all(locks.enter_context(unused(directory)) for directory in (path, path / STAGED)):
             cache.check_same()
@@ -87,39 +106,98 @@ def collect(path: str | os.PathLike[str], delete: bool = False) -> list[Leftover
         if delete:
             for place in itertools.chain(*found.values()):
                 chunks.remove(place)
-    total = f"{sum(one.files for one in result)} files, {console.size(sum(one.nbytes for one in result))}"
-    if not result:
-        console.info(f"{path}: there is nothing to remove")
-    else:
-        console.info(f"{path}: removed {total}" if delete else f"{path}: --delete removes {total}")
-    return result + [Leftover(what, str(shown), 0, 0) for what, shown in left]
+    return result, left
+
+
+def _collect_remote(cache: FeatureCache, url: Url, delete: bool) -> _Collected:
+    found, left = dict[_Found, list[str]](), list[_Found]()
+    store = cache.store
+    assert isinstance(store, RemoteStore)
+    with removing(store) as lease:
+        if lease is not None:
+            cache.check_same()
+            judge, sizes = _Judge(cache), store.everything()
+            for key in sorted(sizes):
+                name, _, entry = key.rpartition("/")
+                if key == UNFINISHED:
+                    found["left by a killed process", url / key] = [key]
+                elif name == STAGED and entry.startswith((".lease-", ".writing-", ".removing")):
+                    continue  # who works on what, and this process itself
+                elif (judged := judge(name, entry) if name in judge.known else (_FOREIGN, False, False)) is not None:
+                    what, of_rows, ours = judged
+                    if ours:
+                        found.setdefault((what, url if of_rows else url / key), []).append(key)
+                    else:
+                        left.append((what, url / key))
+            result = [
+                Leftover(what, str(shown), len(keys), sum(sizes[key] for key in keys))
+                for (what, shown), keys in found.items()
+            ]
+            if delete:
+                _remove_held(store, lease, [*itertools.chain(*found.values())])
+        else:
+            result = []
+            left.append(("in use", url))
+    for what, place in _updates(url):
+        assert isinstance(place, Url)
+        update = RemoteStore(place)
+        with removing(update) as lease:
+            if lease is None:
+                left.append((f"{what}, in use", place))
+                continue
+            sizes = {key: size for key, size in update.everything().items() if key != lease.key}
+            if sizes:
+                result.append(Leftover(what, str(place), len(sizes), sum(sizes.values())))
+                if delete:
+                    _remove_held(update, lease, sorted(sizes, key=lambda key: key != ROOT))
+    return result, left
+
+
+def _remove_held(store: RemoteStore, lease: Lease, keys: Sequence[str]) -> None:
+    """Removes objects as long as the lease is held, so that none of them can be a writer's."""
+    for batch in (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE)):
+        if not lease.held:
+            raise UserError(f"{store.url}: another process writes by now; run textdiff cache gc again later")
+        store.remove(batch)
 
 
 def _inside(cache: FeatureCache) -> Iterator[tuple[str, Path, Path, bool]]:
     """(what it is, where to say that it is, where it is, whether it is ours) of what nothing in a cache vouches for."""
-    root, done, known = Path(cache.path), cache.done(), metadata(cache)
-    for name in known:
+    root, judge = Path(cache.path), _Judge(cache)
+    for name in judge.known:
         directory = root / name
         for place in sorted(directory.iterdir()) if directory.is_dir() else ():
-            entry = place.name
-            if entry == "zarr.json" or f"{name}/{entry}".lstrip("/") in known:
-                continue
-            if name == STAGED and _STAGED.fullmatch(entry):
-                yield "left by a killed process", place, place, True
-                continue
-            if name in ("", "features", "text") or not re.fullmatch(r"c(\.\d{1,18})+", entry):
-                yield "not of a cache", place, place, False
-                continue
-            number = int(entry.split(".")[1])
-            if name == "table" or name.startswith("text/"):
-                if number >= (1 if name == "table" else len(cache.texts)):
-                    yield "a chunk beyond the array", place, place, True
-            elif number >= len(done):
-                yield "chunks of rows that the table does not have", root, place, True
-            elif not done[number]:
-                yield f"row {number} ({cache.rows[number]}), not in the ledger", root, place, True
-            elif name != "ledger" and not _has(cache, number, name, f"{name}/{entry}"):
-                yield "a chunk that its row does not have", place, place, True
+            if (judged := judge(name, place.name)) is not None:
+                what, of_rows, ours = judged
+                yield what, root if of_rows else place, place, ours
+
+
+class _Judge:
+    """Says of an object what it is, unless the cache vouches for it."""
+
+    def __init__(self, cache: FeatureCache) -> None:
+        self._cache, self._done, self.known = cache, cache.done(), metadata(cache)
+
+    def __call__(self, name: str, entry: str) -> tuple[str, bool, bool] | None:
+        """(what it is, whether it is one of a row's many, whether it is ours) of an entry of a group or array."""
+        cache = self._cache
+        if entry == "zarr.json" or f"{name}/{entry}".lstrip("/") in self.known:
+            return None
+        if name == STAGED and _STAGED.fullmatch(entry):
+            return "left by a killed process", False, True
+        if name in ("", "features", "text") or not re.fullmatch(r"c(\.\d{1,18})+", entry):
+            return _FOREIGN, False, False
+        number = int(entry.split(".")[1])
+        if name == "table" or name.startswith("text/"):
+            beyond = number >= (1 if name == "table" else len(cache.texts))
+            return ("a chunk beyond the array", False, True) if beyond else None
+        if number >= len(self._done):
+            return "chunks of rows that the table does not have", True, True
+        if not self._done[number]:
+            return f"row {number} ({cache.rows[number]}), not in the ledger", True, True
+        if name != "ledger" and not _has(cache, number, name, f"{name}/{entry}"):
+            return "a chunk that its row does not have", False, True
+        return None
 
 
 def _has(cache: FeatureCache, row: int, name: str, key: str) -> bool:
@@ -127,11 +205,17 @@ def _has(cache: FeatureCache, row: int, name: str, key: str) -> bool:
     return any(one == key for array, _, one in cache.layout.row_chunks(row, cache.rows[row]) if array == name)
 
 
-def _beside(path: Path) -> Iterator[_Found]:
+def _beside(path: Path) -> Iterator[tuple[str, Path]]:
     """What is beside a cache: what was to become one, and updates that were begun."""
     for place in leftovers(path):
         yield "left by a killed process", place
-    for place in map(Path, updates(path)):
+    for what, update in _updates(path):
+        assert isinstance(update, Path)
+        yield what, update
+
+
+def _updates(path: Location) -> Iterator[_Found]:
+    for place in updates(path):
         try:
             done = FeatureCache.open(place).done()
             what = f"an update that was begun, {int(done.sum())} of {len(done)} rows; extract --update goes on with it"

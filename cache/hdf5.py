@@ -32,6 +32,7 @@ from textdiff.cache.int8 import joined, numbers_of, scales_of
 from textdiff.cache.layout import FORMAT, SCHEMA, features_name, scales_name
 from textdiff.cache.ledger import texts_digest
 from textdiff.cache.rows import CacheError, Row, columns, pack_table
+from textdiff.cache.stores.writers import writing
 from textdiff.files import atomic_path
 
 NUMBERS = ("view", "text", "height", "width", "tile", "y", "x")
@@ -234,23 +235,24 @@ def import_hdf5(
             token_mask=token_mask,
             about=json.loads(attributes["about"]),
         )
-        for row in cache.pending():
-            entry = rows[row]
-            original = np.s_[row, : entry.truth_shape[0], : entry.truth_shape[1]]
-            grids = {block: file[features_name(block)][row] for block in cache.blocks}
-            if cache.layout.dtype == "int8":
-                grids = {block: joined(file[scales_name(block)][row], grid) for block, grid in grids.items()}
-            pixels = (
-                file["image"][row],
-                file["mask"][row] if entry.has_mask else None,
-                file["truth"][original] if entry.has_truth else None,
-                file["instances"][original] if entry.has_truth and cache.has_instances else None,
-            )
-            if _digest([*grids.values(), *pixels]) != digests[row]:
-                raise ValueError(f"row {row} ({entry}) is not as it was written")
-            cache.write(row, grids, *pixels)
-            if progress is not None:
-                progress()
+        with writing(cache.store):
+            for row in cache.pending():
+                entry = rows[row]
+                original = np.s_[row, : entry.truth_shape[0], : entry.truth_shape[1]]
+                grids = {block: file[features_name(block)][row] for block in cache.blocks}
+                if cache.layout.dtype == "int8":
+                    grids = {block: joined(file[scales_name(block)][row], grid) for block, grid in grids.items()}
+                pixels = (
+                    file["image"][row],
+                    file["mask"][row] if entry.has_mask else None,
+                    file["truth"][original] if entry.has_truth else None,
+                    file["instances"][original] if entry.has_truth and cache.has_instances else None,
+                )
+                if _digest([*grids.values(), *pixels]) != digests[row]:
+                    raise ValueError(f"row {row} ({entry}) is not as it was written")
+                cache.write(row, grids, *pixels)
+                if progress is not None:
+                    progress()
     return cache
 
 

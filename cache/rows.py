@@ -43,6 +43,8 @@ class Row:
     """First row of the image that the tile shows."""
     x: int = 0
     """First column."""
+    group: str = ""
+    """Whose the image is, such as a patient's; empty where nothing is known."""
 
     @property
     def has_mask(self) -> bool:

@@ -16,6 +16,7 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
+from textdiff.images.slide_files import is_slide, open_slide
 from textdiff.options.tools import Start
 from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.prediction.coverage import cover
@@ -32,6 +33,8 @@ FIRST = 5
 """Images to annotate to begin with: as many as the paper's experiment has."""
 ENOUGH = 8
 """Annotated images from which on a quarter is kept for the test: two images at least, and six to learn from."""
+TWENTY_X = 0.5
+"""Micrometres per pixel at which slides are looked at unless they are coarser."""
 
 
 def start(options: Start) -> list[Path]:
@@ -54,11 +57,14 @@ def start(options: Start) -> list[Path]:
     learned_from = any(sample.split == "train" for sample in masked)
     draws = made is None and len(masked) >= ENOUGH and all(sample.split == "train" for sample in samples)
     split = ["--test", "0.25"] if draws else ["--test", str(made["test"])] if made and made.get("test") else []
+    tiles = _tiles(samples) if made is None else [f"--{name}={made[name]}" for name in ("mpp", "tile") if name in made]
 
     choice = choose_preset(samples) if made is None else None
     _say(*(choice.why if choice else ()))
-    _check(options, learned_from, split)
-    _extract(options, where, choice, split)
+    if tiles and made is None:
+        _say(f"There are slides, so they are looked at in tiles, at {tiles[1]} µm per pixel (docs/slides.md).")
+    _check(options, learned_from, [*split, *tiles])
+    _extract(options, where, choice, [*split, *tiles])
 
     there = store_at(where).occupied()
     if not learned_from:
@@ -79,7 +85,24 @@ def start(options: Start) -> list[Path]:
         left = f"--dataset {options.dataset} --data {shlex.quote(str(root))}"
         _say("", "Next. This segments the images that have no mask:", f"    textdiff predict {left} --out predictions")
         _say("This tells which image to annotate next:", "    textdiff next")
+    if there and not tiles:
+        _say(
+            "To paint and correct masks and see the new result within seconds, napari has a plugin of TextDiff:",
+            f"    pip install 'textdiff[napari]' && napari    # Plugins > Annotate (TextDiff), and give it {where}",
+        )
     return []
+
+
+def _tiles(samples: Sequence[Sample]) -> list[str]:
+    """The options by which slides are looked at: at 20x, or as fine as the coarsest of them is; none without slides."""
+    slides = [sample.image for sample in samples if isinstance(sample.image, Path) and is_slide(sample.image)]
+    if not slides:
+        return []
+    mpp = TWENTY_X
+    for path in slides:
+        with open_slide(path) as slide:
+            mpp = max(mpp, *(slide.pixel_size or ()))
+    return ["--mpp", f"{mpp:g}", "--tile", "256"]
 
 
 def _say(*lines: str) -> None:

@@ -1,9 +1,10 @@
 """Images as overlapping square tiles, and back: where the tiles lie and how they are blended, in bounded memory.
 
-Along each axis tiles start every ``size - overlap`` pixels; the last one is shifted inward, so that no tile reaches
-beyond an image that is at least as large as it, and a smaller image is continued by its mirror image. In the overlap
-neighbours are blended by the squares of a sine and a cosine (a raised cosine): a pixel near the edge of a tile, of
-which the network saw one side only, hardly counts where another tile has it further inside.
+Along each axis tiles start every ``size - overlap - 2 margin`` pixels; the last one is shifted inward, so that no tile
+reaches beyond an image that is at least as large as it, and a smaller image is continued by its mirror image. In the
+overlap neighbours are blended by the squares of a sine and a cosine (a raised cosine): a pixel near the edge of a tile,
+of which the network saw one side only, hardly counts where another tile has it further inside. In the margin around
+that it does not count there at all: the tile was given these pixels as surroundings of the others.
 """
 
 __all__ = ["Grid", "cut", "is_constant", "reblock", "stitch"]
@@ -18,16 +19,21 @@ from numpy.typing import NDArray
 
 Band = tuple[int, NDArray[Any]]
 """Rows of an image from the given one on, (..., h, W)."""
+_HARDLY = 1e-6
+"""What a pixel counts in a margin: nothing, unless no other tile has it."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The tiles of one image, in pixels: ``size`` x ``size`` each, neighbours sharing at least ``overlap``."""
+    """The tiles of one image, in pixels: ``size`` x ``size`` each, which share at least ``overlap + 2 margin``."""
 
     height: int
     width: int
     size: int
     overlap: int
+    """What is blended."""
+    margin: int = 0
+    """What is surroundings alone, at each edge of a tile that is not one of the image."""
 
     def __len__(self) -> int:
         return len(self.tops) * len(self.lefts)
@@ -35,12 +41,12 @@ class Grid:
     @cached_property
     def tops(self) -> tuple[int, ...]:
         """First pixel row of each row of tiles, ascending."""
-        return _starts(self.height, self.size, self.overlap)
+        return _starts(self.height, self.size, self.overlap + 2 * self.margin)
 
     @cached_property
     def lefts(self) -> tuple[int, ...]:
         """First pixel column of each column of tiles, ascending."""
-        return _starts(self.width, self.size, self.overlap)
+        return _starts(self.width, self.size, self.overlap + 2 * self.margin)
 
     @property
     def places(self) -> list[tuple[int, int]]:
@@ -55,8 +61,8 @@ class Grid:
         normalised along each axis and tiles form a full grid.
         """
         return (
-            _weights(self.tops, self.height, self.size, self.overlap),
-            _weights(self.lefts, self.width, self.size, self.overlap),
+            _weights(self.tops, self.height, self.size, self.overlap, self.margin),
+            _weights(self.lefts, self.width, self.size, self.overlap, self.margin),
         )
 
 
@@ -186,11 +192,15 @@ def _starts(length: int, size: int, overlap: int) -> tuple[int, ...]:
     return tuple(min(index * (size - overlap), length - size) for index in range(count))
 
 
-def _weights(starts: tuple[int, ...], length: int, size: int, overlap: int) -> NDArray[np.float32]:
+def _weights(starts: tuple[int, ...], length: int, size: int, overlap: int, margin: int) -> NDArray[np.float32]:
     ramp = np.ones(size)
-    ramp[:overlap] = np.sin(np.pi / 2 * (np.arange(overlap) + 0.5) / max(overlap, 1)) ** 2
-    window = ramp * ramp[::-1]
+    ramp[margin : margin + overlap] = np.sin(np.pi / 2 * (np.arange(overlap) + 0.5) / max(overlap, 1)) ** 2
+    windows = np.stack([ramp * ramp[::-1]] * len(starts))
+    # At the edges of the image there is nothing that a tile does not see.
+    windows[1:, :margin] = windows[:-1, size - margin :] = _HARDLY
     total = np.zeros(max(length, size))
-    for start in starts:
+    for start, window in zip(starts, windows, strict=True):
         total[start : start + size] += window
-    return np.stack([window / total[start : start + size] for start in starts]).astype(np.float32)
+    return np.stack(
+        [window / total[start : start + size] for start, window in zip(starts, windows, strict=True)]
+    ).astype(np.float32)

@@ -22,8 +22,8 @@ class Features(Record):
     """Network and text."""
 
     backbone: Annotated[AnyPath | None, Known("textdiff.models.backbones:BACKBONES"), FromPreset] = None
-    """Frozen network: adm-256, nano-he, a checkpoint file, hub:ID or sd:ID of the Hugging Face hub or a directory, or
-    none: rgb (the image and blurs of it), filters."""
+    """Frozen network: adm-256, nano-he, efficientnet-lite0 (ImageNet's), a checkpoint file, hub:ID or sd:ID of the
+    Hugging Face hub or a directory, or none: rgb (the image and blurs of it), filters."""
     text_encoder: Annotated[AnyPath | None, Known("textdiff.models.weights:KNOWN_ENCODERS"), FromPreset] = None
     """Text encoder: clinical-biobert, minilm, none, a hub id or a directory."""
     blocks: Annotated[Sequence[Natural] | Literal["all"] | None, FromPreset] = None
@@ -32,7 +32,7 @@ class Features(Record):
     """Diffusion steps at which the image is noised, each in 0..999."""
     image_size: Annotated[int | None, Range(least=32), FromPreset] = None
     """Height and width in pixels that images are resized to; a multiple of 32 for most backbones."""
-    enlarge: Annotated[int, Range(least=1, most=8)] = 1
+    enlarge: Annotated[int | None, Range(least=1, most=8), FromPreset] = None
     """Times that each image is enlarged for the network: its activations are finer then, and it takes longer."""
     protocol: Protocol = "clean"
     """Protocol: clean, or paper, which does as the paper's code does."""
@@ -132,8 +132,9 @@ class Extract(Place, Features, Cutting, ReadOptions, Filling):
 
     dataset: Annotated[str | None, Known("textdiff.readers:READERS", strict=True)] = field(default=None, kw_only=False)
     """Name of the data set, or folder or hdf5 for your own; that of --cache by default."""
-    preset: Literal["paper", "nano", "rgb", "filters"] = "paper"
-    """Defaults: the paper's; nano, which suit the backbone in the package; rgb and filters, without a network."""
+    preset: Literal["paper", "nano", "rgb", "filters", "imagenet"] = "paper"
+    """Defaults: the paper's; nano, which suit the backbone in the package; rgb and filters, without a network; or
+    imagenet, for efficientnet-lite0."""
     cache: Annotated[AnyPath | None, InStore()] = None
     """Cache to make, a directory or an address (s3://bucket/x.zarr); by default cache/NAME.zarr, where NAME is the
     data set, or that of --data for your own."""

@@ -149,6 +149,8 @@ class Outputs(Record):
     """Draw the objects on the image too, with a scale bar where the size of a pixel is known."""
     mpp: Annotated[float, Range(above=0)] | None = None
     """Micrometres per pixel of all images, such as 0.25 for a slide at 40x; by default what each file says."""
+    margin: Natural = 0
+    """Pixels at the edges of tiles that only give the others their surroundings; more tiles, fewer seams."""
     tissue: Annotated[float, Range(least=0, most=1)] = 0.05
     """Share of a slide's tile that must be tissue, else it is background unseen (docs/slides.md); 0 takes all."""
 

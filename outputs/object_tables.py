@@ -15,7 +15,7 @@ from textdiff.tables import CsvWriter
 
 IMAGE_COLUMNS = (
     *("image", "file", "group", "text", "width", "height", "objects", "area", "share", "probability", "counts"),
-    *("mean_area", "mean_eccentricity", "mean_haematoxylin"),
+    *("mean_area", "mean_eccentricity", "mean_solidity", "mean_haematoxylin"),
     *("pixel_width_um", "pixel_height_um", "area_um2", "area_mm2", "tissue_mm2", "objects_per_mm2", "mean_area_um2"),
     *("distance", "expected_dice", "flagged", "notes", "error"),
 )
@@ -44,7 +44,7 @@ def image_record(segmented: Segmentation) -> dict[str, str | int | float]:
     if area:
         record["probability"] = round(likely / area, 6)
         record["mean_area"] = significant(area / len(segmented.found))
-    for name in ("eccentricity", "haematoxylin"):
+    for name in ("eccentricity", "solidity", "haematoxylin"):
         values = [value for found in segmented.found if (value := getattr(found, name)) is not None]
         if values:
             record[f"mean_{name}"] = round(sum(values) / len(values), 6)

@@ -27,6 +27,8 @@ class Found(NamedTuple):
     """That of the ellipse with its second moments, 0 for a disc, near 1 for a line; None where it is not measured."""
     haematoxylin: float | None = None
     """Its mean over the object, see ``images.stains``; None of a grey image, or where it is not measured."""
+    solidity: float | None = None
+    """Its area over that of the convex hull of its pixels, 1 where it has no dents; None where it is not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ class Segmentation(Subject):
 
 OBJECT_COLUMNS = (
     *("image", "object", "class", "area", "centroid_x", "centroid_y"),
-    *("left", "top", "width", "height", "probability", "eccentricity", "haematoxylin"),
+    *("left", "top", "width", "height", "probability", "eccentricity", "solidity", "haematoxylin"),
     *("area_um2", "centroid_x_um", "centroid_y_um"),
 )
 """Columns of ``predictions.csv``; what is not known of an object is empty."""
@@ -108,6 +110,7 @@ def segmentation(
     centroids = zip(mean(x + 0.5).tolist(), mean(y + 0.5).tolist(), strict=True)
     likely = mean(likelihood[y, x]).tolist()
     shapes = _eccentricities(number, x, y, mean, pixel_size or (1.0, 1.0)).tolist()
+    hulls = _hull_areas(number, x, y, count)
     stains = [None] * count if stain is None else mean(stain(image[y, x])).tolist()
     low, high = np.full((2, count), np.iinfo(np.int64).max), np.zeros((2, count), np.int64)
     for axis, values in enumerate((x, y)):
@@ -119,7 +122,7 @@ def segmentation(
     found = tuple(
         Found(
             *(index + 1, int(classes[index]), int(areas[index]), centroid, tuple(boxes[index]), likely[index]),
-            *(shapes[index], stains[index]),
+            *(shapes[index], stains[index], float(areas[index] / hulls[index])),
         )
         for index, centroid in enumerate(centroids)
     )
@@ -158,16 +161,40 @@ def _eccentricities(
     return found.clip(0, 1)
 
 
+def _hull_areas(number: NDArray[np.integer[Any]], x: NDArray[Any], y: NDArray[Any], count: int) -> NDArray[np.float64]:
+    """The area of each object's convex hull, (count,), of its pixels with their corners: that of a square is its own.
+
+    Args:
+        number: (N,) the object, from 0 on, that each pixel belongs to.
+        x: (N,) the pixel's column.
+        y: (N,) its row; pixels come row by row, from left to right.
+        count: of objects, each with a pixel at least.
+    """
+    from scipy.spatial import ConvexHull
+
+    if not count:
+        return np.zeros(0)
+    order = np.argsort(number, kind="stable")
+    number, x, y = number[order], x[order], y[order]
+    # Of an object's row the first and the last pixel are enough.
+    new = np.flatnonzero(np.diff(number, prepend=-1) | np.diff(y, prepend=-1))
+    left, right, row = x[new], x[np.append(new[1:], len(x)) - 1] + 1, y[new]
+    corners = np.stack([np.stack([side, end], -1) for side in (left, right) for end in (row, row + 1)], 1)
+    starts = np.flatnonzero(np.diff(number[new], prepend=-1))
+    return np.array([ConvexHull(points.reshape(-1, 2)).volume for points in np.split(corners, starts[1:])])
+
+
 def object_record(segmented: Subject, found: Found) -> dict[str, str | int | float]:
     """One line of ``predictions.csv`` as ``OBJECT_COLUMNS``; what is not known is left out."""
     size, (x, y) = segmented.pixel_size, found.centroid
     measured = (found.area * segmented.pixel_area, x * size[0], y * size[1]) if size else (None, None, None)
+    shape = (found.eccentricity, found.solidity, found.haematoxylin)
     values: tuple[str | int | float | None, ...] = (
         *(segmented.name, found.number, segmented.class_names[found.class_number - 1], found.area),
         *(round(position, 3) for position in found.centroid),
         *found.box,
         round(found.probability, 6),
-        *(None if value is None else round(value, 6) for value in (found.eccentricity, found.haematoxylin)),
+        *(None if value is None else round(value, 6) for value in shape),
         *(None if value is None else significant(value) for value in measured),
     )
     return {name: value for name, value in zip(OBJECT_COLUMNS, values, strict=True) if value is not None}

@@ -48,7 +48,8 @@ def extract(options: Extract) -> FeatureCache:
 
     Returns:
         The cache, opened; complete unless ``shard`` or ``dry_run`` says otherwise. A dry run makes none: it returns the
-        one that is there, or ``FeatureCache.plan``'s. Where the time of this process went is in its ``filled``.
+        one that is there, or ``FeatureCache.plan``'s. Where the time went, of all processes together,
+        is in its ``filled``.
 
     Raises:
         UserError: bad input; weights that are not there; a cache made otherwise; a disk that cannot hold the rows.
@@ -193,9 +194,10 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
                 else:
                     # What is taken over takes no time, and the caches it comes from are open here.
                     fill_rows(replace(part, made=[]), prepare, backbone, progress)
-                    work.crew.fill(Order.of(config, cache), cache, facts, part.made, progress)
+                    taken.append(work.crew.fill(Order.of(config, cache), cache, facts, part.made, progress))
     if taken:
-        console.info(f"where the time went: {Timings.total(taken)}")
+        of_whom = f" of {work.crew.where}" if work.crew else ""
+        console.info(f"where the time{of_whom} went: {Timings.total(taken)}")
     if config.dry_run:
         return filling.old or cache
     complete = end_filling(filling)

@@ -106,7 +106,7 @@ def predict_all(
         (done if not overwrite and records.is_done(one) else left).append(one)
     if done:
         console.info(f"{len(done)} of {len(inputs)} images are done already (--overwrite: do them again)")
-    predictor = open_predictor(run, device, backbone, outputs.views) if left else None
+    predictor = open_predictor(run, device, backbone, outputs.views, outputs.margin) if left else None
     records.claim()
     for one in done:
         records.regroup(one)

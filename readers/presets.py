@@ -21,6 +21,7 @@ class Preset:
     blocks: tuple[int, ...]
     steps: tuple[int, ...] = (50, 150, 250)
     image_size: int = 256
+    enlarge: int = 1
     backbone: str = "adm-256"
     text_encoder: str = "clinical-biobert"
     views: int = 1
@@ -54,13 +55,28 @@ RGB: dict[str, Any] = NANO | {"backbone": "rgb", "steps": (0,)}
 """The same without a network: what a small backbone has to beat."""
 FILTERS: dict[str, Any] = {"backbone": "filters", "text_encoder": "none", "steps": (0,), "blocks": (0,)}
 """What a laboratory has without any network."""
-PRESET_KINDS: dict[str, dict[str, Any]] = {"paper": {}, "nano": NANO, "rgb": RGB, "filters": FILTERS}
+IMAGENET: dict[str, Any] = {
+    "backbone": "efficientnet-lite0",
+    "text_encoder": "minilm",
+    "steps": (0,),
+    "blocks": (3, 4, 5),
+    "enlarge": 4,
+}
+"""What ImageNet has taught, as it did best on validation images of chest X-rays of 128 pixels."""
+PRESET_KINDS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "nano": NANO,
+    "rgb": RGB,
+    "filters": FILTERS,
+    "imagenet": IMAGENET,
+}
 JITTER = {"monuseg": "he"}
 """Whose views a small backbone is to see in varied colours: where that, with ``fair-long``, did better on Val."""
 
 
 def get_preset(dataset: str, kind: str = "paper") -> Preset:
-    """The defaults of a data set: ``paper``; ``nano`` for the backbone in the package; ``rgb``, ``filters`` for none.
+    """The defaults of a data set: ``paper``; ``nano`` for the backbone in the package; ``imagenet`` for one of a
+    package; ``rgb``, ``filters`` for none.
 
     Raises:
         UserError: there is no such data set or kind of preset.

@@ -210,7 +210,11 @@ class Command:
         """Ends one of the Python processes that it started; whether there was one."""
         mine = read(f"/proc/{self.child}/cmdline")  # and that of what it forks, which guards it and works on nothing
         commands = {pid: read(f"/proc/{pid}/cmdline") for pid in descendants(self.child)}
-        below = [pid for pid, command in commands.items() if b"python" in command and command != mine]
+        # Python's own keeper of semaphores works on nothing either, and says at length that it was killed.
+        workers = [
+            pid for pid, command in commands.items() if b"python" in command and b"resource_tracker" not in command
+        ]
+        below = [pid for pid in workers if commands[pid] != mine]
         if not below:
             return False
         with contextlib.suppress(ProcessLookupError):
@@ -277,7 +281,37 @@ class Scene:
             self.whole = self.fresh()
             assert self.command(self.whole).wait() == 0, self.last_log()
             self.seconds = min(self.seconds, time.monotonic() - start)
-        self.bytes = tree(self.whole)
+        self.bytes = self.tree(self.whole)
+
+    def tree(self, cache: Path) -> dict[str, str]:
+        """The SHA-256 of every file of a cache."""
+        return tree(cache)
+
+    def entries(self, cache: Path) -> int:
+        """How many files there are in the ledger: an entry of each row, and the array's own."""
+        return len([*(cache / "ledger").glob("*")])
+
+    def beside(self, cache: Path) -> list[str]:
+        """What is beside a cache, which should be nothing."""
+        return [path.name for path in cache.parent.iterdir() if path != cache and path.suffix != ".txt"]
+
+    def drop(self, cache: Path) -> None:
+        """Removes a cache, of which no more is asked."""
+        shutil.rmtree(cache.parent)
+
+    def copied(self) -> Path:
+        """A copy of the whole cache."""
+        cache = self.fresh()
+        shutil.copytree(self.whole, cache)
+        return cache
+
+    def read(self, cache: Path, name: str) -> bytes:
+        """A file of a cache."""
+        return (cache / name).read_bytes()
+
+    def write(self, cache: Path, name: str, data: bytes) -> None:
+        """Changes a file of a cache."""
+        (cache / name).write_bytes(data)
 
     def fresh(self) -> Path:
         """A place for a cache, in a directory where nothing else is."""
@@ -296,7 +330,7 @@ class Scene:
         from textdiff.cache import FeatureCache
         from textdiff.cache.ledger import read_entry
 
-        if not cache.exists():
+        if not self.entries(cache):
             outcome.lost += len(before)
             return set()
         opened, whole = FeatureCache.open(cache), FeatureCache.open(self.whole)
@@ -313,8 +347,8 @@ class Scene:
         status = command.wait()
         if status != 0:
             outcome.notes.append(command.log.read_text()[-2000:])
-        beside = [path for path in cache.parent.iterdir() if path != cache and path.suffix != ".txt"]
-        if status != 0 or tree(cache) != self.bytes or beside:
+        beside = self.beside(cache)
+        if status != 0 or self.tree(cache) != self.bytes or beside:
             outcome.unequal += 1
             outcome.notes.append(f"{cache}: status {status}, beside it {beside}")
 
@@ -348,7 +382,7 @@ def killed(scene: Scene, outcome: Outcome, times: int, one_below: bool = False) 
         command = scene.command(cache)
         if outcome.times % 2:
             wanted = scene.draw.randrange(rows) + 2  # with the array's own file
-            while (status := command.wait(0.0)) is None and len([*(cache / "ledger").glob("*")]) < wanted:
+            while (status := command.wait(0.0)) is None and scene.entries(cache) < wanted:
                 time.sleep(0.001)
             status = command.wait(scene.draw.uniform(0, 0.03))
         else:
@@ -364,7 +398,7 @@ def killed(scene: Scene, outcome: Outcome, times: int, one_below: bool = False) 
         counts.append(len(here))
         if status is not None or len(here) == rows or outcome.times == times:
             scene.go_on(cache, outcome)
-            shutil.rmtree(cache.parent)
+            scene.drop(cache)
             cache, here = scene.fresh(), set()
     outcome.notes.append(f"rows there after each kill: {counts}")
 
@@ -449,12 +483,11 @@ def flipped(scene: Scene, outcome: Outcome, times: int) -> None:
     rows = set(range(len(FeatureCache.open(scene.whole).rows)))
     for number in range(times):
         kind = order[number % len(order)]
-        cache = scene.fresh()
-        shutil.copytree(scene.whole, cache)
+        cache = scene.copied()
         name = scene.draw.choice(kinds[kind])
-        data = bytearray((cache / name).read_bytes())
+        data = bytearray(scene.read(cache, name))
         data[scene.draw.randrange(len(data))] ^= scene.draw.randrange(1, 256)
-        (cache / name).write_bytes(data)
+        scene.write(cache, name, bytes(data))
         of_row = not name.endswith("zarr.json") and not name.startswith(("table", "text"))
         expected = rows - {int(Path(name).name.split(".")[1])} if of_row else rows
         with contextlib.redirect_stderr(io.StringIO()):
@@ -468,7 +501,7 @@ def flipped(scene: Scene, outcome: Outcome, times: int) -> None:
             except CacheError as error:  # the root or the table, which need the command that made the cache
                 outcome.untold += name not in ("zarr.json", "table/c.0") or "damaged" not in str(error)
         scene.go_on(cache, outcome)
-        shutil.rmtree(cache.parent)
+        scene.drop(cache)
         outcome.times += 1
 
 
@@ -486,10 +519,12 @@ FAULTS: dict[str, Callable[[Scene, Outcome, int], None]] = {
 }
 
 
-def try_fault(kind: str, scene: Scene, times: int) -> Outcome:
+def try_fault(
+    kind: str, scene: Scene, times: int, faults: dict[str, Callable[[Any, Outcome, int], None]] = FAULTS
+) -> Outcome:
     """What becomes of so many trials of one kind."""
     outcome = Outcome(kind)
-    FAULTS[kind](scene, outcome, times)
+    faults[kind](scene, outcome, times)
     return outcome
 
 

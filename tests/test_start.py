@@ -1,6 +1,7 @@
 """``textdiff start``: the commands it prints are those it runs, it goes on where it was, and it asks nobody."""
 
 import json
+import runpy
 import shlex
 import socket
 from pathlib import Path
@@ -59,6 +60,7 @@ def test_a_folder_is_led_to_its_first_masks_then_to_a_report_and_not_fitted_twic
     second = textdiff_once(tmp_path, "start", "slides")
     assert commands(second.stdout) == ["data check", "extract --cache", "fit --cache", "score", "report"]
     assert "--dataset folder --data slides --out predictions" in second.stderr
+    assert second.stderr.splitlines()[-1].endswith("# Plugins > Annotate (TextDiff), and give it cache/slides.zarr")
     run = (tmp_path / "runs/latest").resolve()
     assert (run / "report.html").is_file()
     # The command that a run tells of is the one to repeat it with.
@@ -91,6 +93,22 @@ def test_a_dry_run_prints_a_script_and_writes_nothing(tmp_path, textdiff_once):
         "textdiff report",
     ]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("own", "mpp"), [(0.25, "0.5"), (0.9, "0.9")])
+def test_slides_are_looked_at_in_tiles_no_finer_than_they_are(tmp_path, textdiff_once, own, mpp):
+    pytest.importorskip("openslide")
+    slides = runpy.run_path(str(Path(__file__).with_name("slide_cases.py")))
+    (tmp_path / "lab/images").mkdir(parents=True)
+    (tmp_path / "lab/masks").mkdir()
+    image, inside = slides["tissue"](120, 160)
+    slides["write_svs"](tmp_path / "lab/images/a.svs", [image], mpp=own)
+    Image.fromarray(inside).save(tmp_path / "lab/masks/a.tif")
+    found = textdiff_once(tmp_path, "start", "lab", "--dry-run")
+    check, extract, *_ = map(str.strip, found.stdout.splitlines())
+    assert check == f"textdiff data check --dataset folder --data lab --mpp {mpp} --tile 256"
+    assert f" --mpp {mpp} --tile 256 --cache cache/lab.zarr" in extract
+    assert "napari" not in found.stderr
 
 
 def test_a_stop_in_a_command_stops_all(tmp_path, textdiff_once, monkeypatch):

@@ -1,7 +1,8 @@
 """Where the bytes of a cache are: on a disk (``local``), or in an object store (``remote``), behind one protocol.
 
 The modules: ``base`` (the protocol), ``local``, ``remote``, ``refusals`` (what an object store's errors mean),
-``leases`` (who works on what), ``exchange`` (one cache in the place of another).
+``leases`` (who works on what), ``writers`` (and who removes what nothing vouches for), ``exchange`` (one cache in the
+place of another).
 """
 
 __all__ = ["Batch", "Store", "store_at"]

@@ -13,6 +13,7 @@ import json
 from textdiff import console
 from textdiff.cache.stores.leases import Lease, wait_for_dead
 from textdiff.cache.stores.remote import ROOT, RemoteStore
+from textdiff.cache.stores.writers import WRITING, writing
 from textdiff.places import Url
 
 
@@ -57,10 +58,10 @@ def _copy(new: Url, final: Url) -> None:
     source, target = RemoteStore(new), RemoteStore(final)
     wanted = source.everything()
     if ROOT in wanted:  # else it was copied to the end: of the source the root is removed first
-        target.delete(ROOT)
-        for key in target.everything().keys() - wanted.keys():
-            target.delete(key)
-        with target.replacing(ROOT) as batch:
-            for key in sorted(wanted, key=lambda key: key == ROOT):
-                batch.copy(key, source, key)
+        with writing(target):
+            target.delete(ROOT)
+            target.remove(key for key in target.everything().keys() - wanted.keys() if not key.startswith(WRITING))
+            with target.replacing(ROOT) as batch:
+                for key in sorted(wanted, key=lambda key: key == ROOT):
+                    batch.copy(key, source, key)
     source.clear()

@@ -46,10 +46,24 @@ class Lease:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        # Of who fails it stays, so that another one goes on.
+        if error is None:
+            self.give_back()
+        self._end()
+
+    def _end(self) -> None:
         self._ended.set()
         self._thread.join()
-        # Of who fails it stays, so that another one goes on; so does one that another process has by now.
-        if error is None and self._tag is not None and self.store.tag(self.key) == self._tag:
+
+    @property
+    def held(self) -> bool:
+        """Whether no other process has it by now."""
+        return self._tag is not None and self.store.tag(self.key) == self._tag
+
+    def give_back(self) -> None:
+        """Ends it; one that another process has stays."""
+        self._end()
+        if self.held:
             self.store.delete(self.key)
 
     def _renew(self) -> None:

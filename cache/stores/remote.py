@@ -5,7 +5,7 @@ so the order alone keeps the promises. Of a row the ledger's entry is put last, 
 before leaves objects that nobody vouches for, and that the next one writes again.
 """
 
-__all__ = ["ROOT", "RemoteStore"]
+__all__ = ["ROOT", "UNFINISHED", "RemoteStore"]
 
 import os
 import tempfile
@@ -36,7 +36,7 @@ LOOK_SECONDS = 2.0
 _RETRIES = {"max_retries": 8, "retry_timeout": timedelta(minutes=1)}
 _PATIENCE = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(minutes=2)}
 ROOT = "zarr.json"
-_UNFINISHED = "table/.unfinished"
+UNFINISHED = "table/.unfinished"
 """Is there while a cache is made: without a root beside it, what else is there is as good as nothing."""
 _A = TypeVar("_A")
 _B = TypeVar("_B")
@@ -226,9 +226,10 @@ class RemoteStore(Store):
     def clear(self) -> None:
         """See ``Store``; the root first: from then on there is no cache."""
         self.delete(ROOT)
-        self._delete(self.everything())
+        self.remove(self.everything())
 
-    def _delete(self, keys: Iterable[str]) -> None:
+    def remove(self, keys: Iterable[str]) -> None:
+        """Removes objects, many with one request."""
         obstore = _library()
         if names := [self.name(key) for key in keys]:
             self.ask(lambda: obstore.delete(self._bucket, names))
@@ -247,7 +248,7 @@ class RemoteStore(Store):
         """See ``Store``; what a process left that was killed before it put the root is nothing, too."""
         obstore = _library()
         first: Sequence[Any] = self.ask(lambda: next(iter(obstore.list(self._bucket, self.name("") or None)), []))
-        return bool(first) and (self._head(ROOT) is not None or self._head(_UNFINISHED) is None)
+        return bool(first) and (self._head(ROOT) is not None or self._head(UNFINISHED) is None)
 
     def nbytes(self) -> int:
         """See ``Store``."""
@@ -260,15 +261,15 @@ class RemoteStore(Store):
             fill(new)
             if not overwrite and self._head(ROOT) is not None:
                 return
-            self.put(_UNFINISHED, [])
+            self.put(UNFINISHED, [])
             if overwrite:
                 self.delete(ROOT)
-                self._delete(self.everything().keys() - {_UNFINISHED})
+                self.remove(self.everything().keys() - {UNFINISHED})
             keys = [file.relative_to(new).as_posix() for file in sorted(new.rglob("*")) if file.is_file()]
             self.map(lambda key: self.adopt(new / key, key), [key for key in keys if key != ROOT])
             self._known.clear()
             self.put_if_absent(ROOT, (new / ROOT).read_bytes())
-            self.delete(_UNFINISHED)
+            self.delete(UNFINISHED)
 
     @contextmanager
     def workplace(self) -> Iterator[Path]:
@@ -297,7 +298,7 @@ class RemoteStore(Store):
 
     def sweep(self) -> None:
         """See ``Store``. Chunks without an entry are left: they are written again."""
-        self.delete(_UNFINISHED)
+        self.delete(UNFINISHED)
 
     def make_durable(self) -> None:
         """See ``Store``: a PUT that was answered is durable."""

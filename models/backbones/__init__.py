@@ -10,6 +10,8 @@ from textdiff.plugins import on_demand, registry
 if TYPE_CHECKING:
     from textdiff.models.backbones.base import Backbone
 
+_LITE = "textdiff.models.backbones.efficientnet_lite:"
+
 BACKBONES: Mapping[str, type["Backbone"]] = registry(
     "backbones",
     on_demand(
@@ -19,6 +21,9 @@ BACKBONES: Mapping[str, type["Backbone"]] = registry(
             "untrained:": "textdiff.models.backbones.adm:Untrained",
             "rgb": "textdiff.models.backbones.blurs:Blurs",
             "filters": "textdiff.models.backbones.filters:Filters",
+            **{f"efficientnet-lite{n}": f"{_LITE}EfficientNetLite" for n in range(3)},
+            **{f"efficientnet-lite{n}:": f"{_LITE}EfficientNetLite" for n in range(3)},
+            **{f"untrained:efficientnet-lite{n}": f"{_LITE}Untrained" for n in range(3)},
             "hub:": "textdiff.models.backbones.hub:Hub",
             "sd:": "textdiff.models.backbones.latent:Latent",
         }

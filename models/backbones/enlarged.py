@@ -46,10 +46,10 @@ class Enlarged(Backbone):
 
     def features(self, images: Tensor, t: Tensor, texts: Sequence[str], levels: Iterable[int]) -> dict[int, Tensor]:
         """The backbone's levels of enlarged images."""
-        height, width = (side * self.factor for side in images.shape[-2:])
-        larger = F.interpolate(images.float(), (height, width), mode="bicubic").round().clamp(0, 255).to(images.dtype)
-        found = self.inner.features(larger, t, texts, levels)
+        height, width = images.shape[-2:]
+        larger = F.interpolate(images.float(), (height * self.factor, width * self.factor), mode="bicubic")
+        found = self.inner.features(larger.round().clamp(0, 255).to(images.dtype), t, texts, levels)
         return {
-            level: F.adaptive_avg_pool2d(grid, images.shape[-2:]) if grid.shape[-1] > images.shape[-1] else grid
+            level: F.adaptive_avg_pool2d(grid, (height, width)) if grid.shape[-1] > width else grid
             for level, grid in found.items()
         }

@@ -66,6 +66,19 @@ class PixelMLP(nn.Sequential):
             raise UserError(f"not DDPM-seg's pixel classifier: {' '.join(str(error).split())[:200]}") from error
 
 
+class _Seen:
+    """What is known here of the counts that are on the device."""
+
+    going: list[int]
+    places: Tensor
+    """The same numbers on the device."""
+    steps = 0
+    """For how many steps more none of them can end."""
+    of: Tensor | None = None
+    """The counts that were read, in the version of then, or as a step has changed them since."""
+    version = 0
+
+
 class PixelMLPs(Segmenter):
     """Ten pixel classifiers, each trained for itself on all pixels of the training images; the majority decides.
 
@@ -117,6 +130,7 @@ class PixelMLPs(Segmenter):
         self.networks = nn.ModuleList(PixelMLP(channels, classes) for _ in range(count))
         self.register_buffer("lowest", torch.full((count,), torch.inf))
         self.register_buffer("waited", torch.zeros(count, dtype=torch.int64))
+        self._seen = _Seen()
 
     @classmethod
     def build(cls, cache: FeatureCache, options: FitConfig, recipe: Recipe) -> "PixelMLPs":
@@ -142,19 +156,30 @@ class PixelMLPs(Segmenter):
 
     @property
     def going(self) -> list[int]:
-        """The networks whose training has not ended."""
-        return [number for number, count in enumerate(self.waited.tolist()) if count <= _PATIENCE]
+        """The networks whose training has not ended.
+
+        The device is asked only once one of them can have ended: what it counts grows by one a step at most.
+        """
+        seen, waited = self._seen, self.waited
+        if seen.steps <= 0 or seen.of is not waited or seen.version != waited._version:
+            counts = waited.tolist()
+            seen.going = [number for number, count in enumerate(counts) if count <= _PATIENCE]
+            seen.places = torch.tensor(seen.going, dtype=torch.int64, device=waited.device)
+            seen.steps = _PATIENCE + 1 - max((counts[number] for number in seen.going), default=0)
+            seen.of, seen.version = waited, waited._version
+        return seen.going
 
     @property
     def trained(self) -> bool:  # type: ignore[override]
         """Whether the training of every network has ended."""
         return not self.going
 
-    def pixels(self, levels: Sequence[Tensor]) -> Pixels:
-        """The pixels of one image, from levels (1, steps x C, h, w)."""
+    def pixels(self, *images: Sequence[Tensor]) -> Pixels:
+        """The pixels of images, from each one's levels (1, steps x C, h, w)."""
         if self.config["standardise"]:
-            levels = [F.layer_norm(level.float(), level.shape[2:], eps=1e-6) for level in levels]
-        return Pixels(levels, self.config["image_size"])
+            images = tuple([F.layer_norm(x.float(), x.shape[2:], eps=1e-6) for x in levels] for levels in images)
+        joined = images[0] if len(images) == 1 else [torch.cat(level) for level in zip(*images, strict=True)]
+        return Pixels(joined, self.config["image_size"])
 
     def forward(self, levels: Sequence[Tensor] | Tensor) -> Tensor:
         """The logarithm of each class's share of the votes, (B, classes, S, S), from levels (B, steps x C, h, w).
@@ -208,13 +233,14 @@ class PixelMLPs(Segmenter):
         epoch, at native size.
         """
         self._epoch = epoch
-        images: list[Pixels] = []
+        images: list[Sequence[Tensor]] = []
         labels: list[Tensor] = []
         for item in items:
             assert item.mask is not None
-            images.append(self.pixels(item.features))
+            images.append(item.features)
             labels.append(item.mask.flatten())
-        truth, each = torch.cat(labels), len(images[0])
+        pixels, truth = self.pixels(*images), torch.cat(labels)
+        images.clear()
         said = (truth != UNSAID).nonzero()[:, 0]
         if len(said) < 2:
             raise UserError(f"{len(said)} labelled pixel: {self.title} needs two at least; label more")
@@ -222,25 +248,20 @@ class PixelMLPs(Segmenter):
         orders = said[torch.from_numpy(np.stack([draws.permutation(len(said)) for _ in self.networks])).to(said.device)]
         size = min(size, len(said))
         for start in range(0, len(said) - size + 1, size):
-            if not (going := self.going):
+            if not self.going:
                 return
-            places = orders[going, start : start + size]
-            flat = places.flatten()
-            pixels = torch.empty(len(flat), self.config["channels"], device=truth.device)
-            for number, image in enumerate(images):
-                here = (flat // each == number).nonzero()[:, 0]
-                if len(here):
-                    pixels[here] = image[flat[here] % each]
-            yield (pixels.view(*places.shape, -1),), truth[places]
+            places = orders[self._seen.places, start : start + size]
+            yield (pixels[places.flatten()].view(*places.shape, -1),), truth[places]
 
     def loss(self, scores: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
         """The mean of the networks' losses, with the gradient of their sum: for each network that of its own loss."""
-        going = self.going
         losses = torch.stack([criterion(own, truth) for own, truth in zip(scores, labels, strict=True)])
         if self.training and self._epoch >= _FIRST_TO_STOP:
-            now = losses.detach()
+            now, seen = losses.detach(), self._seen
+            going = seen.places
             better = now < self.lowest[going]
             self.lowest[going] = torch.where(better, now, self.lowest[going])
             self.waited[going] = torch.where(better, 0, self.waited[going] + 1)
+            seen.steps, seen.version = seen.steps - 1, self.waited._version
         total = losses.sum()
         return total + (losses.mean() - total).detach()

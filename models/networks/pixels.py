@@ -10,31 +10,34 @@ from torch import Tensor
 
 
 class Pixels:
-    """The pixels of one image in a size of S x S, each with the activations of every level, bilinearly upsampled.
+    """The pixels of N images in a size of S x S, each with the activations of every level, bilinearly upsampled.
 
     Levels stay at their native size; a pixel is made when it is asked for, as
     :func:`torch.nn.functional.interpolate` makes it (``align_corners=False``).
 
     Args:
-        levels: (1, C_k, h_k, w_k) each.
+        levels: (N, C_k, h_k, w_k) each.
         size: S.
     """
 
     def __init__(self, levels: Sequence[Tensor], size: int) -> None:
         self.size = size
-        self._levels = [(level[0].flatten(1).t().contiguous(), *level.shape[2:]) for level in levels]
+        self._levels = [(level.permute(0, 2, 3, 1).flatten(0, 2).contiguous(), *level.shape[2:]) for level in levels]
+        self._images = len(levels[0])
 
     def __len__(self) -> int:
-        return self.size * self.size
+        return self._images * self.size * self.size
 
     def __getitem__(self, places: Tensor) -> Tensor:
-        """The pixels at ``places`` (n,) int64, row x S + column: (n, C_1 + C_2 + ...) float32."""
-        found = []
+        """The pixels at ``places`` (n,) int64, (image x S + row) x S + column: (n, C_1 + C_2 + ...) float32."""
+        found, rows, columns = [], places // self.size, places % self.size
+        images, rows = rows // self.size, rows % self.size
         for level, height, width in self._levels:
-            above, below, down = self._between(places // self.size, height)
-            left, right, along = self._between(places % self.size, width)
-            top = torch.lerp(level[above * width + left].float(), level[above * width + right].float(), along)
-            bottom = torch.lerp(level[below * width + left].float(), level[below * width + right].float(), along)
+            above, below, down = self._between(rows, height)
+            left, right, along = self._between(columns, width)
+            above, below = ((images * height + row) * width for row in (above, below))
+            top = torch.lerp(level[above + left].float(), level[above + right].float(), along)
+            bottom = torch.lerp(level[below + left].float(), level[below + right].float(), along)
             found.append(torch.lerp(top, bottom, down))
         return torch.cat(found, 1)
 

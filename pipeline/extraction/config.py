@@ -23,7 +23,7 @@ from textdiff.pipeline.extraction.job_array import array_shard
 from textdiff.pipeline.extraction.requirements import require_data
 from textdiff.places import Location, located
 from textdiff.readers.locations import OWN
-from textdiff.readers.presets import get_preset
+from textdiff.readers.presets import PRESET_KINDS, get_preset
 
 _OF_THE_CACHE = (Place, Features, Cutting, ReadOptions)
 """The options that say what a cache holds; the others say how it is filled."""
@@ -45,6 +45,7 @@ class ExtractConfig(Extract):
     """None for all of them."""
     steps: tuple[int, ...]
     image_size: int = 256
+    enlarge: int = 1
     views: int = 1
     test_views: int = 1
     jitter: Jitter | None = None
@@ -82,6 +83,7 @@ def resolve(options: Extract) -> ExtractConfig:
     backbone = str(options.backbone or usual.backbone)
     text_encoder = str(options.text_encoder or usual.text_encoder)
     kind = backbone_kind(backbone)
+    follows = kind.follows_presets or "blocks" in PRESET_KINDS[options.preset]
     data = Path(options.data) if options.data else require_data(options.dataset, backbone, text_encoder)
     return options.part(
         ExtractConfig,
@@ -89,9 +91,10 @@ def resolve(options: Extract) -> ExtractConfig:
         cache=cache,
         backbone=backbone,
         text_encoder=text_encoder,
-        blocks=None if options.blocks == "all" else options.blocks or (usual.blocks if kind.follows_presets else None),
+        blocks=None if options.blocks == "all" else options.blocks or (usual.blocks if follows else None),
         steps=_steps(options.steps, usual_steps(backbone) or usual.steps, kind, backbone),
         image_size=options.image_size or usual.image_size,
+        enlarge=options.enlarge or usual.enlarge,
         views=views,
         test_views=options.test_views or 1,
         jitter=None if jitter == "none" else jitter,

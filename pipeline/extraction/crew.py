@@ -10,6 +10,7 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.pipeline.extraction.config import ExtractConfig
 from textdiff.pipeline.extraction.row_worker import Order
+from textdiff.pipeline.extraction.timings import Timings
 from textdiff.readers.datasets import Inspected
 
 
@@ -31,8 +32,11 @@ class Crew(Protocol):
         facts: Mapping[str, Inspected],
         rows: Sequence[int],
         progress: console.Progress,
-    ) -> None:
+    ) -> Timings:
         """Has these rows made; those of a worker that dies are done again by others.
+
+        Returns:
+            Where the time of all workers together went, but for what those did that died of it.
 
         Raises:
             UserError: bad input, or no worker is left; what is finished is kept.

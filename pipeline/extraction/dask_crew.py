@@ -24,6 +24,7 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.options.shared import Precision
 from textdiff.pipeline.extraction.row_worker import Order, part_of, parts, sealed
+from textdiff.pipeline.extraction.timings import Timings
 from textdiff.readers.datasets import Inspected
 
 if TYPE_CHECKING:
@@ -101,14 +102,15 @@ class DaskCrew:
         facts: Mapping[str, Inspected],
         rows: Sequence[int],
         progress: console.Progress,
-    ) -> None:
+    ) -> Timings:
         """Has these rows made; see ``Crew``."""
+        took: list[Timings] = []
         for _ in range(_ROUNDS):
-            self._fill(order, cache, facts, rows, progress)
+            self._fill(order, cache, facts, rows, progress, took)
             missing = set(cache.pending())
             rows = [row for row in rows if row in missing]
             if not rows:
-                return
+                return Timings.total(took)
             progress.advance(-len(rows))
         raise UserError(
             f"{order.config.cache}: {len(rows)} rows are not to be seen here after workers made them; all need the "
@@ -122,6 +124,7 @@ class DaskCrew:
         facts: Mapping[str, Inspected],
         rows: Sequence[int],
         progress: console.Progress,
+        took: list[Timings],
     ) -> None:
         from distributed import KilledWorker
 
@@ -140,7 +143,7 @@ class DaskCrew:
                     continue
                 future, part = under_way.pop(ended.key)
                 try:
-                    self._result(future)
+                    took.append(Timings.of_json(self._result(future)["took"]))
                     progress.advance(len(part))
                 except KilledWorker as error:
                     left = _what_is_left(part, cache, error.allowed_failures + 1)

@@ -2,7 +2,8 @@
 
 The scheduler imports this module too, so PyTorch waits until a worker needs it.
 
-Results are counts. What is to be put right is a result too: Dask would log an exception, and try again what must fail.
+Results are counts and seconds. What is to be put right is a result too: Dask would log an exception, and try
+again what must fail.
 """
 
 __all__ = ["fill_part", "probe"]
@@ -45,7 +46,7 @@ def fill_part(order: bytes, part: bytes) -> dict[str, Any]:
         part: a sealed ``Part``.
 
     Returns:
-        ``{"made": n}``; ``{"error": ...}`` where something is to be put right.
+        ``{"took": ...}``, its ``Timings`` as JSON; ``{"error": ...}`` where something is to be put right.
     """
     from textdiff.pipeline.extraction.row_worker import Part, opened
 
@@ -53,9 +54,9 @@ def fill_part(order: bytes, part: bytes) -> dict[str, Any]:
         with _one_at_a_time:
             rows = opened(part)
             assert isinstance(rows, Part)
-            return {"made": _row_worker(order).fill(rows, _stop_if_cancelled)}
+            return {"took": _row_worker(order).fill(rows, _stop_if_cancelled).as_json()}
     except _CancelledError:
-        return {"made": 0}
+        return {}  # nobody reads it
     except Exception as error:
         said = str(error) if isinstance(error, UserError) else explain(error)
         if said is None:

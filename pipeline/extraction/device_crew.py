@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 
@@ -21,6 +22,7 @@ from textdiff.errors import UserError
 from textdiff.models.device import choose_device, resolve_precision
 from textdiff.options.shared import Precision
 from textdiff.pipeline.extraction.row_worker import Order, Part, part_of, parts, sealed
+from textdiff.pipeline.extraction.timings import Timings
 from textdiff.readers.datasets import Inspected
 
 _LARGEST_PART = 64
@@ -56,7 +58,7 @@ class DeviceCrew:
         facts: Mapping[str, Inspected],
         rows: Sequence[int],
         progress: console.Progress,
-    ) -> None:
+    ) -> Timings:
         """Has these rows made; see ``Crew``."""
         size = max(1, min(_LARGEST_PART, len(rows) // (len(self._devices) * _PARTS_EACH)))
         work = _Work(parts(cache, rows, size), lambda part: part_of(cache, facts, part), progress)
@@ -75,6 +77,7 @@ class DeviceCrew:
             for worker in workers:
                 worker.communicate()
         work.check(order)
+        return Timings.total(work.took)
 
 
 class _Work:
@@ -88,6 +91,8 @@ class _Work:
         self._changed = threading.Condition()
         self._error: str | None = None
         self._deaths: list[str] = []
+        self.took: list[Timings] = []
+        """Of each part that is done."""
 
     def take(self) -> list[int] | None:
         """The next part; waits for those that others have, as they may die. None if there is nothing to come."""
@@ -107,6 +112,11 @@ class _Work:
         """Counts rows; fewer than none where a part has to be looked at again."""
         with self._changed:
             self._progress.advance(count)
+
+    def done(self, took: Timings) -> None:
+        """Ends a part, all of whose rows are there."""
+        self.took.append(took)
+        self.end()
 
     def end(self, rows: list[int] | None = None, death: str | None = None, error: str | None = None) -> None:
         """Ends a part: it is done, its worker died of ``death`` and ``rows`` are to be done, or all is to end."""
@@ -144,7 +154,7 @@ def _attend(worker: "subprocess.Popen[str]", order: Order, work: _Work) -> None:
     assert worker.stdout is not None
     first = sealed(order)
     while (rows := work.take()) is not None:
-        counted, end = 0, dict[str, object]()
+        counted, end = 0, dict[str, Any]()
         try:
             for data in filter(None, (first, work.seal(rows))):
                 print(base64.b64encode(data).decode(), file=worker.stdin, flush=True)
@@ -158,8 +168,8 @@ def _attend(worker: "subprocess.Popen[str]", order: Order, work: _Work) -> None:
                     end = said
         except OSError:
             pass  # it died while it was written to
-        if "made" in end:
-            work.end()
+        if "took" in end:
+            work.done(Timings.of_json(end["took"]))
             continue
         work.advance(-counted)
         work.end(rows, _death(worker), None if "error" not in end else str(end["error"]))

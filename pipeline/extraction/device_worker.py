@@ -3,8 +3,8 @@
     python -m textdiff.pipeline.extraction.device_worker DEVICE
 
 The first line of standard input is an order, every other one a part of the rows, sealed and in base64. Answers are JSON
-on standard output: ``{"rows": n}`` as rows come to be, ``{"made": n}`` at the end of a part, ``{"error": ...}`` and
-status 2 where something is to be put right.
+on standard output: ``{"rows": n}`` as rows come to be, ``{"took": ...}`` at the end of a part, its ``Timings``, and
+``{"error": ...}`` and status 2 where something is to be put right.
 """
 
 __all__ = ["main"]
@@ -48,7 +48,7 @@ def _serve(commands: "queue.SimpleQueue[str | None]", busy: threading.Event) -> 
                     worker = RowWorker(order, device)
                 case Part() as part:
                     assert worker is not None
-                    answer("made", worker.fill(part, lambda count: answer("rows", count)))
+                    answer("took", worker.fill(part, lambda count: answer("rows", count)).as_json())
             busy.clear()
     except BrokenPipeError:
         return STOPPED  # nobody is there to be told

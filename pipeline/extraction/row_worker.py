@@ -23,6 +23,7 @@ from textdiff.pipeline.extraction.config import ExtractConfig
 from textdiff.pipeline.extraction.fill_rows import fill_rows, full_disk
 from textdiff.pipeline.extraction.filling import Filling
 from textdiff.pipeline.extraction.prepare import preparation
+from textdiff.pipeline.extraction.timings import Timings
 from textdiff.places import Location
 from textdiff.readers.datasets import Inspected
 from textdiff.readers.sample import Slice
@@ -117,7 +118,7 @@ class RowWorker:
             network, self.cache.steps, tuple(self.cache.blocks), config.image_size, where, precision
         )
 
-    def fill(self, part: Part, done: Callable[[int], object] = lambda count: None) -> int:
+    def fill(self, part: Part, done: Callable[[int], object] = lambda count: None) -> Timings:
         """Makes the rows that are not there; those that are stay as they are, so a part may be given again.
 
         Args:
@@ -125,7 +126,7 @@ class RowWorker:
             done: told how many rows more there are, those that were there already included.
 
         Returns:
-            How many were made.
+            How many were made, and where the time of that went.
 
         Raises:
             UserError: bad input, or a full disk; the rows that are finished are kept.
@@ -139,15 +140,15 @@ class RowWorker:
         if len(rows) < len(part.rows):
             done(len(part.rows) - len(rows))
         if not rows:
-            return 0
+            return Timings.total([])
         for fact in part.facts.values():
             image = fact.sample.image
             if not Path(image.file if isinstance(image, Slice) else image).exists():
                 raise UserError(f"{platform.node()}: does not see {image}; all workers need the data at the same path")
         prepare = partial(preparation, self.cache, part.facts, self._resize, config.jitter, config.seed)
         with full_disk(config.cache, self.cache):
-            fill_rows(Filling(self.cache, None, {}, rows), prepare, self._backbone, _Counting(done), config.batch)
-        return len(rows)
+            filling = Filling(self.cache, None, {}, rows)
+            return fill_rows(filling, prepare, self._backbone, _Counting(done), config.batch)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ def sample_table(
                 tile=tile,
                 y=y,
                 x=x,
+                group=sample.group,
             )
             for y, x in places
             for view in range(own)

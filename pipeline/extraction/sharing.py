@@ -8,6 +8,7 @@ from dataclasses import replace
 from textdiff import console
 from textdiff.cache.stores import leases
 from textdiff.cache.stores.remote import RemoteStore
+from textdiff.cache.stores.writers import writing
 from textdiff.cache.update import find_rows
 from textdiff.pipeline.extraction.filling import Filling
 
@@ -26,6 +27,11 @@ def shares(filling: Filling, shard: tuple[int, int]) -> Iterator[Filling]:
         filling: with this process's rows.
         shard: (k, n), which these are.
     """
+    with writing(filling.cache.store):
+        yield from _shares(filling, shard)
+
+
+def _shares(filling: Filling, shard: tuple[int, int]) -> Iterator[Filling]:
     store, (own, count) = filling.cache.store, shard
     if not isinstance(store, RemoteStore) or count == 1:
         if filling.to_do:

@@ -24,7 +24,7 @@ class Timings:
     nbytes: int
     """How large their files are, but for what is compressed."""
     seconds: float
-    """From start to end."""
+    """From start to end; of several processes, those of each added up."""
     waited: Mapping[str, float]
     """By stage, the seconds in which the run could do nothing but wait for it."""
     busy: Mapping[str, float]
@@ -52,8 +52,13 @@ class Timings:
         return named | {"waited": dict(self.waited), "busy": dict(self.busy), "rest": self.rest, "limit": self.limit}
 
     @classmethod
+    def of_json(cls, found: Mapping[str, Any]) -> "Timings":
+        """What ``as_json`` gave, as in another process."""
+        return cls(found["rows"], found["bytes"], found["seconds"], found["waited"], found["busy"])
+
+    @classmethod
     def total(cls, parts: Sequence["Timings"]) -> "Timings":
-        """Of several fillings, one after the other."""
+        """Of several fillings, one after the other or each in its own process."""
         waited, busy = (
             {stage: sum(getattr(one, name)[stage] for one in parts) for stage in STAGES} for name in ("waited", "busy")
         )

@@ -14,10 +14,12 @@ from textdiff.pipeline.prediction.predictor import Predictor
 from textdiff.pipeline.runs import Run
 
 
-def open_predictor(run: Run, device: str = "auto", backbone: str | None = None, views: int = 1) -> Predictor:
+def open_predictor(
+    run: Run, device: str = "auto", backbone: str | None = None, views: int = 1, margin: int = 0
+) -> Predictor:
     """The predictor of a run, be it combined of several; arguments and errors as for ``Predictor``."""
     kind = MixedPredictor if run.combined else Predictor
-    return kind(run, device, backbone, views)
+    return kind(run, device, backbone, views, margin)
 
 
 class MixedPredictor(Predictor):
@@ -27,13 +29,15 @@ class MixedPredictor(Predictor):
         run: a combined one.
         device: as for ``Predictor``.
         backbone: another place of the backbone, where those runs that need one have the same.
-        views: as for ``Predictor``.
+        views, margin: as for ``Predictor``.
 
     Raises:
         UserError: as ``Predictor``; a backbone is given and the runs have several; a run is not as it was.
     """
 
-    def __init__(self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1) -> None:
+    def __init__(
+        self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1, margin: int = 0
+    ) -> None:
         run.check_members()
         readers = [member.reads.activations for member in run.members]
         made = [member.config["fingerprint"]["backbone_sha256"] for member in run.members if member.reads.activations]
@@ -42,7 +46,7 @@ class MixedPredictor(Predictor):
             raise UserError(f"--backbone {backbone}: {run.path} {what}; leave it out")
         self._weights: Sequence[float] = run.weights
         self._parts = [
-            Predictor(member, device, backbone if reads else None, views)
+            Predictor(member, device, backbone if reads else None, views, margin)
             for member, reads in zip(run.members, readers, strict=True)
         ]
         self.seen = self.blank = 0

@@ -31,16 +31,20 @@ class Predictor:
         backbone: another place of the backbone; by default the one the cache was made with.
         views: 1, or 8 to give the mean over the symmetries of the square, as ``score`` does where a cache was
             extracted with ``--test-views 8``; for eight times the time.
+        margin: pixels at the edges of a tile that are given to the network as surroundings alone.
 
     Raises:
         UserError: the run is not finished; the backbone or the text encoder is missing or is another one; ``views`` is
-            another number.
+            another number; the margin is too wide for its tiles, or it has none.
     """
 
-    def __init__(self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1) -> None:
+    def __init__(
+        self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1, margin: int = 0
+    ) -> None:
         if views not in (1, SYMMETRIES):
             raise UserError(f"--views {views}: must be 1, or 8 (the symmetries)")
-        self._views = views
+        _check_margin(run, margin)
+        self._views, self._margin = views, margin
         self._fitted = FittedNetwork(run, device)
         self._preprocess = Preprocessor(run, self._fitted.device, backbone)
         self._made = run.config["fingerprint"]
@@ -54,7 +58,7 @@ class Predictor:
     def grid(self, height: int, width: int) -> Grid | None:
         """The tiles that an image (height, width) is predicted by, as the run's cache was cut; None if it was not."""
         made = self._made
-        return Grid(height, width, made["tile"], made["overlap"]) if "tile" in made else None
+        return Grid(height, width, made["tile"], made["overlap"], self._margin) if "tile" in made else None
 
     @property
     def mpp(self) -> float | None:
@@ -144,3 +148,17 @@ class Predictor:
                 self.blank += shows_nothing(self._fitted.network, item)
                 self._contrast.add(item)
             yield item
+
+
+def _check_margin(run: Run, margin: int) -> None:
+    made = run.config["fingerprint"]
+    if not margin:
+        return
+    if "tile" not in made:
+        raise UserError(f"--margin {margin}: {run.path} sees an image as a whole, and needs none; leave it out")
+    most = (made["tile"] - 2 * made["overlap"]) // 2
+    if margin > most:
+        raise UserError(
+            f"--margin {margin}: tiles of {made['tile']} pixels that share {made['overlap']} have room for {most}; "
+            "take that or less"
+        )

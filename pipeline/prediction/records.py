@@ -40,6 +40,7 @@ class Records:
             "blank_below": run.config["blank_below"],
             "views": outputs.views,
             "mpp": outputs.mpp,
+            "margin": outputs.margin,
             "tissue": outputs.tissue,
             "temperature": calibration.temperature,
             "limit": calibration.limit,

@@ -13,12 +13,14 @@ from textdiff.tables import csv_table
 
 MEASURES = (
     *("objects", "share", "objects_per_mm2", "mean_area", "mean_area_um2"),
-    *("mean_eccentricity", "mean_haematoxylin"),
+    *("mean_eccentricity", "mean_solidity", "mean_haematoxylin"),
 )
 """What is summed up, by the names of columns of ``images.csv``."""
 GROUP_COLUMNS = ("group", "images", *MEASURES)
 SUMMARY_COLUMNS = ("measurement", "mean", "low", "high", "n", "over")
-_OF_OBJECTS = {"mean_area": "area", "mean_area_um2": "area_um2", "mean_eccentricity": "", "mean_haematoxylin": ""}
+_OF_OBJECTS = {"mean_area": "area", "mean_area_um2": "area_um2"} | dict.fromkeys(
+    ("mean_eccentricity", "mean_solidity", "mean_haematoxylin"), ""
+)
 """Means over objects, and the column that has their sum, where there is one."""
 
 Line = Mapping[str, Any]

@@ -20,7 +20,10 @@ from textdiff.pipeline.prediction.summaries import MEASURES, group_lines, summar
 _TITLES = dict(
     zip(
         MEASURES,
-        ("objects", "share, %", "objects per mm²", "mean area, px", "mean area, µm²", "eccentricity", "haematoxylin"),
+        (
+            *("objects", "share, %", "objects per mm²", "mean area, px", "mean area, µm²"),
+            *("eccentricity", "solidity", "haematoxylin"),
+        ),
         strict=True,
     )
 )
@@ -59,22 +62,28 @@ class Measured:
             name, names = self._cache.rows[image.row].id, self._cache.classes
             one = segmentation(name, pixels, labels, np.ones(labels.shape), objects, names, self._size, stain)
             sides = {} if self._size is None else {"pixel_width_um": self._size[0], "pixel_height_um": self._size[1]}
-            line = {"image": name, "width": width, "height": height, **sides, **image_record(one)}
+            known = {"image": name, "group": self._cache.rows[image.row].group, "width": width, "height": height}
+            line = known | sides | image_record(one)
             self._lines[kind].append(line)
 
     def data(self) -> dict[str, Any] | None:
-        """For the page: means over images with intervals, and each image's own; None where nothing was measured."""
-        images = {kind: group_lines(lines) for kind, lines in self._lines.items()}
+        """For the page: means with intervals, and each image's own; None where nothing was measured.
+
+        Means are over the groups, such as patients, that the data set names; without any over images.
+        """
+        images = {kind: group_lines({**line, "group": ""} for line in lines) for kind, lines in self._lines.items()}
         if not images["predicted"]:
             return None
+        over = "groups" if any(line["group"] for line in self._lines["predicted"]) else "images"
         means = {
-            kind: {line["measurement"]: line for line in summary_lines(lines, "images")}
-            for kind, lines in images.items()
+            kind: {line["measurement"]: line for line in summary_lines(group_lines(lines), over)}
+            for kind, lines in self._lines.items()
         }
         known = {name for kind in _KINDS for name in means[kind]}
         # An area is shown in one unit.
         shown = [name for name in MEASURES if name in known and not (name == "mean_area" and "mean_area_um2" in known)]
         return {
+            "over": over,
             "titles": {name: _TITLES[name] for name in shown},
             "means": [{"name": name, **{kind: means[kind].get(name) for kind in _KINDS}} for name in shown],
             "images": [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import uniform_filter
 
 from textdiff.errors import UserError
 from textdiff.images.tiles import Grid, cut, reblock, stitch
@@ -17,7 +18,14 @@ sizes = st.integers(1, 90)
 @st.composite
 def grids(draw) -> Grid:
     size = draw(st.integers(2, 40))
-    return Grid(draw(sizes), draw(sizes), size, draw(st.integers(0, size // 2)))
+    overlap = draw(st.integers(0, size // 2))
+    return Grid(
+        draw(sizes), draw(sizes), size, overlap, draw(st.integers(0, (size - 2 * overlap) // 2 - (overlap == 0)))
+    )
+
+
+def shared(grid: Grid) -> int:
+    return grid.overlap + 2 * grid.margin
 
 
 @given(grids())
@@ -31,14 +39,14 @@ def test_tiles_cover_every_pixel_lie_inside_and_share_the_overlap(grid):
     assert covered.min() >= 1
     assert len(grid.places) == len(grid) == len(set(grid.places))
     for starts in (grid.tops, grid.lefts):
-        assert all(0 < after - before <= grid.size - grid.overlap for before, after in pairwise(starts))
+        assert all(0 < after - before <= grid.size - shared(grid) for before, after in pairwise(starts))
 
 
 @given(grids())
 @settings(deadline=None)
 def test_no_grid_of_fewer_tiles_would_do(grid):
     for starts, length in ((grid.tops, grid.height), (grid.lefts, grid.width)):
-        reach = (len(starts) - 1) * (grid.size - grid.overlap) + grid.overlap  # of one tile fewer, set regularly
+        reach = (len(starts) - 1) * (grid.size - shared(grid)) + shared(grid)  # of one tile fewer, set regularly
         assert len(starts) == 1 or reach < length
 
 
@@ -63,6 +71,19 @@ def test_a_tile_counts_least_at_its_edges_where_another_one_sees_further():
     np.testing.assert_allclose(overlap + down[0, 30:], 1, atol=1e-6)
     assert (down[1, 10:30] == 1).all()
     assert (down[0, :30] == 1).all()  # at the border of the image there is no other
+
+
+def test_with_a_margin_as_wide_as_a_filter_reaches_tiles_are_one_piece():
+    image = np.random.default_rng(3).random((150, 130))
+    whole = uniform_filter(image, 17)
+
+    def off(margin: int) -> float:
+        grid = Grid(150, 130, 48, 8, margin)
+        tiles = (uniform_filter(cut(image, y, x, 48), 17)[None] for y, x in grid.places)
+        return float(np.abs(np.concatenate([band[0] for _, band in stitch(grid, tiles)]) - whole).max())
+
+    assert off(8) < 1e-5
+    assert off(0) > 1e-2
 
 
 @given(grids(), st.integers(1, 3))

@@ -1,13 +1,10 @@
 """Backbones on enlarged images: ``extract --enlarge``."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from textdiff.cache import FeatureCache
 from textdiff.models.backbones.load import load_backbone, resolve_backbone
 
 CPU = torch.device("cpu")
@@ -27,17 +24,3 @@ def test_its_levels_are_those_of_an_image_that_was_enlarged_before(name, level):
     assert tuple(found.shape[1:]) == enlarged.levels(32)[level]
     # Pillow's cubic has another parameter than PyTorch's.
     assert (found - expected).abs().mean() < 0.1 * expected.std()
-
-
-def test_new_images_are_enlarged_as_those_of_the_cache(tmp_path, make_lvit, textdiff_once):
-    make_lvit(n_train=2, n_val=0, n_test=1)
-    make = ("extract", "--dataset", "monuseg", "--data", "data", "--preset", "filters", "--image-size", "32")
-    textdiff_once(tmp_path, *make, "--enlarge", "2", "--cache", "larger.zarr", "--device", "cpu")
-    cache = FeatureCache.open(tmp_path / "larger.zarr")
-    assert (cache.fingerprint["enlarge"], cache.blocks) == (2, {0: (48, 32, 32)})
-    textdiff_once(tmp_path, "fit", "--cache", "larger.zarr", "--variant", "no-text", "--epochs", "1", "--device", "cpu")
-    scores = []
-    for more in ((), ("--data", "data")):
-        textdiff_once(tmp_path, "score", *more)
-        scores.append(json.loads((tmp_path / "runs/latest/scores.json").read_text())["scores"])
-    assert scores[0] == scores[1]

@@ -129,8 +129,9 @@ def test_help_shows_every_option_under_its_heading_with_its_default(helps, name)
 
 
 def test_defaults_of_presets_and_recipes_are_told_with_their_values(helps):
-    assert "[default: 50,150,250; 0,50,150,250 for --preset nano; 0 for --preset rgb, --preset filters]" in " ".join(
-        helps["extract"].split()
+    assert (
+        "[default: 50,150,250; 0,50,150,250 for --preset nano; 0 for --preset rgb, --preset filters, --preset imagenet]"
+        in " ".join(helps["extract"].split())
     )
     # A line may end within the hyphenated name.
     assert "0.002forfair,fair-long" in "".join(helps["fit"].split())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import shapely
 from skimage import color, measure
 
 from textdiff.images.stains import haematoxylin, kind_of
@@ -33,6 +34,18 @@ def test_an_ellipse_has_its_area_and_eccentricity(a, b, angle):
     (found,) = measured(ellipse(100, 150, a, b, angle)).found
     assert found.area == pytest.approx(np.pi * a * b, rel=0.01)
     assert found.eccentricity == pytest.approx(np.sqrt(1 - (b / a) ** 2), abs=0.01 if a != b else 0.05)
+
+
+def test_an_object_with_dents_is_less_solid_than_its_hull():
+    rng = np.random.default_rng(1)
+    made = measured((rng.random((60, 80)) < 0.4) | ellipse(30, 40, 15, 10)[:60, :80])
+    for found in made.found:
+        y, x = np.nonzero(made.objects == found.number)
+        hull = shapely.union_all(shapely.box(x, y, x + 1, y + 1)).convex_hull
+        assert found.solidity == pytest.approx(found.area / hull.area)
+    assert measured(Y < 9).found[0].solidity == 1
+    (region,) = measure.regionprops(ellipse(100, 150, 60, 15, 0.7).astype(int))
+    assert measured(ellipse(100, 150, 60, 15, 0.7)).found[0].solidity == pytest.approx(region.solidity, abs=0.03)
 
 
 def test_pixels_that_are_not_square_do_not_squeeze_a_disc():

@@ -79,6 +79,62 @@ def test_extract_fit_and_score_give_the_bytes_that_they_give_on_a_disk(proxy, da
     assert cloud.objects(url) == files(local)
 
 
+EPOCH = ("--epochs", "1", "--device", "cpu")
+SMALL = (*EPOCH, "--draws", "1", "--jobs", "1")
+COMMANDS = {
+    "ablate": (*SMALL, "--labels", "2", "--variants", "no-text", "--no-unet"),
+    "sweep": (*SMALL, "--labels", "2", "--blocks", "6"),
+    "curve": (*SMALL, "--labels", "1,2", "--variants", "no-text"),
+    "table1": (*EPOCH, "--draws", "1", "--jobs", "1", "--labels", "2", "--models", "no-text"),
+    "next": (),
+    "report": (),
+    "predict": ("data/MoNuSeg/Test_Folder/img", "--out", "masks"),
+}
+
+
+@pytest.fixture(scope="module")
+def scored(proxy, data, tmp_path_factory, textdiff_once) -> tuple[Path, str]:
+    """A directory with a run that is scored, on a cache in a bucket."""
+    url = "s3://bucket/commands/lab.zarr"
+    data = Path(shutil.copytree(data, tmp_path_factory.mktemp("commands") / "lab"))
+    min((data / "data/MoNuSeg/Train_Folder/labelcol").iterdir()).unlink()  # an image to annotate next
+    textdiff_once(data, "extract", "--dataset", "monuseg", *OPTIONS, "--cache", url)
+    textdiff_once(data, "fit", "--cache", url, "--labels", "2", "--variant", "no-text", "--runs", "scored", *EPOCH)
+    textdiff_once(data, "score", "--runs", "scored", "--device", "cpu")
+    return data, url
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_a_cache_in_a_bucket(scored, command, textdiff_once):
+    root, url = scored
+    of = ("--runs", "scored") if command in ("next", "report", "predict") else ("--cache", url, "--runs", command)
+    found = textdiff_once(root, command, *COMMANDS[command], *of)
+    assert "Traceback" not in found.stderr
+    if command == "predict":
+        assert len(list((root / "masks").glob("*.png"))) == 2
+    if command == "report":
+        assert next((root / "scored").glob("lab-*/report.html")).stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_extract_repairs_a_cache_in_a_bucket(proxy, data, local, textdiff_once):
+    url = "s3://bucket/repair/lab.zarr"
+    textdiff_once(data, "extract", "--dataset", "monuseg", *OPTIONS, "--cache", url)
+    store, whole = remote.RemoteStore(Url(url)), cloud.objects(url)
+    for damaged in (("image/zarr.json", "table/c.0"), ("zarr.json",)):
+        for key in damaged:
+            store.put(key, [whole[key][:-9]])
+        again = textdiff_once(data, "extract", "--dataset", "monuseg", *OPTIONS, "--cache", url)
+        assert "was damaged, and is repaired" in again.stderr
+        assert cloud.objects(url) == whole
+    store.delete("ledger/c.1.0")
+    store.put("features/b06/c.2.0.0.0.0", [bytes(len(whole["features/b06/c.2.0.0.0.0"]))])
+    assert "dropped 1 rows" in textdiff_once(data, "cache", "repair", url).stderr
+    textdiff_once(data, "extract", "--cache", url)
+    assert cloud.objects(url) == whole
+
+
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
     """A folder of four images that can be changed."""

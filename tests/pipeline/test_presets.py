@@ -32,6 +32,16 @@ def test_preset_nano_varies_the_colours_of_views_where_that_was_measured_to_help
     assert extract_config("monuseg").jitter is None
 
 
+@pytest.mark.parametrize("backbone", [None, "untrained:efficientnet-lite0", "efficientnet-lite2"])
+def test_preset_imagenet_enlarges_and_keeps_the_coarse_levels(backbone):
+    config = extract_config("monuseg", preset="imagenet", backbone=backbone)
+    assert (config.backbone, config.enlarge) == (backbone or "efficientnet-lite0", 4)
+    assert (config.blocks, config.steps, config.text_encoder) == ((3, 4, 5), (0,), "minilm")
+    given = extract_config("monuseg", preset="imagenet", enlarge=1, blocks="all")
+    assert (given.enlarge, given.blocks) == (1, None)
+    assert extract_config("monuseg").enlarge == 1
+
+
 def test_preset_of_the_paper_is_the_default():
     config = extract_config("monuseg")
     assert (config.backbone, config.text_encoder, config.steps, config.views) == (
@@ -43,5 +53,5 @@ def test_preset_of_the_paper_is_the_default():
 
 
 def test_an_unknown_preset_is_refused_by_name():
-    with pytest.raises(UserError, match="--preset tiny: must be one of paper, nano, rgb, filters"):
+    with pytest.raises(UserError, match="--preset tiny: must be one of paper, nano, rgb, filters, imagenet"):
         extract_config("monuseg", preset="tiny")

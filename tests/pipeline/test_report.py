@@ -244,7 +244,7 @@ def two_classes(tmp_path_factory, tiny_backbone) -> textdiff.Run:
     root = tmp_path_factory.mktemp("classes")
     (root / "data/images").mkdir(parents=True)
     (root / "data/masks").mkdir()
-    random, lines = np.random.default_rng(0), ["image,text,split"]
+    random, lines = np.random.default_rng(0), ["image,text,split,group"]
     for index, split in enumerate(["train", "train", "val", "test", "test"]):
         mask = np.zeros((64, 64), np.uint8)
         mask[4 + 4 * index : 24 + 4 * index, 6:26], mask[20:44, 32 + index : 56] = 1, 2
@@ -252,7 +252,7 @@ def two_classes(tmp_path_factory, tiny_backbone) -> textdiff.Run:
         pixels = np.array([[230, 220, 230], [90, 60, 140], [96, 60, 140]])[mask] - noise
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / f"data/images/{index}.png")
         Image.fromarray(mask).save(root / f"data/masks/{index}.png")
-        lines.append(f"{index},Text {index}.,{split}")
+        lines.append(f"{index},Text {index}.,{split},patient {index}")
     (root / "data/texts.csv").write_text("\n".join(lines))
     cache = textdiff.extract(
         "folder",
@@ -308,13 +308,14 @@ def test_measurements_are_those_of_the_annotated_squares(two_classes, tmp_path):
             "share": area / 64**2,
             "objects_per_mm2": 2 / side**2,
             "mean_area_um2": area / 2 * 0.25,
+            "mean_solidity": 1,
             "mean_eccentricity": np.mean([np.sqrt(1 - short / long) for short, long in moments]),
         }
         assert image["id"] == str(number)
         assert {name: image["annotated"][name] for name in expected} == pytest.approx(expected, rel=1e-4)
         assert image["annotated"]["mean_haematoxylin"] > 0.05
     means = {line["name"]: line["annotated"] for line in measured["means"]}
-    assert means["objects"] == {"measurement": "objects", "mean": 2, "low": 2, "high": 2, "n": 2, "over": "images"}
+    assert means["objects"] == {"measurement": "objects", "mean": 2, "low": 2, "high": 2, "n": 2, "over": "groups"}
     plain = Parsed(textdiff.report(two_classes, out=tmp_path / "b.html").read_text("utf-8")).data()["measured"]
     assert not {"objects_per_mm2", "mean_area_um2"} & plain["titles"].keys()
 

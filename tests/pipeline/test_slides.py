@@ -17,6 +17,7 @@ from skimage.draw import polygon2mask
 
 from textdiff.cache import FeatureCache
 from textdiff.images import formats
+from textdiff.images.tiles import Grid
 from textdiff.outputs.polygons import trace
 
 pytest.importorskip("openslide")
@@ -245,6 +246,19 @@ def test_a_picture_of_another_resolution_is_seen_as_the_run_saw_its_slides(predi
     found = textdiff_once(predicted, "predict", "none.png", "--out", "none", status=2)
     assert "none.png: does not say how many micrometres a pixel has; give it with" in found.stderr
     textdiff_once(predicted, "predict", "none.png", "--out", "given", "--mpp", "1")
+
+
+def test_tiles_with_margins_are_those_of_the_picture_too_and_more(predicted, textdiff_once):
+    arguments = ("--margin", "12", "--tissue", "0", "--probabilities")
+    tiles = []
+    for data, suffix in (("slides/images/b.svs", "tif"), ("plain/images/b.png", "png")):
+        said = textdiff_once(predicted, "predict", data, "--out", f"margin-{suffix}", *arguments).stderr
+        tiles.append(np.asarray(Image.open(predicted / f"margin-{suffix}/b_probability.{suffix}")))
+    np.testing.assert_array_equal(*tiles)
+    assert f"of {len(Grid(240, 320, 64, 8, 12))} tiles hold nothing" in said
+    assert not np.array_equal(tiles[0], tifffile.imread(predicted / "of-slide/b_probability.tif"))
+    said = textdiff_once(predicted, "predict", "plain/images/b.png", "--out", "m", "--margin", "25", status=2).stderr
+    assert "--margin 25: tiles of 64 pixels that share 8 have room for 24" in said
 
 
 @pytest.mark.parametrize(

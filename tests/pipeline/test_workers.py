@@ -75,7 +75,7 @@ def test_a_part_that_is_given_again_is_not_made_again(place, cache):
     told = []
     for part in parts(cache, range(ROWS), 25):
         given = opened(sealed(part_of(cache, facts, part)))
-        assert [worker.fill(given, told.append) for _ in range(2)] == [len(part), 0]
+        assert [worker.fill(given, told.append).rows for _ in range(2)] == [len(part), 0]
     assert sum(told) == 2 * ROWS
     check(place, cache.path)
 
@@ -135,6 +135,7 @@ def test_the_rows_of_a_device_process_that_is_killed_are_done_by_the_other(place
     said = capfd.readouterr().err
     assert said.count("by SIGKILL; its rows are done by the others") <= 1  # none if it had just done its last part
     assert f"{ROWS}/{ROWS} rows" in said
+    assert "where the time of 2 processes (cpu, cpu) went: read " in said
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +152,13 @@ def test_dask_workers_make_the_cache_of_one_process(place, cache, scheduler, mon
     monkeypatch.setattr(dask_crew, "_task_rows", lambda rows, workers: 7)
     textdiff.extract("monuseg", data=place / "data", cache=cache, scheduler=scheduler, **OPTIONS)
     check(place, cache)
-    assert f"2 Dask workers ({scheduler})" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert f"2 Dask workers ({scheduler})" in said
+    assert f"where the time of 2 Dask workers ({scheduler}) went: read " in said
     # The workers know the network already, and a cache that is not there any more.
-    textdiff.extract("monuseg", data=place / "data", cache=cache, scheduler=scheduler, overwrite=True, **OPTIONS)
+    made = textdiff.extract("monuseg", data=place / "data", cache=cache, scheduler=scheduler, overwrite=True, **OPTIONS)
+    assert made.filled["rows"] == ROWS
+    assert made.filled["seconds"] >= sum(made.filled["waited"].values()) > 0
     check(place, cache)
 
 
@@ -162,7 +167,7 @@ def test_what_a_dask_worker_cannot_do_is_its_own_line(place, tmp_path, scheduler
 
     def spoil(crew, *arguments):
         next(data.glob("Test_Folder/img/test_007.*")).write_bytes(b"no image")
-        fill(crew, *arguments)
+        return fill(crew, *arguments)
 
     shutil.copytree(place / "data", data)
     monkeypatch.setattr(dask_crew.DaskCrew, "fill", spoil)

@@ -1,7 +1,7 @@
 // What the objects measure: means with intervals, prediction beside annotation, and each image's own.
 
 function measuredTables() {
-  const { titles, means, images } = data.measured;
+  const { over, titles, means, images } = data.measured;
   const scale = (name) => (name === "share" ? 100 : 1);
   const shown = (name, value) => (value == null ? "–" : number(scale(name) * value));
   const interval = (name, line) => {
@@ -14,7 +14,7 @@ function measuredTables() {
   for (const { name, predicted, annotated } of means) {
     body.append(element("tr", {}, element("th", { scope: "row" }, titles[name]), interval(name, predicted), interval(name, annotated)));
   }
-  $("measured").append(element("thead", {}, element("tr", {}, column("Mean over images"), column("Predicted"), column("Annotated"))), body);
+  $("measured").append(element("thead", {}, element("tr", {}, column(`Mean over ${over}`), column("Predicted"), column("Annotated"))), body);
 
   const own = element("tbody"), names = Object.keys(titles);
   // Where there is little room, the first two are shown.
@@ -27,7 +27,8 @@ function measuredTables() {
   const head = element("tr", {}, column("Predicted, annotated"), ...names.map((name, place) => column(titles[name], kind(place))));
   $("measured-images").append(element("thead", {}, head), own);
   const count = images.length === 1 ? "the one image shown" : `the ${images.length} images shown`;
-  say("measured-note", `Objects of ${count}, whatever their class, at the images' own size. Intervals are 95% over images. ` +
+  say("measured-note", `Objects of ${count}, whatever their class, at the images' own size. ` +
+    `Intervals are 95% over ${over}${over === "groups" ? ", as objects of one patient are alike" : ""}. ` +
     "Haematoxylin is by colour deconvolution of the cached picture, with stains that are not fitted to this scanner." +
     ("objects_per_mm2" in titles ? "" : " With textdiff report --mpp 0.25 there are densities and areas in micrometres."));
 }
