@@ -89,6 +89,8 @@ def _by_default(row: str, options: Table1) -> bool:
     if model == FitConfig.model:
         return variant in (METHOD, "no-text", "shuffled-text")
     only = len(get_model(model).recipes) == 1
+    if not get_model(model).usual:
+        return False
     return (only or recipe in options.recipes) and variant in (METHOD, "shuffled-text")
 
 

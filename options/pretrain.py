@@ -2,7 +2,7 @@
 
 __all__ = ["Pretrain"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,6 +34,9 @@ class Network(Record):
 class Crops(Record):
     """Crops."""
 
+    target: Annotated[AnyPath | None, Exists("directory of images")] = None
+    """Directory of the images that are to be segmented, to train on too, without labels; none by default. The weights
+    and each cache that is made with them say so."""
     modality: Jitter = "he"
     """Modality of the images: it says how colours are varied and which files are strays."""
     crop: Count = 128
@@ -73,8 +76,10 @@ class Optimisation(Record):
     """Largest decay of the averaged weights; it starts as (1 + step) / (10 + step)."""
     clip: Positive = 1.0
     """Largest norm of the gradient."""
-    loss: Literal["hybrid", "mse"] = "hybrid"
-    """Loss: hybrid learns the variance too, mse does not."""
+    objective: Literal["noise", "masked"] = "noise"
+    """Objective: noise, what a diffusion model learns, or masked, the image behind masked patches of 8 pixels."""
+    loss: Literal["hybrid", "mse"] | None = None
+    """Loss of --objective noise: hybrid, the default, learns the variance too, mse does not."""
     t_max: Annotated[int, Range(least=1, most=1000)] = 1000
     """Time step below which is trained; a short run may keep to those whose features are used."""
     steps: Count = 100_000
@@ -95,6 +100,9 @@ class Watching(Precise):
     """Held-out images that are used for them at most."""
     save_minutes: AtLeastZero = 5.0
     """Minutes between resume files."""
+    keep: Sequence[Count] | None = None
+    """Numbers of crops after which the weights are written too, as in 1000,10000, with the number in the file's name;
+    none by default."""
     samples: Natural = 8
     """Pictures per row of the contact sheet; 0 for no sheet."""
     channels_last: bool | None = None
@@ -118,8 +126,15 @@ class Pretrain(Network, Crops, Optimisation, Watching):
     """Safetensors file to write; log, curve, samples and resume file are put beside it."""
     _: KW_ONLY
 
+    @property
+    def noise_loss(self) -> str:
+        """The loss that noise is learned with."""
+        return self.loss or "hybrid"
+
     def check(self) -> None:
-        """Refuses a result that is no safetensors file."""
+        """Refuses a result that is no safetensors file, and a loss that the objective does not have."""
         super().check()
+        if self.objective == "masked" and self.loss:
+            raise UserError(f"--loss {self.loss}: is of --objective noise; masked patches have their own, leave it out")
         if Path(self.out).suffix != ".safetensors":
             raise UserError(f"--out {self.out}: give a name that ends in .safetensors")

@@ -3,6 +3,7 @@
 __all__ = ["ExtractConfig", "extract"]
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -151,9 +152,23 @@ def _plan(work: _Work) -> dict[str, Any]:
             "backbone_parameters": sum(parameter.numel() for parameter in work.network.parameters()),
             "text_encoder": config.text_encoder,
             "options": config.given,
+            **_pretraining(work),
             **({"turned_texts": words.record()} if words and config.text_encoder != "none" else {}),
         },
     }
+
+
+def _pretraining(work: _Work) -> dict[str, Any]:
+    """What the cache tells of its backbone's training, and how many of these images it has seen there, by split."""
+    told = dict(work.network.pretraining)
+    if target := told.get("target"):
+        known = tuple(target["sha256"])
+        seen = Counter(fact.sample.split for fact in work.facts if fact.image_sha256.startswith(known))
+        of = {name: target[name] for name in ("directory", "images")}
+        told["target"] = of | {"seen_here": dict(sorted(seen.items()))}
+        counts = ", ".join(f"{count} {split}" for split, count in sorted(seen.items())) or "none"
+        console.info(f"{work.config.backbone}: pretrained on images of its target, without labels; of these: {counts}")
+    return {"pretraining": told} if told else {}
 
 
 def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:

@@ -114,7 +114,7 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
         raise UserError(f"--positions: {get_model(config.model).title} takes none; leave it out")
     network = get_model(config.model).build(cache, config, recipe)
     window = _window(config, recipe, cache, network)
-    pretrained = _begin_pretrained(config, network)
+    pretrained = _begin_pretrained(config, network, cache)
     shown_ids = [entry.id for entry in cache.rows if entry.split == "train"] if config.unlabelled else train_ids
     texts = assign_texts(cache, config.variant, draw_seed, shown_ids)
     unlabelled = unlabelled_record(cache, train_ids, config.unlabelled, texts) if config.unlabelled else None
@@ -298,10 +298,10 @@ def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device, image
     return resolved, recipe
 
 
-def _begin_pretrained(config: FitConfig, network: Segmenter) -> str | None:
+def _begin_pretrained(config: FitConfig, network: Segmenter, cache: FeatureCache) -> str | None:
     """The file of weights to begin with, once it has been read; says where there could be one."""
-    if config.pretrained is not None:
-        path = Path(config.pretrained).resolve()
+    path = network.own_weights(cache) if config.pretrained is None else Path(config.pretrained).resolve()
+    if path is not None:
         network.load_pretrained(path)
         return str(path)
     if network.pretrained:

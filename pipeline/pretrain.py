@@ -1,4 +1,4 @@
-"""Pretraining: an ADM UNet learns to denoise a directory of unlabelled images."""
+"""Pretraining: an ADM UNet learns to restore a directory of unlabelled images."""
 
 __all__ = ["Pretrain", "pretrain"]
 
@@ -23,17 +23,15 @@ from textdiff.options.shared import Precision
 from textdiff.pipeline.pretraining.config import build_unet, rate, scales, trajectory
 from textdiff.pipeline.pretraining.crops import Batch, CropLoader, Crops, ImageCache, as_input
 from textdiff.pipeline.pretraining.log import Row, write_log
-from textdiff.pipeline.pretraining.objective import Posterior, training_loss
-from textdiff.pipeline.pretraining.result import write_result
-from textdiff.pipeline.pretraining.sampling import noised
+from textdiff.pipeline.pretraining.objective import objective_of
+from textdiff.pipeline.pretraining.result import keep_weights, write_result
 from textdiff.pipeline.pretraining.state import load_state, save_state
-from textdiff.pipeline.pretraining.unlabelled import held_out, survey
+from textdiff.pipeline.pretraining.unlabelled import survey
 from textdiff.stopping import stop_signals
 
 # Adam's usual 1e-8 is far above the gradients of a small network's coarse levels, 1e-10 and less at the middle, which
 # then take a hundredth of the steps that the others take.
 EPSILON = 1e-15
-HELD_OUT_STEPS = (50, 150, 250)  # the timesteps at which features are read
 
 
 def pretrain(config: Pretrain) -> Path:
@@ -95,14 +93,18 @@ class _Run:
         )
         self.workers = config.workers or min(os.cpu_count() or 1, 16)
         smallest = math.ceil(config.crop / scales(config)[1])
-        self.survey = survey(config.data, smallest, config.modality, self.workers, quiet=rank > 0)
+        looked = smallest, config.modality, self.workers, rank > 0
+        self.survey = survey(config.data, *looked)
+        if config.target is not None:
+            self.survey = self.survey.both(survey(config.target, *looked, flag="--target"))
         self.step, self.seconds, self.loss_sum, self.loss_count = 0, 0.0, 0.0, 0
         self.log: list[Row] = []
         self.waited = 0.0
         if self.resume_file.exists():
             self._resume()
 
-        training, self.held_out = held_out(self.survey.images, self.survey.root)
+        self.objective = objective_of(config, device)
+        training, self.held_out = self.survey.split()
         self.crops = Crops(
             tuple(training),
             config.crop,
@@ -111,8 +113,8 @@ class _Run:
             config.t_max,
             config.seed,
             ImageCache(int(config.cache_gb * 1e9)),
+            self.objective.corruption,
         )
-        self.posterior = Posterior.linear().to(device)
         network: nn.Module = self.unet
         if world > 1:
             network = DistributedDataParallel(network, device_ids=[device.index] if on_gpu else None)
@@ -136,6 +138,7 @@ class _Run:
         with loader, stop_signals() as signalled:
             for batch in loader if self.step < config.steps else ():
                 loss = self._update(batch)
+                self._keep()
                 self.seconds = before + time.monotonic() - began
                 now = time.monotonic()
                 if self.rank == 0:
@@ -162,7 +165,8 @@ class _Run:
             if self.step > steps_before:
                 console.info(f"{pace:.1f} crops/s; the trainer waited for images {100 * self.waited:.1f}% of the time")
             fixed = self._fixed(max(config.samples, 1))
-            write_result(config, self.average, self.survey, self.log, self.waited, self.precision, fixed, self.world)
+            trained = self.average, self.objective
+            write_result(config, *trained, self.survey, self.log, self.waited, self.precision, fixed, self.world)
             console.info(f"{self.resume_file} goes on from here with more --steps or time; else it can be removed")
         return self.out
 
@@ -170,13 +174,13 @@ class _Run:
         """One optimiser step; gives this process's mean loss."""
         config = self.config
         x0 = batch.x0.to(self.device, memory_format=self.memory_format)
-        t, noise = batch.t.to(self.device), batch.noise.to(self.device, memory_format=self.memory_format)
+        t, drawn = batch.t.to(self.device), batch.drawn.to(self.device, memory_format=self.memory_format)
         for group in self.optimiser.param_groups:
             group["lr"] = rate(config, self.step)
-        x_t = self.posterior.noised(x0, t, noise)
+        x_t = self.objective.seen(x0, t, drawn)
         with autocast(self.device, self.precision):
             out = self.network(x_t, t)
-        loss = training_loss(out, x0, x_t, t, noise, self.posterior, config.loss).mean()
+        loss = self.objective.loss(out, x0, x_t, t, drawn).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.unet.parameters(), config.clip)
@@ -195,6 +199,13 @@ class _Run:
             average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             average(list(self.average.parameters()), list(self.unet.parameters()), 0)
         return value
+
+    def _keep(self) -> None:
+        """Writes the averaged weights where so many crops have just been seen."""
+        batch = self.config.batch_size
+        for crops in self.config.keep or ():
+            if self.rank == 0 and (self.step - 1) * batch < crops <= self.step * batch:
+                keep_weights(self.config, self.average, self.survey, crops, self.step)
 
     def _agree(self, reason: str) -> str:
         """Makes every process stop after the same step: the gravest reason of any."""
@@ -218,25 +229,24 @@ class _Run:
         self.loss_sum, self.loss_count = 0.0, 0
         if self.rank > 0:
             return
-        x0, noise = self._fixed(self.config.eval_images)
-        for t in HELD_OUT_STEPS:
-            if t < self.config.t_max:
-                total = 0.0
-                for x, e in zip(
-                    torch.split(x0, self.config.batch_size), torch.split(noise, self.config.batch_size), strict=True
-                ):
+        parts = [torch.split(tensor, self.config.batch_size) for tensor in self._fixed(self.config.eval_images)]
+        for step in self.objective.held_out_steps:
+            if step < self.config.t_max:
+                errors = []
+                for x0, drawn in zip(*parts, strict=True):
+                    t = torch.full((len(x0),), step, device=self.device)
                     with autocast(self.device, self.precision):
-                        out = self.average(noised(x, t, e), torch.full((len(x),), t, device=self.device))
-                    total += float((out[:, :3].float() - e).square().mean(dim=(1, 2, 3)).sum())
-                row[f"held_out_t{t}"] = total / len(x0)
+                        out = self.average(self.objective.corruption.apply(x0, t, drawn), t)
+                    errors.append(self.objective.error(out, x0, drawn))
+                row[f"held_out_t{step}"] = float(torch.cat(errors).mean())
         self.log.append(row)
         write_log(self.log, self.out.with_suffix(".log.csv"))
 
     def _fixed(self, count: int) -> tuple[Tensor, Tensor]:
-        """The fixed crops of up to ``count`` held-out images and their noise, each (n, 3, S, S)."""
-        crops, noise = zip(*(self.crops.fixed(path) for path in self.held_out[:count]), strict=True)
+        """The fixed crops of up to ``count`` held-out images, (n, 3, S, S), and what is drawn for each."""
+        crops, drawn = zip(*(self.crops.fixed(path) for path in self.held_out[:count]), strict=True)
         x0 = as_input(crops).to(self.device, memory_format=self.memory_format)
-        return x0, torch.from_numpy(np.stack(noise)).to(self.device, memory_format=self.memory_format)
+        return x0, torch.from_numpy(np.stack(drawn)).to(self.device, memory_format=self.memory_format)
 
     def _save(self) -> None:
         if self.rank > 0:

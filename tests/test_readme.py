@@ -14,6 +14,7 @@ from textdiff.models.networks.models import MODELS, get_model, get_recipe
 from textdiff.options.fit import FitConfig
 from textdiff.options.option import Exists
 from textdiff.options.record import options
+from textdiff.pipeline.pretraining.config import CONFIGS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESEARCH = ROOT / "docs/research"
@@ -67,7 +68,9 @@ def test_make_targets_exist():
 
 def test_networks_have_the_parameters_that_their_page_says():
     blocks = {6: (512, 32, 32), 8: (512, 64, 64), 12: (256, 128, 128), 16: (256, 256, 256)}
-    cache = SimpleNamespace(classes=("nucleus",), image_size=256, blocks=blocks, steps=(50, 150, 250), text_dim=768)
+    made = {"unet": CONFIGS["adm-256"] | {"out_channels": 6, "use_new_attention_order": False}}
+    sizes = {"blocks": blocks, "steps": (50, 150, 250), "text_dim": 768, "fingerprint": made}
+    cache = SimpleNamespace(classes=("nucleus",), image_size=256, **sizes)
     page = (ROOT / "docs/networks.md").read_text()
     told = re.findall(r"^\| `(\S+)` \| .* \| ([\d,]+) \| ([\d,]+) \|$", page, flags=re.MULTILINE)
     assert [name for name, *_ in told] == list(MODELS)

@@ -3,15 +3,17 @@
 __all__ = ["ADM", "Untrained"]
 
 import hashlib
-from collections.abc import Iterable
-from typing import Self
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from textdiff.errors import UserError
 from textdiff.models.backbones import BACKBONES
-from textdiff.models.backbones.checkpoints import load_unet, read_checkpoint
+from textdiff.models.backbones.checkpoints import load_unet, pretraining_of, read_checkpoint
+from textdiff.models.backbones.corruption import CORRUPTIONS, Corruption
 from textdiff.models.backbones.fresh import fresh_unet
 from textdiff.models.backbones.noised import Noised
 from textdiff.models.backbones.unet import UNet
@@ -23,9 +25,10 @@ class ADM(Noised):
 
     follows_presets = True
 
-    def __init__(self, unet: UNet) -> None:
+    def __init__(self, unet: UNet, corruption: Corruption | None = None) -> None:
         super().__init__()
-        self.unet, self.config = unet, unet.config
+        self.corruption = corruption or self.corruption
+        self.unet, self.config = unet, unet.config | self.corruption.facts
         self.multiple = 2 ** (len(unet.config["channel_mult"]) - 1)
 
     @classmethod
@@ -36,9 +39,16 @@ class ADM(Noised):
     @classmethod
     def open(cls, found: ResolvedWeights, image_size: int, device: torch.device) -> Self:
         """The network with the checkpoint's weights."""
-        backbone = cls(load_unet(found.path, image_size=image_size, device=device))
+        unet = load_unet(found.path, image_size=image_size, device=device)
+        backbone = cls(unet, corruption_of(found.path)())
+        backbone.pretraining = _told(pretraining_of(found.path))
         backbone.licence = CHECKPOINTS[found.name].licence if found.name in CHECKPOINTS else ""
         return backbone
+
+    @classmethod
+    def usual_steps(cls, name: str, of: str) -> tuple[int, ...] | None:
+        """Those of what the checkpoint was trained to undo."""
+        return corruption_of(Path(of or name)).usual_steps
 
     def tune(self, precision: str) -> None:
         """Keeps what is multiplied in the type that autocast would cast it to at every image, channels last."""
@@ -74,4 +84,23 @@ class Untrained(ADM):
     def open(cls, found: ResolvedWeights, image_size: int, device: torch.device) -> Self:
         """The network with weights drawn anew."""
         _, architecture = read_checkpoint(found.path, image_size)
-        return cls(fresh_unet(architecture, seed=0))
+        return cls(fresh_unet(architecture, seed=0), corruption_of(found.path)())
+
+
+def corruption_of(path: Path) -> type[Corruption]:
+    """What the checkpoint was trained to undo, as it records it itself; noise, where it doesn't.
+
+    Raises:
+        UserError: it is something that this version does not know.
+    """
+    objective = pretraining_of(path).get("objective", "noise")
+    if objective not in CORRUPTIONS:
+        raise UserError(f"{path}: was pretrained with the objective {objective}, unknown here; update textdiff")
+    return CORRUPTIONS[objective]
+
+
+def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cache tells of a checkpoint's training."""
+    data = facts.get("data", {})
+    told = {"objective": facts.get("objective", "noise"), "crops": facts.get("samples"), "data": data.get("directory")}
+    return told | {name: data[name] for name in ("target",) if name in data} if facts else {}

@@ -41,6 +41,8 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.config: dict[str, Any] = {}
         """What the cache records of its architecture; JSON-able."""
+        self.pretraining: dict[str, Any] = {}
+        """What the cache tells of its training, where that is known; JSON-able."""
 
     @classmethod
     def find(cls, name: str, of: str, *, download: bool = True) -> ResolvedWeights:
@@ -64,6 +66,16 @@ class Backbone(nn.Module, ABC):
             UserError: the file is damaged.
         """
         return cls()
+
+    @classmethod
+    def usual_steps(cls, name: str, of: str) -> tuple[int, ...] | None:
+        """The diffusion steps that suit what it was trained on; None for those of the preset.
+
+        Args:
+            name: as for ``find``; there need not be such a file.
+            of: as for ``find``.
+        """
+        return None
 
     def prepare(self, image_size: int, seed: int, colour: str) -> None:
         """Is told, once, what all images share.

@@ -1,6 +1,6 @@
 """UNet checkpoints: OpenAI's and ddpm-segmentation's ``.pt`` files, and our own ``.safetensors``."""
 
-__all__ = ["load_unet", "read_checkpoint", "read_state", "save_unet"]
+__all__ = ["load_unet", "pretraining_of", "read_checkpoint", "read_state", "save_unet"]
 
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from textdiff.errors import UserError, explain
@@ -18,6 +19,7 @@ from textdiff.models.backbones.recognise import check_entries, recognise
 from textdiff.models.backbones.unet import UNet
 from textdiff.models.tensor_files import load_tensors, read_zip, save_tensors
 
+_PRETRAINING = "textdiff.pretrain"  # and the one that holds what `pretrain` says of it
 _CONFIG = "textdiff.unet"  # the metadata key of a safetensors file that holds the constructor's arguments as JSON
 # Where trainers put the state dict, averaged weights first: they are the ones to sample with.
 _WRAPPERS = ("ema", "ema_state_dict", "state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "unet")
@@ -61,6 +63,19 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     path = Path(path)
     return _unwrapped(_content(path)[0], path)
+
+
+def pretraining_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What ``pretrain`` recorded of a checkpoint: its objective, options, data and log; nothing for those of others.
+
+    Only the header is read, and a file that is no safetensors file has none: who loads the weights is told of damage.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get(_PRETRAINING, "{}"))
+    except Exception:  # the library has exceptions of its own
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _content(path: Path) -> tuple[Any, dict[str, Any] | None]:

@@ -1,6 +1,6 @@
 """A backbone by its name: what is known of it, where it is, and the thing itself."""
 
-__all__ = ["backbone_kind", "load_backbone", "moved", "resolve_backbone"]
+__all__ = ["backbone_kind", "load_backbone", "moved", "resolve_backbone", "usual_steps"]
 
 import os
 from collections.abc import Callable
@@ -40,6 +40,13 @@ def resolve_backbone(name_or_path: str | os.PathLike[str], *, download: bool = T
     name = os.fspath(name_or_path)
     kind, rest = _kind_and_rest(name)
     return kind.find(name, rest, download=download)
+
+
+def usual_steps(name_or_path: str | os.PathLike[str]) -> tuple[int, ...] | None:
+    """The diffusion steps that suit what a backbone was trained on; None for those of the preset."""
+    name = os.fspath(name_or_path)
+    kind, rest = _kind_and_rest(name)
+    return kind.usual_steps(name, rest)
 
 
 def load_backbone(

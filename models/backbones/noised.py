@@ -1,4 +1,4 @@
-"""Backbones that see an image as a diffusion model does: normalised, and noised to a timestep."""
+"""Backbones that see an image as a diffusion model does: normalised, and noised or masked as far as a step says."""
 
 __all__ = ["Noised"]
 
@@ -8,27 +8,29 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor
 
 from textdiff.models.backbones.base import Backbone
-from textdiff.models.backbones.diffusion import STEPS, q_sample, shared_noise
+from textdiff.models.backbones.corruption import Corruption, Noise
+from textdiff.models.backbones.diffusion import STEPS
 
 
 class Noised(Backbone):
     """The noise is one draw for all images, made on the CPU so that every device and every worker sees the same."""
 
     steps = range(STEPS)
-    noise: Tensor
+    corruption: Corruption = Noise()
+    """What is done to the images."""
+    drawn: Tensor
 
     def prepare(self, image_size: int, seed: int, colour: str) -> None:
-        """Draws the noise, (1, 3, image_size, image_size)."""
+        """Draws the noise, or what is masked, for images of this size."""
         if colour not in ("rgb", "bgr"):
             raise ValueError(f"colour order {colour!r}")
         self._reversed = colour == "bgr"
-        self.register_buffer("noise", shared_noise(seed, image_size), persistent=False)
+        self.register_buffer("drawn", self.corruption.shared(image_size, seed), persistent=False)
 
     def features(self, images: Tensor, t: Tensor, texts: Sequence[str], levels: Iterable[int]) -> dict[int, Tensor]:
         """The activations of the images in [-1, 1], noised to ``t``."""
         x0 = (images.flip(1) if self._reversed else images).float() / 127.5 - 1
-        height, width = x0.shape[-2:]
-        return self.activations(q_sample(x0, t, self.noise[..., :height, :width]), t, levels)
+        return self.activations(self.corruption.apply(x0, t, self.drawn), t, levels)
 
     @abstractmethod
     def activations(self, x: Tensor, t: Tensor, levels: Iterable[int]) -> dict[int, Tensor]:

@@ -23,6 +23,7 @@ _PLACES = {
     "lvit": "rivals:LViTRival",
     "pixel-mlp": "pixel_mlp:PixelMLPs",
     "trees": "trees:Trees",
+    "tuned": "tuned:Tuned",
 }
 MODELS = registry(
     "networks", on_demand({name: f"textdiff.models.networks.{place}" for name, place in _PLACES.items()}), type

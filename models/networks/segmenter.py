@@ -76,6 +76,8 @@ class Segmenter(nn.Module, ABC):
     recorded. ``forward`` is ``scores_of(*prepare(...))``, of which ``scores_of`` is what is recorded."""
     locates: ClassVar[bool] = False
     """Whether it can be told where its pixels are (``fit --positions``)."""
+    usual: ClassVar[bool] = True
+    """Whether a table has its row unless rows are named."""
     trained: bool = False
     """Whether it is to be trained no further, though epochs are left."""
 
@@ -92,6 +94,15 @@ class Segmenter(nn.Module, ABC):
     def usual_recipe(cls, cache: FeatureCache) -> str:
         """The recipe that suits a cache."""
         return next(iter(cls.recipes))
+
+    @classmethod
+    def own_weights(cls, cache: FeatureCache) -> Path | None:
+        """The file of weights that it begins with unless ``--pretrained`` names one; None for weights drawn at random.
+
+        Raises:
+            UserError: it is not there.
+        """
+        return None
 
     def load_pretrained(self, path: Path) -> None:
         """Begins with the weights in a file, checked by their names and shapes.

@@ -13,7 +13,7 @@ from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.models.backbones import BACKBONES
 from textdiff.models.backbones.base import Backbone
-from textdiff.models.backbones.load import backbone_kind, moved
+from textdiff.models.backbones.load import backbone_kind, moved, usual_steps
 from textdiff.models.weights import KNOWN_ENCODERS
 from textdiff.options.extract import Cutting, Extract, Features
 from textdiff.options.option import InStore
@@ -92,7 +92,7 @@ def resolve(options: Extract) -> ExtractConfig:
         backbone=backbone,
         text_encoder=text_encoder,
         blocks=None if options.blocks == "all" else options.blocks or (usual.blocks if follows else None),
-        steps=_steps(options.steps, usual.steps, kind, backbone),
+        steps=_steps(options.steps, usual_steps(backbone) or usual.steps, kind, backbone),
         image_size=options.image_size or usual.image_size,
         enlarge=options.enlarge or usual.enlarge,
         views=views,

@@ -12,10 +12,12 @@ from typing import Any
 
 from textdiff.errors import UserError, suggest
 from textdiff.models.backbones.checkpoints import load_unet
+from textdiff.models.backbones.corruption import PATCH
 from textdiff.models.backbones.fresh import fresh_unet
 from textdiff.models.backbones.unet import UNet
 from textdiff.options.pretrain import Pretrain
 from textdiff.options.record import options
+from textdiff.pipeline.pretraining.ssim import WINDOW
 
 # The topology of the 256x256 ADM: 18 decoder blocks whose numbers mean the same at every width.
 _ADM: dict[str, Any] = {
@@ -38,7 +40,7 @@ SCALES = {"he": (1 / 4.5, 1 / 2), "cxr": (1 / 2.5, 1.0), "none": (1 / 2, 1.0)}
 
 # Options that do not change the weights after a given step, so that a run may be resumed with others.
 _FREE = {"data", "out", "steps", "time_limit", "workers", "eval_every", "eval_images", "save_minutes", "samples"}
-_FREE |= {"cache_gb", "data_licence", "half"}
+_FREE |= {"target", "keep", "cache_gb", "data_licence", "half"}
 
 
 def scales(config: Pretrain) -> tuple[float, float]:
@@ -54,7 +56,7 @@ def unet_arguments(config: Pretrain) -> dict[str, Any]:
         if name not in known:
             hint = suggest(name, known) or f"; there are {', '.join(sorted(known))}"
             raise UserError(f"--set {name}: no such option of the UNet{hint}")
-    return {**CONFIGS[config.config], "out_channels": 6 if config.loss == "hybrid" else 3, **config.set}
+    return {**CONFIGS[config.config], "out_channels": 6 if _variance(config) else 3, **config.set}
 
 
 def rate(config: Pretrain, step: int) -> float:
@@ -70,8 +72,14 @@ def rate(config: Pretrain, step: int) -> float:
 def trajectory(config: Pretrain) -> dict[str, Any]:
     """The options that determine the weights after each step: those that a resumed run must share."""
     values = dataclasses.asdict(config) | {"init": config.init and str(config.init), "scale": list(scales(config))}
+    values["loss"] = config.noise_loss if config.objective == "noise" else None
     free = _FREE - ({"steps"} if config.schedule == "cosine" else set())
     return {name: value for name, value in values.items() if name not in free}
+
+
+def _variance(config: Pretrain) -> bool:
+    """Whether the network is to learn the variance of the noise, with three more channels."""
+    return config.objective == "noise" and config.noise_loss == "hybrid"
 
 
 def command(config: Pretrain) -> str:
@@ -101,7 +109,7 @@ def build_unet(config: Pretrain) -> UNet:
         unet = load_unet(config.init)
         # The checkpoint is mapped from its file: training must not write there.
         unet = copy.deepcopy(unet).train().requires_grad_(True)
-        if config.loss == "hybrid" and unet.config["out_channels"] != 6:
+        if _variance(config) and unet.config["out_channels"] != 6:
             raise UserError(f"--init {config.init}: learns no variance (3 output channels); add --loss mse")
     else:
         try:
@@ -111,4 +119,6 @@ def build_unet(config: Pretrain) -> UNet:
     multiple = 2 ** (len(unet.config["channel_mult"]) - 1)
     if config.crop % multiple:
         raise UserError(f"--crop {config.crop}: this network needs a multiple of {multiple}")
+    if config.objective == "masked" and (config.crop % PATCH or config.crop < WINDOW):
+        raise UserError(f"--crop {config.crop}: --objective masked needs a multiple of {PATCH}, {2 * PATCH} at least")
     return unet

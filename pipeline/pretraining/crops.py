@@ -20,14 +20,16 @@ from torch import Tensor
 
 from textdiff.images.colour import jitter
 from textdiff.images.images import read_image
+from textdiff.models.backbones.corruption import Corruption
 
 
 class Batch(NamedTuple):
-    """What one step trains on: ``x0`` (B, 3, S, S) float32 in [-1, 1], ``t`` (B,) int64, ``noise`` like ``x0``."""
+    """What one step trains on: ``x0`` (B, 3, S, S) float32 in [-1, 1], ``t`` (B,) int64, and what the corruption drew,
+    ``drawn`` (B, C, h, w): noise like ``x0``, or an order of the patches."""
 
     x0: Tensor
     t: Tensor
-    noise: Tensor
+    drawn: Tensor
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,10 @@ class Crops:
     t_max: int
     seed: int
     cache: "ImageCache"
+    corruption: Corruption
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], int, NDArray[np.float32]]:
-        """Sample ``index`` of an endless sequence: crop (S, S, 3) uint8, timestep, noise (3, S, S) float32."""
+        """Sample ``index`` of an endless sequence: crop (S, S, 3) uint8, timestep, what the corruption draws for it."""
         epoch, place = divmod(index, len(self.images))
         image = self.cache[self.images[self._order(epoch)[place]]]
         rng = np.random.default_rng([self.seed, 1, index])
@@ -60,14 +63,12 @@ class Crops:
         crop = np.rot90(crop, view % 4)
         crop = crop[:, ::-1] if view >= 4 else crop
         t = int(rng.integers(self.t_max))
-        return np.ascontiguousarray(crop), t, rng.standard_normal((3, self.size, self.size), np.float32)
+        return np.ascontiguousarray(crop), t, self.corruption.draw(self.size, rng)
 
     def fixed(self, image: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """The one crop of a held-out image, unvaried, at the middle of the scales: (S, S, 3) uint8, and its noise."""
+        """The one crop of a held-out image, unvaried, at the middle of the scales: (S, S, 3) uint8, and its draw."""
         rng = np.random.default_rng([self.seed, 2, *image.name.encode()])
-        return self._crop(self.cache[image], rng, middle=True), rng.standard_normal(
-            (3, self.size, self.size), np.float32
-        )
+        return self._crop(self.cache[image], rng, middle=True), self.corruption.draw(self.size, rng)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.images))
@@ -141,8 +142,8 @@ class CropLoader:
             start_time = time.perf_counter()
             samples = [future.result() for future in self._queue.popleft()]
             self.waited += time.perf_counter() - start_time
-            crops, t, noise = zip(*samples, strict=True)
-            yield Batch(as_input(crops), torch.tensor(t), torch.from_numpy(np.stack(noise)))
+            crops, t, drawn = zip(*samples, strict=True)
+            yield Batch(as_input(crops), torch.tensor(t), torch.from_numpy(np.stack(drawn)))
 
 
 def as_input(crops: Sequence[NDArray[np.uint8]]) -> Tensor:

@@ -1,9 +1,10 @@
 """What a pretraining run leaves: the averaged weights with their history, the curves, the contact sheet."""
 
-__all__ = ["write_result"]
+__all__ = ["keep_weights", "write_result"]
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,13 +16,15 @@ from textdiff.models.device import describe_device
 from textdiff.options.pretrain import Pretrain
 from textdiff.pipeline.pretraining.config import command, trajectory
 from textdiff.pipeline.pretraining.log import Row, plot_log
-from textdiff.pipeline.pretraining.sampling import contact_sheet, denoise, noised
+from textdiff.pipeline.pretraining.objective import Objective
+from textdiff.pipeline.pretraining.sampling import contact_sheet
 from textdiff.pipeline.pretraining.unlabelled import Survey
 
 
 def write_result(
     config: Pretrain,
     unet: UNet,
+    objective: Objective,
     survey: Survey,
     log: list[Row],
     waited: float,
@@ -32,18 +35,14 @@ def write_result(
     """Writes ``config.out``, and beside it ``.curve.png`` and, if wanted, ``.samples.png``.
 
     The metadata entry ``textdiff.pretrain`` is JSON: options, command, data, steps, held-out losses, hardware, log.
-    ``fixed`` are held-out crops and their noise, each (n, 3, S, S); ``waited`` is the share of the time in which the
-    trainer waited for images.
+    ``fixed`` are held-out crops, (n, 3, S, S), and what is drawn for each; ``waited`` is the share of the time in which
+    the trainer waited for images.
     """
     out, last = Path(config.out), log[-1]
     device = fixed[0].device
     held_out = {name: value for name, value in last.items() if name.startswith("held_out")}
     facts = {
-        "options": {**trajectory(config), "init": Path(config.init).name if config.init else None},
-        "command": command(config),
-        "data": {**survey.description(), "licence": config.data_licence},
-        "steps": last["step"],
-        "samples": last["samples"],
+        **_facts(config, survey, int(last["step"])),
         "held_out_losses": held_out,
         "seconds": last["seconds"],
         "waited_share": round(waited, 4),
@@ -56,21 +55,31 @@ def write_result(
     save_unet(unet, out, metadata, torch.float16 if config.half else torch.float32)
     plot_log(log, out.with_suffix(".curve.png"), f"{out.stem}: loss while pretraining")
     if config.samples:
-        _draw(config, unet, precision, *(tensor[: config.samples] for tensor in fixed))
+        x0, drawn = (tensor[: config.samples] for tensor in fixed)
+        contact_sheet(objective.pictures(unet, x0, drawn, config, precision), out.with_suffix(".samples.png"))
     shown = ", ".join(f"{name.removeprefix('held_out_')} {value:.4f}" for name, value in held_out.items())
     console.info(f"wrote {out} (step {last['step']}; held-out loss: {shown or 'none: t_max is 50 or less'})")
 
 
-def _draw(config: Pretrain, unet: UNet, precision: str, x0: Tensor, noise: Tensor) -> None:
-    """The contact sheet: held-out crops, noised, denoised, and, where all timesteps were trained, free samples."""
-    start = min(config.t_max, 400) - 1
-    x = noised(x0, start, noise)
-    rows = [x0, x, denoise(unet, x, start, precision=precision)]
-    if config.t_max == 1000:
-        rng = torch.Generator().manual_seed(config.seed)
-        x = torch.randn(config.samples, 3, config.crop, config.crop, generator=rng).to(x0.device)
-        rows.append(denoise(unet, x, 999, precision=precision))
-    contact_sheet(rows, Path(config.out).with_suffix(".samples.png"))
+def keep_weights(config: Pretrain, unet: UNet, survey: Survey, crops: int, step: int) -> Path:
+    """Writes the weights after ``crops`` crops, at ``step``, beside ``config.out``, as a backbone needs them."""
+    out = Path(config.out)
+    path = out.with_name(f"{out.stem}-{crops}.safetensors")
+    metadata = {"textdiff.pretrain": json.dumps(_facts(config, survey, step), sort_keys=True)}
+    save_unet(unet, path, metadata | {"licence": config.data_licence}, torch.float16 if config.half else torch.float32)
+    return path
+
+
+def _facts(config: Pretrain, survey: Survey, step: int) -> dict[str, Any]:
+    """What is known of weights without a look at how they came about."""
+    return {
+        "objective": config.objective,
+        "options": {**trajectory(config), "init": Path(config.init).name if config.init else None},
+        "command": command(config),
+        "data": {**survey.description(), "licence": config.data_licence},
+        "steps": step,
+        "samples": step * config.batch_size,
+    }
 
 
 def _hardware(device: torch.device, world: int) -> str:

@@ -1,6 +1,6 @@
 """Pictures drawn by a diffusion model, and the sheet they are looked at on."""
 
-__all__ = ["contact_sheet", "denoise", "noised"]
+__all__ = ["contact_sheet", "denoise"]
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from textdiff.files import atomic_path
-from textdiff.models.backbones.diffusion import alphas_cumprod, q_sample
+from textdiff.models.backbones.diffusion import alphas_cumprod
 from textdiff.models.backbones.unet import UNet
 from textdiff.models.device import autocast
 
@@ -38,11 +38,6 @@ def denoise(unet: UNet, x: Tensor, start: int, steps: int = 50, precision: str =
             eps = (x - signal * x0) / spread
             x = kept[following] ** 0.5 * x0 + (1 - kept[following]) ** 0.5 * eps
     return x0
-
-
-def noised(x0: Tensor, t: int, noise: Tensor) -> Tensor:
-    """``x0`` (B, 3, H, W) noised to timestep ``t`` with ``noise`` of its shape."""
-    return q_sample(x0, torch.full((len(x0),), t), noise)
 
 
 def contact_sheet(rows: Sequence[Tensor], path: str | os.PathLike[str], gap: int = 4) -> None:

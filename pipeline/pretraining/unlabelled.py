@@ -1,13 +1,13 @@
 """A directory of unlabelled images: which of them can be trained on, and why the others cannot."""
 
-__all__ = ["Survey", "held_out", "survey"]
+__all__ = ["HASH", "Survey", "held_out", "survey"]
 
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ from textdiff.images.decode import decode
 from textdiff.images.formats import BadImageError
 from textdiff.readers.names import IMAGES
 
+HASH = 16  # hexadecimal digits that an image of the target is recognised by
+
 
 @dataclass(frozen=True)
 class Survey:
     """What a directory holds.
 
     ``images`` are the usable files in the order of their names. ``skipped`` counts the others by reason.
-    ``digest`` identifies names and contents of the usable ones, so that a resumed run can tell that they are the same.
+    ``digest`` identifies names and contents of the usable ones, so that a resumed run can tell that they are the same;
+    ``hashes`` are those of the files. ``target`` is what another directory holds, whose images are to be segmented.
     """
 
     root: Path
@@ -34,6 +37,19 @@ class Survey:
     skipped: dict[str, int]
     duplicates: int
     digest: str
+    hashes: tuple[str, ...]
+    target: "Survey | None" = None
+
+    def both(self, target: "Survey") -> "Survey":
+        """This directory and that of the target."""
+        digest = hashlib.sha256(f"{self.digest} {target.digest}".encode()).hexdigest()
+        return replace(self, digest=digest, target=target)
+
+    def split(self) -> tuple[list[Path], list[Path]]:
+        """The images to train on, and those held out; as ``held_out``, of both directories."""
+        training, kept = held_out(self.images, self.root)
+        more, others = self.target.split() if self.target else ([], [])
+        return training + more, kept + others
 
     def description(self) -> dict[str, Any]:
         """What a trained model's metadata says about its data; JSON-able, without any path above the directory."""
@@ -44,7 +60,11 @@ class Survey:
             "skipped": self.skipped,
             "duplicates": self.duplicates,
             "digest": self.digest,
+            **({"target": self.target.description() | {"sha256": self.target._short()}} if self.target else {}),
         }
+
+    def _short(self) -> list[str]:
+        return sorted(name[:HASH] for name in self.hashes)
 
 
 @dataclass(frozen=True)
@@ -57,7 +77,9 @@ class _Look:
     detail: str = ""
 
 
-def survey(root: str | os.PathLike[str], smallest: int, modality: str, workers: int, quiet: bool = False) -> Survey:
+def survey(
+    root: str | os.PathLike[str], smallest: int, modality: str, workers: int, quiet: bool = False, flag: str = "--data"
+) -> Survey:
     """Decodes every image below ``root`` once and sorts out what cannot be used; each file is reported once.
 
     Skipped are files that are broken, huge (``formats.MAX_MEGAPIXELS``) or tiny (a side below ``smallest`` pixels), and
@@ -68,19 +90,19 @@ def survey(root: str | os.PathLike[str], smallest: int, modality: str, workers: 
     """
     root = Path(root)
     if not root.is_dir():
-        raise UserError(f"--images {root}: no such directory")
+        raise UserError(f"{flag} {root}: no such directory")
     files = sorted(
         (path for path in root.rglob("*") if path.name.lower().endswith(IMAGES) and path.is_file()),
         key=lambda path: path.relative_to(root).as_posix(),
     )
     if not files:
-        raise UserError(f"--images {root}: holds no images ({', '.join(IMAGES)}); name a directory that does")
+        raise UserError(f"{flag} {root}: holds no images ({', '.join(IMAGES)}); name a directory that does")
 
     def look(path: Path) -> _Look:
         return _look(path, smallest, modality)
 
-    images, seen, digest = [], set(), hashlib.sha256()
-    pixels, skipped, duplicates = 0, Counter[str](), 0
+    images, hashes, digest = [], list[str](), hashlib.sha256()
+    pixels, skipped = 0, Counter[str]()
     progress = None if quiet else console.Progress(len(files), "looking at the images")
     with ThreadPoolExecutor(workers) as pool:
         for path, result in zip(files, pool.map(look, files), strict=True):
@@ -93,19 +115,20 @@ def survey(root: str | os.PathLike[str], smallest: int, modality: str, workers: 
                 continue
             images.append(path)
             pixels += result.pixels
-            duplicates += result.sha256 in seen
-            seen.add(result.sha256)
+            hashes.append(result.sha256)
             digest.update(f"{path.relative_to(root).as_posix()} {result.sha256}\n".encode())
+    duplicates = len(hashes) - len(set(hashes))
     counts = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "none"
     if len(images) < 2:
         raise UserError(
-            f"--images {root}: {len(images)} of {len(files)} images can be used (skipped: {counts});"
+            f"{flag} {root}: {len(images)} of {len(files)} images can be used (skipped: {counts});"
             " at least 2 are needed, one of which is held out"
         )
     if not quiet:
         same = f", {duplicates} of them copies of others" if duplicates else ""
         console.info(f"{len(images)} images, {pixels / 1e6:.1f} megapixels{same}; skipped: {counts}")
-    return Survey(root, tuple(images), pixels / 1e6, dict(sorted(skipped.items())), duplicates, digest.hexdigest())
+    counted = dict(sorted(skipped.items()))
+    return Survey(root, tuple(images), pixels / 1e6, counted, duplicates, digest.hexdigest(), tuple(hashes))
 
 
 def held_out(images: Sequence[Path], root: Path, share: float = 0.05) -> tuple[list[Path], list[Path]]:

@@ -103,7 +103,7 @@ def weights(run: Run) -> bytes:
 
 
 def test_these_are_all_networks():
-    assert {*WAYS, "textdiff"} == set(MODELS)
+    assert {*WAYS, "textdiff", "tuned"} == set(MODELS)
 
 
 @pytest.mark.parametrize("model", WAYS)

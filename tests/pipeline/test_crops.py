@@ -11,6 +11,7 @@ from PIL import Image
 from textdiff.errors import UserError
 from textdiff.images import formats
 from textdiff.images.colour import jitter
+from textdiff.models.backbones.corruption import Noise
 from textdiff.pipeline.pretraining.crops import CropLoader, Crops, ImageCache
 from textdiff.pipeline.pretraining.unlabelled import held_out, survey
 
@@ -30,7 +31,7 @@ def images(tmp_path):
 
 
 def crops_of(images, **options):
-    defaults = {"size": 16, "scale": (0.5, 1.0), "modality": "he", "t_max": 1000, "seed": 0}
+    defaults = {"corruption": Noise(), "size": 16, "scale": (0.5, 1.0), "modality": "he", "t_max": 1000, "seed": 0}
     return Crops(images, **{**defaults, **options}, cache=ImageCache(10**8))
 
 
@@ -157,7 +158,7 @@ def test_processes_share_out_each_batch(images):
     for step, batch in enumerate(whole):
         for rank in range(2):
             assert parts[rank][step].x0.equal(batch.x0[rank::2])
-            assert parts[rank][step].noise.equal(batch.noise[rank::2])
+            assert parts[rank][step].drawn.equal(batch.drawn[rank::2])
 
 
 def test_tensors_are_the_crops_scaled_to_plus_and_minus_one(images):

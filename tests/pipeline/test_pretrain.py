@@ -16,10 +16,13 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.models.backbones.checkpoints import load_unet, read_checkpoint
+from textdiff.models.backbones.corruption import Masks
 from textdiff.models.backbones.diffusion import alphas_cumprod
 from textdiff.models.backbones.fresh import fresh_unet
+from textdiff.models.backbones.load import load_backbone, resolve_backbone
 from textdiff.models.backbones.unet import UNet
 from textdiff.options.pretrain import Pretrain
 from textdiff.pipeline.pretrain import pretrain
@@ -137,6 +140,56 @@ def test_more_steps_continue_a_finished_run_as_if_they_had_been_asked_for_at_onc
     pretrain(dataclasses.replace(config, steps=4))
     resumed = pretrain(dataclasses.replace(config, workers=1, eval_every=2))
     assert_same_bits(weights(whole), weights(resumed))
+
+
+def test_masked_pretraining_resumes_to_the_same_bits(config, tmp_path):
+    config = dataclasses.replace(config, objective="masked", steps=4, samples=2)
+    whole = pretrain(dataclasses.replace(config, out=str(tmp_path / "whole.safetensors"), keep=(7,)))
+    half = pretrain(dataclasses.replace(config, steps=2))
+    assert_same_bits(weights(tmp_path / "whole-7.safetensors"), weights(half))  # after the eighth crop
+    assert_same_bits(weights(whole), weights(pretrain(config)))
+    Image.open(tmp_path / "whole.samples.png").load()
+    with pytest.raises(UserError, match=r"loss was None, is hybrid; objective was masked, is noise"):
+        pretrain(dataclasses.replace(config, objective="noise", steps=5))
+
+
+def test_a_backbone_sees_images_as_its_checkpoint_says_it_was_trained(config, tmp_path, textdiff_once, images):
+    """No noise and one step where patches were masked; and a cache tells that its images were trained on."""
+    target = tmp_path / "target/images"
+    for folder in ("images", "masks"):
+        (tmp_path / "target" / folder).mkdir(parents=True)
+    for number, name in enumerate(sorted(images.iterdir())[:4]):
+        picture = np.asarray(Image.open(name))[:, ::-1]
+        Image.fromarray(np.ascontiguousarray(picture)).save(target / f"{number}.png")
+        Image.fromarray((picture[..., 0] > 150).astype(np.uint8) * 255).save(tmp_path / f"target/masks/{number}.png")
+    (tmp_path / "target/texts.csv").write_text(
+        "image,text,split\n" + "".join(f"{number}.png,,{'test' if number < 3 else 'train'}\n" for number in range(4))
+    )
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    for number in (0, 1, 3):
+        (seen / f"{number}.png").write_bytes((target / f"{number}.png").read_bytes())
+    made = pretrain(dataclasses.replace(config, objective="masked", steps=2, target=str(seen)))
+    command = ("extract", "--dataset", "folder", "--data", "target", "--text-encoder", "none", "--image-size", "32")
+    said = textdiff_once(tmp_path, *command, "--backbone", str(made), "--blocks", "3", "--cache", "m.zarr").stderr
+    assert "pretrained on images of its target, without labels; of these: 2 test, 1 train" in " ".join(said.split())
+    cache = FeatureCache.open(tmp_path / "m.zarr")
+    assert cache.steps == (50,)
+    assert cache.fingerprint["unet"]["objective"] == "masked"
+    assert cache.about["pretraining"] == {
+        "objective": "masked",
+        "crops": 8,
+        "data": images.name,
+        "target": {"directory": "seen", "images": 3, "seen_here": {"test": 2, "train": 1}},
+    }
+    image = torch.from_numpy(cache.image(0)).permute(2, 0, 1)[None] / 127.5 - 1
+    t = torch.tensor([50])
+    masked = Masks().apply(image, t, Masks().shared(32, 0))
+    assert 0 < masked.ne(image).float().mean() < 0.1
+    expected = load_unet(made).features(masked, t, [3])[3]
+    np.testing.assert_allclose(cache.features(0, 3), expected, atol=2e-3)
+    untrained = load_backbone(resolve_backbone(f"untrained:{made}"), 32, torch.device("cpu"))
+    assert isinstance(untrained.corruption, Masks)
 
 
 @pytest.mark.parametrize("changes", [{"learning_rate": 1e-5}, {"t_max": 400, "seed": 3}])
@@ -311,6 +364,9 @@ def test_two_processes_train_the_same_weights_as_one_and_write_once(config, tmp_
         ({"crop": 15}, "--crop 15: this network needs a multiple of 2"),
         ({"scale": (0.5, 2.0)}, "--scale 0.5,2"),
         ({"t_max": 0}, "--t-max 0"),
+        ({"objective": "masked", "crop": 8}, "--crop 8: --objective masked needs a multiple of 8, 16 at least"),
+        ({"objective": "masked", "loss": "mse"}, "--loss mse: is of --objective noise"),
+        ({"target": "nowhere"}, "--target nowhere: no such directory of images"),
         ({"eval_every": 0}, "--eval-every 0"),
         ({"out": "net.pt"}, "ends in .safetensors"),
         ({"set": {"depth": 3}}, "no such option of the UNet"),
@@ -325,9 +381,9 @@ def test_options_without_sense_are_refused(config, changes, message):
 
 
 def test_diverging_training_is_an_error_and_keeps_what_was_there(config, monkeypatch):
-    from textdiff.pipeline import pretrain as module
+    from textdiff.pipeline.pretraining import objective
 
-    monkeypatch.setattr(module, "training_loss", lambda out, *_: out.sum(dim=(1, 2, 3)) * float("nan"))
+    monkeypatch.setattr(objective, "training_loss", lambda out, *_: out.sum(dim=(1, 2, 3)) * float("nan"))
     with pytest.raises(UserError, match="diverged: the loss at step 0 is nan"):
         pretrain(config)
 
