@@ -25,7 +25,12 @@ _SCHEDULES = {
     "restarts": "cosine, anew every 10 epochs",
     "plateau": "halved on a plateau",
 }
-_CHANGES = {"symmetries": "symmetries", "turns": "symmetries or small turns", "scales": "scales and small turns"}
+_CHANGES = {
+    "none": "the cache's views",
+    "symmetries": "symmetries",
+    "turns": "symmetries or small turns",
+    "scales": "scales and small turns",
+}
 _NORMS = {
     "batch": "batch, then its averages",
     "own": "batch, then each image's own",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from textdiff.errors import UserError
 from textdiff.experiments.panel_figure import PanelRow, Prediction, panel_figure
+from textdiff.experiments.word_attention import word_attention
 from textdiff.images.labels import UNSAID
 from textdiff.metrics.pixels import confusion, pooled_dice
 from textdiff.options.experiments import Panel
@@ -43,11 +44,13 @@ def panel(options: Panel) -> list[Choice]:
 
     The runs may be of different models and caches, as long as these hold the same images.
 
+    With ``words`` a column for each shows where the first run's attention goes to it.
+
     Returns:
         The images chosen, by their place among the split's annotated images.
 
     Raises:
-        UserError: a run that is not finished, or runs without a common image.
+        UserError: a run that is not finished, or runs without a common image; or as ``word_attention``.
     """
     runs = [find_run(run, "runs") for run in options.run]
     split, rule, count, device = options.split, options.rule, options.images, options.device
@@ -60,8 +63,11 @@ def panel(options: Panel) -> list[Choice]:
     cache = runs[0].open_cache()
     rows = {cache.rows[row].id: row for row in reversed(scored_rows(cache, split))}  # an image's first row
     titles = _titles(runs)
+    words = list(options.words or ())
+    shown = [rows[ids[choice.image]] for choice in chosen]
+    maps = word_attention(runs[0], cache, shown, words, device) if words else [[] for _ in chosen]
     drawn = []
-    for choice in chosen:
+    for choice, attention in zip(chosen, maps, strict=True):
         name = ids[choice.image]
         entry = cache.rows[rows[name]]
         predictions = [
@@ -69,7 +75,9 @@ def panel(options: Panel) -> list[Choice]:
             for title, found in zip(titles, seen, strict=True)
         ]
         text = cache.texts[entry.text] if entry.text >= 0 else ""
-        drawn.append(PanelRow(f"{name}: {choice.reason}", text, panels(cache, rows[name])[0], predictions))
+        picture = panels(cache, rows[name])[0]
+        attended = list(zip(words, attention, strict=True))
+        drawn.append(PanelRow(f"{name}: {choice.reason}", text, picture, predictions, attended))
     panel_figure(Path(options.out), drawn)
     return chosen
 

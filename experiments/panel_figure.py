@@ -33,10 +33,12 @@ class PanelRow(NamedTuple):
     text: str
     image: NDArray[np.uint8]
     predictions: list[Prediction]
+    words: list[tuple[str, NDArray[np.float32] | None]]
+    """Words of the text, and what share of every position's attention each has, (h, w); None for one it lacks."""
 
 
 def panel_figure(path: Path, rows: list[PanelRow]) -> None:
-    """Draws image, text, truth and every run's errors, a row for each image; all rows have the same runs.
+    """Draws image, text, truth, every run's errors and words' attention, a row for each image, all of the same runs.
 
     Args:
         path: to write, atomically; its suffix says the format.
@@ -46,8 +48,9 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
     from matplotlib.figure import Figure
 
     titles = [prediction.title for prediction in rows[0].predictions]
-    headings = ["image", "text", "truth", *titles]
-    lefts = np.cumsum([MARGIN, PANEL + GAP, TEXT + 2 * GAP, *[PANEL + GAP] * len(titles)])
+    words = [f"“{word}”" for word, _ in rows[0].words]
+    headings = ["image", "text", "truth", *titles, *words]
+    lefts = np.cumsum([MARGIN, PANEL + GAP, TEXT + 2 * GAP, *[PANEL + GAP] * (len(titles) + len(words))])
     width = lefts[-1] + PANEL + MARGIN
     tall = [PANEL * row.image.shape[0] / row.image.shape[1] for row in rows]
     top_lines = max(title.count("\n") for title in titles) + 1
@@ -70,6 +73,7 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
         truth = error_picture(_sized(row.image, first.truth), first.truth, first.truth)
         pictures: list[NDArray[Any] | None] = [row.image, None, truth]
         pictures += [error_picture(_sized(row.image, p.truth), p.truth, p.mask) for p in row.predictions]
+        pictures += [_attended(row.image, first.truth, shares) for _, shares in row.words]
         for left, picture in zip(lefts, pictures, strict=True):
             if picture is None:
                 lines = textwrap.wrap(printable(" ".join(row.text.split())), 24, max_lines=11, placeholder=" ...") or [
@@ -82,9 +86,10 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
             axes.set_axis_off()
             axes.imshow(picture, aspect="auto", interpolation="nearest")
         top -= panel
-        for left, prediction in zip(lefts[3:], row.predictions, strict=True):
-            dice = f"Dice {100 * prediction.dice:.1f} %"
-            write(left + PANEL / 2, top - 0.2 * LINE, dice, ha="center", va="top", color="0.2", fontsize=8.5)
+        captions = [f"Dice {100 * prediction.dice:.1f} %" for prediction in row.predictions]
+        captions += ["not in the text" if shares is None else _range(shares) for _, shares in row.words]
+        for left, caption in zip(lefts[3:], captions, strict=True):
+            write(left + PANEL / 2, top - 0.2 * LINE, caption, ha="center", va="top", color="0.2", fontsize=8.5)
         top -= 1.4 * LINE
     handles = confusion_patches(1, any(np.any(p.truth == UNSAID) for row in rows for p in row.predictions))
     figure.legend(
@@ -100,6 +105,30 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
     metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}[path.suffix]
     with atomic_path(path) as partial, rc_context({"svg.hashsalt": "textdiff"}):
         figure.savefig(partial, metadata=metadata)
+
+
+def _attended(
+    image: NDArray[np.uint8], truth: NDArray[np.uint8], shares: NDArray[np.float32] | None
+) -> NDArray[np.uint8]:
+    """The map, coloured from its smallest number to its largest, with the truth's outline; without one a pale image."""
+    from matplotlib import colormaps
+    from PIL import Image
+    from skimage.segmentation import find_boundaries
+
+    if shares is None:
+        return (255 - 0.3 * (255 - np.repeat(image.mean(2, keepdims=True), 3, 2))).astype(np.uint8)
+    low, high = float(shares.min()), float(shares.max())
+    levels = np.round((shares - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
+    sized = Image.fromarray(levels).resize(truth.shape[::-1], Image.Resampling.BILINEAR)
+    # The image itself is not seen through it: where that is dark, the attention would seem to be small.
+    colours: NDArray[np.uint8] = (255 * colormaps["inferno"](np.asarray(sized))[..., :3]).astype(np.uint8)
+    colours[find_boundaries(truth == 1, mode="inner")] = 255
+    return colours
+
+
+def _range(shares: NDArray[np.float32]) -> str:
+    """From dark to bright: what share of the attention."""
+    return f"{100 * float(shares.min()):.1f} to {100 * float(shares.max()):.1f} % of attention"
 
 
 def _sized(image: NDArray[np.uint8], truth: NDArray[Any]) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 __all__ = ["TextEncoder", "count_tokens", "load_text_encoder"]
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +77,21 @@ class TextEncoder:
             found = distinct[text].tokens
             tokens[i, : len(found)], mask[i, : len(found)] = found, True
         return tokens, mask
+
+    def places(self, text: str, words: str) -> list[int]:
+        """Which tokens of a text are pieces of ``words``, wherever they stand in it as whole words, in any case.
+
+        Raises:
+            UserError: the tokenizer does not tell where its tokens come from.
+        """
+        options = {"truncation": True, "max_length": self.max_tokens}
+        if not self._tokenizer.is_fast:
+            raise UserError(f"{self.name}: its tokenizer does not tell which word a token is of; use another encoder")
+        spans = self._tokenizer(text, return_offsets_mapping=True, **options)["offset_mapping"]
+        pattern = r"(?<!\w)" + r"\s+".join(map(re.escape, words.split())) + r"(?!\w)"
+        found = [match.span() for match in re.finditer(pattern, text, re.IGNORECASE)]
+        # Special tokens have an empty span.
+        return [i for i, (a, b) in enumerate(spans) if any(a < end and start < b and a < b for start, end in found)]
 
     @torch.inference_mode()
     def _embed(self, text: str) -> "_Embedded":

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from textdiff.errors import UserError, suggest
 from textdiff.options.fit import FitConfig
-from textdiff.options.option import AnyPath, Argument, Exists, Known, Range
+from textdiff.options.option import AnyPath, Argument, Exists, Known, Metavar, Range
 from textdiff.options.record import Record
 from textdiff.options.shared import CachePath, Computing, Count, Repeats, RunPath, Split, Truth
 
@@ -232,6 +232,8 @@ class Panel(Computing):
     """Images to show; 3 are the best, the median and the worst."""
     split: Split = "test"
     """Images to choose from."""
+    words: Annotated[Sequence[str] | None, Metavar("WORD,...")] = None
+    """Show where the first run attends to these words of the text, as in left,lower; none by default."""
 
     def check(self) -> None:
         """Refuses pictures that cannot be."""

@@ -3,6 +3,7 @@
 __all__ = [
     "FittedNetwork",
     "Predicted",
+    "attention_of",
     "cached_predictions",
     "enlarge",
     "logits_of",
@@ -168,6 +169,13 @@ def logits_of(network: Segmenter, item: Item, precision: str, *, each: bool = Fa
     with autocast(network.device, precision):
         scores: torch.Tensor = network.member_scores(*inputs) if each else network(*inputs)
         return scores
+
+
+@torch.inference_mode()
+def attention_of(network: Segmenter, item: Item) -> NDArray[np.float32] | None:
+    """How much of its attention each position gives each token, (L, h, w); see ``Segmenter.attention``."""
+    shares = network.eval().attention(*network.inputs([item]))
+    return None if shares is None else shares[0].float().cpu().numpy()
 
 
 def shows_nothing(network: Segmenter, item: Item) -> bool:

@@ -21,6 +21,11 @@ def turned(item: Item, view: int) -> Item:
     return replace(item, image=_symmetry(item.image, view), mask=mask)
 
 
+def _none(item: Item, draw: np.random.Generator) -> Item:
+    """The item as it is in the cache."""
+    return item
+
+
 def _symmetries(item: Item, draw: np.random.Generator) -> Item:
     """One of the eight symmetries of the square, each as likely."""
     return turned(item, int(draw.integers(8)))
@@ -47,6 +52,7 @@ def _scales(item: Item, draw: np.random.Generator) -> Item:
 
 
 AUGMENTATIONS: dict[str, Callable[[Item, np.random.Generator], Item]] = {
+    "none": _none,
     "symmetries": _symmetries,
     "turns": _turns,
     "scales": _scales,

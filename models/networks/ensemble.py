@@ -38,6 +38,11 @@ class Ensemble(Segmenter):
         logs = torch.stack([member(*inputs).float().log_softmax(1) for member in self._members])
         return logs.logsumexp(0) - math.log(len(self._members))
 
+    def attention(self, *inputs: Any) -> Tensor | None:
+        """The mean of its members'."""
+        each = [found for member in self.members if (found := member.attention(*inputs)) is not None]
+        return torch.stack(each).mean(0) if each else None
+
     def inputs(self, items: Sequence[Item]) -> tuple[Any, ...]:
         """What every member reads."""
         return self.members[0].inputs(items)

@@ -20,7 +20,7 @@ from textdiff.models.networks.kernels.upsample_conv import conv_upsampled
 from textdiff.models.networks.norms import NORMS
 from textdiff.models.networks.recipes import OF_THE_METHOD, Recipe
 from textdiff.models.networks.reference_names import copy_reference, to_reference
-from textdiff.models.networks.segmenter import Reads, Segmenter, Window, selected_levels
+from textdiff.models.networks.segmenter import Reads, Segmenter, Window, padded_texts, selected_levels
 from textdiff.models.networks.textdiff import TextDiff, mean_token, placed, standardised
 from textdiff.models.networks.variants import VARIANTS as ALL_VARIANTS
 from textdiff.models.networks.variants import check_variant, head_variant
@@ -211,6 +211,25 @@ class Head(TextDiff, Segmenter):
             scores = scores[:, :, top : top + size, left : left + size]
         return scores.to(self.conv3.weight.dtype)
 
+    def attention(
+        self, features: Sequence[Tensor], text: Tensor | None, text_mask: Tensor | None = None
+    ) -> Tensor | None:
+        """That of the level of most positions, by the definition: the mean over both cross-attentions and their heads.
+
+        A position is a query, and the tokens are the keys. None for a variant without cross-attention.
+        """
+        if self.variant != "full" or text is None:
+            return None
+        features = self.prepare(features, text, text_mask)[0]
+        level, name = max(zip(features, self.routes, strict=True), key=lambda pair: pair[0].shape[2])
+        x = level.flatten(2).mT.to(self.conv1.weight.dtype)  # (B, h w, steps C)
+        if (projection := self._projection(name)) is not None:
+            x = projection(x)
+        first, second = self.block.attention1, self.block.attention2
+        both = first.weights(x, text, text_mask), second.weights(first(x, text, text_mask), text, text_mask)
+        shares: Tensor = torch.stack(both).mean((0, 2))  # (B, h w, L)
+        return shares.mT.reshape(len(level), -1, *level.shape[2:])
+
     def _cut(self, features: Sequence[Tensor], window: Window) -> tuple[list[Tensor], tuple[slice, slice]]:
         """The part of each level that the window's scores depend on, and which rows and columns of scores that is.
 
@@ -233,17 +252,9 @@ class Head(TextDiff, Segmenter):
         return parts, (rows, columns)
 
     def inputs(self, items: Sequence[Item]) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
-        """Joins items along the batch: levels (B, steps * C, h, w), text (B, L, D), text mask (B, L).
-
-        Shorter texts are padded, and their padding is masked.
-        """
+        """Joins items along the batch: levels (B, steps * C, h, w), text (B, L, D), text mask (B, L)."""
         features = [torch.cat(level) for level in zip(*(item.features for item in items), strict=True)]
-        tokens = [item.tokens[0] for item in items if item.tokens is not None]
-        masks = [item.token_mask[0] for item in items if item.token_mask is not None]
-        if not tokens:
-            return features, None, None
-        pad = torch.nn.utils.rnn.pad_sequence
-        return features, pad(tokens, batch_first=True), pad(masks, batch_first=True)
+        return features, *padded_texts(items)
 
     def _attends(self, features: Sequence[Tensor], text: Tensor | None, mask: Tensor | None) -> list[Attend | None]:
         """For each image of the batch, or for all at once, the transformer block with its text, if there is one."""

@@ -43,6 +43,13 @@ class ImageNetwork(Segmenter):
 
         Where the network has one channel, the logit z of the foreground, they are (0, z): their softmax is its sigmoid.
         """
+        scores, size = self.scores(self.seen(image), *more), image.shape[-2:]
+        if scores.shape[-2:] != size:
+            scores = upsample(scores, (size[0], size[1]))
+        return scores if scores.shape[1] > 1 else torch.cat([torch.zeros_like(scores), scores], 1)
+
+    def seen(self, image: Tensor) -> Tensor:
+        """The images as the network sees them: (B, 3, S, S) uint8 to floats of the side that its ``config`` says."""
         x = image.to(next(self.parameters()).dtype)
         # Shades that differ by less than one would be noise made large.
         x = (
@@ -50,13 +57,10 @@ class ImageNetwork(Segmenter):
             if self.config["standardise"]
             else x / (255 / (1 - self.darkest)) + self.darkest
         )
-        side, size = self.config["side"] or image.shape[-1], image.shape[-2:]
+        side = self.config["side"] or image.shape[-1]
         if image.shape[-1] != side:
             x = F.interpolate(x, (side, side), mode="bilinear", antialias=True)
-        scores = self.scores(x.contiguous(memory_format=torch.channels_last), *more)
-        if scores.shape[-2:] != size:
-            scores = upsample(scores, (size[0], size[1]))
-        return scores if scores.shape[1] > 1 else torch.cat([torch.zeros_like(scores), scores], 1)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def inputs(self, items: Sequence[Item]) -> tuple[Tensor, ...]:
         """The images, (B, 3, S, S) uint8."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # listing the names imports no network
 _PLACES = {
     "textdiff": "head:Head",
     "unet": "plain_unet:PlainUNet",
+    "text-unet": "text_unet:TextUNet",
     "resnet50-unet": "rivals:ResNet50UNetRival",
     "transunet": "rivals:TransUNetRival",
     "swin-unet": "rivals:SwinUNetRival",

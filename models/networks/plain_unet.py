@@ -86,17 +86,21 @@ class PlainUNet(ImageNetwork):
             side=cls.side(cache, recipe),
         )
 
-    def scores(self, x: Tensor) -> Tensor:
+    def scores(self, x: Tensor, *more: Tensor) -> Tensor:
         """(B, 3, H, W) float -> (B, classes, H, W) before the softmax."""
         skipped = []
         for level, convolve in enumerate(self.down):
-            x = convolve(self.pool(x) if level else x)
+            x = self.told(convolve(self.pool(x) if level else x), level, *more)
             skipped.append(x)
         skipped.pop()
         for enlarge, convolve in zip(self.enlarge, self.up, strict=True):
             x = convolve(torch.cat([skipped.pop(), enlarge(x)], dim=1))
         scores: Tensor = self.classify(x)
         return scores
+
+    def told(self, x: Tensor, level: int, *more: Tensor) -> Tensor:
+        """A level going down, (B, C, h, w), with what a network that reads more than images adds to it."""
+        return x
 
 
 def _two_convolutions(before: int, after: int, norm: str) -> nn.Sequential:

@@ -1,6 +1,6 @@
 """What training, scoring and prediction ask of a network of stage two."""
 
-__all__ = ["Criterion", "Reads", "Segmenter", "Window", "selected_levels"]
+__all__ = ["Criterion", "Reads", "Segmenter", "Window", "padded_texts", "selected_levels"]
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -136,6 +136,13 @@ class Segmenter(nn.Module, ABC):
         mean: NDArray[np.float32] = members.mean(0)
         return mean
 
+    def attention(self, *inputs: Any) -> Tensor | None:
+        """How much of its attention each position gives each token of the text, on the finest grid that attends.
+
+        The arguments are those of ``forward``: (B, L, h, w), over L they add up to 1. None without such an attention.
+        """
+        return None
+
     def prepare(self, *inputs: Any) -> tuple[Any, ...]:
         """What comes first of ``forward``: that which has another place in the data at each step."""
         return inputs
@@ -188,6 +195,16 @@ class Segmenter(nn.Module, ABC):
 
 def _labels(batch: Sequence[Item]) -> Tensor:
     return torch.cat([item.mask for item in batch if item.mask is not None])
+
+
+def padded_texts(items: Sequence[Item]) -> tuple[Tensor | None, Tensor | None]:
+    """The texts of items as a batch (B, L, D) and its mask (B, L): shorter ones are padded, and that is masked."""
+    tokens = [item.tokens[0] for item in items if item.tokens is not None]
+    masks = [item.token_mask[0] for item in items if item.token_mask is not None]
+    if not tokens:
+        return None, None
+    pad = torch.nn.utils.rnn.pad_sequence
+    return pad(tokens, batch_first=True), pad(masks, batch_first=True)
 
 
 def selected_levels(cache: FeatureCache, options: FitConfig) -> tuple[list[int], int]:

@@ -45,15 +45,26 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor, mask: Tensor | None = None) -> Tensor:
         """``x`` (B, N, width), ``text`` (B, L, text_dim) and ``mask`` (B, L), False for padding, to (B, N, width)."""
-        q, k, v = self.query(self.norm_in(x)), self.key(text), self.value(text)
-        q, k, v = (a.unflatten(2, (self.heads, -1)).transpose(1, 2) for a in (q, k, v))  # (B, heads, N or L, head_dim)
+        return x + self.said(x, text, mask)
+
+    def said(self, x: Tensor, text: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the text adds to every pixel; shapes as in ``forward``."""
+        v = self.value(text).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, L, head_dim)
+        if mask is not None:
+            v = v.masked_fill(~mask[:, None, :, None], 0)
+        h = self.weights(x, text, mask) @ v  # (B, heads, N, head_dim); Vaswani et al., equation 1
+        said: Tensor = self.norm_out(self.output(h.transpose(1, 2).flatten(2)))  # (B, N, width)
+        return said
+
+    def weights(self, x: Tensor, text: Tensor, mask: Tensor | None = None) -> Tensor:
+        """How much of each pixel's attention goes to each token: (B, heads, N, L), over L they add up to 1."""
+        q, k = self.query(self.norm_in(x)), self.key(text)
+        q, k = (a.unflatten(2, (self.heads, -1)).transpose(1, 2) for a in (q, k))  # (B, heads, N or L, head_dim)
         s = q @ k.transpose(2, 3) * q.shape[3] ** -0.5  # (B, heads, N, L)
         if mask is not None:
             s = s.masked_fill(~mask[:, None, None], torch.finfo(s.dtype).min)
-            v = v.masked_fill(~mask[:, None, :, None], 0)
-        h = s.softmax(3) @ v  # (B, heads, N, head_dim); Vaswani et al., equation 1
-        x = x + self.norm_out(self.output(h.transpose(1, 2).flatten(2)))  # (B, N, width)
-        return x
+        shares: Tensor = s.softmax(3)
+        return shares
 
 
 class TransformerBlock(nn.Module):

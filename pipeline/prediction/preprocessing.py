@@ -120,6 +120,10 @@ class TextEmbedder:
             )
         return self._embedded[description]
 
+    def places(self, description: str, words: str) -> list[int]:
+        """Which of a text's tokens are pieces of ``words``."""
+        return self._encoder.places(description, words)
+
 
 def missing_text(run: Run) -> str:
     """What a run that reads text does with an image that has none, in one line; docs/texts.md says more."""

@@ -105,7 +105,7 @@ def picture(dtype: torch.dtype = torch.uint8) -> Item:
     return Item(0, [], torch.from_numpy(DISC.astype(np.int64))[None], None, None, image)
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("name", sorted({*AUGMENTATIONS} - {"none"}))
 def test_image_and_mask_are_changed_alike_by_what_the_epoch_and_the_seed_draw(name):
     network = PlainUNet(width=4, augment=name)
 

@@ -37,6 +37,7 @@ SMALL = {
 }
 WAYS = {
     "unet": ("--recipe", "fair", "--width", "4"),
+    "text-unet": ("--width", "4"),
     "resnet50-unet": ("--recipe", "default"),
     "transunet": ("--recipe", "fair", "--select", "best"),
     "swin-unet": ("--recipe", "fair"),
