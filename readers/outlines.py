@@ -25,12 +25,12 @@ Corners = NDArray[np.float64]
 _MAX_CROSSINGS = 4_000_000
 """The most products of outlines with rows of pixels in one file."""
 _MAX_PIXELS = 500_000_000
-"""In the boxes around all outlines of a file together."""
+"""The most pixels that the boxes around all outlines of a file may have together."""
 
 PEN = 3
 """Width of a stroke, in pixels."""
 _MAX_LENGTH = 1_000_000
-"""Of the strokes of an object, in pixels."""
+"""The greatest length that the strokes of an object may have together, in pixels."""
 
 Box = tuple[slice, slice]
 

@@ -92,7 +92,7 @@ class _Work:
         self._error: str | None = None
         self._deaths: list[str] = []
         self.took: list[Timings] = []
-        """Of each part that is done."""
+        """Where the time of each finished part went."""
 
     def take(self) -> list[int] | None:
         """The next part; waits for those that others have, as they may die. None if there is nothing to come."""
