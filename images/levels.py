@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 _HALO = 4
 _BAND_PIXELS = 1 << 20
@@ -69,9 +70,8 @@ class Levels:
         pixels = held[part]
         self.count += np.bincount(pixels.ravel(), minlength=size)
         least, most = _around(np.minimum, held), _around(np.maximum, held)
-        wide = equal = least == most
-        for _ in range(_HALO - 1):
-            wide = _around(np.logical_and, wide)
+        equal = least == most
+        wide = ndimage.minimum_filter(equal, 2 * _HALO - 1, mode="nearest")
         stuck = (held == least) | (held == most)
         self.flat += np.bincount(pixels[equal[part]], minlength=size)
         self.wide += np.bincount(pixels[wide[part]], minlength=size)

@@ -81,7 +81,7 @@ def watershed_instances(
     """
     from scipy import ndimage
     from skimage.measure import label
-    from skimage.morphology import reconstruction
+    from skimage.morphology import local_maxima, reconstruction
     from skimage.segmentation import watershed
 
     mask = np.asarray(mask, dtype=bool)
@@ -98,20 +98,14 @@ def watershed_instances(
         inside = objects[box] == number
         terrain = np.where(inside, height[box], 0)
         flooded = reconstruction(np.maximum(terrain - step, 0), terrain).astype(np.int32)
-        peaks, found = label(_regional_maxima(flooded, inside), connectivity=2, return_num=True)
+        # Raised by one, what was flooded to nothing is still above what is outside.
+        maxima = local_maxima(np.where(inside, flooded + 1, 0), connectivity=2)
+        peaks, found = label(maxima, connectivity=2, return_num=True)
         if found > 1:
             parts = watershed(-terrain, peaks, mask=inside, connectivity=2)
             objects[box][inside] = np.where(parts == 1, number, count + parts - 1)[inside]
             count += found - 1
     return objects
-
-
-def _regional_maxima(terrain: NDArray[np.int32], inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Plateaus without a higher neighbour, (H, W) bool."""
-    from skimage.morphology import reconstruction
-
-    raised = np.where(inside, terrain + 1, 0)
-    return np.asarray(inside & (raised > reconstruction(np.where(inside, terrain, 0), raised)))
 
 
 def _numbered(objects: NDArray[np.int32], min_area: int) -> NDArray[np.int32]:
