@@ -5,7 +5,7 @@ __all__ = ["FORMAT", "stream_geojson", "write_geojson"]
 import json
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,7 +16,7 @@ from textdiff.files import atomic_path
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.format import Format
 from textdiff.outputs.objects import Found, Segmentation, Subject, significant
-from textdiff.outputs.polygons import Polygon, trace
+from textdiff.outputs.polygons import Polygon
 from textdiff.outputs.stream import Sink, Streamed
 
 _NAMESPACE = uuid.UUID("5a0a6e63-4a3c-5a0f-9f5e-0c1f0d1c7b11")
@@ -31,40 +31,37 @@ def write_geojson(path: Path, segmented: Segmentation, numbered: bool = False) -
     Its measurements are its area, in µm² too where the size of a pixel is known, and its mean probability. The same
     segmentation gives the same bytes.
     """
-    colours = class_colours(len(segmented.class_names))
-    with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.write('{"type": "FeatureCollection", "features": [')
-        for index, found in enumerate(segmented.found):
-            left, top, width, height = found.box
-            part = segmented.objects[top : top + height, left : left + width] == found.number
-            feature = _feature(segmented, found, trace(part), colours[found.class_number - 1], (left, top))
-            file.write((",\n" if index else "\n") + json.dumps(feature, ensure_ascii=False, allow_nan=False))
-        file.write("\n]}\n")
+    with _collection(path, segmented, (1.0, 1.0)) as collection:
+        for found, polygons in segmented.outlines():
+            collection.found(found, polygons)
+
+
+def stream_geojson(path: Path, streamed: Streamed) -> AbstractContextManager[Sink]:
+    """Writes what ``write_geojson`` does as objects come, in their order, in pixels of the image's finest level."""
+    return _collection(path, streamed, streamed.scale)
 
 
 @contextmanager
-def stream_geojson(path: Path, streamed: Streamed) -> Iterator[Sink]:
-    """Writes what ``write_geojson`` does as objects come, in their order, in pixels of the image's finest level."""
+def _collection(path: Path, subject: Subject, scale: tuple[float, float]) -> Iterator[Sink]:
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
-        yield _Writer(file, streamed)
+        yield _Writer(file, subject, scale)
         file.write("\n]}\n")
 
 
 class _Writer:
     """The ``Sink``."""
 
-    def __init__(self, file: TextIO, streamed: Streamed) -> None:
-        self._file, self._streamed, self._separator = file, streamed, "\n"
-        self._colours = class_colours(len(streamed.class_names))
+    def __init__(self, file: TextIO, subject: Subject, scale: tuple[float, float]) -> None:
+        self._file, self._subject, self._scale, self._separator = file, subject, scale, "\n"
+        self._colours = class_colours(len(subject.class_names))
 
     def tile(self, y: int, x: int, pixels: NDArray[np.uint8]) -> None:
         """Nothing: pixels are not in it."""
 
     def found(self, found: Found, polygons: Sequence[Polygon]) -> None:
         """A feature."""
-        colour = self._colours[found.class_number - 1]
-        feature = _feature(self._streamed, found, polygons, colour, (0, 0), self._streamed.scale)
+        feature = _feature(self._subject, found, polygons, self._colours[found.class_number - 1], self._scale)
         self._file.write(self._separator + json.dumps(feature, ensure_ascii=False, allow_nan=False))
         self._separator = ",\n"
 
@@ -77,14 +74,11 @@ def _feature(
     found: Found,
     polygons: Sequence[Polygon],
     colour: tuple[int, int, int],
-    corner: tuple[int, int],
-    scale: tuple[float, float] = (1, 1),
+    scale: tuple[float, float],
 ) -> dict[str, Any]:
-    (left, top), (along_x, along_y) = corner, scale
-
     def place(x: int, y: int) -> list[float]:
         # Corners of pixels that are resized lie between those of the finest level; a thousandth of one is enough.
-        return [_short((x + left) * along_x), _short((y + top) * along_y)]
+        return [_short(x * scale[0]), _short(y * scale[1])]
 
     parts = [
         [[place(x, y) for x, y in [*ring, ring[0]]] for ring in (shell.tolist(), *(h.tolist() for h in holes))]

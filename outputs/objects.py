@@ -2,12 +2,14 @@
 
 __all__ = ["OBJECT_COLUMNS", "Found", "Segmentation", "Subject", "object_record", "segmentation", "significant"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from textdiff.outputs.polygons import Polygon, trace
 
 
 class Found(NamedTuple):
@@ -61,6 +63,14 @@ class Segmentation(Subject):
     found: tuple[Found, ...]
     """The objects in the order of their numbers."""
 
+    def outlines(self) -> Iterator[tuple[Found, list[Polygon]]]:
+        """Each object, and its polygons in pixels of the image."""
+        for found in self.found:
+            left, top, width, height = found.box
+            part = self.objects[top : top + height, left : left + width] == found.number
+            corner = (left, top)
+            yield found, [Polygon(shell + corner, [hole + corner for hole in holes]) for shell, holes in trace(part)]
+
 
 OBJECT_COLUMNS = (
     *("image", "object", "class", "area", "centroid_x", "centroid_y"),
@@ -95,6 +105,8 @@ def segmentation(
     Raises:
         ValueError: a class without a name.
     """
+    from scipy import ndimage
+
     labels = np.where(objects > 0, labels, 0).astype(np.uint8)
     if labels.size and labels.max() > len(class_names):
         raise ValueError(f"class {labels.max()} has no name among {', '.join(class_names)}")
@@ -112,16 +124,13 @@ def segmentation(
     shapes = _eccentricities(number, x, y, mean, pixel_size or (1.0, 1.0)).tolist()
     hulls = _hull_areas(number, x, y, count)
     stains = [None] * count if stain is None else mean(stain(image[y, x])).tolist()
-    low, high = np.full((2, count), np.iinfo(np.int64).max), np.zeros((2, count), np.int64)
-    for axis, values in enumerate((x, y)):
-        np.minimum.at(low[axis], number, values)
-        np.maximum.at(high[axis], number, values + 1)
-    boxes = np.concatenate([low, high - low]).T.tolist()
+    places = ndimage.find_objects(objects)
+    boxes = [(across.start, down.start, across.stop - across.start, down.stop - down.start) for down, across in places]
     classes = np.zeros(count, np.int64)
     classes[number] = labels[y, x]
     found = tuple(
         Found(
-            *(index + 1, int(classes[index]), int(areas[index]), centroid, tuple(boxes[index]), likely[index]),
+            *(index + 1, int(classes[index]), int(areas[index]), centroid, boxes[index], likely[index]),
             *(shapes[index], stains[index], float(areas[index] / hulls[index])),
         )
         for index, centroid in enumerate(centroids)

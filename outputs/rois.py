@@ -13,7 +13,7 @@ from textdiff.files import atomic_path
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.format import Format
 from textdiff.outputs.objects import Found, Segmentation
-from textdiff.outputs.polygons import Polygon, trace
+from textdiff.outputs.polygons import Polygon
 
 _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0  # the segments of java.awt.geom.PathIterator, as ImageJ stores composite ROIs
 
@@ -28,11 +28,9 @@ def write_rois(path: Path, segmented: Segmentation, numbered: bool = False) -> N
 
     colours = class_colours(len(segmented.class_names))
     with atomic_path(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        for found in segmented.found:
-            left, top, width, height = found.box
-            part = segmented.objects[top : top + height, left : left + width] == found.number
+        for found, polygons in segmented.outlines():
             name = f"{segmented.class_names[found.class_number - 1]}-{found.number:05d}"
-            roi = _roi(roifile, name, found, trace(part))
+            roi = _roi(roifile, name, found, polygons)
             roi.stroke_color = bytes((255, *colours[found.class_number - 1]))
             # A fixed time: a zip of the same objects has the same bytes. ImageJ takes the name from the entry.
             archive.writestr(zipfile.ZipInfo(f"{name.replace('/', '_')}.roi"), roi.tobytes(), zipfile.ZIP_DEFLATED)
@@ -43,12 +41,12 @@ def _roi(roifile: Any, name: str, found: Found, polygons: list[Polygon]) -> Any:
     roi = roifile.ImagejRoi(left=left, top=top, right=left + width, bottom=top + height, name=name)
     if len(polygons) == 1 and not polygons[0].holes:
         roi.roitype = roifile.ROI_TYPE.TRACED
-        roi.integer_coordinates = polygons[0].shell.astype(np.int32)
+        # Unlike those of a composite selection, these corners are counted from the box's.
+        roi.integer_coordinates = polygons[0].shell.astype(np.int32) - (left, top)
         roi.n_coordinates = len(polygons[0].shell)
         return roi
     roi.roitype = roifile.ROI_TYPE.RECT
-    # Unlike those of a traced polygon, these corners are counted from the image's.
-    rings = (ring + np.array((left, top)) for shell, holes in polygons for ring in (shell, *holes))
+    rings = (ring for shell, holes in polygons for ring in (shell, *holes))
     roi.multi_coordinates = np.array(list(_path(rings)), np.float32)
     roi.shape_roi_size = len(roi.multi_coordinates)
     return roi
