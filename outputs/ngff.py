@@ -29,7 +29,11 @@ def label_attributes(
     name: str, size: PixelSize | None, levels: int, properties: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """The metadata of a map of labels, with what is known of each label."""
-    return _multiscales(size, name, ["y", "x"], levels) | {"image-label": _image_label(properties)}
+    colours = [{key: one[key] for key in ("label-value", "rgba")} for one in properties if "rgba" in one]
+    others = [{key: value for key, value in one.items() if key != "rgba"} for one in properties]
+    # The standard wants at least one entry in each list, so that empty ones are left out.
+    known = {key: value for key, value in (("colors", colours), ("properties", others)) if value}
+    return _multiscales(size, name, ["y", "x"], levels) | {"image-label": {"source": {"image": "../../"}} | known}
 
 
 def class_properties(names: Sequence[str]) -> list[dict[str, Any]]:
@@ -38,14 +42,6 @@ def class_properties(names: Sequence[str]) -> list[dict[str, Any]]:
         {"label-value": number, "class": name, "rgba": [*colour, 255]}
         for number, (name, colour) in enumerate(zip(names, class_colours(len(names)), strict=True), start=1)
     ]
-
-
-def _image_label(properties: list[dict[str, Any]]) -> dict[str, Any]:
-    """Empty lists are left out: the standard wants at least one entry in each."""
-    colours = [{key: one[key] for key in ("label-value", "rgba")} for one in properties if "rgba" in one]
-    others = [{key: value for key, value in one.items() if key != "rgba"} for one in properties]
-    optional = {"colors": colours, "properties": others}
-    return {"source": {"image": "../../"}} | {key: value for key, value in optional.items() if value}
 
 
 def _multiscales(size: PixelSize | None, name: str, axes: list[str], levels: int) -> dict[str, Any]:

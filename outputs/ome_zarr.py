@@ -2,7 +2,7 @@
 
 __all__ = ["FORMAT", "write_ome_zarr"]
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,11 @@ def write_ome_zarr(path: Path, segmented: Segmentation, numbered: bool = False) 
     """
     if path.exists() and not (path / "zarr.json").is_file():
         raise UserError(f"{path}: there already, and no OME-Zarr; move it away or choose another --out")
-    names = segmented.class_names
+    size, names = segmented.pixel_size, segmented.class_names
     with atomic_directory(path) as partial:
         root = zarr.create_group(partial, zarr_format=3)
-        levels = list(_image_levels(np.moveaxis(segmented.image, -1, 0)))
-        _write(root, image_attributes(segmented.name, segmented.pixel_size, len(levels)), levels, ["c", "y", "x"])
+        levels = _levels(np.moveaxis(segmented.image, -1, 0), halved)
+        _write(root, image_attributes(segmented.name, size, len(levels)), levels)
         labels = root.create_group("labels", attributes=LABELS)
         objects = [
             {
@@ -50,41 +50,32 @@ def write_ome_zarr(path: Path, segmented: Segmentation, numbered: bool = False) 
             ("classes", segmented.labels, class_properties(names)),
             ("objects", segmented.objects, objects),
         ):
-            levels = list(_label_levels(values))
-            attributes = label_attributes(name, segmented.pixel_size, len(levels), properties)
-            _write(labels.create_group(name), attributes, levels, ["y", "x"])
+            # A mean of labels would be another label.
+            levels = _levels(values, lambda finer: finer[::2, ::2])
+            _write(labels.create_group(name), label_attributes(name, size, len(levels), properties), levels)
 
 
-def _write(group: zarr.Group, attributes: dict[str, Any], levels: list[NDArray[Any]], axes: list[str]) -> None:
+def _levels(pixels: NDArray[Any], smaller: Callable[[NDArray[Any]], NDArray[Any]]) -> list[NDArray[Any]]:
+    """(..., H, W), then levels of half the size, rounded up."""
+    levels = [pixels]
+    while max(levels[-1].shape[-2:]) > SMALLEST:
+        levels.append(smaller(levels[-1]))
+    return levels
+
+
+def _write(group: zarr.Group, attributes: dict[str, Any], levels: list[NDArray[Any]]) -> None:
     group.attrs["ome"] = attributes
     for level, values in enumerate(levels):
-        chunks = tuple(min(size, CHUNK) for size in values.shape)
         # A missing chunk would read as background as well, but no reader should have to wonder whether it was lost.
         array = group.create_array(
             str(level),
             shape=values.shape,
             dtype=values.dtype,
-            chunks=chunks,
-            dimension_names=axes,
+            chunks=tuple(min(size, CHUNK) for size in values.shape),
+            dimension_names=["c", "y", "x"][-values.ndim :],
             config={"write_empty_chunks": True},
         )
         array[...] = values
-
-
-def _image_levels(image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """(c, H, W), then levels of half the size, rounded up."""
-    yield image
-    while max(image.shape[1:]) > SMALLEST:
-        image = halved(image)
-        yield image
-
-
-def _label_levels(labels: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """(H, W), then levels of half the size, rounded up. A mean of labels would be another label."""
-    yield labels
-    while max(labels.shape) > SMALLEST:
-        labels = labels[::2, ::2]
-        yield labels
 
 
 FORMAT = Format("OME-Zarr", ".ome.zarr", write_ome_zarr, stream=stream_ome_zarr)
