@@ -13,8 +13,7 @@ from textdiff.errors import UserError
 from textdiff.images.pixel_size import file_pixel_size
 from textdiff.options.option import AnyPath
 from textdiff.outputs.colours import class_colours
-from textdiff.outputs.outlines import outlined
-from textdiff.outputs.overlay import annotated
+from textdiff.outputs.overlay import annotated, outlined
 from textdiff.pipeline.evaluation.calibration import Calibration
 from textdiff.pipeline.prediction.mixed_predictor import open_predictor
 from textdiff.pipeline.prediction.preprocessing import missing_text

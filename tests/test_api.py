@@ -12,7 +12,7 @@ from scipy import ndimage
 
 import textdiff
 from textdiff.outputs.colours import class_colours
-from textdiff.outputs.outlines import outlined
+from textdiff.outputs.overlay import outlined
 
 
 @pytest.fixture(scope="module")
