@@ -6,6 +6,7 @@ Empty masks have one stated rule: where truth and prediction are both empty the 
 
 __all__ = [
     "Confusion",
+    "binary_masks",
     "confusion",
     "dice",
     "dice_from_iou",
@@ -22,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
-Labels = NDArray[Any]
 
 
 class Confusion(NamedTuple):
@@ -45,14 +45,27 @@ def confusion(prediction: Mask, truth: Mask, said: Mask | None = None) -> Confus
     Raises:
         ValueError: the shapes differ or are not (H, W), or a mask has values other than 0 and 1.
     """
-    prediction, truth = _binary("prediction", prediction), _binary("truth", truth)
-    _same_shape(prediction, truth)
+    prediction, truth = binary_masks(prediction, truth)
     if said is not None:
-        _same_shape(said, truth)
+        _check_shapes(said, truth)
         prediction, truth = prediction[said], truth[said]
     both = int(np.count_nonzero(prediction & truth))
     predicted, true = int(np.count_nonzero(prediction)), int(np.count_nonzero(truth))
     return Confusion(both, predicted - both, true - both, truth.size - predicted - true + both)
+
+
+def binary_masks(prediction: Mask, truth: Mask) -> tuple[Mask, Mask]:
+    """Both masks as bool (H, W).
+
+    Raises:
+        ValueError: as ``confusion``.
+    """
+    prediction, truth = np.asarray(prediction), np.asarray(truth)
+    for name, mask in (("prediction", prediction), ("truth", truth)):
+        if mask.dtype != np.bool_ and not np.array_equal(mask, mask.astype(np.bool_)):
+            raise ValueError(f"{name} is not a binary mask: it has values other than 0 and 1")
+    _check_shapes(prediction, truth)
+    return prediction.astype(np.bool_, copy=False), truth.astype(np.bool_, copy=False)
 
 
 def iou(prediction: Mask, truth: Mask) -> float:
@@ -110,16 +123,6 @@ def entropy(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     return nats.astype(np.float32)
 
 
-def _binary(name: str, mask: Mask) -> Mask:
-    mask = np.asarray(mask)
-    if mask.dtype == np.bool_:
-        return mask
-    as_bool = mask.astype(np.bool_)
-    if not np.array_equal(mask, as_bool):
-        raise ValueError(f"{name} is not a binary mask: it has values other than 0 and 1")
-    return as_bool
-
-
-def _same_shape(prediction: Labels, truth: Labels) -> None:
+def _check_shapes(prediction: Mask, truth: Mask) -> None:
     if prediction.shape != truth.shape or truth.ndim != 2:
         raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} must have one shape (H, W)")

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from textdiff.metrics.pixels import Mask, binary_masks
 
 
 def hd95(prediction: Mask, truth: Mask) -> float:
@@ -21,14 +21,7 @@ def hd95(prediction: Mask, truth: Mask) -> float:
 
     The larger of the two 95th percentiles: of the distances from the prediction's outline to the truth's, and back
     (Maier-Hein et al., https://doi.org/10.1038/s41592-023-02151-z). Some packages take one percentile over both lists
-    together, which is another number.
-
-    Args:
-        prediction: (H, W) bool, or integers 0 and 1.
-        truth: (H, W), the same.
-
-    Raises:
-        ValueError: other shapes or values.
+    together, which is another number. Arguments and errors are as of ``pixels.confusion``.
     """
     distances = _distances(prediction, truth)
     if distances is None:
@@ -41,13 +34,10 @@ def surface_dice(prediction: Mask, truth: Mask, tolerance: float = 2.0) -> float
 
     Nikolov et al. (https://doi.org/10.2196/26151), with outline pixels counted where they weigh lengths of contour.
 
-    Args:
-        prediction: (H, W) bool, or integers 0 and 1.
-        truth: (H, W), the same.
-        tolerance: in pixels, from 0; as far as two annotators may differ.
+    Arguments are as of ``pixels.confusion``; ``tolerance`` is in pixels, from 0, as far as two annotators may differ.
 
     Raises:
-        ValueError: other shapes or values, or a negative tolerance.
+        ValueError: as ``pixels.confusion``, or a negative tolerance.
     """
     if not tolerance >= 0:
         raise ValueError(f"tolerance {tolerance} is negative")
@@ -62,25 +52,10 @@ def _distances(prediction: Mask, truth: Mask) -> tuple[NDArray[np.float64], NDAr
     """From each outline pixel of one to the other's outline, both ways; None where a mask is empty."""
     from scipy import ndimage
 
-    masks = [_outline(name, mask) for name, mask in (("prediction", prediction), ("truth", truth))]
-    if masks[0].shape != masks[1].shape:
-        raise ValueError(f"prediction {masks[0].shape} and truth {masks[1].shape} must have one shape (H, W)")
+    masks = binary_masks(prediction, truth)
     if not masks[0].any() or not masks[1].any():
         return None
-    (box,) = ndimage.find_objects((masks[0] | masks[1]).astype(np.uint8))
-    predicted, true = masks[0][box], masks[1][box]
-    return (
-        ndimage.distance_transform_edt(~true)[predicted],
-        ndimage.distance_transform_edt(~predicted)[true],
-    )
-
-
-def _outline(name: str, mask: Mask) -> Mask:
-    from scipy import ndimage
-
-    values = np.asarray(mask)
-    inside = values.astype(np.bool_)
-    if values.ndim != 2 or not np.array_equal(values, inside):
-        raise ValueError(f"{name} is not a binary mask of shape (H, W)")
-    outline: Mask = inside & ~ndimage.binary_erosion(inside)
-    return outline
+    predicted, true = (mask & ~ndimage.binary_erosion(mask) for mask in masks)
+    (box,) = ndimage.find_objects((predicted | true).astype(np.uint8))
+    predicted, true = predicted[box], true[box]
+    return ndimage.distance_transform_edt(~true)[predicted], ndimage.distance_transform_edt(~predicted)[true]
