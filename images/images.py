@@ -88,20 +88,16 @@ def resize_mask(mask: NDArray[Any], size: int, rule: str, classes: int = 2) -> N
 
 
 class BandedMask:
-    """``resize_mask`` of a mask that comes some rows at a time; the arithmetic is exact, so the bytes are the same.
+    """``resize_mask`` of a mask of ``height`` rows that come some at a time.
 
-    Args:
-        height: of the whole mask, in pixels.
-        size: as for ``resize_mask``.
-        rule: the same.
-        classes: the same.
+    The arithmetic is exact, so the bytes are the same.
     """
 
     def __init__(self, height: int, size: int, rule: str, classes: int = 2) -> None:
         self._height, self._size, self._rule = height, size, rule
         # What each foreground class covers of each new pixel, all whole numbers.
         self._covered = np.zeros((classes - 1, size, size))
-        self._unsaid: NDArray[np.float64] | None = None
+        self._unsaid = np.zeros((size, size))
         self._whole = 1.0
 
     def add(self, first: int, rows: NDArray[Any]) -> None:
@@ -109,38 +105,28 @@ class BandedMask:
         rows = np.asarray(rows)
         unsaid = rows == UNSAID
         if unsaid.any():
-            part, total, self._whole = _weighted_sum(
-                unsaid.astype(np.uint8), self._size, self._rule, first, self._height
-            )
-            self._unsaid = np.zeros((self._size, self._size)) if self._unsaid is None else self._unsaid
-            self._unsaid[part] += total
+            self._cover(self._unsaid, unsaid, first)
         # One class at a time: few classes are in one mask, and each costs as much as a grey image.
         for label, covered in enumerate(self._covered, start=1):
             of_class = rows == label if len(self._covered) > 1 else (rows != 0) & ~unsaid
-            part, total, self._whole = _weighted_sum(
-                of_class.astype(np.uint8), self._size, self._rule, first, self._height
-            )
-            covered[part] += total
+            self._cover(covered, of_class, first)
+
+    def _cover(self, covered: NDArray[np.float64], pixels: NDArray[np.bool_], first: int) -> None:
+        part, total, self._whole = _weighted_sum(pixels.astype(np.uint8), self._size, self._rule, first, self._height)
+        covered[part] += total
 
     def result(self) -> NDArray[np.uint8]:
         """The resized mask (size, size), once all rows are there."""
-        chosen = self._chosen()
-        if self._unsaid is not None:
-            chosen[2 * self._unsaid > self._whole] = UNSAID
-        return chosen
-
-    def _chosen(self) -> NDArray[np.uint8]:
-        """The class of each new pixel, by what is said in it."""
         foreground = self._covered.sum(axis=0)
         chosen = np.zeros((self._size, self._size), np.uint8)
-        said = self._whole if self._unsaid is None else self._whole - self._unsaid
-        most = said - foreground if self._rule == "area" else np.zeros(chosen.shape)
+        most = self._whole - self._unsaid - foreground if self._rule == "area" else np.zeros(chosen.shape)
         for label, covered in enumerate(self._covered, start=1):
             chosen[covered >= most] = label
             most = np.maximum(most, covered)
-        if self._rule == "area":
-            return chosen
-        return np.where(_rounded_quotient(255 * foreground, self._whole) > 0, chosen, 0).astype(np.uint8)
+        if self._rule == "bilinear":
+            chosen[_rounded_quotient(255 * foreground, self._whole) == 0] = 0
+        chosen[2 * self._unsaid > self._whole] = UNSAID
+        return chosen
 
 
 def axis_weights(old: int, new: int, rule: str) -> NDArray[np.float32]:
@@ -201,15 +187,9 @@ def _weighted_sum(
     part = slice(int(touched[0]), int(touched[-1]) + 1) if len(touched) else slice(0)
     rows = np.where(inside, rows - first, 0)[part]
     row_weights = np.where(inside, row_weights, 0)[part]
-    pixel = (1,) * (image.ndim - 1)
     # The first pass moves all the pixels, so it pays to use float32 where whole numbers stay exact in it.
     exact = np.float32 if 255 * row_whole < 2**24 else np.float64
-    tall = np.zeros((len(rows), *image.shape[1:]), exact)  # (rows, W, C)
-    for index, weight in zip(rows.T, row_weights.T, strict=True):
-        tall += image[index] * weight.astype(exact).reshape(-1, *pixel)
-    total = np.zeros((len(rows), size, *image.shape[2:]))
-    for index, weight in zip(columns.T, column_weights.T, strict=True):
-        total += tall[:, index] * weight.astype(np.float64).reshape(-1, *pixel[1:])
+    total = weighted(image, (rows, row_weights), (columns, column_weights), exact)
     return part, total, float(row_whole * column_whole)
 
 
@@ -235,12 +215,16 @@ def weighted(
     pixels: NDArray[Any],
     rows: tuple[NDArray[np.int64], NDArray[np.int64]],
     columns: tuple[NDArray[np.int64], NDArray[np.int64]],
+    exact: type[np.floating[Any]] = np.float64,
 ) -> NDArray[np.float64]:
-    """Sums of ``pixels`` (H, W, ...) for some new pixels: index and weight of ``taps`` along y and along x."""
+    """Sums of ``pixels`` (H, W, ...) for some new pixels: index and weight of ``taps`` along y and along x.
+
+    Sums along y are kept as ``exact``.
+    """
     pixel = (1,) * (pixels.ndim - 2)
-    tall = np.zeros((len(rows[0]), *pixels.shape[1:]))
+    tall = np.zeros((len(rows[0]), *pixels.shape[1:]), exact)
     for index, weight in zip(rows[0].T, rows[1].T, strict=True):
-        tall += pixels[index] * weight.astype(np.float64).reshape(-1, 1, *pixel)
+        tall += pixels[index] * weight.astype(exact).reshape(-1, 1, *pixel)
     total = np.zeros((len(tall), len(columns[0]), *pixels.shape[2:]))
     for index, weight in zip(columns[0].T, columns[1].T, strict=True):
         total += tall[:, index] * weight.astype(np.float64).reshape(-1, *pixel)
