@@ -162,11 +162,8 @@ def _blurred(seen: _Seen, lossy: bool) -> float | None:
 
 
 def _around(extreme: np.ufunc, pixels: NDArray[Any]) -> NDArray[Any]:
-    """``extreme`` over the 3 x 3 pixels around each, as far as there are any."""
-    for axis in (0, 1):
-        pixels = np.pad(pixels, [(1, 1) if axis == along else (0, 0) for along in (0, 1)], mode="edge")
-        before, middle, after = (
-            pixels[start:end] if axis == 0 else pixels[:, start:end] for start, end in ((0, -2), (1, -1), (2, None))
-        )
-        pixels = extreme(extreme(before, middle), after)
+    """``extreme`` over the 3 x 3 pixels around each, as far as there are any: along y, and then along x."""
+    for _ in range(2):
+        padded = np.pad(pixels, ((1, 1), (0, 0)), mode="edge")
+        pixels = extreme(extreme(padded[:-2], padded[1:-1]), padded[2:]).T
     return pixels
