@@ -40,8 +40,8 @@ class BandedImage:
     """Rows that are best read at once: about ``BAND_BYTES``, and no piece of the file is decoded twice."""
     notes: tuple[str, ...] = ()
     """What a user should know about the file, one phrase each."""
-    alpha_at: int | None = None
-    """Where among ``notes`` one on the alpha belongs, the last stored channel; None without one."""
+    alpha: bool = False
+    """Whether the last stored channel is an alpha, of which ``notes`` say nothing."""
     lossy: bool = False
     """Whether it is compressed as JPEG."""
     view: SlideView | None = None
@@ -119,10 +119,8 @@ def open_image_bands(path: Path | Scaled) -> Iterator[BandedImage]:
         def shown(rows: NDArray[Any]) -> NDArray[Any]:
             return to_rgb(path, tiff.stored(rows).shown())[0]
 
-        notes = list(tiff.notes)
-        alpha_at = None if tiff.alpha is None else len(notes)
-        notes += to_rgb(path, tiff.stored(np.zeros((1, 1, tiff.channels), tiff.dtype)).shown())[1]
-        yield BandedImage(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), alpha_at)
+        notes = (*tiff.notes, *to_rgb(path, tiff.stored(np.zeros((1, 1, tiff.channels), tiff.dtype)).shown())[1])
+        yield BandedImage(tiff.height, tiff.width, tiff.rows, shown, step, notes, tiff.alpha is not None)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.images.formats import GREY_NOTE, BadImageError, dark_note, is_dicom, open_pixels, read_bytes
+from textdiff.images.formats import BadImageError, alpha_note, dark_note, is_dicom, open_stored, read_bytes
 
 
 def decode(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDArray[np.uint8], list[str]]:
@@ -24,9 +24,7 @@ def decode(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDA
     * Grey is replicated, palettes and CMYK are converted, the EXIF orientation is applied, and of several pages the
       first is read. Three pages that an OME-TIFF or an ImageJ TIFF calls channels are the colours.
 
-    Args:
-        path: of the file; names it in errors.
-        data: the file's bytes, if they have been read already.
+    ``data`` is the file's bytes, if they have been read already.
 
     Returns:
         The image (H, W, 3) uint8, and what a user should know about the file, one phrase each.
@@ -35,14 +33,17 @@ def decode(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDA
         BadImageError: not an image, damaged, too large, or without a natural 8-bit form.
     """
     data = read_bytes(path) if data is None else data
+    alpha = None
     if is_dicom(data):
         from textdiff.images.dicom import dicom_pixels
 
-        stored, notes = dicom_pixels(path, data)
+        shown, notes = dicom_pixels(path, data)
     else:
-        stored, notes = open_pixels(path, data)
-    pixels, more = to_rgb(path, stored)
-    return pixels, notes + more
+        stored = open_stored(path, data)
+        shown, notes, alpha = stored.shown(), stored.notes, stored.alpha
+    pixels, more = to_rgb(path, shown)
+    said = [] if alpha is None else [alpha_note(alpha.min(), alpha.max())]
+    return pixels, notes + more + said
 
 
 def to_rgb(path: str | os.PathLike[str], stored: NDArray[Any]) -> tuple[NDArray[np.uint8], list[str]]:
@@ -57,7 +58,7 @@ def to_rgb(path: str | os.PathLike[str], stored: NDArray[Any]) -> tuple[NDArray[
     notes: list[str] = []
     pixels = _to_8_bit(path, stored, notes)
     if pixels.ndim == 2 or pixels.shape[2] < 3:
-        notes.append(GREY_NOTE)
+        notes.append("grey (replicated to RGB)")
         pixels = np.repeat((pixels if pixels.ndim == 2 else pixels[..., 0])[..., None], 3, axis=2)
     return np.ascontiguousarray(pixels[..., :3]), notes
 
@@ -70,8 +71,7 @@ def _to_8_bit(path: str | os.PathLike[str], pixels: NDArray[Any], notes: list[st
     if pixels.dtype.kind == "u":
         bits, largest = 8 * pixels.dtype.itemsize, int(pixels.max())
         full = 2**bits - 1
-        notes.append(f"{bits}-bit (scaled to 8)")
-        notes[-1] += dark_note(largest, full)
+        notes.append(f"{bits}-bit (scaled to 8){dark_note(largest, full)}")
         return _scaled(pixels, 255 / full)
     if pixels.dtype.kind == "f":
         low, high = float(pixels.min()), float(pixels.max())

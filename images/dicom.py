@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
-from textdiff.images.formats import MAX_BYTES, REPLACE, BadImageError, dark_note, too_large, too_many_pixels
+from textdiff.images.formats import MAX_BYTES, REPLACE, BadImageError, check_size, dark_note, too_large
 
-_EXTRA = 'needs pydicom; pip install "textdiff[dicom]"'
 _NEEDED = (
     "BitsAllocated",
     "BitsStored",
@@ -37,10 +36,6 @@ def dicom_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[np.
     images of a scanner are treated alike. Colour: palettes and YBR become RGB. Of several frames the first is read.
     A file without the preamble is read too.
 
-    Args:
-        path: of the file; names it in errors.
-        data: its bytes.
-
     Returns:
         (H, W) or (H, W, 3) uint8, and what a user should know about the file, one phrase each.
 
@@ -52,7 +47,7 @@ def dicom_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[np.
         import pydicom
         from pydicom.pixels.processing import apply_color_lut
     except ImportError:
-        raise UserError(f"{path}: is DICOM, which {_EXTRA}") from None
+        raise UserError(f'{path}: is DICOM, which needs pydicom; pip install "textdiff[dicom]"') from None
     # What departs from the standard without a consequence for the picture is common, and of no interest.
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     warnings.filterwarnings("ignore", module="pydicom")
@@ -110,8 +105,7 @@ def _stored(path: str | os.PathLike[str], file: Any, notes: list[str]) -> NDArra
         raise BadImageError(
             path, f"is DICOM of {file.BitsAllocated} bits, which are not read", "export it with 16 bits"
         )
-    if too_many_pixels(height, width):
-        raise too_large(path, f"{width}x{height} pixels")
+    check_size(path, height, width)
     if int(file.HighBit) != int(file.BitsStored) - 1:
         raise BadImageError(path, "is DICOM whose HighBit is not that of its BitsStored", "export it again")
     frames = int(file.get("NumberOfFrames") or 1)
@@ -134,10 +128,11 @@ def _stored(path: str | os.PathLike[str], file: Any, notes: list[str]) -> NDArra
 def _check_numbers(path: str | os.PathLike[str], file: Any) -> None:
     """Refuses a rescaling and a window that show nothing, whatever is stored."""
     for name in ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"):
-        value = _first(file, name)
-        zero = value == 0 if name == "RescaleSlope" else name == "WindowWidth" and value is not None and value <= 0
-        if value is not None and (zero or not math.isfinite(value)):
-            raise BadImageError(path, f"is DICOM whose {name} is {value:g}", "correct it, or export the image again")
+        for value in _numbers(file, name)[:1]:
+            zero = value == 0 if name == "RescaleSlope" else name == "WindowWidth" and value <= 0
+            if zero or not math.isfinite(value):
+                what = f"is DICOM whose {name} is {value:g}"
+                raise BadImageError(path, what, "correct it, or export the image again")
 
 
 def _grey(file: Any, stored: NDArray[Any], notes: list[str]) -> NDArray[np.uint8]:
@@ -145,12 +140,13 @@ def _grey(file: Any, stored: NDArray[Any], notes: list[str]) -> NDArray[np.uint8
     from pydicom.pixels.processing import apply_modality_lut
 
     table, bits = file.get("ModalityLUTSequence"), int(file.BitsStored)
-    slope, intercept = (_first(file, name) for name in ("RescaleSlope", "RescaleIntercept"))
+    slope = next(iter(_numbers(file, "RescaleSlope")), 1.0)
+    intercept = next(iter(_numbers(file, "RescaleIntercept")), 0.0)
 
     def rescaled(values: NDArray[Any]) -> NDArray[np.float64]:
         if table:
             return np.asarray(apply_modality_lut(values, file), np.float64)
-        return values * (1.0 if slope is None else slope) + (intercept or 0.0)
+        return values * slope + intercept
 
     half = 2 ** (bits - 1) if file.PixelRepresentation else 0
     ends = np.array([-half, 2**bits - 1 - half])
@@ -179,11 +175,11 @@ def _shown(
         notes.append("DICOM lookup table (applied)")
         white = 2.0 ** int(tables[0].LUTDescriptor[2]) - 1
         return lambda values: apply_voi(values.astype(np.int64), file) / white
-    centre, width = (_first(file, name) for name in ("WindowCenter", "WindowWidth"))
-    if centre is not None and width is not None:
-        count = max(_count(file, "WindowCenter"), _count(file, "WindowWidth"))
+    centres, widths = _numbers(file, "WindowCenter"), _numbers(file, "WindowWidth")
+    if centres and widths:
+        count = max(len(centres), len(widths))
         notes.append("DICOM window (applied)" if count < 2 else f"{count} DICOM windows (the first applied)")
-        return _window(_find(file, "VOILUTFunction") or "LINEAR", centre, width)
+        return _window(_find(file, "VOILUTFunction") or "LINEAR", centres[0], widths[0])
     bits = int(file.BitsStored)
     low, high = np.sort(rescaled(ends.astype(stored.dtype)))
     largest = rescaled(np.array([stored.min(), stored.max()])).max()
@@ -213,13 +209,7 @@ def _find(file: Any, name: str) -> Any:
     return None
 
 
-def _count(file: Any, name: str) -> int:
+def _numbers(file: Any, name: str) -> list[float]:
+    """The numbers in an element."""
     value = _find(file, name)
-    return len(value) if hasattr(value, "append") else 1
-
-
-def _first(file: Any, name: str) -> float | None:
-    """The first of the numbers in an element; None without one."""
-    value = _find(file, name)
-    value = (value[0] if len(value) else None) if hasattr(value, "append") else value
-    return None if value is None else float(value)
+    return [] if value is None else list(map(float, value if hasattr(value, "append") else [value]))

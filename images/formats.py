@@ -5,8 +5,6 @@ half-grey picture.
 """
 
 __all__ = [
-    "GREY_NOTE",
-    "JPEG_MAGIC",
     "MAX_BYTES",
     "MAX_MEGAPIXELS",
     "REGIONS",
@@ -16,11 +14,10 @@ __all__ = [
     "BadImageError",
     "Stored",
     "alpha_note",
-    "channels_note",
     "check_scans",
+    "check_size",
     "dark_note",
     "is_dicom",
-    "open_pixels",
     "open_stored",
     "pages_note",
     "read_bytes",
@@ -74,10 +71,7 @@ _MAX_SCANS = 200
 # Without a handler of its own tifffile's complaints go to the terminal, beside the error that is raised here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-JPEG_MAGIC = b"\xff\xd8"
-"""What every JPEG file starts with."""
-
-GREY_NOTE = "grey (replicated to RGB)"
+_JPEG_MAGIC = b"\xff\xd8"
 
 REPLACE = "replace it by an intact copy"
 """What to do with a damaged file."""
@@ -153,23 +147,8 @@ class Stored(NamedTuple):
         return ~pixels if pixels.dtype.kind in "bu" else np.asarray(pixels.max() - pixels)
 
 
-def open_pixels(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[Any], list[str]]:
-    """The pixels of an image file as a viewer sees them, without alpha; see ``open_stored``.
-
-    Returns:
-        (H, W) or (H, W, C) of any dtype, and what a user should know about the file, one phrase each.
-    """
-    stored = open_stored(path, data)
-    alpha = [] if stored.alpha is None else [alpha_note(stored.alpha.min(), stored.alpha.max())]
-    return stored.shown(), stored.notes + alpha
-
-
 def open_stored(path: str | os.PathLike[str], data: bytes) -> Stored:
-    """What is in an image file.
-
-    Args:
-        path: of the file; names it in errors.
-        data: its bytes.
+    """What is in an image file, from its bytes.
 
     Raises:
         BadImageError: not an image, damaged, or larger than ``MAX_MEGAPIXELS``.
@@ -196,7 +175,7 @@ def open_stored(path: str | os.PathLike[str], data: bytes) -> Stored:
 
 def _other_kind(data: bytes) -> str | None:
     """What a file is that could not be read, if it may be whole and of a kind that is not read."""
-    if data.startswith(JPEG_MAGIC) and (frame := re.search(_JPEG_FRAME, data, re.DOTALL)) and frame[1] != b"\x08":
+    if data.startswith(_JPEG_MAGIC) and (frame := re.search(_JPEG_FRAME, data, re.DOTALL)) and frame[1] != b"\x08":
         return f"a JPEG of {frame[1][0]} bits"
     if is_dicom(data):
         return "DICOM"
@@ -217,8 +196,8 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
     notes: list[str] = []
     scale, palette, alpha, unread = 1, None, None, ""
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as file:
-        _check_size(path, *file.size)
-        if data.startswith(JPEG_MAGIC):
+        check_size(path, *file.size[::-1])
+        if data.startswith(_JPEG_MAGIC):
             check_scans(data)
         if (frames := getattr(file, "n_frames", 1)) > 1:
             notes.append(pages_note(frames))
@@ -247,7 +226,7 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
         pixels = np.asarray(image)
         if image.mode in ("LA", "RGBA"):
             pixels, alpha = pixels[..., :-1], pixels[..., -1]
-        lossy = data.startswith(JPEG_MAGIC)
+        lossy = data.startswith(_JPEG_MAGIC)
     pixels = pixels // np.uint8(scale) if scale > 1 else pixels
     return Stored(pixels, notes, palette, alpha, scale=scale, lossy=lossy, unread=unread)
 
@@ -256,7 +235,7 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes) -> Stored:
     from textdiff.images.tiff import open_tiff
 
     with open_tiff(path, data) as tiff:
-        _check_size(path, tiff.width, tiff.height, TILES)
+        check_size(path, tiff.height, tiff.width, TILES)
         if tiff.nbytes > MAX_BYTES:
             what = f"takes {tiff.nbytes >> 20} MiB, more than {MAX_MEGAPIXELS} megapixels of 16-bit RGB"
             raise BadImageError(path, what, REGIONS)
@@ -271,11 +250,6 @@ def _open_tiff(path: str | os.PathLike[str], data: bytes) -> Stored:
 def pages_note(count: int) -> str:
     """What is said of a file with several images."""
     return f"{count} pages (only the first is read)"
-
-
-def channels_note(stored: int, read: int) -> str:
-    """What is said of a file with channels that are neither colours nor alpha."""
-    return f"{stored} channels (only the first {read} read)"
 
 
 def dark_note(largest: float, full: float) -> str:
@@ -295,7 +269,8 @@ def too_many_pixels(height: int, width: int) -> bool:
     return height * width > MAX_MEGAPIXELS * 1_000_000
 
 
-def _check_size(path: str | os.PathLike[str], width: int, height: int, fix: str = REGIONS) -> None:
+def check_size(path: str | os.PathLike[str], height: int, width: int, fix: str = REGIONS) -> None:
+    """Refuses an image that has ``too_many_pixels``, by ``too_large``."""
     if too_many_pixels(height, width):
         raise too_large(path, f"{width}x{height} pixels", fix)
 

@@ -54,12 +54,7 @@ def class_map(
 
 
 def sparse_mask(path: str | os.PathLike[str], pixels: NDArray[Any], unlabelled: int) -> tuple[NDArray[np.uint8], str]:
-    """A mask of two classes that says nothing in places, from the stored pixels.
-
-    Args:
-        path: of the file; names it in errors.
-        pixels: as they are stored.
-        unlabelled: the stored number that says nothing.
+    """A mask of two classes that says nothing in places, from the stored pixels: ``unlabelled`` says nothing.
 
     Returns:
         (H, W) uint8 in {0, 1, ``UNSAID``}, and ``PlainMask.value``.

@@ -18,7 +18,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from textdiff.images.formats import REPLACE, BadImageError, Stored, channels_note, pages_note
+from textdiff.images.formats import REPLACE, BadImageError, Stored, pages_note
 from textdiff.images.tiff_pieces import JPEG, Pieces, name_of
 
 _KINDS = tifffile.PHOTOMETRIC
@@ -80,7 +80,7 @@ class TiffImage:
             if extra and extra[-1] != tifffile.EXTRASAMPLE.UNSPECIFIED:
                 self.alpha = self.channels - 1
             else:
-                self.notes.append(channels_note(self.channels, self._shown))
+                self.notes.append(f"{self.channels} channels (only the first {self._shown} read)")
 
     @property
     def nbytes(self) -> int:
@@ -168,26 +168,18 @@ def open_tiff(path: str | os.PathLike[str], data: bytes | None = None) -> Iterat
     Raises:
         BadImageError: the file is damaged, or of a kind that is not read, which is named.
     """
-    try:
-        tiff = tifffile.TiffFile(Path(path) if data is None else io.BytesIO(data))
-    except OSError as error:
-        raise BadImageError(path, f"cannot be read ({error.strerror})", "check the path and its permissions") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # the parser raises whatever it stumbles over
-        raise _damaged(path) from error
-    with tiff:
+    with contextlib.ExitStack() as stack:
         try:
+            tiff = stack.enter_context(tifffile.TiffFile(Path(path) if data is None else io.BytesIO(data)))
             image = TiffImage(path, tiff)
         except (BadImageError, MemoryError):
             raise
-        except Exception as error:
-            raise _damaged(path) from error
+        except OSError as error:
+            fix = "check the path and its permissions"
+            raise BadImageError(path, f"cannot be read ({error.strerror})", fix) from error
+        except Exception as error:  # the parser raises whatever it stumbles over
+            raise BadImageError(path, "is not a readable TIFF (truncated or damaged)", REPLACE) from error
         yield image
-
-
-def _damaged(path: str | os.PathLike[str]) -> BadImageError:
-    return BadImageError(path, "is not a readable TIFF (truncated or damaged)", REPLACE)
 
 
 def _channels_in_pages(path: str | os.PathLike[str], tiff: tifffile.TiffFile) -> list[Any]:

@@ -256,14 +256,6 @@ def name_of(value: Any) -> str:
     return getattr(value, "name", None) or str(value)
 
 
-def _inflate(data: bytes, size: int) -> bytes:
-    return _whole(zlib.decompressobj(), data, size)
-
-
-def _unpack_lzma(data: bytes, size: int) -> bytes:
-    return _whole(lzma.LZMADecompressor(memlimit=MAX_BYTES), data, size)
-
-
 def _whole(stream: Any, data: bytes, size: int) -> bytes:
     # One byte more than is wanted makes the stream go to its end, where its checksum is.
     raw: bytes = stream.decompress(data, size + 1)
@@ -274,7 +266,7 @@ def _whole(stream: Any, data: bytes, size: int) -> bytes:
 
 _DECOMPRESS: dict[int, Callable[[bytes, int], bytes]] = {
     1: lambda data, size: data,
-    8: _inflate,
-    32946: _inflate,
-    34925: _unpack_lzma,
+    8: lambda data, size: _whole(zlib.decompressobj(), data, size),
+    32946: lambda data, size: _whole(zlib.decompressobj(), data, size),
+    34925: lambda data, size: _whole(lzma.LZMADecompressor(memlimit=MAX_BYTES), data, size),
 }

@@ -265,7 +265,7 @@ class _Batch:
             shape = (image.height, image.width) if view is None else (view.slide.height, view.slide.width)
             size, more = self._pixel_size(one) if view is None else (view.slide.pixel_size, [])
             # Whether an alpha channel is opaque is not known before all of it is read.
-            notes = [*image.notes, *([] if image.alpha_at is None else ["alpha (dropped; colours kept)"])]
+            notes = [*image.notes, *(["alpha (dropped; colours kept)"] if image.alpha else [])]
         sha256 = slide_digest(path)
         predictor.start()
 

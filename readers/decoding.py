@@ -75,10 +75,7 @@ def load_image(source: Path | Slice) -> LoadedImage:
 def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
     """Reads and decodes the mask that ``sample`` has, in the way its classes and instances ask for.
 
-    Args:
-        sample: one with a mask.
-        height: of its image, in pixels: outlines have no size of their own.
-        width: the same.
+    Outlines have no size of their own: they are drawn in that of its image, (height, width).
 
     Raises:
         BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map``, ``outlines_of``,
@@ -127,25 +124,17 @@ def _of_numbers(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None, str]:
     """Class numbers, object numbers or None, and ``PlainMask.value``, from the numbers that a mask stores."""
     if sample.instances:
-        labels, instances = _objects_of(source, stored, sample.unlabelled)
+        instances = instance_map(source, stored)
+        labels = (instances > 0).astype(np.uint8)
+        if sample.unlabelled is not None:
+            unsaid = instances == sample.unlabelled
+            labels[unsaid], instances[unsaid] = UNSAID, 0
         return labels, instances, ""
     if sample.classes:
         return class_map(source, stored, sample.classes, sample.unlabelled), None, ""
     assert sample.unlabelled is not None
     labels, value = sparse_mask(source, stored, sample.unlabelled)
     return labels, None, value
-
-
-def _objects_of(
-    source: Path | Slice, stored: NDArray[Any], unlabelled: int | None
-) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """Class numbers and object numbers, of which a map of objects has no more where it says nothing."""
-    instances = instance_map(source, stored)
-    labels = (instances > 0).astype(np.uint8)
-    if unlabelled is not None:
-        unsaid = instances == unlabelled
-        labels[unsaid], instances[unsaid] = UNSAID, 0
-    return labels, instances
 
 
 def read_image_rows(path: Path, first: int, end: int) -> NDArray[np.uint8]:
@@ -161,13 +150,9 @@ def read_image_rows(path: Path, first: int, end: int) -> NDArray[np.uint8]:
 def read_mask_rows(
     sample: Sample, threshold: float, first: int, end: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
-    """The rows ``first`` ... ``end`` - 1 of the mask of ``sample``.
+    """The rows ``first`` ... ``end`` - 1 of the mask that ``sample`` has.
 
-    Args:
-        sample: one with a mask.
-        threshold: ``MaskProperties.threshold``: what a single part of a mask of two classes does not tell.
-        first: the first row.
-        end: the row after the last.
+    ``threshold`` is that of ``MaskProperties``: a single part of a mask of two classes does not tell it.
 
     Returns:
         Class numbers (end - first, W) uint8, and object numbers or None, as of ``load_mask``.

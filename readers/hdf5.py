@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
-from textdiff.images.formats import MAX_BYTES, REPLACE, BadImageError, too_large, too_many_pixels
+from textdiff.images.formats import MAX_BYTES, REPLACE, BadImageError, check_size, too_large
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.hdf5_trial import comes_to_an_end
 from textdiff.readers.names import error, note, sort_problems
@@ -53,14 +53,8 @@ def read_hdf5(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Prob
         images = _find(root, file, "--h5-images", options.h5_images)
         names = _names(root, images)
         masks = _find(root, file, "--h5-masks", options.h5_masks, "masks")
-        columns = {
-            column: _column(root, file, f"--h5-{column}", wanted, column, names)
-            for column, wanted in (
-                ("texts", options.h5_texts),
-                ("split", options.h5_split),
-                ("group", options.h5_group),
-            )
-        }
+        asked = {"texts": options.h5_texts, "split": options.h5_split, "group": options.h5_group}
+        columns = {column: _column(root, file, column, wanted, names) for column, wanted in asked.items()}
         labelled = _labelled(root, images, masks, names, problems)
         if masks is None:
             problems.append(note(root.name, f"has no {options.h5_masks or 'masks'}: all images are unlabelled"))
@@ -123,8 +117,7 @@ def _check_image(source: Slice, shape: tuple[int, ...], dtype: np.dtype[Any]) ->
         raise BadImageError(source, f"has the shape {shape}, channels first", "store channels last: (H, W, C)")
     if shape[2:] == (2,):
         raise BadImageError(source, f"has the shape {shape}, two channels", "store one channel, or three that are RGB")
-    if too_many_pixels(*shape[:2]):
-        raise too_large(source, f"{shape[1]}x{shape[0]} pixels")
+    check_size(source, shape[0], shape[1])
     if math.prod(shape) * dtype.itemsize > MAX_BYTES:
         raise too_large(source, f"{math.prod(shape[2:])} channels of {dtype} in {shape[1]}x{shape[0]} pixels")
 
@@ -234,26 +227,17 @@ def _find(root: Path, file: Any, option: str, name: str | None, default: str | N
 
 def _names(root: Path, images: Any) -> list[str]:
     """The ids: members of a group in order, or numbers of equal width."""
-    if not hasattr(images, "keys") and images.ndim not in (3, 4):
-        raise UserError(
-            f"{root}: {images.name.strip('/')} has the shape {images.shape}; store images as (N, H, W) or (N, H, W, C)"
-        )
-    if len(images) > _MAX_IMAGES:
-        raise UserError(
-            f"{root}: {images.name.strip('/')} holds {len(images)} images, more than {_MAX_IMAGES}; split it"
-        )
-    if hasattr(images, "keys"):
-        names = sorted(images.keys())
-    elif images.ndim == 4 and images.shape[3] > 4:
+    place, stacked = f"{root}: {images.name.strip('/')}", not hasattr(images, "keys")
+    if stacked and images.ndim not in (3, 4):
+        raise UserError(f"{place} has the shape {images.shape}; store images as (N, H, W) or (N, H, W, C)")
+    if not (count := len(images)):
+        raise UserError(f"{place} holds no images; put them there")
+    if count > _MAX_IMAGES:
+        raise UserError(f"{place} holds {count} images, more than {_MAX_IMAGES}; split it")
+    if stacked and images.ndim == 4 and images.shape[3] > 4:
         first = ", channels first" if images.shape[1] <= 4 else ""
-        raise UserError(
-            f"{root}: {images.name.strip('/')} has the shape {images.shape}{first}; store channels last: (N, H, W, C)"
-        )
-    else:
-        names = [f"{number:0{len(str(len(images) - 1))}d}" for number in range(len(images))]
-    if not names:
-        raise UserError(f"{root}: {images.name.strip('/')} holds no images; put them there")
-    return names
+        raise UserError(f"{place} has the shape {images.shape}{first}; store channels last: (N, H, W, C)")
+    return [f"{number:0{len(str(count - 1))}d}" for number in range(count)] if stacked else sorted(images.keys())
 
 
 def _labelled(root: Path, images: Any, masks: Any, names: list[str], problems: list[Problem]) -> set[str]:
@@ -277,9 +261,9 @@ def _labelled(root: Path, images: Any, masks: Any, names: list[str], problems: l
     return set(masks.keys())
 
 
-def _column(root: Path, file: Any, option: str, wanted: str | None, default: str, names: list[str]) -> list[str] | None:
+def _column(root: Path, file: Any, column: str, wanted: str | None, names: list[str]) -> list[str] | None:
     """One string per image, None if there are none."""
-    found = _find(root, file, option, wanted, default)
+    found = _find(root, file, f"--h5-{column}", wanted, column)
     if found is None:
         return None
     place = found.name.strip("/")

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from textdiff.files import sha256_file, stamp
 from textdiff.images import formats
 from textdiff.images.bands import large_size, open_image_bands, open_mask_bands
 from textdiff.images.formats import BadImageError, alpha_note
-from textdiff.images.labels import class_map, instance_map, said_counts
+from textdiff.images.labels import said_counts
 from textdiff.images.levels import Levels
 from textdiff.images.masks import foreground
 from textdiff.images.scaled import SLIDES
 from textdiff.readers.annotations import is_outlined
-from textdiff.readers.decoding import load_image, load_mask
+from textdiff.readers.decoding import by_number, load_image, load_mask, mask_part
 from textdiff.readers.sample import Sample, Slice
 
 _LEVELS = 2**16
@@ -87,25 +88,19 @@ class Inspected:
     mask_sha256: str | None
     usable: bool = True
     levels: tuple[int, int] = (0, 0)
-    """The darkest and the brightest level of the 8-bit image."""
+    content: str = ""
+    in_bands: bool = False
+    finest: tuple[int, int] | None = None
+    """These four are those of ``ImageProperties``."""
+    counts: tuple[int, ...] = ()
+    objects: int = 0
+    value: str = ""
+    threshold: float = 0.0
+    """These four are those of ``MaskProperties``; there are no counts without a mask."""
+    mask_in_bands: bool = False
+    """Whether the mask of a slide is not decoded as a whole; the mask of another image is as the image is."""
     shares: tuple[float, ...] = ()
     """The share of what the mask says that each class takes, the background left out; empty without a mask."""
-    objects: int = 0
-    """The largest object number in a mask that numbers its objects."""
-    content: str = ""
-    """A digest of the decoded pixels: the same picture in another format has the same."""
-    in_bands: bool = False
-    """Whether image and mask are too large to be decoded as a whole: see ``images.bands``."""
-    value: str = ""
-    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
-    threshold: float = 0.0
-    """Stored values above it are foreground, in a mask of two classes that is read in bands."""
-    mask_in_bands: bool = False
-    """Whether the mask is too large to be decoded as a whole."""
-    finest: tuple[int, int] | None = None
-    """Height and width of a slide's finest level, where ``height`` and ``width`` are those at another resolution."""
-    counts: tuple[int, ...] = ()
-    """The pixels that the mask says are background, and of each class; empty without a mask."""
 
     @property
     def said(self) -> int:
@@ -160,9 +155,14 @@ def inspect_mask(sample: Sample, height: int, width: int, tiled: bool) -> MaskPr
     labels, instances, sha256, notes, value = load_mask(sample, height, width)
     counts = said_counts(labels, max(2, len(sample.classes) + 1))
     objects = 0 if instances is None else int(instances.max())
-    single = instances is not None and bool(np.all(instances[instances > 0] == 255))
+    single = instances is not None and _is_single(instances)
     height, width = labels.shape
     return MaskProperties(height, width, sha256, notes, tuple(counts.tolist()), objects, single, value)
+
+
+def _is_single(numbers: NDArray[np.uint32]) -> bool:
+    """Whether a map of objects has no other number than 255."""
+    return bool(np.all(numbers[numbers > 0] == 255))
 
 
 def _inspect_image_bands(path: Path) -> ImageProperties:
@@ -179,12 +179,10 @@ def _inspect_image_bands(path: Path) -> ImageProperties:
             pixels = np.ascontiguousarray(source.shown(stored))
             digest.update(pixels.data)
             low, high = min(low, int(pixels.min())), max(high, int(pixels.max()))
-            if source.alpha_at is not None:
+            if source.alpha:
                 alpha = stored[..., -1]
                 opacity = [min(opacity[0], int(alpha.min())), max(opacity[1], int(alpha.max()))]
-        notes = list(source.notes)
-        if source.alpha_at is not None:
-            notes.insert(source.alpha_at, alpha_note(*opacity))
+        notes = [*source.notes, *([alpha_note(*opacity)] if source.alpha else [])]
         content = ImageProperties.content_of(digest.hexdigest(), source.height, source.width)
         return ImageProperties(
             source.height, source.width, sha256_file(path), content, (low, high), notes, in_bands=True
@@ -202,19 +200,15 @@ def _inspect_mask_bands(sample: Sample) -> MaskProperties:
     counts = np.zeros(max(2, len(sample.classes) + 1), np.int64)
     levels = Levels(_LEVELS)
     objects, lone, threshold, value, unsaid = 0, True, 0.0, "", 0
-    with open_mask_bands(path, bool(sample.classes or sample.instances) or sample.unlabelled is not None) as source:
+    with open_mask_bands(path, by_number(sample)) as source:
         for first, end in source.bands():
             stored = source.read(first, end)
-            if sample.classes:
-                labels = class_map(path, stored, sample.classes, sample.unlabelled)
+            if sample.classes or sample.instances:
+                labels, numbers = mask_part(sample, 0, stored)
                 counts += said_counts(labels, len(counts))
-            elif sample.instances:
-                numbers = instance_map(path, stored)
-                numbers = numbers[numbers != sample.unlabelled] if sample.unlabelled is not None else numbers
-                background = numbers.size - np.count_nonzero(numbers)
-                counts += [background, numbers.size - background]
-                objects = max(objects, int(numbers.max(initial=0)))
-                lone = lone and bool(np.count_nonzero(numbers == 255) == numbers.size - background)
+                if numbers is not None:
+                    objects = max(objects, int(numbers.max()))
+                    lone = lone and _is_single(numbers)
             else:
                 if sample.unlabelled is not None:
                     said = stored != sample.unlabelled
