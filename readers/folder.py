@@ -10,9 +10,9 @@
 Names are matched without folder and extension.
 """
 
-__all__ = ["mask_place", "read_folder"]
+__all__ = ["mask_place", "masks_alone", "matched_sample", "read_folder"]
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from textdiff.errors import UserError
@@ -116,11 +116,7 @@ def _read_part(
     if (base / "masks").is_dir():
         for key, path, _ in _files(root, base / "masks", split, problems, MASKS):
             masks.setdefault(owner(key, images), []).append(path)
-        for key in masks.keys() - images.keys():
-            for source in masks[key]:
-                problems.append(
-                    error(_named(root, source), "is a mask without an image", "name it as its image, or remove it")
-                )
+        problems += masks_alone(root, masks, images)
     for key, sources in drawn.items():
         if (own_image := owner(key, images)) in images:
             masks.setdefault(own_image, []).extend(sources)
@@ -148,34 +144,52 @@ def _read_part(
                 what = f"lies beside the folders of splits ({', '.join(split_folders)})"
                 problems.append(error(relative(root, path), what, "move it into one of them"))
                 continue
-            sample = _sample(root, table, (key, path, own), masks.get(key, []), texts, problems)
-            if sample is not None:
+            if sample := matched_sample(root, table, (key, path, own), masks.get(key, []), texts, problems):
                 samples.append(sample)
     return samples, problems
 
 
-def _sample(
+def masks_alone(root: Path, masks: Mapping[str, Sequence[Path | Slice]], images: Collection[str]) -> list[Problem]:
+    """What is said of masks that belong to none of the images, both by the images' names."""
+    return [
+        error(_named(root, mask), "is a mask without an image", "name it as its image, or remove it")
+        for key in masks.keys() - images
+        for mask in masks[key]
+    ]
+
+
+def matched_sample(
     root: Path,
     table: Path | None,
     image: tuple[str, Path, Split | None],
-    masks: list[Path | Slice],
+    masks: Sequence[Path | Slice] | None,
     texts: Mapping[str, TextRow | None],
     problems: list[Problem],
+    column: str = "text",
 ) -> Sample | None:
-    """The sample of one image, or None and why not among the problems."""
+    """The sample of one image; None where something is wrong with it.
+
+    Args:
+        root: the data set's directory.
+        table: of the texts, if there is one.
+        image: its name, its file, and the split that this lies in.
+        masks: those of its name; None where it has been said that there are none.
+        texts: of ``matched_texts``.
+        problems: what is wrong or should be known is added here.
+        column: what the table calls a text.
+    """
     key, path, split = image
     where = relative(root, path)
-    sound = True
-    for other in masks[1:]:
-        what = f"is a second mask of {where}, beside {masks[0].name}"
+    own = masks or []
+    for other in own[1:]:
+        what = f"is a second mask of {where}, beside {own[0].name}"
         problems.append(error(_named(root, other), what, "keep one of them"))
-        sound = False
     if table and key not in texts:
         fix = "add its row; its text may be empty"
         problems.append(error(where, f"has no row in {relative(root, table)}", fix))
         return None
     row = texts[key] if table else TextRow("", key, "")
-    if row is None or not sound:
+    if row is None or own[1:]:
         return None
     named = parse_split(row.split)
     if table and named and split and named != split:
@@ -183,11 +197,10 @@ def _sample(
         problems.append(error(where, what, "keep one of the two"))
         return None
     if table and not row.text:
-        problems.append(note(where, f"has no text in {table.name}: its text is empty"))
-    if not masks:
+        problems.append(note(where, f"has no {column} in {table.name}: its text is empty"))
+    if masks is not None and not masks:
         problems.append(note(where, "has no mask: it is unlabelled"))
-    mask = masks[0] if masks else None
-    return Sample(key, split or named or "train", path, mask, row.text, row.group)
+    return Sample(key, split or named or "train", path, own[0] if own else None, row.text, row.group)
 
 
 def _named(root: Path, mask: Path | Slice) -> str:

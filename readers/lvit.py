@@ -15,19 +15,9 @@ from pathlib import Path
 
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
+from textdiff.readers.folder import masks_alone, matched_sample
 from textdiff.readers.layouts import known_layout
-from textdiff.readers.names import (
-    PICTURES,
-    by_name,
-    error,
-    listing,
-    note,
-    owner,
-    relative,
-    sort_problems,
-    unique_ids,
-    visible,
-)
+from textdiff.readers.names import PICTURES, by_name, listing, note, owner, relative, sort_problems, unique_ids, visible
 from textdiff.readers.objects import has_object_folders
 from textdiff.readers.sample import Problem, Sample, Split
 from textdiff.readers.texts import matched_texts, read_texts
@@ -74,7 +64,7 @@ def _read_split(root: Path, folder: Path, split: Split, name: str) -> tuple[list
     if not images:
         raise UserError(f"{folder / 'img'}: holds no images (PNG, JPEG, BMP, TIFF or DICOM); put them there")
     masks: dict[str, list[Path]] = {}
-    if (folder / "labelcol").is_dir():
+    if labelled := (folder / "labelcol").is_dir():
         for key, paths in by_name(root, folder / "labelcol", problems, PICTURES).items():
             masks.setdefault(owner(key, images), []).extend(paths)
     elif split == "train":
@@ -83,35 +73,13 @@ def _read_split(root: Path, folder: Path, split: Split, name: str) -> tuple[list
         problems.append(note(f"{folder.name}/labelcol", "is not there: all its images are unlabelled"))
     table = _find_table(root, folder, name)
     texts = matched_texts(relative(root, table), read_texts(table, "description", ()), images, problems)
-
-    for key in masks.keys() - images.keys():
-        for path in masks[key]:
-            problems.append(
-                error(relative(root, path), "is a mask without an image", "name it as its image, or remove it")
-            )
+    problems += masks_alone(root, masks, images)
     samples = []
     for key, paths in images.items():
-        where = relative(root, paths[0])
-        own, row = masks.get(key, []), texts.get(key)
-        sound = True
-        for other in paths[1:]:
-            problems.append(error(relative(root, other), f"has the name of {where}", "keep one of them"))
-            sound = False
-        for other in own[1:]:
-            what = f"is a second mask of {where}, beside {own[0].name}"
-            problems.append(error(relative(root, other), what, "keep one of them"))
-            sound = False
-        if key not in texts:
-            problems.append(error(where, f"has no row in {relative(root, table)}", "add its row"))
-            sound = False
-        elif row is None:
-            sound = False
-        elif not row.text:
-            problems.append(note(where, f"has no description in {table.name}: its text is empty"))
-        if not own and (folder / "labelcol").is_dir():
-            problems.append(note(where, "has no mask: it is unlabelled"))
-        if sound and row:
-            samples.append(Sample(key, split, paths[0], own[0] if own else None, row.text))
+        own = masks.get(key, []) if labelled else None
+        for path in paths:
+            if sample := matched_sample(root, table, (key, path, split), own, texts, problems, "description"):
+                samples.append(sample)
     return samples, sort_problems(problems)
 
 
