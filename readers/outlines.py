@@ -32,7 +32,8 @@ PEN = 3
 _MAX_LENGTH = 1_000_000
 """The greatest length that the strokes of an object may have together, in pixels."""
 
-Box = tuple[slice, slice]
+Box = tuple[slice, ...]
+"""Rows and columns."""
 
 
 class Patch(NamedTuple):
@@ -139,10 +140,10 @@ def draw(
     else is smaller.
 
     Args:
-        path: of the file; names it in errors.
+        path: names the file in errors.
         drawn: the objects, in the file's order.
         labels: of each its class number, 0 for the background and ``UNSAID`` where nothing is said.
-        rest: the same of what no object holds.
+        rest: the class number of what no object holds.
         height: of the image, in pixels.
         width: the same.
         instances: number the objects.
@@ -276,7 +277,8 @@ def _held(one: Drawn, height: int, width: int) -> tuple[Box, NDArray[np.bool_], 
     top, left = box[0].start, box[1].start
     pixels, crossed = np.zeros((box[0].stop - top, box[1].stop - left), bool), False
     for rings in one.polygons:
-        part, own = (slice(0), slice(0)), np.zeros((0, 0), bool)
+        part: Box = (slice(0, 0), slice(0, 0))
+        own = np.zeros((0, 0), bool)
         for number, ring in enumerate(rings):
             if not len(ring):
                 continue
@@ -285,16 +287,15 @@ def _held(one: Drawn, height: int, width: int) -> tuple[Box, NDArray[np.bool_], 
             if number == 0:
                 part, own = place, held
             else:
-                rows, columns = (_overlap(a, b) for a, b in zip(part, place, strict=True))
-                own[_shifted(rows, part[0]), _shifted(columns, part[1])] &= ~held[
-                    _shifted(rows, place[0]), _shifted(columns, place[1])
-                ]
-        pixels[_shifted(part[0], box[0]), _shifted(part[1], box[1])] |= own
+                there, here = _shared(part, place)
+                own[there] &= ~held[here]
+        there, here = _shared(box, part)
+        pixels[there] |= own[here]
     for patch in one.patches:
-        rows = _overlap(slice(patch.top, patch.top + patch.pixels.shape[0]), slice(0, height))
-        columns = _overlap(slice(patch.left, patch.left + patch.pixels.shape[1]), slice(0, width))
-        own = patch.pixels[_shifted(rows, slice(patch.top, 0)), _shifted(columns, slice(patch.left, 0))]
-        pixels[_shifted(rows, box[0]), _shifted(columns, box[1])] |= own
+        rows, columns = patch.pixels.shape
+        place = slice(patch.top, patch.top + rows), slice(patch.left, patch.left + columns)
+        there, here = _shared(box, place)
+        pixels[there] |= patch.pixels[here]
     for line in filter(len, one.strokes):
         row, column = _stroked(line).T - [[top], [left]]
         there = (row >= 0) & (row < pixels.shape[0]) & (column >= 0) & (column < pixels.shape[1])
@@ -319,14 +320,15 @@ def _stroked(line: Corners) -> NDArray[np.int64]:
     return held
 
 
-def _overlap(one: slice, other: slice) -> slice:
-    start = max(one.start or 0, other.start or 0)
-    return slice(start, max(start, min(one.stop, other.stop)))
-
-
-def _shifted(part: slice, by: slice) -> slice:
-    start = by.start or 0
-    return slice((part.start or 0) - start, part.stop - start)
+def _shared(one: Box, other: Box) -> tuple[Box, Box]:
+    """Where the pixels that two boxes share are in the one, and where in the other."""
+    spans = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True)]
+    shared = [(start, max(start, end)) for start, end in spans]
+    there, here = (
+        tuple(slice(start - own.start, end - own.start) for (start, end), own in zip(shared, box, strict=True))
+        for box in (one, other)
+    )
+    return there, here
 
 
 def _box(corners: Corners, height: int, width: int) -> Box:
