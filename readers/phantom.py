@@ -7,8 +7,6 @@ method gains from the text can be measured. It is made, not photographed: no sco
 
 __all__ = ["NUCLEI", "draw_tissue", "ensure_phantom"]
 
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from scipy.special import expit
 from skimage.color import hed2rgb
 
 from textdiff.errors import UserError
+from textdiff.files import atomic_directory
 
 SPLITS = {"Train": 12, "Val": 3, "Test": 8}
 """Pictures per split; there are twice as many samples."""
@@ -97,19 +96,12 @@ def ensure_phantom(root: Path, *, size: int = SIZE, splits: Mapping[str, int] = 
         return root
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f"{root}: holds other data; name a new or empty directory for the phantom with --data")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = root.with_name(f".{root.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
+    with atomic_directory(root) as partial:
         number = 0
         for split, count in splits.items():
             _write_split(partial / f"{split}_Folder", split, range(number, number + count), size)
             number += count
         (partial / MARKER).write_text("Synthetic images made by TextDiff: pipeline/phantom.py\n", encoding="utf-8")
-        if root.exists():
-            root.rmdir()
-        partial.rename(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return root
 
 
