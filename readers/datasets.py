@@ -128,24 +128,23 @@ def report(problems: list[Problem]) -> None:
     Raises:
         UserError: there are errors. A single one is the message itself; several are printed first (at most 20 lines).
     """
-    lines = alike([problem for problem in problems if problem.severity == "note"])
-    for line in lines[:_SHOWN]:
+    for line in _first(alike([problem for problem in problems if problem.severity == "note"]), "remarks"):
         console.warn(line)
-    if len(lines) > _SHOWN:
-        console.warn(f"... and {len(lines) - _SHOWN} more remarks")
     errors = [problem for problem in problems if problem.severity == "error"]
     if len(errors) == 1:
         raise UserError(str(errors[0]))
-    lines = alike(errors)
-    for line in lines[:_SHOWN]:
-        console.info(f"error: {line}")
-    if len(lines) > _SHOWN:
-        console.info(f"... and {len(lines) - _SHOWN} more kinds")
+    for line in _first([f"error: {line}" for line in alike(errors)], "kinds"):
+        console.info(line)
     if errors:
         raise UserError(
             f"{len(errors)} errors in the data set: mend them (textdiff data check --json lists all), or leave those "
             "images out with --skip-bad"
         )
+
+
+def _first(lines: list[str], what: str) -> list[str]:
+    """At most ``_SHOWN`` of them, and how many more there are."""
+    return lines[:_SHOWN] + ([f"... and {len(lines) - _SHOWN} more {what}"] if len(lines) > _SHOWN else [])
 
 
 def alike(problems: Sequence[Problem]) -> list[str]:
@@ -250,18 +249,14 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
         image = (
             slide_properties(sample.image) if isinstance(sample.image, Scaled) else inspect_image(sample.image, tiled)
         )
-        height, width, levels = image.height, image.width, image.levels
-        known = replace(
-            known,
-            height=height,
-            width=width,
-            image_sha256=image.sha256,
-            levels=levels,
+        known = Inspected(
+            *(sample, image.height, image.width, image.sha256, None),
+            levels=image.levels,
             content=image.content,
             in_bands=image.in_bands,
             finest=image.finest,
         )
-        for what, fix in remarks(height, width, levels, image.notes, tiled):
+        for what, fix in remarks(image.height, image.width, image.levels, image.notes, tiled):
             say("note", sample.image, what, fix)
     except BadImageError as error:
         say("error", sample.image, error.what, error.fix)

@@ -63,17 +63,15 @@ class Directions:
         names = [field.name for field in fields(cls)]
         if wrong := [name for name in table if name not in names]:
             raise ValueError(f"{wrong[0]} is not among {', '.join(names)}")
-        found: dict[str, Any] = {}
+        for name, lines in table.items():
+            length = {"directions": 4, "axes": 2}.get(name)
+            if length is None and not _words(lines):
+                raise ValueError(f"{name} must be a list of words")
+            if length and not (isinstance(lines, list | tuple) and all(_words(own, length) for own in lines)):
+                raise ValueError(f"{name} must be a list of lines of {length} words each")
+        found = dict[str, Any]()
         for name in names:
-            lines, length = table.get(name, ()), {"directions": 4, "axes": 2}.get(name)
-            if length is None:
-                if not _words(lines):
-                    raise ValueError(f"{name} must be a list of words")
-                found[name] = tuple(lines)
-            else:
-                if not isinstance(lines, list | tuple) or not all(_words(own) and len(own) == length for own in lines):
-                    raise ValueError(f"{name} must be a list of lines of {length} words each")
-                found[name] = tuple(tuple(own) for own in lines)
+            found[name] = tuple(own if isinstance(own, str) else tuple(own) for own in table.get(name, ()))
         return cls(**found)
 
     def record(self) -> dict[str, Any]:
@@ -199,8 +197,9 @@ def _corner(one: _Word, other: _Word) -> bool:
     return one.side < 4 and other.side < 4 and (one.side < 2) != (other.side < 2)
 
 
-def _words(value: object) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(word, str) and word.strip() for word in value)
+def _words(value: Any, length: int | None = None) -> bool:
+    listed = isinstance(value, list | tuple) and all(isinstance(word, str) and word.strip() for word in value)
+    return listed and length in (None, len(value))
 
 
 def _key(word: str) -> str:

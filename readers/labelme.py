@@ -33,15 +33,9 @@ def is_labelme(content: Any) -> bool:
 def read_labelme(
     path: str | os.PathLike[str], content: dict[str, Any], height: int, width: int
 ) -> tuple[list[Drawn], list[str]]:
-    """The objects in a labelme file, in its order, and what a user should know.
+    """The objects in a labelme file of an image (height, width), in its order, and what a user should know.
 
-    Lines and points are strokes.
-
-    Args:
-        path: of the file; names it in errors.
-        content: what ``json`` makes of it.
-        height: of the image, in pixels.
-        width: the same.
+    ``content`` is what ``json`` makes of the file. Lines and points are strokes.
 
     Raises:
         BadImageError: it is of an image of another size, or has a shape that is none.
@@ -80,24 +74,19 @@ def _area(
     path: str | os.PathLike[str], kind: Any, corners: Corners, shape: dict[str, Any], height: int, width: int
 ) -> tuple[tuple[tuple[Corners, ...], ...], tuple[Patch, ...]]:
     """The polygons and the patches of one shape."""
-    if kind == "polygon":
+    if kind == "polygon" or (kind == "oriented_rectangle" and len(corners) == 4):
         return ((corners,),), ()
-    if kind == "oriented_rectangle" and len(corners) == 4:
-        return ((corners,),), ()
+    if kind not in ("rectangle", "circle", "mask"):
+        raise ValueError(f"the unknown shape {kind}")
     if len(corners) != 2:
-        raise ValueError(f"a {kind} of {len(corners)} corners" if kind in _TWO else f"the unknown shape {kind}")
+        raise ValueError(f"a {kind} of {len(corners)} corners")
     if kind == "rectangle":
         (x0, y0), (x1, y1) = corners
         return ((np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]),),), ()
     if kind == "circle":
         radius = float(np.hypot(*(corners[1] - corners[0])))
         return ((ellipse(np.stack([corners[0] - radius, corners[0] + radius])),),), ()
-    if kind != "mask":
-        raise ValueError(f"the unknown shape {kind}")
     return (), (_patch(path, corners, shape.get("mask"), height, width),)
-
-
-_TWO = ("rectangle", "circle", "mask")
 
 
 def _patch(path: str | os.PathLike[str], corners: Corners, encoded: Any, height: int, width: int) -> Patch:

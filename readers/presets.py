@@ -51,24 +51,21 @@ NANO: dict[str, Any] = {
     "views": 8,
 }
 """What a small backbone is best used with, beside the recipe ``fair``; docs/research has the measurements."""
-RGB: dict[str, Any] = NANO | {"backbone": "rgb", "steps": (0,)}
-"""The same without a network: what a small backbone has to beat."""
-FILTERS: dict[str, Any] = {"backbone": "filters", "text_encoder": "none", "steps": (0,), "blocks": (0,)}
-"""What a laboratory has without any network."""
-IMAGENET: dict[str, Any] = {
-    "backbone": "efficientnet-lite0",
-    "text_encoder": "minilm",
-    "steps": (0,),
-    "blocks": (3, 4, 5),
-    "enlarge": 4,
-}
-"""What ImageNet has taught, as it did best on validation images of chest X-rays of 128 pixels."""
 PRESET_KINDS: dict[str, dict[str, Any]] = {
     "paper": {},
     "nano": NANO,
-    "rgb": RGB,
-    "filters": FILTERS,
-    "imagenet": IMAGENET,
+    # The same without a network: what a small backbone has to beat.
+    "rgb": NANO | {"backbone": "rgb", "steps": (0,)},
+    # What a laboratory has without any network.
+    "filters": {"backbone": "filters", "text_encoder": "none", "steps": (0,), "blocks": (0,)},
+    # What ImageNet has taught, as it did best on validation images of chest X-rays of 128 pixels.
+    "imagenet": {
+        "backbone": "efficientnet-lite0",
+        "text_encoder": "minilm",
+        "steps": (0,),
+        "blocks": (3, 4, 5),
+        "enlarge": 4,
+    },
 }
 JITTER = {"monuseg": "he"}
 """Whose views a small backbone is to see in varied colours: where that, with ``fair-long``, did better on Val."""

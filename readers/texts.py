@@ -52,13 +52,10 @@ def read_texts(table: Path, text: str = "text", optional: Sequence[str] = ("spli
     Raises:
         UserError: unreadable, or without the columns image and text.
     """
-    rows = []
-    for row in read_table(table, ("image", text), optional):
-        cells = row.cells
-        rows.append(
-            TextRow(row.place, cells["image"], cells[text], cells.get("split", ""), cells.get("group", ""), row.fault)
-        )
-    return rows
+    return [
+        TextRow(place, cells["image"], cells[text], cells.get("split", ""), cells.get("group", ""), fault)
+        for place, cells, fault in read_table(table, ("image", text), optional)
+    ]
 
 
 def matched_texts(
