@@ -13,16 +13,12 @@ from textdiff.outputs.objects import Segmentation
 
 
 def write_nifti(path: Path, segmented: Segmentation, numbered: bool = False) -> None:
-    """Writes the class numbers, or the object numbers, as a NIfTI-1 volume of one slice, atomically.
+    """Writes the class numbers (uint8) as a NIfTI-1 volume of one slice, atomically.
 
+    With ``numbered`` it is the numbers of objects, uint16, or uint32 beyond 65535.
     The array is (W, H, 1): NIfTI's first axis is x. Voxels are 1 x 1 x 1 without a unit, and the orientation is the one
     that ITK gives to a PNG or TIFF (x to the patient's left, y to the back: the affine is diag(-1, -1, 1)), so that the
     mask lies on its image in ITK-SNAP.
-
-    Args:
-        path: should end in ``.nii.gz``.
-        segmented: what was found.
-        numbered: write the numbers of objects (uint16, uint32 beyond 65535) instead of classes (uint8).
     """
     import nibabel
 

@@ -15,10 +15,7 @@ from textdiff.outputs.objects import Segmentation
 def write_png(path: Path, segmented: Segmentation, numbered: bool = False) -> None:
     """Writes the mask at the image's size, atomically: 0 and 255 for one class, the class numbers for more.
 
-    Args:
-        path: should end in ``.png``.
-        segmented: what was found.
-        numbered: write the numbers of objects in 16 bits instead.
+    With ``numbered`` it is the numbers of objects, in 16 bits.
     """
     if not numbered:
         picture: np.ndarray = segmented.labels * np.uint8(255 if len(segmented.class_names) == 1 else 1)

@@ -66,13 +66,10 @@ def coco_images(path: str | os.PathLike[str], content: dict[str, Any]) -> dict[s
 
 
 def read_coco(path: str | os.PathLike[str], entry: bytes, height: int, width: int) -> tuple[list[Drawn], list[str]]:
-    """The objects of one image, in the file's order, and what a user should know.
+    """The objects of one image (height, width), in the file's order, from its entry of ``coco_images``.
 
-    Args:
-        path: of the file; names it in errors.
-        entry: of ``coco_images``.
-        height: of the image, in pixels.
-        width: the same.
+    Returns:
+        The objects, and what a user should know.
 
     Raises:
         BadImageError: they are of an image of another size, or one has no segmentation.

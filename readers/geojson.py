@@ -38,9 +38,7 @@ def read_geojson(path: str | os.PathLike[str], content: Any) -> tuple[list[Drawn
     Lines and points are strokes. TMA cores, ``Region*`` and what lies on other planes of a stack are left out. Of a
     cell its outline counts and not that of its nucleus.
 
-    Args:
-        path: of the file; names it in errors.
-        content: what ``json`` makes of it.
+    ``content`` is what ``json`` makes of the file.
 
     Raises:
         BadImageError: not GeoJSON, or a geometry that is none.
