@@ -10,7 +10,7 @@ called after the test. The challenge (https://monuseg.grand-challenge.org/Data/)
 validation set.
 """
 
-__all__ = ["Outline", "covered_pixels", "outlines_of", "rasterise", "rasterise_part", "read_monuseg"]
+__all__ = ["Outline", "covered_pixels", "outlines_of", "rasterise", "rasterise_part", "read_aperio", "read_monuseg"]
 
 import os
 import re
@@ -28,7 +28,7 @@ from textdiff.images.formats import BadImageError
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.lvit import read_lvit
 from textdiff.readers.names import error, is_utf8, key_of, note, relative, sort_problems, unique_ids
-from textdiff.readers.outlines import Corners, check_work, ellipse, inside
+from textdiff.readers.outlines import Corners, Drawn, check_work, ellipse, inside
 from textdiff.readers.sample import Problem, Sample, Split
 from textdiff.readers.splits import draw_splits, parse_split, settle_splits
 from textdiff.readers.texts import find_table, matched_texts, read_texts
@@ -47,6 +47,10 @@ class Outline:
     layer: int = 0
     excluded: bool = False
     """Whether it is cut out of the others of its layer."""
+    name: str | None = None
+    """What its layer is called; None without a name."""
+    place: str = ""
+    """Where it stands in its file."""
 
 
 def read_monuseg(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
@@ -74,6 +78,44 @@ def outlines_of(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline
         BadImageError: not XML, not ImageScope's, XML with entities or other definitions, too large, or a corner
             without numbers.
     """
+    outlines, notes = _regions(path, data)
+    layers = {outline.layer: outline.name or f"layer {outline.layer + 1}" for outline in outlines}
+    if len(layers) > 1:
+        names = ", ".join(layers.values())
+        notes.insert(0, f"has {len(layers)} annotation layers ({names}): the outlines of all of them are taken")
+    return outlines, notes
+
+
+def read_aperio(path: str | os.PathLike[str], data: bytes) -> tuple[list[Drawn], list[str]]:
+    """The regions in an ImageScope file as objects whose class is what their layer is called, and notes.
+
+    A layer has its own name, or that of its first attribute with one, as MoNuSAC writes it
+    (https://monusac-2020.grand-challenge.org/Data/); the attribute ``Description``, which ImageScope adds, has its
+    value for a name.
+
+    Args:
+        path: of the file; names it in errors.
+        data: its bytes.
+
+    Raises:
+        BadImageError: as ``outlines_of``.
+    """
+    outlines, notes = _regions(path, data)
+    cut: dict[int, list[Corners]] = {}
+    for outline in outlines:
+        if outline.excluded:
+            cut.setdefault(outline.layer, []).append(outline.corners)
+    drawn = []
+    for outline in outlines:
+        if not outline.excluded:
+            low, high = outline.corners.min(0), outline.corners.max(0)
+            holes = [hole for hole in cut.get(outline.layer, ()) if np.all((hole.max(0) > low) & (hole.min(0) < high))]
+            drawn.append(Drawn(outline.place, outline.name, ((outline.corners, *holes),)))
+    return drawn, notes
+
+
+def _regions(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline], list[str]]:
+    """What ``outlines_of`` gives, with nothing said of the layers."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
 
@@ -92,6 +134,7 @@ def outlines_of(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline
     outlines, left_out = list[Outline](), Counter[str]()
     layers = [layer for layer in tree.iter("Annotation") if next(layer.iter("Region"), None) is not None]
     for number, layer in enumerate(layers):
+        name, where = _layer_name(layer), f"layer {layer.get('Id', 'without Id')}"
         for region in layer.iter("Region"):
             points = _points(path, region, fix)
             kind = region.get("Type", "0")
@@ -102,19 +145,25 @@ def outlines_of(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline
             elif len(points) < 3:
                 left_out["polygons of fewer than three corners"] += 1
             else:
-                outlines.append(Outline(points, number, _is_excluded(path, region, fix)))
+                place = f"region {region.get('Id', 'without Id')} of {where}"
+                outlines.append(Outline(points, number, _is_excluded(path, region, fix), name, place))
     total = len(outlines) + sum(left_out.values())
     if total != sum(1 for _ in tree.iter("Region")):
         raise BadImageError(path, "has outlines outside of its layers (Annotation)", fix)
     notes = [
         f"{count} of {total} outlines are {what}, which enclose nothing (ignored)" for what, count in left_out.items()
     ]
-    if len(layers) > 1:
-        names = ", ".join(layer.get("Name") or f"Id {layer.get('Id', '?')}" for layer in layers)
-        notes.append(f"has {len(layers)} annotation layers ({names}): the outlines of all of them are taken")
     if cut := sum(outline.excluded for outline in outlines):
         notes.append(f"{cut} of {total} outlines are excluded areas (NegativeROA): cut out of their layer")
     return outlines, notes
+
+
+def _layer_name(layer: Any) -> str | None:
+    names = [layer.get("Name")]
+    for attribute in layer.iterfind("Attributes/Attribute"):
+        name = attribute.get("Name")
+        names.append(attribute.get("Value") or (None if name == "Description" else name))
+    return next((name for name in names if name and name.strip()), None)
 
 
 def _points(path: str | os.PathLike[str], region: Any, fix: str) -> Corners:
