@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from textdiff.cache import FeatureCache, Row
 from textdiff.errors import UserError
@@ -22,7 +23,7 @@ from textdiff.files import sha256_file, write_json
 from textdiff.options.experiments import Table1
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.fit import FitConfig, begin
-from textdiff.pipeline.predictions import FittedNetwork
+from textdiff.pipeline.predictions import FittedNetwork, mean_of_rows
 from textdiff.pipeline.runs import Run
 from textdiff.tests.run_cases import one_line
 
@@ -198,6 +199,49 @@ def test_filters_of_other_images_are_refused_before_anything_is_fitted(cache, tm
     with pytest.raises(UserError, match=words):
         table1(Table1(cache.path, filters=other.path, runs=tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_mean_with_filters_of_another_size_is_refused_before_anything_is_fitted(cache, tmp_path):
+    made = {"fingerprint": cache.fingerprint, "blocks": cache.blocks, "steps": cache.steps, "texts": cache.texts}
+    other = FeatureCache.create(tmp_path / "f.zarr", rows=cache.rows, image_size=64, **made)
+    options = Table1(cache.path, filters=other.path, models=["full", "full+filters"], runs=tmp_path / "runs")
+    with pytest.raises(UserError, match="differ in the image size, 32 and 64, so they have no mean"):
+        table1(options)
+    assert not options.runs.exists()
+
+
+@pytest.mark.slow
+def test_a_mean_of_rows_is_over_all_views_of_an_image_as_its_rows_are(tmp_path, textdiff_once):
+    rng = np.random.default_rng(4)
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    lines = ["image,text,split"]
+    for number, split in enumerate(("train", "train", "val", "test")):
+        mask = np.hypot(*np.mgrid[-9 - number : 23 - number, -12 + number : 20 + number]) < 9
+        picture = np.where(mask, 110, 140)[..., None] + rng.normal(0, 30, (32, 32, 3))
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(tmp_path / f"data/images/{number}.png")
+        Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / f"data/masks/{number}.png")
+        lines.append(f"{number},,{split}")
+    (tmp_path / "data/texts.csv").write_text("\n".join(lines))
+    same = ("extract", "--dataset", "folder", "--data", "data", "--image-size", "32", "--views", "1")
+    for preset in ("rgb", "filters"):
+        wanted = ("--preset", preset, "--test-views", "8", "--text-encoder", "none", "--cache", f"{preset}.zarr")
+        textdiff_once(tmp_path, *same, *wanted)
+    places = ("--cache", "rgb.zarr", "--filters", "filters.zarr")
+    rows = ("--models", "no-text,no-text+filters", "--labels", "2", "--epochs", "2", "--set", "width=8")
+    assert "mean over 8 views" in textdiff_once(tmp_path, "table1", *places, *rows, "--jobs", "1").stdout
+    each = []
+    for run in ("table1-rgb/no-text-d0-s0", "table1-rgb-filters/trees-d0-s0"):
+        fit = Run(tmp_path / "runs" / run)
+        cache = fit.open_cache(tmp_path / Path(fit.config["cache"]).name)
+        shown = [row for row, entry in enumerate(cache.rows) if entry.split == "test"]
+        ((_, mean),) = mean_of_rows(cache, FittedNetwork(fit, "cpu").of_rows(cache, shown))
+        each.append(mean)
+    found, true = np.mean(each, axis=0).argmax(0) == 1, cache.mask(shown[0]) == 1
+    file = tmp_path / "runs/table1-rgb/no-text+filters-d0-s0/images-test.json"
+    dice = 2 * (found & true).sum() / (found.sum() + true.sum())
+    assert json.loads(file.read_text(encoding="utf-8"))["scores"]["dice_clean"] == [pytest.approx(dice, abs=1e-9)]
+    assert 0 < dice < 1
 
 
 def test_rows_scored_on_the_same_images_in_another_order_are_no_pairs():
