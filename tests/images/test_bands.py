@@ -99,7 +99,7 @@ def test_a_look_in_parts_shows_what_a_look_at_the_whole_shows(tmp_path, in_bands
         (
             np.dstack([RGB[..., 0], RGB[..., 1]]),
             {"extrasamples": ["unassalpha"], "photometric": "minisblack", "planarconfig": "contig"},
-            "not opaque.*grey",
+            "grey.*not opaque",
         ),
         (np.zeros((H, W, 3), np.uint8), {}, "flat"),
     ],
