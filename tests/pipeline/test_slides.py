@@ -212,7 +212,7 @@ def test_levels_of_an_ome_zarr_are_those_of_an_image_that_is_held(tmp_path):
             for x in (0, 300, 600, 801):
                 sink.tile(y, x, image[y : y + 300, x : x + 300])
         for y in range(0, 1300, 256):
-            sink.rows(y, labels[y : y + 256], objects[y : y + 256])
+            sink.rows(y, 3, labels[y : y + 256, 3:1000], objects[y : y + 256, 3:1000])
     one, other = (zarr.open_group(tmp_path / f"{name}.ome.zarr", mode="r") for name in ("held", "parts"))
     for name in ("0", "1", "2", "labels/classes/0", "labels/classes/2", "labels/objects/0", "labels/objects/1"):
         np.testing.assert_array_equal(one[name][...], other[name][...])
