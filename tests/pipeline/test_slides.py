@@ -115,7 +115,9 @@ def test_outlines_of_aperio_are_drawn_in_the_pixels_of_the_finest_level(made, te
     assert seen > 1000
 
 
-def test_outlines_by_class_are_in_the_pixels_of_the_finest_level_too(made, textdiff_once, tmp_path):
+@pytest.mark.parametrize("most", [80, pytest.param(0.1, id="drawn in parts")])
+def test_outlines_by_class_are_in_the_pixels_of_the_finest_level_too(made, textdiff_once, tmp_path, monkeypatch, most):
+    monkeypatch.setattr(formats, "MAX_MEGAPIXELS", most)
     shutil.copytree(made / "slides", tmp_path / "slides")
     for path in sorted((tmp_path / "slides/masks").iterdir()):
         mask = tifffile.imread(path) > 0
