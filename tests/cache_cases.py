@@ -1,7 +1,4 @@
-"""A small cache that the cache tests share, and processes that write to it and are killed.
-
-Tests load this file by ``runpy``, because modules beside the tests cannot be imported under importlib mode.
-"""
+"""A small cache that the cache tests share, and processes that write to it and are killed."""
 
 import hashlib
 import os

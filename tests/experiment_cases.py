@@ -1,7 +1,4 @@
-"""A cache of random activations that heads are fitted on in seconds, and an experiment whose scores are made up.
-
-Tests load this file by ``runpy``, because modules beside the tests cannot be imported under importlib mode.
-"""
+"""A cache of random activations that heads are fitted on in seconds, and an experiment whose scores are made up."""
 
 import hashlib
 import json

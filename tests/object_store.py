@@ -1,4 +1,4 @@
-"""An S3 of our own on loopback, and a proxy before it that fails, cuts and delays; loaded by ``runpy``."""
+"""An S3 of our own on loopback, and a proxy before it that fails, cuts and delays."""
 
 import http.client
 import socketserver

@@ -3,7 +3,6 @@
 import errno
 import itertools
 import os
-import runpy
 import shutil
 import threading
 import time
@@ -19,8 +18,8 @@ from textdiff.cache import CacheError, FeatureCache, chunks, create, repair, ver
 from textdiff.cache.repair import repair_cache
 from textdiff.cache.staging import staging, sweep
 from textdiff.errors import UserError
+from textdiff.tests import cache_cases as cases
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 KILLED = -9
 # Few files, so that a process can be killed at each of them in little time.

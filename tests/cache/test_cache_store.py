@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import runpy
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +15,8 @@ from hypothesis import strategies as st
 from textdiff.cache import CacheError, FeatureCache, Row, format_info, native_twin
 from textdiff.cache.update import find_rows
 from textdiff.errors import UserError
+from textdiff.tests import cache_cases as cases
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 NUMBER = len(cases.make_rows())
 
 

@@ -1,10 +1,7 @@
 """What nothing vouches for in a bucket is found and removed, unless a process is at work there; killed, it goes on."""
 
 import json
-import runpy
 import threading
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -15,11 +12,11 @@ from textdiff.cache.stores.remote import RemoteStore
 from textdiff.cache.stores.writers import removing, writing
 from textdiff.cache.update import update_path
 from textdiff.places import Url
+from textdiff.tests import cache_cases as cases
+from textdiff.tests import object_store as cloud
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
-cloud = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "object_store.py")))
 
 
 @pytest.fixture(scope="module")

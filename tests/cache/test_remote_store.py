@@ -1,11 +1,9 @@
 """A cache in an object store: the bytes of one on a disk, whatever breaks off on the way, and nothing half there."""
 
-import runpy
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +12,11 @@ import zarr
 from textdiff.cache import CacheError, FeatureCache
 from textdiff.cache.stores import leases, remote, store_at
 from textdiff.places import Url, located
+from textdiff.tests import cache_cases as cases
+from textdiff.tests import object_store as cloud
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
-cloud = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "object_store.py")))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import runpy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +18,8 @@ from textdiff.files import sha256_file, write_json
 from textdiff.options.experiments import Table1
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.fit import FitConfig, begin
+from textdiff.tests import experiment_cases as cases
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py")))
 METRICS = ("dice", "iou", "dice_present", "iou_present", "area")
 QUICK = ("--labels", "2", "--draws", "2", "--epochs", "2", "--rival-epochs", "1", "--set", "width=8", "--device", "cpu")
 

@@ -1,14 +1,12 @@
 """The commands on a cache in an object store: the same bytes and results as on a disk; shards of dead processes."""
 
 import csv
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +16,10 @@ import textdiff
 from textdiff.cache import FeatureCache
 from textdiff.cache.stores import leases, remote
 from textdiff.places import Url
+from textdiff.tests import object_store as cloud
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
-cloud = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "object_store.py")))
 OPTIONS = ("--preset", "rgb", "--text-encoder", "none", "--image-size", "64", "--views", "1")
 
 

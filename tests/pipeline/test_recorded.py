@@ -1,8 +1,6 @@
 """Recorded steps train to the bits of steps that are not, on a stand-in for CUDA that records by doing again."""
 
 import contextlib
-import runpy
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +10,7 @@ from safetensors.torch import load_file
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network, resume
 from textdiff.pipeline.training import recorded, trainer
 from textdiff.pipeline.training.recorded import CudaRecorder, RecordedSteps
+from textdiff.tests import experiment_cases as cases
 
 
 class Again:
@@ -136,8 +135,7 @@ def test_the_recorder_of_cuda_warms_up_and_records_on_one_stream(monkeypatch):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    cases = runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py"))
-    return cases["make_cache"](tmp_path_factory.mktemp("cache") / "c.zarr")
+    return cases.make_cache(tmp_path_factory.mktemp("cache") / "c.zarr")
 
 
 RECIPES = pytest.mark.parametrize(("recipe", "window"), [("default", None), ("fair", 16)])

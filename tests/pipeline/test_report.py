@@ -5,10 +5,8 @@ import hashlib
 import io
 import json
 import re
-import runpy
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +17,7 @@ from textdiff.console import printable
 from textdiff.outputs.colours import class_colours
 from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
-
-browser = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "browser.py")))
+from textdiff.tests import browser
 
 PIXELS = (
     "(() => {{ const copy = new OffscreenCanvas(128, 128).getContext('2d', {{willReadFrequently: true}});"

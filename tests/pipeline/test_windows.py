@@ -1,9 +1,5 @@
 """Steps on a part of the image: exact where they are, and their place in the recipe."""
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -16,8 +12,7 @@ from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import epochs, trainer
 from textdiff.pipeline.training.train import train
-
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py")))
+from textdiff.tests import experiment_cases as cases
 
 LEVELS = ((16, 8), (16, 16), (8, 32), (8, 64))
 WINDOWS = (Window(0, 0, 32), Window(8, 16, 32), Window(32, 32, 32), Window(24, 8, 8), Window(0, 0, 64))

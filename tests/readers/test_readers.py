@@ -1,7 +1,6 @@
 """Instances, classes, outlines, HDF5 and DICOM: into the cache and through to the scores."""
 
 import json
-import runpy
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -24,8 +23,8 @@ from textdiff.pipeline.evaluation.image_predictions import image_instances
 from textdiff.readers.aperio import Outline, outlines_of, rasterise
 from textdiff.readers.datasets import inspect, read_dataset, report
 from textdiff.readers.decoding import load_mask
+from textdiff.tests import cache_cases as cases
 
-cases = runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py"))
 SPLITS = ("train", "train", "val", "test")
 
 
@@ -100,7 +99,7 @@ def test_instances_go_through_hdf5_bit_for_bit(with_instances, tmp_path):
     cache = FeatureCache.open(with_instances / "cache/data.zarr")
     export_hdf5(cache, tmp_path / "out.h5")
     import_hdf5(tmp_path / "out.h5", tmp_path / "back.zarr")
-    assert cases["tree"](tmp_path / "back.zarr") == cases["tree"](cache.path)
+    assert cases.tree(tmp_path / "back.zarr") == cases.tree(cache.path)
 
 
 def test_a_damaged_map_of_instances_is_named_and_made_again(with_instances, tmp_path):
@@ -124,20 +123,20 @@ def test_other_readers_see_the_instances(with_instances):
 
 
 def test_numbers_beyond_16_bits_are_kept_in_32(tmp_path):
-    row = cases["make_rows"]()[0]
+    row = cases.make_rows()[0]
     big = np.full((row.height, row.width), 70_000, np.uint32)
-    cache = cases["make"](tmp_path / "c.zarr", rows=[row], fingerprint=cases["FINGERPRINT"] | {"instances": "uint32"})
-    cache.write(0, **cases["arrays"](cache, 0), instances=big)
+    cache = cases.make(tmp_path / "c.zarr", rows=[row], fingerprint=cases.FINGERPRINT | {"instances": "uint32"})
+    cache.write(0, **cases.arrays(cache, 0), instances=big)
     np.testing.assert_array_equal(cache.instances(0), big)
-    small = cases["make"](tmp_path / "s.zarr", rows=[row], fingerprint=cases["FINGERPRINT"] | {"instances": "uint16"})
+    small = cases.make(tmp_path / "s.zarr", rows=[row], fingerprint=cases.FINGERPRINT | {"instances": "uint16"})
     with pytest.raises(ValueError, match="70000 does not fit uint16"):
-        small.write(0, **cases["arrays"](small, 0), instances=big)
+        small.write(0, **cases.arrays(small, 0), instances=big)
     with pytest.raises(ValueError, match="instances: missing"):
-        small.write(0, **cases["arrays"](small, 0))
+        small.write(0, **cases.arrays(small, 0))
 
 
 def test_a_cache_without_instances_has_none(tmp_path):
-    cache = cases["fill"](cases["make"](tmp_path / "c.zarr"))
+    cache = cases.fill(cases.make(tmp_path / "c.zarr"))
     assert cache.instances(0) is None
     assert cache.classes == ("foreground",)
     assert not (cache.path / "instances").exists()
