@@ -18,15 +18,9 @@ from textdiff.files import sha256_file, write_json
 from textdiff.options.experiments import Table1
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.fit import FitConfig, begin
-from textdiff.tests import experiment_cases as cases
 
 METRICS = ("dice", "iou", "dice_present", "iou_present", "area")
 QUICK = ("--labels", "2", "--draws", "2", "--epochs", "2", "--rival-epochs", "1", "--set", "width=8", "--device", "cpu")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> FeatureCache:
-    return cases.make_cache(tmp_path_factory.mktemp("cache") / "tiny.zarr")
 
 
 @pytest.fixture(scope="module")
