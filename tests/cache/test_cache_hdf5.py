@@ -11,12 +11,6 @@ from textdiff.cache import CacheError, FeatureCache, export_hdf5, import_hdf5
 from textdiff.tests import cache_cases as cases
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> FeatureCache:
-    """A complete cache that no test changes."""
-    return cases.fill(cases.make(tmp_path_factory.mktemp("whole") / "c.zarr"))
-
-
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int8"])
 def test_export_and_import_give_the_very_same_files(tmp_path, compress, dtype):

@@ -17,12 +17,6 @@ from textdiff.tests import cache_cases as cases
 ROW_BYTES = sum(3 * C * h * w * 2 for C, h, w in cases.BLOCKS.values()) + 16 * 16 * 8
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> FeatureCache:
-    """A complete cache that no test changes."""
-    return cases.fill(cases.make(tmp_path_factory.mktemp("whole") / "c.zarr"))
-
-
 @pytest.fixture
 def counted(whole, monkeypatch) -> list[int]:
     """The rows whose images were read, in the order of reading; opens the cache anew."""

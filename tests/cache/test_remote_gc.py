@@ -19,12 +19,6 @@ pytest.importorskip("obstore")
 pytest.importorskip("moto")
 
 
-@pytest.fixture(scope="module")
-def proxy():
-    with cloud.bucket() as proxy:
-        yield proxy
-
-
 @pytest.fixture
 def url(proxy, request, monkeypatch) -> Url:
     monkeypatch.setattr(leases, "SECONDS", 1.0)

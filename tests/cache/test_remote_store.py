@@ -19,23 +19,12 @@ pytest.importorskip("obstore")
 pytest.importorskip("moto")
 
 
-@pytest.fixture(scope="module")
-def proxy():
-    with cloud.bucket() as proxy:
-        yield proxy
-
-
 @pytest.fixture
 def url(proxy, request) -> str:
     proxy.fail = proxy.cut = proxy.delay = 0
     proxy.seen.clear()
     proxy.stored.clear()
     return f"s3://bucket/tests/{abs(hash(request.node.name))}.zarr"
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> FeatureCache:
-    return cases.fill(cases.make(tmp_path_factory.mktemp("whole") / "c.zarr"))
 
 
 @pytest.fixture(scope="module")

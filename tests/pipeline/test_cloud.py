@@ -24,12 +24,6 @@ OPTIONS = ("--preset", "rgb", "--text-encoder", "none", "--image-size", "64", "-
 
 
 @pytest.fixture(scope="module")
-def proxy():
-    with cloud.bucket() as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory, make_lvit_once) -> Path:
     """A directory with a data set in its usual place, so that no cache says where it was."""
     root = tmp_path_factory.mktemp("data")
