@@ -21,10 +21,8 @@ from safetensors.torch import load_file
 import textdiff
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-
-
-def files(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+from textdiff.tests.file_tools import files
+from textdiff.tests.run_cases import newest
 
 
 def extract_arguments(data: Path, backbone: Path, cache: Path, *more: str) -> list[str]:
@@ -46,7 +44,7 @@ def made(tmp_path_factory, make_lvit_once, tiny_backbone, textdiff_once) -> Path
 
 
 def test_score_writes_table_scores_and_overlay(made):
-    run = made / "runs" / (made / "runs/latest").readlink()
+    run = newest(made / "runs").path
     scores = json.loads((run / "scores.json").read_text())
     rows = list(csv.DictReader((run / "scores.csv").open()))
     assert len(rows) == 3
@@ -62,7 +60,7 @@ def test_score_writes_table_scores_and_overlay(made):
 def test_predict_gives_the_mask_that_score_measured(made, textdiff_once):
     test_images = sorted((made / "data/Test_Folder/img").iterdir())
     textdiff_once(made, "predict", *map(str, test_images), "--out", "masks", "--probabilities", "--entropy")
-    run = made / "runs" / (made / "runs/latest").readlink()
+    run = newest(made / "runs").path
     scores = {row["id"]: row for row in csv.DictReader((run / "scores.csv").open())}
     for image in test_images:
         with Image.open(made / "masks" / f"{image.stem}.png") as picture:

@@ -14,6 +14,7 @@ from textdiff.cache.stores import leases, remote, store_at
 from textdiff.places import Url, located
 from textdiff.tests import cache_cases as cases
 from textdiff.tests import object_store as cloud
+from textdiff.tests.file_tools import files
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
@@ -31,10 +32,6 @@ def url(proxy, request) -> str:
 def begun(tmp_path_factory) -> FeatureCache:
     """The same with its first two rows."""
     return cases.fill(cases.make(tmp_path_factory.mktemp("begun") / "c.zarr"), [0, 1])
-
-
-def files(cache: FeatureCache) -> dict[str, bytes]:
-    return {str(p.relative_to(cache.path)): p.read_bytes() for p in cache.path.rglob("*") if p.is_file()}
 
 
 def held(cache: FeatureCache, row: int) -> list[np.ndarray | None]:
@@ -61,7 +58,7 @@ def test_faults_on_the_way_leave_the_bytes_of_a_cache_on_a_disk_and_rows_read_as
     assert cache.verify() == []
     assert all(proxy.seen[fault] >= 3 for fault in ("failed", "cut", "delayed"))
     proxy.fail = proxy.cut = proxy.delay = 0
-    assert cloud.objects(url) == files(whole)
+    assert cloud.objects(url) == files(whole.path)
     assert cache.info() | {"path": ""} == whole.info() | {"path": ""}
 
 
@@ -118,14 +115,14 @@ def test_who_is_killed_leaves_nothing_that_is_vouched_for_and_the_next_one_ends_
     cache = cases.make(url)
     cases.fill(cache, sorted({0, 1} & {*cache.pending()}))
     assert cache.verify() == []
-    assert cloud.objects(url) == files(begun)
+    assert cloud.objects(url) == files(begun.path)
 
 
 @pytest.mark.parametrize(
     "key", [pytest.param("truth/c.0.0.0", marks=pytest.mark.slow), "features/b08/c.1.2.0.0.0", "ledger/c.1.0"]
 )
 def test_a_flipped_byte_is_found_and_mended(url, begun, key):
-    store, good = store_at(located(url)), files(begun)
+    store, good = store_at(located(url)), files(begun.path)
     cases.fill(cases.make(url), [0, 1])
     row = int(key.split(".")[1])
     store.put(key, [bytes([good[key][0] ^ 4]) + good[key][1:]])

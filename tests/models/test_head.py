@@ -123,7 +123,7 @@ def test_with_positions_a_pixel_knows_where_it_is_and_the_forms_agree(standardis
 def test_pieces_and_recomputation_change_nothing(monkeypatch):
     head, features, text, mask = example("pieces of several kinds")
     results = []
-    for limits in (levels.CPU_LIMITS, levels._Limits(piece=64 * 20, keep=0)):
+    for limits in (levels.CPU_LIMITS, levels.CPU_LIMITS._replace(piece=64 * 20, keep=0)):
         monkeypatch.setattr(levels, "CPU_LIMITS", limits)
         inputs = [x.clone().requires_grad_() for x in (*features, text)]
         head.zero_grad()

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.files import sha256_file
 from textdiff.models.networks.models import MODELS, get_recipe
@@ -23,6 +22,8 @@ from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import trainer
 from textdiff.pipeline.training.train import train_many
 from textdiff.tests.rival_cases import SMALL
+from textdiff.tests.run_cases import assert_masks_are_those_scored, newest, stopped_after
+from textdiff.tests.text_cases import make_bert
 
 WAYS = {
     "unet": ("--recipe", "fair", "--width", "4"),
@@ -49,14 +50,8 @@ def small():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, make_lvit_once, textdiff_once) -> Path:
     """Caches of blurred images, with texts, without, and in tiles, and the data that they are of."""
-    from transformers import BertConfig, BertModel
-
     root = tmp_path_factory.mktemp("made")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(words), **sizes)).eval().save_pretrained(root / "bert")
-    (root / "bert/vocab.txt").write_text("\n".join(words) + "\n")
+    make_bert(root / "bert", WORDS, intermediate=32)
     make_lvit_once(root / "data", n_train=3, n_val=1, n_test=2, size=(72, 96))
     extract = ("extract", "--dataset", "monuseg", "--data", "data", "--preset", "rgb", "--blocks", "8,16")
     for name, texts, *cut in (("cache", "bert"), ("textless", "none"), ("tiled", "none", "--tile", "48")):
@@ -83,10 +78,6 @@ def command(model: str) -> tuple[str, ...]:
     return ("fit", "--cache", "cache.zarr", "--model", model, "--epochs", "2", "--device", "cpu", *WAYS[model])
 
 
-def newest(runs: Path) -> Run:
-    return Run(runs / (runs / "latest").readlink())
-
-
 def weights(run: Run) -> bytes:
     return (run.path / "head.safetensors").read_bytes()
 
@@ -96,19 +87,9 @@ def test_these_are_all_networks():
 
 
 @pytest.mark.parametrize("model", WAYS)
-def test_a_fit_that_is_stopped_and_resumed_has_the_same_weights_to_the_bit(
-    made, fitted, textdiff_once, monkeypatch, model
-):
+def test_a_fit_that_is_stopped_and_resumed_has_the_same_weights_to_the_bit(made, fitted, textdiff_once, model):
     whole = fitted(model)
-    advance = console.Progress.advance
-
-    def stop(self, *arguments, **options):
-        advance(self, *arguments, **options)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
-        patch.setattr(console.Progress, "advance", stop)
+    with stopped_after(1):
         textdiff_once(made, *command(model), "--runs", f"cut-{model}", status=130)
     cut = newest(made / f"cut-{model}")
     assert not cut.finished
@@ -130,11 +111,7 @@ def test_it_is_scored_and_gives_an_image_of_any_size_the_mask_that_score_measure
     listed.write_text("\n".join(["image,text", *lines]) + "\n")
     textdiff_once(made, "predict", "--list", str(listed), "--run", str(run.path), "--out", f"out-{model}")
     assert {image["id"] for image in scores["images"]} == texts.keys()
-    for image in scores["images"]:
-        found = np.asarray(Image.open(made / f"out-{model}/{image['id']}.png")) > 0
-        truth = np.asarray(Image.open(made / f"data/Test_Folder/labelcol/{image['id']}.png")) > 127
-        overlap = (truth & found).sum() / (truth | found).sum()
-        assert overlap == pytest.approx(image["iou_original"], abs=1e-9)
+    assert_masks_are_those_scored(run, made / "data", made / f"out-{model}")
     other = made / "other.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 41, 3), dtype=np.uint8)).save(other)
     words = ("--text", "the nuclei are dense") if run.reads.text else ()
@@ -173,17 +150,12 @@ def test_dropout_and_skipped_layers_are_the_same_side_by_side_as_alone(made, fit
         config = fitted(model).config["fit"]
         given = {name: config[name] for name in ("recipe", "variant", "select", "epochs")}
         options = FitConfig(made / "cache.zarr", model=model, device="cpu", **given)
-        runs.append(begin(options, lambda _, model=model: _folder(tmp_path / model)))
+        runs.append(begin(options, lambda _, model=model: tmp_path / model))
     cache = FeatureCache.open(made / "cache.zarr")
     train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"))
     for run, model in zip(runs, models, strict=True):
         own, alone = (load_file(one.path / "head.safetensors") for one in (run, fitted(model)))
         assert {name for name in own if not torch.equal(own[name], alone[name])} == set()
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True)
-    return path
 
 
 def test_an_ensemble_of_pixel_classifiers_is_the_mean_of_its_members(made, textdiff_once):
@@ -233,7 +205,7 @@ def test_pretrained_weights_are_begun_with_recorded_and_checked(made, textdiff_o
 @pytest.mark.parametrize("variant", ["shuffled-text", "constant-text", "full"])
 def test_lvit_is_given_the_texts_of_its_variant(made, tmp_path, variant):
     options = FitConfig(made / "cache.zarr", model="lvit", variant=variant, recipe="fair", device="cpu")
-    run = begin(options, lambda _: _folder(tmp_path / "run"))
+    run = begin(options, lambda _: tmp_path / "run")
     assert run.label == f"lvit-fair{'' if variant == 'full' else f'-{variant}'}"
     cache = FeatureCache.open(made / "cache.zarr")
     network = initial_network(run)
@@ -286,7 +258,7 @@ def test_a_length_in_steps_becomes_epochs_and_the_rate_follows_the_batch(made, t
     }
     for number, ((model, options), expected) in enumerate(cases.items()):
         config = FitConfig(made / "cache.zarr", model=model, recipe="default", device="cpu", **dict(options))
-        run = begin(config, lambda _, number=number: _folder(tmp_path / str(number)))
+        run = begin(config, lambda _, number=number: tmp_path / str(number))
         fit = run.config["fit"]
         found = tuple(fit[name] for name in ("epochs", "learning_rate", "validate_every", "patience"))
         assert found == pytest.approx(expected), model
@@ -295,7 +267,7 @@ def test_a_length_in_steps_becomes_epochs_and_the_rate_follows_the_batch(made, t
 
 def test_where_images_are_cut_the_steps_are_those_of_their_tiles(made, tmp_path):
     options = FitConfig(made / "tiled.zarr", model="transunet", recipe="default", device="cpu", batch_size=4)
-    fit = begin(options, lambda _: _folder(tmp_path / "run")).config["fit"]
+    fit = begin(options, lambda _: tmp_path / "run").config["fit"]
     cache = FeatureCache.open(made / "tiled.zarr")
     steps = -(-sum(row.split == "train" for row in cache.rows) // 4)
     assert steps > 3
@@ -304,6 +276,6 @@ def test_where_images_are_cut_the_steps_are_those_of_their_tiles(made, tmp_path)
 
 def test_the_plain_u_net_of_width_64_has_the_papers_count(made, tmp_path):
     options = FitConfig(made / "cache.zarr", model="unet", width=64, recipe="fair", device="cpu")
-    run = begin(options, lambda _: _folder(tmp_path / "run"))
+    run = begin(options, lambda _: tmp_path / "run")
     assert run.config["parameters"] == 31_037_698
     assert "31,037,698" in PlainUNet.__doc__

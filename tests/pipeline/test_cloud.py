@@ -17,6 +17,7 @@ from textdiff.cache import FeatureCache
 from textdiff.cache.stores import leases, remote
 from textdiff.places import Url
 from textdiff.tests import object_store as cloud
+from textdiff.tests.file_tools import files
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
@@ -29,10 +30,6 @@ def data(tmp_path_factory, make_lvit_once) -> Path:
     root = tmp_path_factory.mktemp("data")
     make_lvit_once(root / "data/MoNuSeg", n_train=4, n_val=1, n_test=2)
     return root
-
-
-def files(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 @pytest.fixture(scope="module")

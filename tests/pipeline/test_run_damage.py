@@ -4,14 +4,15 @@ import itertools
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from textdiff.pipeline.runs import Run, write_config
-from textdiff.tests.run_cases import copied, make_runs, one_line
+from textdiff.tests.file_tools import halve
+from textdiff.tests.run_cases import anyhow, copied, make_runs, one_line
 
 FLIPS = 20
 
@@ -88,14 +89,6 @@ def test_a_flipped_bit_in_the_configuration_changes_nothing_of_it(made, tmp_path
     assert found >= FLIPS - 5
 
 
-def anyhow(textdiff_once: Callable, *arguments) -> object:
-    """The result of a command that may succeed or meet bad input."""
-    try:
-        return textdiff_once(*arguments)
-    except AssertionError:
-        return textdiff_once(*arguments, status=2)
-
-
 COMMANDS = {
     "score": ("score", "--run"),
     "predict": ("predict", "data/images/c3.png", "--out", "out", "--run"),
@@ -154,10 +147,6 @@ def test_a_checkpoint_of_another_fit_is_not_gone_on_from(made, tmp_path, textdif
 
 def empty(path: Path) -> None:
     path.write_bytes(b"")
-
-
-def halve(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def scramble(path: Path) -> None:

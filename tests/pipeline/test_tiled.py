@@ -22,6 +22,7 @@ from textdiff.pipeline.prediction.predictor import Predictor
 from textdiff.pipeline.predictions import predict_members
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.epochs import order_of, rows_by_tile
+from textdiff.tests.run_cases import newest
 
 SIZE, TILE, OVERLAP = (100, 76), 64, 12
 
@@ -53,7 +54,7 @@ def cache(made) -> FeatureCache:
 
 @pytest.fixture(scope="module")
 def run(made) -> Run:
-    return Run(made / "runs" / (made / "runs/latest").readlink())
+    return newest(made / "runs")
 
 
 def test_rows_are_the_tiles_of_the_images(made, cache):

@@ -12,6 +12,7 @@ from PIL import Image
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.datasets import inspect, report
+from textdiff.tests.file_tools import halve
 from textdiff.tests.reader_cases import IDS, mask_of, picture, read_lab
 
 
@@ -33,10 +34,6 @@ def save(path: Path, pixels: np.ndarray) -> None:
         tifffile.imwrite(path, pixels, photometric="minisblack")
     else:
         Image.fromarray(pixels).save(path)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def swap(path: Path, other: Path, pixels: np.ndarray) -> None:
@@ -163,7 +160,7 @@ BAD = {
         {},
         "masks/e.png: is a mask without an image",
     ),
-    "a truncated image": (lambda r: cut(r / "images/a.png"), {}, "images/a.png: is not a readable .*replace it"),
+    "a truncated image": (lambda r: halve(r / "images/a.png"), {}, "images/a.png: is not a readable .*replace it"),
     "an empty file": (lambda r: (r / "images/a.png").write_bytes(b""), {}, r"images/a.png: is empty \(0 bytes\)"),
     "a text file called PNG": (
         lambda r: (r / "images/a.png").write_text("hi"),

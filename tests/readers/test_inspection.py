@@ -10,6 +10,7 @@ from PIL import Image
 
 from textdiff.errors import UserError
 from textdiff.readers.datasets import inspect, read_dataset, report
+from textdiff.tests.file_tools import halve
 from textdiff.tests.reader_cases import errors, notes
 
 
@@ -28,13 +29,11 @@ def test_facts_are_sizes_and_digests_of_the_files_in_the_order_of_the_samples(ma
 
 
 def truncated_image(root: Path) -> None:
-    path = root / "Train_Folder/img/train_000.png"
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    halve(root / "Train_Folder/img/train_000.png")
 
 
 def truncated_mask(root: Path) -> None:
-    path = root / "Train_Folder/labelcol/train_000.png"
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    halve(root / "Train_Folder/labelcol/train_000.png")
 
 
 def other_size(root: Path) -> None:
