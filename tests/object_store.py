@@ -12,6 +12,10 @@ from http.server import BaseHTTPRequestHandler
 HOP = {"connection", "keep-alive", "transfer-encoding", "host"}
 
 
+class Killed(BaseException):
+    """Takes the place of SIGKILL: nothing that catches exceptions catches it."""
+
+
 class Proxy(socketserver.ThreadingTCPServer):
     """Forwards to a server at a port.
 

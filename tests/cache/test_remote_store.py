@@ -20,14 +20,6 @@ pytest.importorskip("obstore")
 pytest.importorskip("moto")
 
 
-@pytest.fixture
-def url(proxy, request) -> str:
-    proxy.fail = proxy.cut = proxy.delay = 0
-    proxy.seen.clear()
-    proxy.stored.clear()
-    return f"s3://bucket/tests/{abs(hash(request.node.name))}.zarr"
-
-
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory) -> FeatureCache:
     """The same with its first two rows."""
@@ -77,14 +69,10 @@ def test_zarr_opens_it_through_obstore(url, whole):
     from zarr.storage import ObjectStore
 
     cases.fill(cases.make(url), [2])
-    group = zarr.open(ObjectStore(from_url(url, client_options={"allow_http": True}), read_only=True), mode="r")
+    group = zarr.open(ObjectStore(from_url(str(url), client_options={"allow_http": True}), read_only=True), mode="r")
     here = zarr.open(whole.path, mode="r")
     for name in ("features/b08", "image", "truth"):
         assert np.array_equal(group[name][2], here[name][2])
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.mark.parametrize(
@@ -99,12 +87,12 @@ def test_who_is_killed_leaves_nothing_that_is_vouched_for_and_the_next_one_ends_
     def die(self, key, parts):
         left[0] -= 1
         if left[0] < 0:
-            raise Killed
+            raise cloud.Killed
         put(self, key, parts)
 
     with monkeypatch.context() as patch:
         patch.setattr(remote.RemoteStore, "put", die)
-        with pytest.raises(Killed):
+        with pytest.raises(cloud.Killed):
             cases.fill(cases.make(url), [0, 1])
     try:
         cache = FeatureCache.open(url)
@@ -122,7 +110,7 @@ def test_who_is_killed_leaves_nothing_that_is_vouched_for_and_the_next_one_ends_
     "key", [pytest.param("truth/c.0.0.0", marks=pytest.mark.slow), "features/b08/c.1.2.0.0.0", "ledger/c.1.0"]
 )
 def test_a_flipped_byte_is_found_and_mended(url, begun, key):
-    store, good = store_at(located(url)), files(begun.path)
+    store, good = store_at(url), files(begun.path)
     cases.fill(cases.make(url), [0, 1])
     row = int(key.split(".")[1])
     store.put(key, [bytes([good[key][0] ^ 4]) + good[key][1:]])
@@ -147,7 +135,7 @@ def test_a_reader_of_a_cache_that_was_replaced_stops(url, monkeypatch):
 
 def test_of_several_that_find_a_lease_without_a_sign_of_life_one_gets_it(url, monkeypatch):
     monkeypatch.setattr(leases, "SECONDS", 6.0)  # renewed four times as often, and a busy machine may be late
-    store = remote.RemoteStore(Url(url))
+    store = remote.RemoteStore(url)
     with leases.Lease.take(store, "alive"):
         assert leases.wait_for_dead(store, ["alive", "none"]) is None
         assert leases.Lease.take(store, "alive") is None

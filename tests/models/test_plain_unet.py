@@ -7,16 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.images.images import symmetry
 from textdiff.models.networks.augment import turned
 from textdiff.models.networks.plain_unet import PlainUNet
 from textdiff.models.networks.recipes import FAIR
-from textdiff.pipeline.fit import FitConfig, fit, resume
+from textdiff.pipeline.fit import FitConfig, fit
 from textdiff.pipeline.runs import Run
-from textdiff.tests.run_cases import assert_masks_are_those_scored, newest, stopped_after
+from textdiff.tests.run_cases import assert_masks_are_those_scored, newest
 
 FIT = ("fit", "--cache", "cache.zarr", "--model", "unet", "--width", "16", "--labels", "3", "--seed", "4")
 
@@ -161,20 +160,6 @@ def test_predict_needs_no_backbone_and_gives_the_mask_that_score_measured(made, 
     images = sorted((made / "data/Test_Folder/img").iterdir())
     textdiff_once(made, "predict", *map(str, images), "--out", "masks")
     assert_masks_are_those_scored(newest(made / "runs"), made / "data", made / "masks")
-
-
-def test_stopped_fit_resumes_to_the_same_weights(made, tmp_path):
-    config = FitConfig(made / "cache.zarr", model="unet", width=8, labels=2, epochs=3, decay_epoch=2)
-    whole = Run(fit(config, tmp_path / "whole"))
-    with stopped_after(2), pytest.raises(KeyboardInterrupt):
-        fit(config, tmp_path / "cut")
-    (cut,) = (Run(path) for path in (tmp_path / "cut").glob("cache-*"))
-    assert not cut.finished
-    torch.manual_seed(999)
-    resume(cut)
-    left, right = (load_file(run.path / "head.safetensors") for run in (whole, cut))
-    assert left.keys() == right.keys()
-    assert all(torch.equal(left[name], right[name]) for name in left)
 
 
 @pytest.mark.parametrize(

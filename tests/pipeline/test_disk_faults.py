@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from textdiff.tests.run_cases import anyhow, copied, make_runs, one_line
+from textdiff.tests.run_cases import anyhow, copied, one_line
 
 FIT = ("--variant", "no-text", "--epochs", "2")
 # What each command writes is below DISK.
@@ -56,10 +56,10 @@ RUNS = {"fit --resume": "stopped", "score": "done", "report": "done"}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, textdiff_once) -> Path:
-    root = make_runs(tmp_path_factory.mktemp("disk"), textdiff_once)
-    textdiff_once(root, "cache", "export", "cache.zarr", "cache.h5")
-    return root
+def made(small_runs, textdiff_once) -> Path:
+    """Those runs, and ``cache.h5`` beside them."""
+    textdiff_once(small_runs, "cache", "export", "cache.zarr", "cache.h5")
+    return small_runs
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,7 +15,7 @@ import textdiff
 from textdiff.errors import UserError
 from textdiff.options.extract import Extract
 from textdiff.pipeline import extract as stage
-from textdiff.pipeline.extraction import dask_crew, device_crew
+from textdiff.pipeline.extraction import dask_crew
 from textdiff.pipeline.extraction.job_array import array_shard
 from textdiff.pipeline.extraction.row_worker import Order, RowWorker, opened, part_of, parts, sealed
 from textdiff.tests.worker_cases import OPTIONS, check, of_array, rows
@@ -93,18 +94,19 @@ def test_of_two_who_make_the_cache_at_once_one_does(place, cache, monkeypatch):
 
 def test_the_rows_of_a_device_process_that_is_killed_are_done_by_the_other(place, cache, monkeypatch, capfd):
     started = []
-    start = device_crew._start
 
-    def remember(*arguments):
-        started.append(start(*arguments))
-        return started[-1]
+    class Remembered(subprocess.Popen):
+        def __init__(self, words, **options):
+            super().__init__(words, **options)
+            if "textdiff.pipeline.extraction.device_worker" in words:
+                started.append(self)
 
     def kill():
         while not rows(cache):
             time.sleep(0.002)
         started[0].kill()
 
-    monkeypatch.setattr(device_crew, "_start", remember)
+    monkeypatch.setattr(subprocess, "Popen", Remembered)
     killer = threading.Thread(target=kill)
     killer.start()
     textdiff.extract("monuseg", data=place / "data", cache=cache, devices="cpu,cpu", **OPTIONS)
