@@ -37,3 +37,8 @@ def build(config):
 
 def under(prefix):
     return lambda state: {prefix + name: entry for name, entry in state.items()}
+
+
+def assert_same(loaded, state):
+    assert list(loaded) == list(state)
+    assert [name for name in state if not torch.equal(loaded[name], state[name])] == []

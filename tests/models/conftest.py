@@ -1,4 +1,4 @@
-"""The server that downloads are tried against."""
+"""The server that downloads are tried against, and a small network."""
 
 import threading
 from collections.abc import Iterator

@@ -12,12 +12,7 @@ from safetensors.torch import save_file
 from textdiff.errors import UserError
 from textdiff.models.backbones.checkpoints import load_unet, read_checkpoint, save_unet
 from textdiff.models.backbones.load import load_backbone, resolve_backbone
-from textdiff.tests.checkpoint_cases import NEW, under
-
-
-def assert_same(loaded, state):
-    assert list(loaded) == list(state)
-    assert [name for name in state if not torch.equal(loaded[name], state[name])] == []
+from textdiff.tests.checkpoint_cases import NEW, assert_same, under
 
 
 def one_line(caught):

@@ -10,12 +10,7 @@ from safetensors import safe_open
 
 from textdiff.errors import UserError
 from textdiff.models.backbones.checkpoints import load_unet, read_checkpoint, save_unet
-from textdiff.tests.checkpoint_cases import NEW, build, under
-
-
-def assert_same(loaded, state):
-    assert list(loaded) == list(state)
-    assert [name for name in state if not torch.equal(loaded[name], state[name])] == []
+from textdiff.tests.checkpoint_cases import NEW, assert_same, build, under
 
 
 def test_safetensors_round_trip_is_bit_equal_and_keeps_the_configuration(tmp_path, unet, state):

@@ -11,16 +11,11 @@ from textdiff.errors import UserError
 from textdiff.models.backbones.checkpoints import load_unet
 from textdiff.models.backbones.recognise import recognise
 from textdiff.models.backbones.unet import UNet
-from textdiff.tests.checkpoint_cases import NEW, OLD, under
+from textdiff.tests.checkpoint_cases import NEW, OLD, assert_same, under
 
 
 def shapes(state):
     return {name: tuple(entry.shape) for name, entry in state.items()}
-
-
-def assert_same(loaded, state):
-    assert list(loaded) == list(state)
-    assert [name for name in state if not torch.equal(loaded[name], state[name])] == []
 
 
 # What the recogniser is to get right, as the oracles' and other shapes.

@@ -10,12 +10,8 @@ from textdiff.outputs.polygons import trace
 from textdiff.tests.output_cases import filled
 
 MASKS = array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9).flatmap(lambda shape: arrays(np.bool_, shape))
-
-
 # A hole that meets the outside at a corner, a chain of diagonal pixels, rings in rings.
 PINCHED = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
-
-
 CHAIN = np.eye(4, dtype=bool)
 NESTED = np.pad(np.pad(np.pad(np.ones((1, 1), bool), 1), 1, constant_values=True), 1)
 

@@ -52,8 +52,6 @@ def nothing(root: Path) -> None:
 
 
 LABELS = np.arange(1024, dtype=np.uint16).reshape(32, 32)
-
-
 BAD = {
     "no such directory": (shutil.rmtree, {}, "data: no such directory"),
     "a file": (lambda r: (shutil.rmtree(r), r.write_text("x")), {}, "data: is a file; give the data set's directory"),

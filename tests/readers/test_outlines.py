@@ -78,8 +78,6 @@ def layer(*regions: str, name: str = "") -> str:
 
 
 SQUARE = region(square(5, 5, 10))
-
-
 REGIONS = {
     "an ellipse in its box": ([layer(SQUARE, region([(50, 40), (30, 50)], 2))], [100, 160], []),
     "an excluded area, even where it comes first": (
