@@ -17,8 +17,9 @@ from pathlib import Path
 
 from textdiff import console
 from textdiff.tables import markdown_table
-from textdiff.tests.bucket_faults import BUCKET_FAULTS, BucketScene, bucket
+from textdiff.tests.bucket_faults import BUCKET_FAULTS, BucketScene
 from textdiff.tests.fault_cases import FAULTS, Outcome, Scene, Server, try_fault
+from textdiff.tests.object_store import bucket
 
 NAMES = ("kind", "times", "rows lost", "rows wrong", "bytes equal", "one line or none")
 

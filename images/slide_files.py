@@ -21,10 +21,11 @@ from textdiff.errors import UserError
 from textdiff.files import sha256_file
 from textdiff.images import formats
 from textdiff.images.decode import decode, to_rgb
-from textdiff.images.formats import REPLACE, TIFF_MAGIC, BadImageError, is_dicom
+from textdiff.images.formats import REPLACE, TIFF_MAGIC, BadImageError
 from textdiff.images.pixel_size import PixelSize, file_pixel_size
 from textdiff.images.scaled import SLIDES, Scaled
 from textdiff.images.slide import Level, Pixels, Slide, SlideView
+from textdiff.images.slide_dicom import files_of_dicom_slide, is_dicom_slide
 from textdiff.images.tiff import TiffImage, open_tiff
 
 _INSTALL = "pip install 'textdiff[wsi]'"
@@ -34,15 +35,18 @@ _BLOCK = 512
 
 
 def is_slide(path: Path) -> bool:
-    """Whether a file is a slide of a scanner, by its ending or, where OpenSlide is installed, by what is in it."""
-    if path.suffix.lower() in SLIDES:
+    """Whether a file is a slide of a scanner, by its ending, as DICOM, or by what OpenSlide says of it.
+
+    A directory is none: of a slide in DICOM any of its files stands for all.
+    """
+    if path.suffix.lower() in SLIDES or is_dicom_slide(path):
         return True
     try:
         with path.open("rb") as file:
-            start = file.read(132)
+            start = file.read(4)
     except OSError:
         return False
-    if not (start.startswith(TIFF_MAGIC) or is_dicom(start)) or find_spec("openslide") is None:
+    if not start.startswith(TIFF_MAGIC) or find_spec("openslide") is None:
         return False
     from openslide import OpenSlide
 
@@ -83,11 +87,15 @@ def open_view(source: Scaled) -> Iterator[SlideView]:
 
 
 def slide_digest(path: Path) -> str:
-    """The SHA-256 of all that a slide consists of: its file, and of a MIRAX slide the files in its folder."""
-    if path.suffix.lower() != ".mrxs" or not path.with_suffix("").is_dir():
+    """The SHA-256 of all that a slide consists of: its file, MIRAX's folder, DICOM's further levels."""
+    files = [path]
+    if path.suffix.lower() == ".mrxs":
+        files += sorted(file for file in path.with_suffix("").rglob("*") if file.is_file())
+    elif is_dicom_slide(path):
+        files = files_of_dicom_slide(path)
+    if len(files) == 1:
         return sha256_file(path)
-    files = sorted(file for file in path.with_suffix("").rglob("*") if file.is_file())
-    lines = [f"{sha256_file(file)} {file.relative_to(path.parent).as_posix()}" for file in (path, *files)]
+    lines = [f"{sha256_file(file)} {file.relative_to(path.parent).as_posix()}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -22,9 +22,11 @@ _CLASSIC_BYTES = 2**32 - 2**25
 
 @contextmanager
 def tiff_writer(
-    path: Path, shape: tuple[int, int], dtype: npt.DTypeLike
-) -> Iterator[Callable[[npt.NDArray[np.generic]], None]]:
+    path: Path, shape: tuple[int, int], dtype: npt.DTypeLike, fill: float = 0
+) -> Iterator[Callable[..., None]]:
     """Gives a function that takes the rows of a grey image (H, W) from top to bottom, ``PIECE`` at a time.
+
+    It takes all their columns, or as a second argument the column that those given begin at: the others are ``fill``.
 
     The file, in compressed tiles, and a BigTIFF where 4 GB might not do, appears under its name once all rows are
     there, and not at all on an exception.
@@ -39,15 +41,23 @@ def tiff_writer(
         lengths: list[int] = []
         rows = 0
 
-        def write(block: npt.NDArray[np.generic]) -> None:
+        empty = np.full((PIECE, PIECE), fill, dtype)
+        blank = zlib.compress(empty.tobytes())
+
+        def write(block: npt.NDArray[np.generic], left: int | None = None) -> None:
             nonlocal rows
-            if block.shape != (min(PIECE, height - rows), width) or block.dtype != dtype:
+            fits = block.shape[1] == width if left is None else 0 <= left <= width - block.shape[1]
+            if len(block) != min(PIECE, height - rows) or not fits or block.dtype != dtype:
                 raise ValueError(f"{block.dtype} {block.shape} for the rows from {rows} of {np.dtype(dtype)} {shape}")
             rows += len(block)
+            first = left or 0
             for x in range(0, width, PIECE):
-                piece = np.zeros((PIECE, PIECE), dtype)
-                part = block[:, x : x + PIECE]
-                piece[: part.shape[0], : part.shape[1]] = part
+                part = block[:, max(0, x - first) : max(0, x + PIECE - first)]
+                if not part.size:
+                    lengths.append(spool.write(blank))
+                    continue
+                piece, at = empty.copy(), max(0, first - x)
+                piece[: part.shape[0], at : at + part.shape[1]] = part
                 lengths.append(spool.write(zlib.compress(piece.tobytes())))
 
         yield write

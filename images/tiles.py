@@ -7,18 +7,18 @@ of which the network saw one side only, hardly counts where another tile has it 
 that it does not count there at all: the tile was given these pixels as surroundings of the others.
 """
 
-__all__ = ["Grid", "cut", "is_constant", "reblock", "stitch"]
+__all__ = ["Band", "Grid", "background", "cut", "reblock", "stitch"]
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Band = tuple[int, NDArray[Any]]
-"""Rows of an image from the given one on, (..., h, W)."""
 _HARDLY = 1e-6
 """What a pixel counts in a margin: nothing, unless no other tile has it."""
 
@@ -73,82 +73,128 @@ def cut(image: NDArray[Any], y: int, x: int, size: int) -> NDArray[Any]:
     return np.pad(piece, [*missing, *[(0, 0)] * (image.ndim - 2)], mode="symmetric")
 
 
+class Band(NamedTuple):
+    """Rows of an image; of each the columns in which there is something, with nothing but background beside them."""
+
+    y: int
+    """The first row."""
+    x: int
+    """The first of these columns."""
+    values: NDArray[Any]
+    """(..., h, w), where w may be 0."""
+
+    def within(self, left: int, right: int) -> NDArray[Any]:
+        """(..., h, right - left) of probabilities (..., classes, h, w), whose columns lie between these two."""
+        wide = background((*self.values.shape[:-1], right - left))
+        wide[..., self.x - left : self.x - left + self.values.shape[-1]] = self.values
+        return wide
+
+
+def background(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Probabilities (..., classes, h, w) where nothing was looked at."""
+    values = np.zeros(shape, np.float32)
+    values[..., 0, :, :] = 1
+    return values
+
+
 def stitch(
-    grid: Grid, tiles: Iterable[NDArray[np.floating[Any]] | None], layers: tuple[int, ...] | None = None
+    grid: Grid, tiles: Iterable[NDArray[np.floating[Any]]], places: Sequence[tuple[int, int]] | None = None
 ) -> Iterator[Band]:
     """Blends the values of overlapping tiles; holds as many rows of the image as a tile is high, and no more.
 
-    Where tiles are left out, the others count for them; what no tile shows is background, and a band of nothing else is
-    one pixel that is shown everywhere (``is_constant``).
+    Where tiles are left out, the others count for them, and what no tile shows is background. Of the columns no more
+    are held than lie between the first and the last tile of a row of tiles, or of those that it overlaps.
 
     Args:
         grid: where the tiles are.
-        tiles: (..., size, size) each, in the order of ``grid.places``; taken as they are needed. None stands for one
-            that is left out, and then they are probabilities (..., classes, size, size).
-        layers: (..., classes), which is to be given where tiles may be left out.
+        tiles: (..., size, size) each; taken as they are needed. If some are left out they are probabilities
+            (..., classes, size, size).
+        places: of the tiles that come, one or more of ``grid.places`` in their order; all by default.
 
     Yields:
-        From top to bottom (y, values), values (..., h, width) float32: the rows y ... y + h - 1 of the image.
+        float32, from top to bottom.
 
     Raises:
-        ValueError: there are not as many tiles as the grid has.
+        ValueError: there are not as many tiles as places.
     """
+    rows = _columns(grid, places)
+    expected = sum(map(len, rows))
     down, across = grid.weights
-    columns = len(grid.lefts)
-    wide = max(grid.width, grid.size)
-    buffer = None if layers is None else np.zeros((*layers, grid.size, wide), np.float32)
-    # What the tiles count that are there, and those that are left out.
-    shares = None if layers is None else np.zeros((2, grid.size, wide), np.float32)
-    count = shown_to = 0
-    for count, tile in enumerate(tiles, start=1):
-        row, column = divmod(count - 1, columns)
-        if row >= len(grid.tops):
-            raise ValueError(f"more than the {len(grid)} tiles of the grid")
-        left = grid.lefts[column]
-        if shares is not None:
-            shares[int(tile is None), :, left : left + grid.size] += down[row][:, None] * across[column]
-        if tile is not None:
-            if buffer is None:
-                buffer = np.zeros((*tile.shape[:-2], grid.size, wide), np.float32)
-            buffer[..., left : left + grid.size] += tile * down[row][:, None] * across[column]
-            shown_to = grid.tops[row] + grid.size
-        if buffer is None:
-            raise ValueError("a tile is left out, and layers are not given")
-        if column == columns - 1:
-            top = grid.tops[row]
-            # No later tile reaches above the next row of tiles.
-            done = (grid.tops[row + 1] if row + 1 < len(grid.tops) else grid.height) - top
-            if shown_to <= top:
-                background = np.zeros((*buffer.shape[:-2], 1, 1), np.float32)
-                background[..., 0, :, :] = 1
-                yield top, np.broadcast_to(background, (*buffer.shape[:-2], done, grid.width))
-                if shares is not None:
-                    _shift(shares, done)
-                continue
-            band = buffer[..., :done, : grid.width].copy()
-            if shares is not None:
-                _make_up(band, *shares[:, :done, : grid.width])
-            yield top, band
-            _shift(buffer, done)
-            if shares is not None:
-                _shift(shares, done)
-    if count != len(grid):
-        raise ValueError(f"{count} tiles for a grid of {len(grid)}")
+    coming = iter(tiles)
+    first = next(coming, None)  # the bands above it have its layers too
+    if first is None:
+        raise ValueError(f"0 tiles for a grid of {expected}")
+    coming = chain([first], coming)
+    layers, some_left_out, count = first.shape[:-2], expected < len(grid), 0
+    del first
+    held = Band(0, 0, np.zeros((*layers, 0, 0), np.float32))  # what tiles say of rows that are not complete
+    for row, top in enumerate(grid.tops):
+        # No later tile reaches above the next row of tiles.
+        done = (grid.tops[row + 1] if row + 1 < len(grid.tops) else grid.height) - top
+        ends = [(held.x, held.x + held.values.shape[-1])] if held.values.size else []
+        ends += [(grid.lefts[column], grid.lefts[column] + grid.size) for column in rows[row]]
+        left, right = min((end[0] for end in ends), default=0), max((end[1] for end in ends), default=0)
+        values = np.zeros((*layers, grid.size, right - left), np.float32)
+        if held.values.size:
+            part = held.values
+            values[..., : part.shape[-2], held.x - left : held.x - left + part.shape[-1]] = part
+        for column in rows[row]:
+            tile = next(coming, None)
+            if tile is None:
+                raise ValueError(f"{count} tiles for a grid of {expected}")
+            count += 1
+            at = grid.lefts[column] - left
+            values[..., at : at + grid.size] += tile * down[row][:, None] * across[column]
+        shown = values[..., :done, : grid.width - left]
+        if some_left_out and shown.size:
+            _make_up(shown, *_shares(grid, rows, row, Band(top, left, shown)))
+        below = values[..., done:, :] if _reaches(grid, rows, row) > top + done else values[..., :0, :0]
+        held = Band(top + done, left, below.copy())
+        yield Band(top, left, shown)
+    if next(coming, None) is not None:
+        raise ValueError(f"more than the {expected} tiles of the grid")
 
 
-def is_constant(band: NDArray[Any]) -> bool:
-    """Whether a band (..., h, W) is one pixel that is shown everywhere."""
-    return band.strides[-2:] == (0, 0)
+def _columns(grid: Grid, places: Sequence[tuple[int, int]] | None) -> list[list[int]]:
+    """The columns of the tiles that come in each row of tiles."""
+    if places is None:
+        return [list(range(len(grid.lefts)))] * len(grid.tops)
+    row_of, column_of = ({start: index for index, start in enumerate(starts)} for starts in (grid.tops, grid.lefts))
+    rows: list[list[int]] = [[] for _ in grid.tops]
+    for y, x in places:
+        rows[row_of[y]].append(column_of[x])
+    return rows
 
 
-def _shift(rows: NDArray[np.float32], done: int) -> None:
-    """Moves (..., size, W) up by so many rows."""
-    rows[..., : rows.shape[-2] - done, :] = rows[..., done:, :].copy()
-    rows[..., rows.shape[-2] - done :, :] = 0
+def _reaches(grid: Grid, rows: list[list[int]], row: int) -> int:
+    """The row below the last one that a tile shows of those in rows of tiles up to ``row``."""
+    return max((grid.tops[other] + grid.size for other in _overlapping(grid, row) if rows[other]), default=0)
+
+
+def _overlapping(grid: Grid, row: int) -> range:
+    """The rows of tiles up to ``row`` that reach below where it begins."""
+    return range(bisect_right(grid.tops, grid.tops[row] - grid.size), row + 1)
+
+
+def _shares(grid: Grid, rows: list[list[int]], row: int, band: Band) -> NDArray[np.float32]:
+    """What the tiles count that are there, and those that are left out: (2, h, w) of a band that is a row's."""
+    down, across = grid.weights
+    (height, width), right = band.values.shape[-2:], band.x + band.values.shape[-1]
+    shares = np.zeros((2, height, width), np.float32)
+    columns = [column for column, x in enumerate(grid.lefts) if x < right and x + grid.size > band.x]
+    for other in _overlapping(grid, row):
+        along_y = down[other][band.y - grid.tops[other] :][:height, None]
+        there = set(rows[other])
+        for column in columns:
+            start = max(0, band.x - grid.lefts[column])
+            along_x = across[column][start : right - grid.lefts[column]]
+            at = grid.lefts[column] + start - band.x
+            shares[int(column not in there), : len(along_y), at : at + len(along_x)] += along_y * along_x
+    return shares
 
 
 def _make_up(band: NDArray[np.float32], there: NDArray[np.float32], lost: NDArray[np.float32]) -> None:
-    """Divides probabilities (..., classes, h, W) by what the tiles count that are there, where some are left out."""
+    """Divides probabilities (..., classes, h, w) by what the tiles count that are there, where some are left out."""
     hidden = there == 0
     # Elsewhere the weights add up to one but for their last bits, and nothing is to change.
     band /= np.where((lost > 0) & ~hidden, there, 1)
@@ -156,28 +202,30 @@ def _make_up(band: NDArray[np.float32], there: NDArray[np.float32], lost: NDArra
         band[..., label, hidden] = float(label == 0)
 
 
-def reblock(bands: Iterable[Band], height: int) -> Iterator[NDArray[Any]]:
-    """The same rows in bands of ``height``, the last one as it comes: (..., height, W) each."""
-    waiting: list[NDArray[Any]] = []
+def reblock(bands: Iterable[Band], height: int) -> Iterator[Band]:
+    """The same rows in bands of ``height``, the last one as it comes."""
+    waiting: list[Band] = []
     rows = 0
 
-    def taken(need: int) -> NDArray[Any]:
+    def taken(need: int) -> Band:
         parts = []
         while need:
-            parts.append(waiting[0][..., :need, :])
-            need -= parts[-1].shape[-2]
-            waiting[0] = waiting[0][..., parts[-1].shape[-2] :, :]
-            if not waiting[0].shape[-2]:
+            y, x, values = waiting[0]
+            parts.append(Band(y, x, values[..., :need, :]))
+            got = parts[-1].values.shape[-2]
+            need -= got
+            waiting[0] = Band(y + got, x, values[..., got:, :])
+            if not waiting[0].values.shape[-2]:
                 waiting.pop(0)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
+        if len(parts) == 1:
+            return parts[0]
+        ends = [(part.x, part.x + part.values.shape[-1]) for part in parts if part.values.size]
+        left, right = min((end[0] for end in ends), default=0), max((end[1] for end in ends), default=0)
+        return Band(parts[0].y, left, np.concatenate([part.within(left, right) for part in parts], axis=-2))
 
-    for _, band in bands:
-        if waiting and is_constant(band) and is_constant(waiting[-1]):  # they stay one pixel
-            length = waiting[-1].shape[-2] + band.shape[-2]
-            waiting[-1] = np.broadcast_to(band[..., :1, :1], (*band.shape[:-2], length, band.shape[-1]))
-        else:
-            waiting.append(band)
-        rows += band.shape[-2]
+    for band in bands:
+        waiting.append(band)
+        rows += band.values.shape[-2]
         while rows >= height:
             yield taken(height)
             rows -= height

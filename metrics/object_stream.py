@@ -62,27 +62,30 @@ class ObjectStream:
         self._row = 0
 
     def add(
-        self, labels: NDArray[np.uint8], likelihood: NDArray[np.floating]
+        self, labels: NDArray[np.uint8], likelihood: NDArray[np.floating], left: int = 0
     ) -> tuple[list[WholeObject], Runs, NDArray[np.int64]]:
         """Takes the next rows.
 
         Args:
-            labels: (h, W) classes, 0 for the background.
-            likelihood: (h, W), the probability of each pixel's class.
+            labels: (h, w) classes, 0 for the background, which is also what lies beside these columns.
+            likelihood: (h, w), the probability of each pixel's class.
+            left: the column that they begin at.
 
         Returns:
             The objects that end above the last of these rows, in the order of their numbers; the runs in these rows,
             row 0 being their first one; and the number of each, which may be one of ``same``.
         """
-        height, width = labels.shape
+        height = len(labels)
         runs, classes = _runs_of(labels)
+        likely = _sums(runs, likelihood)
+        runs[:, 1:] += left
         above = self._above
         # The row above is row -1, in front of the others.
         every = np.concatenate([np.column_stack([np.full(len(above), -1), above[:, :2]]), runs])
-        group = _connected(every, np.concatenate([above[:, 2], classes]), above[:, 3], width)
+        group = _connected(every, np.concatenate([above[:, 2], classes]), above[:, 3])
         number = self._numbers(group, above[:, 3])
         found = number[group][len(above) :]
-        self._measure(runs, classes, found, likelihood)
+        self._measure(runs, classes, found, likely)
         last = runs[:, 0] == height - 1
         self._above = np.column_stack([runs[last, 1:], classes[last], found[last]])
         self._row += height
@@ -128,22 +131,15 @@ class ObjectStream:
         return number
 
     def _measure(
-        self, runs: Runs, classes: NDArray[np.int64], number: NDArray[np.int64], likelihood: NDArray[np.floating]
+        self, runs: Runs, classes: NDArray[np.int64], number: NDArray[np.int64], likely: NDArray[np.float64]
     ) -> None:
-        """Adds the runs of these rows to their objects."""
+        """Adds the runs of these rows, each of which has the likelihood ``likely`` in all, to their objects."""
         if not len(runs):
             return
         order = np.argsort(number, kind="stable")
-        runs, classes, number = runs[order], classes[order], number[order]
+        runs, classes, number, likely = runs[order], classes[order], number[order], likely[order]
         row, start, stop = runs.T
         length = stop - start
-        flat = likelihood.ravel()
-        ends = np.stack([row * likelihood.shape[1] + start, row * likelihood.shape[1] + stop], 1)
-        sequence = np.argsort(ends[:, 0])
-        bounds = ends[sequence].ravel()
-        bounds = bounds[:-1] if bounds[-1] == flat.size else bounds
-        likely = np.empty(len(runs))
-        likely[sequence] = np.add.reduceat(flat, bounds, dtype=np.float64)[::2]
         first = np.flatnonzero(np.diff(number, prepend=-1))
         sums = np.stack([(start + stop) / 2 * length, (row + self._row + 0.5) * length, likely], 1)
         sums = np.add.reduceat(sums, first)
@@ -187,7 +183,18 @@ def _runs_of(labels: NDArray[np.uint8]) -> tuple[Runs, NDArray[np.int64]]:
     return runs[classes > 0], classes[classes > 0]
 
 
-def _connected(runs: Runs, classes: NDArray[np.int64], above: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+def _sums(runs: Runs, values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The sum of ``values`` (h, w) over each run."""
+    if not len(runs):
+        return np.zeros(0)
+    row, start, stop = runs.T
+    bounds = np.stack([row * values.shape[1] + start, row * values.shape[1] + stop], 1).ravel()
+    bounds = bounds[:-1] if bounds[-1] == values.size else bounds
+    sums: NDArray[np.float64] = np.add.reduceat(values.ravel(), bounds, dtype=np.float64)[::2]
+    return sums
+
+
+def _connected(runs: Runs, classes: NDArray[np.int64], above: NDArray[np.int64]) -> NDArray[np.int64]:
     """The group of each run: those of one class that touch, and those above that have one number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -195,7 +202,7 @@ def _connected(runs: Runs, classes: NDArray[np.int64], above: NDArray[np.int64],
     if not len(runs):
         return np.zeros(0, np.int64)
     row, start, stop = runs.T
-    line = width + 2
+    line = int(stop.max()) + 2
     # Runs of the next row that touch, at corners too, are neighbours in the order of all runs.
     first = np.searchsorted(row * line + stop, (row + 1) * line + start, "left")
     last = np.searchsorted(row * line + start, (row + 1) * line + stop, "right")

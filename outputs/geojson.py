@@ -65,7 +65,7 @@ class _Writer:
         self._file.write(self._separator + json.dumps(feature, ensure_ascii=False, allow_nan=False))
         self._separator = ",\n"
 
-    def rows(self, y: int, labels: NDArray[np.uint8], objects: NDArray[Any]) -> None:
+    def rows(self, y: int, x: int, labels: NDArray[np.uint8], objects: NDArray[Any]) -> None:
         """Nothing: pixels are not in it."""
 
 

@@ -26,7 +26,7 @@ def stream_ome_zarr(path: Path, streamed: Streamed) -> Iterator[Sink]:
     """Writes the image at the resolution that it comes in, ``labels/classes`` and ``labels/objects``, in levels.
 
     Chunks of 512 pixels a side in which nothing was looked at, or found, are not stored: readers see white there, or
-    background. What is held is two rows of chunks.
+    background. What is held is two rows of chunks, of the same alone.
 
     Raises:
         UserError: ``path`` is something else than an OME-Zarr of before.
@@ -71,11 +71,11 @@ class _Writer:
     def found(self, found: Found, polygons: Sequence[Polygon]) -> None:
         """Nothing: there is a map of the numbers, and what is known of each is in ``predictions.csv``."""
 
-    def rows(self, y: int, labels: NDArray[np.uint8], objects: NDArray[Any]) -> None:
+    def rows(self, y: int, x: int, labels: NDArray[np.uint8], objects: NDArray[Any]) -> None:
         """Rows of the maps."""
         for name, values in (("classes", labels), ("objects", objects)):
             if values.any():
-                self._maps[name].put(y, 0, values.astype(np.int32 if name == "objects" else np.uint8))
+                self._maps[name].put(y, x, values.astype(np.int32 if name == "objects" else np.uint8))
 
 
 class _Pyramid:
@@ -97,48 +97,41 @@ class _Pyramid:
                     fill_value=fill,
                 )
             )
-        self._first = 0
-        self._rows = np.full((*self._lead, 0, width), fill, dtype)
-        self._columns: set[int] = set()
-        self._stored: set[tuple[int, int]] = set()
+        self._open: dict[tuple[int, int], NDArray[Any]] = {}
+        self._stored: list[tuple[int, int]] = []
 
     def put(self, y: int, x: int, part: NDArray[Any]) -> None:
         """Takes pixels; rows above ``y``, by whole chunks, come no more."""
-        while y >= self._first + CHUNK:
-            self._flush()
-        end = y + part.shape[-2] - self._first
-        if end > self._rows.shape[-2]:
-            more = -(-end // CHUNK) * CHUNK - self._rows.shape[-2]
-            blank = np.full((*self._lead, more, self._rows.shape[-1]), self._fill, self._rows.dtype)
-            self._rows = np.concatenate([self._rows, blank], -2)
-        self._rows[..., y - self._first : end, x : x + part.shape[-1]] = part
-        self._columns.update(range(x // CHUNK, -(-(x + part.shape[-1]) // CHUNK)))
+        self._flush(y // CHUNK)
+        bottom, right = y + part.shape[-2], x + part.shape[-1]
+        for row in range(y // CHUNK, -(-bottom // CHUNK)):
+            for column in range(x // CHUNK, -(-right // CHUNK)):
+                if (row, column) not in self._open:
+                    self._open[row, column] = np.full((*self._lead, CHUNK, CHUNK), self._fill, part.dtype)
+                top, left = row * CHUNK, column * CHUNK
+                piece = part[..., max(0, top - y) : top + CHUNK - y, max(0, left - x) : left + CHUNK - x]
+                at_y, at_x = max(0, y - top), max(0, x - left)
+                self._open[row, column][..., at_y : at_y + piece.shape[-2], at_x : at_x + piece.shape[-1]] = piece
 
     def finish(self) -> None:
         """Writes what is left, and the smaller levels."""
-        while self._rows.shape[-2]:
-            self._flush()
-        stored = self._stored
+        self._flush(None)
+        stored = set(self._stored)
         for finer, coarser in zip(self._levels, self._levels[1:], strict=False):
             stored = {(row // 2, column // 2) for row, column in stored}
             for row, column in sorted(stored):
                 fine = np.asarray(finer[..., _span(row, 2), _span(column, 2)])
                 coarser[..., _span(row), _span(column)] = halved(fine) if self._lead else fine[::2, ::2]
 
-    def _flush(self) -> None:
-        """Writes a row of chunks, of those in which there is something."""
-        for column in sorted(self._columns):
-            part = self._rows[..., :CHUNK, _span(column)]
+    def _flush(self, end: int | None) -> None:
+        """Writes the chunks in rows above the given one, or all, of those in which there is something."""
+        for row, column in sorted(place for place in self._open if end is None or place[0] < end):
+            chunk, whole = self._open.pop((row, column)), self._levels[0]
             # What reaches beyond the image is filled, and what was put there may be no more than the fill.
-            height = min(CHUNK, self._levels[0].shape[-2] - self._first)
-            if (part[..., :height, :] != self._fill).any():
-                self._levels[0][..., self._first : self._first + height, _span(column)] = part[..., :height, :]
-                self._stored.add((self._first // CHUNK, column))
-        below = self._rows[..., CHUNK:, :].copy()
-        self._columns = {
-            column for column in self._columns if below.shape[-2] and (below[..., _span(column)] != self._fill).any()
-        }
-        self._first, self._rows = self._first + CHUNK, below
+            if (chunk != self._fill).any():
+                height, width = whole.shape[-2] - row * CHUNK, whole.shape[-1] - column * CHUNK
+                whole[..., _span(row), _span(column)] = chunk[..., :height, :width]
+                self._stored.append((row, column))
 
 
 def _span(index: int, chunks: int = 1) -> slice:

@@ -34,5 +34,8 @@ class Sink(Protocol):
     def found(self, found: Found, polygons: Sequence[Polygon]) -> None:
         """An object, and its outline in pixels of the rows that come."""
 
-    def rows(self, y: int, labels: NDArray[np.uint8], objects: NDArray[Any]) -> None:
-        """The rows from ``y`` on, once all objects are found: classes and numbers (h, W), from top to bottom."""
+    def rows(self, y: int, x: int, labels: NDArray[np.uint8], objects: NDArray[Any]) -> None:
+        """The rows from ``y`` on, once all objects are found: classes and numbers (h, w), from top to bottom.
+
+        They begin at the column ``x``; what lies beside them is background, and rows of nothing else do not come.
+        """

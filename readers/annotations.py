@@ -5,7 +5,7 @@ A file is read as the map of classes that it would be if it were painted: an obj
 nothing is known there. Names that end in ``*`` say that too, as in QuPath, whatever the options.
 """
 
-__all__ = ["OUTLINES", "is_by_class", "is_outlined", "listed_annotations", "load_annotations"]
+__all__ = ["OUTLINES", "is_by_class", "is_outlined", "listed_annotations", "load_annotations", "read_annotations"]
 
 import hashlib
 import json
@@ -85,8 +85,30 @@ def listed_annotations(place: Path) -> dict[str, list[Path | Slice]]:
     return found
 
 
+class Outlined(NamedTuple):
+    """What is in a mask of outlines."""
+
+    drawn: list[Drawn]
+    labels: list[int]
+    """The class number of each."""
+    rest: int
+    """That of what none of them holds."""
+    digest: str
+    """As of ``Annotated``, as are the others."""
+    notes: list[str]
+    value: str
+
+
 def load_annotations(sample: Sample, height: int, width: int) -> Annotated:
-    """Reads and draws the outlines that are the mask of ``sample``.
+    """Reads and draws the outlines that are the mask of ``sample``; arguments and errors as of ``read_annotations``."""
+    found = read_annotations(sample, height, width)
+    assert sample.mask is not None
+    raster = draw(sample.mask, found.drawn, found.labels, found.rest, height, width, sample.instances)
+    return Annotated(raster.labels, raster.instances, found.digest, found.notes + raster.notes, found.value)
+
+
+def read_annotations(sample: Sample, height: int, width: int) -> Outlined:
+    """Reads the outlines that are the mask of ``sample``.
 
     Args:
         sample: one of which ``is_by_class`` is true.
@@ -113,8 +135,7 @@ def load_annotations(sample: Sample, height: int, width: int) -> Annotated:
     drawn, left_out = _without_lines(sample, drawn)
     notes += left_out
     labels, rest, more, value = _labels(sample, source, drawn)
-    raster = draw(source, drawn, labels, rest, height, width, sample.instances)
-    return Annotated(raster.labels, raster.instances, digest, notes + more + raster.notes, value)
+    return Outlined(drawn, labels, rest, digest, notes + more, value)
 
 
 def _without_lines(sample: Sample, drawn: list[Drawn]) -> tuple[list[Drawn], list[str]]:

@@ -137,7 +137,8 @@ def _read_part(
         rows = [row for row in rows if owner(key_of(row.image), others) not in others]
     texts = matched_texts(relative(root, table) if table else "", rows, images, problems)
     samples = []
-    split_folders = sorted({path.parent.name for found in images.values() for path, _ in found} - {"images"})
+    folders = {path.parent.name for found in images.values() for path, _ in found}
+    split_folders = sorted(name for name in folders if parse_split(name))
     for key, found in images.items():
         for path, own in found:
             if split_folders and path.parent == base / "images":

@@ -19,6 +19,7 @@ from textdiff.images.labels import said_counts
 from textdiff.images.levels import Levels
 from textdiff.images.masks import foreground
 from textdiff.images.scaled import SLIDES
+from textdiff.images.slide_dicom import is_dicom_slide
 from textdiff.readers.annotations import is_outlined
 from textdiff.readers.decoding import by_number, load_image, load_mask, mask_part
 from textdiff.readers.sample import Sample, Slice
@@ -123,7 +124,7 @@ def inspect_image(source: Path | Slice, tiled: bool) -> ImageProperties:
     Raises:
         BadImageError: it cannot be used.
     """
-    if isinstance(source, Path) and source.suffix.lower() in SLIDES:
+    if isinstance(source, Path) and (source.suffix.lower() in SLIDES or is_dicom_slide(source)):
         raise BadImageError(source, "is a slide", "say at which resolution, as with --mpp 0.5 --tile 256")
     if _is_banded(source, tiled):
         assert isinstance(source, Path)

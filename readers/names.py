@@ -24,6 +24,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from textdiff.images.scaled import SLIDES
+from textdiff.images.slide_dicom import dicom_slides
 from textdiff.readers.sample import Problem, Sample
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
@@ -37,11 +38,21 @@ _UNREAD = (".gif", ".webp", ".npy", ".npz", ".mat", ".dcm", ".dicom", ".jp2", ".
 def by_name(
     root: Path, folder: Path, problems: list[Problem], suffixes: tuple[str, ...] = IMAGES
 ) -> dict[str, list[Path]]:
-    """The image files in a folder by name without extension, sorted; others are noted in ``problems``."""
+    """The image files in a folder by name without extension, sorted; others are noted in ``problems``.
+
+    A slide of several files is one of them: in DICOM that of its finest level, called after the folder where it has one
+    of its own.
+    """
     named: dict[str, list[Path]] = {}
-    for path in sorted(visible(folder)):
+    there = sorted(visible(folder))
+    parts = {part for slide, files in dicom_slides(there).items() for part in files if part != slide}
+    for path in there:
         if not is_utf8(path.name):
             problems.append(error(relative(root, path), "has a name that is not UTF-8", "rename it"))
+        elif path in parts or (path.is_dir() and path.with_name(f"{path.name}.mrxs") in there):
+            continue
+        elif path.is_dir() and suffixes == IMAGES and (slides := dicom_slides(visible(path))):
+            named.setdefault(key_of(path.name), []).extend(slides)
         elif path.is_file() and path.name.lower().endswith(suffixes):
             named.setdefault(key_of(path.name), []).append(path)
         elif suffixes == MASKS and path.name.lower().endswith(_UNREAD):

@@ -5,7 +5,20 @@ corner of the image is (0, 0). So polygons along the edges of pixels hold exactl
 a point encloses nothing, but can be meant as a stroke of a pen: that holds the pixels whose centres it comes near.
 """
 
-__all__ = ["PEN", "Corners", "Drawn", "Patch", "Raster", "as_corners", "check_work", "draw", "ellipse", "inside"]
+__all__ = [
+    "PEN",
+    "Corners",
+    "Drawn",
+    "Patch",
+    "Raster",
+    "as_corners",
+    "bounds",
+    "check_work",
+    "draw",
+    "drawing_order",
+    "ellipse",
+    "inside",
+]
 
 import os
 from collections import Counter
@@ -159,7 +172,7 @@ def draw(
     numbers = np.zeros((height, width), np.uint32) if instances else None
     first, count = dict[str, str](), Counter[str]()
     shared = Counter[tuple[str, str]]()
-    for index in _order(drawn, labels):
+    for index in drawing_order(drawn, labels):
         one, label = drawn[index], labels[index]
         box, pixels, where, crossed = _held(one, height, width)
         before = claimed[box]
@@ -222,7 +235,8 @@ def check_work(path: str | os.PathLike[str], outlines: Sequence[Corners], height
         raise BadImageError(path, f"has {len(outlines)} outlines that are too large together", "split the annotations")
 
 
-def _order(drawn: Sequence[Drawn], labels: Sequence[int]) -> list[int]:
+def drawing_order(drawn: Sequence[Drawn], labels: Sequence[int]) -> list[int]:
+    """The places of objects with these class numbers, in the order in which they claim pixels."""
     mixed = _mixed(labels)
 
     def rank(index: int) -> tuple[int, float]:
@@ -255,8 +269,8 @@ def _named(drawn: Sequence[Drawn], labels: Sequence[int], label: int) -> str:
     return drawn[list(labels).index(label)].name or "no class"
 
 
-def _held(one: Drawn, height: int, width: int) -> tuple[Box, NDArray[np.bool_], set[str], bool]:
-    """The box around an object in the image, the pixels it holds, where it lies, whether an outline crosses itself."""
+def bounds(one: Drawn) -> Corners | None:
+    """(2, 2) the corners of the box around an object, upper left and lower right; None if there is nothing of it."""
     ends = [shell for shell, *_ in one.polygons if len(shell)]
     ends += [line + reach for line in filter(len, one.strokes) for reach in (-PEN / 2, PEN / 2)]
     ends += [
@@ -264,11 +278,16 @@ def _held(one: Drawn, height: int, width: int) -> tuple[Box, NDArray[np.bool_], 
         for p in one.patches
         if p.pixels.size
     ]
-    if not ends:
+    return np.stack([end(np.concatenate(ends), 0) for end in (np.min, np.max)]) if ends else None
+
+
+def _held(one: Drawn, height: int, width: int) -> tuple[Box, NDArray[np.bool_], set[str], bool]:
+    """The box around an object in the image, the pixels it holds, where it lies, whether an outline crosses itself."""
+    around = bounds(one)
+    if around is None:
         return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool), set(), False
-    around = np.concatenate(ends)
     box = _box(around, height, width)
-    low, high = around.min(0), around.max(0)
+    low, high = around
     where = set[str]()
     if np.any(high <= 0) or np.any(low >= (width, height)):
         where.add("outside")

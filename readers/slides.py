@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from textdiff.images import formats
 from textdiff.images.bands import BandedImage, open_mask_bands
 from textdiff.images.formats import BadImageError, read_bytes
 from textdiff.images.images import taps, weighted
@@ -22,6 +23,7 @@ from textdiff.images.tissue import tissue_places
 from textdiff.readers.annotations import is_by_class, is_outlined
 from textdiff.readers.aperio import Outline, covered_pixels, outlines_of, rasterise_part
 from textdiff.readers.decoding import by_number, load_mask, mask_part
+from textdiff.readers.drawn_parts import DrawnParts
 from textdiff.readers.inspection import ImageProperties, Inspected, MaskProperties, inspect_mask
 from textdiff.readers.sample import Sample
 
@@ -68,7 +70,11 @@ def slide_mask_properties(sample: Sample, height: int, width: int, finest: tuple
     if isinstance(path, Path) and path.is_dir():
         raise BadImageError(path, "is a folder of objects, which slides cannot have", "save one mask, as a TIFF")
     if is_by_class(sample) or not is_outlined(path):
-        return inspect_mask(sample, *finest, tiled=True)
+        if not _is_drawn_in_parts(sample, *finest):
+            return inspect_mask(sample, *finest, tiled=True)
+        parts = DrawnParts(sample, *finest)
+        found, (counts, largest) = parts.found, parts.counts
+        return MaskProperties(*finest, found.digest, found.notes, counts, largest, value=found.value)
     outlines, notes, digest = _outlines(sample)
     covered = min(covered_pixels(outlines, *finest) * height * width // (finest[0] * finest[1]), height * width)
     if outlines and not covered:
@@ -188,7 +194,7 @@ class _Open:
 
 
 class _Mask:
-    """A mask that is a picture: parts of a TIFF, or another file as a whole."""
+    """A mask that is a picture: parts of a TIFF, or of what is outlined, or another file as a whole."""
 
     def __init__(self, stack: ExitStack, slide: Inspected) -> None:
         sample, path = slide.sample, slide.sample.mask
@@ -196,7 +202,11 @@ class _Mask:
         assert slide.finest is not None
         self._sample, self._threshold = sample, slide.threshold
         self._bands: BandedImage | None = None
-        if slide.mask_in_bands:
+        self._parts: DrawnParts | None = None
+        if _is_drawn_in_parts(sample, *slide.finest):
+            self._parts = DrawnParts(sample, *slide.finest)
+            self.height, self.width = slide.finest
+        elif slide.mask_in_bands:
             assert isinstance(path, Path)
             self._bands = stack.enter_context(open_mask_bands(path, by_number(sample)))
             self.height, self.width = self._bands.height, self._bands.width
@@ -207,10 +217,17 @@ class _Mask:
 
     def read(self, y: int, x: int, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
         part = (slice(y, y + height), slice(x, x + width))
+        if self._parts is not None:
+            return self._parts.read(y, x, height, width)
         if self._bands is None:
             numbers = self._whole.instances
             return self._whole.labels[part], None if numbers is None else numbers[part]
         return mask_part(self._sample, self._threshold, self._bands.region(y, x, height, width))
+
+
+def _is_drawn_in_parts(sample: Sample, height: int, width: int) -> bool:
+    """Whether a mask is outlines of an image that is too large for them to be drawn at once."""
+    return is_by_class(sample) and formats.too_many_pixels(height, width)
 
 
 def _outlines(sample: Sample) -> tuple[list[Outline], list[str], str]:

@@ -1,8 +1,6 @@
 """``extract`` to a bucket under faults: killed, raced, over a network that fails, over objects that are damaged."""
 
 import hashlib
-import runpy
-from pathlib import Path
 from typing import Any
 
 from textdiff.cache.stores.remote import RemoteStore
@@ -81,4 +79,3 @@ BUCKET_FAULTS = {
         "a flipped byte in each kind of object",
     )
 } | {FAILING: failing}
-bucket = runpy.run_path(str(Path(__file__).with_name("object_store.py")))["bucket"]

@@ -1,7 +1,4 @@
-"""A small cache that the cache tests share, and processes that write to it and are killed.
-
-Tests load this file by ``runpy``, because modules beside the tests cannot be imported under importlib mode.
-"""
+"""A small cache that the cache tests share, and processes that write to it and are killed."""
 
 import hashlib
 import os
@@ -18,6 +15,8 @@ from textdiff.cache import FeatureCache, Row
 BLOCKS = {12: (5, 8, 8), 6: (8, 2, 2), 8: (6, 4, 4)}
 STEPS = (50, 150, 250)
 SIZE = 16
+# Few files, so that a process can be killed at each of them in little time.
+SMALL = {"blocks": {8: (6, 4, 4)}, "steps": (50, 150)}
 TEXTS = ["one nucleus", "many nuclei, densely packed", "Läsionen: 3 µm"]
 FINGERPRINT = {"dtype": "float16", "blocks": [6, 8, 12], "unet": {"heads": 4}, "weights": "ab" * 32, "size": SIZE}
 TOKENS = np.random.default_rng(1).standard_normal((3, 5, 7), dtype=np.float32)

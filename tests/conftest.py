@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,15 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """The CPU, and with ``-m gpu`` a GPU, on which float32 is then float32: without TF32."""
     with without_tf32():
         yield torch.device(request.param)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: bits depend on how many there are, and beside other work they wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
@@ -132,6 +142,15 @@ def textdiff_once() -> Callable[..., SimpleNamespace]:
         return result
 
     return run
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[Any]:
+    """What stands before a bucket of our own, ``s3://bucket``, in the environment of this process."""
+    from textdiff.tests.object_store import bucket
+
+    with bucket() as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,13 @@
-"""A cache of random activations that heads are fitted on in seconds, and an experiment whose scores are made up.
-
-Tests load this file by ``runpy``, because modules beside the tests cannot be imported under importlib mode.
-"""
+"""A cache of random activations that heads are fitted on in seconds, and an experiment whose scores are made up."""
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
 from textdiff.cache import FeatureCache, Row
 from textdiff.experiments.experiment import Plan, make_job, plan_experiment
@@ -17,6 +17,7 @@ BLOCKS = {6: (6, 8, 8), 8: (4, 16, 16)}
 STEPS = (50, 150)
 SIZE = 32
 SPLITS = {"train": 5, "val": 1, "test": 4}
+FITS = ("--epochs", "2", "--learning-rate", "1e-3", "--batch-size", "2", "--set", "width=8", "--device", "cpu")
 
 
 def make_cache(path: Path) -> FeatureCache:
@@ -85,3 +86,24 @@ def fake_experiment(path: Path, cache: FeatureCache, methods=("full", "no-text",
         facts = {name: [name, name, None, 1] for name in "abcdef"}
         file.write_text(json.dumps(record | {"facts": facts, "scores": scores}))
     return experiment
+
+
+def ablate_options(variants: str = "full,shuffled-text") -> list[str]:
+    """Two draws and two seeds of heads that are fitted in a moment."""
+    return ["--labels", "2", "--draws", "2", "--seeds", "2", "--variants", variants, "--no-unet", *FITS]
+
+
+def ablate(root: Path, cache: FeatureCache, options: list[str], textdiff_once: Callable) -> Path:
+    """An experiment below ``root``, in one process of one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    textdiff_once(root, "ablate", "--cache", str(cache.path), *options, "--jobs", "1")
+    torch.set_num_threads(threads)
+    return root / f"runs/ablate-{cache.path.stem}"
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    """They have the same weights to the bit."""
+    left, right = (load_file(path / "head.safetensors") for path in (one, other))
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)

@@ -1,4 +1,4 @@
-"""An S3 of our own on loopback, and a proxy before it that fails, cuts and delays; loaded by ``runpy``."""
+"""An S3 of our own on loopback, and a proxy before it that fails, cuts and delays."""
 
 import http.client
 import socketserver
@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 
 HOP = {"connection", "keep-alive", "transfer-encoding", "host"}
+
+
+class Killed(BaseException):
+    """Takes the place of SIGKILL: nothing that catches exceptions catches it."""
 
 
 class Proxy(socketserver.ThreadingTCPServer):

@@ -1,4 +1,4 @@
-"""What the tests of the networks that the paper compares with share: their oracles, and the distance from them."""
+"""What the tests of the networks that the paper compares with share: small ones, oracles, the distance from them."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -9,6 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from textdiff.models.networks.rivals import LViTRival, ResNet50UNetRival, SwinUNetRival, TransUNetRival
+
+# Arguments that make the published networks small.
+SMALL = {
+    ResNet50UNetRival: {"width": 8, "layers": (1, 1, 1, 1), "decoder": (16, 8, 8, 8, 4)},
+    TransUNetRival: {
+        **{"width": 32, "units": (1, 1, 1), "dim": 24, "depth": 2, "heads": 3, "mlp": 48},
+        "decoder": (16, 8, 8, 8, 4),
+    },
+    SwinUNetRival: {"width": 8, "depths": (2, 2), "heads": (1, 2)},
+    LViTRival: {"width": 16, "heads": 2, "text_dim": 32},
+}
 # Float32's own error grows through batch statistics, and in gradients where a ReLU's input changes sides.
 LIMITS = {torch.float64: (1e-9, 1e-9), torch.float32: (1e-4, 3e-2)}
 """The largest difference of values and of gradient norms, relative to the oracle's."""

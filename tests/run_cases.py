@@ -1,14 +1,17 @@
-"""Runs of a few pictures without any network, which tests of faults damage copies of."""
+"""Runs: some of a few pictures, which tests of faults damage copies of; and what tests do with any."""
 
+import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from textdiff import console
+from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training import trainer
 
 SPLITS = ("train", "train", "val", "test")
 
@@ -38,20 +41,54 @@ def make_runs(root: Path, textdiff_once: Callable) -> Path:
     for name, more in (("done", ()), ("mean", ("--ensemble", "2")), ("short", ("--epochs", "2"))):
         textdiff_once(root, *fit, name, *more)
     textdiff_once(root, "score", "--runs", "done")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(console.Progress, "advance", interrupt)
+    with stopped_after(1):
         textdiff_once(root, *fit, "stopped", status=130)
     return root
 
 
-def interrupt(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt
+def newest(runs: Path) -> Run:
+    return Run(runs / (runs / "latest").readlink())
+
+
+@contextlib.contextmanager
+def stopped_after(*epochs: int) -> Iterator[None]:
+    """Fits are interrupted when they have closed one of these epochs, and leave a checkpoint of it."""
+    close = trainer.Trainer.close_epoch
+
+    def closing(self: trainer.Trainer, seconds: float) -> None:
+        close(self, seconds)
+        if self.state.epoch in epochs:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
+        patch.setattr(trainer.Trainer, "close_epoch", closing)
+        yield
+
+
+def assert_masks_are_those_scored(run: Run, data: Path, out: Path) -> None:
+    """What ``predict`` wrote to ``out`` of the test images of ``data`` has the scores of ``run``."""
+    images = run.scores()["images"]
+    assert images
+    for image in images:
+        found = np.asarray(Image.open(out / f"{image['id']}.png")) > 0
+        truth = np.asarray(Image.open(data / f"Test_Folder/labelcol/{image['id']}.png")) > 127
+        overlap = (truth & found).sum() / (truth | found).sum()
+        assert overlap == pytest.approx(image["iou_original"], abs=1e-9)
 
 
 def copied(made: Path, place: Path, name: str) -> Path:
     """The one run of ``made/name``, copied."""
     (run,) = (path for path in (made / name).iterdir() if not path.is_symlink())
     return Path(shutil.copytree(run, place / name))
+
+
+def anyhow(textdiff_once: Callable, *arguments: object) -> SimpleNamespace:
+    """The result of a command that may succeed or meet bad input."""
+    try:
+        return textdiff_once(*arguments)
+    except AssertionError:
+        return textdiff_once(*arguments, status=2)
 
 
 def one_line(stderr: str) -> str:

@@ -13,7 +13,7 @@ __all__ = [
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import chain, groupby, islice, takewhile
 from typing import Any
 
 import numpy as np
@@ -182,15 +182,10 @@ def _stitched(cache: FeatureCache, first: int, tiles: Iterator[tuple[int, NDArra
     grid = Grid(entry.height, entry.width, entry.tile, cache.fingerprint["overlap"])
     rows: list[int] = []
 
-    def predicted() -> Iterator[NDArray[np.float32] | None]:
-        following = next(tiles, None)
-        for place in grid.places:
-            if following is None or (cache.rows[following[0]].y, cache.rows[following[0]].x) != place:
-                yield None  # a slide's tile without tissue
-                continue
-            rows.append(following[0])
-            yield enlarge(following[1], entry.tile, entry.tile)
-            following = next(tiles, None)
+    def predicted() -> Iterator[NDArray[np.float32]]:
+        for row, probability in tiles:
+            rows.append(row)
+            yield enlarge(probability, entry.tile, entry.tile)
 
     down, across = (axis_weights(length, size, "area") for length in (entry.height, entry.width))
     reduced = np.zeros((classes, size, size), np.float32)
@@ -199,7 +194,11 @@ def _stitched(cache: FeatureCache, first: int, tiles: Iterator[tuple[int, NDArra
     step = _thinning(entry)
     preview = []
     full_size = None if formats.too_many_pixels(entry.height, entry.width) else _empty(entry)
-    for y, band in stitch(grid, predicted(), (classes,)):
+    # Of a slide tiles without tissue have no row.
+    own = takewhile(lambda row: row.id == entry.id, islice(cache.rows, first, None))
+    places = [(row.y, row.x) for row in own if row.view == 0]
+    for stitched in stitch(grid, predicted(), places):
+        y, band = stitched.y, stitched.within(0, entry.width)
         end = y + band.shape[1]
         labels, likelihood = _most_likely(band)
         truth = _truth_band(cache, entry, rows, y, band.shape[1])

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +21,7 @@ from textdiff.images.bands import BandedImage, open_image_bands
 from textdiff.images.pixel_size import PixelSize
 from textdiff.images.scaled import Scaled
 from textdiff.images.tiff_writer import PIECE, tiff_writer
-from textdiff.images.tiles import Grid, cut, is_constant, reblock, stitch
+from textdiff.images.tiles import Band, Grid, background, cut, reblock, stitch
 from textdiff.images.tissue import tissue_places
 from textdiff.metrics.calibration import Agreement
 from textdiff.metrics.object_stream import ObjectStream, WholeObject, draw_runs
@@ -44,11 +45,11 @@ class Streaming:
     predict: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     """Probabilities (members, classes, size, size) of a tile, RGB (size, size, 3)."""
     together: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-    """What all members stand for, (classes, h, W), of their probabilities (members, classes, h, W)."""
+    """What all members stand for, (classes, h, w), of their probabilities (members, classes, h, w)."""
     pictures: Callable[[NDArray[np.float32]], Mapping[str, NDArray[Any]]]
-    """Further maps of some rows' probabilities, (h, W) each, by the end of a file's name."""
+    """Further maps of some pixels' probabilities, (h, w) each, by the end of a file's name."""
     told: Callable[[NDArray[np.float32]], NDArray[np.float32]] = np.asarray
-    """What is told of what they stand for, (classes, h, W): the same at the run's temperature; as it is by default."""
+    """What is told of what they stand for, (classes, h, w): the same at the run's temperature; as it is by default."""
     formats: Sequence[str] = ()
     """Those beside the TIFFs; each must have a ``stream``."""
     pixel_size: PixelSize | None = None
@@ -75,8 +76,8 @@ def segment_streamed(
 ) -> tuple[list[Path], dict[str, Any]]:
     """Segments one image by tiles; writes its mask and maps as TIFFs, its objects, and what formats are asked for.
 
-    What is held is a row of tiles of the image and of its probabilities, and the objects that reach into it, whatever
-    the image's height. Every file appears when all of them are complete.
+    What is held is a row of tiles of the image and of its probabilities, from the first tissue in it to the last, and
+    the objects that reach into it, whatever the image's height. Every file appears when all of them are complete.
 
     Args:
         source: the image, see ``open_image_bands``.
@@ -161,7 +162,7 @@ def _first_pass(
     """
     stream = ObjectStream()
     classes: dict[int, int] = {}
-    writers: dict[str, Callable[[NDArray[Any]], None]] = {}
+    writers: dict[str, Callable[..., None]] = {}
     paths: list[Path] = []
 
     def end(found: list[WholeObject]) -> None:
@@ -179,23 +180,26 @@ def _first_pass(
                 for sink in sinks:
                     sink.found(what, polygons)
 
+    nothing = asked.pictures(background((1, len(asked.class_names) + 1, 1, 1)))
+    for suffix, picture in nothing.items():
+        paths.append(base.with_name(f"{base.name}{suffix}.tif"))
+        maker = tiff_writer(paths[-1], _shape(image), picture.dtype, picture.item())
+        writers[suffix] = files.enter_context(maker)
     with console.Progress(len(places), f"predict {base.name}", "tiles") as progress:
-        for block in reblock(_bands(image, grid, places, asked, sinks, progress), PIECE):
-            blank, seen = is_constant(block), block.shape[-2:]
-            for suffix, picture in asked.pictures(block[..., :1, :1] if blank else block).items():
-                if suffix not in writers:
-                    paths.append(base.with_name(f"{base.name}{suffix}.tif"))
-                    writers[suffix] = files.enter_context(tiff_writer(paths[-1], _shape(image), picture.dtype))
-                writers[suffix](np.broadcast_to(picture, seen))
-            if blank:
-                end(stream.skip(seen[0]))
+        for _, left, block in reblock(_bands(image, grid, places, asked, sinks, progress), PIECE):
+            if not block.size:
+                for suffix, write in writers.items():
+                    write(np.zeros((block.shape[-2], 0), nothing[suffix].dtype), left)
+                end(stream.skip(block.shape[-2]))
                 np.save(spool, np.zeros((0, 4), np.int32), allow_pickle=False)
                 continue
+            for suffix, picture in asked.pictures(block).items():
+                writers[suffix](picture, left)
             probability = asked.together(block)
             labels, told = _most_likely(probability)[0], asked.told(probability)
             part = Agreement.of(told, labels)
             totals.agreement = part if totals.agreement is None else totals.agreement.plus(part)
-            ended, runs, numbers = stream.add(labels, told.max(0))
+            ended, runs, numbers = stream.add(labels, told.max(0), left)
             np.save(spool, np.column_stack([runs, numbers]).astype(np.int32), allow_pickle=False)
             end(ended)
         end(stream.finish())
@@ -212,9 +216,8 @@ def _bands(
     asked: Streaming,
     sinks: Sequence[Sink],
     progress: console.Progress,
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Bands of the stitched probabilities (members, classes, h, W)."""
-    wanted = set(places)
+) -> Iterator[Band]:
+    """Bands of the stitched probabilities (members, classes, h, w)."""
 
     def predicted(y: int, x: int, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         for sink in sinks:
@@ -223,38 +226,19 @@ def _bands(
         progress.advance()
         return found
 
-    def tiles() -> Iterator[NDArray[np.float32] | None]:
-        for y in grid.tops:
+    def tiles() -> Iterator[NDArray[np.float32]]:
+        for y, row in groupby(places, lambda place: place[0]):
             height = min(grid.size, image.height - y)
             # A TIFF in strips would be decoded anew for each tile of a row; of a slide most of a row may be glass.
             rows = image.read(y, y + height) if image.view is None else None
-            for x in grid.lefts:
+            for _, x in row:
                 width = min(grid.size, image.width - x)
-                if (y, x) not in wanted:
-                    yield None
-                elif rows is None:
-                    yield predicted(y, x, image.region(y, x, height, width))
-                else:
-                    yield predicted(y, x, rows[:, x : x + width])
+                pixels = image.region(y, x, height, width) if rows is None else rows[:, x : x + width]
+                yield predicted(y, x, pixels)
 
-    layers = (1, len(asked.class_names) + 1)
-    if places and len(places) < len(grid):
-        # How many members there are shows when the first tile is predicted; all of it that is not needed here waits.
-        ahead: list[NDArray[np.float32] | None] = []
-        coming = tiles()
-        while not ahead or ahead[-1] is None:
-            ahead.append(next(coming))
-        layers = ahead[-1].shape[:-2]
-        yield from stitch(grid, _chain(ahead, coming), layers)
-    else:
-        yield from stitch(grid, tiles(), layers if not places else None)
-
-
-def _chain(
-    ahead: list[NDArray[np.float32] | None], coming: Iterator[NDArray[np.float32] | None]
-) -> Iterator[NDArray[np.float32] | None]:
-    yield from ahead
-    yield from coming
+    if places:
+        return stitch(grid, tiles(), places)
+    return iter([Band(0, 0, np.zeros((1, len(asked.class_names) + 1, image.height, 0), np.float32))])
 
 
 def _most_likely(probability: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -300,24 +284,25 @@ def _second_pass(
     kept: NDArray[Any],
     streamed: Streamed,
     sinks: Sequence[Sink],
-    write: Callable[[NDArray[Any]], None],
+    write: Callable[..., None],
 ) -> None:
     """Draws the runs again, now that it is known which of them are one object and which are too small."""
     spool.seek(0)
     white = 255 if len(streamed.class_names) == 1 else 1
     for y in range(0, streamed.height, PIECE):
-        shape = (min(PIECE, streamed.height - y), streamed.width)
-        band = np.load(spool, allow_pickle=False)
+        height, band = min(PIECE, streamed.height - y), np.load(spool, allow_pickle=False)
         if not len(band):
-            write(np.broadcast_to(np.uint8(0), shape))
+            write(np.zeros((height, 0), np.uint8), 0)
             continue
-        runs, of_class, number = band[:, :3], kept[0][band[:, 3]], kept[1][band[:, 3]]
+        left, right = int(band[:, 1].min()), int(band[:, 2].max())
+        runs, shape = band[:, :3] - (0, left, left), (height, right - left)
+        of_class, number = kept[0][band[:, 3]], kept[1][band[:, 3]]
         labels = draw_runs(runs, of_class.astype(np.int16), shape).astype(np.uint8)
-        write(labels * np.uint8(white))
+        write(labels * np.uint8(white), left)
         if sinks:
             objects = draw_runs(runs, number.astype(np.int32), shape)
             for sink in sinks:
-                sink.rows(y, labels, objects)
+                sink.rows(y, left, labels, objects)
 
 
 def _line(streamed: Streamed, totals: _Totals, tissue: float | None, looked_at: int, tiles: int) -> dict[str, Any]:

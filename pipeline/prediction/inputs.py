@@ -11,6 +11,7 @@ from pathlib import Path
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.images.scaled import Scaled
+from textdiff.images.slide_dicom import dicom_slides
 from textdiff.options.run import Predict
 from textdiff.readers.datasets import read_dataset, report
 from textdiff.readers.names import IMAGES, is_utf8, key_of, visible_name
@@ -82,7 +83,13 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
             if others:
                 count = f"{len(others)} file{'s' if len(others) > 1 else ''}"
                 console.info(f"{path}: {count} passed over, not called as images are ({named})")
-            inputs += [Input(_name(file.relative_to(path)), file, text) for file in images]
+            slides = dicom_slides(images)
+            parts = {part for slide, of_slide in slides.items() for part in of_slide if part != slide}
+            for file in images:
+                if file not in parts:
+                    own = file in slides and {*slides[file]} == {each for each in files if each.parent == file.parent}
+                    place = file.parent if own and file.parent != path else file
+                    inputs.append(Input(_name(place.relative_to(path)), file, text))
         else:
             raise UserError(f"{path}: no such image file or directory")
     return inputs

@@ -121,7 +121,7 @@ class Predictor:
         tiles = (self.tile(cut(image, y, x, grid.size), description, each) for y, x in grid.places)
         first = next(tiles)
         whole = np.empty((len(first), self.classes, height, width), np.float32)
-        for y, band in stitch(grid, chain([first], tiles)):
+        for y, _, band in stitch(grid, chain([first], tiles)):
             whole[..., y : y + band.shape[-2], :] = band
         return whole
 

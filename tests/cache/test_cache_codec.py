@@ -1,10 +1,7 @@
 """The upsampling codec: what other Zarr readers see equals torch's interpolation, and nothing can be broken by it."""
 
-import runpy
 import subprocess
 import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +14,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
 from textdiff.cache import Upsample, native_twin
-
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
+from textdiff.tests import cache_cases as cases
 
 
 def make_array(shape, native, dtype, store=None):

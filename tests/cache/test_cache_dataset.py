@@ -1,7 +1,6 @@
 """A cache as a data set of PyTorch."""
 
 import pickle
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,12 @@ import zarr
 from torch.utils.data import DataLoader
 
 import textdiff
-
-cases = runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py"))
+from textdiff.tests import experiment_cases as cases
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> textdiff.FeatureCache:
-    return cases["make_cache"](tmp_path_factory.mktemp("cache") / "tiny.zarr")
+    return cases.make_cache(tmp_path_factory.mktemp("cache") / "tiny.zarr")
 
 
 def test_an_item_is_what_the_cache_holds(cache):
@@ -91,7 +89,7 @@ def test_what_is_not_there_is_one_clear_error(cache, options, message):
 
 
 def test_rows_that_are_not_made_yet_are_told(tmp_path):
-    cache = cases["make_cache"](tmp_path / "c.zarr")
+    cache = cases.make_cache(tmp_path / "c.zarr")
     textdiff.FeatureCache.open(cache.path, writable=True).forget([0])
     with pytest.raises(textdiff.UserError, match="1 rows are not made yet"):
         textdiff.CacheDataset(cache.path)

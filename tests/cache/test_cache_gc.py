@@ -1,10 +1,8 @@
 """What nothing vouches for is found, weighed and removed; what is in use, sound or foreign stays."""
 
 import os
-import runpy
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,8 +10,7 @@ from textdiff.cache import CacheError, FeatureCache
 from textdiff.cache.gc import collect
 from textdiff.cache.staging import STAGED, locked, mark_in_use, staging
 from textdiff.cache.update import update_path
-
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
+from textdiff.tests import cache_cases as cases
 
 
 @pytest.fixture

@@ -1,9 +1,5 @@
 """Export to one HDF5 file and back."""
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import h5py
 import numpy as np
 import pytest
@@ -12,14 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from textdiff.cache import CacheError, FeatureCache, export_hdf5, import_hdf5
-
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> FeatureCache:
-    """A complete cache that no test changes."""
-    return cases.fill(cases.make(tmp_path_factory.mktemp("whole") / "c.zarr"))
+from textdiff.tests import cache_cases as cases
 
 
 @pytest.mark.parametrize("compress", [False, True])

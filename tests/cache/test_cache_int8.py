@@ -3,9 +3,7 @@
 import json
 import os
 import re
-import runpy
 from pathlib import Path
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -19,8 +17,8 @@ from zarr.storage import MemoryStore
 
 from textdiff.cache import CacheError, FeatureCache, Loader, export_hdf5, native_twin
 from textdiff.cache.int8 import Int8, pack, rounded, unpack
+from textdiff.tests import cache_cases as cases
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 FINGERPRINT = cases.FINGERPRINT | {"dtype": "int8"}
 # Of the quotient and of the product, at numbers up to 127 in units of a scale.
 ROUNDING = 127 * 2.0**-23

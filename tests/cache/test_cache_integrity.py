@@ -1,12 +1,10 @@
 """Flipped bits and sound chunks in wrong places: each is found or harmless, and nothing of them is ever served."""
 
 import json
-import runpy
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,8 @@ import zarr
 
 from textdiff.cache import CacheError, FeatureCache, Loader, Row, native_twin
 from textdiff.errors import UserError
+from textdiff.tests import cache_cases as cases
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 FEATURES = tuple(f"features/b{block:02d}" for block in sorted(cases.BLOCKS))
 PIXELS = ("image", "mask", "truth", "instances")
 

@@ -1,29 +1,20 @@
 """The loader: the right tensors in the right order, ahead of time, within its memory, and no thread left behind."""
 
 import gc
-import runpy
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from textdiff.cache import CacheError, FeatureCache, Item, Loader
+from textdiff.tests import cache_cases as cases
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 ROW_BYTES = sum(3 * C * h * w * 2 for C, h, w in cases.BLOCKS.values()) + 16 * 16 * 8
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> FeatureCache:
-    """A complete cache that no test changes."""
-    return cases.fill(cases.make(tmp_path_factory.mktemp("whole") / "c.zarr"))
 
 
 @pytest.fixture

@@ -1,12 +1,7 @@
-"""Creating, opening, writing and reading a cache: what it holds, what it refuses, what its files are."""
+"""Writing and reading a cache: what it holds and what its files are."""
 
-import hashlib
 import json
-import runpy
-import shutil
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,21 +11,9 @@ from hypothesis import strategies as st
 
 from textdiff.cache import CacheError, FeatureCache, Row, format_info, native_twin
 from textdiff.cache.update import find_rows
-from textdiff.errors import UserError
+from textdiff.tests import cache_cases as cases
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
 NUMBER = len(cases.make_rows())
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> FeatureCache:
-    """A complete cache that no test changes."""
-    return cases.fill(cases.make(tmp_path_factory.mktemp("whole") / "c.zarr"))
-
-
-@pytest.fixture
-def copy(whole, tmp_path) -> FeatureCache:
-    return FeatureCache.open(shutil.copytree(whole.path, tmp_path / "copy.zarr"), writable=True)
 
 
 def assert_holds(cache: FeatureCache, row: int) -> None:
@@ -178,40 +161,6 @@ def test_written_row_takes_that_much_of_the_disk(tmp_path):
     assert usage("st_size", 1) - length == pytest.approx(42.5e6, rel=0.01)
 
 
-@pytest.mark.parametrize(
-    ("value", "dtype", "words"),
-    [
-        (7e4, "float16", ["block 8 at step 150", "7e+04", "float16", "--dtype float32"]),
-        (-7e4, "float16", ["block 8 at step 150", "7e+04", "float16"]),
-        (np.inf, "float32", ["block 8 at step 150", "NaN or infinity"]),
-        (np.nan, "float16", ["block 8 at step 150", "NaN or infinity"]),
-        (np.nan, "float32", ["block 8 at step 150", "NaN or infinity"]),
-        (-np.inf, "int8", ["block 8 at step 150", "NaN or infinity"]),
-        (np.nan, "int8", ["block 8 at step 150", "NaN or infinity"]),
-    ],
-)
-def test_values_that_do_not_fit_are_refused_by_block_and_step_and_the_old_row_stays(
-    copy, whole, tmp_path, value, dtype, words
-):
-    cache = copy if dtype == "float16" else cases.fill(cases.make(tmp_path / "f.zarr", fingerprint={"dtype": dtype}))
-    before, bad = cases.tree(cache.path), cases.arrays(cache, 3)
-    bad["features"][8][1, 2, 3, 1] = value
-    with pytest.raises(CacheError) as error:
-        cache.write(3, **bad)
-    assert all(word in str(error.value) for word in [*words, cache.rows[3].id])
-    assert "\n" not in str(error.value)
-    assert cases.tree(cache.path) == before
-
-
-def test_largest_float16_is_accepted(copy):
-    good = cases.arrays(copy, 3)
-    good["features"][8][:] = 65519.0  # rounds to 65504
-    good["features"][6][:] = -65504.0
-    copy.write(3, **good)
-    assert (copy.features(3, 8) == 65504).all()
-    assert (copy.features(3, 6) == -65504).all()
-
-
 def test_all_zero_row_exists_and_is_stored(tmp_path):
     cache = cases.make(tmp_path / "c.zarr")
     zero = {"image": np.zeros((16, 16, 3), np.uint8), "mask": np.zeros((16, 16), np.uint8)}
@@ -220,48 +169,6 @@ def test_all_zero_row_exists_and_is_stored(tmp_path):
     assert cache.done()[0]
     assert not cache.features(0, 6).any()
     assert len(list(cache.path.glob("features/*/c.0.*"))) == 9
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"mask": None},
-        {"truth": None},
-        {"truth": np.zeros((3, 3), np.uint8)},
-        {"mask": np.zeros((16, 16), bool)},
-        {"image": np.zeros((16, 15, 3), np.uint8)},
-        {"features": {6: np.zeros((3, 8, 2, 2))}},
-        {"features": {b: np.zeros((2, *s)) for b, s in cases.BLOCKS.items()}},
-        {"features": {b: np.zeros((3, *s), int) for b, s in cases.BLOCKS.items()}},
-    ],
-    ids=lambda change: "".join(f"{k} {np.shape(v)}" for k, v in change.items()),
-)
-def test_arrays_that_contradict_the_table_are_refused(copy, change):
-    before = cases.tree(copy.path)
-    with pytest.raises(ValueError, match=r"features|block|image|mask|truth"):
-        copy.write(3, **(cases.arrays(copy, 3) | change))
-    assert cases.tree(copy.path) == before
-
-
-def test_mask_for_a_row_without_one_is_refused(copy):
-    with pytest.raises(ValueError, match="mask"):
-        copy.write(4, **(cases.arrays(copy, 4) | {"mask": np.zeros((16, 16), np.uint8)}))
-
-
-@pytest.mark.parametrize("row", [-1, NUMBER])
-def test_rows_outside_the_table_are_no_rows(copy, row):
-    with pytest.raises(IndexError):
-        copy.image(row)
-    with pytest.raises(IndexError):
-        copy.write(row, **cases.arrays(copy, 0))
-
-
-def test_cache_opened_for_reading_cannot_be_written(whole):
-    cache = FeatureCache.open(whole.path)
-    with pytest.raises(ValueError, match="opened for reading"):
-        cache.write(0, **cases.arrays(cache, 0))
-    with pytest.raises(ValueError, match="opened for reading"):
-        cache.forget([0])
 
 
 def test_forgotten_row_is_pending_and_comes_back_the_same(copy, whole):
@@ -273,152 +180,6 @@ def test_forgotten_row_is_pending_and_comes_back_the_same(copy, whole):
             read(2)
     cases.fill(copy)
     assert cases.tree(copy.path) == cases.tree(whole.path)
-
-
-@pytest.mark.parametrize(
-    ("fingerprint", "rows", "words"),
-    [
-        ({"unet": {"heads": 8}}, None, ["unet.heads: 4 in the cache, 8 asked for"]),
-        ({"blocks": [4, 6], "seed": 3}, None, ["blocks: [6, 8, 12] in the cache, [4, 6] asked", "seed: nothing in"]),
-        ({"weights": "cd" * 32}, None, ["weights: ", "abab", "cdcd"]),
-        ({}, lambda rows: rows[:-1], ["image 6, view 0: only in the cache"]),
-        ({}, lambda rows: [*rows, replace(rows[0], view=7)], ["image 0, view 7: not in the cache"]),
-        ({}, lambda rows: [*rows[:-1], replace(rows[-1], image_sha256="ef")], ["image 6, view 0: image_sha256"]),
-        ({}, lambda rows: rows[::-1], ["another order"]),
-    ],
-)
-def test_other_fingerprint_is_refused_with_what_differs(whole, fingerprint, rows, words):
-    given_rows = (rows or list)(cases.make_rows())
-    with pytest.raises(UserError) as error:
-        whole.check_fingerprint(cases.FINGERPRINT | fingerprint, given_rows)
-    message = str(error.value)
-    assert all(word in message for word in [*words, str(whole.path), "--overwrite", "--cache"])
-    assert "\n" not in message
-    assert len(message) < 1000
-
-
-def test_same_fingerprint_passes_whatever_the_order_of_its_fields(whole, tmp_path):
-    shuffled = dict(reversed(cases.FINGERPRINT.items())) | {"blocks": (6, 8, 12)}
-    whole.check_fingerprint(shuffled, cases.make_rows(), cases.TEXTS)
-    other = cases.make(tmp_path / "c.zarr", fingerprint=shuffled)
-    assert other.fingerprint_hash == whole.fingerprint_hash
-    assert (other.path / "zarr.json").read_bytes() == (whole.path / "zarr.json").read_bytes()
-
-
-def test_fingerprint_hash_is_the_sha256_of_the_canonical_json(whole):
-    canonical = json.dumps(cases.FINGERPRINT, sort_keys=True, separators=(",", ":"))
-    assert whole.fingerprint_hash == hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def test_changed_text_is_refused(whole):
-    with pytest.raises(CacheError, match="text"):
-        cases.make(whole.path, texts=["another", *cases.TEXTS[1:]])
-
-
-def test_create_on_a_cache_continues_it(copy):
-    before = cases.tree(copy.path)
-    copy.forget([1])
-    cases.fill(cases.make(copy.path))
-    assert cases.tree(copy.path) == before
-
-
-def test_create_with_another_fingerprint_refuses_and_overwrite_replaces(copy):
-    other = {"fingerprint": cases.FINGERPRINT | {"size": 5}}
-    with pytest.raises(CacheError, match="size: 16 in the cache, 5 asked for"):
-        cases.make(copy.path, **other)
-    assert copy.done().all()
-    cache = cases.make(copy.path, **other, overwrite=True)
-    assert not cache.done().any()
-    assert cache.fingerprint["size"] == 5
-    assert [p.name for p in copy.path.parent.iterdir()] == ["copy.zarr"]
-
-
-@pytest.mark.parametrize("content", ["notes.txt", "zarr.json"])
-def test_overwrite_never_deletes_what_is_not_a_cache(tmp_path, content):
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / content).write_text('{"attributes": {}, "zarr_format": 3, "node_type": "group"}')
-    for overwrite in (False, True):
-        with pytest.raises(CacheError, match=r"not .*a TextDiff cache"):
-            cases.make(tmp_path / "thesis", overwrite=overwrite)
-    assert [p.name for p in (tmp_path / "thesis").iterdir()] == [content]
-
-
-def test_create_takes_an_empty_directory_and_follows_a_link(tmp_path):
-    (tmp_path / "disk/empty").mkdir(parents=True)
-    (tmp_path / "link.zarr").symlink_to(tmp_path / "disk/empty")
-    cases.fill(cases.make(tmp_path / "link.zarr"))
-    assert FeatureCache.open(tmp_path / "disk/empty").done().all()
-    cases.make(tmp_path / "link.zarr", overwrite=True)
-    assert (tmp_path / "link.zarr").is_symlink()
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (shutil.rmtree, ["no such cache", "textdiff extract"]),
-        (lambda p: (p / "zarr.json").unlink(), ["zarr.json is damaged", "extract that made it again"]),
-        (lambda p: (p / "zarr.json").write_text("{"), ["zarr.json"]),
-        (
-            lambda p: (p / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}'),
-            ["zarr.json is damaged", "extract that made it again"],
-        ),
-        (lambda p: (shutil.rmtree(p / "table"), (p / "zarr.json").unlink()), ["not a TextDiff cache"]),
-        (lambda p: edit(p, sound=True, schema=2), ["schema 2", "extract --overwrite"]),
-        (lambda p: edit(p, steps=[50, 150, 251]), ["damaged"]),
-        (lambda p: edit(p, fingerprint={}), ["damaged"]),
-        (lambda p: (p / "table/c.0").unlink(), ["table", "missing"]),
-        (lambda p: flip(p / "table/c.0", 100), ["table", "checksum"]),
-    ],
-)
-def test_what_is_not_a_sound_cache_gets_one_line(copy, damage, words):
-    damage(copy.path)
-    with pytest.raises(UserError) as error:
-        FeatureCache.open(copy.path)
-    assert all(word in str(error.value) for word in [*words, str(copy.path)])
-    assert "\n" not in str(error.value)
-
-
-def edit(path: Path, sound: bool = False, **attributes) -> None:
-    metadata = json.loads((path / "zarr.json").read_text())
-    metadata["attributes"].update(attributes)
-    if sound:
-        del metadata["attributes"]["checksum"]
-        canonical = json.dumps(metadata["attributes"], sort_keys=True, separators=(",", ":"))
-        metadata["attributes"]["checksum"] = hashlib.sha256(canonical.encode()).hexdigest()
-    (path / "zarr.json").write_text(json.dumps(metadata))
-
-
-def flip(path: Path, position: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[position] ^= 0x10
-    path.write_bytes(data)
-
-
-def test_file_in_the_place_of_a_cache_gets_one_line(tmp_path):
-    (tmp_path / "c.zarr").write_text("x")
-    with pytest.raises(CacheError, match="not a TextDiff cache"):
-        FeatureCache.open(tmp_path / "c.zarr")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"rows": []},
-        {"rows": cases.make_rows() * 2},
-        {"texts": []},
-        {"tokens": cases.TOKENS[:2]},
-        {"token_mask": None},
-        {"token_mask": np.zeros((3, 5), bool)},
-        {"tokens": cases.TOKENS * np.inf},
-        {"blocks": {}},
-        {"steps": ()},
-        {"fingerprint": {"dtype": "bfloat16"}},
-    ],
-)
-def test_contradictory_arguments_make_no_cache(tmp_path, change):
-    with pytest.raises(ValueError, match=r"\w"):
-        cases.make(tmp_path / "c.zarr", **change)
-    assert not list(tmp_path.iterdir())
 
 
 def test_info_tells_what_is_there_and_is_json(copy):

@@ -1,17 +1,14 @@
 """Tiles in a cache: several rows of one image, each with its part of the truth; and caches without tiles as before."""
 
 import json
-import runpy
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from textdiff.cache import CacheError, FeatureCache, Row, export_hdf5, import_hdf5
 from textdiff.cache.rows import check_rows, pack_table, unpack_table
-
-cases = runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py"))
+from textdiff.tests import cache_cases as cases
 
 # An image of 20x33 pixels in tiles of 16, and one that is smaller than a tile.
 ROWS = [
@@ -26,7 +23,7 @@ def fill(cache: FeatureCache) -> dict[int, np.ndarray]:
     """Writes every row; returns the truths."""
     rng, truths = np.random.default_rng(0), {}
     for row, entry in enumerate(cache.rows):
-        arrays = cases["arrays"](cache, row)
+        arrays = cases.arrays(cache, row)
         arrays["truth"] = rng.integers(0, 2, entry.truth_shape, dtype=np.uint8) if entry.has_truth else None
         cache.write(row, **arrays)
         if entry.has_truth:
@@ -35,7 +32,7 @@ def fill(cache: FeatureCache) -> dict[int, np.ndarray]:
 
 
 def test_each_tile_keeps_its_part_of_the_truth(tmp_path):
-    cache = cases["make"](tmp_path / "c.zarr", rows=ROWS)
+    cache = cases.make(tmp_path / "c.zarr", rows=ROWS)
     truths = fill(cache)
     reopened = FeatureCache.open(tmp_path / "c.zarr")
     assert list(reopened.rows) == ROWS
@@ -51,14 +48,14 @@ def test_each_tile_keeps_its_part_of_the_truth(tmp_path):
 
 
 def test_tiles_go_through_hdf5_and_back(tmp_path):
-    fill(cases["make"](tmp_path / "c.zarr", rows=ROWS))
+    fill(cases.make(tmp_path / "c.zarr", rows=ROWS))
     export_hdf5(FeatureCache.open(tmp_path / "c.zarr"), tmp_path / "c.h5")
     import_hdf5(tmp_path / "c.h5", tmp_path / "back.zarr")
-    assert cases["tree"](tmp_path / "back.zarr") == cases["tree"](tmp_path / "c.zarr")
+    assert cases.tree(tmp_path / "back.zarr") == cases.tree(tmp_path / "c.zarr")
 
 
 def test_a_table_without_tiles_is_the_one_of_before_there_were_tiles():
-    rows = cases["make_rows"]()
+    rows = cases.make_rows()
     names = ["id", "split", "view", "text", "source", "image_sha256", "mask_sha256", "height", "width"]
     before = {
         "columns": names,
@@ -79,6 +76,6 @@ def test_tiles_that_cannot_be_are_refused(changed):
 
 
 def test_a_cache_of_other_tiles_is_refused_and_the_tile_named(tmp_path):
-    cases["make"](tmp_path / "c.zarr", rows=ROWS)
+    cases.make(tmp_path / "c.zarr", rows=ROWS)
     with pytest.raises(CacheError, match="large, view 0, tile at 4,17"):
-        cases["make"](tmp_path / "c.zarr", rows=[row for row in ROWS if row.key != ("large", 4, 17, 0)])
+        cases.make(tmp_path / "c.zarr", rows=[row for row in ROWS if row.key != ("large", 4, 17, 0)])

@@ -1,10 +1,7 @@
 """What nothing vouches for in a bucket is found and removed, unless a process is at work there; killed, it goes on."""
 
 import json
-import runpy
 import threading
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,32 +11,16 @@ from textdiff.cache.stores import leases, writers
 from textdiff.cache.stores.remote import RemoteStore
 from textdiff.cache.stores.writers import removing, writing
 from textdiff.cache.update import update_path
-from textdiff.places import Url
+from textdiff.tests import cache_cases as cases
+from textdiff.tests import object_store as cloud
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
-cloud = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "object_store.py")))
-
-
-@pytest.fixture(scope="module")
-def proxy():
-    with cloud.bucket() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def url(proxy, request, monkeypatch) -> Url:
-    monkeypatch.setattr(leases, "SECONDS", 1.0)
-    return Url(f"s3://bucket/{request.node.name}/c.zarr")
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.mark.slow
 def test_what_killed_processes_left_goes_and_a_kill_between_costs_nothing(url, monkeypatch):
+    monkeypatch.setattr(leases, "SECONDS", 1.0)
     cache = cases.fill(cases.make(url))
     store, whole = cache.store, cloud.objects(url)
     kept = {"notes.txt": b"mine", "image/c.1.0.0.0/x": b"mine", "table/.lease-1-of-4": b"{}"}
@@ -64,11 +45,11 @@ def test_what_killed_processes_left_goes_and_a_kill_between_costs_nothing(url, m
 
     def die(self, keys, remove=RemoteStore.remove):
         remove(self, [*keys][:4])
-        raise Killed
+        raise cloud.Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(RemoteStore, "remove", die)
-        with pytest.raises(Killed):
+        with pytest.raises(cloud.Killed):
             collect(url, delete=True)
     left = collect(url, delete=True)
     assert sum(one.files for one in left) == sum(one.files for one in removed) - 4

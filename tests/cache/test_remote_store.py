@@ -1,11 +1,9 @@
 """A cache in an object store: the bytes of one on a disk, whatever breaks off on the way, and nothing half there."""
 
-import runpy
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,40 +12,18 @@ import zarr
 from textdiff.cache import CacheError, FeatureCache
 from textdiff.cache.stores import leases, remote, store_at
 from textdiff.places import Url, located
+from textdiff.tests import cache_cases as cases
+from textdiff.tests import object_store as cloud
+from textdiff.tests.file_tools import files
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "cache_cases.py")))
-cloud = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "object_store.py")))
-
-
-@pytest.fixture(scope="module")
-def proxy():
-    with cloud.bucket() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def url(proxy, request) -> str:
-    proxy.fail = proxy.cut = proxy.delay = 0
-    proxy.seen.clear()
-    proxy.stored.clear()
-    return f"s3://bucket/tests/{abs(hash(request.node.name))}.zarr"
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> FeatureCache:
-    return cases.fill(cases.make(tmp_path_factory.mktemp("whole") / "c.zarr"))
 
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory) -> FeatureCache:
     """The same with its first two rows."""
     return cases.fill(cases.make(tmp_path_factory.mktemp("begun") / "c.zarr"), [0, 1])
-
-
-def files(cache: FeatureCache) -> dict[str, bytes]:
-    return {str(p.relative_to(cache.path)): p.read_bytes() for p in cache.path.rglob("*") if p.is_file()}
 
 
 def held(cache: FeatureCache, row: int) -> list[np.ndarray | None]:
@@ -74,7 +50,7 @@ def test_faults_on_the_way_leave_the_bytes_of_a_cache_on_a_disk_and_rows_read_as
     assert cache.verify() == []
     assert all(proxy.seen[fault] >= 3 for fault in ("failed", "cut", "delayed"))
     proxy.fail = proxy.cut = proxy.delay = 0
-    assert cloud.objects(url) == files(whole)
+    assert cloud.objects(url) == files(whole.path)
     assert cache.info() | {"path": ""} == whole.info() | {"path": ""}
 
 
@@ -93,14 +69,10 @@ def test_zarr_opens_it_through_obstore(url, whole):
     from zarr.storage import ObjectStore
 
     cases.fill(cases.make(url), [2])
-    group = zarr.open(ObjectStore(from_url(url, client_options={"allow_http": True}), read_only=True), mode="r")
+    group = zarr.open(ObjectStore(from_url(str(url), client_options={"allow_http": True}), read_only=True), mode="r")
     here = zarr.open(whole.path, mode="r")
     for name in ("features/b08", "image", "truth"):
         assert np.array_equal(group[name][2], here[name][2])
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.mark.parametrize(
@@ -115,12 +87,12 @@ def test_who_is_killed_leaves_nothing_that_is_vouched_for_and_the_next_one_ends_
     def die(self, key, parts):
         left[0] -= 1
         if left[0] < 0:
-            raise Killed
+            raise cloud.Killed
         put(self, key, parts)
 
     with monkeypatch.context() as patch:
         patch.setattr(remote.RemoteStore, "put", die)
-        with pytest.raises(Killed):
+        with pytest.raises(cloud.Killed):
             cases.fill(cases.make(url), [0, 1])
     try:
         cache = FeatureCache.open(url)
@@ -131,14 +103,14 @@ def test_who_is_killed_leaves_nothing_that_is_vouched_for_and_the_next_one_ends_
     cache = cases.make(url)
     cases.fill(cache, sorted({0, 1} & {*cache.pending()}))
     assert cache.verify() == []
-    assert cloud.objects(url) == files(begun)
+    assert cloud.objects(url) == files(begun.path)
 
 
 @pytest.mark.parametrize(
     "key", [pytest.param("truth/c.0.0.0", marks=pytest.mark.slow), "features/b08/c.1.2.0.0.0", "ledger/c.1.0"]
 )
 def test_a_flipped_byte_is_found_and_mended(url, begun, key):
-    store, good = store_at(located(url)), files(begun)
+    store, good = store_at(url), files(begun.path)
     cases.fill(cases.make(url), [0, 1])
     row = int(key.split(".")[1])
     store.put(key, [bytes([good[key][0] ^ 4]) + good[key][1:]])
@@ -163,7 +135,7 @@ def test_a_reader_of_a_cache_that_was_replaced_stops(url, monkeypatch):
 
 def test_of_several_that_find_a_lease_without_a_sign_of_life_one_gets_it(url, monkeypatch):
     monkeypatch.setattr(leases, "SECONDS", 6.0)  # renewed four times as often, and a busy machine may be late
-    store = remote.RemoteStore(Url(url))
+    store = remote.RemoteStore(url)
     with leases.Lease.take(store, "alive"):
         assert leases.wait_for_dead(store, ["alive", "none"]) is None
         assert leases.Lease.take(store, "alive") is None

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import runpy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -27,15 +26,9 @@ from textdiff.pipeline.predictions import FittedNetwork, mean_of_rows
 from textdiff.pipeline.runs import Run
 from textdiff.tests.run_cases import one_line
 
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py")))
 MEAN = "full+unet-fair+filters"
 METRICS = ("dice", "iou", "dice_present", "iou_present", "area")
 QUICK = ("--labels", "2", "--draws", "2", "--epochs", "2", "--rival-epochs", "1", "--set", "width=8", "--device", "cpu")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> FeatureCache:
-    return cases.make_cache(tmp_path_factory.mktemp("cache") / "tiny.zarr")
 
 
 @pytest.fixture(scope="module")

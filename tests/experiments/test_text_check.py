@@ -1,8 +1,6 @@
 """``text-check``: paired short fits on validation images, what they say, and the warning about sentences from masks."""
 
 import json
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,15 +8,15 @@ import pytest
 from textdiff.experiments.nested_bootstrap import Estimate
 from textdiff.experiments.text_check import _sentence
 from textdiff.experiments.text_leak import Told, explained, leak_warning, mask_numbers, word_table
+from textdiff.tests import experiment_cases as cases
 
-CASES = runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py"))
 UP, NONE, DOWN = (Estimate(mean, mean - 0.01, mean + 0.01, 5, 5, 8) for mean in (0.05, 0.0, -0.05))
 
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory, textdiff_once):
     root = tmp_path_factory.mktemp("checked")
-    CASES["make_cache"](root / "c.zarr")
+    cases.make_cache(root / "c.zarr")
     command = ("text-check", "--cache", "c.zarr", "--draws", "2", "--labels", "2", "--epochs", "2", "--positions")
     return root, command, textdiff_once(root, *command, "--jobs", "1")
 

@@ -12,22 +12,9 @@ from textdiff.experiments.panel_figure import _attended
 from textdiff.experiments.word_attention import WordAttention
 from textdiff.models.text import load_text_encoder
 from textdiff.pipeline.runs import Run
+from textdiff.tests.text_cases import make_bert
 
-VOCABULARY = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    "the",
-    "nu",
-    "##clei",
-    "are",
-    "dense",
-    "sparse",
-    ".",
-    "left",
-]
+WORDS = ("the", "nu", "##clei", "are", "dense", "sparse", ".", "left")
 FITS = {"full": ("--positions",), "none": ("--variant", "no-text")}
 FITS |= {"shuffled": ("--variant", "shuffled-text"), "concat": ("--variant", "concat")}
 FITS |= {"two": ("--ensemble", "2"), "whole": ("--model", "text-unet")}
@@ -36,13 +23,8 @@ FITS |= {"two": ("--ensemble", "2"), "whole": ("--model", "text-unet")}
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, make_lvit_once, textdiff_once) -> Path:
     """A cache whose text encoder cuts "nuclei" into two pieces."""
-    from transformers import BertConfig, BertModel
-
     root = tmp_path_factory.mktemp("words")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    BertModel(BertConfig(vocab_size=len(VOCABULARY), **sizes)).eval().save_pretrained(root / "bert")
-    (root / "bert/vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    make_bert(root / "bert", WORDS, hidden=8, intermediate=8)
     make_lvit_once(root / "data", n_train=3, n_val=0, n_test=3, size=32, text="The nuclei are {}.")
     extract = (
         "extract",

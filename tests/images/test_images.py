@@ -1,46 +1,23 @@
-"""Images in: every kind of file to the same pixels or to one line; resizing, symmetries and scaling exactly."""
-
-import io
-import itertools
-import zlib
-from fractions import Fraction
-from pathlib import Path
+"""Images in: every kind of file to the same pixels, with what was done to them."""
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from textdiff.errors import UserError
 from textdiff.images import formats
 from textdiff.images.decode import decode
-from textdiff.images.images import (
-    read_image,
-    resize_image,
-    resize_mask,
-    symmetry,
-    unsymmetry,
-)
+from textdiff.images.images import read_image
 from textdiff.images.masks import decode_mask
+from textdiff.tests.image_files import GREY, RGB, deep_png, save, shallow_png
 
-DRAW = np.random.default_rng(11)
-RGB = DRAW.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-GREY = RGB[..., 0]
-DEEP = DRAW.integers(0, 65536, (20, 30, 3), dtype=np.uint16)
-
-
-def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options: object) -> Path:
-    image = Image.fromarray(pixels)
-    (image.convert(mode) if mode else image).save(path, **options)
-    return path
+DEEP = np.random.default_rng(12).integers(0, 65536, (20, 30, 3), dtype=np.uint16)
 
 
 def scaled(deep: np.ndarray) -> np.ndarray:
     """16 -> 8 bits by the definition: the nearest whole number to x / 257."""
     return ((2 * deep.astype(np.int64) + 257) // 514).astype(np.uint8)
-
-
-# Reading images
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "tiff", "PNG"])
@@ -105,34 +82,18 @@ def test_12_bit_values_in_16_bits_are_said_to_come_out_dark(tmp_path):
     assert "dark: the largest value is 40" in notes[0]
 
 
-def test_16_bit_colour_png_is_within_one_level_and_noted(tmp_path):
-    # Pillow writes no 16-bit colour PNG, so this one is put together by hand (filter 0, one chunk).
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in DEEP)
-    out = io.BytesIO()
-    out.write(b"\x89PNG\r\n\x1a\n")
-    header = (30).to_bytes(4, "big") + (20).to_bytes(4, "big") + bytes([16, 2, 0, 0, 0])
-    PngImagePlugin.putchunk(out, b"IHDR", header)
-    PngImagePlugin.putchunk(out, b"IDAT", zlib.compress(rows))
-    PngImagePlugin.putchunk(out, b"IEND")
-    pixels, notes = decode("a.png", out.getvalue())
+def test_16_bit_colour_png_is_within_one_level_and_noted():
+    pixels, notes = decode("a.png", deep_png(DEEP))
     assert np.abs(pixels.astype(int) - scaled(DEEP)).max() <= 1
     assert notes == ["16-bit (scaled to 8)"]
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_png_of_few_bits_is_shown_over_the_whole_range_and_keeps_its_numbers(bits):
-    # Pillow writes no grey PNG of few bits.
     numbers = np.random.default_rng(2).integers(0, 2**bits, (20, 24)).astype(np.uint8)
-    digits = (numbers[..., None] >> np.arange(bits)[::-1] & 1).reshape(20, -1)
-    out = io.BytesIO()
-    out.write(b"\x89PNG\r\n\x1a\n")
-    PngImagePlugin.putchunk(out, b"IHDR", (24).to_bytes(4, "big") + (20).to_bytes(4, "big") + bytes([bits, 0, 0, 0, 0]))
-    PngImagePlugin.putchunk(
-        out, b"IDAT", zlib.compress(b"".join(b"\0" + bytes(r) for r in np.packbits(digits, axis=1)))
-    )
-    PngImagePlugin.putchunk(out, b"IEND")
-    assert np.array_equal(decode("a.png", out.getvalue())[0][..., 0], numbers * (255 // (2**bits - 1)))
-    assert np.array_equal(formats.open_stored("a.png", out.getvalue()).pixels, numbers)
+    data = shallow_png(numbers, bits)
+    assert np.array_equal(decode("a.png", data)[0][..., 0], numbers * (255 // (2**bits - 1)))
+    assert np.array_equal(formats.open_stored("a.png", data).pixels, numbers)
 
 
 def test_32_bit_integers_are_scaled_by_the_full_range(tmp_path):
@@ -264,254 +225,6 @@ def test_content_counts_and_not_the_extension(tmp_path):
     tifffile.imwrite(tmp_path / "b.png", RGB, photometric="rgb")
     assert np.array_equal(read_image(tmp_path / "a.jpg"), RGB)
     assert np.array_equal(read_image(tmp_path / "b.png"), RGB)
-
-
-def encoded(kind: str) -> bytes:
-    smooth = np.cumsum(np.random.default_rng(1).integers(-3, 4, (48, 48, 3)), axis=0).astype(np.uint8)
-    out = io.BytesIO()
-    if kind.startswith("tif"):
-        tifffile.imwrite(out, smooth, photometric="rgb", compression="zlib" if kind == "tif-zlib" else None)
-    elif kind == "lzw":
-        Image.fromarray(smooth).save(out, "TIFF", compression="tiff_lzw")
-    else:
-        Image.fromarray(smooth).save(out, kind.partition("-")[0].upper(), progressive=kind == "jpeg-progressive")
-    return out.getvalue()
-
-
-@pytest.mark.parametrize("kind", ["png", "jpeg", "jpeg-progressive", "bmp", "tif", "tif-zlib", "lzw"])
-def test_truncated_files_are_errors_or_whole_never_half_grey(kind):
-    data = encoded(kind)
-    whole = decode("a", data)[0]
-    refused = 0
-    for length in range(0, len(data), max(1, len(data) // 150)):
-        try:
-            pixels, _ = decode("dir/cut.png", data[:length])
-        except UserError as error:
-            refused += 1
-            assert "cut.png" in str(error)  # noqa: PT017
-            assert "\n" not in str(error)  # noqa: PT017
-        else:
-            assert np.array_equal(pixels, whole)
-    assert refused > 100
-    with pytest.raises(UserError, match="truncated or damaged"):
-        decode("a", data[: len(data) // 2])
-
-
-@pytest.mark.parametrize("kind", ["png", "tif", "tif-zlib", "jpeg"])
-def test_flipped_bytes_never_raise_anything_but_user_errors(kind):
-    data = encoded(kind)
-    whole = decode("a", data)[0]
-    for at in range(0, len(data), max(1, len(data) // 300)):
-        damaged = bytearray(data)
-        damaged[at] ^= 0x10
-        try:
-            pixels, _ = decode("a", bytes(damaged))
-        except UserError:
-            continue
-        # Every byte of a PNG's pixels is under a checksum. The other formats have none.
-        assert kind != "png" or np.array_equal(pixels, whole)
-
-
-def test_what_is_no_image_is_named(tmp_path):
-    (tmp_path / "empty.png").write_bytes(b"")
-    (tmp_path / "page.png").write_text("<html>404</html>")
-    for name, words in (("empty.png", "is empty"), ("page.png", "not a readable"), ("gone.png", "No such file")):
-        with pytest.raises(UserError, match=f"{name}: .*{words}"):
-            read_image(tmp_path / name)
-    with pytest.raises(UserError, match="cannot be read"):
-        read_image(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [("GIF", "a GIF"), ("WEBP", "a WebP"), ("JPEG2000", "a JPEG 2000"), ("PPM", "a PNM"), ("PDF", "a PDF")],
-)
-def test_intact_files_of_another_kind_are_not_called_damaged(tmp_path, kind, name):
-    Image.fromarray(RGB).save(tmp_path / "a.png", kind)
-    with pytest.raises(UserError, match=f"a.png: is {name}, which is not read; save it as PNG or TIFF"):
-        read_image(tmp_path / "a.png")
-
-
-def test_jpeg_of_12_bits_is_not_called_damaged():
-    coded = encoded("jpeg")
-    frame = coded.index(b"\xff\xc0") + 4
-    with pytest.raises(UserError, match="is a JPEG of 12 bits, which is not read"):
-        decode("a.jpg", coded[:frame] + b"\x0c" + coded[frame + 1 :])
-
-
-def test_images_of_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "MAX_MEGAPIXELS", 0.0005)
-    for suffix in ("png", "tif"):
-        with pytest.raises(UserError, match=r"30x20 pixels, more than .* megapixels; cut regions out of it"):
-            read_image(save(tmp_path / f"a.{suffix}", RGB))
-    bomb = io.BytesIO()
-    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
-    with pytest.raises(UserError, match="too many pixels"):
-        decode("bomb.png", bomb.getvalue())
-
-
-def test_a_jpeg_of_scan_upon_scan_is_refused():
-    out = io.BytesIO()
-    Image.fromarray(GREY).save(out, "JPEG", progressive=True)
-    data = out.getvalue()
-    last = data[data.rindex(b"\xff\xda") : -2]
-    assert decode("a.jpg", data[:-2] + last * 20 + data[-2:])[0].shape == (20, 30, 3)
-    with pytest.raises(UserError, match=r"a.jpg: .*damaged"):
-        decode("a.jpg", data[:-2] + last * 500 + data[-2:])
-
-
-def test_a_file_too_large_to_be_held_is_not_read(tmp_path):
-    with (tmp_path / "a.png").open("wb") as file:
-        file.truncate(3 << 30)
-    with pytest.raises(UserError, match=r"a.png: has 3072 MiB, too many"):
-        read_image(tmp_path / "a.png")
-
-
-# Resizing
-
-
-def area_oracle(image: np.ndarray, size: int) -> np.ndarray:
-    """Every new pixel as the exact mean over the rectangle it covers, with fractions, one at a time."""
-    height, width = image.shape
-    out = np.empty((size, size), object)
-    for i, j in itertools.product(range(size), repeat=2):
-        top, bottom = Fraction(i * height, size), Fraction((i + 1) * height, size)
-        left, right = Fraction(j * width, size), Fraction((j + 1) * width, size)
-        out[i, j] = sum(
-            int(image[y, x]) * (min(bottom, y + 1) - max(top, y)) * (min(right, x + 1) - max(left, x))
-            for y in range(int(top), -int(-bottom // 1))
-            for x in range(int(left), -int(-right // 1))
-        ) / ((bottom - top) * (right - left))
-    return out
-
-
-def bilinear_oracle(image: np.ndarray, size: int) -> np.ndarray:
-    """Half-pixel centres, clamped edges, one pixel at a time, with fractions."""
-    height, width = image.shape
-
-    def at(y: int, x: int) -> int:
-        return int(image[min(max(y, 0), height - 1), min(max(x, 0), width - 1)])
-
-    out = np.empty((size, size), object)
-    for i, j in itertools.product(range(size), repeat=2):
-        y = (i + Fraction(1, 2)) * height / size - Fraction(1, 2)
-        x = (j + Fraction(1, 2)) * width / size - Fraction(1, 2)
-        v, u = y - y // 1, x - x // 1
-        above = at(y // 1, x // 1) * (1 - u) + at(y // 1, x // 1 + 1) * u
-        below = at(y // 1 + 1, x // 1) * (1 - u) + at(y // 1 + 1, x // 1 + 1) * u
-        out[i, j] = above * (1 - v) + below * v
-    return out
-
-
-def rounded(values: np.ndarray) -> np.ndarray:
-    return np.array([[int((value + Fraction(1, 2)) // 1) for value in row] for row in values])
-
-
-SHRINK = [((7, 7), 3), ((12, 8), 4), ((9, 16), 5), ((10, 10), 10), ((13, 11), 1)]
-GROW = [((3, 3), 7), ((5, 4), 12), ((1, 1), 4)]
-
-
-@pytest.mark.parametrize(("shape", "size"), SHRINK)
-def test_area_is_the_exact_mean_of_what_a_pixel_covers(shape, size):
-    image = np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
-    assert np.array_equal(resize_image(image, size, "area"), rounded(area_oracle(image, size)))
-
-
-@pytest.mark.parametrize(("shape", "size"), SHRINK + GROW)
-def test_bilinear_has_half_pixel_centres_and_clamped_edges(shape, size):
-    image = np.random.default_rng(4).integers(0, 256, shape, dtype=np.uint8)
-    assert np.array_equal(resize_image(image, size, "bilinear"), rounded(bilinear_oracle(image, size)))
-
-
-@pytest.mark.parametrize(("shape", "size"), GROW)
-def test_area_enlarges_bilinearly(shape, size):
-    image = np.random.default_rng(5).integers(0, 256, shape, dtype=np.uint8)
-    assert np.array_equal(resize_image(image, size, "area"), rounded(bilinear_oracle(image, size)))
-
-
-def test_area_takes_each_axis_by_its_own_direction():
-    # Rows shrink by two, columns grow by two; all values are multiples of 8, so nothing is rounded on the way.
-    image = np.random.default_rng(6).integers(0, 32, (12, 3), dtype=np.uint8) * np.uint8(8)
-    halved = image.reshape(6, 2, 3).mean(axis=1)
-    expected = np.stack([bilinear_oracle(np.tile(row.astype(int), (6, 1)), 6)[0] for row in halved])
-    assert np.array_equal(resize_image(image, 6, "area"), rounded(expected))
-
-
-@pytest.mark.parametrize("rule", ["area", "bilinear"])
-def test_colours_are_resized_one_by_one(rule):
-    small = resize_image(RGB, 8, rule)
-    assert small.shape == (8, 8, 3)
-    for channel in range(3):
-        assert np.array_equal(small[..., channel], resize_image(RGB[..., channel], 8, rule))
-
-
-@pytest.mark.parametrize("rule", ["area", "bilinear"])
-def test_resizing_commutes_with_the_symmetries(rule):
-    image = np.random.default_rng(8).integers(0, 256, (37, 23), dtype=np.uint8)
-    for view in range(8):
-        assert np.array_equal(
-            resize_image(symmetry(image, view), 11, rule), symmetry(resize_image(image, 11, rule), view)
-        )
-
-
-@pytest.mark.parametrize(("shape", "size"), SHRINK)
-def test_area_masks_are_foreground_where_half_is(shape, size):
-    mask = np.random.default_rng(9).integers(0, 2, shape, dtype=np.uint8)
-    expected = np.array([[value >= Fraction(1, 2) for value in row] for row in area_oracle(mask, size)])
-    assert np.array_equal(resize_mask(mask, size, "area"), expected)
-
-
-def test_a_pixel_that_is_exactly_half_covered_is_foreground():
-    assert resize_mask(np.array([[1, 0], [0, 1]]), 1, "area").item() == 1
-
-
-@pytest.mark.parametrize(("shape", "size"), SHRINK + GROW)
-def test_bilinear_masks_are_what_the_papers_code_makes(shape, size):
-    mask = (np.random.default_rng(10).random(shape) < 0.2).astype(np.uint8)
-    assert np.array_equal(resize_mask(mask, size, "bilinear"), rounded(bilinear_oracle(mask * 255, size)) > 0)
-
-
-def test_papers_rule_dilates_and_area_does_not():
-    y, x = np.mgrid[:1000, :1000]
-    nuclei = np.hypot(y % 41.3 - 20, x % 41.3 - 20) < 12
-    share = {rule: resize_mask(nuclei, 256, rule).mean() / nuclei.mean() for rule in ("area", "bilinear")}
-    assert share["area"] == pytest.approx(1, abs=0.03)
-    assert share["bilinear"] > 1.1
-
-
-def test_unknown_rules_are_refused():
-    for call in (lambda: resize_image(RGB, 4, "cubic"), lambda: symmetry(RGB, 8)):
-        with pytest.raises(ValueError, match=r"cubic|view 8"):
-            call()
-
-
-# Symmetries
-
-
-def test_there_are_eight_symmetries_closed_under_composition():
-    array = np.arange(16).reshape(4, 4)
-    views = [symmetry(array, view).tobytes() for view in range(8)]
-    assert len(set(views)) == 8
-    assert views[0] == array.tobytes()
-    for first, second in itertools.product(range(8), repeat=2):
-        assert symmetry(symmetry(array, first), second).tobytes() in views
-
-
-@pytest.mark.parametrize("view", range(8))
-def test_unsymmetry_is_the_inverse(view):
-    for shape, axes in (((5, 7), (0, 1)), ((5, 7, 3), (0, 1)), ((2, 3, 5, 7), (-2, -1))):
-        array = np.arange(np.prod(shape)).reshape(shape)
-        turned = symmetry(array, view, axes)
-        assert np.array_equal(unsymmetry(turned, view, axes), array)
-        assert np.array_equal(symmetry(unsymmetry(array, view, axes), view, axes), array)
-        assert turned.flags.c_contiguous
-        assert not np.shares_memory(turned, array)
-
-
-@pytest.mark.parametrize("view", range(8))
-def test_channels_first_turns_as_channels_last(view):
-    first = symmetry(RGB.transpose(2, 0, 1), view, axes=(-2, -1))
-    assert np.array_equal(first.transpose(1, 2, 0), symmetry(RGB, view))
 
 
 def test_real_images_and_masks_are_read(real_monuseg):

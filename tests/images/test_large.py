@@ -91,6 +91,16 @@ def test_a_file_written_by_rows_holds_them(tmp_path, shape, dtype):
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.tif"]
 
 
+def test_what_lies_beside_the_columns_that_are_given_is_filled(tmp_path):
+    image = np.full((600, 1300), 7, np.uint16)
+    image[256:512, 300:900] = np.random.default_rng(1).integers(0, 60000, (256, 600))
+    with tiff_writer(tmp_path / "a.tif", image.shape, np.uint16, 7) as write:
+        write(np.zeros((256, 0), np.uint16), 0)
+        write(image[256:512, 300:900], 300)
+        write(image[512:, 1299:], 1299)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), image)
+
+
 def test_a_file_that_is_not_finished_is_not_there(tmp_path):
     def wrong() -> None:
         with tiff_writer(tmp_path / "a.tif", (600, 9), np.uint8) as write:

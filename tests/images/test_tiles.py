@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
 from textdiff.errors import UserError
-from textdiff.images.tiles import Grid, cut, reblock, stitch
+from textdiff.images.tiles import Band, Grid, cut, reblock, stitch
 from textdiff.options.extract import Extract
 
 sizes = st.integers(1, 90)
@@ -80,7 +80,7 @@ def test_with_a_margin_as_wide_as_a_filter_reaches_tiles_are_one_piece():
     def off(margin: int) -> float:
         grid = Grid(150, 130, 48, 8, margin)
         tiles = (uniform_filter(cut(image, y, x, 48), 17)[None] for y, x in grid.places)
-        return float(np.abs(np.concatenate([band[0] for _, band in stitch(grid, tiles)]) - whole).max())
+        return float(np.abs(np.concatenate([band.values[0] for band in stitch(grid, tiles)]) - whole).max())
 
     assert off(8) < 1e-5
     assert off(0) > 1e-2
@@ -92,9 +92,9 @@ def test_cutting_and_stitching_gives_the_image_back(grid, classes):
     image = np.random.default_rng(0).random((grid.height, grid.width, classes), dtype=np.float32)
     tiles = (cut(image, y, x, grid.size).transpose(2, 0, 1) for y, x in grid.places)
     bands = list(stitch(grid, tiles))
-    assert [y for y, _ in bands] == list(grid.tops)
-    assert max(band.shape[1] for _, band in bands) <= grid.size
-    np.testing.assert_allclose(np.concatenate([band for _, band in bands], 1).transpose(1, 2, 0), image, atol=1e-5)
+    assert [(band.y, band.x) for band in bands] == [(y, 0) for y in grid.tops]
+    assert max(band.values.shape[1] for band in bands) <= grid.size
+    np.testing.assert_allclose(np.concatenate([band.values for band in bands], 1).transpose(1, 2, 0), image, atol=1e-5)
 
 
 def test_stitching_is_the_weighted_mean_of_all_tiles_computed_at_once():
@@ -106,7 +106,7 @@ def test_stitching_is_the_weighted_mean_of_all_tiles_computed_at_once():
     for tile, (y, x) in zip(tiles, grid.places, strict=True):
         total[:, y : y + 32, x : x + 32] += tile * window
         weight[y : y + 32, x : x + 32] += window
-    stitched = np.concatenate([band for _, band in stitch(grid, tiles)], axis=1)
+    stitched = np.concatenate([band.values for band in stitch(grid, tiles)], axis=1)
     np.testing.assert_allclose(stitched, total / weight, atol=1e-5)
 
 
@@ -119,9 +119,9 @@ def test_finished_rows_are_given_before_later_tiles_are_asked_for():
             asked.append(place)
             yield np.ones((1, 64, 64), np.float32)
 
-    for (y, band), following in zip(stitch(grid, tiles()), grid.tops[1:], strict=False):
-        assert asked[-1][0] == y
-        assert y + band.shape[1] == following
+    for band, following in zip(stitch(grid, tiles()), grid.tops[1:], strict=False):
+        assert asked[-1][0] == band.y
+        assert band.y + band.values.shape[1] == following
 
 
 @pytest.mark.parametrize("count", [0, 5, 7])
@@ -147,10 +147,11 @@ def test_a_small_image_is_continued_by_its_mirror_image():
 def test_reblocking_keeps_the_rows(heights, height):
     rows = np.arange(sum(heights) * 2).reshape(1, -1, 2)
     starts = np.cumsum([0, *heights])
-    bands = [(int(y), rows[:, y : y + h]) for y, h in zip(starts[:-1], heights, strict=True)]
+    bands = [Band(int(y), 0, rows[:, y : y + h]) for y, h in zip(starts[:-1], heights, strict=True)]
     blocks = list(reblock(bands, height))
-    assert all(block.shape[1] == height for block in blocks[:-1])
-    assert (np.concatenate(blocks, axis=1) == rows).all()
+    assert all(block.values.shape[1] == height for block in blocks[:-1])
+    assert [block.y for block in blocks] == list(range(0, sum(heights), height))
+    assert (np.concatenate([block.values for block in blocks], axis=1) == rows).all()
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(16, None), (256, 129), (256, -1), (None, 32)])
@@ -159,11 +160,14 @@ def test_useless_tiles_are_refused(tile, overlap):
         Extract("folder", tile=tile, overlap=overlap)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(12))
 def test_tiles_that_are_left_out_leave_their_place_to_the_others(seed):
     draw = np.random.default_rng(seed)
-    grid = Grid(int(draw.integers(40, 300)), int(draw.integers(40, 200)), 32, int(draw.integers(0, 17)))
-    kept = draw.random(len(grid)) < [0.9, 0.5, 0.1, 0.0][seed % 4]
+    overlap = int(draw.integers(0, 17))
+    margin = int(draw.integers(0, 16 - overlap)) if seed % 2 and overlap < 16 else 0
+    grid = Grid(int(draw.integers(40, 300)), int(draw.integers(40, 200)), 32, overlap, margin)
+    kept = draw.random(len(grid)) < [0.9, 0.5, 0.1, 0.02][seed % 4]
+    kept[int(draw.integers(len(grid)))] = True
     tiles = draw.random((len(grid), 1, 3, 32, 32), np.float32)
     down, across = grid.weights
     total, weight = (
@@ -176,11 +180,20 @@ def test_tiles_that_are_left_out_leave_their_place_to_the_others(seed):
             share = down[row][:, None] * across[column].astype(np.float64)
             total[:, y : y + 32, x : x + 32] += tiles[number, 0] * share
             weight[y : y + 32, x : x + 32] += share
-    expected = np.where(weight > 0, total / np.maximum(weight, 1e-9), np.array([1, 0, 0])[:, None, None])
-    given = (tile if keep else None for tile, keep in zip(tiles, kept, strict=True))
-    blocks = list(reblock(stitch(grid, given, (1, 3)), 50))
-    assert {len(block[0, 0]) for block in blocks[:-1]} <= {50}
-    found = np.concatenate(blocks, axis=-2)[0]
-    np.testing.assert_allclose(found, expected[:, : grid.height, : grid.width], atol=2e-6)
-    with pytest.raises(ValueError, match="layers are not given"):
-        list(stitch(grid, (None for _ in grid.places)))
+    expected = np.where(weight > 0, total / np.maximum(weight, 1e-12), np.array([1, 0, 0])[:, None, None])
+    places = [place for place, keep in zip(grid.places, kept, strict=True) if keep]
+    blocks = list(reblock(stitch(grid, tiles[kept], places), 50))
+    assert {block.values.shape[-2] for block in blocks[:-1]} <= {50}
+    found = np.concatenate([block.within(0, grid.width) for block in blocks], axis=-2)[0]
+    np.testing.assert_allclose(found, expected[:, : grid.height, : grid.width], atol=4e-6)
+
+
+def test_of_a_wide_image_no_more_columns_are_held_than_tiles_show():
+    grid = Grid(1000, 100_000, 64, 8)
+    places = [(y, x) for y, x in grid.places if 300 < y < 400 and 50_000 < x < 50_300]
+    bands = list(reblock(stitch(grid, (np.ones((1, 2, 64, 64), np.float32) for _ in places), places), 100))
+    shown = [band for band in bands if band.values.size]
+    assert [band.y for band in shown] == [300, 400, 500]
+    assert all(places[0][1] == band.x and band.values.shape[-1] < 400 for band in shown)
+    with pytest.raises(ValueError, match=f"0 tiles for a grid of {len(places)}"):
+        list(stitch(grid, [], places))

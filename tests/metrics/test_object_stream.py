@@ -61,6 +61,23 @@ def test_arms_that_meet_far_below_are_one_object():
     np.testing.assert_array_equal(objects, labels)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_bands_may_begin_and_end_at_any_column_beside_which_there_is_background(seed):
+    draw = np.random.default_rng(seed)
+    labels, likelihood = np.zeros((30, 60), np.uint8), draw.random((30, 60), np.float32)
+    ends = [sorted(draw.choice(61, 2, replace=False).tolist()) for _ in range(6)]
+    for number, (left, right) in enumerate(ends):
+        labels[5 * number : 5 * number + 5, left:right] = draw.random((5, right - left)) < 0.6
+    stream, parts = ObjectStream(), []
+    for number, (left, right) in enumerate(ends):
+        band = slice(5 * number, 5 * number + 5)
+        parts += stream.add(labels[band, left:right], likelihood[band, left:right], left)[0]
+    parts += stream.finish()
+    whole, _ = streamed(labels, likelihood, [])
+    facts = [sorted((one.area, *one.corners, *one.sums.tolist()) for one in found) for found in (parts, whole)]
+    np.testing.assert_allclose(*facts)
+
+
 @pytest.mark.parametrize("rows", [1, 7])
 def test_what_is_held_does_not_grow_with_the_rows_gone_by(rows):
     stream = ObjectStream()

@@ -47,7 +47,7 @@ def test_a_batch_at_once_has_the_scores_and_gradients_of_the_definition(variant,
 def test_a_batch_in_pieces_changes_nothing(monkeypatch):
     case = example()
     whole = gradients(case[0], *case)
-    monkeypatch.setattr(levels, "CPU_LIMITS", levels._Limits(piece=64 * 20, keep=0))
+    monkeypatch.setattr(levels, "CPU_LIMITS", levels.CPU_LIMITS._replace(piece=64 * 20, keep=0))
     torch.testing.assert_close(gradients(case[0], *case), whole, rtol=1e-10, atol=1e-10)
 
 

@@ -10,6 +10,7 @@ from textdiff.models.networks.lvit import LViT
 from textdiff.models.networks.lvit_names import DEAD, to_reference
 from textdiff.tests.rival_cases import assert_equals_the_oracle, read_oracle
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"image_size": 32, "width": 16, "heads": 2, "text_dim": 12}
 PLACES = {"conv1": "stem", "text_tokens": "down_tokens.0.text", "patch_tokens": "down_tokens.0.patches"}
 PLACES["logits"] = "head"
@@ -23,14 +24,6 @@ for _level in range(4):
         f"skip{_level + 1}": f"up.{_level}.gate",
         f"decoder{_level + 1}": f"up.{_level}",
     }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

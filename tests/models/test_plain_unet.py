@@ -1,6 +1,5 @@
 """The plain U-Net: trained on images alone, with the same draws, selection and run directories as the head."""
 
-import csv
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,18 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import load_file
 
-from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.images.images import symmetry
 from textdiff.models.networks.augment import turned
 from textdiff.models.networks.plain_unet import PlainUNet
 from textdiff.models.networks.recipes import FAIR
-from textdiff.pipeline.fit import FitConfig, fit, resume
+from textdiff.pipeline.fit import FitConfig, fit
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training import trainer
+from textdiff.tests.run_cases import assert_masks_are_those_scored, newest
 
 FIT = ("fit", "--cache", "cache.zarr", "--model", "unet", "--width", "16", "--labels", "3", "--seed", "4")
 
@@ -34,10 +30,6 @@ def made(tmp_path_factory, make_lvit_once, tiny_backbone, textdiff_once) -> Path
     textdiff_once(root, *extract, "--backbone", str(tiny_backbone), *smallest)
     textdiff_once(root, *FIT, "--epochs", "12")
     return root
-
-
-def latest(root: Path) -> Run:
-    return Run(root / "runs" / (root / "runs/latest").readlink())
 
 
 def test_has_the_layout_of_the_paper_with_padding_and_normalisation():
@@ -140,7 +132,7 @@ def test_loader_gives_the_stored_image_and_no_activations(made):
 
 def test_learns_more_than_a_trivial_mask_scores_and_is_reported(made, textdiff_once):
     result = textdiff_once(made, "score")
-    run = latest(made)
+    run = newest(made / "runs")
     scores = json.loads((run.path / "scores.json").read_text())
     cache = FeatureCache.open(made / "cache.zarr")
     truths = [cache.mask(row) > 0 for row, entry in enumerate(cache.rows) if entry.split == "test"]
@@ -156,7 +148,7 @@ def test_learns_more_than_a_trivial_mask_scores_and_is_reported(made, textdiff_o
 
 
 def test_defaults_are_resolved_and_the_draw_is_that_of_the_head(made, tmp_path):
-    config = latest(made).config
+    config = newest(made / "runs").config
     expected = {"model": "unet", "epochs": 12, "recipe": "default", "learning_rate": 1e-3, "batch_size": 2}
     assert {name: config["fit"][name] for name in expected} == expected
     head = fit(FitConfig(made / "cache.zarr", labels=3, seed=4, epochs=1, variant="no-text"), tmp_path)
@@ -167,38 +159,7 @@ def test_predict_needs_no_backbone_and_gives_the_mask_that_score_measured(made, 
     textdiff_once(made, "score")
     images = sorted((made / "data/Test_Folder/img").iterdir())
     textdiff_once(made, "predict", *map(str, images), "--out", "masks")
-    scores = {row["id"]: row for row in csv.DictReader((latest(made).path / "scores.csv").open())}
-    for image in images:
-        with Image.open(made / "masks" / f"{image.stem}.png") as picture:
-            mask = np.asarray(picture) > 0
-        with Image.open(made / "data/Test_Folder/labelcol" / f"{image.stem}.png") as picture:
-            truth = np.asarray(picture) > 127
-        overlap = (truth & mask).sum() / (truth | mask).sum()
-        assert overlap == pytest.approx(float(scores[image.stem]["iou_original"]), abs=1e-9)
-
-
-def test_stopped_fit_resumes_to_the_same_weights(made, tmp_path, monkeypatch):
-    config = FitConfig(made / "cache.zarr", model="unet", width=8, labels=2, epochs=3, decay_epoch=2)
-    whole = Run(fit(config, tmp_path / "whole"))
-    monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
-    advance = console.Progress.advance
-
-    def stop_after_two(self, *arguments, **options):
-        advance(self, *arguments, **options)
-        if self.done == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(console.Progress, "advance", stop_after_two)
-        with pytest.raises(KeyboardInterrupt):
-            fit(config, tmp_path / "cut")
-    (cut,) = (Run(path) for path in (tmp_path / "cut").glob("cache-*"))
-    assert not cut.finished
-    torch.manual_seed(999)
-    resume(cut)
-    left, right = (load_file(run.path / "head.safetensors") for run in (whole, cut))
-    assert left.keys() == right.keys()
-    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert_masks_are_those_scored(newest(made / "runs"), made / "data", made / "masks")
 
 
 @pytest.mark.parametrize(

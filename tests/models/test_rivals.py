@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,31 +9,22 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.files import sha256_file
 from textdiff.models.networks.models import MODELS, get_recipe
 from textdiff.models.networks.plain_unet import PlainUNet
-from textdiff.models.networks.recipes import FAIR
 from textdiff.models.networks.resnet50_unet import ResNet50UNet
-from textdiff.models.networks.rivals import LViTRival, ResNet50UNetRival, SwinUNetRival, TransUNetRival
+from textdiff.models.networks.rivals import ResNet50UNetRival
 from textdiff.models.networks.trees import Trees
 from textdiff.pipeline.fit import FitConfig, begin, initial_network
 from textdiff.pipeline.predictions import enlarge, predict_members
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import trainer
 from textdiff.pipeline.training.train import train_many
+from textdiff.tests.rival_cases import SMALL
+from textdiff.tests.run_cases import assert_masks_are_those_scored, newest, stopped_after
+from textdiff.tests.text_cases import make_bert
 
-# Arguments that make the published networks small.
-SMALL = {
-    ResNet50UNetRival: {"width": 8, "layers": (1, 1, 1, 1), "decoder": (16, 8, 8, 8, 4)},
-    TransUNetRival: {
-        **{"width": 32, "units": (1, 1, 1), "dim": 24, "depth": 2, "heads": 3, "mlp": 48},
-        "decoder": (16, 8, 8, 8, 4),
-    },
-    SwinUNetRival: {"width": 8, "depths": (2, 2), "heads": (1, 2)},
-    LViTRival: {"width": 16, "heads": 2, "text_dim": 32},
-}
 WAYS = {
     "unet": ("--recipe", "fair", "--width", "4"),
     "text-unet": ("--width", "4"),
@@ -60,14 +50,8 @@ def small():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, make_lvit_once, textdiff_once) -> Path:
     """Caches of blurred images, with texts, without, and in tiles, and the data that they are of."""
-    from transformers import BertConfig, BertModel
-
     root = tmp_path_factory.mktemp("made")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(words), **sizes)).eval().save_pretrained(root / "bert")
-    (root / "bert/vocab.txt").write_text("\n".join(words) + "\n")
+    make_bert(root / "bert", WORDS, intermediate=32)
     make_lvit_once(root / "data", n_train=3, n_val=1, n_test=2, size=(72, 96))
     extract = ("extract", "--dataset", "monuseg", "--data", "data", "--preset", "rgb", "--blocks", "8,16")
     for name, texts, *cut in (("cache", "bert"), ("textless", "none"), ("tiled", "none", "--tile", "48")):
@@ -94,10 +78,6 @@ def command(model: str) -> tuple[str, ...]:
     return ("fit", "--cache", "cache.zarr", "--model", model, "--epochs", "2", "--device", "cpu", *WAYS[model])
 
 
-def newest(runs: Path) -> Run:
-    return Run(runs / (runs / "latest").readlink())
-
-
 def weights(run: Run) -> bytes:
     return (run.path / "head.safetensors").read_bytes()
 
@@ -107,19 +87,9 @@ def test_these_are_all_networks():
 
 
 @pytest.mark.parametrize("model", WAYS)
-def test_a_fit_that_is_stopped_and_resumed_has_the_same_weights_to_the_bit(
-    made, fitted, textdiff_once, monkeypatch, model
-):
+def test_a_fit_that_is_stopped_and_resumed_has_the_same_weights_to_the_bit(made, fitted, textdiff_once, model):
     whole = fitted(model)
-    advance = console.Progress.advance
-
-    def stop(self, *arguments, **options):
-        advance(self, *arguments, **options)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
-        patch.setattr(console.Progress, "advance", stop)
+    with stopped_after(1):
         textdiff_once(made, *command(model), "--runs", f"cut-{model}", status=130)
     cut = newest(made / f"cut-{model}")
     assert not cut.finished
@@ -141,11 +111,7 @@ def test_it_is_scored_and_gives_an_image_of_any_size_the_mask_that_score_measure
     listed.write_text("\n".join(["image,text", *lines]) + "\n")
     textdiff_once(made, "predict", "--list", str(listed), "--run", str(run.path), "--out", f"out-{model}")
     assert {image["id"] for image in scores["images"]} == texts.keys()
-    for image in scores["images"]:
-        found = np.asarray(Image.open(made / f"out-{model}/{image['id']}.png")) > 0
-        truth = np.asarray(Image.open(made / f"data/Test_Folder/labelcol/{image['id']}.png")) > 127
-        overlap = (truth & found).sum() / (truth | found).sum()
-        assert overlap == pytest.approx(image["iou_original"], abs=1e-9)
+    assert_masks_are_those_scored(run, made / "data", made / f"out-{model}")
     other = made / "other.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 41, 3), dtype=np.uint8)).save(other)
     words = ("--text", "the nuclei are dense") if run.reads.text else ()
@@ -184,17 +150,12 @@ def test_dropout_and_skipped_layers_are_the_same_side_by_side_as_alone(made, fit
         config = fitted(model).config["fit"]
         given = {name: config[name] for name in ("recipe", "variant", "select", "epochs")}
         options = FitConfig(made / "cache.zarr", model=model, device="cpu", **given)
-        runs.append(begin(options, lambda _, model=model: _folder(tmp_path / model)))
+        runs.append(begin(options, lambda _, model=model: tmp_path / model))
     cache = FeatureCache.open(made / "cache.zarr")
     train_many([(run, initial_network(run)) for run in runs], cache, torch.device("cpu"))
     for run, model in zip(runs, models, strict=True):
         own, alone = (load_file(one.path / "head.safetensors") for one in (run, fitted(model)))
         assert {name for name in own if not torch.equal(own[name], alone[name])} == set()
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True)
-    return path
 
 
 def test_an_ensemble_of_pixel_classifiers_is_the_mean_of_its_members(made, textdiff_once):
@@ -244,7 +205,7 @@ def test_pretrained_weights_are_begun_with_recorded_and_checked(made, textdiff_o
 @pytest.mark.parametrize("variant", ["shuffled-text", "constant-text", "full"])
 def test_lvit_is_given_the_texts_of_its_variant(made, tmp_path, variant):
     options = FitConfig(made / "cache.zarr", model="lvit", variant=variant, recipe="fair", device="cpu")
-    run = begin(options, lambda _: _folder(tmp_path / "run"))
+    run = begin(options, lambda _: tmp_path / "run")
     assert run.label == f"lvit-fair{'' if variant == 'full' else f'-{variant}'}"
     cache = FeatureCache.open(made / "cache.zarr")
     network = initial_network(run)
@@ -297,7 +258,7 @@ def test_a_length_in_steps_becomes_epochs_and_the_rate_follows_the_batch(made, t
     }
     for number, ((model, options), expected) in enumerate(cases.items()):
         config = FitConfig(made / "cache.zarr", model=model, recipe="default", device="cpu", **dict(options))
-        run = begin(config, lambda _, number=number: _folder(tmp_path / str(number)))
+        run = begin(config, lambda _, number=number: tmp_path / str(number))
         fit = run.config["fit"]
         found = tuple(fit[name] for name in ("epochs", "learning_rate", "validate_every", "patience"))
         assert found == pytest.approx(expected), model
@@ -306,83 +267,15 @@ def test_a_length_in_steps_becomes_epochs_and_the_rate_follows_the_batch(made, t
 
 def test_where_images_are_cut_the_steps_are_those_of_their_tiles(made, tmp_path):
     options = FitConfig(made / "tiled.zarr", model="transunet", recipe="default", device="cpu", batch_size=4)
-    fit = begin(options, lambda _: _folder(tmp_path / "run")).config["fit"]
+    fit = begin(options, lambda _: tmp_path / "run").config["fit"]
     cache = FeatureCache.open(made / "tiled.zarr")
     steps = -(-sum(row.split == "train" for row in cache.rows) // 4)
     assert steps > 3
     assert (fit["epochs"], fit["learning_rate"]) == (-(-13_950 // steps), pytest.approx(0.01 * 4 / 24))
 
 
-def test_images_of_another_side_are_resized_for_the_network_and_scores_back():
-    seen = []
-    network = TransUNetRival(SMALL[TransUNetRival] | {"image_size": 224}, 2, 224).eval()
-    image = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
-
-    def scores(x: torch.Tensor) -> torch.Tensor:
-        seen.append(x)
-        return torch.stack([-x[:, 0], x[:, 0]], 1)
-
-    network.scores = scores
-    found = network(image)
-    assert (seen[0].shape, found.shape) == ((1, 3, 224, 224), (1, 2, 96, 96))
-    resized = torch.nn.functional.interpolate(image / 255, (224, 224), mode="bilinear")
-    torch.testing.assert_close(seen[0], resized, atol=1e-5, rtol=0)
-    # There and back a smooth image is itself.
-    ramp = torch.linspace(0, 255, 96).round().to(torch.uint8).expand(1, 3, 96, 96)
-    torch.testing.assert_close(network(ramp)[:, 1], ramp[:, 0] / 255, atol=0.01, rtol=0)
-
-
-def test_a_single_image_of_the_smallest_size_can_be_normalised():
-    side = ResNet50UNetRival.side(SimpleNamespace(image_size=32), FAIR)
-    network = ResNet50UNetRival(SMALL[ResNet50UNetRival], 2, side)
-    assert network(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 2, 32, 32)
-
-
-@pytest.mark.parametrize(("rival", "darkest"), [(TransUNetRival, 0.0), (LViTRival, 0.0), (ResNet50UNetRival, -1.0)])
-def test_a_single_score_is_the_logit_of_the_foreground_and_black_is_as_the_authors_have_it(rival, darkest):
-    seen = []
-    network = rival(SMALL[rival] | ({"image_size": 32} if rival.takes_size else {}), 2, 32)
-
-    def scores(x: torch.Tensor) -> torch.Tensor:
-        seen.append(x)
-        return x[:, :1]
-
-    network.scores = scores
-    image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    image[0, :, 0, 0], image[0, :, 0, 1] = 0, 255
-    found = network(image)
-    assert (float(seen[0].min()), float(seen[0].max())) == (darkest, 1)
-    torch.testing.assert_close(found.softmax(1)[:, 1], torch.sigmoid(seen[0][:, 0]))
-
-
-def test_own_statistics_are_batch_normalisation_in_training_to_the_bit_and_each_images_own_afterwards():
-    x, text = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8), torch.randn(3, 10, 32)
-    for rival in (ResNet50UNetRival, TransUNetRival, LViTRival):
-        made = {}
-        for norm in ("batch", "own"):
-            torch.manual_seed(0)
-            net = SMALL[rival] | ({"image_size": 64} if rival.takes_size else {})
-            made[norm] = rival(net | ({} if rival is ResNet50UNetRival else {"dropout": 0}), 2, 64, norm=norm)
-        plain, own = made["batch"].state_dict(), made["own"].state_dict()
-        running = {name for name in plain if name.split(".")[-1].startswith(("running_", "num_batches"))}
-        assert running
-        assert own.keys() == plain.keys() - running
-        inputs = (x, text) if rival is LViTRival else (x,)
-        trained = [network.train()(*inputs) for network in made.values()]
-        assert torch.equal(*trained)
-        for scores in trained:
-            scores.square().mean().backward()
-        weights = dict(made["batch"].named_parameters())
-        assert all(torch.equal(p.grad, weights[name].grad) for name, p in made["own"].named_parameters())
-        with torch.inference_mode():
-            together = made["own"].eval()(*inputs)
-            for i in range(3):
-                alone = made["batch"].train()(*(value[i : i + 1] for value in inputs))
-                torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-3, atol=1e-4)
-
-
 def test_the_plain_u_net_of_width_64_has_the_papers_count(made, tmp_path):
     options = FitConfig(made / "cache.zarr", model="unet", width=64, recipe="fair", device="cpu")
-    run = begin(options, lambda _: _folder(tmp_path / "run"))
+    run = begin(options, lambda _: tmp_path / "run")
     assert run.config["parameters"] == 31_037_698
     assert "31,037,698" in PlainUNet.__doc__

@@ -11,16 +11,9 @@ from textdiff.errors import UserError
 from textdiff.models.networks.swin_unet import SwinUNet
 from textdiff.tests.rival_cases import assert_equals_the_oracle, read_oracle
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"image_size": 64, "width": 8, "depths": (2, 2, 2, 2), "heads": (1, 2, 2, 4)}
 ORACLES = {"baseline_swin_unet": 224, "baseline_swin_unet_256": 256}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

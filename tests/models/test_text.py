@@ -14,9 +14,10 @@ from textdiff.errors import UserError
 from textdiff.models.downloads import hub
 from textdiff.models.text import load_text_encoder
 from textdiff.tests.hub_server import in_a_process, serving
+from textdiff.tests.text_cases import SPECIAL, make_bert
 
 WORDS = ["cells", "nuclei", "left", "upper", "many", "in", "the", "and", ".", ",", "##us", "nucle", "Cells"]
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+VOCABULARY = [*SPECIAL, *WORDS]
 TEXTS = ["many cells in the left", "", "nuclei and cells , upper left .", "Cells"]
 HUB_ID = "emilyalsentzer/Bio_ClinicalBERT"
 
@@ -37,22 +38,8 @@ def ids_of(text: str) -> list[int]:
 @pytest.fixture(scope="module")
 def tiny_bert(tmp_path_factory) -> tuple[Path, torch.nn.Module]:
     """A BERT with random weights in a directory of the hub's kind: config.json, vocab.txt, weights. And itself."""
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=24,
-    )
-    model = BertModel(config).eval()
     folder = tmp_path_factory.mktemp("bert")
-    model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
-    return folder, model
+    return folder, make_bert(folder, WORDS, layers=2, max_position_embeddings=24)
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +81,15 @@ def test_an_embedding_does_not_depend_on_the_other_texts(tiny_bert):
 
 def test_each_distinct_text_is_embedded_once(tiny_bert, monkeypatch):
     encoder = load_text_encoder(str(tiny_bert[0]))
-    seen = []
-    honest = encoder._embed
-    monkeypatch.setattr(encoder, "_embed", lambda text: seen.append(text) or honest(text))
+    seen, forward = [], type(tiny_bert[1]).forward
+
+    def counted(self, input_ids, **more):
+        seen.append(input_ids[0].tolist())
+        return forward(self, input_ids, **more)
+
+    monkeypatch.setattr(type(tiny_bert[1]), "forward", counted)
     tokens, _ = encoder.encode(["cells", "nuclei", "cells", "cells"])
-    assert seen == ["cells", "nuclei"]
+    assert seen == [ids_of("cells"), ids_of("nuclei")]
     assert np.array_equal(tokens[0], tokens[3])
 
 

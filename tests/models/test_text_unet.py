@@ -1,7 +1,5 @@
 """The U-Net that reads the text: what it starts as, what it reads, and with which views."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,7 @@ from textdiff.models.networks.plain_unet import PlainUNet
 from textdiff.models.networks.text_unet import TextUNet
 from textdiff.pipeline.fit import FitConfig, begin, initial_network
 from textdiff.pipeline.training.trainer import Trainer
+from textdiff.tests.text_cases import make_bert
 
 SIZES = {"width": 4, "norm": "own"}
 
@@ -91,13 +90,9 @@ def test_pixels_that_look_alike_ask_the_text_differently_by_their_places():
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory, make_lvit_once, textdiff_once) -> FeatureCache:
     """Eight views with texts that turn: "left" is "lower" after a quarter turn."""
-    from transformers import BertConfig, BertModel
-
     root = tmp_path_factory.mktemp("views")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "left", "right", "upper", "lower", "half", "the"]
-    sizes = {"hidden_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    BertModel(BertConfig(vocab_size=len(words), **sizes)).eval().save_pretrained(root / "bert")
-    (root / "bert/vocab.txt").write_text("\n".join(words) + "\n")
+    words = ("left", "right", "upper", "lower", "half", "the")
+    make_bert(root / "bert", words, hidden=6, intermediate=8)
     make_lvit_once(root / "data", n_train=2, n_val=0, n_test=1, size=32, text="the left half")
     extract = ("extract", "--dataset", "monuseg", "--data", "data", "--preset", "rgb", "--blocks", "8")
     to = ("--cache", "cache.zarr", "--image-size", "32", "--views", "8", "--text-encoder", "bert")
@@ -107,7 +102,7 @@ def cache(tmp_path_factory, make_lvit_once, textdiff_once) -> FeatureCache:
 
 def test_it_is_trained_on_each_view_with_the_text_that_is_true_of_it(cache, tmp_path):
     options = FitConfig(cache.path, model="text-unet", width=4, device="cpu")
-    run = begin(options, lambda _: _folder(tmp_path / "run"))
+    run = begin(options, lambda _: tmp_path / "run")
     network = initial_network(run)
     loader = network.loader(cache, torch.device("cpu"))
     fit = Trainer(run, network, cache, loader, torch.device("cpu"), 2)
@@ -120,8 +115,3 @@ def test_it_is_trained_on_each_view_with_the_text_that_is_true_of_it(cache, tmp_
         assert np.array_equal(images[0].permute(1, 2, 0).numpy(), cache.image(item.row))
         assert np.array_equal(item.mask[0].numpy(), cache.mask(item.row))
         assert np.array_equal(text[0].numpy()[mask[0].numpy()], own[0])
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True)
-    return path

@@ -17,6 +17,7 @@ from textdiff.models.networks import trees
 from textdiff.models.networks.pixels import all_pixels
 from textdiff.models.networks.trees import Trees
 from textdiff.pipeline.runs import Run
+from textdiff.tests.run_cases import newest
 
 SIZE = 24
 
@@ -83,7 +84,7 @@ def made(tmp_path_factory, make_lvit_once, textdiff_once) -> Path:
 
 
 def test_a_run_keeps_them_as_arrays_and_is_used_without_scikit_learn(made, textdiff_once, monkeypatch):
-    run = Run(made / "runs" / (made / "runs/latest").readlink())
+    run = newest(made / "runs")
     stored, network = load_file(run.path / "head.safetensors"), run.load_network()
     assert {name: value.dtype for name, value in stored.items()} == trees._ARRAYS
     assert len(network.roots) == 100

@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
-from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.models.backbones.checkpoints import load_unet, save_unet
@@ -18,8 +15,7 @@ from textdiff.models.networks.tuned import Tuned
 from textdiff.options.experiments import Table1
 from textdiff.options.fit import FitConfig
 from textdiff.pipeline import fit
-from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training import trainer
+from textdiff.tests.run_cases import assert_masks_are_those_scored, newest, stopped_after
 
 SMALL = {
     "image_size": 32, "in_channels": 3, "model_channels": 32, "out_channels": 6, "num_res_blocks": 1,
@@ -51,10 +47,6 @@ def here(made, monkeypatch):
     monkeypatch.chdir(made)
 
 
-def newest(runs: Path) -> Run:
-    return Run(runs / (runs / "latest").readlink())
-
-
 def made_by(backbone: str, **fingerprint) -> FeatureCache:
     """The cache as if it were of another backbone."""
     cache = FeatureCache.open("cache.zarr")
@@ -84,19 +76,11 @@ def test_it_begins_as_the_backbone_with_a_convolution_of_its_last_block():
         assert name.startswith("out.2") or torch.equal(value, fresh[name]), name
 
 
-def test_all_its_weights_are_trained_and_a_stopped_fit_resumes_to_the_same_bits(made, textdiff_once, monkeypatch):
+def test_all_its_weights_are_trained_and_a_stopped_fit_resumes_to_the_same_bits(made, textdiff_once):
     whole = newest(made / "runs")
     first, after = fit.initial_network(whole).state_dict(), whole.load_network().state_dict()
     assert [name for name, value in after.items() if torch.equal(value, first[name])] == []
-    advance = console.Progress.advance
-
-    def stop(self, *arguments, **options):
-        advance(self, *arguments, **options)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
-        patch.setattr(console.Progress, "advance", stop)
+    with stopped_after(1):
         textdiff_once(made, *FIT, "--runs", "cut", status=130)
     cut = newest(made / "cut")
     textdiff_once(made, "fit", "--resume", "--run", str(cut.path))
@@ -104,7 +88,7 @@ def test_all_its_weights_are_trained_and_a_stopped_fit_resumes_to_the_same_bits(
         assert torch.equal(value, after[name]), name
 
 
-def test_a_run_predicts_what_it_scored_without_its_backbone(made, textdiff_once, monkeypatch):
+def test_a_run_predicts_what_it_scored_without_its_backbone(made, textdiff_once):
     run = newest(made / "runs")
     (made / "net.safetensors").rename(made / "away.safetensors")
     try:
@@ -114,11 +98,7 @@ def test_a_run_predicts_what_it_scored_without_its_backbone(made, textdiff_once,
         )
     finally:
         (made / "away.safetensors").rename(made / "net.safetensors")
-    (image,) = run.scores()["images"]
-    found = np.asarray(Image.open(made / f"out/{image['id']}.png")) > 0
-    truth = np.asarray(Image.open(made / f"data/Test_Folder/labelcol/{image['id']}.png")) > 127
-    overlap = (truth & found).sum() / (truth | found).sum()
-    assert overlap == pytest.approx(image["iou_original"], abs=1e-9)
+    assert_masks_are_those_scored(run, made / "data", made / "out")
 
 
 def test_what_is_no_such_network_stays_frozen_and_says_so(textdiff_once):

@@ -11,8 +11,6 @@ import pytest
 import roifile
 import shapely
 import zarr
-from hypothesis import example, given
-from hypothesis.extra.numpy import array_shapes, arrays
 from ome_zarr.io import parse_url
 from ome_zarr.reader import Label, Labels, Multiscales, Reader
 from ome_zarr_models.v05 import Image as ImageModel
@@ -22,74 +20,11 @@ from PIL import Image
 from scipy import ndimage
 
 from textdiff.errors import UserError
-from textdiff.metrics.instances import find_instances
-from textdiff.outputs import FORMATS, segmentation, write_output
+from textdiff.outputs import FORMATS, write_output
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.objects import object_record
 from textdiff.outputs.overlay import annotated
-from textdiff.outputs.polygons import trace
-
-MASKS = array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9).flatmap(lambda shape: arrays(np.bool_, shape))
-# A hole that meets the outside at a corner, a chain of diagonal pixels, rings in rings.
-PINCHED = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 1]], bool)
-CHAIN = np.eye(4, dtype=bool)
-NESTED = np.pad(np.pad(np.pad(np.ones((1, 1), bool), 1), 1, constant_values=True), 1)
-
-
-def centres(shape):
-    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
-    return x, y
-
-
-def filled(rings, shape):
-    """Pixels whose centres an odd number of rings goes around, by crossings of a ray to the left."""
-    x, y = centres(shape)
-    inside = np.zeros(shape, bool)
-    for ring in rings:
-        for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-            if x0 == x1:
-                inside ^= (x0 < x) & (min(y0, y1) < y) & (y < max(y0, y1))
-    return inside
-
-
-@example(PINCHED)
-@example(~PINCHED)
-@example(CHAIN)
-@example(NESTED)
-@given(MASKS)
-def test_polygons_filled_again_are_the_mask(mask):
-    polygons = trace(mask)
-    assert (filled([ring for shell, holes in polygons for ring in (shell, *holes)], mask.shape) == mask).all()
-
-
-@example(PINCHED)
-@example(~PINCHED)
-@example(CHAIN)
-@example(NESTED)
-@given(MASKS)
-def test_polygons_are_valid_disjoint_and_one_for_each_part_connected_by_sides(mask):
-    shapes = [shapely.Polygon(shell, holes) for shell, holes in trace(mask)]
-    whole = shapely.MultiPolygon(shapes)
-    assert whole.is_valid, shapely.is_valid_reason(whole)
-    assert len(shapes) == ndimage.label(mask)[1]
-    assert whole.area == mask.sum()
-    for shape in shapes:
-        assert shape.exterior.is_ccw
-        assert not any(hole.is_ccw for hole in shape.interiors)
-        for ring in (shape.exterior, *shape.interiors):
-            horizontal = np.diff(ring.coords, axis=0)[:, 1] == 0
-            assert (horizontal[1:] != horizontal[:-1]).all(), "a corner in the middle of an edge"
-
-
-def test_a_hole_that_meets_the_outside_at_a_corner_is_a_hole():
-    ((shell, holes),) = trace(PINCHED)
-    assert shell.tolist() == [[1, 0], [3, 0], [3, 3], [0, 3], [0, 1], [1, 1]]
-    assert [hole.tolist() for hole in holes] == [[[1, 1], [1, 2], [2, 2], [2, 1]]]
-
-
-def segment(name, image, probabilities, class_names, **options):
-    labels, likelihood = probabilities.argmax(0), probabilities.max(0)
-    return segmentation(name, image, labels, likelihood, find_instances(labels, likelihood, **options), class_names)
+from textdiff.tests.output_cases import centres, filled, segment, write
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +36,6 @@ def made():
     probabilities = (weights / weights.sum(0)).astype(np.float32)
     image = rng.integers(0, 256, (130, 701, 3), dtype=np.uint8)
     return segment("case", image, probabilities, ("nucleus", "stroma")), probabilities
-
-
-def write(kind, folder, segmented, **options):
-    path = folder / f"x{FORMATS[kind].suffix}"
-    write_output(kind, path, segmented, **options)
-    assert [entry.name for entry in folder.iterdir()] == [path.name], "something else was left behind"
-    return path
 
 
 def test_geojson_parsed_back_and_rasterised_is_the_mask(made, tmp_path):
@@ -309,53 +237,6 @@ def test_a_directory_that_is_no_ome_zarr_is_not_replaced(made, tmp_path):
     with pytest.raises(UserError, match="no OME-Zarr"):
         write_output("ome-zarr", tmp_path / "x.ome.zarr", made[0])
     assert (tmp_path / "x.ome.zarr/thesis.tex").exists()
-
-
-def barred(width):
-    """An image (2, width) of one object over all of it."""
-    inside = np.stack([np.zeros((2, width)), np.ones((2, width))]).astype(np.float32)
-    return segment("wide", np.zeros((2, width, 3), np.uint8), inside, ("a",))
-
-
-@pytest.mark.parametrize(("kind", "largest"), [("nifti", 32767), ("roi", 32767)])
-def test_a_format_holds_what_its_limit_says_and_refuses_one_pixel_more(kind, largest, tmp_path):
-    path = write(kind, tmp_path, barred(largest))
-    if kind == "nifti":
-        assert nibabel.load(path).shape == (largest, 2, 1)
-        assert np.asarray(nibabel.load(path).dataobj).all()
-    else:
-        (roi,) = roifile.roiread(path)
-        assert np.ptp(roi.coordinates(), axis=0).tolist() == [largest, 2]
-    path.unlink()
-    with pytest.raises(UserError, match=rf"^wide: {largest + 1}x2 pixels.*{largest} a side; use --format geojson or "):
-        write(kind, tmp_path, barred(largest + 1))
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("nifti", "roi")])
-def test_the_other_formats_hold_a_wider_image(kind, tmp_path):
-    assert write(kind, tmp_path, barred(32768)).exists()
-
-
-def test_more_objects_than_16_bits_are_numbered_by_nifti_and_refused_by_png(tmp_path):
-    inside = np.zeros((512, 514), np.float32)
-    inside[::2, ::2] = 1
-    crowd = segment("crowd", np.zeros((512, 514, 3), np.uint8), np.stack([1 - inside, inside]), ("a",))
-    assert len(crowd.found) == 256 * 257
-    with pytest.raises(UserError, match=r"^crowd: 65792 objects, and PNG numbers 65535; use --format .*nifti"):
-        write("png", tmp_path, crowd, numbered=True)
-    read = np.asarray(nibabel.load(write("nifti", tmp_path, crowd, numbered=True)).dataobj)[..., 0].T
-    assert (read == crowd.objects).all()
-
-
-def test_an_object_of_more_corners_than_16_bits_count_is_whole_in_its_roi(tmp_path):
-    comb = np.zeros((600, 600), bool)
-    comb[:, 0] = comb[3::4] = comb[2::4, 2::2] = True
-    segmented = segment("comb", np.zeros((600, 600, 3), np.uint8), np.stack([~comb, comb]).astype(np.float32), ("a",))
-    (roi,) = roifile.roiread(write("roi", tmp_path, segmented))
-    ((shell, _),) = trace(comb)
-    assert len(shell) > 2**16
-    assert (roi.coordinates() == shell).all()
 
 
 def test_micrometres_are_those_of_each_axis(made, tmp_path):

@@ -1,14 +1,12 @@
 """The commands on a cache in an object store: the same bytes and results as on a disk; shards of dead processes."""
 
 import csv
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,17 +16,12 @@ import textdiff
 from textdiff.cache import FeatureCache
 from textdiff.cache.stores import leases, remote
 from textdiff.places import Url
+from textdiff.tests import object_store as cloud
+from textdiff.tests.file_tools import files
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
-cloud = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "object_store.py")))
 OPTIONS = ("--preset", "rgb", "--text-encoder", "none", "--image-size", "64", "--views", "1")
-
-
-@pytest.fixture(scope="module")
-def proxy():
-    with cloud.bucket() as proxy:
-        yield proxy
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +30,6 @@ def data(tmp_path_factory, make_lvit_once) -> Path:
     root = tmp_path_factory.mktemp("data")
     make_lvit_once(root / "data/MoNuSeg", n_train=4, n_val=1, n_test=2)
     return root
-
-
-def files(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from textdiff.tests.run_cases import copied, make_runs, one_line
+from textdiff.tests.run_cases import anyhow, copied, one_line
 
 FIT = ("--variant", "no-text", "--epochs", "2")
 # What each command writes is below DISK.
@@ -57,10 +56,10 @@ RUNS = {"fit --resume": "stopped", "score": "done", "report": "done"}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, textdiff_once) -> Path:
-    root = make_runs(tmp_path_factory.mktemp("disk"), textdiff_once)
-    textdiff_once(root, "cache", "export", "cache.zarr", "cache.h5")
-    return root
+def made(small_runs, textdiff_once) -> Path:
+    """Those runs, and ``cache.h5`` beside them."""
+    textdiff_once(small_runs, "cache", "export", "cache.zarr", "cache.h5")
+    return small_runs
 
 
 @contextmanager
@@ -186,14 +185,6 @@ def files(place: Path) -> dict[str, bytes]:
         if path.is_file()
         and path.name.partition(".")[0] not in ("log", "last", "filler", "scores", "report", "overlay")
     }
-
-
-def anyhow(textdiff_once: Callable, *arguments) -> SimpleNamespace:
-    """The result of a command that may succeed or meet a fault."""
-    try:
-        return textdiff_once(*arguments)
-    except AssertionError:
-        return textdiff_once(*arguments, status=2)
 
 
 def test_what_fails_in_a_process_of_an_experiment_is_told_by_the_command(made, tmp_path, textdiff_once):

@@ -24,6 +24,7 @@ from textdiff.pipeline.fit import FitConfig, fit, resume
 from textdiff.pipeline.prediction.predictor import Predictor
 from textdiff.pipeline.predictions import predict_members
 from textdiff.pipeline.runs import Run, write_config
+from textdiff.tests.run_cases import newest
 
 LOGITS = st.floats(-30, 30, width=32)
 
@@ -42,10 +43,6 @@ def made(tmp_path_factory, make_lvit_once, tiny_backbone, textdiff_once) -> Path
     textdiff_once(root, *fit, "--runs", "single")
     textdiff_once(root, *fit, "--ensemble", "3", "--seed", "7")
     return root
-
-
-def latest(runs: Path) -> Run:
-    return Run(runs / (runs / "latest").readlink())
 
 
 @given(arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(2, 4), st.just(2), st.just(3)), elements=LOGITS))
@@ -76,7 +73,7 @@ def test_extremes_of_disagreement():
 
 
 def test_members_share_the_images_and_differ_in_seed_and_weights(made):
-    run = latest(made / "runs")
+    run = newest(made / "runs")
     assert [member.config["fit"]["seed"] for member in run.members] == [7, 8, 9]
     assert {tuple(member.config["train_ids"]) for member in run.members} == {tuple(run.config["train_ids"])}
     weights = [load_file(member.path / "head.safetensors")["conv1.weight"] for member in run.members]
@@ -85,14 +82,14 @@ def test_members_share_the_images_and_differ_in_seed_and_weights(made):
 
 
 def test_a_member_is_the_fit_of_its_seed_on_the_same_draw(made, tmp_path):
-    member = latest(made / "runs").members[1]
+    member = newest(made / "runs").members[1]
     config = FitConfig(made / "cache.zarr", labels=2, variant="no-text", epochs=2, seed=8, draw_seed=7)
     alone = load_file(fit(config, tmp_path) / "head.safetensors")
     assert all(torch.equal(value, alone[name]) for name, value in load_file(member.path / "head.safetensors").items())
 
 
 def test_ensemble_predicts_the_mean_probability(made):
-    run, cache = latest(made / "runs"), FeatureCache.open(made / "cache.zarr")
+    run, cache = newest(made / "runs"), FeatureCache.open(made / "cache.zarr")
     network = run.load_network()
     (item,) = network.loader(cache, torch.device("cpu")).epoch([0])
     each = np.stack([predict_members(member.load_network(), item, "float32").mean(0) for member in run.members])
@@ -115,12 +112,12 @@ def test_stopped_ensemble_does_what_was_missing_and_comes_to_the_same_weights(ma
         patch.setattr(fit_module, "train", stop_in_the_second)
         with pytest.raises(KeyboardInterrupt):
             fit(config, tmp_path)
-    cut = latest(tmp_path)
+    cut = newest(tmp_path)
     assert [(member.path / "head.safetensors").is_file() for member in cut.members] == [True, False, False]
     done = (cut.members[0].path / "head.safetensors").stat().st_mtime_ns
     resume(cut)
     assert done == (cut.members[0].path / "head.safetensors").stat().st_mtime_ns
-    for ours, theirs in zip(cut.members, latest(made / "runs").members, strict=True):
+    for ours, theirs in zip(cut.members, newest(made / "runs").members, strict=True):
         left, right = (load_file(run.path / "head.safetensors") for run in (ours, theirs))
         assert all(torch.equal(left[name], right[name]) for name in left)
 
@@ -128,7 +125,7 @@ def test_stopped_ensemble_does_what_was_missing_and_comes_to_the_same_weights(ma
 def test_score_and_predict_take_the_mean_and_write_both_uncertainties(made, textdiff_once):
     result = textdiff_once(made, "score")
     assert "no-text, mean of 3" in result.stdout
-    run = latest(made / "runs")
+    run = newest(made / "runs")
     report = (run.path / "report.md").read_text()
     assert "mean of 3 networks, seeds 7 to 9" in report
     assert "Means over 2 images" in report
@@ -162,7 +159,7 @@ def test_members_of_an_image_in_tiles_are_stitched_and_ranked_alike(made, tiny_b
     textdiff_once(made, *extract, "--backbone", str(tiny_backbone), *smallest)
     fit = ("fit", "--cache", "tiles.zarr", "--labels", "2", "--variant", "no-text", "--epochs", "1")
     textdiff_once(made, *fit, "--ensemble", "2", "--runs", "tiled")
-    predictor = Predictor(latest(made / "tiled"))
+    predictor = Predictor(newest(made / "tiled"))
     path = sorted((made / "data/Test_Folder/img").iterdir())[0]
     with Image.open(path) as picture:
         image = np.asarray(picture.convert("RGB"))
@@ -179,7 +176,7 @@ def test_members_of_an_image_in_tiles_are_stitched_and_ranked_alike(made, tiny_b
 
 
 def test_next_ranks_the_images_without_a_mask(made, textdiff_once):
-    run, cache = latest(made / "runs"), FeatureCache.open(made / "cache.zarr")
+    run, cache = newest(made / "runs"), FeatureCache.open(made / "cache.zarr")
     covered = json.loads(textdiff_once(made, "next", "--json").stdout)
     lines = json.loads(textdiff_once(made, "next", "--by", "uncertainty", "--json").stdout)
     assert {line["id"] for line in lines} == {"train_002", "train_003", "train_004"}
@@ -229,7 +226,7 @@ def test_nothing_left_to_annotate_is_said(made, tmp_path, make_lvit, tiny_backbo
 
 
 def test_unfinished_member_is_named_with_the_way_to_finish(made, textdiff_once, tmp_path):
-    run = latest(made / "runs")
+    run = newest(made / "runs")
     write_config(Run(tmp_path / "run"), run.config)
     result = textdiff_once(made, "score", "--run", str(tmp_path / "run"), status=2)
     assert "members/0" in result.stderr

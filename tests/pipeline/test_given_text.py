@@ -18,6 +18,8 @@ from textdiff.pipeline import predictions
 from textdiff.pipeline.evaluation.given_text import GivenText, paired_differences
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run, write_config
+from textdiff.tests.run_cases import newest
+from textdiff.tests.text_cases import make_bert
 
 SHARED = "all nuclei are round"
 READING = ("full", "concat", "constant-text", "shuffled-text")
@@ -27,16 +29,8 @@ EMPTY = torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.bool)
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory) -> Path:
     """A BERT with random weights that knows the words of ``SHARED``."""
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(0)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *SHARED.split()]
-    config = BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
-    )
     folder = tmp_path_factory.mktemp("encoder") / "bert"
-    BertModel(config).eval().save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    make_bert(folder, SHARED.split())
     return folder
 
 
@@ -52,12 +46,8 @@ def made(tmp_path_factory, make_lvit_once, tiny_backbone, textdiff_once, encoder
     for cache, variant in (*(("one", variant) for variant in READING), ("own", "full"), ("own", "no-text")):
         fit = ("fit", "--cache", f"{cache}.zarr", "--variant", variant, "--epochs", "1", "--learning-rate", "0.01")
         textdiff_once(root, *fit, "--runs", "fits")
-        shutil.move(latest(root / "fits"), root / f"{cache}-{variant}")
+        shutil.move(newest(root / "fits").path, root / f"{cache}-{variant}")
     return root
-
-
-def latest(runs: Path) -> Path:
-    return runs / (runs / "latest").readlink()
 
 
 @pytest.fixture
@@ -172,7 +162,11 @@ def unread(made, tiny_backbone, textdiff_once) -> dict[str, Path]:
     smallest = ("--backbone", str(tiny_backbone), "--image-size", "64", "--blocks", "6", "--steps", "50")
     textdiff_once(made, *extract, *smallest)
     textdiff_once(made, *("fit", "--cache", "none.zarr", "--variant", "no-text", "--epochs", "1", "--runs", "without"))
-    return {"unet": latest(made / "unets"), "no-text": made / "own-no-text", "cache": latest(made / "without")}
+    return {
+        "unet": newest(made / "unets").path,
+        "no-text": made / "own-no-text",
+        "cache": newest(made / "without").path,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """Recorded steps train to the bits of steps that are not, on a stand-in for CUDA that records by doing again."""
 
 import contextlib
-import runpy
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +10,8 @@ from safetensors.torch import load_file
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network, resume
 from textdiff.pipeline.training import recorded, trainer
 from textdiff.pipeline.training.recorded import CudaRecorder, RecordedSteps
+from textdiff.tests import experiment_cases as cases
+from textdiff.tests.run_cases import stopped_after
 
 
 class Again:
@@ -136,8 +136,7 @@ def test_the_recorder_of_cuda_warms_up_and_records_on_one_stream(monkeypatch):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    cases = runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py"))
-    return cases["make_cache"](tmp_path_factory.mktemp("cache") / "c.zarr")
+    return cases.make_cache(tmp_path_factory.mktemp("cache") / "c.zarr")
 
 
 RECIPES = pytest.mark.parametrize(("recipe", "window"), [("default", None), ("fair", 16)])
@@ -185,38 +184,21 @@ def test_on_a_gpu_a_fit_of_recorded_steps_is_the_fit_without(
 
 
 @RECIPES
-def test_a_fit_that_was_stopped_resumes_to_the_same_bits(cache, tmp_path, monkeypatch, device, recipe, window):
+def test_a_fit_that_was_stopped_resumes_to_the_same_bits(cache, tmp_path, device, recipe, window):
     config = options(cache, device, recipe, window)
     whole = load_file(fit(config, tmp_path / "whole") / "head.safetensors")
-    monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
-    run, close = begin(config, lambda _: tmp_path / "cut"), trainer.Trainer.close_epoch
-
-    def closing(self, seconds):
-        close(self, seconds)
-        if self.state.epoch == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "close_epoch", closing)
-        with pytest.raises(KeyboardInterrupt):
-            resume(run)
+    run = begin(config, lambda _: tmp_path / "cut")
+    with stopped_after(2), pytest.raises(KeyboardInterrupt):
+        resume(run)
     cut = load_file(resume(run) / "head.safetensors")
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
 @pytest.mark.gpu
-def test_a_fit_begun_on_a_gpu_goes_on_on_a_cpu_and_back(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
-    run, close = begin(options(cache, "cuda", "default", None), lambda _: tmp_path / "r"), trainer.Trainer.close_epoch
-
-    def closing(self, seconds):
-        close(self, seconds)
-        if self.state.epoch in (1, 2):
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(trainer.Trainer, "close_epoch", closing)
-    for device in ("cuda", "cpu"):
-        with pytest.raises(KeyboardInterrupt):
+def test_a_fit_begun_on_a_gpu_goes_on_on_a_cpu_and_back(cache, tmp_path):
+    run = begin(options(cache, "cuda", "default", None), lambda _: tmp_path / "r")
+    for device, epoch in (("cuda", 1), ("cpu", 2)):
+        with stopped_after(epoch), pytest.raises(KeyboardInterrupt):
             resume(run, device)
     resume(run, "cuda")
     assert run.finished

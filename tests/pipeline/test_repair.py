@@ -14,6 +14,7 @@ from textdiff.cache import FeatureCache
 from textdiff.cache.staging import staging
 from textdiff.models import text
 from textdiff.models.backbones.extractor import Extractor
+from textdiff.tests.file_tools import files, flip
 
 NAMES = ("a", "b", "c")
 
@@ -86,16 +87,6 @@ def lab(made, tmp_path, textdiff_once, monkeypatch) -> SimpleNamespace:
     )
 
 
-def files(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
-
-
-def flip(file: Path, position: int = 40) -> None:
-    data = bytearray(file.read_bytes())
-    data[position % len(data)] ^= 4
-    file.write_bytes(data)
-
-
 def directory(file: Path) -> None:
     file.unlink()
     (file / "something").mkdir(parents=True)
@@ -118,17 +109,17 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, int]] = {
     "root cut off": (lambda c: (c / "zarr.json").write_bytes((c / "zarr.json").read_bytes()[:100]), "zarr.json", 0),
     "root zeroed": (lambda c: (c / "zarr.json").write_bytes(bytes(500)), "zarr.json", 0),
     "root deleted": (lambda c: (c / "zarr.json").unlink(), "zarr.json", 0),
-    "root flipped": (lambda c: flip(c / "zarr.json"), "zarr.json", 0),
+    "root flipped": (lambda c: flip(c / "zarr.json", 40), "zarr.json", 0),
     "root a directory": (lambda c: directory(c / "zarr.json"), "zarr.json", 0),
     "node type flipped": (lambda c: flip(c / "zarr.json", -8), "root: zarr.json is missing or damaged", 0),
     "table deleted": (lambda c: (c / "table/c.0").unlink(), "table is damaged: the chunk is missing", 0),
-    "table flipped": (lambda c: flip(c / "table/c.0"), "table is damaged", 0),
+    "table flipped": (lambda c: flip(c / "table/c.0", 40), "table is damaged", 0),
     "table a directory": (lambda c: directory(c / "table/c.0"), "table is damaged", 0),
     "table's array deleted": (lambda c: shutil.rmtree(c / "table"), "table is damaged", 0),
     "group flipped": (lambda c: flip(c / "features/zarr.json", 5), "features: zarr.json", 0),
-    "array's metadata flipped": (lambda c: flip(c / "image/zarr.json"), "image: zarr.json", 0),
+    "array's metadata flipped": (lambda c: flip(c / "image/zarr.json", 40), "image: zarr.json", 0),
     "metadata deleted": (lambda c: (c / "text/mask/zarr.json").unlink(), "text/mask: zarr.json", 0),
-    "tokens flipped": (lambda c: flip(c / "text/tokens/c.1.0.0"), "text/tokens of text 1: the checksum", 0),
+    "tokens flipped": (lambda c: flip(c / "text/tokens/c.1.0.0", 40), "text/tokens of text 1: the checksum", 0),
     "tokens deleted": (lambda c: (c / "text/tokens/c.1.0.0").unlink(), "text/tokens of text 1: the chunk is", 0),
     "tokens swapped": (
         lambda c: swap(c / "text/tokens/c.0.0.0", c / "text/tokens/c.1.0.0"),

@@ -4,21 +4,17 @@ import itertools
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from textdiff.pipeline.runs import Run, write_config
-from textdiff.tests.run_cases import copied, make_runs, one_line
+from textdiff.tests.file_tools import halve
+from textdiff.tests.run_cases import anyhow, copied, one_line
 
 FLIPS = 20
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, textdiff_once) -> Path:
-    return make_runs(tmp_path_factory.mktemp("damage"), textdiff_once)
 
 
 def flips(path: Path, seed: int) -> Iterator[bytes]:
@@ -37,12 +33,12 @@ def flip(path: Path) -> None:
     next(flips(path, 0))
 
 
-def test_a_flipped_bit_in_a_checkpoint_changes_no_weights(made, tmp_path, textdiff_once):
-    whole, found = (copied(made, tmp_path, "done") / "head.safetensors").read_bytes(), 0
-    stopped = copied(made, tmp_path, "stopped")
+def test_a_flipped_bit_in_a_checkpoint_changes_no_weights(small_runs, tmp_path, textdiff_once):
+    whole, found = (copied(small_runs, tmp_path, "done") / "head.safetensors").read_bytes(), 0
+    stopped = copied(small_runs, tmp_path, "stopped")
     for number, data in enumerate(flips(stopped / "last.pt", seed=1)):
         run = Path(shutil.copytree(stopped, tmp_path / str(number)))
-        result = anyhow(textdiff_once, made, "fit", "--resume", "--run", str(run))
+        result = anyhow(textdiff_once, small_runs, "fit", "--resume", "--run", str(run))
         if result.status:
             found += 1
             assert f"{run / 'last.pt'}: damaged" in one_line(result.stderr)
@@ -52,13 +48,13 @@ def test_a_flipped_bit_in_a_checkpoint_changes_no_weights(made, tmp_path, textdi
     assert found >= FLIPS // 2
 
 
-def test_a_flipped_bit_in_the_weights_changes_no_prediction(made, tmp_path, textdiff_once):
-    run = copied(made, tmp_path, "done")
+def test_a_flipped_bit_in_the_weights_changes_no_prediction(small_runs, tmp_path, textdiff_once):
+    run = copied(small_runs, tmp_path, "done")
 
     def predict() -> tuple[int, str, bytes]:
         result = anyhow(
-            textdiff_once, made, "predict", "data/images/c3.png", "--run", str(run), "--out", str(tmp_path / "out"),
-            "--overwrite", "--format", "png",
+            textdiff_once, small_runs, "predict", "data/images/c3.png", "--run", str(run),
+            *("--out", str(tmp_path / "out"), "--overwrite", "--format", "png"),
         )  # fmt: skip
         return result.status, result.stderr, b"".join(file.read_bytes() for file in sorted(tmp_path.glob("out/*.png")))
 
@@ -75,25 +71,17 @@ def test_a_flipped_bit_in_the_weights_changes_no_prediction(made, tmp_path, text
     assert found >= FLIPS - 2
 
 
-def test_a_flipped_bit_in_the_configuration_changes_nothing_of_it(made, tmp_path, textdiff_once):
-    run = copied(made, tmp_path, "done")
+def test_a_flipped_bit_in_the_configuration_changes_nothing_of_it(small_runs, tmp_path, textdiff_once):
+    run = copied(small_runs, tmp_path, "done")
     whole, found = Run(run).config, 0
     for _ in flips(run / "config.json", seed=3):
-        result = anyhow(textdiff_once, made, "score", "--run", str(run))
+        result = anyhow(textdiff_once, small_runs, "score", "--run", str(run))
         if result.status:
             found += 1
             assert "config.json: damaged" in one_line(result.stderr)
         else:
             assert Run(run).config == whole
     assert found >= FLIPS - 5
-
-
-def anyhow(textdiff_once: Callable, *arguments) -> object:
-    """The result of a command that may succeed or meet bad input."""
-    try:
-        return textdiff_once(*arguments)
-    except AssertionError:
-        return textdiff_once(*arguments, status=2)
 
 
 COMMANDS = {
@@ -104,10 +92,10 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_weights_of_a_member_are_looked_at_too(made, tmp_path, textdiff_once, command):
-    run = copied(made, tmp_path, "mean")
+def test_weights_of_a_member_are_looked_at_too(small_runs, tmp_path, textdiff_once, command):
+    run = copied(small_runs, tmp_path, "mean")
     flip(run / "members/1/head.safetensors")
-    said = one_line(textdiff_once(made, *command, str(run), status=2).stderr)
+    said = one_line(textdiff_once(small_runs, *command, str(run), status=2).stderr)
     assert f"{run / 'members/1/head.safetensors'}: damaged" in said
     assert f"textdiff fit --resume --run {run / 'members/1'}" in said
 
@@ -122,10 +110,10 @@ def test_weights_of_a_member_are_looked_at_too(made, tmp_path, textdiff_once, co
     ],
 )
 def test_sound_weights_of_another_fit_are_refused_and_the_advice_works(
-    made, tmp_path, textdiff_once, place, name, other, file
+    small_runs, tmp_path, textdiff_once, place, name, other, file
 ):
-    run = copied(made, tmp_path, place)
-    (made_run,) = (path for path in (made / other.split("/")[0]).iterdir() if not path.is_symlink())
+    run = copied(small_runs, tmp_path, place)
+    (made_run,) = (path for path in (small_runs / other.split("/")[0]).iterdir() if not path.is_symlink())
     put, taken = run / name / file, made_run / "/".join(other.split("/")[1:]) / file
     whole = (run / name / "head.safetensors").read_bytes()
     if file == ".":
@@ -134,30 +122,26 @@ def test_sound_weights_of_another_fit_are_refused_and_the_advice_works(
     else:
         shutil.copy(taken, put)
     for command in COMMANDS.values():
-        line = one_line(textdiff_once(made, *command, str(run), status=2).stderr)
+        line = one_line(textdiff_once(small_runs, *command, str(run), status=2).stderr)
         assert "another run" in line
         assert str(run / name) in line
     shutil.rmtree(put) if file == "." else put.unlink()
-    textdiff_once(made, *line.split("`")[1].split()[1:])
+    textdiff_once(small_runs, *line.split("`")[1].split()[1:])
     assert (run / name / "head.safetensors").read_bytes() == whole
 
 
-def test_a_checkpoint_of_another_fit_is_not_gone_on_from(made, tmp_path, textdiff_once):
-    run, other = copied(made, tmp_path, "stopped"), copied(made, tmp_path, "done")
+def test_a_checkpoint_of_another_fit_is_not_gone_on_from(small_runs, tmp_path, textdiff_once):
+    run, other = copied(small_runs, tmp_path, "stopped"), copied(small_runs, tmp_path, "done")
     config = Run(other).config
     write_config(Run(other), config | {"fit": config["fit"] | {"seed": 5}})
     shutil.copy(run / "last.pt", other / "last.pt")
     (other / "head.safetensors").unlink()
-    line = one_line(textdiff_once(made, "fit", "--resume", "--run", str(other), status=2).stderr)
+    line = one_line(textdiff_once(small_runs, "fit", "--resume", "--run", str(other), status=2).stderr)
     assert f"{other / 'last.pt'}: damaged, or of another run" in line
 
 
 def empty(path: Path) -> None:
     path.write_bytes(b"")
-
-
-def halve(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def scramble(path: Path) -> None:
@@ -187,10 +171,10 @@ DAMAGES = (empty, halve, scramble, nest, replace_by_directory)
         ("done", "scores.json", ("report", "--run")),
     ],
 )
-def test_a_damaged_file_is_named_with_what_to_do(made, tmp_path, textdiff_once, damage, name, file, command):
-    run = copied(made, tmp_path, name)
+def test_a_damaged_file_is_named_with_what_to_do(small_runs, tmp_path, textdiff_once, damage, name, file, command):
+    run = copied(small_runs, tmp_path, name)
     damage(run / file)
-    line = one_line(textdiff_once(made, *command, str(run), status=2).stderr)
+    line = one_line(textdiff_once(small_runs, *command, str(run), status=2).stderr)
     assert str(run / file) in line
     assert any(fix in line for fix in ("remove it", "restore it", "move it away", "fit again"))
 
@@ -204,18 +188,18 @@ def test_a_damaged_file_is_named_with_what_to_do(made, tmp_path, textdiff_once, 
     ],
 )
 @pytest.mark.parametrize("damage", [empty, replace_by_directory])
-def test_without_the_damaged_file_the_advice_works(made, tmp_path, textdiff_once, name, file, command, damage):
-    whole = (copied(made, tmp_path / "whole", "done") / "head.safetensors").read_bytes()
-    run = copied(made, tmp_path, name)
+def test_without_the_damaged_file_the_advice_works(small_runs, tmp_path, textdiff_once, name, file, command, damage):
+    whole = (copied(small_runs, tmp_path / "whole", "done") / "head.safetensors").read_bytes()
+    run = copied(small_runs, tmp_path, name)
     damage(run / file)
     shutil.rmtree(run / file) if (run / file).is_dir() else (run / file).unlink()
-    textdiff_once(made, *command, str(run))
+    textdiff_once(small_runs, *command, str(run))
     assert (run / "head.safetensors").read_bytes() == whole
     assert not (run / "last.pt").exists()
 
 
-def test_what_a_killed_process_left_is_removed_when_its_run_goes_on(made, tmp_path, textdiff_once):
-    run = copied(made, tmp_path, "stopped")
+def test_what_a_killed_process_left_is_removed_when_its_run_goes_on(small_runs, tmp_path, textdiff_once):
+    run = copied(small_runs, tmp_path, "stopped")
     code = (
         "import os, signal, sys; from textdiff.files import atomic_path\n"
         "for name in ('last.pt', 'log.csv', 'head.safetensors'):\n"
@@ -224,7 +208,7 @@ def test_what_a_killed_process_left_is_removed_when_its_run_goes_on(made, tmp_pa
     )
     subprocess.run([sys.executable, "-c", code, str(run)], check=False)
     assert len(list(run.glob(".*.partial.*"))) == 3
-    textdiff_once(made, "fit", "--resume", "--run", str(run))
+    textdiff_once(small_runs, "fit", "--resume", "--run", str(run))
     assert sorted(path.name for path in run.iterdir()) == [
         "calibration.json",
         "config.json",
@@ -234,19 +218,19 @@ def test_what_a_killed_process_left_is_removed_when_its_run_goes_on(made, tmp_pa
     ]
 
 
-def test_a_fit_that_died_early_is_named(made, tmp_path, textdiff_once):
+def test_a_fit_that_died_early_is_named(small_runs, tmp_path, textdiff_once):
     assert "no run yet; make one" in one_line(textdiff_once(tmp_path, "fit", "--resume", status=2).stderr)
     (tmp_path / "runs/folder-20260101-000000").mkdir(parents=True)
     said = one_line(textdiff_once(tmp_path, "fit", "--resume", status=2).stderr)
     assert "folder-20260101-000000 of a fit that ended before it began" in said
-    run = copied(made, tmp_path / "runs", "stopped")
+    run = copied(small_runs, tmp_path / "runs", "stopped")
     said = one_line(textdiff_once(tmp_path, "fit", "--resume", status=2).stderr)
     assert f"--run runs/{run.name}" in said
 
 
 @pytest.mark.parametrize("mask", [0o002, *(pytest.param(mask, marks=pytest.mark.slow) for mask in (0o022, 0o077))])
-def test_files_have_the_modes_that_the_user_asks_for(made, tmp_path, mask):
-    run = copied(made, tmp_path, "stopped")
+def test_files_have_the_modes_that_the_user_asks_for(small_runs, tmp_path, mask):
+    run = copied(small_runs, tmp_path, "stopped")
     command = [sys.executable, "-m", "textdiff.cli", "fit", "--resume", "--run", str(run)]
-    subprocess.run(command, cwd=made, check=True, capture_output=True, umask=mask)
+    subprocess.run(command, cwd=small_runs, check=True, capture_output=True, umask=mask)
     assert {(run / name).stat().st_mode & 0o777 for name in ("head.safetensors", "log.csv")} == {0o666 & ~mask}

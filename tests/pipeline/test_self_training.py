@@ -19,6 +19,7 @@ from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.image_digests import check_fitted, check_unchanged
 from textdiff.pipeline.training.self_training import SoftLabels, soft_labels
+from textdiff.tests.run_cases import newest
 
 FIT = ("fit", "--labels", "2", "--epochs", "2", "--device", "cpu")
 MODELS = {
@@ -50,11 +51,7 @@ def lab(tmp_path_factory, make_lvit_once, textdiff_once) -> Path:
 def used(lab, textdiff_once) -> Run:
     """A run of a small U-Net after one round."""
     textdiff_once(lab, *FIT, "--cache", "one.zarr", *MODELS["unet"], "--unlabelled", "1", "--runs", "used")
-    return latest(lab / "used")
-
-
-def latest(runs: Path) -> Run:
-    return Run(runs / (runs / "latest").readlink())
+    return newest(lab / "used")
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
@@ -73,12 +70,12 @@ def test_no_mask_of_an_image_that_is_not_drawn_changes_a_bit(lab, textdiff_once,
     for name in ("one", "other"):
         options = ("--cache", f"{name}.zarr", *MODELS[model], "--unlabelled", "1")
         textdiff_once(lab, *FIT, *options, "--runs", f"{name}-{model}")
-    one, other = latest(lab / f"one-{model}"), latest(lab / f"other-{model}")
+    one, other = newest(lab / f"one-{model}"), newest(lab / f"other-{model}")
     assert same(one, other)
     # The test could not fail if what the teacher says were of no account.
     assert not same(one, one.teacher)
     textdiff_once(lab, *FIT, "--cache", "one.zarr", *MODELS[model], "--runs", f"plain-{model}")
-    assert same(one.teacher, latest(lab / f"plain-{model}"))
+    assert same(one.teacher, newest(lab / f"plain-{model}"))
 
 
 def test_the_run_says_what_it_learned_from_and_is_used_like_any(lab, used, textdiff_once):
@@ -95,7 +92,7 @@ def test_the_run_says_what_it_learned_from_and_is_used_like_any(lab, used, textd
 def test_members_learn_from_the_mean_of_all_members_of_the_first_fit(lab, textdiff_once):
     options = ("--cache", "one.zarr", *MODELS["unet"], "--unlabelled", "1", "--ensemble", "2", "--runs", "mean")
     textdiff_once(lab, *FIT, *options)
-    run, cache = latest(lab / "mean"), FeatureCache.open(lab / "one.zarr")
+    run, cache = newest(lab / "mean"), FeatureCache.open(lab / "one.zarr")
     assert len(run.teacher.members) == 2
     assert all(member.teacher.path.resolve() == run.teacher.path.resolve() for member in run.members)
     mass = soft_labels(run.members[0], cache, torch.device("cpu"))
@@ -150,7 +147,7 @@ def test_a_fit_that_is_stopped_in_any_round_goes_on_to_the_same_weights(lab, tex
         patch.setattr(console.Progress, "advance", interrupt)
         textdiff_once(lab, *FIT, *options, "--runs", f"cut-{stop}", status=130)
     textdiff_once(lab, "fit", "--resume", "--runs", f"cut-{stop}")
-    cut, whole = latest(lab / f"cut-{stop}"), latest(lab / "whole")
+    cut, whole = newest(lab / f"cut-{stop}"), newest(lab / "whole")
     assert same(cut, whole)
     assert same(cut.teacher, whole.teacher)
 

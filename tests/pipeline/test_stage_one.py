@@ -26,6 +26,7 @@ from textdiff.pipeline.extraction import fill_rows, prepare
 from textdiff.pipeline.extraction.fill_rows import Flow
 from textdiff.pipeline.extraction.reading import ReadAhead
 from textdiff.pipeline.extraction.timings import Clock, Timings
+from textdiff.tests.file_tools import files
 
 IMAGES = 20
 MANY = Flow(batch=3, ahead=1, readers=3, writers=4)
@@ -51,10 +52,6 @@ def data(tmp_path_factory) -> Path:
 
 def extract(data: Path, cache: Path) -> FeatureCache:
     return textdiff.extract("folder", data=data, preset="rgb", image_size=32, text_encoder="none", cache=cache)
-
-
-def files(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from textdiff.cache import FeatureCache, Loader
+from textdiff.tests.run_cases import newest
+from textdiff.tests.text_cases import make_bert
 
 WORDS = ("one", "two", "three", "nuclei", "pale", "dense")
 CASES = {
@@ -30,15 +32,8 @@ CASES = {
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory) -> Path:
     """A BERT with random weights that knows ``WORDS``."""
-    import torch
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(0)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     folder = tmp_path_factory.mktemp("encoder") / "bert"
-    BertModel(BertConfig(vocab_size=len(words), **small)).eval().save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    make_bert(folder, WORDS)
     return folder
 
 
@@ -80,7 +75,7 @@ def scored(root, tiny_backbone, encoder, textdiff_once) -> Callable[[str], Path]
 
 
 def scores(runs: Path, suffix: str = "") -> dict:
-    return json.loads((runs / (runs / "latest").readlink() / f"scores{suffix}.json").read_text())
+    return json.loads((newest(runs).path / f"scores{suffix}.json").read_text())
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from textdiff.pipeline.prediction.predictor import Predictor
 from textdiff.pipeline.predictions import predict_members
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.epochs import order_of, rows_by_tile
+from textdiff.tests.run_cases import assert_masks_are_those_scored, newest
 
 SIZE, TILE, OVERLAP = (100, 76), 64, 12
 
@@ -53,7 +54,7 @@ def cache(made) -> FeatureCache:
 
 @pytest.fixture(scope="module")
 def run(made) -> Run:
-    return Run(made / "runs" / (made / "runs/latest").readlink())
+    return newest(made / "runs")
 
 
 def test_rows_are_the_tiles_of_the_images(made, cache):
@@ -142,12 +143,7 @@ def test_score_measures_the_stitched_image_at_its_own_size(made, cache, run):
 def test_predict_gives_the_stitched_mask_that_score_measured(made, run, textdiff_once):
     test_images = sorted((made / "data/Test_Folder/img").iterdir())
     textdiff_once(made, "predict", *map(str, test_images), "--out", "masks")
-    scores = {row["id"]: row for row in csv.DictReader((run.path / "scores.csv").open())}
-    for image in test_images:
-        with Image.open(made / "masks" / f"{image.stem}.png") as picture:
-            mask = np.asarray(picture) > 0
-        truth = decode_mask(next((made / "data/Test_Folder/labelcol").glob(f"{image.stem}.*"))).labels > 0
-        assert dice(mask, truth) == pytest.approx(float(scores[image.stem]["dice_original"]), abs=1e-9)
+    assert_masks_are_those_scored(run, made / "data", made / "masks")
 
 
 def test_a_large_tiff_gets_the_same_mask_as_when_it_is_read_whole(made, textdiff_once, monkeypatch):

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,20 +10,15 @@ from PIL import Image
 
 import textdiff
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions
-from textdiff.tests.run_cases import copied, make_runs, one_line
+from textdiff.tests.run_cases import copied, one_line
 
 FLAG = "has a Dice below 70, likely"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, textdiff_once) -> Path:
-    return make_runs(tmp_path_factory.mktemp("trust"), textdiff_once)
-
-
 @pytest.fixture
-def run(made, tmp_path) -> textdiff.Run:
+def run(small_runs, tmp_path) -> textdiff.Run:
     """A run of one network, with its scores."""
-    return textdiff.Run(copied(made, tmp_path, "done"))
+    return textdiff.Run(copied(small_runs, tmp_path, "done"))
 
 
 def kept(run) -> dict:
@@ -51,8 +45,8 @@ def error(p: np.ndarray, truth: np.ndarray) -> float:
     return sum(abs(right[own].sum() - confidence[own].sum()) for own in bins) / len(truth)
 
 
-def test_the_temperature_has_the_least_loss_on_validation_images_and_an_ensemble_has_its_own(made, run):
-    members = [textdiff.Run(path) for path in (made / "mean").iterdir() if not path.is_symlink()]
+def test_the_temperature_has_the_least_loss_on_validation_images_and_an_ensemble_has_its_own(small_runs, run):
+    members = [textdiff.Run(path) for path in (small_runs / "mean").iterdir() if not path.is_symlink()]
     for one in (run, *members):
         found, (p, truth) = kept(one), predicted(one, "val")
         loss = {
@@ -66,7 +60,7 @@ def test_the_temperature_has_the_least_loss_on_validation_images_and_an_ensemble
     assert not [path for one in members for path in one.path.glob("members/*/calibration.json")]
 
 
-def test_scores_have_the_error_before_and_after_the_flags_and_the_same_dice_as_without(made, run, textdiff_once):
+def test_scores_have_the_error_before_and_after_the_flags_and_the_same_dice_as_without(small_runs, run, textdiff_once):
     before = run.scores()
     found, (p, truth) = before["trust"], predicted(run, "test")
     errors = [one["error"] for one in found["reliability"]]
@@ -86,7 +80,7 @@ def test_scores_have_the_error_before_and_after_the_flags_and_the_same_dice_as_w
     assert f"{flag['hits']} of the {flag['images_low']} images that are below" in report
 
     (run.path / "calibration.json").unlink()
-    result = textdiff_once(made, "score", "--run", str(run.path))
+    result = textdiff_once(small_runs, "score", "--run", str(run.path))
     after = run.scores()
     assert "There is no temperature: the fit left none" in " ".join(result.stdout.split())
     assert [one["name"] for one in after["trust"]["reliability"]] == ["as predicted"]
@@ -97,13 +91,21 @@ def test_scores_have_the_error_before_and_after_the_flags_and_the_same_dice_as_w
     ]
 
 
-def test_what_is_told_has_the_temperature_and_masks_do_not_depend_on_it(made, run, tmp_path, textdiff_once):
+def test_what_is_told_has_the_temperature_and_masks_do_not_depend_on_it(small_runs, run, tmp_path, textdiff_once):
     temperature = kept(run)["temperature"]
     maps, masks, lines = {}, {}, {}
     for name, more in (("own", ()), ("one", ("--temperature", "1")), ("hot", ("--temperature", "9"))):
         out = tmp_path / name
         result = textdiff_once(
-            made, "predict", "data/images/c3.png", "--run", str(run.path), "--probabilities", *more, "--out", str(out)
+            small_runs,
+            "predict",
+            "data/images/c3.png",
+            "--run",
+            str(run.path),
+            "--probabilities",
+            *more,
+            "--out",
+            str(out),
         )
         masks[name] = (out / "c3.png").read_bytes()
         maps[name] = np.asarray(Image.open(out / "c3_probability.png")) / 65535
@@ -117,21 +119,21 @@ def test_what_is_told_has_the_temperature_and_masks_do_not_depend_on_it(made, ru
         both = np.stack([1 - maps["one"], maps["one"]]).reshape(2, -1)
         assert maps[name].ravel() == pytest.approx(at(both, told)[1], abs=2e-4)
     assert lines["hot"]["flagged"] == "True"
-    raw = textdiff.Predictor(run)(made / "data/images/c3.png")
+    raw = textdiff.Predictor(run)(small_runs / "data/images/c3.png")
     assert raw[1] == pytest.approx(maps["one"], abs=1e-5)
     assert textdiff.Predictor(run).trusted(raw)[1] == pytest.approx(maps["own"], abs=1e-5)
     # Results of two temperatures are not mixed.
     result = textdiff_once(
-        *(made, "predict", "data/images/c3.png", "--run", str(run.path), "--temperature", "2"),
+        *(small_runs, "predict", "data/images/c3.png", "--run", str(run.path), "--temperature", "2"),
         *("--out", str(tmp_path / "own")),
         status=2,
     )
     assert "temperature" in one_line(result.stderr)
 
 
-def test_a_combined_run_has_a_temperature_of_its_own(made, tmp_path, textdiff_once):
-    paths = [copied(made, tmp_path, name) for name in ("done", "short")]
-    textdiff_once(made, "combine", *map(str, paths), "--runs", str(tmp_path / "made"))
+def test_a_combined_run_has_a_temperature_of_its_own(small_runs, tmp_path, textdiff_once):
+    paths = [copied(small_runs, tmp_path, name) for name in ("done", "short")]
+    textdiff_once(small_runs, "combine", *map(str, paths), "--runs", str(tmp_path / "made"))
     run = textdiff.Run((tmp_path / "made/latest").resolve())
     (p, truth), (other, _) = (predicted(textdiff.Run(path), "val") for path in paths)
     p = (p + other) / 2
@@ -140,33 +142,33 @@ def test_a_combined_run_has_a_temperature_of_its_own(made, tmp_path, textdiff_on
     assert min(loss, key=loss.get) == temperature
     found = kept(run)
     shutil.copyfile(paths[0] / "calibration.json", run.path / "calibration.json")
-    result = textdiff_once(made, "score", "--run", str(run.path), status=2)
+    result = textdiff_once(small_runs, "score", "--run", str(run.path), status=2)
     assert "calibration.json: damaged, or of another run; remove it" in one_line(result.stderr)
     (run.path / "calibration.json").unlink()
-    textdiff_once(made, "fit", "--resume", "--run", str(run.path))
+    textdiff_once(small_runs, "fit", "--resume", "--run", str(run.path))
     assert kept(run) == found
 
 
-def test_resume_finds_what_is_missing_without_touching_the_weights(made, run, textdiff_once):
+def test_resume_finds_what_is_missing_without_touching_the_weights(small_runs, run, textdiff_once):
     weights, found = (run.path / "head.safetensors").read_bytes(), kept(run)
     file = run.path / "calibration.json"
     for damage in ("{", json.dumps(found | {"temperature": 2}), "[]"):
         file.write_text(damage)
-        result = textdiff_once(made, "predict", "data/images/c3.png", "--run", str(run.path), status=2)
+        result = textdiff_once(small_runs, "predict", "data/images/c3.png", "--run", str(run.path), status=2)
         assert "calibration.json: damaged, or of another run; remove it" in one_line(result.stderr)
     file.unlink()
-    textdiff_once(made, "fit", "--resume", "--run", str(run.path))
+    textdiff_once(small_runs, "fit", "--resume", "--run", str(run.path))
     assert kept(run) == found
     assert (run.path / "head.safetensors").read_bytes() == weights
     assert "finished already" in one_line(
-        textdiff_once(made, "fit", "--resume", "--run", str(run.path), status=2).stderr
+        textdiff_once(small_runs, "fit", "--resume", "--run", str(run.path), status=2).stderr
     )
 
 
 def test_without_validation_images_there_is_no_temperature_and_without_foreground_a_warning(
-    made, tmp_path, textdiff_once
+    small_runs, tmp_path, textdiff_once
 ):
-    shutil.copytree(made / "data", tmp_path / "data")
+    shutil.copytree(small_runs / "data", tmp_path / "data")
     for number in range(2):
         Image.new("L", (64, 64)).save(tmp_path / f"data/masks/c{number}.png")
     table = tmp_path / "data/texts.csv"

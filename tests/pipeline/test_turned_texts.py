@@ -11,8 +11,8 @@ from textdiff.cache import FeatureCache
 from textdiff.metrics.pixels import dice
 from textdiff.models.networks.variants import assign_texts
 from textdiff.pipeline.prediction.predictor import Predictor
-from textdiff.pipeline.runs import Run
 from textdiff.readers.directions import read_directions
+from textdiff.tests.run_cases import newest
 
 WORDS = read_directions()
 TEXTS = {"a": "disc at the upper left", "b": "disc at the lower left", "c": "disc at the top", "d": "some disc"}
@@ -83,7 +83,7 @@ def test_score_and_predict_give_each_view_its_text(root, textdiff_once):
     fit = ("fit", "--cache", "c.zarr", "--epochs", "4", "--positions", "--runs", "runs")
     assert "--positions: a plain U-Net takes none" in textdiff_once(root, *fit, "--model", "unet", status=2).stderr
     textdiff_once(root, *fit, "--learning-rate", "0.01")
-    run = Run(root / "runs" / (root / "runs/latest").readlink())
+    run = newest(root / "runs")
     scored = textdiff.score(run, split="val").summary
     (image,) = run.scores("val")["images"]
     pixels = np.asarray(Image.open(root / "data/images/c.png").convert("RGB"))

@@ -17,6 +17,7 @@ from textdiff.models.networks.variants import assign_texts
 from textdiff.pipeline.prediction.predictor import Predictor
 from textdiff.pipeline.predictions import predict_members
 from textdiff.pipeline.runs import Run
+from textdiff.tests.run_cases import newest
 
 TILES = {"whole": (), "tiles": ("--tile", "64", "--overlap", "12")}
 MODELS = {
@@ -49,7 +50,7 @@ def scored(request, root, textdiff_once) -> Run:
     runs = root / f"{cut}-{model}"
     textdiff_once(root, "fit", "--cache", f"{cut}.zarr", "--runs", str(runs), *MODELS[model])
     textdiff_once(root, "score", "--runs", str(runs))
-    return Run(runs / (runs / "latest").readlink())
+    return newest(runs)
 
 
 def turned(pixels: np.ndarray, view: int) -> np.ndarray:

@@ -1,9 +1,5 @@
 """Steps on a part of the image: exact where they are, and their place in the recipe."""
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -16,8 +12,8 @@ from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import epochs, trainer
 from textdiff.pipeline.training.train import train
-
-cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py")))
+from textdiff.tests import experiment_cases as cases
+from textdiff.tests.run_cases import stopped_after
 
 LEVELS = ((16, 8), (16, 16), (8, 32), (8, 64))
 WINDOWS = (Window(0, 0, 32), Window(8, 16, 32), Window(32, 32, 32), Window(24, 8, 8), Window(0, 0, 64))
@@ -142,18 +138,8 @@ def test_the_best_weights_are_chosen_among_the_validated_epochs(cache, tmp_path)
     weights = load_file(run.path / "head.safetensors")
     # The same fit stopped there: its schedule is over the whole fit, so it is interrupted rather than shortened.
     again = begin(config, lambda name: tmp_path / name)
-    with pytest.MonkeyPatch.context() as patch:
-        close = trainer.Trainer.close_epoch
-
-        def closing(self, seconds):
-            close(self, seconds)
-            if self.state.epoch == best:
-                raise KeyboardInterrupt
-
-        patch.setattr(trainer.Trainer, "close_epoch", closing)
-        patch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))
-        with pytest.raises(KeyboardInterrupt):
-            train(again, cache, initial_network(again), torch.device("cpu"))
+    with stopped_after(best), pytest.raises(KeyboardInterrupt):
+        train(again, cache, initial_network(again), torch.device("cpu"))
     saved = torch.load(again.path / "last.pt", weights_only=True)["head"]
     torch.testing.assert_close(dict(saved), weights, rtol=0, atol=0)
 

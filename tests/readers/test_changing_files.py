@@ -13,6 +13,7 @@ from PIL import Image
 from textdiff.cache import FeatureCache
 from textdiff.images import formats
 from textdiff.models.backbones.extractor import Extractor
+from textdiff.tests.file_tools import files
 
 NAMES = ("a", "b", "c", "d")
 
@@ -134,10 +135,6 @@ def extract(tmp_path, textdiff_once, monkeypatch) -> Callable[..., str]:
         return textdiff_once(tmp_path, "extract", *options, *more, status=status).stderr
 
     return run
-
-
-def files(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,8 +1,5 @@
-"""Many workers on one cache: what they make, killed or not, is what one process makes, byte for byte."""
+"""Many workers on one cache: what they make is what one process makes, byte for byte."""
 
-import hashlib
-import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,15 +12,14 @@ from pathlib import Path
 import pytest
 
 import textdiff
-from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.options.extract import Extract
 from textdiff.pipeline import extract as stage
-from textdiff.pipeline.extraction import dask_crew, device_crew
+from textdiff.pipeline.extraction import dask_crew
 from textdiff.pipeline.extraction.job_array import array_shard
 from textdiff.pipeline.extraction.row_worker import Order, RowWorker, opened, part_of, parts, sealed
+from textdiff.tests.worker_cases import OPTIONS, check, of_array, rows
 
-OPTIONS = {"preset": "rgb", "views": 1, "text_encoder": "none", "image_size": 32}
 ROWS = 61
 
 
@@ -38,22 +34,6 @@ def place(tmp_path_factory, make_lvit_once):
 
 def options(place, cache, **changes):
     return Extract("monuseg", data=place / "data", cache=cache, **OPTIONS | changes)
-
-
-def files(path):
-    return {
-        str(p.relative_to(path)): hashlib.sha256(p.read_bytes()).hexdigest() for p in path.rglob("*") if p.is_file()
-    }
-
-
-def rows(cache):
-    return len([*cache.glob("ledger/c*")])
-
-
-def check(place, cache):
-    """Every row of the cache is there and sound, and nothing tells that many made it."""
-    assert FeatureCache.open(cache).verify() == []
-    assert files(cache) == files(place / "one.zarr")
 
 
 @pytest.fixture
@@ -114,18 +94,19 @@ def test_of_two_who_make_the_cache_at_once_one_does(place, cache, monkeypatch):
 
 def test_the_rows_of_a_device_process_that_is_killed_are_done_by_the_other(place, cache, monkeypatch, capfd):
     started = []
-    start = device_crew._start
 
-    def remember(*arguments):
-        started.append(start(*arguments))
-        return started[-1]
+    class Remembered(subprocess.Popen):
+        def __init__(self, words, **options):
+            super().__init__(words, **options)
+            if "textdiff.pipeline.extraction.device_worker" in words:
+                started.append(self)
 
     def kill():
         while not rows(cache):
             time.sleep(0.002)
         started[0].kill()
 
-    monkeypatch.setattr(device_crew, "_start", remember)
+    monkeypatch.setattr(subprocess, "Popen", Remembered)
     killer = threading.Thread(target=kill)
     killer.start()
     textdiff.extract("monuseg", data=place / "data", cache=cache, devices="cpu,cpu", **OPTIONS)
@@ -136,16 +117,6 @@ def test_the_rows_of_a_device_process_that_is_killed_are_done_by_the_other(place
     assert said.count("by SIGKILL; its rows are done by the others") <= 1  # none if it had just done its last part
     assert f"{ROWS}/{ROWS} rows" in said
     assert "where the time of 2 processes (cpu, cpu) went: read " in said
-
-
-@pytest.fixture(scope="module")
-def scheduler():
-    """The address of a scheduler with two workers in this process, of two threads each."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None
-    ) as cluster:
-        yield cluster.scheduler_address
 
 
 def test_dask_workers_make_the_cache_of_one_process(place, cache, scheduler, monkeypatch, capfd):
@@ -210,10 +181,6 @@ def test_without_dask_the_command_to_install_it_is_told(place, tmp_path, monkeyp
         stage.extract(options(place, tmp_path / "cache.zarr", scheduler="local"))
 
 
-def of_array(**values):
-    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
-
-
 @pytest.mark.parametrize(
     ("array", "shard"),
     [
@@ -242,141 +209,3 @@ def test_an_array_task_says_its_shard_or_how_to_have_one(place, cache, monkeypat
     stage.extract(options(place, cache))
     assert "which does all rows; with --shard slurm they share them" in capfd.readouterr().err
     check(place, cache)
-
-
-# With processes that are killed at will: minutes.
-
-MANY = 600
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory, make_lvit_once):
-    """As ``place``, with 600 images."""
-    path = tmp_path_factory.mktemp("large")
-    make_lvit_once(path / "data", n_train=1, n_val=0, n_test=MANY - 1, size=32)
-    textdiff.extract("monuseg", data=path / "data", cache=path / "one.zarr", **OPTIONS)
-    return path
-
-
-def command(large, cache, *more):
-    given = [word for name, value in OPTIONS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    start = [sys.executable, "-m", "textdiff.cli", "extract", "--dataset", "monuseg"]
-    return [*start, "--data", str(large / "data"), "--cache", str(cache), *given, *more]
-
-
-def start(words, log, **environment):
-    with log.open("a") as file:
-        return subprocess.Popen(words, stderr=file, stdout=file, env=os.environ | environment, process_group=0)
-
-
-def children(parent, program):
-    """The processes below ``parent`` that run ``program``."""
-    found = subprocess.run(["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    table = [line.split(None, 2) for line in found.splitlines()[1:]]
-    below = {parent}
-    for _ in range(4):
-        below |= {int(pid) for pid, above, _ in table if int(above) in below}
-    return sorted(int(pid) for pid, _, words in table if int(pid) in below - {parent} and program in words)
-
-
-def wait_for(what, seconds=240.0):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-@pytest.mark.slow
-def test_twenty_kills_of_dask_workers_lose_nothing(large, tmp_path):
-    pytest.importorskip("distributed")
-    cache, log, file = large / "dask.zarr", tmp_path / "log", tmp_path / "scheduler.json"
-    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
-    scheduler = start([*dask, "--scheduler-file", str(file)], tmp_path / "scheduler.log")
-    wait_for(file.exists)
-    address = json.loads(file.read_text())["address"]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nworkers", "2", "--nthreads", "1"]
-    workers = start([*worker, "--no-dashboard", "--local-directory", str(tmp_path)], tmp_path / "worker.log")
-    killed = 0
-    try:
-        while rows(cache) < MANY:
-            run = start(command(large, cache, "--scheduler", address), log)
-            while run.poll() is None:
-                there = rows(cache)
-                if (
-                    killed < 20
-                    and there >= (killed + 1) * MANY // 22
-                    and (alive := children(workers.pid, "spawn_main"))
-                ):
-                    os.kill(alive[killed % len(alive)], signal.SIGKILL)
-                    killed += 1
-                time.sleep(0.02)
-            assert run.returncode in (0, 2), log.read_text()
-    finally:
-        for process in (workers, scheduler):
-            process.terminate()
-            process.wait()
-    assert killed == 20
-    check(large, cache)
-
-
-@pytest.mark.slow
-def test_kills_of_device_processes_and_of_their_parent_lose_nothing(large, tmp_path):
-    cache, log = large / "devices.zarr", tmp_path / "log"
-
-    def gone(pids):
-        return not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids)
-
-    for _ in range(5):
-        before = rows(cache)
-        run = start(command(large, cache, "--devices", "cpu,cpu"), log)
-        wait_for(lambda before=before: rows(cache) > before + 10)
-        alive = children(run.pid, "device_worker")
-        os.kill(alive[0], signal.SIGKILL)
-        before = rows(cache)
-        wait_for(lambda before=before: rows(cache) > before + 10)
-        run.kill()
-        assert run.wait() == -signal.SIGKILL
-        wait_for(lambda alive=alive: gone(alive))
-    assert rows(cache) < MANY
-    subprocess.run(command(large, cache, "--devices", "cpu,cpu"), check=True, capture_output=True)
-    assert "Traceback" not in log.read_text()
-    check(large, cache)
-
-
-@pytest.mark.slow
-def test_array_tasks_that_start_at_once_on_nothing_share_one_cache(large, tmp_path):
-    cache, count = large / "array.zarr", 5
-
-    def tasks():
-        return [
-            start(
-                command(large, cache, "--shard", "slurm"),
-                tmp_path / f"log-{task}",
-                **of_array(ID=task, COUNT=count, MIN=1, MAX=count, STEP=1),
-            )
-            for task in range(1, count + 1)
-        ]
-
-    first = tasks()
-    wait_for(lambda: rows(cache) > 20)
-    first[2].kill()
-    assert [task.wait() for task in first] == [0, 0, -signal.SIGKILL, 0, 0]
-    assert [task.wait() for task in tasks()] == [0] * count
-    check(large, cache)
-    assert [*large.glob(".*")] == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("crew", [("--devices", "cpu,cpu"), ("--scheduler", "local:2")], ids=["devices", "dask"])
-def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(large, tmp_path, crew):
-    cache, log = large / f"{crew[1][:3]}.zarr", tmp_path / "log"
-    run = start(command(large, cache, *crew), log)
-    wait_for(lambda: rows(cache) > 20)
-    alive = children(run.pid, "python")
-    os.killpg(run.pid, signal.SIGINT)
-    assert run.wait() == 130
-    assert "Traceback" not in log.read_text()
-    wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in alive), 30)
-    assert rows(cache) < MANY
-    subprocess.run(command(large, cache, *crew), check=True, capture_output=True)
-    check(large, cache)

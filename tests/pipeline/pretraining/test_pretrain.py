@@ -1,14 +1,8 @@
-"""Pretraining end to end on a tiny network: resuming, refusing, finishing, sharing between processes."""
+"""Pretraining on a tiny network: what it learns, what its file holds, what it refuses."""
 
 import csv
 import dataclasses
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -18,7 +12,7 @@ from safetensors import safe_open
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.models.backbones.checkpoints import load_unet, read_checkpoint
+from textdiff.models.backbones.checkpoints import load_unet
 from textdiff.models.backbones.corruption import Masks
 from textdiff.models.backbones.diffusion import alphas_cumprod
 from textdiff.models.backbones.fresh import fresh_unet
@@ -27,130 +21,9 @@ from textdiff.models.backbones.unet import UNet
 from textdiff.options.pretrain import Pretrain
 from textdiff.pipeline.pretrain import pretrain
 from textdiff.pipeline.pretraining.config import CONFIGS, command, rate, unet_arguments
+from textdiff.tests.pretrain_cases import TINY, assert_same_bits, weights
 
-TINY = {
-    "image_size": 16,
-    "model_channels": 32,
-    "channel_mult": [1, 1],
-    "num_res_blocks": 1,
-    "attention_resolutions": [2],
-}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As the processes started here have; and threads only get in each other's way at this size."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    """Flat coloured discs on coloured grounds: easy to learn, different everywhere."""
-    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    y, x = np.mgrid[:48, :48]
-    for i in range(12):
-        picture = np.empty((48, 48, 3), np.uint8)
-        picture[:] = rng.integers(150, 250, 3)
-        for _ in range(5):
-            cy, cx, r = rng.integers((0, 0, 4), (48, 48, 10)).tolist()
-            picture[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = rng.integers(20, 150, 3)
-        Image.fromarray(picture).save(root / f"{i:02d}.png")
-    return root
-
-
-@pytest.fixture
-def config(images, tmp_path):
-    return Pretrain(
-        data=images,
-        out=tmp_path / "run" / "net.safetensors",
-        set=TINY,
-        crop=16,
-        batch_size=4,
-        steps=6,
-        warmup=2,
-        eval_every=3,
-        samples=0,
-        device="cpu",
-        precision="float32",
-        workers=2,
-    )
-
-
-def weights(path):
-    return read_checkpoint(path)[0]
-
-
-def assert_same_bits(a, b):
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
-
-
-def process(config, **options):
-    """``pretrain`` in a process of its own, with one thread as the uninterrupted run has."""
-    code = (
-        "import json, sys, torch; torch.set_num_threads(1)\n"
-        "from textdiff.options.pretrain import Pretrain\n"
-        "from textdiff.pipeline.pretrain import pretrain\n"
-        "pretrain(Pretrain(**json.loads(sys.argv[1])))"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps(dataclasses.asdict(config), default=str)],
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
-def test_sigkilled_and_resumed_run_has_the_weights_of_an_uninterrupted_one(config, tmp_path):
-    config = dataclasses.replace(config, save_minutes=0.0, steps=10, precision="bfloat16")
-    whole = pretrain(dataclasses.replace(config, out=str(tmp_path / "whole.safetensors")))
-    killed = process(config)
-    resume_file = tmp_path / "run" / "net.resume.pt"
-    while killed.poll() is None and not resume_file.exists():
-        time.sleep(0.002)
-    killed.kill()
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
-    at = torch.load(resume_file, weights_only=True)["step"]
-    assert 0 < at < 10
-    assert not (tmp_path / "run" / "net.safetensors").exists()
-    resumed = pretrain(config)
-    assert_same_bits(weights(whole), weights(resumed))
-
-
-def test_sigterm_saves_the_step_under_way_and_stops(config, tmp_path):
-    stopped = process(dataclasses.replace(config, steps=1_000_000, save_minutes=100, eval_every=10**6))
-    for line in stopped.stderr:
-        if line.startswith("pretraining:"):
-            break
-    stopped.send_signal(signal.SIGTERM)
-    _, said = stopped.communicate(timeout=60)
-    assert "stopping after this step" in said
-    assert "KeyboardInterrupt" in said
-    assert torch.load(tmp_path / "run" / "net.resume.pt", weights_only=True)["step"] > 0
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["net.resume.pt"]
-
-
-def test_more_steps_continue_a_finished_run_as_if_they_had_been_asked_for_at_once(config, tmp_path):
-    whole = pretrain(dataclasses.replace(config, out=str(tmp_path / "whole.safetensors")))
-    pretrain(dataclasses.replace(config, steps=4))
-    resumed = pretrain(dataclasses.replace(config, workers=1, eval_every=2))
-    assert_same_bits(weights(whole), weights(resumed))
-
-
-def test_masked_pretraining_resumes_to_the_same_bits(config, tmp_path):
-    config = dataclasses.replace(config, objective="masked", steps=4, samples=2)
-    whole = pretrain(dataclasses.replace(config, out=str(tmp_path / "whole.safetensors"), keep=(7,)))
-    half = pretrain(dataclasses.replace(config, steps=2))
-    assert_same_bits(weights(tmp_path / "whole-7.safetensors"), weights(half))  # after the eighth crop
-    assert_same_bits(weights(whole), weights(pretrain(config)))
-    Image.open(tmp_path / "whole.samples.png").load()
-    with pytest.raises(UserError, match=r"loss was None, is hybrid; objective was masked, is noise"):
-        pretrain(dataclasses.replace(config, objective="noise", steps=5))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_backbone_sees_images_as_its_checkpoint_says_it_was_trained(config, tmp_path, textdiff_once, images):
@@ -192,42 +65,6 @@ def test_a_backbone_sees_images_as_its_checkpoint_says_it_was_trained(config, tm
     assert isinstance(untrained.corruption, Masks)
 
 
-@pytest.mark.parametrize("changes", [{"learning_rate": 1e-5}, {"t_max": 400, "seed": 3}])
-def test_resuming_with_other_options_is_refused_and_names_them(config, changes):
-    pretrain(dataclasses.replace(config, steps=1))
-    with pytest.raises(UserError, match="other options") as error:
-        pretrain(dataclasses.replace(config, **changes))
-    for name in changes:
-        assert f"{name} was" in str(error.value)
-    assert "batch" not in str(error.value)
-
-
-def test_resuming_with_other_images_is_refused(config, tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for i in range(3):
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (48, 48, 3), np.uint8)).save(folder / f"{i}.png")
-    config = dataclasses.replace(config, data=folder, steps=1)
-    pretrain(config)
-    (folder / "2.png").unlink()
-    with pytest.raises(UserError, match="the images differ"):
-        pretrain(config)
-
-
-def test_finished_weights_are_never_overwritten_by_a_new_run(config, tmp_path):
-    pretrain(dataclasses.replace(config, steps=1))
-    (tmp_path / "run" / "net.resume.pt").unlink()
-    with pytest.raises(UserError, match="exists"):
-        pretrain(config)
-
-
-def test_damaged_resume_file_is_an_error_that_says_so(config, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "net.resume.pt").write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"net.resume.pt: damaged"):
-        pretrain(config)
-
-
 def test_result_holds_averaged_weights_and_everything_about_the_run(config, tmp_path):
     config = dataclasses.replace(config, data_licence="CC0, by nobody", half=True, samples=2)
     out = pretrain(config)
@@ -251,18 +88,6 @@ def test_result_holds_averaged_weights_and_everything_about_the_run(config, tmp_
     assert unet(torch.zeros(1, 3, 16, 16), torch.tensor([5])).shape == (1, 6, 16, 16)
     for name in ("net.curve.png", "net.samples.png"):
         Image.open(tmp_path / "run" / name).load()
-
-
-def test_time_limit_finishes_with_a_result_and_counts_anew_when_resumed(config, tmp_path):
-    config = dataclasses.replace(config, steps=1_000_000, time_limit=0.3, eval_every=10**6)
-    steps = []
-    for _ in range(2):
-        start = time.monotonic()
-        out = pretrain(config)
-        assert time.monotonic() - start < 30
-        steps.append(torch.load(tmp_path / "run" / "net.resume.pt", weights_only=True)["step"])
-        assert out.exists()
-    assert 0 < steps[0] < steps[1] < 1_000_000
 
 
 def test_network_learns_from_neighbouring_pixels_to_denoise_held_out_images(config, images, tmp_path):
@@ -332,29 +157,6 @@ def test_fine_tuning_starts_from_the_checkpoint_and_leaves_it_alone(config, tmp_
     state = weights(tmp_path / "tuned.safetensors")
     for name, tensor in weights(first).items():
         torch.testing.assert_close(state[name], tensor, atol=1e-7, rtol=0)
-
-
-def test_two_processes_train_the_same_weights_as_one_and_write_once(config, tmp_path):
-    config = dataclasses.replace(config, steps=3, warmup=0, learning_rate=1e-3)
-    alone = pretrain(dataclasses.replace(config, out=str(tmp_path / "alone.safetensors")))
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    both = [process(config, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]
-    said = [one.communicate(timeout=120)[1] for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
-    assert "wrote" in said[0]
-    assert "wrote" not in said[1]
-    # The optimiser divides by the gradient's size, so that rounding shows where a gradient is nearly 0.
-    apart, moved = 0.0, 0.0
-    torch.manual_seed(config.seed)
-    start = UNet(**unet_arguments(config)).state_dict()
-    ours = weights(config.out)
-    for name, tensor in weights(alone).items():
-        apart += float((ours[name] - tensor).square().sum())
-        moved += float((start[name] - tensor).square().sum())
-    assert apart < 1e-4 * moved
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,149 @@
+"""``compare``: several experiments in one table, paired by draw and seed, or refused."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from textdiff.experiments.experiment import open_experiment
+from textdiff.pipeline.runs import Run, write_config
+from textdiff.tests import experiment_cases as cases
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory, textdiff_once) -> Path:
+    """``full`` of ``ablated`` once more, with one seed, on a cache of its own; no test changes it."""
+    root = tmp_path_factory.mktemp("elsewhere")
+    options = [*cases.ablate_options("full"), "--seeds", "1"]
+    return cases.ablate(root, cases.make_cache(root / "other.zarr"), options, textdiff_once)
+
+
+def test_compare_pairs_runs_of_the_same_draw_and_seed_across_caches(ablated, elsewhere, tmp_path, textdiff_once):
+    against = ["--against", "full@ablate-tiny", "--against", "shuffled-text@ablate-tiny"]
+    result = textdiff_once(tmp_path, "compare", str(ablated), str(elsewhere), *against, "--out", "tables/both.v1")
+    with (tmp_path / "tables/both.v1.csv").open(newline="") as file:
+        found = {
+            (line["experiment"], line["method"], line["against"], line["truth"], line["metric"]): line
+            for line in csv.DictReader(file)
+        }
+    # The same weights on the same activations: nothing but pairs that are none could make a difference.
+    again = found["ablate-other", "full", "full@ablate-tiny", "clean", "dice"]
+    assert (float(again["difference"]), again["verdict"], again["runs"]) == (0, "no difference seen", "2")
+    # Within one experiment it says what the experiment's own table says.
+    with (ablated / "ablate.csv").open(newline="") as file:
+        for line in csv.DictReader(file):
+            if line["method"] == "shuffled-text":
+                key = "ablate-tiny", "shuffled-text", "full@ablate-tiny", line["truth"], line["metric"]
+                assert {name: found[key][name] for name in line} == line
+    assert found["ablate-tiny", "full", "full@ablate-tiny", "clean", "dice"]["difference"] == ""
+    # What a frozen backbone costs stands beside what it brings.
+    nbytes = open_experiment(elsewhere).open_cache().row_nbytes
+    assert again["row_bytes"] == str(nbytes)
+    assert f"{nbytes / 1e6:.1f}  {again['seconds']}" in re.sub("  +", "  ", result.stdout)
+    assert "ablate-other  full" in result.stdout
+    assert "over the draws and seeds that both rows have" in result.stdout
+    files = {path.name.removeprefix("both.v1") for path in (tmp_path / "tables").iterdir()}
+    assert files == {".md", ".tex", ".csv", ".json", ".png", ".pdf"}
+    printed = textdiff_once(tmp_path, "compare", str(ablated), str(elsewhere), "--variants", "full", "--json").stdout
+    rows = json.loads(printed)["rows"]
+    assert {(row["experiment"], row["method"], row["against"]) for row in rows} == {
+        (place, "full", "full@ablate-tiny") for place in ("ablate-tiny", "ablate-other")
+    }
+
+
+def test_compare_takes_single_fits_and_pairs_them_with_those_of_an_experiment(ablated, cache, tmp_path, textdiff_once):
+    fits = [*cases.FITS, "--labels", "2"]
+    fits[fits.index("--set") : fits.index("--set") + 2] = ["--width", "8"]
+    runs = []
+    for draw in (0, 1):
+        seeds = ("--draw-seed", str(draw), "--seed", str(100 * draw), "--runs", f"runs{draw}")
+        textdiff_once(tmp_path, "fit", "--cache", str(cache.path), *fits, *seeds)
+        runs += [str(path) for path in (tmp_path / f"runs{draw}").iterdir() if path.name != "latest"]
+    printed = textdiff_once(tmp_path, "compare", str(ablated), *runs, "--variants", "full", "--json").stdout
+    rows = {row["experiment"]: row for row in json.loads(printed)["rows"] if row["metric"] == "dice"}
+    # Threads may differ from the experiment's, and with them the last digits; pairs of other images would be far off.
+    assert (rows["fit-tiny"]["runs"], rows["fit-tiny"]["verdict"]) == (2, "no difference seen")
+    assert abs(rows["fit-tiny"]["difference"]) < 0.01
+
+
+def test_compare_takes_differences_within_each_of_several_data_sets(ablated, elsewhere, tmp_path, textdiff_once):
+    place = shutil.copytree(ablated, tmp_path / "ablate-qata")
+    file = place / "experiment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"dataset": "qata"}))
+    printed = textdiff_once(tmp_path, "compare", str(ablated), str(place), "--json").stdout
+    rows = {
+        (row["dataset"], row["method"]): row["difference"]
+        for row in json.loads(printed)["rows"]
+        if (row["truth"], row["metric"]) == ("clean", "dice")
+    }
+    assert list(rows) == [(name, row) for name in ("made-up", "qata") for row in ("full", "shuffled-text")]
+    assert rows["made-up", "full"] is rows["qata", "full"] is None
+    assert rows["made-up", "shuffled-text"] == rows["qata", "shuffled-text"] is not None
+    assert "data set" in textdiff_once(tmp_path, "compare", str(ablated), str(place)).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["{here}"], "name at least two directories"),
+        (["{here}", "{here}"], "none twice"),
+        (["{here}", "nowhere"], "nowhere: no such directory of an experiment"),
+        (["{here}", "{there}", "--against", "full"], "--against full: not among the rows, which are full@ablate-tiny"),
+        (["{here}", "{there}", "--variants", "concat"], "--variants concat: no row"),
+        (["{here}", "{there}", "--truth", "mine"], "--truth mine: must be one of clean"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_clear_line(ablated, elsewhere, tmp_path, textdiff_once, options, message):
+    given = [option.format(here=ablated, there=elsewhere) for option in options]
+    assert message in textdiff_once(tmp_path, "compare", *given, status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "value", "message"),
+    [
+        ("experiment.json", "kind", "sweep", "made by sweep; compare takes ablate, curve, table1"),
+        ("experiment.json", "split", "val", "of another split, val and test"),
+        ("full-d1-s100/config.json", "train_ids", ["train 0", "train 4"], "draw 1 of 2 is of other images"),
+    ],
+)
+def test_runs_that_are_no_pairs_are_refused(ablated, elsewhere, tmp_path, textdiff_once, file, name, value, message):
+    place = shutil.copytree(elsewhere, tmp_path / "ablate-other")
+    for path in place.glob(file):
+        if path.name == "config.json":
+            write_config(Run(path.parent), Run(path.parent).config | {name: value})
+        else:
+            path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    assert message in textdiff_once(tmp_path, "compare", str(ablated), str(place), status=2).stderr
+
+
+def test_a_comparison_says_which_predictions_are_means_over_views(ablated, elsewhere, tmp_path, textdiff_once):
+    place = shutil.copytree(elsewhere, tmp_path / "ablate-other")
+    for path in place.glob("*/images-test.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"views": 8}))
+    said = textdiff_once(tmp_path, "compare", str(ablated), str(place)).stdout
+    assert "ablate-other: Each prediction is the mean over 8 views." in said
+    assert "ablate-tiny: Each" not in said
+
+
+@pytest.mark.parametrize(
+    ("file", "entry", "message"),
+    [
+        ("full-d0-s0/config.json", "images", "draw 0 of 2 is of other images or masks"),
+        ("*/images-test.json", "facts", "scored on other images or masks; not to be compared"),
+    ],
+)
+def test_masks_that_changed_between_the_experiments_are_told_by_their_digests(
+    ablated, elsewhere, tmp_path, textdiff_once, file, entry, message
+):
+    place = shutil.copytree(elsewhere, tmp_path / "ablate-other")
+    for path in place.glob(file):
+        record = json.loads(path.read_text())
+        record[entry] = {name: [facts[0], "another mask", *facts[2:]] for name, facts in record[entry].items()}
+        if path.name == "config.json":
+            write_config(Run(path.parent), {name: value for name, value in record.items() if name != "sha256"})
+        else:
+            path.write_text(json.dumps(record))
+    assert message in textdiff_once(tmp_path, "compare", str(ablated), str(place), status=2).stderr

@@ -1,0 +1,98 @@
+"""Runs and experiments of a cache that was updated since: they score as before, or say what has changed."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import textdiff
+from textdiff.cache import FeatureCache
+from textdiff.errors import UserError
+from textdiff.experiments.experiment import Plan, plan_experiment
+from textdiff.tests.lab_cases import lost_mask, move, new_image, other_image, other_mask, other_text, removed_image
+
+
+@pytest.fixture(scope="module")
+def fitted(first) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(first.root)
+        return textdiff.fit(first.cache, epochs=1, width=8, runs=first.root / "runs").path
+
+
+def test_an_old_run_scores_the_same_after_an_update_that_shifts_rows_and_texts(lab, fitted):
+    run = textdiff.open_run(shutil.copytree(fitted, lab.root / "run"))
+    textdiff.score(run, cache=lab.cache)
+    before = run.scores()["images"]
+    lab.add("0first", "train", "new words come first")
+    lab.draw("b")
+    lab.extract(update=True)
+    assert FeatureCache.open(lab.cache).rows[0].id == "0first"
+    textdiff.score(run, cache=lab.cache)
+    assert run.scores()["images"] == before
+
+
+def test_an_old_run_is_not_scored_on_an_image_it_was_fitted_on(lab, fitted):
+    run = textdiff.open_run(shutil.copytree(fitted, lab.root / "run"))
+    move(lab)
+    lab.extract(update=True)
+    with pytest.raises(UserError, match=r"a is a test image now, and .*run was fitted on it"):
+        textdiff.score(run, cache=lab.cache)
+    # Neither if it has got another name meanwhile.
+    lab.change("a", image="q")
+    for folder in ("images", "masks"):
+        (lab.data / folder / "a.png").rename(lab.data / folder / "q.png")
+    lab.extract(update=True)
+    with pytest.raises(UserError, match=r"q is a test image now, and .*run was fitted on it"):
+        textdiff.score(run, cache=lab.cache)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (removed_image, "a: gone"),
+        (other_text, "a: the text"),
+        (other_image, "c: the image"),
+        (lost_mask, "without a mask"),
+    ],
+)
+def test_a_stopped_fit_whose_images_have_changed_is_not_resumed(lab, fitted, change, what):
+    run = shutil.copytree(fitted, lab.root / "run")
+    (run / "head.safetensors").unlink()
+    change(lab)
+    lab.extract(update=True)
+    shutil.rmtree(lab.root / "elsewhere", ignore_errors=True)
+    with pytest.raises(UserError, match=rf"changed since .* was begun \(.*{what}"):
+        textdiff.resume(run, cache=lab.cache)
+
+
+def test_a_report_is_not_made_of_scores_and_masks_that_are_not_of_each_other(lab, fitted):
+    run = textdiff.open_run(shutil.copytree(fitted, lab.root / "run"))
+    textdiff.score(run, cache=lab.cache)
+    other_mask(lab)
+    lab.extract(update=True)
+    with pytest.raises(
+        UserError, match=r"images have changed since .* was scored \(t: the mask\); run `textdiff score"
+    ):
+        textdiff.report(run, cache=lab.cache)
+    textdiff.score(run, cache=lab.cache)
+    textdiff.report(run, cache=lab.cache)
+
+
+def test_next_names_the_command_that_keeps_what_there_is(lab, fitted, textdiff_once):
+    new_image(lab)
+    lab.extract(update=True)
+    said = textdiff_once(lab.root, "next", "--run", str(fitted), "--cache", str(lab.cache))
+    assert "aa" in said.stdout
+    assert f"textdiff extract --cache {lab.cache} --update" in said.stderr
+
+
+def test_an_experiment_does_not_go_on_with_other_images(lab):
+    plan = Plan("curve", {}, "test", [])
+    begun = plan_experiment(lab.root / "experiment", plan, FeatureCache.open(lab.cache), 1)
+    begun.open_cache()
+    removed_image(lab)
+    cache = lab.extract(update=True)
+    with pytest.raises(UserError, match="images, masks or texts have changed since"):
+        begun.open_cache()
+    with pytest.raises(UserError, match="the cache's images and texts"):
+        plan_experiment(lab.root / "experiment", plan, cache, 1)

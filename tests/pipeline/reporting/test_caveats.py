@@ -1,0 +1,67 @@
+"""What a report says of how far its scores are to be trusted."""
+
+import pytest
+
+from textdiff.pipeline.reporting.caveats import caveats
+
+
+def summary(**changes):
+    interval = {"mean": 0.8, "low": 0.78, "high": 0.82, "n": 100}
+    return {
+        "split": "test",
+        "variant": "full",
+        "labels": 5,
+        "about": {"dataset": "own", "backbone": "adm-256", "text_encoder": "clinical-biobert", "protocol": "paper"},
+        "scores": {"clean": {"dice": interval | changes.pop("dice", {})}},
+        "primary": "clean",
+        "model": "textdiff",
+        "present": {"foreground": 1},
+        "changed_since_fit": [],
+        "too_large": [],
+        "published": [],
+        "published_left_out": "",
+        "trust": {"reliability": [{"error": 0.1}]},
+        "images": [{"dice_clean": 0.8}],
+    } | changes
+
+
+PUBLISHED = [{"method": "TextDiff", "labels": 5}]
+ABOUT = {"dataset": "monuseg", "backbone": "nano-he", "text_encoder": "clinical-biobert", "protocol": "clean"}
+GOOD = [{"epoch": epoch + 1, "val_dice": value} for epoch, value in enumerate([0.5] * 10 + [0.8, 0.7])]
+
+
+@pytest.mark.parametrize(
+    ("changes", "log", "warning"),
+    [
+        ({"dice": {"n": 14}}, GOOD, "over 14 images"),
+        ({"dice": {"low": 0.7, "high": 0.9}}, GOOD, "spans 20.0 points"),
+        ({"dice": {"low": None, "high": None, "n": 1}}, GOOD, "One image has no interval"),
+        ({"images": [{"dice_clean": 0}]}, GOOD, "Dice of 0"),
+        ({"about": {"dataset": "phantom"}}, GOOD, "Synthetic data"),
+        ({"split": "train"}, GOOD, "training split"),
+        ({"split": "val"}, GOOD, "validation split"),
+        ({}, [{"epoch": 1, "val_dice": 0.95}], "Validation unlike test"),
+        ({}, [{"epoch": 1, "val_dice": 0.8}, *GOOD[:10]], "epoch 1 of 11"),
+        ({"present": {"nucleus": 1, "gland": 0}}, GOOD, "gland is in 0 of 1 images"),
+        ({"changed_since_fit": ["a: the mask", "b: the text"]}, GOOD, "a: the mask; 1 more"),
+        ({"trust": {"reliability": [{"error": 0.01}, {"error": 0.03}]}}, GOOD, "1.0 % without it, 3.0 % with it"),
+        ({"published": PUBLISHED, "about": ABOUT}, GOOD, "nano-he (adm-256)"),
+        ({"published": PUBLISHED, "about": ABOUT, "labels": 7}, GOOD, "had 5"),
+    ],
+)
+def test_each_doubt_is_said(changes, log, warning):
+    config = {"git": "abc", "val_ids": ["v"] * 9, "fit": {"select": "best"}}
+    assert [caveat.level for caveat in caveats(config, summary(), GOOD)] == ["note"]
+    found = caveats(config, summary(**changes), log)
+    assert any(caveat.level == "warning" and warning in caveat.text for caveat in found), found
+
+
+def test_weights_without_validation_or_with_little_are_said():
+    config = {"git": None, "val_ids": [], "fit": {}}
+    assert any("last epoch" in caveat.text for caveat in caveats(config, summary(), [{"epoch": 1.0}]))
+    found = caveats({"git": "abc+", "val_ids": ["v"], "fit": {}}, summary(), GOOD)
+    assert any("1 validation image only" in caveat.text for caveat in found)
+    assert any("uncommitted" in caveat.text for caveat in found)
+    found = caveats({"git": "abc", "val_ids": ["v"], "fit": {"select": "last"}}, summary(), GOOD)
+    assert not any("selected on" in caveat.text for caveat in found)
+    assert any("70.0" in caveat.text and caveat.level == "warning" for caveat in found)
