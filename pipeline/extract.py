@@ -32,7 +32,7 @@ from textdiff.pipeline.extraction.job_array import say_shard
 from textdiff.pipeline.extraction.plan import say_plan, say_time
 from textdiff.pipeline.extraction.prepare import preparation
 from textdiff.pipeline.extraction.requirements import require_models
-from textdiff.pipeline.extraction.row_worker import Order
+from textdiff.pipeline.extraction.row_worker import Job, Order
 from textdiff.pipeline.extraction.sample_table import mask_kind, read_samples, sample_table, turning
 from textdiff.pipeline.extraction.sharing import shares
 from textdiff.pipeline.extraction.timings import Timings
@@ -194,7 +194,7 @@ def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
                 else:
                     # What is taken over takes no time, and the caches it comes from are open here.
                     fill_rows(replace(part, made=[]), prepare, backbone, progress)
-                    taken.append(work.crew.fill(Order.of(config, cache), cache, facts, part.made, progress))
+                    taken.append(work.crew.fill(Job(Order.of(config, cache), cache, facts, part.made, progress)))
     if taken:
         of_whom = f" of {work.crew.where}" if work.crew else ""
         console.info(f"where the time{of_whom} went: {Timings.total(taken)}")
