@@ -13,6 +13,7 @@ import numpy.typing as npt
 from textdiff.cache import chunks
 from textdiff.cache.cast import Cast
 from textdiff.cache.create import (
+    Contents,
     build_cache,
     check_text,
     make_attributes,
@@ -104,7 +105,7 @@ class FeatureCache(CacheReader):
                 store.nbytes() if overwrite else 0,
             )
             attributes = make_attributes(layout, fingerprint, about or {}, table, values, mask)
-            build_cache(path, layout, table, attributes, values, mask, overwrite)
+            build_cache(path, Contents(layout, table, attributes, values, mask), overwrite)
         cache = cls.open(path, writable=True)
         cache.check_fingerprint(fingerprint, rows, texts)
         return cache
