@@ -2,7 +2,7 @@
 
 __all__ = ["TABLE", "CacheReader"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -125,6 +125,23 @@ class CacheReader:
     def pending(self) -> list[int]:
         """The rows that do not exist yet."""
         return np.flatnonzero(~self.done()).tolist()
+
+    def check_done(self, rows: Iterable[int], what: str) -> None:
+        """Checks that some images are all there.
+
+        Args:
+            rows: of the images.
+            what: they are, in the plural.
+
+        Raises:
+            CacheError: some are not; says how many.
+        """
+        done = self.done()
+        if missing := {self.rows[row].id for row in rows if not done[row]}:
+            raise CacheError(
+                f"{self.path}: not complete, {len(missing)} {what} have rows to do; run the same `textdiff extract` "
+                "again to finish it"
+            )
 
     def features(
         self, row: int, block: int, out: np.ndarray | None = None, steps: Sequence[int] | None = None

@@ -38,7 +38,7 @@ from textdiff.pipeline.evaluation.trust import Trust, in_words
 from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.prediction.streamed import StreamedImages
 from textdiff.pipeline.predictions import cached_predictions, view_count
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import Run, of_split
 from textdiff.pipeline.training.image_digests import (
     GONE,
     VIEWS,
@@ -152,11 +152,13 @@ class _Scoring:
 
     def predict(self) -> Generator[ImagePrediction, None, None]:
         """Each image with its prediction, put together of its rows, one at a time."""
-        cache, text = self.cache, self.given.of_view if self.given else None
+        cache = self.cache
         source = None
         if isinstance(cache, StreamedImages):
             source = cache.items(self.run, self.rows, self.fitted.device, self.options.backbone)
-        with closing(cached_predictions(self.fitted, cache, self.rows, "score", text, source=source)) as predicted:
+        if self.given is not None:
+            source = self.given.shown(cache, self.fitted.items(cache, self.rows) if source is None else source)
+        with closing(cached_predictions(self.fitted, cache, self.rows, "score", source=source)) as predicted:
             yield from image_predictions(cache, predicted, self.trust.add)
 
     def measure(self, image: ImagePrediction) -> dict[str, Any]:
@@ -207,7 +209,7 @@ class _Scoring:
             "published_left_out": why_not,
         }
         summary = record(run, split, primary, found, more, BOOTSTRAP_SEED)
-        suffix = ("" if split == "test" else f"-{split}") + (given.suffix if given else "")
+        suffix = of_split(split) + (given.suffix if given else "")
         written = write_scores(run.path, records, summary, suffix=suffix)
         overlay = run.path / f"overlay{suffix}.png"
         overlay_figure(overlay, cases(cache, self.previews, records, primary), cache.classes)
@@ -327,13 +329,7 @@ def scored_rows(cache: FeatureCache, split: str) -> list[int]:
     ids, masked = ({cache.rows[row].id for row in some} for some in (rows, annotated))
     if not annotated:
         raise UserError(f"{cache.path}: the {split} split has no image with a mask, so there is nothing to score")
-    done = cache.done()
-    missing = {cache.rows[row].id for row in annotated if not done[row]}
-    if missing:
-        raise UserError(
-            f"{cache.path}: not complete, {len(missing)} of {len(masked)} {split} images have rows to do; "
-            "run the same `textdiff extract` again to finish it"
-        )
+    cache.check_done(annotated, f"of {len(masked)} {split} images")
     if len(masked) < len(ids):
         console.warn(f"{len(ids) - len(masked)} of {len(ids)} {split} images have no mask and are not scored")
     if silent := silent_images(cache, annotated, partial(_seen_truth, cache)):
