@@ -21,7 +21,7 @@ from textdiff.models.backbones.load import load_backbone
 from textdiff.models.device import choose_device, describe_device, resolve_precision
 from textdiff.options.extract import Extract
 from textdiff.options.protocol import get_protocol
-from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, colours, resolve, tiling
+from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, resolve, tiling
 from textdiff.pipeline.extraction.crew import Crew, hire
 from textdiff.pipeline.extraction.fill_rows import fill_rows, full_disk
 from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling
@@ -113,7 +113,7 @@ class _Work:
             "text_encoder_sha256": encoder.sha256 if encoder else None,
             "unet": network.config,
             **tiles,
-            **colours(config),
+            **({"jitter": config.jitter} if config.jitter else {}),
             **({"enlarge": config.enlarge} if config.enlarge > 1 else {}),
             **mask_kind(self.facts),
             **({"reads_text": True} if network.reads_text else {}),
@@ -174,10 +174,10 @@ class _Work:
                 done = len(cache.rows) - len(cache.pending())
                 with console.Progress(done + len(part.to_do), "extract", "rows", done=done) as progress:
                     if self.crew is None:
-                        taken.append(fill_rows(part, prepare, backbone, progress, config.batch))
+                        taken.append(fill_rows(part, prepare, backbone, progress.advance, config.batch))
                     else:
                         # What is taken over takes no time, and the caches it comes from are open here.
-                        fill_rows(replace(part, made=[]), prepare, backbone, progress)
+                        fill_rows(replace(part, made=[]), prepare, backbone, progress.advance)
                         taken.append(self.crew.fill(Job(Order.of(config, cache), cache, facts, part.made, progress)))
         if taken:
             of_whom = f" of {self.crew.where}" if self.crew else ""

@@ -65,34 +65,29 @@ def dask_crew(scheduler: str, device: str, precision: Precision) -> Iterator["Da
                 "scheduler`, which says its address, or give local"
             ) from None
         with client:
-            crew = DaskCrew(client, scheduler)
-            crew.ask_precision(device, precision)
-            yield crew
+            yield DaskCrew(client, scheduler, device, precision)
 
 
 class DaskCrew:
     """A crew of the workers that a scheduler has, however many that are from time to time."""
 
-    def __init__(self, client: "Client", scheduler: str) -> None:
+    def __init__(self, client: "Client", scheduler: str, device: str, precision: Precision) -> None:
+        from textdiff.pipeline.extraction.dask_task import probe
+
         self._client, self._scheduler = client, scheduler
         self._ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         self._alone = False
-        self.precision = ""
+        # A worker says what it computes in, once there is one; each checks it again by itself.
+        future = self._submit(probe, device, precision)
+        while self._next() is None:
+            pass
+        self.precision: str = self._result(future)["precision"]
 
     @property
     def where(self) -> str:
         """Who and where they are, in a few words."""
         count = self._count()
         return f"{count} Dask {'worker' if count == 1 else 'workers'} ({self._scheduler})"
-
-    def ask_precision(self, device: str, precision: Precision) -> None:
-        """Asks a worker, once there is one, what it computes in; each checks it again by itself."""
-        from textdiff.pipeline.extraction.dask_task import probe
-
-        future = self._submit(probe, device, precision)
-        while self._next() is None:
-            pass
-        self.precision = self._result(future)["precision"]
 
     def fill(self, job: Job) -> Timings:
         """Has the rows made; see ``Crew``."""

@@ -166,15 +166,7 @@ class RowWorker:
         prepare = partial(preparation, self.cache, part.facts, self._resize, config.jitter, config.seed)
         with full_disk(config.cache, self.cache):
             filling = Filling(self.cache, None, {}, rows)
-            return fill_rows(filling, prepare, self._backbone, _Counting(done), config.batch)
-
-
-@dataclass(frozen=True)
-class _Counting:
-    done: Callable[[int], object]
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        self.done(count)
+            return fill_rows(filling, prepare, self._backbone, lambda: done(1), config.batch)
 
 
 def sealed(value: Order | Part) -> bytes:
