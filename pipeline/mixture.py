@@ -42,16 +42,7 @@ class Mixture(FittedNetwork):
         self.run = run
         self.device = choose_device(device) if isinstance(device, str) else device
         self.parts = [FittedNetwork(member, self.device) for member in run.members]
-
-    @property
-    def classes(self) -> int:
-        """Classes, background included."""
-        return self.parts[0].classes
-
-    @property
-    def member_count(self) -> int:
-        """How many runs it combines."""
-        return len(self.parts)
+        self.classes, self.member_count = self.parts[0].classes, len(self.parts)
 
     def combined(self, members: NDArray[np.float32]) -> NDArray[np.float32]:
         """The weighted mean (classes, ...) of what the runs say, (runs, classes, ...)."""

@@ -54,18 +54,11 @@ class FittedNetwork:
         self.network = run.load_network()
         self.device = choose_device(device) if isinstance(device, str) else device
         self.network.to(self.device)
-        self.precision: str = run.config["fit"]["precision"] if self.device.type == "cuda" else "float32"
-
-    @property
-    def classes(self) -> int:
+        self.classes: int = self.network.config["classes"]
         """Classes, background included."""
-        count: int = self.network.config["classes"]
-        return count
-
-    @property
-    def member_count(self) -> int:
+        self.member_count = self.network.member_count
         """How many networks it consists of."""
-        return self.network.member_count
+        self.precision: str = run.config["fit"]["precision"] if self.device.type == "cuda" else "float32"
 
     def combined(self, members: NDArray[np.float32]) -> NDArray[np.float32]:
         """The probabilities (classes, ...) that its members' (members, classes, ...) stand for."""

@@ -46,7 +46,7 @@ class ReadAhead:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         for pool, _ in self._readers:
             pool.shutdown(wait=False, cancel_futures=True)
         for pool, _ in self._readers:
