@@ -20,7 +20,7 @@ from textdiff.cache.create import Contents, fill_cache, read_attributes, read_ta
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.rows import CacheError, DamagedError
 from textdiff.cache.stores import Store
-from textdiff.cache.verify import Fault, bad_metadata, count, find_faults
+from textdiff.cache.verify import Fault, bad_metadata, count, find_faults, row_faults
 from textdiff.places import located
 
 SHOWN = 5
@@ -51,7 +51,8 @@ def repair_cache(path: str | os.PathLike[str]) -> list[Fault]:
         cache.check_same()
         if bad_metadata(cache):
             _remake_metadata(cache)
-        dropped = [row for row in sorted({fault.row for fault in faults if fault.row is not None}) if cache.bad(row)]
+        bad = sorted({fault.row for fault in faults if fault.row is not None})
+        dropped = [row for row in bad if row_faults(cache, row)]
         cache.forget(dropped)
         texts = ledger.bad_texts(cache)
         for _, key, _ in texts:
