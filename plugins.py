@@ -1,17 +1,18 @@
 """What other packages add to ours: a registry's names joined with those of their entry points."""
 
-__all__ = ["on_demand", "registry"]
+__all__ = ["added", "on_demand", "registry"]
 
 import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from typing import Any, TypeVar
 
 from textdiff.errors import UserError
 from textdiff.options.option import load
 
 T = TypeVar("T")
+_GROUPS = "textdiff."
 
 
 def registry(group: str, own: Mapping[str, T], kind: type = object) -> Mapping[str, T]:
@@ -30,6 +31,18 @@ def registry(group: str, own: Mapping[str, T], kind: type = object) -> Mapping[s
         imported or is of another kind; KeyError if there is none.
     """
     return _Registry(group, own, kind)
+
+
+def added() -> dict[str, dict[str, str]]:
+    """What other packages add, whether it can be used or not: by group and name the first package that has it.
+
+    A group is without ``textdiff.``, and may be one that nothing looks for.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for plugin in (plugin for package in distributions() for plugin in package.entry_points):
+        if plugin.group.startswith(_GROUPS):
+            found.setdefault(plugin.group.removeprefix(_GROUPS), {}).setdefault(plugin.name, _origin(plugin))
+    return found
 
 
 def on_demand(places: Mapping[str, str]) -> Mapping[str, Any]:
@@ -56,7 +69,7 @@ class _OnDemand(Mapping[str, Any]):
 
 class _Registry(Mapping[str, T]):
     def __init__(self, group: str, own: Mapping[str, T], kind: type) -> None:
-        self._group, self._own, self._kind = f"textdiff.{group}", own, kind
+        self._group, self._own, self._kind = _GROUPS + group, own, kind
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys((*self._own, *self._plugins())))
@@ -86,7 +99,7 @@ class _Registry(Mapping[str, T]):
         where = f"{plugin.name}: the plug-in {plugin.value} of {_origin(plugin)} ({self._group})"
         try:
             loaded: T = plugin.load()
-        except Exception as error:  # importing another's module can raise anything
+        except (Exception, SystemExit) as error:  # importing another's module can raise anything
             said = " ".join(str(error).split())[:200]
             raise UserError(
                 f"{where} cannot be imported ({type(error).__name__}: {said}); mend it, or uninstall it"

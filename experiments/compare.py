@@ -155,8 +155,15 @@ def fit_costs(experiment: Experiment, result: Result) -> dict[str, str]:
     if not runs:
         return {"trained": "", "in_all": "", "seconds": ""}
     trained: int = runs[0].config["parameters"]
-    frozen = runs[0].config["about"].get("backbone_parameters") if runs[0].reads.activations else 0
-    seconds = median(sum(float(line["seconds"]) for line in run.log()) for run in runs)
+    parts = [run.members if run.combined else [run] for run in runs]
+    # By cache: runs of one share its backbone.
+    backbones = {
+        part.config["fingerprint_hash"]: part.config["about"].get("backbone_parameters")
+        for part in parts[0]
+        if part.reads.activations
+    }
+    frozen = None if None in backbones.values() else sum(backbones.values())
+    seconds = median(sum(float(line["seconds"]) for part in own for line in part.log()) for own in parts)
     return {
         "trained": f"{trained:,}",
         "in_all": "" if frozen is None else f"{trained + frozen:,}",

@@ -32,7 +32,8 @@ def draws_figure(stem: Path, rows: Sequence[tuple[str, Result]], metric: str, ti
         x = index + 0.18 + np.linspace(-_WIDTH, _WIDTH, len(means))
         ax.scatter(x, means, s=14, color=colour(index), alpha=0.6, linewidths=0)
         error_bars(ax, [index - 0.12], [result.estimate(metric)], index, name)
-    ax.set_xticks(range(len(rows)), [name for name, _ in rows], fontsize=8)
+    # A mean of several rows has each on a line, or its name would run into its neighbour's.
+    ax.set_xticks(range(len(rows)), [name.replace("+", "+\n") for name, _ in rows], fontsize=8)
     ax.set_xlim(-0.6, len(rows) - 0.4)
     ax.set_ylabel(f"{metric.split('_', maxsplit=1)[0].capitalize()}, %")
     ax.set_title(f"{title}\nbars: 95% intervals, dots: draws of training images", fontsize=8)

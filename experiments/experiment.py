@@ -1,9 +1,9 @@
-"""Experiments: a directory with a list of jobs, each of them one fit and its scores, in a run directory of its own."""
+"""Experiments: a directory with a list of jobs, each of them one run and its scores, in a run directory of its own."""
 
 __all__ = ["FILE", "Experiment", "Job", "Plan", "fit_options", "make_job", "open_experiment", "plan_experiment"]
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ FILE = "experiment.json"
 
 @dataclass(frozen=True)
 class Job:
-    """One fit. Its run directory is called like it."""
+    """One fit, or the mean of other runs. Its run directory is called like it."""
 
     name: str
     point: dict[str, Any]
@@ -30,7 +30,9 @@ class Job:
     group: str
     """Jobs of a group are done by one process, side by side where they see the same images in the same order."""
     fit: dict[str, Any]
-    """The fields of its ``FitConfig``."""
+    """The fields of its ``FitConfig``; of a mean they say only labels, draw, seed and device."""
+    members: Sequence[str] = ()
+    """The runs that it is the mean of, by their paths from the experiment's directory; none of a fit."""
 
     @property
     def config(self) -> FitConfig:
@@ -108,9 +110,9 @@ class Experiment:
         return cache
 
 
-def make_job(name: str, point: Mapping[str, Any], group: str, config: FitConfig) -> Job:
+def make_job(name: str, point: Mapping[str, Any], group: str, config: FitConfig, members: Sequence[str] = ()) -> Job:
     """A job with its options in the form that is written down."""
-    return Job(name, dict(point), group, asdict(config) | {"cache": str(config.cache)})
+    return Job(name, dict(point), group, asdict(config) | {"cache": str(config.cache)}, members)
 
 
 def plan_experiment(path: Path, plan: Plan, cache: FeatureCache, threads: int, grow: bool = True) -> Experiment:
@@ -200,11 +202,11 @@ def _added(found: Experiment, plan: Plan) -> list[Job]:
     return [job for job in plan.jobs if job.name not in before]
 
 
-def _essence(job: Job) -> tuple[str, str, str]:
+def _essence(job: Job) -> tuple[str, str, str, str]:
     """What makes a job the same as another one; that both are of the same cache is seen elsewhere."""
     # An option that is younger than the experiment had its default then.
     defaults = {field.name: field.default for field in fields(FitConfig)}
-    return job.group, _shown(job.point), _shown(defaults | job.fit | {"cache": None})
+    return job.group, _shown(job.point), _shown(defaults | job.fit | {"cache": None}), _shown(job.members)
 
 
 def _sizes(plan: Plan) -> list[str]:

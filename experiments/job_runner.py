@@ -2,6 +2,7 @@
 
 __all__ = ["JobRunner", "groups_to_do"]
 
+import shutil
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,7 @@ from textdiff.experiments.experiment import Experiment, Job
 from textdiff.experiments.machine import available_memory
 from textdiff.models.device import choose_device
 from textdiff.models.networks.models import get_model
+from textdiff.pipeline.combine import combine_runs
 from textdiff.pipeline.fit import begin, initial_network, resume
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.same_weights import take_weights, trained_alike
@@ -45,15 +47,17 @@ class JobRunner:
         self._loader: Loader | None = None
 
     def do(self, jobs: Sequence[Job]) -> list[str]:
-        """Fits and scores what is missing of a group, going on where a killed process left it.
+        """Fits and scores what is missing of a group, going on where a killed process left it; then means of runs.
 
         Returns:
-            What went wrong, one line for each set of jobs side by side of which one could not be fitted.
+            What went wrong, one line for each set of jobs side by side of which one could not be fitted, and for each
+            mean that could not be made.
         """
         beside: dict[tuple[object, ...], list[Job]] = {}
-        for job in jobs:
+        fits = [job for job in jobs if not job.members]
+        for job in fits:
             beside.setdefault((job.config.model, job.config.labels, job.draw, job.seed), []).append(job)
-        heads = [job for job in jobs if get_model(job.config.model).reads.activations]
+        heads = [job for job in fits if get_model(job.config.model).reads.activations]
         failures = []
         for together in beside.values():
             loader = self._reader(heads) if together[0] in heads else None
@@ -61,7 +65,23 @@ class JobRunner:
                 self._together(together, loader)
             except UserError as error:
                 failures.append(str(error))
+        for job in jobs:
+            try:
+                if job.members:
+                    self._mean(job)
+            except UserError as error:
+                failures.append(str(error))
         return failures
+
+    def _mean(self, job: Job) -> None:
+        run, device = self.experiment.run(job), choose_device(job.config.device)
+        if not run.path.exists():
+            members = [Run(self.experiment.path / member) for member in job.members]
+            # Under another name until it is whole: a run that is there is what it is to be.
+            partial = run.path.with_name(f"{run.path.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            combine_runs(members, lambda: partial, device).path.rename(run.path)
+        evaluate([run], self.cache, device, self.experiment.plan.split)
 
     def _together(self, jobs: Sequence[Job], loader: Loader | None) -> None:
         experiment, cache = self.experiment, self.cache

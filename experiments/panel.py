@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from textdiff import console
 from textdiff.errors import UserError
 from textdiff.experiments.panel_figure import PanelRow, Prediction, panel_figure
-from textdiff.experiments.word_attention import word_attention
+from textdiff.experiments.word_attention import WordAttention
 from textdiff.images.labels import UNSAID
 from textdiff.metrics.pixels import confusion, pooled_dice
 from textdiff.options.experiments import Panel
@@ -50,24 +51,28 @@ def panel(options: Panel) -> list[Choice]:
         The images chosen, by their place among the split's annotated images.
 
     Raises:
-        UserError: a run that is not finished, or runs without a common image; or as ``word_attention``.
+        UserError: a run that is not finished, or runs without a common image; or as ``WordAttention``.
     """
     runs = [find_run(run, "runs") for run in options.run]
     split, rule, count, device = options.split, options.rule, options.images, options.device
+    cache, words = runs[0].open_cache(), list(options.words or ())
+    rows = {cache.rows[row].id: row for row in reversed(scored_rows(cache, split))}  # an image's first row
+    attention = WordAttention(runs[0], cache, list(rows.values()), words, device) if words else None
     seen = [_predict(run, split, device) for run in runs]
     ids = [name for name in seen[0].dice if all(name in other.dice for other in seen)]
     if not ids:
         raise UserError(f"RUN: no {split} image is in the caches of all of them")
+    if count > len(ids):
+        console.info(f"--images {count}: there are {len(ids)}, and all are shown")
     chosen = choose(np.array([[found.dice[name] for name in ids] for found in seen]), rule, count)
 
-    cache = runs[0].open_cache()
-    rows = {cache.rows[row].id: row for row in reversed(scored_rows(cache, split))}  # an image's first row
     titles = _titles(runs)
-    words = list(options.words or ())
     shown = [rows[ids[choice.image]] for choice in chosen]
-    maps = word_attention(runs[0], cache, shown, words, device) if words else [[] for _ in chosen]
+    maps = attention.of(shown) if attention else [[] for _ in chosen]
+    for word in attention.missing(shown) if attention else ():
+        console.warn(f"--words {word}: in none of the texts of the images shown, so its column is empty")
     drawn = []
-    for choice, attention in zip(chosen, maps, strict=True):
+    for choice, shares in zip(chosen, maps, strict=True):
         name = ids[choice.image]
         entry = cache.rows[rows[name]]
         predictions = [
@@ -76,28 +81,26 @@ def panel(options: Panel) -> list[Choice]:
         ]
         text = cache.texts[entry.text] if entry.text >= 0 else ""
         picture = panels(cache, rows[name])[0]
-        attended = list(zip(words, attention, strict=True))
+        attended = list(zip(words, shares, strict=True))
         drawn.append(PanelRow(f"{name}: {choice.reason}", text, picture, predictions, attended))
     panel_figure(Path(options.out), drawn)
     return chosen
 
 
 def choose(scores: NDArray[np.float64], rule: str, count: int) -> list[Choice]:
-    """The images that a rule picks from ``scores`` (runs, images); ties go to the image that comes first.
+    """The ``count`` images that a rule picks from ``scores`` (runs, images), or all if there are fewer.
 
-    Raises:
-        UserError: ``count`` is not among 1 to the number of images.
+    Ties go to the image that comes first.
     """
     total = scores.shape[1]
-    if not 1 <= count <= total:
-        raise UserError(f"--images {count}: there are {total}; use 1..{total}")
+    count = min(count, total)
     if rule == "disagreement":
         apart = scores.max(axis=0) - scores.min(axis=0)
         order = np.argsort(-apart, kind="stable")[:count]
         return [Choice(int(i), f"the runs are {100 * apart[i]:.1f} points of Dice apart") for i in order]
     order = np.argsort(-scores[0], kind="stable")
     ranks = [0] if count == 1 else [round(k * (total - 1) / (count - 1)) for k in range(count)]
-    names = {0: "best", (total - 1) // 2: "median", total // 2: "median", total - 1: "worst"}
+    names = {(total - 1) // 2: "median", total // 2: "median", total - 1: "worst", 0: "best"}
     return [
         Choice(int(order[rank]), f"{names.get(rank, f'rank {rank + 1} of {total}')} of the first run") for rank in ranks
     ]

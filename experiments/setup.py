@@ -2,7 +2,7 @@
 
 __all__ = ["RIVALS", "check_methods", "conduct", "method_config", "methods", "plan_methods", "repetitions"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
+from textdiff.errors import UserError
 from textdiff.experiments.experiment import (
     FILE,
     Experiment,
@@ -63,14 +64,23 @@ def method_config(base: FitConfig, method: Method, rival_epochs: int | None) -> 
     )
 
 
-def check_methods(rows: Sequence[Method], cache: FeatureCache) -> None:
-    """Refuses a method that needs texts that are not there.
+def check_methods(rows: Sequence[Method], cache: FeatureCache, elsewhere: Collection[str] = ()) -> None:
+    """Refuses a method that needs texts that are not there, and a mean of what is no row.
+
+    Args:
+        rows: the methods and the means.
+        cache: of all runs.
+        elsewhere: rows of other experiments.
 
     Raises:
-        UserError: it needs them.
+        UserError: it needs them, or one of its rows is missing.
     """
     known = methods()
     for row in rows:
+        if row not in known:
+            if absent := [part for part in row.split("+") if part not in (*rows, *elsewhere)]:
+                raise UserError(f"{row}: is a mean of rows, and {absent[0]} is none; name it, too: {absent[0]},{row}")
+            continue
         model, _, variant, _ = known[row]
         variants = get_model(model).variants
         if len(variants) > 1:
@@ -99,6 +109,7 @@ def plan_methods(
     rows: Sequence[Method],
     labels: int | Sequence[int],
     change: Callable[[FitConfig], FitConfig] = lambda config: config,
+    elsewhere: Mapping[str, str] | None = None,
 ) -> Plan:
     """Every method on every number of training images, with the same draws and seeds.
 
@@ -106,22 +117,27 @@ def plan_methods(
         kind: the command.
         options: its options.
         cache: of all runs.
-        rows: keys of :func:`methods`.
+        rows: keys of :func:`methods`, and sums of rows, ``full+unet``: the mean of their runs of one draw and seed.
         labels: the number of training images, or several; only of several the names of runs tell which.
         change: is given the options of each fit last.
+        elsewhere: rows of other experiments that sums may have; by name the path of their runs from this one's
+            directory, up to the group.
 
     Raises:
         UserError: options that the cache does not allow.
     """
-    check_methods(rows, cache)
-    base, jobs = options.fit_config(cache.path, options.device), []
+    elsewhere = elsewhere or {}
+    check_methods(rows, cache, elsewhere)
+    known, base, jobs = methods(), options.fit_config(cache.path, options.device), []
     for count in [labels] if isinstance(labels, int) else labels:
         for draw, seed in repetitions(options, cache, count):
             group = f"d{draw}-s{seed}" if isinstance(labels, int) else f"n{count}-d{draw}-s{seed}"
             for row in rows:
-                config = method_config(base, row, options.rival_epochs)
+                parts = [] if row in known else row.split("+")
+                config = base if parts else method_config(base, row, options.rival_epochs)
                 config = change(replace(config, labels=count, draw_seed=draw, seed=seed))
-                jobs.append(make_job(f"{row}-{group}", {"method": row, "labels": count}, group, config))
+                members = [f"{elsewhere.get(part, part)}-{group}" for part in parts]
+                jobs.append(make_job(f"{row}-{group}", {"method": row, "labels": count}, group, config, members))
     record = {
         "variants": list(rows),
         "labels": labels if isinstance(labels, int) else list(labels),

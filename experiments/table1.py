@@ -1,10 +1,11 @@
 """Table 1 of the paper: every system on the same images, draws and seeds, with intervals and paired differences."""
 
-__all__ = ["table1", "table1_plan", "table1_table"]
+__all__ = ["row_names", "table1", "table1_plan", "table1_table"]
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +30,28 @@ from textdiff.experiments.result_tables import (
 from textdiff.experiments.results import gather
 from textdiff.experiments.setup import conduct, methods, plan_methods
 from textdiff.models.networks.models import get_model, get_recipe
-from textdiff.options.experiments import Table1
+from textdiff.options.experiments import FILTERS, Table1
 from textdiff.options.fit import FitConfig
+from textdiff.pipeline.combine import check_caches
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.evaluation.published import ARTEFACTS, Comparison, published_for
 from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.training.epochs import rows_by_tile
 
 METHOD, BAR = "full", "trees"
-"""The rows that differences are taken to: the method, and trees on image filters."""
+"""The method, and what is fitted on image filters: boosted trees."""
+
+
+def row_names() -> list[str]:
+    """The rows that the table can have, but for means of them."""
+    return [*methods(), FILTERS]
 
 
 def table1(options: Table1) -> Outcome:
     """Fits and scores every system on the same draws and seeds, going on where it was stopped, and makes the table.
 
-    Rows of ``--filters``, the cache of image filters, are an experiment of their own beside the other one.
+    The row of ``--filters``, the cache of image filters, is an experiment of its own beside the other one. Means of
+    rows are in the other one, wherever their members are.
 
     Raises:
         UserError: bad options, or others than the experiment was begun with; two caches that are not of the same
@@ -52,18 +60,20 @@ def table1(options: Table1) -> Outcome:
     """
     if options.filters is not None:
         _check_same_images(options)
-    known, failures, experiments = methods(), list[str](), dict[str, Experiment]()
-    rows = list(options.models or [row for row in known if _by_default(row, options)])
-    for place, path in (("", options.cache), ("filters", options.filters)):
-        if path is None:
-            continue
+    wanted = options.models or [row for row in methods() if _by_default(row, options)]
+    rows = [row for row in wanted if row != FILTERS]
+    caches = {place: path for place, path in (("", options.cache), (FILTERS, options.filters)) if path is not None}
+    plans = {}
+    for place, path in caches.items():
         cache = FeatureCache.open(path)
         # Filters are for what reads activations: networks of images see the same there, and there are no texts.
-        own = [BAR] if place else rows
-        named = replace(options, name=_name(options, place), cache=path)
-        experiment, failed = conduct(named, table1_plan(options, cache, own), cache)
-        experiments[place], failures = experiment, failures + list(failed)
-    return table1_table(experiments, options.truth)._replace(failures=failures)
+        plans[place] = cache, table1_plan(options, cache, [BAR] if place else rows)
+    failures, experiments = list[str](), dict[str, Experiment]()
+    for place, (cache, plan) in reversed(plans.items()):  # filters first: rows of the other one are means with them
+        named = replace(options, name=_name(options, place), cache=caches[place])
+        experiments[place], failed = conduct(named, plan, cache)
+        failures += failed
+    return table1_table({place: experiments[place] for place in plans}, options.truth)._replace(failures=failures)
 
 
 def _check_same_images(options: Table1) -> None:
@@ -79,6 +89,8 @@ def _check_same_images(options: Table1) -> None:
                 f"--filters {options.filters}: its {split} images and masks are not those of {options.cache}{which}; "
                 "make both caches of the same data set"
             )
+    if any("+" in row and FILTERS in row.split("+") for row in options.models or ()):
+        check_caches([(cache.path, cache) for cache in caches])
 
 
 def _by_default(row: str, options: Table1) -> bool:
@@ -105,9 +117,9 @@ def table1_plan(options: Table1, cache: FeatureCache, rows: Sequence[str]) -> Pl
     Raises:
         UserError: options that the cache does not allow.
     """
-    plan = plan_methods(
-        "table1", options, cache, rows, options.labels, lambda config: _shortened(config, cache, options.max_steps)
-    )
+    change = partial(_shortened, cache=cache, most=options.max_steps)
+    elsewhere = {FILTERS: f"../table1-{_name(options, FILTERS)}/{BAR}"} if options.filters is not None else {}
+    plan = plan_methods("table1", options, cache, rows, options.labels, change, elsewhere)
     return replace(plan, options=plan.options | {"max-steps": options.max_steps})
 
 
@@ -136,13 +148,13 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
     check_pairs({place or "method": experiment for place, experiment in experiments.items()})
     first = experiments[""]
     rows = {
-        f"{place} + {result.point['method']}" if place else str(result.point["method"]): (experiment, result)
+        place or str(result.point["method"]): (experiment, result)
         for place, experiment in experiments.items()
         for result in gather(experiment)
     }
     check_scored((name, result) for name, (_, result) in rows.items())
     results = [result for _, result in rows.values()]
-    against = [name for name in (METHOD, f"filters + {BAR}") if name in rows]
+    against = [name for name in (METHOD, FILTERS) if name in rows]
     shown = score_columns(results, truth)
     cells, records, estimates = [], [], []
     for name, (experiment, result) in rows.items():
@@ -175,6 +187,7 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
         *interval_notes(first, estimates, truth),
         "trained: parameters that are trained; in all: with the frozen backbone, without the text encoder. "
         "seconds: the median time of a fit, where it ran.",
+        *_names(rows),
         *_shortening(first),
         *([why_not] if why_not else []),
     ]
@@ -198,6 +211,14 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
     title = f"{first.dataset}, {first.plan.split} images, {TRUTHS[truth]}"
     figure = draws_figure(stem, [(name, result) for name, (_, result) in rows.items()], f"dice_{truth}", title)
     return outcome._replace(files=[*outcome.files, *figure])
+
+
+def _names(rows: Collection[str]) -> list[str]:
+    """What those rows are that are called like no network."""
+    notes = [f"{FILTERS}: boosted {BAR} on image filters, no network."] if FILTERS in rows else []
+    if any("+" in row for row in rows):
+        notes.append("a+b: the mean of the probabilities of a and b, fits of one draw and seed; it costs what both do.")
+    return notes
 
 
 def _shortening(experiment: Experiment) -> list[str]:

@@ -25,13 +25,11 @@ from textdiff.models.networks.segmenter import Segmenter
 from textdiff.options.option import AnyPath
 from textdiff.options.protocol import get_protocol
 from textdiff.pipeline.mask_files import MaskFiles
+from textdiff.pipeline.prediction.coverage import cover_order, described, evenly
 from textdiff.pipeline.predictions import FittedNetwork, enlarge, predict_members
 from textdiff.pipeline.runs import find_run
 from textdiff.pipeline.training.quick import quick_fit, quick_network
 from textdiff.places import located
-
-MOST_CANDIDATES = 8
-"""Images without a label of which the most uncertain is next: those that come first in the cache."""
 
 
 class Shown(NamedTuple):
@@ -100,6 +98,7 @@ class Session:
         self._unshown: dict[str, NDArray[np.uint8]] = {}
         self._painted: dict[str, NDArray[np.uint8]] = {}
         self._unsaved: set[str] = set()
+        self._described: dict[str, NDArray[np.float64]] = {}
         self._seen: dict[str, str | None] = {}
         """The SHA-256 of the mask's file as it was when it was shown; None where there was none."""
 
@@ -185,27 +184,28 @@ class Session:
         return Prediction(probabilities.argmax(0).astype(np.uint8) + 1, uncertainty.astype(np.float32))
 
     def next(self, name: str) -> Generator[tuple[int, int], None, str]:
-        """The image to paint on after ``name``: of those without a label, the one that the network is least sure about.
+        """The image to paint on after ``name``: of those without labels, the first in the order of ``textdiff next``.
 
-        Without a network it is the first after ``name``.
+        What is painted counts, saved or not. While ``name`` itself has no labels, the one that follows it is next.
 
         Yields:
-            How many images were asked about, and of how many.
+            How many images have been looked at, and of how many.
 
         Raises:
-            UserError: every image has labels.
+            UserError: every other image has labels.
         """
-        at = self.names.index(name) + 1
-        following = [other for other in self.names[at:] + self.names[: at - 1] if not self._has_labels(other)]
-        if not following:
+        labelled = {other for other in self.names if self._has_labels(other) and np.any(self._said(other) != UNSAID)}
+        if not {*self.names} - labelled - {name}:
             raise UserError("no image is left without labels; choose one in the list to correct it")
-        if self._network is None:
-            return following[0]
-        found = {}
-        for candidate in following[:MOST_CANDIDATES]:
-            found[candidate] = float(entropy(self._probabilities(candidate)).mean())
-            yield len(found), min(len(following), MOST_CANDIDATES)
-        return max(found, key=found.__getitem__)
+        without = evenly({*self.names} - labelled)
+        known = evenly(other for other in labelled if self.split(other) == "train")
+        for seen, other in enumerate(both := without + known, 1):
+            if other not in self._described:
+                self._described[other] = described(self.cache, self._rows[other])
+            yield seen, len(both)
+        points = np.stack([self._described[other] for other in both])
+        order = [both[at] for at, _ in cover_order(points, range(len(without), len(both)))]
+        return order[(order.index(name) + 1) % len(order)] if name in order else order[0]
 
     def save(self) -> list[Path]:
         """Writes what was painted as masks into the data set, each file in one step, and returns these.

@@ -1,6 +1,18 @@
 """The options of ``ablate``, ``table1``, ``sweep``, ``curve``, ``compare``, ``panel`` and ``text-check``."""
 
-__all__ = ["Ablate", "Compare", "Curve", "Experiment", "Method", "Panel", "Sweep", "Table1", "TextCheck"]
+__all__ = [
+    "FILTERS",
+    "Ablate",
+    "Compare",
+    "Curve",
+    "Experiment",
+    "Method",
+    "Panel",
+    "Row",
+    "Sweep",
+    "Table1",
+    "TextCheck",
+]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
@@ -13,8 +25,12 @@ from textdiff.options.option import AnyPath, Argument, Exists, Known, Metavar, R
 from textdiff.options.record import Record
 from textdiff.options.shared import CachePath, Computing, Count, Repeats, RunPath, Split, Truth
 
-Method = Annotated[str, Known("textdiff.experiments.setup:methods", strict=True, listed=False)]
-"""A row of a table: a variant of the method, or another network with its recipe."""
+FILTERS = "filters"
+"""The row of ``table1`` that is of the cache ``--filters``."""
+Method = Annotated[str, Known("textdiff.experiments.setup:methods", strict=True, listed=False, sums=True)]
+"""A row of a table: a variant of the method, another network with its recipe, or a mean of rows, as in full+unet."""
+Row = Annotated[str, Known("textdiff.experiments.table1:row_names", strict=True, listed=False, sums=True)]
+"""Of ``table1``: the same, or ``FILTERS``."""
 Seeds = Annotated[int, Range(least=1, most=100)]
 VARIED = ("labels", "variant", "seed", "draw_seed", "model", "blocks", "steps", "ensemble")
 """The options of ``fit`` that an experiment sets by itself."""
@@ -97,7 +113,7 @@ class Ablate(Fits, Rivals, Experiment):
     labels: Count = 5
     """Training images in each draw."""
     variants: Sequence[Method] | None = None
-    """Variants to fit; all by default."""
+    """Variants to fit; all by default. A sum of rows is their mean, as in full,no-text,full+no-text."""
     unet: bool = True
     """Fit the U-Nets unet and unet-fair too, for comparison."""
     against: Method | None = None
@@ -116,14 +132,23 @@ class Table1(Fits, Rivals, Experiment):
     labels: Count = 5
     """Training images in each draw."""
     filters: CachePath | None = None
-    """Feature cache of the same images made with --preset filters, for the row of trees on them; none by default."""
-    models: Sequence[Method] | None = None
+    """Feature cache of the same images made with --preset filters, for the row filters: trees on them; none by
+    default."""
+    models: Sequence[Row] | None = None
     """Rows to fit, as in full,unet-fair,lvit; by default every network by --recipes, and the method with and without
-    text."""
+    text. A sum of rows is the mean of their probabilities, as in full,unet-fair,full+unet-fair+filters."""
     recipes: Sequence[Literal["default", "fair"]] = ("default", "fair")
     """Recipes of the rows by default."""
     max_steps: Count | None = None
     """Steps that longer recipes are cut to, which the table says; none are cut by default."""
+
+    def check(self) -> None:
+        """Refuses the row of filters without them, and alone."""
+        super().check()
+        if self.models == (FILTERS,):
+            raise UserError(f"--models {FILTERS}: is a row anyhow; name rows that are of --cache")
+        if self.filters is None and (row := next((r for r in self.models or () if FILTERS in r.split("+")), None)):
+            raise UserError(f"--models {row}: {FILTERS} is the row of the cache --filters; give that cache")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +229,7 @@ class Compare(Record):
     experiments: Annotated[Sequence[AnyPath], Argument, Exists("directory of an experiment or a run")]
     """Directories that ablate, curve, table1, text-check or fit made."""
     _: KW_ONLY
-    variants: Sequence[Method] | None = None
+    variants: Sequence[Row] | None = None
     """Rows to show, as in no-text,unet; all by default."""
     against: Sequence[str] | None = None
     """Rows that differences are taken to, as in no-text@ablate-monuseg; the first by default."""

@@ -81,6 +81,8 @@ class Known(NamedTuple):
     strict: bool = False
     listed: bool = True
     """Whether the help lists all names of a strict option; not where that would take seconds."""
+    sums: bool = False
+    """Whether several of a strict option's names with plus signs between them are a value, too."""
 
     def names(self) -> Collection[str]:
         """The names."""
@@ -251,8 +253,12 @@ class Option:
         if self.item is float and not math.isfinite(value):
             raise self._no(value)
         bounds, there = self._mark(Range), self._mark(Exists)
-        if names and value not in names:
-            raise self._unknown(value)
+        known = self._mark(Known)
+        parts = value.split("+") if known and known.sums and value not in names else [value]
+        if names and (unknown := [part for part in parts if part not in names]):
+            raise self._unknown(unknown[0])
+        if len(set(parts)) < len(parts):
+            raise UserError(f"{self.flag} {value}: names one twice")
         if self.item is str and any("\ud800" <= sign <= "\udfff" for sign in value):
             raise UserError(f"{self.flag}: is not text in UTF-8; type it again, in a terminal set to UTF-8")
         if self.item is str and self.shape == "many" and not value:

@@ -1,19 +1,22 @@
 """One run made of several unlike ones: checked against each other, weighted, copied into a run directory."""
 
-__all__ = ["combine"]
+__all__ = ["check_caches", "combine", "combine_runs"]
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import atomic_path
 from textdiff.models.device import choose_device, describe_device
+from textdiff.options.option import AnyPath
 from textdiff.options.run import Combine
 from textdiff.pipeline.evaluation.calibration import calibrate
 from textdiff.pipeline.fit import git_revision, versions
@@ -22,7 +25,7 @@ from textdiff.pipeline.mixture_weights import chosen_weights
 from textdiff.pipeline.runs import Run, find_run, new_run_dir, point_latest, write_config
 from textdiff.pipeline.training.image_digests import check_fitted, unlabelled_digests
 
-_COPIED = ("config.json", "head.safetensors", "likeness.safetensors")
+_COPIED = ("config.json", "head.safetensors", "likeness.safetensors", "log.csv")
 
 
 def combine(options: Combine) -> Run:
@@ -36,12 +39,34 @@ def combine(options: Combine) -> Run:
         The run, which every command takes.
 
     Raises:
+        UserError: as ``combine_runs``; a run is not there.
+    """
+    runs = [find_run(path, options.runs) for path in options.run]
+    device = choose_device(options.device)
+    made = combine_runs(runs, lambda: new_run_dir(Path(options.runs), "combined"), device, options.weights)
+    point_latest(made.path)
+    return made
+
+
+def combine_runs(
+    runs: Sequence[Run],
+    place: Callable[[], Path],
+    device: torch.device,
+    weights: Literal["equal", "validation"] = "equal",
+) -> Run:
+    """What ``combine`` makes, in a directory of its own.
+
+    Args:
+        runs: at least two.
+        place: names the directory once nothing is against the mean, as ``begin`` asks for a fit's.
+        device: to compute on.
+        weights: as the option is.
+
+    Raises:
         UserError: a run is not finished, or a combined one itself; two differ in their classes, sizes or test images,
             or one was fitted on, or selected by, what another one's cache has in another split; there is no validation
             image, where weights are to be chosen by these.
     """
-    device = choose_device(options.device)
-    runs = [find_run(path, options.runs) for path in options.run]
     for run in runs:
         if run.combined:
             named = ", ".join(one["run"] for one in run.config["runs"])
@@ -50,21 +75,21 @@ def combine(options: Combine) -> Run:
             raise UserError(f"{run.path}: not finished; finish it with `textdiff fit --resume --run {run.path}`")
     caches = [run.open_cache() for run in runs]
     _check_alike(runs, caches)
-    if options.weights == "validation" and not any(entry.split == "val" and entry.has_mask for entry in caches[0].rows):
+    if weights == "validation" and not any(entry.split == "val" and entry.has_mask for entry in caches[0].rows):
         raise UserError(
             f"--weights validation: {caches[0].path} has no annotated validation image; use --weights equal"
         )
-    made = Run(new_run_dir(Path(options.runs), "combined"))
+    made = Run(place())
     try:
         for number, run in enumerate(runs):
             _copy(run, made.path / "members" / str(number))
         config = _config(runs) | {"device": describe_device(device)}
         write_config(made, config)
-        if options.weights == "validation":
-            weights, found = chosen_weights(Mixture(made, device), caches[0])
-            weighed = [one | {"weight": weight} for one, weight in zip(config["runs"], weights, strict=True)]
+        if weights == "validation":
+            chosen, found = chosen_weights(Mixture(made, device), caches[0])
+            weighed = [one | {"weight": weight} for one, weight in zip(config["runs"], chosen, strict=True)]
             write_config(made, config | {"runs": weighed, "weighed": found})
-            shown = ", ".join(f"{run.path.name} {weight:.3g}" for run, weight in zip(runs, weights, strict=True))
+            shown = ", ".join(f"{run.path.name} {weight:.3g}" for run, weight in zip(runs, chosen, strict=True))
             console.info(f"weights by {found['images']} validation images: {shown}")
         # Asked for anew, as the weights may be others than those that were read first.
         made = Run(made.path)
@@ -75,7 +100,6 @@ def combine(options: Combine) -> Run:
     except BaseException:
         shutil.rmtree(made.path, ignore_errors=True)
         raise
-    point_latest(made.path)
     return made
 
 
@@ -84,22 +108,31 @@ def _check_alike(runs: Sequence[Run], caches: Sequence[FeatureCache]) -> None:
     for run in runs:
         for cache in caches:
             check_fitted(run.config, cache, str(run.path))
-    facts = [_facts(run, cache) for run, cache in zip(runs, caches, strict=True)]
-    for (one, ours), (other, theirs) in combinations(zip(runs, facts, strict=True), 2):
+    check_caches([(run.path, cache) for run, cache in zip(runs, caches, strict=True)])
+
+
+def check_caches(named: Sequence[tuple[AnyPath, FeatureCache]]) -> None:
+    """Refuses caches, by the names of what is of them, if predictions of their images have no mean.
+
+    Raises:
+        UserError: two differ in their classes, sizes or test images.
+    """
+    facts = [(name, _facts(cache)) for name, cache in named]
+    for (one, ours), (other, theirs) in combinations(facts, 2):
         for what, value in ours.items():
             if value != theirs[what]:
                 raise UserError(
-                    f"{one.path} and {other.path}: differ in {what}, {_difference(value, theirs[what])}, so they have "
-                    "no mean; combine runs of the same test images, classes and sizes"
+                    f"{one} and {other}: differ in {what}, {_difference(value, theirs[what])}, so they have no mean; "
+                    "combine what is of the same test images, classes and sizes"
                 )
 
 
-def _facts(run: Run, cache: FeatureCache) -> dict[str, Any]:
-    """What runs must have in common, by its name."""
-    made, entries = run.config["fingerprint"], [e for e in cache.rows if e.split == "test" and e.has_mask]
+def _facts(cache: FeatureCache) -> dict[str, Any]:
+    """What the caches of combined runs must have in common, by its name."""
+    made, entries = cache.fingerprint, [e for e in cache.rows if e.split == "test" and e.has_mask]
     return {
-        "classes": ", ".join(run.classes),
-        "the image size": made["image_size"],
+        "classes": ", ".join(cache.classes),
+        "the image size": cache.image_size,
         "the resolution": made.get("mpp"),
         "tiles": f"{made['tile']} px, {made['overlap']} px overlap" if "tile" in made else "none",
         "test images": {entry.id: (entry.image_sha256, entry.mask_sha256) for entry in entries},

@@ -11,13 +11,15 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from textdiff.console import size
+from textdiff.errors import UserError
 from textdiff.files import free_space
+from textdiff.plugins import added
 
 _DISK = 10e9  # bytes: two dozen MoNuSeg images with eight views, in adm-256 activations
 _MEMORY = 6e9  # bytes: the full-size UNet in float32 and its activations
@@ -58,6 +60,7 @@ def diagnose(directory: Path) -> list[Check]:
         ("transformers", lambda: [_import("transformers")]),
         ("disk", lambda: _disk(directory)),
         ("weights", _weights),
+        ("plug-ins", _plug_ins),
         ("hub", _hub),
     )
     checks: list[Check] = []
@@ -196,6 +199,43 @@ def _weights() -> list[Check]:
     from textdiff.models import weights
 
     return [Check(*line) for line in weights.status()]
+
+
+def _plug_ins() -> list[Check]:
+    """A line for each package that adds something, and one for each of its names that cannot be used."""
+    from textdiff.models.backbones import BACKBONES
+    from textdiff.models.backbones.base import Backbone
+    from textdiff.models.networks.models import MODELS
+    from textdiff.models.networks.segmenter import Segmenter
+    from textdiff.outputs import FORMATS
+    from textdiff.readers import READERS
+
+    groups: dict[str, tuple[Mapping[str, object], type]] = {
+        "backbones": (BACKBONES, Backbone),
+        "networks": (MODELS, Segmenter),
+        "readers": (READERS, object),
+        "formats": (FORMATS, object),
+    }
+    faults, sound = list[Check](), dict[str, list[str]]()
+    for group, names in added().items():
+        known, kind = groups.get(group, (None, object))
+        for name, package in names.items():
+            place = f"{name}: the plug-in of {package} (textdiff.{group})"
+            if known is None:
+                fix = f"name the group textdiff.{' or textdiff.'.join(groups)}"
+                faults.append(Check("WARN", "plug-ins", f"{place} is looked for by nothing", fix))
+                continue
+            try:
+                found = known[name]
+                if isinstance(found, type) and not issubclass(found, kind):
+                    raise UserError(f"{place} is no {kind.__name__}; mend it, or uninstall it")
+            except UserError as error:
+                detail, _, fix = str(error).rpartition("; ")
+                faults.append(Check("FAIL", "plug-ins", detail, fix))
+            else:
+                sound.setdefault(package, []).append(f"{name} ({group})")
+    lines = [f"{package} adds {', '.join(names)}" for package, names in sound.items()]
+    return [Check("PASS", "plug-ins", line) for line in lines or ["none"] * (not faults)] + faults
 
 
 def _hub() -> list[Check]:

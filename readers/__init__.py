@@ -21,7 +21,7 @@ READERS: Mapping[str, Callable[["Path", "ReadOptions"], tuple[list["Sample"], li
     "readers",
     on_demand(
         {
-            "monuseg": "textdiff.readers.aperio:read_monuseg",
+            "monuseg": "textdiff.readers.monuseg:read_monuseg",
             "qata": "textdiff.readers.lvit:read_lvit",
             "mosmed": "textdiff.readers.lvit:read_lvit",
             "folder": "textdiff.readers.folder:read_folder",

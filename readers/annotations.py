@@ -1,11 +1,11 @@
-"""Objects outlined by class in other programs -> masks: QuPath's GeoJSON, COCO, labelme.
+"""Objects outlined by class in other programs -> masks: QuPath's GeoJSON, COCO, labelme, ImageScope's layers.
 
 A file is read as the map of classes that it would be if it were painted: an object has the number of its class among
 ``--classes``, and what no object holds has 0, which is the background, unless ``--unlabelled-value 0`` says that
 nothing is known there. Names that end in ``*`` say that too, as in QuPath, whatever the options.
 """
 
-__all__ = ["OUTLINES", "is_outlined", "listed_annotations", "load_annotations"]
+__all__ = ["OUTLINES", "is_by_class", "is_outlined", "listed_annotations", "load_annotations"]
 
 import hashlib
 import json
@@ -23,6 +23,7 @@ from textdiff.errors import UserError, suggest
 from textdiff.files import stamp
 from textdiff.images.formats import BadImageError, read_bytes
 from textdiff.images.labels import UNSAID
+from textdiff.readers.aperio import read_aperio
 from textdiff.readers.coco import coco_images, is_coco, read_coco
 from textdiff.readers.geojson import is_geojson, read_geojson
 from textdiff.readers.labelme import is_labelme, read_labelme
@@ -56,6 +57,13 @@ def is_outlined(source: Path | Slice) -> bool:
     return (source.file if isinstance(source, Slice) else source).name.lower().endswith(OUTLINES)
 
 
+def is_by_class(sample: Sample) -> bool:
+    """Whether a mask is given by outlines with classes: ImageScope's have some where the options name any."""
+    if sample.mask is None or not is_outlined(sample.mask):
+        return False
+    return not sample.mask.name.lower().endswith(".xml") or bool(sample.classes) or sample.unlabelled is not None
+
+
 def listed_annotations(place: Path) -> dict[str, list[Path | Slice]]:
     """The annotations in a file or a directory, by the names of their images without extension.
 
@@ -81,7 +89,7 @@ def load_annotations(sample: Sample, height: int, width: int) -> Annotated:
     """Reads and draws the outlines that are the mask of ``sample``.
 
     Args:
-        sample: one whose mask ``is_outlined``, but for ImageScope's.
+        sample: one of which ``is_by_class`` is true.
         height: of its image, in pixels.
         width: the same.
 
@@ -128,6 +136,8 @@ def _without_lines(sample: Sample, drawn: list[Drawn]) -> tuple[list[Drawn], lis
 
 
 def _read_file(path: Path, data: bytes, height: int, width: int) -> tuple[list[Drawn], list[str]]:
+    if path.name.lower().endswith(".xml"):
+        return read_aperio(path, data)
     content = _parsed(path, data)
     if is_geojson(content):
         return read_geojson(path, content)

@@ -1,40 +1,20 @@
-"""Outlines drawn in Aperio ImageScope -> masks, and the MoNuSeg challenge's own layout, which uses them.
+"""Outlines drawn in Aperio ImageScope -> masks, all alike or by the names of their layers."""
 
-    DIR/
-        MoNuSeg 2018 Training Data/Tissue Images/*.tif, .../Annotations/*.xml
-        MoNuSegTestData/*.tif, *.xml
-        texts.csv    of our own making: columns image and text, and if you like split and group
-
-Any folders will do: an image belongs to the outlines of its name, and it is a test image if a folder above it is
-called after the test. The challenge (https://monuseg.grand-challenge.org/Data/) comes without texts and without a
-validation set.
-"""
-
-__all__ = ["Outline", "covered_pixels", "outlines_of", "rasterise", "rasterise_part", "read_monuseg"]
+__all__ = ["Outline", "covered_pixels", "outlines_of", "rasterise", "rasterise_part", "read_aperio"]
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.errors import UserError
 from textdiff.images.formats import BadImageError
-from textdiff.options.reading import ReadOptions
-from textdiff.readers.lvit import read_lvit
-from textdiff.readers.names import error, is_utf8, key_of, note, relative, sort_problems, unique_ids
-from textdiff.readers.outlines import Corners, check_work, ellipse, inside
-from textdiff.readers.sample import Problem, Sample, Split
-from textdiff.readers.splits import draw_splits, parse_split, settle_splits
-from textdiff.readers.texts import find_table, matched_texts, read_texts
+from textdiff.readers.outlines import Corners, Drawn, check_work, ellipse, inside
 
 _MAX_BYTES = 32 << 20
-_TEST = re.compile("(monuseg)?test(s|ing)?(sets?|data|images?|imgs?|cases?)?")
 _ELLIPSE, _LINES = "2", {"3": "arrows", "4": "rulers"}
 """ImageScope's types of regions; all others are polygons."""
 
@@ -47,17 +27,10 @@ class Outline:
     layer: int = 0
     excluded: bool = False
     """Whether it is cut out of the others of its layer."""
-
-
-def read_monuseg(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
-    """Reads MoNuSeg in the LViT layout or, if there are ``.xml`` outlines, in the challenge's own.
-
-    Raises:
-        UserError: as ``read_lvit`` and ``read_folder``.
-    """
-    if root.is_dir() and not (root / "Train_Folder").is_dir() and next(root.glob("**/*.xml"), None) is not None:
-        return _read_challenge(root, options)
-    return read_lvit(root, options)
+    name: str | None = None
+    """What its layer is called; None without a name."""
+    place: str = ""
+    """Where it stands in its file."""
 
 
 def outlines_of(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline], list[str]]:
@@ -74,6 +47,44 @@ def outlines_of(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline
         BadImageError: not XML, not ImageScope's, XML with entities or other definitions, too large, or a corner
             without numbers.
     """
+    outlines, notes = _regions(path, data)
+    layers = {outline.layer: outline.name or f"layer {outline.layer + 1}" for outline in outlines}
+    if len(layers) > 1:
+        names = ", ".join(layers.values())
+        notes.insert(0, f"has {len(layers)} annotation layers ({names}): the outlines of all of them are taken")
+    return outlines, notes
+
+
+def read_aperio(path: str | os.PathLike[str], data: bytes) -> tuple[list[Drawn], list[str]]:
+    """The regions in an ImageScope file as objects whose class is what their layer is called, and notes.
+
+    A layer has its own name, or that of its first attribute with one, as MoNuSAC writes it
+    (https://monusac-2020.grand-challenge.org/Data/); the attribute ``Description``, which ImageScope adds, has its
+    value for a name.
+
+    Args:
+        path: of the file; names it in errors.
+        data: its bytes.
+
+    Raises:
+        BadImageError: as ``outlines_of``.
+    """
+    outlines, notes = _regions(path, data)
+    cut: dict[int, list[Corners]] = {}
+    for outline in outlines:
+        if outline.excluded:
+            cut.setdefault(outline.layer, []).append(outline.corners)
+    drawn = []
+    for outline in outlines:
+        if not outline.excluded:
+            low, high = outline.corners.min(0), outline.corners.max(0)
+            holes = [hole for hole in cut.get(outline.layer, ()) if np.all((hole.max(0) > low) & (hole.min(0) < high))]
+            drawn.append(Drawn(outline.place, outline.name, ((outline.corners, *holes),)))
+    return drawn, notes
+
+
+def _regions(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline], list[str]]:
+    """What ``outlines_of`` gives, with nothing said of the layers."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
 
@@ -92,6 +103,7 @@ def outlines_of(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline
     outlines, left_out = list[Outline](), Counter[str]()
     layers = [layer for layer in tree.iter("Annotation") if next(layer.iter("Region"), None) is not None]
     for number, layer in enumerate(layers):
+        name, where = _layer_name(layer), f"layer {layer.get('Id', 'without Id')}"
         for region in layer.iter("Region"):
             points = _points(path, region, fix)
             kind = region.get("Type", "0")
@@ -102,19 +114,25 @@ def outlines_of(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline
             elif len(points) < 3:
                 left_out["polygons of fewer than three corners"] += 1
             else:
-                outlines.append(Outline(points, number, _is_excluded(path, region, fix)))
+                place = f"region {region.get('Id', 'without Id')} of {where}"
+                outlines.append(Outline(points, number, _is_excluded(path, region, fix), name, place))
     total = len(outlines) + sum(left_out.values())
     if total != sum(1 for _ in tree.iter("Region")):
         raise BadImageError(path, "has outlines outside of its layers (Annotation)", fix)
     notes = [
         f"{count} of {total} outlines are {what}, which enclose nothing (ignored)" for what, count in left_out.items()
     ]
-    if len(layers) > 1:
-        names = ", ".join(layer.get("Name") or f"Id {layer.get('Id', '?')}" for layer in layers)
-        notes.append(f"has {len(layers)} annotation layers ({names}): the outlines of all of them are taken")
     if cut := sum(outline.excluded for outline in outlines):
         notes.append(f"{cut} of {total} outlines are excluded areas (NegativeROA): cut out of their layer")
     return outlines, notes
+
+
+def _layer_name(layer: Any) -> str | None:
+    names = [layer.get("Name")]
+    for attribute in layer.iterfind("Attributes/Attribute"):
+        name = attribute.get("Name")
+        names.append(attribute.get("Value") or (None if name == "Description" else name))
+    return next((name for name in names if name and name.strip()), None)
 
 
 def _points(path: str | os.PathLike[str], region: Any, fix: str) -> Corners:
@@ -216,70 +234,3 @@ def _holes(outlines: Sequence[Outline], layer: int, height: int, width: int) -> 
         box, held, _ = inside(outline.corners, height, width)
         holes[box] |= held
     return holes
-
-
-def _read_challenge(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Problem]]:
-    if options.classes:
-        raise UserError(f"--classes: the outlines in {root} tell nuclei apart, not classes; leave the option out")
-    if options.unlabelled_value is not None:
-        raise UserError(f"--unlabelled-value: the outlines in {root} say all; leave the option out")
-    if options.test is not None:
-        raise UserError(f"--test: {root} has its own test images; leave the option out")
-    problems: list[Problem] = []
-    files: dict[str, list[Path]] = {}
-    outlines: dict[str, list[Path]] = {}
-    for path in sorted(root.glob("**/*")):
-        ending, hidden = path.suffix.lower(), any(part.startswith(".") for part in path.relative_to(root).parts)
-        if hidden or ending not in (".tif", ".tiff", ".xml") or not path.is_file():
-            continue
-        if not is_utf8(str(path.relative_to(root))):
-            problems.append(error(relative(root, path), "has a name that is not UTF-8", "rename it"))
-        else:
-            (outlines if ending == ".xml" else files).setdefault(key_of(path.name), []).append(path)
-    for key in sorted(outlines.keys() - files.keys()):
-        where = relative(root, outlines[key][0])
-        problems.append(error(where, "are outlines without an image", "add the image or remove it"))
-    table = find_table(root)
-    rows = read_texts(table) if table else []
-    texts = matched_texts(table.name if table else "", rows, files, problems)
-    if table is None:
-        problems.append(note("texts.csv", "is not there: all texts are empty", "the challenge comes without any"))
-    samples = []
-    for key, paths in files.items():
-        where, own = relative(root, paths[0]), outlines.get(key, [])
-        row = texts.get(key)
-        if own[1:]:
-            what = f"are second outlines of {where}"
-            problems.append(error(relative(root, own[1]), what, "keep one of them"))
-        elif key in texts and row is None:
-            continue
-        else:
-            if not own:
-                problems.append(note(where, "has no outlines: it is unlabelled"))
-            if table and row is None:
-                problems.append(note(where, f"has no row in {table.name}: its text is empty"))
-            named = parse_split(row.split) if row else None
-            split = named or _split_of(paths[0].relative_to(root))
-            group = (row.group if row else "") or _patient(key)
-            mask = own[0] if own else None
-            for path in paths:
-                samples.append(Sample(key, split, path, mask, row.text if row else "", group, instances=True))
-    samples = unique_ids(root, samples, problems)
-    if options.draws:
-        training = [sample for sample in samples if sample.split == "train"]
-        samples = [sample for sample in samples if sample.split != "train"] + draw_splits(training, options)
-    return settle_splits(root.name, samples, problems, ReadOptions(), given=True), sort_problems(problems)
-
-
-def _split_of(path: Path) -> Split:
-    """By the words in its folders' names: ``MoNuSegTestData`` and ``test_images`` are of the test, not ``latest``."""
-    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", " ".join(path.parts[:-1]))]
-    if any(map(_TEST.fullmatch, words)):
-        return "test"
-    return "val" if "val" in map(parse_split, words) else "train"
-
-
-def _patient(name: str) -> str:
-    """The patient in a name of The Cancer Genome Atlas (TCGA-18-5592-01Z-...), else nothing."""
-    found = re.match(r"TCGA-\w+-\w+", name)
-    return found.group() if found else ""

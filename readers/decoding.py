@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from textdiff.images.bands import open_image_bands, open_mask_bands
 from textdiff.images.decode import decode, to_rgb
-from textdiff.images.formats import BadImageError, alpha_note, read_bytes
+from textdiff.images.formats import alpha_note, read_bytes
 from textdiff.images.labels import UNSAID, class_map, instance_map, sparse_mask, stored_numbers
 from textdiff.images.masks import binary_mask, decode_mask
-from textdiff.readers.annotations import is_outlined, load_annotations
+from textdiff.readers.annotations import is_by_class, load_annotations
 from textdiff.readers.aperio import outlines_of, rasterise
 from textdiff.readers.hdf5 import plane, read_slice
 from textdiff.readers.objects import load_objects
@@ -86,7 +86,7 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
     """
     source, notes = sample.mask, list[str]()
     assert source is not None
-    if is_outlined(source) and not source.name.lower().endswith(".xml"):
+    if is_by_class(sample):
         return LoadedMask(*load_annotations(sample, height, width))
     if isinstance(source, Slice):
         stored, digest = read_slice(source)
@@ -101,10 +101,6 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
         data = read_bytes(source)
         digest = hashlib.sha256(data).hexdigest()
         if source.suffix.lower() == ".xml":
-            if sample.classes:
-                raise BadImageError(source, "holds outlines, which name no classes", "leave --classes out")
-            if sample.unlabelled is not None:
-                raise BadImageError(source, "holds outlines, which say all", "leave --unlabelled-value out")
             outlines, notes = outlines_of(source, data)
             instances, more = rasterise(source, outlines, height, width)
             labels = (instances > 0).astype(np.uint8)

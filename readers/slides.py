@@ -19,6 +19,7 @@ from textdiff.images.slide import SlideView
 from textdiff.images.slide_files import open_view, slide_digest
 from textdiff.images.tiles import Grid
 from textdiff.images.tissue import tissue_places
+from textdiff.readers.annotations import is_by_class, is_outlined
 from textdiff.readers.aperio import Outline, covered_pixels, outlines_of, rasterise_part
 from textdiff.readers.decoding import by_number, load_mask, mask_part
 from textdiff.readers.inspection import ImageProperties, Inspected, MaskProperties, inspect_mask
@@ -66,7 +67,7 @@ def slide_mask_properties(sample: Sample, height: int, width: int, finest: tuple
     assert path is not None
     if isinstance(path, Path) and path.is_dir():
         raise BadImageError(path, "is a folder of objects, which slides cannot have", "save one mask, as a TIFF")
-    if not path.name.lower().endswith(".xml"):
+    if is_by_class(sample) or not is_outlined(path):
         return inspect_mask(sample, *finest, tiled=True)
     outlines, notes, digest = _outlines(sample)
     covered = min(covered_pixels(outlines, *finest) * height * width // (finest[0] * finest[1]), height * width)
@@ -138,7 +139,7 @@ class SlideReader:
         height, width = min(tile, slide.height - y), min(tile, slide.width - x)
         assert slide.finest is not None
         scale = (slide.finest[1] / slide.width, slide.finest[0] / slide.height)
-        if path.name.lower().endswith(".xml"):
+        if is_outlined(path) and not is_by_class(sample):
             outlines = self._masks.get(path, lambda stack: _scaled(_outlines(sample)[0], scale))
             numbers = rasterise_part(outlines, y, x, height, width)
             return (numbers > 0).astype(np.uint8), numbers if sample.instances else None
@@ -215,10 +216,6 @@ class _Mask:
 def _outlines(sample: Sample) -> tuple[list[Outline], list[str], str]:
     path = sample.mask
     assert isinstance(path, Path)
-    if sample.classes:
-        raise BadImageError(path, "holds outlines, which name no classes", "leave --classes out")
-    if sample.unlabelled is not None:
-        raise BadImageError(path, "holds outlines, which say all", "leave --unlabelled-value out")
     data = read_bytes(path)
     return *outlines_of(path, data), hashlib.sha256(data).hexdigest()
 

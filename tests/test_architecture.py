@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # From the top down; folders of one storey do not know each other.
 STOREYS = (
-    ("cli", "commands", "api", "napari_plugin"),
+    ("__main__", "cli", "commands", "api", "napari_plugin"),
     ("experiments",),
     ("pipeline",),
     ("models", "readers"),

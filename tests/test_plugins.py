@@ -13,6 +13,7 @@ from PIL import Image
 import textdiff
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
+from textdiff.pipeline import doctor
 from textdiff.plugins import registry
 from textdiff.readers.sample import Sample
 
@@ -221,6 +222,33 @@ def test_a_broken_plug_in_ends_a_command_with_a_line(other_package, tmp_path, te
     assert len(said.splitlines()) == 1
     for word in ("lab 1.2", f"textdiff.{group}", "nowhere_to_be_found"):
         assert word in said
+
+
+def test_doctor_lists_what_packages_add_and_what_of_it_cannot_be_used(other_package):
+    networks = [f"{name} = {place}" for name, place in NETWORKS.items() if name != "toy"]
+    wrong = {"backbone": ["toy = lab_format:FORMAT"], "formats": ["png = lab_format:FORMAT"], "networks": networks}
+    other_package("lab", {"backbones": ENTRIES["backbones"], "readers": ENTRIES["readers"]}, lab_backbone=BACKBONE,
+                  lab_reader=READER)  # fmt: skip
+    other_package("lab_two", wrong, lab_format=FORMAT, lab_network="import sys\nsys.exit(3)")
+    lines = [str(line) for line in doctor._plug_ins()]
+    assert lines[0] == "PASS  plug-ins: lab 1.2 adds toy (backbones), toys (readers)"
+    for line, words in zip(
+        lines[1:],
+        [
+            (
+                "WARN",
+                "toy: the plug-in of lab_two 1.2 (textdiff.backbone) is looked for by nothing",
+                "textdiff.readers",
+            ),
+            ("FAIL", "png: is the name of a plug-in of lab_two 1.2", "taken by textdiff itself; fix: rename"),
+            ("FAIL", "gone: ", "lab_two 1.2", "No module named 'lab_gone'); fix: mend it, or uninstall it"),
+            ("FAIL", "number: ", "SystemExit: 3"),
+            ("FAIL", "conv: the plug-in of lab_two 1.2 (textdiff.networks) is no Segmenter; fix: mend it"),
+        ],
+        strict=True,
+    ):
+        for word in words:
+            assert word in line
 
 
 def test_the_package_of_the_page_does_what_it_says(other_package, tmp_path, monkeypatch):

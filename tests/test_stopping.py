@@ -130,7 +130,7 @@ def test_ctrl_c_stays_ignored_in_the_background():
 
 def test_no_guard_is_left_and_none_holds_the_output():
     process = subprocess.run(
-        [sys.executable, "-m", "textdiff.cli", "--version"], capture_output=True, timeout=60, check=True
+        [sys.executable, "-m", "textdiff", "--version"], capture_output=True, timeout=60, check=True
     )
     assert process.stdout.startswith(b"textdiff")
     process = started(PLACES["in the main thread"])

@@ -1,7 +1,8 @@
 """Which images to annotate: a few that stand for all, where those that are annotated stand for some already."""
 
-__all__ = ["Cover", "candidate_rows", "cover", "cover_order", "described"]
+__all__ = ["Cover", "candidate_rows", "cover", "cover_order", "described", "evenly"]
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ def cover(cache: FeatureCache, count: int | None = None) -> list[Cover]:
     for row, entry in enumerate(cache.rows):
         if entry.view == 0 and entry.split == "train" and entry.id not in rows and done[row]:
             labelled.setdefault(entry.id, []).append(row)
-    names, known = _evenly(rows), _evenly(labelled)
+    names, known = evenly(rows), evenly(labelled)
     parts = [rows[name] for name in names] + [labelled[name] for name in known]
     points = np.stack([np.mean([described(cache, row) for row in part[:_TILES]], axis=0) for part in parts])
     order = cover_order(points, range(len(names), len(parts)))
@@ -108,6 +109,7 @@ def candidate_rows(cache: FeatureCache) -> list[int]:
     return there
 
 
-def _evenly(names: dict[str, list[int]]) -> list[str]:
+def evenly(names: Iterable[str]) -> list[str]:
+    """Of the images those that are looked at: all, or 512 of more."""
     there = sorted(names)
     return [there[index] for index in np.linspace(0, len(there) - 1, min(len(there), _MOST)).round().astype(int)]

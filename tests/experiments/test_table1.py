@@ -2,12 +2,16 @@
 
 import csv
 import json
+import re
 import runpy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from textdiff.cache import FeatureCache, Row
 from textdiff.errors import UserError
@@ -19,8 +23,12 @@ from textdiff.files import sha256_file, write_json
 from textdiff.options.experiments import Table1
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.fit import FitConfig, begin
+from textdiff.pipeline.predictions import FittedNetwork, mean_of_rows
+from textdiff.pipeline.runs import Run
+from textdiff.tests.run_cases import one_line
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "experiment_cases.py")))
+MEAN = "full+unet-fair+filters"
 METRICS = ("dice", "iou", "dice_present", "iou_present", "area")
 QUICK = ("--labels", "2", "--draws", "2", "--epochs", "2", "--rival-epochs", "1", "--set", "width=8", "--device", "cpu")
 
@@ -32,10 +40,10 @@ def cache(tmp_path_factory) -> FeatureCache:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, cache, textdiff_once) -> SimpleNamespace:
-    """The table of five systems, one of them on a second cache of the same images."""
+    """The table of five systems, one of them on a second cache of the same images, and of the mean of three."""
     root = tmp_path_factory.mktemp("table1")
     places = ("--cache", str(cache.path), "--filters", str(cache.path))
-    rows = ("--models", "full,unet,unet-fair,pixel-mlp", "--jobs", "1")
+    rows = ("--models", f"full,unet,unet-fair,pixel-mlp,{MEAN}", "--jobs", "1")
     result = textdiff_once(root, "table1", *places, *rows, *QUICK)
     return SimpleNamespace(root=root, path=root / "runs/table1-tiny", result=result, again=("table1", *places, *rows))
 
@@ -48,27 +56,28 @@ def records(path: Path) -> list[dict[str, str]]:
 def test_every_system_is_a_row_with_its_costs_and_two_differences(made):
     found = [row for row in records(made.path) if (row["truth"], row["metric"]) == ("clean", "dice")]
     names = list(dict.fromkeys(row["row"] for row in found))
-    assert names == ["full", "unet", "unet-fair", "pixel-mlp", "filters + trees"]
-    assert {row["against"] for row in found} == {"full", "filters + trees"}
+    assert names == ["full", "unet", "unet-fair", "pixel-mlp", MEAN, "filters"]
+    assert {row["against"] for row in found} == {"full", "filters"}
     for row in found:
         assert (int(row["runs"]), int(row["labels"])) == (2, 2)
         assert (row["difference"] == "") == (row["row"] == row["against"])
-        assert row["trained"].replace(",", "") == str(parameters(made, row["row"]))
-    for line in ("system", "filters + trees", "95% intervals", "trained: parameters that are trained"):
+        fits = [fit_of(made, one, 0) for one in row["row"].split("+")]
+        assert int(row["trained"].replace(",", "")) == sum(fit.config["parameters"] for fit in fits)
+    for line in ("system", "filters: boosted trees on image filters", "95% intervals", "trained: parameters"):
         assert line in made.result.stdout
 
 
-def parameters(made: SimpleNamespace, row: str) -> int:
-    place = made.path.with_name("table1-tiny-filters") if row.startswith("filters") else made.path
-    name = f"{row.removeprefix('filters + ')}-d0-s0"
-    return json.loads((place / name / "config.json").read_text(encoding="utf-8"))["parameters"]
+def fit_of(made: SimpleNamespace, row: str, draw: int) -> Run:
+    """The fit of a row that is no mean."""
+    place, name = (made.path.with_name("table1-tiny-filters"), "trees") if row == "filters" else (made.path, row)
+    return Run(place / f"{name}-d{draw}-s{100 * draw}")
 
 
 def test_every_system_sees_the_same_images_of_each_draw(made):
     for draw in (0, 1):
         runs = [*made.path.glob(f"*-d{draw}-s*"), *made.path.with_name("table1-tiny-filters").glob(f"*-d{draw}-s*")]
         drawn = [json.loads((run / "config.json").read_text(encoding="utf-8"))["train_ids"] for run in runs]
-        assert len(drawn) == 5
+        assert len(drawn) == 6
         assert all(ids == drawn[0] for ids in drawn)
 
 
@@ -76,10 +85,60 @@ def test_it_goes_on_where_it_was_stopped_and_gives_the_same_table(made, textdiff
     before = {name: (made.path / name).read_bytes() for name in ("table1.md", "table1.csv", "table1.tex")}
     (made.path / "unet-d1-s100/images-test.json").unlink()
     textdiff_once(made.root, *made.again, *QUICK, "--table-only")
-    assert "INCOMPLETE: 1 of 8 jobs" in (made.path / "table1.md").read_text(encoding="utf-8")
+    assert "INCOMPLETE: 1 of 10 jobs" in (made.path / "table1.md").read_text(encoding="utf-8")
     textdiff_once(made.root, *made.again, *QUICK)
     assert {name: (made.path / name).read_bytes() for name in before} == before
     assert (made.path / "table1.png").stat().st_size > 0
+
+
+def test_a_mean_is_of_the_probabilities_of_its_rows_at_the_same_draw(made, cache):
+    rows = [row for row, entry in enumerate(cache.rows) if entry.split == "test"]
+    for draw in (0, 1):
+        fits = [FittedNetwork(fit_of(made, row, draw), "cpu") for row in MEAN.split("+")]
+        each = [dict(fitted.of_rows(cache, rows)) for fitted in fits]
+        found = [np.mean([of_fit[row][0] for of_fit in each], axis=0).argmax(0) == 1 for row in rows]
+        true = [cache.mask(row) == 1 for row in rows]
+        dice = [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in zip(found, true, strict=True)]
+        scored = json.loads((made.path / f"{MEAN}-d{draw}-s{100 * draw}/images-test.json").read_text(encoding="utf-8"))
+        np.testing.assert_allclose(scored["scores"]["dice_clean"], dice, atol=1e-9)
+
+
+def test_a_mean_costs_the_seconds_of_its_fits(made):
+    seconds = [[fit_of(made, row, draw).log() for row in MEAN.split("+")] for draw in (0, 1)]
+    total = np.median([sum(line["seconds"] for log in logs for line in log) for logs in seconds])
+    assert {row["seconds"] for row in records(made.path) if row["row"] == MEAN} == {f"{total:.0f}"}
+
+
+def test_a_finished_table_gets_a_mean_without_another_fit_even_after_a_kill(made, tmp_path, textdiff_once):
+    shutil.copytree(made.root / "runs", tmp_path / "runs")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("*/*/*")}
+    half = tmp_path / "runs/table1-tiny/full+unet-d0-s0.partial/members/7"
+    half.mkdir(parents=True)
+    models = f"full,unet,unet-fair,pixel-mlp,{MEAN},full+unet"
+    more = [models if word.startswith("full,") else word for word in made.again]
+    assert "2 of 12 jobs to do" in textdiff_once(tmp_path, *more, *QUICK).stderr
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert not half.exists()
+    run = Run(tmp_path / "runs/table1-tiny/full+unet-d0-s0")
+    assert (run.label, len(run.members)) == ("full + unet", 2)
+    places = ("runs/table1-tiny", "runs/table1-tiny-filters", "--variants", f"{MEAN},trees")
+    table = textdiff_once(tmp_path, "compare", *places, "--against", f"{MEAN}@table1-tiny").stdout
+    assert re.search(rf"table1-tiny +{re.escape(MEAN)} +2 +2", table)
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        ("full,full+unet", "full+unet: is a mean of rows, and unet is none; name it, too: unet,full+unet"),
+        ("full,unet,full+unet+filters", "--models full+unet+filters: filters is the row of the cache --filters; give"),
+        ("full,unet,full+unett", "--models unett: must be one of"),
+        ("full,full+full", "--models full+full: names one twice"),
+    ],
+)
+def test_a_mean_of_what_is_no_row_is_refused_before_anything_is_fitted(cache, tmp_path, textdiff_once, models, words):
+    stderr = textdiff_once(tmp_path, "table1", "--cache", str(cache.path), "--models", models, status=2).stderr
+    assert words in one_line(stderr)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_long_recipes_are_cut_only_when_asked_and_the_table_says_so(cache, tmp_path):
@@ -140,6 +199,49 @@ def test_filters_of_other_images_are_refused_before_anything_is_fitted(cache, tm
     with pytest.raises(UserError, match=words):
         table1(Table1(cache.path, filters=other.path, runs=tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_mean_with_filters_of_another_size_is_refused_before_anything_is_fitted(cache, tmp_path):
+    made = {"fingerprint": cache.fingerprint, "blocks": cache.blocks, "steps": cache.steps, "texts": cache.texts}
+    other = FeatureCache.create(tmp_path / "f.zarr", rows=cache.rows, image_size=64, **made)
+    options = Table1(cache.path, filters=other.path, models=["full", "full+filters"], runs=tmp_path / "runs")
+    with pytest.raises(UserError, match="differ in the image size, 32 and 64, so they have no mean"):
+        table1(options)
+    assert not options.runs.exists()
+
+
+@pytest.mark.slow
+def test_a_mean_of_rows_is_over_all_views_of_an_image_as_its_rows_are(tmp_path, textdiff_once):
+    rng = np.random.default_rng(4)
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    lines = ["image,text,split"]
+    for number, split in enumerate(("train", "train", "val", "test")):
+        mask = np.hypot(*np.mgrid[-9 - number : 23 - number, -12 + number : 20 + number]) < 9
+        picture = np.where(mask, 110, 140)[..., None] + rng.normal(0, 30, (32, 32, 3))
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(tmp_path / f"data/images/{number}.png")
+        Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / f"data/masks/{number}.png")
+        lines.append(f"{number},,{split}")
+    (tmp_path / "data/texts.csv").write_text("\n".join(lines))
+    same = ("extract", "--dataset", "folder", "--data", "data", "--image-size", "32", "--views", "1")
+    for preset in ("rgb", "filters"):
+        wanted = ("--preset", preset, "--test-views", "8", "--text-encoder", "none", "--cache", f"{preset}.zarr")
+        textdiff_once(tmp_path, *same, *wanted)
+    places = ("--cache", "rgb.zarr", "--filters", "filters.zarr")
+    rows = ("--models", "no-text,no-text+filters", "--labels", "2", "--epochs", "2", "--set", "width=8")
+    assert "mean over 8 views" in textdiff_once(tmp_path, "table1", *places, *rows, "--jobs", "1").stdout
+    each = []
+    for run in ("table1-rgb/no-text-d0-s0", "table1-rgb-filters/trees-d0-s0"):
+        fit = Run(tmp_path / "runs" / run)
+        cache = fit.open_cache(tmp_path / Path(fit.config["cache"]).name)
+        shown = [row for row, entry in enumerate(cache.rows) if entry.split == "test"]
+        ((_, mean),) = mean_of_rows(cache, FittedNetwork(fit, "cpu").of_rows(cache, shown))
+        each.append(mean)
+    found, true = np.mean(each, axis=0).argmax(0) == 1, cache.mask(shown[0]) == 1
+    file = tmp_path / "runs/table1-rgb/no-text+filters-d0-s0/images-test.json"
+    dice = 2 * (found & true).sum() / (found.sum() + true.sum())
+    assert json.loads(file.read_text(encoding="utf-8"))["scores"]["dice_clean"] == [pytest.approx(dice, abs=1e-9)]
+    assert 0 < dice < 1
 
 
 def test_rows_scored_on_the_same_images_in_another_order_are_no_pairs():

@@ -9,7 +9,7 @@ import torch
 from textdiff.cache import FeatureCache
 from textdiff.experiments import panel
 from textdiff.experiments.panel_figure import _attended
-from textdiff.experiments.word_attention import word_attention
+from textdiff.experiments.word_attention import WordAttention
 from textdiff.models.text import load_text_encoder
 from textdiff.pipeline.runs import Run
 
@@ -98,7 +98,7 @@ def by_hand(attention, x: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 def test_a_words_map_is_the_mean_over_both_attentions_and_their_heads_on_the_finest_level(made, fitted):
     run, cache = fitted("full"), FeatureCache.open(made / "cache.zarr")
     row = len(cache.rows) - 1
-    ((mapped, whole),) = word_attention(run, cache, [row], ["nuclei", "the nuclei are"], "cpu")
+    ((mapped, whole),) = WordAttention(run, cache, [row], ["nuclei", "the nuclei are"], "cpu").of([row])
     network = run.load_network()
     (item,) = network.loader(cache, torch.device("cpu")).epoch([row])
     tokens = cache.text(row)[0].astype(np.float32)
@@ -118,7 +118,7 @@ def test_a_words_map_is_the_mean_over_both_attentions_and_their_heads_on_the_fin
 @pytest.mark.parametrize("name", ["two", "whole"])
 def test_ensembles_and_other_networks_that_attend_have_maps(made, fitted, name):
     run, cache = fitted(name), FeatureCache.open(made / "cache.zarr")
-    ((mapped,),) = word_attention(run, cache, [4], ["nuclei"], "cpu")
+    ((mapped,),) = WordAttention(run, cache, [4], ["nuclei"], "cpu").of([4])
     network = run.load_network()
     (item,) = network.loader(cache, torch.device("cpu")).epoch([4])
     each = [member.attention(*network.inputs([item]))[0, 2:4].sum(0).detach().numpy() for member in network.members]
@@ -138,6 +138,11 @@ def test_panel_shows_each_image_the_maps_of_its_own_words(made, fitted, textdiff
         assert (first, second) == ("dense", "nuclei")
         assert (dense is None) == ("dense" not in row.text)
         assert nuclei is not None
+    command = ("panel", str(run.path), "--device", "cpu", "--images", "1", "--out", "words.png")
+    said = textdiff_once(made, *command, "--words", "dense,sparse,nuclei").stderr
+    assert [f"--words {word}: in none of the texts of the images shown" in said for word in ("dense", "sparse")] == [
+        word not in drawn[-1].text for word in ("dense", "sparse")
+    ]
 
 
 def test_a_map_is_drawn_brightest_where_the_attention_is_largest():
@@ -158,13 +163,16 @@ def test_a_map_is_drawn_brightest_where_the_attention_is_largest():
 @pytest.mark.parametrize(
     ("name", "words", "message"),
     [
-        ("full", "left", "--words left: in none of the texts of the 3 images shown"),
+        ("full", "left", "--words left: in none of the texts of the 3 images"),
         ("none", "nuclei", "is no-text and reads no text; name a run first that attends"),
         ("concat", "nuclei", "is concat, which attends to no words"),
         ("shuffled", "nuclei", "was given texts of other images"),
     ],
 )
-def test_what_has_no_map_is_refused(made, fitted, textdiff_once, name, words, message):
+def test_what_has_no_map_is_refused_before_anything_is_predicted(
+    made, fitted, textdiff_once, monkeypatch, name, words, message
+):
+    monkeypatch.delattr(panel, "_predict")
     command = ("panel", str(fitted(name).path), "--device", "cpu", "--words", words, "--out", "none.png")
     said = textdiff_once(made, *command, status=2).stderr
     assert message in said

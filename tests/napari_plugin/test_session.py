@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import textdiff
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.metrics.pixels import confusion, iou_of_counts
@@ -78,7 +79,7 @@ def test_what_is_painted_is_learned_saved_and_gone_on_with(cache, tmp_path, text
         assert iou_of_counts(confusion(found.labels == 2, disc(number))) > 0.8
         assert found.uncertainty.shape == (HEIGHT, WIDTH)
         assert 0 <= found.uncertainty.min() <= found.uncertainty.max() <= 1
-    assert finished(session.next("a")) in ("b", "c", "t")
+    following = finished(session.next("a"))
 
     assert session.unsaved == ["a"]
     (path,) = session.save()
@@ -87,6 +88,7 @@ def test_what_is_painted_is_learned_saved_and_gone_on_with(cache, tmp_path, text
     textdiff_once(tmp_path, "extract", "--cache", "x.zarr", "--update")
     updated = FeatureCache.open(cache)
     assert [row.id for row in updated.rows if row.has_mask] == ["a"]
+    assert following == textdiff.rank(cache=cache).candidates[0].id
     textdiff_once(tmp_path, "fit", "--cache", "x.zarr", "--model", "trees")
 
     run = find_run(None, tmp_path / "runs")
@@ -95,6 +97,15 @@ def test_what_is_painted_is_learned_saved_and_gone_on_with(cache, tmp_path, text
     ((_, (oracle,)),) = cached_predictions(FittedNetwork(run, "cpu"), updated, [1], "oracle")
     expected = np.asarray(Image.fromarray((oracle[1] > 0.5).astype(np.uint8)).resize((WIDTH, HEIGHT), 0))
     assert np.mean((reopened.predict("b").labels == 2) == expected) > 0.97
+
+
+def test_before_any_label_next_goes_through_the_order_of_the_command(cache):
+    session, order = Session(cache), [one.id for one in textdiff.rank(cache=cache).candidates]
+    assert sorted(order) == session.names
+    assert order != session.names
+    for name, following in zip(order, [*order[1:], order[0]], strict=True):
+        assert finished(session.next(name)) == following
+    assert list(session.next(order[0])) == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_a_fit_that_is_stopped_changes_nothing(cache):

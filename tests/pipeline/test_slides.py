@@ -92,17 +92,22 @@ def test_options_choose_the_tiles(made, textdiff_once):
     assert annotated == with_nuclei
 
 
+def imagescope(rings: list[tuple[bool, np.ndarray]], name: str = "") -> str:
+    """Outlines of one layer, each with whether it is excluded."""
+    regions = ""
+    for excluded, ring in rings:
+        vertices = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in ring)
+        regions += f'<Region Type="0" NegativeROA="{excluded:d}"><Vertices>{vertices}</Vertices></Region>'
+    return f'<Annotations><Annotation Id="1" Name="{name}"><Regions>{regions}</Regions></Annotation></Annotations>'
+
+
 def test_outlines_of_aperio_are_drawn_in_the_pixels_of_the_finest_level(made, textdiff_once, tmp_path):
     shutil.copytree(made / "slides", tmp_path / "slides")
     shutil.rmtree(tmp_path / "slides/masks")
     (tmp_path / "slides/masks").mkdir()
     corners = np.array([(300.0, 200.0), (380.0, 200.0), (380.0, 260.0), (300.0, 300.0)])
-    vertices = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)
     for name in ("a", "b"):
-        (tmp_path / f"slides/masks/{name}.xml").write_text(
-            f'<Annotations><Annotation Id="1"><Regions><Region Id="1" Type="0"><Vertices>{vertices}</Vertices></Region>'
-            "</Regions></Annotation></Annotations>"
-        )
+        (tmp_path / f"slides/masks/{name}.xml").write_text(imagescope([(False, corners)]))
     textdiff_once(tmp_path, *extract("slides", "c.zarr", "--mpp", "2"))
     cache = FeatureCache.open(tmp_path / "c.zarr")
     whole = polygon2mask((240, 320), corners[:, ::-1] / 2 - 0.5)
@@ -115,14 +120,20 @@ def test_outlines_of_aperio_are_drawn_in_the_pixels_of_the_finest_level(made, te
     assert seen > 1000
 
 
-def test_outlines_by_class_are_in_the_pixels_of_the_finest_level_too(made, textdiff_once, tmp_path):
+@pytest.mark.parametrize("program", ["QuPath", "ImageScope"])
+def test_outlines_by_class_are_in_the_pixels_of_the_finest_level_too(made, textdiff_once, tmp_path, program):
     shutil.copytree(made / "slides", tmp_path / "slides")
     for path in sorted((tmp_path / "slides/masks").iterdir()):
         mask = tifffile.imread(path) > 0
         shapes = [[[*ring.tolist(), ring[0].tolist()] for ring in (shell, *holes)] for shell, holes in trace(mask)]
         path.unlink()
-        path.with_suffix(".geojson").write_text(json.dumps({"type": "MultiPolygon", "coordinates": shapes}))
-    textdiff_once(tmp_path, *extract("slides", "c.zarr", "--mpp", "2"))
+        if program == "QuPath":
+            path.with_suffix(".geojson").write_text(json.dumps({"type": "MultiPolygon", "coordinates": shapes}))
+        else:
+            rings = [(number > 0, ring) for shape in shapes for number, ring in enumerate(shape)]
+            path.with_suffix(".xml").write_text(imagescope(rings, "nucleus"))
+    classes = ("--classes", "nucleus") if program == "ImageScope" else ()
+    textdiff_once(tmp_path, *extract("slides", "c.zarr", "--mpp", "2", *classes))
     cache, other = FeatureCache.open(tmp_path / "c.zarr"), FeatureCache.open(made / "slides.zarr")
     assert [row.key for row in cache.rows] == [row.key for row in other.rows]
     for number in range(len(cache.rows)):

@@ -1,4 +1,4 @@
-"""Outlines from QuPath, COCO and labelme: which pixels they hold, what they say, and how what is wrong is told."""
+"""Outlines from QuPath, COCO, labelme, ImageScope: which pixels they hold, what they say, how what is wrong is told."""
 
 import base64
 import io
@@ -83,6 +83,21 @@ def runs_of(mask):
     flat = mask.T.reshape(-1)
     ends = np.flatnonzero(np.diff(np.concatenate([[0], flat, [1 - flat[-1]]])))
     return np.diff(np.concatenate([[0], ends])).tolist()
+
+
+def region(corners, excluded=0):
+    vertices = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners[:4])
+    return f'<Region Id="1" Type="0" NegativeROA="{excluded}"><Vertices>{vertices}</Vertices></Region>'
+
+
+def layer(*regions, name="", attribute="Description", value="", number=1):
+    head = f'<Annotation Id="{number}" Name="{name}" LineColor="65280">'
+    attributes = f'<Attributes><Attribute Name="{attribute}" Id="0" Value="{value}"/></Attributes>'
+    return f"{head}{attributes}<Regions>{''.join(regions)}</Regions></Annotation>"
+
+
+def imagescope(*layers):
+    return f"<Annotations>{''.join(layers)}</Annotations>"
 
 
 def folder(root, content, name="masks/a.geojson", images=("a",), shape=(H, W)):
@@ -291,6 +306,35 @@ def test_what_an_outline_says_is_what_the_options_say_of_its_class(tmp_path, cas
     if "instances" in options:
         np.testing.assert_array_equal(np.unique(mask.instances), [0, 2])
         assert (mask.instances[4:8, 4:8] == 2).all(), "of one kind of object the first keeps its pixels"
+
+
+# The classes of FOREST: by a layer's name, ImageScope's description, an attribute as of MoNuSAC.
+LAYERS = imagescope(
+    layer(region(square(0, 0, 20)), name="background", value="no class"),
+    layer(region(square(2, 2, 12)), value="stroma", number=2),
+    layer(region(square(4, 4, 4)), attribute="nucleus", number=3),
+    layer(region(square(10, 10, 6)), name="Ignore*", number=4),
+)
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_layers_of_imagescope_are_classes_as_of_other_programs(tmp_path, case):
+    options, wanted = SAID[case]
+    mask, _ = read(folder(tmp_path / "d", LAYERS, "masks/a.xml"), **options)
+    if "instances" in options:  # without classes every layer is foreground
+        np.testing.assert_array_equal(mask.instances > 0, boxes((1, 0, 0, 20, 20)))
+        said = "has 4 annotation layers (background, stroma, nucleus, Ignore*): the outlines of all of them are taken"
+        assert mask.notes[0] == said
+    else:
+        np.testing.assert_array_equal(mask.labels, wanted)
+
+
+def test_what_is_excluded_from_a_layer_of_imagescope_is_cut_out_of_that_layer_alone(tmp_path):
+    stroma = layer(region(square(0, 0, 16)), region(square(4, 4, 8), excluded=1), name="stroma")
+    content = imagescope(stroma, layer(region(square(6, 6, 9)), name="nucleus", number=2))
+    mask, _ = read(folder(tmp_path / "d", content, "masks/a.xml"), classes=NAMES)
+    np.testing.assert_array_equal(mask.labels, boxes((2, 0, 0, 16, 16), (0, 4, 4, 8, 8), (1, 6, 6, 9, 9)))
+    assert mask.notes[0] == "1 of 3 outlines are excluded areas (NegativeROA): cut out of their layer"
 
 
 LINES = {
@@ -511,6 +555,21 @@ BAD = {
         {"unlabelled_value": "255"},
         "holds outlines, which have no number 255; if nothing is known where nothing is outlined, use --classes backg",
     ),
+    "an unknown layer": (
+        imagescope(layer(region(square(2, 3, 4)), name="strom")),
+        {"classes": NAMES},
+        "masks/a.xml: outlines the class strom (did you mean stroma?) (region 1 of layer 1); name it too",
+    ),
+    "a layer without a name": (
+        imagescope(layer(region(square(2, 3, 4))), layer(region(square(9, 3, 4)), name="stroma", number=2)),
+        {"classes": NAMES},
+        "masks/a.xml: has an outline without a class (region 1 of layer 1); give it a class",
+    ),
+    "a number that no layer has": (
+        imagescope(layer(region(square(2, 3, 4)), name="stroma")),
+        {"unlabelled_value": "255"},
+        "masks/a.xml: holds outlines, which have no number 255",
+    ),
     "labelme's of another size": (labelme(imageWidth=99), {}, "is of an image of 99x24 pixels, and this one has 32x24"),
     "an unknown shape": (labelme(shape("star", [[1, 2]])), {}, "has the unknown shape star at shapes[0]"),
     "half a rectangle": (labelme(shape("rectangle", [[1, 2]])), {}, "has a rectangle of 1 corners at shapes[0]"),
@@ -551,7 +610,8 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_read_is_one_line_and_an_error_of_the_check(tmp_path, case):
     content, options, words = BAD[case]
-    samples, _ = read_dataset("folder", folder(tmp_path / "d", content), ReadOptions(**options))
+    name = "masks/a.xml" if str(content).startswith("<") else "masks/a.geojson"
+    samples, _ = read_dataset("folder", folder(tmp_path / "d", content, name), ReadOptions(**options))
     (fact,), problems = inspect(samples)
     (problem,) = [problem for problem in problems if problem.severity == "error"]
     assert words in str(problem).replace("d/", "")

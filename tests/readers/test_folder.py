@@ -452,11 +452,6 @@ BAD = {
         {"instances": True},
         "masks/a.tif: has fractions where object numbers",
     ),
-    "outlines with classes": (
-        lambda r: ([p.unlink() for p in r.glob("masks/*")], (r / "masks/a.xml").write_text("<Annotations/>")),
-        {"classes": ("x",)},
-        "masks/a.xml: holds outlines, which name no classes; leave --classes out",
-    ),
     "outlines that define entities": (
         lambda r: (
             (r / "masks/a.png").unlink(),
