@@ -12,7 +12,6 @@ __all__ = [
     "ChunkError",
     "Hashed",
     "MissingError",
-    "checked",
     "checksum",
     "compress",
     "decompress",
@@ -54,6 +53,13 @@ class MissingError(ChunkError):
 
     def __init__(self) -> None:
         super().__init__("the chunk is missing")
+
+
+def _unread(error: OSError) -> ChunkError:
+    """What it means that a file cannot be read."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return MissingError()
+    return ChunkError(f"the chunk cannot be read ({error.strerror})")
 
 
 class Hashed:
@@ -123,10 +129,8 @@ def verified(path: Path) -> bytes:
             tail = os.read(descriptor, CRC_BYTES + 1)
         finally:
             os.close(descriptor)
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingError from None
     except OSError as error:
-        raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
+        raise _unread(error) from error
     if crc.to_bytes(CRC_BYTES, "little") != tail:
         raise ChunkError("the checksum does not match")
     return tail
@@ -147,10 +151,8 @@ def read_into(path: Path, out: np.ndarray) -> bytes:
             while done < len(view) and (count := f.readinto(view[done:])):
                 done += count
             tail = f.read(CRC_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingError from None
     except OSError as error:
-        raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
+        raise _unread(error) from error
     if done < len(view) or tail is None or len(tail) != CRC_BYTES:
         raise ChunkError(f"the chunk has not {len(view) + CRC_BYTES} bytes")
     if checksum(flat) != tail:
@@ -172,10 +174,8 @@ def stored_checksum(path: Path) -> bytes:
             return os.read(descriptor, CRC_BYTES)
         finally:
             os.close(descriptor)
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingError from None
     except OSError as error:
-        raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
+        raise _unread(error) from error
 
 
 def read(path: Path) -> bytes:
@@ -186,10 +186,8 @@ def read(path: Path) -> bytes:
     """
     try:
         return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingError from None
     except OSError as error:
-        raise ChunkError(f"the chunk cannot be read ({error.strerror})") from error
+        raise _unread(error) from error
 
 
 def require_sound(data: bytes) -> bytes:
@@ -201,11 +199,6 @@ def require_sound(data: bytes) -> bytes:
     if len(data) < CRC_BYTES or checksum(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
         raise ChunkError("the checksum does not match")
     return data
-
-
-def checked(path: Path) -> bytes:
-    """``require_sound`` of a file's bytes. Raises ChunkError."""
-    return require_sound(read(path))
 
 
 def compress(values: np.ndarray) -> bytes:

@@ -1,11 +1,12 @@
 """A new cache: built aside with all its metadata, then put in its place in one step."""
 
-__all__ = ["build_cache", "fill_cache", "make_attributes", "read_attributes", "read_table", "rewrite_about"]
+__all__ = ["Contents", "build_cache", "fill_cache", "make_attributes", "read_attributes", "read_table", "rewrite_about"]
 
 import errno
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from zarr.storage import MemoryStore
 
 import textdiff
 from textdiff.cache import chunks
-from textdiff.cache.fingerprint import canonical, fingerprint_hash
+from textdiff.cache.fingerprint import canonical, digest_of
 from textdiff.cache.layout import FORMAT, SCHEMA, Layout
 from textdiff.cache.ledger import texts_digest
 from textdiff.cache.rows import CacheError, DamagedError, unpack_table
@@ -25,15 +26,20 @@ from textdiff.errors import UserError
 from textdiff.places import Location
 
 
-def build_cache(
-    path: Location,
-    layout: Layout,
-    table: bytes,
-    attributes: Mapping[str, Any],
-    tokens: np.ndarray | None,
-    token_mask: np.ndarray | None,
-    overwrite: bool,
-) -> None:
+@dataclass(frozen=True)
+class Contents:
+    """What a cache has before its first row."""
+
+    layout: Layout
+    table: bytes
+    attributes: Mapping[str, Any]
+    tokens: np.ndarray | None = None
+    """(n, L, D) float32; None leaves the embeddings out, though the layout may have them."""
+    token_mask: np.ndarray | None = None
+    """(n, L) uint8."""
+
+
+def build_cache(path: Location, contents: Contents, overwrite: bool) -> None:
     """Makes an empty cache at ``path``, with its table and texts.
 
     If another process puts one there meanwhile, that one stays: the caller opens and checks what it finds.
@@ -49,7 +55,7 @@ def build_cache(
             "--cache"
         )
     try:
-        store.install(lambda new: fill_cache(new, layout, table, attributes, tokens, token_mask), overwrite)
+        store.install(lambda new: fill_cache(new, contents), overwrite)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"{path}: the disk is full; free some space or choose another --cache") from error
@@ -76,7 +82,7 @@ def make_attributes(
         "textdiff": textdiff.__version__,
         "about": json.loads(canonical(about)),
         "fingerprint": json.loads(canonical(fingerprint)),
-        "fingerprint_hash": fingerprint_hash(fingerprint),
+        "fingerprint_hash": digest_of(fingerprint),
         "blocks": {str(block): list(shape) for block, shape in layout.blocks.items()},
         "steps": list(layout.steps),
         "image_size": layout.image_size,
@@ -171,23 +177,15 @@ def _intact(attributes: Mapping[str, Any]) -> bool:
 
 def _checksum(attributes: Mapping[str, Any]) -> str:
     """SHA-256 over all attributes but the checksum itself, so that damage to them is seen."""
-    rest = {name: value for name, value in attributes.items() if name != "checksum"}
-    return hashlib.sha256(canonical(rest).encode()).hexdigest()
+    return digest_of({name: value for name, value in attributes.items() if name != "checksum"})
 
 
-def fill_cache(
-    path: Path,
-    layout: Layout,
-    table: bytes,
-    attributes: Mapping[str, Any],
-    tokens: np.ndarray | None,
-    token_mask: np.ndarray | None,
-) -> None:
-    """Makes an empty cache in a directory that is not there yet; without ``tokens`` its embeddings are missing."""
-    layout.build(zarr.create_group(path, attributes=dict(attributes)))
-    _write(path / "table/c.0", chunks.compress(np.frombuffer(table, np.uint8)))
-    if tokens is not None and token_mask is not None:
-        for text, (values, mask) in enumerate(zip(tokens, token_mask, strict=True)):
+def fill_cache(path: Path, contents: Contents) -> None:
+    """Makes an empty cache in a directory that is not there yet."""
+    contents.layout.build(zarr.create_group(path, attributes=dict(contents.attributes)))
+    _write(path / "table/c.0", chunks.compress(np.frombuffer(contents.table, np.uint8)))
+    if contents.tokens is not None and contents.token_mask is not None:
+        for text, (values, mask) in enumerate(zip(contents.tokens, contents.token_mask, strict=True)):
             _write(path / f"text/tokens/c.{text}.0.0", values)
             _write(path / f"text/mask/c.{text}.0", mask)
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from textdiff.cache.codec import upsample
 from textdiff.cache.feature_cache import FeatureCache
-from textdiff.errors import UserError, suggest
+from textdiff.errors import UserError, choose
 from textdiff.options.shared import Split
 
 
@@ -42,9 +42,8 @@ class CacheDataset(Dataset[dict[str, Any]]):
         blocks: Sequence[int] | None = None,
         upsampled: bool = False,
     ) -> None:
-        splits = get_args(Split)
-        if split is not None and split not in splits:
-            raise UserError(f"split {split}: must be one of {', '.join(splits)}{suggest(split, splits)}")
+        if split is not None:
+            choose("split", split, dict.fromkeys(get_args(Split)))
         self.cache = FeatureCache.open(cache)
         self.blocks = tuple(self.cache.blocks if blocks is None else blocks)
         self.upsampled = upsampled

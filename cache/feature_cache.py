@@ -13,6 +13,7 @@ import numpy.typing as npt
 from textdiff.cache import chunks
 from textdiff.cache.cast import Cast
 from textdiff.cache.create import (
+    Contents,
     build_cache,
     check_text,
     make_attributes,
@@ -27,7 +28,7 @@ from textdiff.cache.ledger import entry_key
 from textdiff.cache.reader import TABLE, CacheReader
 from textdiff.cache.rows import CacheError, DamagedError, Row, check_rows, pack_table
 from textdiff.cache.stores import store_at
-from textdiff.cache.verify import Fault, row_faults, verify_rows
+from textdiff.cache.verify import Fault, verify_rows
 from textdiff.cache.writer import checked_pixels, take_over_row, write_row
 from textdiff.files import check_free_space
 from textdiff.places import located
@@ -104,7 +105,7 @@ class FeatureCache(CacheReader):
                 store.nbytes() if overwrite else 0,
             )
             attributes = make_attributes(layout, fingerprint, about or {}, table, values, mask)
-            build_cache(path, layout, table, attributes, values, mask, overwrite)
+            build_cache(path, Contents(layout, table, attributes, values, mask), overwrite)
         cache = cls.open(path, writable=True)
         cache.check_fingerprint(fingerprint, rows, texts)
         return cache
@@ -289,10 +290,6 @@ class FeatureCache(CacheReader):
             Everything that is not as it was written, in the order of the rows.
         """
         return verify_rows(self, progress)
-
-    def bad(self, row: int) -> bool:
-        """Whether ``verify`` finds something wrong with a row; not with one that does not exist."""
-        return bool(row_faults(self, row))
 
     def info(self) -> dict[str, Any]:
         """What the cache holds and how it was made, JSON-able."""

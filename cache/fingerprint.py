@@ -1,6 +1,6 @@
 """What determines the features of a cache, and how two of these differ."""
 
-__all__ = ["canonical", "differing_fields", "differing_rows", "fingerprint_hash"]
+__all__ = ["canonical", "differing_fields", "differing_rows", "digest_of"]
 
 import hashlib
 import json
@@ -18,9 +18,9 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def fingerprint_hash(fingerprint: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON, in hexadecimal."""
-    return hashlib.sha256(canonical(fingerprint).encode()).hexdigest()
+def digest_of(value: Any) -> str:
+    """The SHA-256 of ``value`` in its canonical form, in hexadecimal."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def differing_fields(here: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:

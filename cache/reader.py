@@ -2,7 +2,7 @@
 
 __all__ = ["TABLE", "CacheReader"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,24 @@ class CacheReader:
             len(table),
             attributes["tokens"],
         )
+        self.blocks = self.layout.blocks
+        """Native shape (C, h, w) of every block, ascending."""
+        self.steps = self.layout.steps
+        """The diffusion steps."""
+        self.image_size = self.layout.image_size
+        """H = W of the stored images and masks."""
+        self.dtype: np.dtype[Any] = np.dtype(self.layout.values)
+        """The type of the features as they are read, float16 or float32; ``layout.dtype`` is that of what is stored."""
+        self.text_dim = None if self.layout.tokens is None else self.layout.tokens[2]
+        """D of the text embeddings, None without."""
+        self.classes: tuple[str, ...] = tuple(self.fingerprint.get("classes", ("foreground",)))
+        """The names of the mask's values 1, 2, ...; one, ``foreground``, where the data set names none."""
+        self.has_instances = self.layout.instances is not None
+        """Whether rows with a ``truth`` also have ``instances``."""
+        self.sparse = "unlabelled" in self.fingerprint
+        """Whether masks may say nothing of some pixels, which are 255 in ``mask`` and ``truth``."""
+        self.row_nbytes = self.layout.row_nbytes
+        """Bytes of a row's files, but for some kB of its compressed ``truth`` and ``instances``."""
         self.table_hash: str = attributes["table_sha256"]
         """The SHA-256 of the samples and the texts; equal for caches of the same data set, read in the same way."""
         self.texts_digest: str = attributes["texts_digest"]
@@ -67,51 +85,6 @@ class CacheReader:
         what = f"{len(self.rows)} rows of {images} images, {self.image_size}x{self.image_size}"
         return f"<FeatureCache {self.path}: {what}, blocks {blocks}, steps {steps}>"
 
-    @property
-    def blocks(self) -> dict[int, tuple[int, int, int]]:
-        """Native shape (C, h, w) of every block, ascending."""
-        return self.layout.blocks
-
-    @property
-    def steps(self) -> tuple[int, ...]:
-        """The diffusion steps."""
-        return self.layout.steps
-
-    @property
-    def image_size(self) -> int:
-        """H = W of the stored images and masks."""
-        return self.layout.image_size
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of the features as they are read, float16 or float32; ``layout.dtype`` is that of what is stored."""
-        return np.dtype(self.layout.values)
-
-    @property
-    def text_dim(self) -> int | None:
-        """D of the text embeddings, None without."""
-        return None if self.layout.tokens is None else self.layout.tokens[2]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the mask's values 1, 2, ...; one, ``foreground``, where the data set names none."""
-        return tuple(self.fingerprint.get("classes", ("foreground",)))
-
-    @property
-    def has_instances(self) -> bool:
-        """Whether rows with a ``truth`` also have ``instances``."""
-        return self.layout.instances is not None
-
-    @property
-    def sparse(self) -> bool:
-        """Whether masks may say nothing of some pixels, which are 255 in ``mask`` and ``truth``."""
-        return "unlabelled" in self.fingerprint
-
-    @property
-    def row_nbytes(self) -> int:
-        """Bytes of a row's files, but for some kB of its compressed ``truth`` and ``instances``."""
-        return self.layout.row_nbytes
-
     def done(self) -> npt.NDArray[np.bool_]:
         """(rows,) bool: which rows exist. A row whose ledger entry is damaged does not."""
         if self._identity is None:
@@ -125,6 +98,23 @@ class CacheReader:
     def pending(self) -> list[int]:
         """The rows that do not exist yet."""
         return np.flatnonzero(~self.done()).tolist()
+
+    def check_done(self, rows: Iterable[int], what: str) -> None:
+        """Checks that some images are all there.
+
+        Args:
+            rows: of the images.
+            what: they are, in the plural.
+
+        Raises:
+            CacheError: some are not; says how many.
+        """
+        done = self.done()
+        if missing := {self.rows[row].id for row in rows if not done[row]}:
+            raise CacheError(
+                f"{self.path}: not complete, {len(missing)} {what} have rows to do; run the same `textdiff extract` "
+                "again to finish it"
+            )
 
     def features(
         self, row: int, block: int, out: np.ndarray | None = None, steps: Sequence[int] | None = None

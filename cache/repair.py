@@ -16,11 +16,11 @@ import numpy as np
 
 from textdiff import console
 from textdiff.cache import chunks, ledger
-from textdiff.cache.create import fill_cache, read_attributes, read_table
+from textdiff.cache.create import Contents, fill_cache, read_attributes, read_table
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.rows import CacheError, DamagedError
 from textdiff.cache.stores import Store
-from textdiff.cache.verify import Fault, bad_metadata, count, find_faults
+from textdiff.cache.verify import Fault, bad_metadata, count, find_faults, row_faults
 from textdiff.places import located
 
 SHOWN = 5
@@ -51,7 +51,8 @@ def repair_cache(path: str | os.PathLike[str]) -> list[Fault]:
         cache.check_same()
         if bad_metadata(cache):
             _remake_metadata(cache)
-        dropped = [row for row in sorted({fault.row for fault in faults if fault.row is not None}) if cache.bad(row)]
+        bad = sorted({fault.row for fault in faults if fault.row is not None})
+        dropped = [row for row in bad if row_faults(cache, row)]
         cache.forget(dropped)
         texts = ledger.bad_texts(cache)
         for _, key, _ in texts:
@@ -89,28 +90,22 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
     except DamagedError:
         _check_plan(planned)
         here = None
-    if here is None:
-        texts_bad = True
-    else:
-        texts_bad = ledger.text_checksums(here) is None
+    texts_bad = here is None or ledger.text_checksums(here) is None
+    if here is not None:
         if not texts_bad and not bad_metadata(here):
             return
         if here.fingerprint_hash != planned.fingerprint_hash:
             return  # other options: refused by whoever asked
     store = planned.store
     with store.locked():
-        if texts_bad:
-            asked = (
-                dict(plan)
-                if here is None
-                else dict(plan) | {"rows": here.rows, "texts": here.texts, "about": here.about}
-            )
+        if here is None or texts_bad:
+            own = {} if here is None else {"rows": here.rows, "texts": here.texts, "about": here.about}
+            asked = dict(plan) | own
             tokens, token_mask = embed(asked["texts"])
             with store.workplace() as directory:
                 FeatureCache.create(directory / "new", **asked, tokens=tokens, token_mask=token_mask)
                 mended = _put_over(directory / "new", store)
         else:
-            assert here is not None
             mended = _remake_metadata(here)
     console.warn(
         f"{path}: was damaged, and is repaired: {', '.join(mended[:SHOWN])}" + (", ..." * (len(mended) > SHOWN))
@@ -126,7 +121,7 @@ def _remake_metadata(cache: FeatureCache) -> list[str]:
     """Puts metadata in their places as the root's attributes say that they are; gives those that were not so."""
     table = read_table(cache.path, cache.table_hash)
     with cache.store.workplace() as directory:
-        fill_cache(directory / "new", cache.layout, table, cache.attributes, None, None)
+        fill_cache(directory / "new", Contents(cache.layout, table, cache.attributes))
         return _put_over(directory / "new", cache.store)
 
 

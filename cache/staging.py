@@ -24,10 +24,9 @@ def sweep(parent: Path, name: str) -> None:
         name: as it was given to ``staging``, with ``*`` for any characters.
     """
     for leftover in staged(parent, name):
-        lock = _lock(leftover, wait=False)
-        if lock is not None:
-            shutil.rmtree(leftover, ignore_errors=True)
-            os.close(lock)
+        with unused(leftover) as ours:
+            if ours:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def staged(parent: Path, name: str) -> list[Path]:

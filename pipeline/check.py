@@ -4,7 +4,7 @@ __all__ = ["Check", "check_dataset"]
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def check_dataset(
     others = [problem for problem in [*listed, *found] if problem not in between and problem not in grouped]
     if not inspected and not others:
         raise UserError(f"{root}: holds no image; check --data")
-    others += _within(inspected) + _empty_splits(samples) + _absent_classes(inspected)
+    others += [*_within(inspected), *_empty_splits(samples), *_absent_classes(inspected)]
     texts, too_long = _texts(samples, text_encoder)
     summary = {
         "dataset": name,
@@ -194,15 +194,13 @@ def _lengths(texts: Sequence[str], encoder: str) -> tuple[list[int], str, int | 
     return [len(text.split()) for text in texts], "words", None
 
 
-def _within(inspected: Sequence[Inspected]) -> list[Problem]:
+def _within(inspected: Sequence[Inspected]) -> Iterator[Problem]:
     """The same picture twice in one split, which counts it twice."""
     seen: dict[tuple[str, str], Sample] = {}
-    problems = []
     for image in inspected:
         first = seen.setdefault((image.sample.split, image.content), image.sample)
         if image.content and first.id != image.sample.id:
-            problems.append(Problem("note", image.sample.image.name, f"is the same image as {first.image.name}", ""))
-    return problems
+            yield Problem("note", image.sample.image.name, f"is the same image as {first.image.name}", "")
 
 
 def _empty_splits(samples: Sequence[Sample]) -> list[Problem]:
@@ -216,15 +214,13 @@ def _empty_splits(samples: Sequence[Sample]) -> list[Problem]:
     ]
 
 
-def _absent_classes(inspected: Sequence[Inspected]) -> list[Problem]:
+def _absent_classes(inspected: Sequence[Inspected]) -> Iterator[Problem]:
     """Classes that no mask of a split holds, where there are masks."""
-    problems = []
     for split in _SPLITS:
         shares = [image.shares for image in inspected if image.sample.split == split and image.shares]
         for label, name in enumerate(inspected[0].sample.classes if shares else ()):
             if not any(share[label] for share in shares):
-                problems.append(Problem("note", split, f"has no pixel of the class {name}", ""))
-    return problems
+                yield Problem("note", split, f"has no pixel of the class {name}", "")
 
 
 def _size(size: list[int] | None) -> str:

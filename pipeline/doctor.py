@@ -3,6 +3,7 @@
 __all__ = ["Check", "diagnose", "memory_limit"]
 
 import importlib
+import operator
 import os
 import re
 import shutil
@@ -285,13 +286,7 @@ def _problem(name: str, wanted: str) -> str:
 def _in_range(version: str, wanted: str) -> bool:
     """Whether a release satisfies ``<4,>=3.1.3``. Local and pre-release suffixes are left out of account."""
     have = _release(version)
-    tests = {
-        ">=": lambda a, b: a >= b,
-        "<=": lambda a, b: a <= b,
-        "==": lambda a, b: a == b,
-        ">": lambda a, b: a > b,
-        "<": lambda a, b: a < b,
-    }
+    tests = {">=": operator.ge, "<=": operator.le, "==": operator.eq, ">": operator.gt, "<": operator.lt}
     bounds = re.findall(r"([<>=]=|[<>])\s*([\d.]+)", wanted)
     return all(tests[sign](have, _release(bound)) for sign, bound in bounds)
 

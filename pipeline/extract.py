@@ -5,26 +5,23 @@ __all__ = ["ExtractConfig", "extract"]
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.models import text
-from textdiff.models.backbones.base import Backbone
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.load import load_backbone
 from textdiff.models.device import choose_device, describe_device, resolve_precision
-from textdiff.models.weights import ResolvedWeights
 from textdiff.options.extract import Extract
-from textdiff.options.protocol import Protocol, get_protocol
-from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, colours, resolve, tiling
+from textdiff.options.protocol import get_protocol
+from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, resolve, tiling
 from textdiff.pipeline.extraction.crew import Crew, hire
 from textdiff.pipeline.extraction.fill_rows import fill_rows, full_disk
 from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling
@@ -32,11 +29,10 @@ from textdiff.pipeline.extraction.job_array import say_shard
 from textdiff.pipeline.extraction.plan import say_plan, say_time
 from textdiff.pipeline.extraction.prepare import preparation
 from textdiff.pipeline.extraction.requirements import require_models
-from textdiff.pipeline.extraction.row_worker import Order
+from textdiff.pipeline.extraction.row_worker import Job, Order
 from textdiff.pipeline.extraction.sample_table import mask_kind, read_samples, sample_table, turning
 from textdiff.pipeline.extraction.sharing import shares
 from textdiff.pipeline.extraction.timings import Timings
-from textdiff.readers import datasets
 
 
 def extract(options: Extract) -> FeatureCache:
@@ -58,148 +54,136 @@ def extract(options: Extract) -> FeatureCache:
     config = resolve(options)
     say_shard(config.shard, options.shard, os.environ)
     with hire(config) as crew:
-        work = _resolve(config, crew)
-        made = _plan(work)
-        filling = begin_filling(config, made, work.embed)
+        work = _Work(config, crew)
+        filling = begin_filling(config, work.plan(), work.embed)
         work.encoder = None  # its memory is for the backbone
-        return _fill_rows(work, filling)
+        return work.fill(filling)
 
 
-@dataclass
 class _Work:
-    """What the options stand for: the data set, what a row goes through, and which rows are this process's."""
+    """What the options stand for: found, read and checked, before any work is done on it.
 
-    config: ExtractConfig
-    protocol: Protocol
-    device: torch.device
-    precision: str
-    resolved: ResolvedWeights
-    facts: list[datasets.Inspected]
-    network: Backbone
-    shapes: dict[int, tuple[int, int, int]]
-    blocks: tuple[int, ...]
-    encoder: text.TextEncoder | None
-    crew: Crew | None
-    """Who computes; None for this process, on ``device``."""
+    Args:
+        config: the options.
+        crew: who computes; None for this process.
+    """
+
+    def __init__(self, config: ExtractConfig, crew: Crew | None) -> None:
+        self.config, self.crew, self.protocol = config, crew, get_protocol(config.protocol)
+        self.device = choose_device("cpu" if crew else config.device)
+        self.precision = crew.precision if crew else resolve_precision(config.precision, self.device)
+        self.resolved = require_models(config.dataset, config.data, config.backbone, config.text_encoder)
+        self.network = load_backbone(
+            self.resolved, config.image_size, self.device, config.seed, self.protocol.colour, config.enlarge
+        )
+        self.shapes = self.network.levels(config.image_size)
+        every = config.given.get("blocks") == "all"
+        self.blocks = config.blocks or (tuple(self.shapes) if every else self.network.usual(config.image_size))
+        check_fit(config, self.network)
+        self.facts = read_samples(config)
+        self.encoder: text.TextEncoder | None = None
+        if config.text_encoder != "none":
+            self.encoder = text.load_text_encoder(config.text_encoder, pad_to=self.protocol.pad_to)
 
     def embed(self, texts: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Tokens and their mask, as the encoder gives them; nothing without one."""
         return self.encoder.encode(texts) if self.encoder else (None, None)
 
+    def plan(self) -> dict[str, Any]:
+        """The cache as it is to be, as arguments of :meth:`FeatureCache.plan`."""
+        config, protocol, encoder, network = self.config, self.protocol, self.encoder, self.network
+        tiles = tiling(config)
+        words = turning(config)
+        rows, texts = sample_table(
+            self.facts, config.views, config.test_views, tiles, config.tissue, config.annotated_only, words
+        )
+        fingerprint = {
+            "backbone_sha256": self.resolved.sha256,
+            "blocks": list(self.blocks),
+            "colour": protocol.colour,
+            "dtype": config.dtype,
+            "image_size": config.image_size,
+            "max_tokens": encoder.max_tokens if encoder else None,
+            "noise_seed": config.seed if network.steps else None,
+            "pad_to": protocol.pad_to,
+            "precision": self.precision,
+            "resize": protocol.resize,
+            "schema": 1,
+            "steps": list(config.steps),
+            "text_encoder_sha256": encoder.sha256 if encoder else None,
+            "unet": network.config,
+            **tiles,
+            **({"jitter": config.jitter} if config.jitter else {}),
+            **({"enlarge": config.enlarge} if config.enlarge > 1 else {}),
+            **mask_kind(self.facts),
+            **({"reads_text": True} if network.reads_text else {}),
+        }
+        if config.dry_run and config.overwrite and store_at(config.cache).occupied():
+            raise UserError(
+                f"{config.cache}: --overwrite would replace it before --dry-run stops; leave one of them out"
+            )
+        return {
+            "fingerprint": fingerprint,
+            "rows": rows,
+            "blocks": {block: self.shapes[block] for block in self.blocks},
+            "steps": config.steps,
+            "image_size": config.image_size,
+            "texts": texts,
+            "about": {
+                "dataset": config.dataset,
+                "protocol": config.protocol,
+                "backbone": self.resolved.name,
+                **{f"backbone_{fact}": said for fact in ("licence", "revision") if (said := getattr(network, fact))},
+                "backbone_parameters": sum(parameter.numel() for parameter in network.parameters()),
+                "text_encoder": config.text_encoder,
+                "options": config.given,
+                **self._pretraining(),
+                **({"turned_texts": words.record()} if words and config.text_encoder != "none" else {}),
+            },
+        }
 
-def _resolve(config: ExtractConfig, crew: Crew | None) -> _Work:
-    """Finds, reads and checks what the options name, before any work is done on it."""
-    protocol = get_protocol(config.protocol)
-    device = choose_device("cpu" if crew else config.device)
-    precision = crew.precision if crew else resolve_precision(config.precision, device)
+    def _pretraining(self) -> dict[str, Any]:
+        """What the cache tells of its backbone's training, and how many of these images it has seen there, by split."""
+        told = dict(self.network.pretraining)
+        if target := told.get("target"):
+            known = tuple(target["sha256"])
+            seen = Counter(fact.sample.split for fact in self.facts if fact.image_sha256.startswith(known))
+            of = {name: target[name] for name in ("directory", "images")}
+            told["target"] = of | {"seen_here": dict(sorted(seen.items()))}
+            counts = ", ".join(f"{count} {split}" for split, count in sorted(seen.items())) or "none"
+            name = self.config.backbone
+            console.info(f"{name}: pretrained on images of its target, without labels; of these: {counts}")
+        return {"pretraining": told} if told else {}
 
-    resolved = require_models(config.dataset, config.data, config.backbone, config.text_encoder)
-    network = load_backbone(resolved, config.image_size, device, config.seed, protocol.colour, config.enlarge)
-    shapes = network.levels(config.image_size)
-    every = config.given.get("blocks") == "all"
-    blocks = config.blocks or (tuple(shapes) if every else network.usual(config.image_size))
-    check_fit(config, network)
-    facts = read_samples(config)
-    encoder = None
-    if config.text_encoder != "none":
-        encoder = text.load_text_encoder(config.text_encoder, pad_to=protocol.pad_to)
-    return _Work(config, protocol, device, precision, resolved, facts, network, shapes, blocks, encoder, crew)
-
-
-def _plan(work: _Work) -> dict[str, Any]:
-    """The cache as it is to be, as arguments of :meth:`FeatureCache.plan`: its rows, texts, levels and fingerprint."""
-    config, protocol, encoder = work.config, work.protocol, work.encoder
-    tiles = tiling(config)
-    words = turning(config)
-    rows, texts = sample_table(
-        work.facts, config.views, config.test_views, tiles, config.tissue, config.annotated_only, words
-    )
-    fingerprint = {
-        "backbone_sha256": work.resolved.sha256,
-        "blocks": list(work.blocks),
-        "colour": protocol.colour,
-        "dtype": config.dtype,
-        "image_size": config.image_size,
-        "max_tokens": encoder.max_tokens if encoder else None,
-        "noise_seed": config.seed if work.network.steps else None,
-        "pad_to": protocol.pad_to,
-        "precision": work.precision,
-        "resize": protocol.resize,
-        "schema": 1,
-        "steps": list(config.steps),
-        "text_encoder_sha256": encoder.sha256 if encoder else None,
-        "unet": work.network.config,
-        **tiles,
-        **colours(config),
-        **({"enlarge": config.enlarge} if config.enlarge > 1 else {}),
-        **mask_kind(work.facts),
-        **({"reads_text": True} if work.network.reads_text else {}),
-    }
-    if config.dry_run and config.overwrite and store_at(config.cache).occupied():
-        raise UserError(f"{config.cache}: --overwrite would replace it before --dry-run stops; leave one of them out")
-    return {
-        "fingerprint": fingerprint,
-        "rows": rows,
-        "blocks": {block: work.shapes[block] for block in work.blocks},
-        "steps": config.steps,
-        "image_size": config.image_size,
-        "texts": texts,
-        "about": {
-            "dataset": config.dataset,
-            "protocol": config.protocol,
-            "backbone": work.resolved.name,
-            **{f"backbone_{fact}": said for fact in ("licence", "revision") if (said := getattr(work.network, fact))},
-            "backbone_parameters": sum(parameter.numel() for parameter in work.network.parameters()),
-            "text_encoder": config.text_encoder,
-            "options": config.given,
-            **_pretraining(work),
-            **({"turned_texts": words.record()} if words and config.text_encoder != "none" else {}),
-        },
-    }
-
-
-def _pretraining(work: _Work) -> dict[str, Any]:
-    """What the cache tells of its backbone's training, and how many of these images it has seen there, by split."""
-    told = dict(work.network.pretraining)
-    if target := told.get("target"):
-        known = tuple(target["sha256"])
-        seen = Counter(fact.sample.split for fact in work.facts if fact.image_sha256.startswith(known))
-        of = {name: target[name] for name in ("directory", "images")}
-        told["target"] = of | {"seen_here": dict(sorted(seen.items()))}
-        counts = ", ".join(f"{count} {split}" for split, count in sorted(seen.items())) or "none"
-        console.info(f"{work.config.backbone}: pretrained on images of its target, without labels; of these: {counts}")
-    return {"pretraining": told} if told else {}
-
-
-def _fill_rows(work: _Work, filling: Filling) -> FeatureCache:
-    """Takes over or makes each row that is missing, unless in a dry run; ends the filling."""
-    config, cache = work.config, filling.cache
-    facts = {fact.sample.id: fact for fact in work.facts}
-    prepare = partial(preparation, cache, facts, work.protocol.resize, config.jitter, config.seed)
-    taken: list[Timings] = []
-    backbone = Extractor(work.network, config.steps, work.blocks, config.image_size, work.device, work.precision)
-    with full_disk(config.cache, cache):
-        if filling.old is not None:
-            console.info(f"{config.cache}: {len(filling.taken)} rows are taken over, {len(filling.made)} are made")
-        if filling.made or filling.old is None:
-            where = work.crew.where if work.crew else describe_device(work.device)
-            say_plan(cache, filling.made, config, where, work.precision)
-            if filling.made and work.crew is None:
-                say_time(len(filling.made), backbone)
-        for part in () if config.dry_run else shares(filling, config.shard):
-            done = len(cache.rows) - len(cache.pending())
-            with console.Progress(done + len(part.to_do), "extract", "rows", done=done) as progress:
-                if work.crew is None:
-                    taken.append(fill_rows(part, prepare, backbone, progress, config.batch))
-                else:
-                    # What is taken over takes no time, and the caches it comes from are open here.
-                    fill_rows(replace(part, made=[]), prepare, backbone, progress)
-                    taken.append(work.crew.fill(Order.of(config, cache), cache, facts, part.made, progress))
-    if taken:
-        of_whom = f" of {work.crew.where}" if work.crew else ""
-        console.info(f"where the time{of_whom} went: {Timings.total(taken)}")
-    if config.dry_run:
-        return filling.old or cache
-    complete = end_filling(filling)
-    complete.filled = Timings.total(taken).as_json() if taken else None
-    return complete
+    def fill(self, filling: Filling) -> FeatureCache:
+        """Takes over or makes each row that is missing, unless in a dry run; ends the filling."""
+        config, cache = self.config, filling.cache
+        facts = {fact.sample.id: fact for fact in self.facts}
+        prepare = partial(preparation, cache, facts, self.protocol.resize, config.jitter, config.seed)
+        taken: list[Timings] = []
+        backbone = Extractor(self.network, config.steps, self.blocks, config.image_size, self.device, self.precision)
+        with full_disk(config.cache, cache):
+            if filling.old is not None:
+                console.info(f"{config.cache}: {len(filling.taken)} rows are taken over, {len(filling.made)} are made")
+            if filling.made or filling.old is None:
+                where = self.crew.where if self.crew else describe_device(self.device)
+                say_plan(cache, filling.made, config, where, self.precision)
+                if filling.made and self.crew is None:
+                    say_time(len(filling.made), backbone)
+            for part in () if config.dry_run else shares(filling, config.shard):
+                done = len(cache.rows) - len(cache.pending())
+                with console.Progress(done + len(part.to_do), "extract", "rows", done=done) as progress:
+                    if self.crew is None:
+                        taken.append(fill_rows(part, prepare, backbone, progress.advance, config.batch))
+                    else:
+                        # What is taken over takes no time, and the caches it comes from are open here.
+                        fill_rows(replace(part, made=[]), prepare, backbone, progress.advance)
+                        taken.append(self.crew.fill(Job(Order.of(config, cache), cache, facts, part.made, progress)))
+        if taken:
+            of_whom = f" of {self.crew.where}" if self.crew else ""
+            console.info(f"where the time{of_whom} went: {Timings.total(taken)}")
+        if config.dry_run:
+            return filling.old or cache
+        complete = end_filling(filling)
+        complete.filled = Timings.total(taken).as_json() if taken else None
+        return complete

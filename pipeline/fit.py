@@ -235,20 +235,10 @@ def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[lis
     Raises:
         UserError: rows are missing, or there are fewer such images than ``labels``.
     """
-    done = cache.done()
-    ids: dict[str, set[str]] = {"train": set(), "val": set()}
-    missing: set[str] = set()
-    for row, entry in enumerate(cache.rows):
-        if entry.split in ids and entry.mask_sha256 is not None:
-            (ids[entry.split] if done[row] else missing).add(entry.id)
-    if missing:
-        raise UserError(
-            f"{cache.path}: not complete, {len(missing)} annotated train or val images have rows to do; "
-            "run the same `textdiff extract` again to finish it"
-        )
-    there = ids["train"] | ids["val"]
-    rows = [row for row, entry in enumerate(cache.rows) if entry.id in there and entry.view == 0]
-    if silent := silent_images(cache, rows, cache.mask):
+    rows = [row for row, entry in enumerate(cache.rows) if entry.split in ("train", "val") and entry.has_mask]
+    cache.check_done(rows, "annotated train or val images")
+    ids = {split: {cache.rows[row].id for row in rows if cache.rows[row].split == split} for split in ("train", "val")}
+    if silent := silent_images(cache, [row for row in rows if cache.rows[row].view == 0], cache.mask):
         named = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
         size = f"{cache.image_size}x{cache.image_size} pixels"
         console.warn(f"masks of {len(silent)} images say nothing at {size}, so they are not drawn: {named}")

@@ -2,7 +2,7 @@
 
 __all__ = ["Mixture", "matching_rows", "mixed", "open_fitted"]
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 
 import numpy as np
@@ -42,41 +42,22 @@ class Mixture(FittedNetwork):
         self.run = run
         self.device = choose_device(device) if isinstance(device, str) else device
         self.parts = [FittedNetwork(member, self.device) for member in run.members]
-
-    @property
-    def classes(self) -> int:
-        """Classes, background included."""
-        return self.parts[0].classes
-
-    @property
-    def member_count(self) -> int:
-        """How many runs it combines."""
-        return len(self.parts)
+        self.classes, self.member_count = self.parts[0].classes, len(self.parts)
 
     def combined(self, members: NDArray[np.float32]) -> NDArray[np.float32]:
         """The weighted mean (classes, ...) of what the runs say, (runs, classes, ...)."""
         return mixed(members, self.run.weights)
 
     def of_rows(
-        self,
-        cache: FeatureCache,
-        rows: Sequence[int],
-        text: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None,
-        *,
-        each: bool = False,
-        source: Iterable[Item] | None = None,
+        self, cache: FeatureCache, rows: Sequence[int], *, each: bool = False, source: Iterable[Item] | None = None
     ) -> Generator[Predicted, None, None]:
         """Predictions of rows of the first run's cache; if ``each`` what every run says, (runs, classes, S, S).
 
         Raises:
-            UserError: another run's cache is gone, or lacks a row; a text or a source is given.
+            UserError: another run's cache is gone, or lacks a row; a source is given.
         """
         if source is not None:
             raise UserError(f"{self.run.path}: combines runs, which read images in ways of their own; use their caches")
-        if text is not None:
-            raise UserError(
-                f"--text: {self.run.path} combines runs that may read texts in several ways; score them alone"
-            )
         with ExitStack() as stack:
             sources = []
             for part, own in zip(self.parts, self._caches(cache), strict=True):

@@ -15,8 +15,7 @@ __all__ = [
     "view_count",
 ]
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -55,38 +54,25 @@ class FittedNetwork:
         self.network = run.load_network()
         self.device = choose_device(device) if isinstance(device, str) else device
         self.network.to(self.device)
-        self.precision: str = run.config["fit"]["precision"] if self.device.type == "cuda" else "float32"
-
-    @property
-    def classes(self) -> int:
+        self.classes: int = self.network.config["classes"]
         """Classes, background included."""
-        count: int = self.network.config["classes"]
-        return count
-
-    @property
-    def member_count(self) -> int:
+        self.member_count = self.network.member_count
         """How many networks it consists of."""
-        return self.network.member_count
+        self.precision: str = run.config["fit"]["precision"] if self.device.type == "cuda" else "float32"
 
     def combined(self, members: NDArray[np.float32]) -> NDArray[np.float32]:
         """The probabilities (classes, ...) that its members' (members, classes, ...) stand for."""
         return self.network.combined(members)
 
+    def items(self, cache: FeatureCache, rows: Sequence[int]) -> Iterator[Item]:
+        """What the network reads of rows of a cache, each once: none is worth its memory afterwards."""
+        return self.network.loader(cache, self.device).epoch(rows, self.run.texts(cache), keep=False)
+
     def of_rows(
-        self,
-        cache: FeatureCache,
-        rows: Sequence[int],
-        text: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None,
-        *,
-        each: bool = False,
-        source: Iterable[Item] | None = None,
+        self, cache: FeatureCache, rows: Sequence[int], *, each: bool = False, source: Iterable[Item] | None = None
     ) -> Generator[Predicted, None, None]:
         """``predictions`` of rows of a cache; see ``cached_predictions``."""
-        # Every row is read once: none is worth its memory afterwards.
-        if source is None:
-            source = self.network.loader(cache, self.device).epoch(rows, self.run.texts(cache), keep=False)
-        given = source if text is None else (_given(item, *text(cache.rows[item.row].view)) for item in source)
-        return predictions(self, given, each=each)
+        return predictions(self, self.items(cache, rows) if source is None else source, each=each)
 
     def changed(self, cache: FeatureCache) -> list[str]:
         """What is no longer as it was when the run was begun, of its training and validation images."""
@@ -113,7 +99,6 @@ def cached_predictions(
     cache: FeatureCache,
     rows: Sequence[int],
     what: str,
-    text: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None,
     *,
     each: bool = False,
     source: Iterable[Item] | None = None,
@@ -125,20 +110,14 @@ def cached_predictions(
         cache: one that its run can be used with.
         rows: at least one; each once.
         what: begins the line of progress.
-        text: gives for the number of a view the tokens (1, L, D) and their mask (1, L) that a row of it is given
-            instead of those of its own text.
         each: whether every member is asked for.
         source: the rows' items in this order, where they are not read from the cache.
     """
     unit = "views" if view_count(cache, rows) > 1 else "tiles" if cache.rows[rows[0]].tile else "images"
     with console.Progress(len(rows), what, unit) as progress:
-        for predicted in fitted.of_rows(cache, rows, text, each=each, source=source):
+        for predicted in fitted.of_rows(cache, rows, each=each, source=source):
             yield predicted
             progress.advance()
-
-
-def _given(item: Item, tokens: torch.Tensor, mask: torch.Tensor) -> Item:
-    return replace(item, tokens=tokens, token_mask=mask)
 
 
 def predict_members(network: Segmenter, item: Item, precision: str) -> NDArray[np.float32]:

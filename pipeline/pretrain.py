@@ -18,14 +18,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.models.device import autocast, choose_device, describe_device, resolve_precision
+from textdiff.models.tensor_files import save_state
 from textdiff.options.pretrain import Pretrain
 from textdiff.options.shared import Precision
 from textdiff.pipeline.pretraining.config import build_unet, rate, scales, trajectory
 from textdiff.pipeline.pretraining.crops import Batch, CropLoader, Crops, ImageCache, as_input
-from textdiff.pipeline.pretraining.log import Row, write_log
 from textdiff.pipeline.pretraining.objective import objective_of
-from textdiff.pipeline.pretraining.result import keep_weights, write_result
-from textdiff.pipeline.pretraining.state import load_state, save_state
+from textdiff.pipeline.pretraining.result import Row, keep_weights, write_log, write_result
+from textdiff.pipeline.pretraining.state import load_state
 from textdiff.pipeline.pretraining.unlabelled import survey
 from textdiff.stopping import stop_signals
 
@@ -259,8 +259,10 @@ class _Run:
             "unet": self.unet.state_dict(),
             "ema": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "trajectory": trajectory(self.config),
+            "digest": self.survey.digest,
         }
-        save_state(self.resume_file, state, trajectory(self.config), self.survey.digest)
+        save_state(self.resume_file, state)
 
     def _resume(self) -> None:
         state = load_state(self.resume_file, trajectory(self.config), self.survey.digest)

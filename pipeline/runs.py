@@ -1,6 +1,6 @@
 """Run directories: one fit each, with everything needed to use or repeat it."""
 
-__all__ = ["IDENTITY", "TEACHER", "Run", "find_run", "new_run_dir", "point_latest", "write_config"]
+__all__ = ["IDENTITY", "TEACHER", "Run", "find_run", "new_run_dir", "of_split", "point_latest", "write_config"]
 
 import csv
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from textdiff.cache import FeatureCache
-from textdiff.cache.fingerprint import canonical
+from textdiff.cache.fingerprint import digest_of
 from textdiff.errors import UserError, explain
 from textdiff.files import sha256_file, write_json, write_text
 from textdiff.models.networks.ensemble import Ensemble
@@ -64,7 +64,7 @@ class Run:
             )
         try:
             config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            sound = config.pop("sha256") == _config_digest(config)
+            sound = config.pop("sha256") == digest_of(config)
         except (ValueError, KeyError, TypeError, AttributeError, IsADirectoryError, RecursionError):
             sound = False
         if not sound:
@@ -104,7 +104,7 @@ class Run:
         """
         options = {name: value for name, value in self.config["fit"].items() if name not in ("cache", "device")}
         rest = {name: self.config[name] for name in _IDENTITY}
-        return hashlib.sha256(canonical(rest | {"fit": options}).encode()).hexdigest()
+        return digest_of(rest | {"fit": options})
 
     @property
     def combined(self) -> bool:
@@ -213,7 +213,11 @@ class Run:
 
     def scores_file(self, split: str = "test") -> Path:
         """Where ``score`` stores its summary of a split."""
-        return self.path / ("scores.json" if split == "test" else f"scores-{split}.json")
+        return self.path / f"scores{of_split(split)}.json"
+
+    def score_command(self, split: str) -> str:
+        """How it is scored on a split."""
+        return f"`textdiff score --run {self.path}{'' if split == 'test' else f' --split {split}'}`"
 
     def scores(self, split: str = "test") -> dict[str, Any]:
         """What ``score`` stored of a split: its summary, with the per-image scores under ``images``.
@@ -221,8 +225,7 @@ class Run:
         Raises:
             UserError: it was not scored on that split, or the file is damaged or of another version.
         """
-        file = self.scores_file(split)
-        again = f"`textdiff score --run {self.path}{'' if split == 'test' else f' --split {split}'}`"
+        file, again = self.scores_file(split), self.score_command(split)
         if not file.exists():
             raise UserError(f"{file}: not there, so this run is not scored on the {split} split; run {again} first")
         try:
@@ -337,6 +340,11 @@ class Run:
         check_unchanged(self.config, cache, assign_texts(cache, own, options["draw_seed"], ids), str(self.path))
 
 
+def of_split(split: str) -> str:
+    """What follows in names of files that are of a split; nothing for the test images."""
+    return "" if split == "test" else f"-{split}"
+
+
 def find_run(run: AnyPath | None, runs: AnyPath) -> Run:
     """The run at ``run``, or the latest one in ``runs``.
 
@@ -375,11 +383,7 @@ def point_latest(run: Path) -> None:
 
 def write_config(run: Run, config: Mapping[str, Any]) -> None:
     """Writes ``config.json`` with its own digest, so that what is read is what was written."""
-    write_json(run.path / "config.json", {**config, "sha256": _config_digest(config)})
-
-
-def _config_digest(config: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(config).encode()).hexdigest()
+    write_json(run.path / "config.json", {**config, "sha256": digest_of(config)})
 
 
 def _first_line(error: Exception) -> str:

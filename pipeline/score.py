@@ -2,7 +2,7 @@
 
 __all__ = ["Scores", "score", "scored_rows"]
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,6 @@ from textdiff.files import write_text
 from textdiff.images import formats
 from textdiff.images.images import resize_mask
 from textdiff.images.labels import UNSAID
-from textdiff.metrics.intervals import Interval
 from textdiff.options.run import Score
 from textdiff.pipeline.evaluation.calibration import Calibration
 from textdiff.pipeline.evaluation.figures import overlay_figure
@@ -38,8 +37,8 @@ from textdiff.pipeline.evaluation.summary import Averages, averages, cases, page
 from textdiff.pipeline.evaluation.trust import Trust, in_words
 from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.prediction.streamed import StreamedImages
-from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, view_count
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.predictions import cached_predictions, view_count
+from textdiff.pipeline.runs import Run, of_split
 from textdiff.pipeline.training.image_digests import (
     GONE,
     VIEWS,
@@ -93,184 +92,144 @@ def score(options: Score) -> Scores:
             is a ``text`` and the run reads none or its text encoder is not there; metrics are given that no image has;
             with ``data``, its masks hold other classes, or the run's backbone is not there.
     """
-    opened = _open(options)
-    with closing(_predict(opened)) as images:
-        measured = _measure(opened, images)
-    return _write(opened, measured)
+    scoring = _Scoring(options)
+    with closing(scoring.predict()) as images:
+        records = [scoring.measure(image) for image in images]
+    return scoring.write(records)
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """What is scored, and on what: a run, a cache, and the rows of it that count."""
+class _Scoring:
+    """A run, the rows of a cache that it is scored on, and what becomes known while it is.
 
-    options: Score
-    run: Run
-    fitted: FittedNetwork
-    cache: FeatureCache
-    rows: list[int]
-    views: int
-    wanted: Sequence[str]
-    """The metrics."""
-    too_large: Sequence[str]
-    sparse: Sequence[str]
-    """The images whose masks say nothing in places."""
-    left_out: str
-    """What is to be said of both."""
-    texts: dict[int, int]
-    given: GivenText | None
-    facts: dict[str, Digests]
-    changed: list[str]
-    trust: Trust
-    own: dict[str, Any] | None
-    """The run's own scores, where those with a given text are to be compared with them."""
+    Finds them all, and says what a reader of the scores must know before.
+    """
 
-    @property
-    def primary(self) -> str:
+    def __init__(self, options: Score) -> None:
+        run, text = Run(options.directory()), options.text
+        if run.combined and options.data is not None:
+            raise UserError(
+                f"--data: {run.path} combines runs that read images each in its own way; score it by caches"
+            )
+        self.options, self.run, self.fitted = options, run, open_fitted(run, options.device)
+        cache = run.open_cache(options.cache) if options.data is None else StreamedImages.of(run, options.data)
+        self.cache, self.rows = cache, scored_rows(cache, options.split)
+        self.primary = PRIMARY[bool(cache.rows[self.rows[0]].tile)]
         """The truth to go by."""
-        return PRIMARY[bool(self.cache.rows[self.rows[0]].tile)]
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """The scores of each image, and what follows from them."""
-
-    records: list[dict[str, Any]]
-    previews: dict[int, np.ndarray]
-    found: Averages
-    objects: dict[str, Any]
-    """How objects were told apart."""
-    trust: dict[str, Any]
-    """How far probabilities and flags hold."""
-    differences: dict[str, dict[str, Interval]] | None
-
-
-def _open(options: Score) -> _Opened:
-    """Finds the run, its cache and the rows to score, and says what a reader of the scores must know before."""
-    run, split, text = Run(options.directory()), options.split, options.text
-    if run.combined and options.data is not None:
-        raise UserError(f"--data: {run.path} combines runs that read images each in its own way; score it by caches")
-    fitted = open_fitted(run, options.device)
-    cache = run.open_cache(options.cache) if options.data is None else StreamedImages.of(run, options.data)
-    rows = scored_rows(cache, split)
-    wanted = [name for name in METRICS if name in (*options.metrics, "dice", "iou")]
-    sizes = {cache.rows[row].id: (cache.rows[row].height, cache.rows[row].width) for row in rows}
-    too_large = [name for name, size in sizes.items() if formats.too_many_pixels(*size)]
-    sparse = _sparse_images(cache, rows)
-    left_out = _left_out(len(sizes), too_large, sparse, wanted, options.metrics != Score.metrics)
-    if left_out:
-        console.warn(left_out)
-    if text is not None and run.combined:
-        raise UserError(f"--text: {run.path} combines runs that read texts each in its own way; score these alone")
-    given = None if text is None else GivenText.embed(run, text, fitted.device)
-    texts = run.texts(cache)
-    facts, views = image_digests(cache, sizes, texts), view_count(cache, rows)
-    # Neither a cache of test images only nor further views make scores those of another run.
-    changed = [line for line in fitted.changed(cache) if not line.endswith((GONE, f": {VIEWS}"))]
-    if changed:
-        console.warn(_changed_since(changed))
-    own = run.scores(split) if given and run.scores_file(split).is_file() else None
-    if given is None:
-        _compare_with_before(run, split, facts, views)
-    elif own is not None and (own["facts"], own["views"]) != (facts, views):
-        what = "images have" if own["views"] == views else "number of views has"
-        console.warn(f"the {what} changed since the run was scored: score again without --text for the difference")
-        own = None
-    trust = Trust(Calibration.load(run), cache)
-    return _Opened(
-        *(options, run, fitted, cache, rows, views, wanted, too_large, sparse, left_out),
-        *(texts, given, facts, changed, trust, own),
-    )
-
-
-def _predict(opened: _Opened) -> Generator[ImagePrediction, None, None]:
-    """Each image with its prediction, put together of its rows, one at a time."""
-    cache, text = opened.cache, opened.given.of_view if opened.given else None
-    source = None
-    if isinstance(cache, StreamedImages):
-        source = cache.items(opened.run, opened.rows, opened.fitted.device, opened.options.backbone)
-    with closing(cached_predictions(opened.fitted, cache, opened.rows, "score", text, source=source)) as predicted:
-        yield from image_predictions(cache, predicted, opened.trust.add)
-
-
-def _measure(opened: _Opened, images: Iterable[ImagePrediction]) -> _Measured:
-    """The scores of each image, their means, and their differences from the run's own."""
-    options, cache, texts, given = opened.options, opened.cache, opened.texts, opened.given
-    wanted, own, seed = opened.wanted, opened.own, BOOTSTRAP_SEED
-    records: list[dict[str, Any]] = []
-    previews: dict[int, np.ndarray] = {}
-    for image in images:
-        entry = cache.rows[image.row]
-        records.append(
-            {
-                "id": entry.id,
-                "split": entry.split,
-                "text": given.text if given else cache.texts[cache.rows[texts[image.row]].text],
-                **truth_scores(image, cache),
-                **opened.trust.record(entry.id),
-                **_further(cache, image, wanted, options),
-            }
+        self.wanted = [name for name in METRICS if name in (*options.metrics, "dice", "iou")]
+        sizes = {cache.rows[row].id: (cache.rows[row].height, cache.rows[row].width) for row in self.rows}
+        self.too_large = [name for name, size in sizes.items() if formats.too_many_pixels(*size)]
+        self.sparse = _sparse_images(cache, self.rows)
+        self.left_out = _left_out(
+            len(sizes), self.too_large, self.sparse, self.wanted, options.metrics != Score.metrics
         )
-        previews[image.row] = image.preview
+        if self.left_out:
+            console.warn(self.left_out)
+        if text is not None and run.combined:
+            raise UserError(f"--text: {run.path} combines runs that read texts each in its own way; score these alone")
+        self.given = None if text is None else GivenText.embed(run, text, self.fitted.device)
+        self.texts = run.texts(cache)
+        self.facts, self.views = image_digests(cache, sizes, self.texts), view_count(cache, self.rows)
+        # Neither a cache of test images only nor further views make scores those of another run.
+        self.changed = [line for line in self.fitted.changed(cache) if not line.endswith((GONE, f": {VIEWS}"))]
+        if self.changed:
+            console.warn(_changed_since(self.changed))
+        self.own = self._own_scores()
+        self.trust = Trust(Calibration.load(run), cache)
+        self.previews: dict[int, np.ndarray] = {}
 
-    found = averages(records, wanted, cache.classes, seed)
-    objects = {
-        "prediction": options.objects,
-        "min_area": options.min_area,
-        "truth": "instance maps" if cache.has_instances else "components",
-        "tolerance": options.tolerance,
-    }
-    differences = None
-    if own is not None:
-        # Scores of objects told apart in another way have nothing to be subtracted from.
-        comparable = wanted if own.get("objects") == objects else ("dice", "iou")
-        differences = paired_differences(records, own["images"], TRUTHS, comparable, seed)
-    dice = [(record[f"dice_{opened.primary}"], record["flagged"]) for record in records]
-    return _Measured(records, previews, found, objects, opened.trust.summary(dice), differences)
+    def _own_scores(self) -> dict[str, Any] | None:
+        """The run's own scores, where those with a given text are to be compared with them."""
+        run, split = self.run, self.options.split
+        if self.given is None:
+            _compare_with_before(run, split, self.facts, self.views)
+            return None
+        own = run.scores(split) if run.scores_file(split).is_file() else None
+        if own is not None and (own["facts"], own["views"]) != (self.facts, self.views):
+            what = "images have" if own["views"] == self.views else "number of views has"
+            console.warn(f"the {what} changed since the run was scored: score again without --text for the difference")
+            return None
+        return own
 
+    def predict(self) -> Generator[ImagePrediction, None, None]:
+        """Each image with its prediction, put together of its rows, one at a time."""
+        cache = self.cache
+        source = None
+        if isinstance(cache, StreamedImages):
+            source = cache.items(self.run, self.rows, self.fitted.device, self.options.backbone)
+        if self.given is not None:
+            source = self.given.shown(cache, self.fitted.items(cache, self.rows) if source is None else source)
+        with closing(cached_predictions(self.fitted, cache, self.rows, "score", source=source)) as predicted:
+            yield from image_predictions(cache, predicted, self.trust.add)
 
-def _write(opened: _Opened, measured: _Measured) -> Scores:
-    """Writes the scores, the figure and the page into the run directory; published numbers stand beside them."""
-    options, run, cache, split = opened.options, opened.run, opened.cache, opened.options.split
-    given, primary, views = opened.given, opened.primary, opened.views
-    records, found, objects, differences = measured.records, measured.found, measured.objects, measured.differences
-    # What is published is of images with their own texts.
-    beside = split == "test" and not given
-    dataset = str(run.config["about"].get("dataset"))
-    published, why_not = published_for(dataset, opened.facts, len(opened.sparse)) if beside else Comparison((), "")
-    more = {
-        "facts": opened.facts,
-        "changed_since_fit": opened.changed,
-        "views": views,
-        "objects": objects,
-        "trust": measured.trust,
-        "too_large": opened.too_large,
-        "sparse": opened.sparse,
-        "given_text": {"text": given.text, "tokens": given.count} if given else None,
-        "differences": differences,
-        "published": [row._asdict() for row in published],
-        "published_left_out": why_not,
-    }
-    summary = record(run, split, primary, found, more, BOOTSTRAP_SEED)
-    suffix = ("" if split == "test" else f"-{split}") + (given.suffix if given else "")
-    written = write_scores(run.path, records, summary, suffix=suffix)
-    overlay = run.path / f"overlay{suffix}.png"
-    overlay_figure(overlay, cases(cache, measured.previews, records, primary), cache.classes)
-    notes = (
-        f"At the original size; predicted objects: {options.objects}, true ones: {objects['truth']}.",
-        opened.left_out,
-        _said(found, primary, len(opened.sparse), len(records)),
-        why_not,
-        _changed_since(opened.changed),
-        f"Each prediction is the mean over {views} views (predict --views {views})." if views > 1 else "",
-        *in_words(measured.trust),
-    )
-    plain, markdown = (
-        tables(run, primary, found, published, notes, given, differences, markdown=markdown)
-        for markdown in (False, True)
-    )
-    report = run.path / f"report{suffix}.md"
-    write_text(report, page(run, split, markdown, overlay.name, len(records)))
-    return Scores(plain, summary, [*written, overlay, report], written[1].read_text(encoding="utf-8"))
+    def measure(self, image: ImagePrediction) -> dict[str, Any]:
+        """The scores of an image, whose picture is kept."""
+        cache = self.cache
+        entry = cache.rows[image.row]
+        self.previews[image.row] = image.preview
+        return {
+            "id": entry.id,
+            "split": entry.split,
+            "text": self.given.text if self.given else cache.texts[cache.rows[self.texts[image.row]].text],
+            **truth_scores(image, cache),
+            **self.trust.record(entry.id),
+            **_further(cache, image, self.wanted, self.options),
+        }
+
+    def write(self, records: list[dict[str, Any]]) -> Scores:
+        """Writes the scores, the figure and the page into the run directory; published numbers stand beside them."""
+        run, split, cache, given, primary = self.run, self.options.split, self.cache, self.given, self.primary
+        found = averages(records, self.wanted, cache.classes, BOOTSTRAP_SEED)
+        objects = {
+            "prediction": self.options.objects,
+            "min_area": self.options.min_area,
+            "truth": "instance maps" if cache.has_instances else "components",
+            "tolerance": self.options.tolerance,
+        }
+        differences = None
+        if self.own is not None:
+            # Scores of objects told apart in another way have nothing to be subtracted from.
+            comparable = self.wanted if self.own.get("objects") == objects else ("dice", "iou")
+            differences = paired_differences(records, self.own["images"], TRUTHS, comparable, BOOTSTRAP_SEED)
+        trust = self.trust.summary([(one[f"dice_{primary}"], one["flagged"]) for one in records])
+        # What is published is of images with their own texts.
+        beside = split == "test" and not given
+        dataset = str(run.config["about"].get("dataset"))
+        published, why_not = published_for(dataset, self.facts, len(self.sparse)) if beside else Comparison((), "")
+        more = {
+            "facts": self.facts,
+            "changed_since_fit": self.changed,
+            "views": self.views,
+            "objects": objects,
+            "trust": trust,
+            "too_large": self.too_large,
+            "sparse": self.sparse,
+            "given_text": {"text": given.text, "tokens": given.count} if given else None,
+            "differences": differences,
+            "published": [row._asdict() for row in published],
+            "published_left_out": why_not,
+        }
+        summary = record(run, split, primary, found, more, BOOTSTRAP_SEED)
+        suffix = of_split(split) + (given.suffix if given else "")
+        written = write_scores(run.path, records, summary, suffix=suffix)
+        overlay = run.path / f"overlay{suffix}.png"
+        overlay_figure(overlay, cases(cache, self.previews, records, primary), cache.classes)
+        views = self.views
+        notes = (
+            f"At the original size; predicted objects: {self.options.objects}, true ones: {objects['truth']}.",
+            self.left_out,
+            _said(found, primary, len(self.sparse), len(records)),
+            why_not,
+            _changed_since(self.changed),
+            f"Each prediction is the mean over {views} views (predict --views {views})." if views > 1 else "",
+            *in_words(trust),
+        )
+        plain, markdown = (
+            tables(run, primary, found, published, notes, given, differences, markdown=markdown)
+            for markdown in (False, True)
+        )
+        report = run.path / f"report{suffix}.md"
+        write_text(report, page(run, split, markdown, overlay.name, len(records)))
+        return Scores(plain, summary, [*written, overlay, report], written[1].read_text(encoding="utf-8"))
 
 
 def _said(found: Averages, primary: str, sparse: int, images: int) -> str:
@@ -370,13 +329,7 @@ def scored_rows(cache: FeatureCache, split: str) -> list[int]:
     ids, masked = ({cache.rows[row].id for row in some} for some in (rows, annotated))
     if not annotated:
         raise UserError(f"{cache.path}: the {split} split has no image with a mask, so there is nothing to score")
-    done = cache.done()
-    missing = {cache.rows[row].id for row in annotated if not done[row]}
-    if missing:
-        raise UserError(
-            f"{cache.path}: not complete, {len(missing)} of {len(masked)} {split} images have rows to do; "
-            "run the same `textdiff extract` again to finish it"
-        )
+    cache.check_done(annotated, f"of {len(masked)} {split} images")
     if len(masked) < len(ids):
         console.warn(f"{len(ids) - len(masked)} of {len(ids)} {split} images have no mask and are not scored")
     if silent := silent_images(cache, annotated, partial(_seen_truth, cache)):

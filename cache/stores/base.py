@@ -47,8 +47,8 @@ class Store(ABC):
         """The bytes of an object. Raises ChunkError."""
 
     @abstractmethod
-    def tail(self, key: str, nbytes: int) -> bytes:
-        """The last bytes of an object. Raises ChunkError."""
+    def stored_checksum(self, key: str) -> bytes:
+        """The last 4 bytes of a chunk; whether the rest is as they say is not looked at. Raises ChunkError."""
 
     @abstractmethod
     def put(self, key: str, parts: Parts) -> None:
@@ -140,7 +140,3 @@ class Store(ABC):
     def verified(self, key: str) -> bytes:
         """The checksum of a chunk of any length, once every byte of it has been found right. Raises ChunkError."""
         return self.checked(key)[-chunks.CRC_BYTES :]
-
-    def stored_checksum(self, key: str) -> bytes:
-        """The last 4 bytes of a chunk; whether the rest is as they say is not looked at. Raises ChunkError."""
-        return self.tail(key, chunks.CRC_BYTES)

@@ -30,10 +30,6 @@ class LocalStore(Store):
         """See ``Store``."""
         return chunks.read(self.path / key)
 
-    def tail(self, key: str, nbytes: int) -> bytes:
-        """See ``Store``."""
-        return self.get(key)[-nbytes:]
-
     def read_into(self, key: str, out: np.ndarray) -> bytes:
         """See ``Store``; straight from the disk into ``out``."""
         return chunks.read_into(self.path / key, out)

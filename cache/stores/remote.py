@@ -118,10 +118,9 @@ class RemoteStore(Store):
 
     def _fetch(self, key: str, options: Any = None) -> Any:
         """A buffer with the bytes of an object, or of the range that obstore's options name."""
-        obstore = _library()
 
         def request() -> Any:
-            found = obstore.get(self._bucket, self.name(key), options=options)
+            found = _library().get(self._bucket, self.name(key), options=options)
             data = found.bytes()
             start, end = found.range
             if len(data) != end - start:
@@ -134,11 +133,11 @@ class RemoteStore(Store):
         """See ``Store``."""
         return bytes(self._fetch(key))
 
-    def tail(self, key: str, nbytes: int) -> bytes:
+    def stored_checksum(self, key: str) -> bytes:
         """See ``Store``."""
         if self.url.bucket.startswith(("az:", "abfs")):  # Azure has no ranges that count from the end
-            return self.get(key)[-nbytes:]
-        return bytes(self._fetch(key, {"range": {"suffix": nbytes}}))
+            return self.get(key)[-chunks.CRC_BYTES :]
+        return bytes(self._fetch(key, {"range": {"suffix": chunks.CRC_BYTES}}))
 
     def read_into(self, key: str, out: np.ndarray) -> bytes:
         """See ``Store``."""
@@ -162,9 +161,8 @@ class RemoteStore(Store):
 
     def put(self, key: str, parts: Parts) -> None:
         """See ``Store``."""
-        obstore = _library()
         data = _joined(parts)
-        self.ask(lambda: obstore.put(self._bucket, self.name(key), data, use_multipart=False))
+        self.ask(lambda: _library().put(self._bucket, self.name(key), data, use_multipart=False))
         self._known.pop(key, None)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -190,9 +188,8 @@ class RemoteStore(Store):
         return _tag(found) if (found := self._head(key)) is not None else None
 
     def _head(self, key: str) -> Any:
-        obstore = _library()
         with suppress(chunks.MissingError):
-            return self.ask(lambda: obstore.head(self._bucket, self.name(key)))
+            return self.ask(lambda: _library().head(self._bucket, self.name(key)))
         return None
 
     def list(self, prefix: str = "") -> dict[str, str]:
@@ -205,23 +202,20 @@ class RemoteStore(Store):
         return [self._key(prefix) for prefix in self._listed("")["common_prefixes"]]
 
     def _listed(self, prefix: str) -> Any:
-        obstore = _library()
-        return self.ask(lambda: obstore.list_with_delimiter(self._bucket, self.name(prefix) or None))
+        return self.ask(lambda: _library().list_with_delimiter(self._bucket, self.name(prefix) or None))
 
     def _key(self, name: str) -> str:
         return name.removeprefix(self.name("")).strip("/")
 
     def everything(self) -> dict[str, int]:
         """The keys of all objects, however deep, with their sizes."""
-        obstore = _library()
-        found = self.ask(lambda: obstore.list(self._bucket, self.name("") or None).collect())
+        found = self.ask(lambda: _library().list(self._bucket, self.name("") or None).collect())
         return {self._key(one["path"]): one["size"] for one in found}
 
     def delete(self, key: str) -> None:
         """See ``Store``."""
-        obstore = _library()
         with suppress(chunks.MissingError):
-            self.ask(lambda: obstore.delete(self._bucket, self.name(key)))
+            self.ask(lambda: _library().delete(self._bucket, self.name(key)))
 
     def clear(self) -> None:
         """See ``Store``; the root first: from then on there is no cache."""
@@ -230,9 +224,8 @@ class RemoteStore(Store):
 
     def remove(self, keys: Iterable[str]) -> None:
         """Removes objects, many with one request."""
-        obstore = _library()
         if names := [self.name(key) for key in keys]:
-            self.ask(lambda: obstore.delete(self._bucket, names))
+            self.ask(lambda: _library().delete(self._bucket, names))
 
     def identity(self, key: str) -> object:
         """See ``Store``; of some seconds ago."""
@@ -246,8 +239,7 @@ class RemoteStore(Store):
 
     def occupied(self) -> bool:
         """See ``Store``; what a process left that was killed before it put the root is nothing, too."""
-        obstore = _library()
-        first: Sequence[Any] = self.ask(lambda: next(iter(obstore.list(self._bucket, self.name("") or None)), []))
+        first: Sequence[Any] = self.ask(lambda: next(iter(_library().list(self._bucket, self.name("") or None)), []))
         return bool(first) and (self._head(ROOT) is not None or self._head(UNFINISHED) is None)
 
     def nbytes(self) -> int:
@@ -333,11 +325,10 @@ class _Sending:
 
     def copy(self, key: str, source: Store, origin: str) -> None:
         """See ``Batch``; the object store copies within a bucket by itself."""
-        obstore = _library()
         store = self.store
         if isinstance(source, RemoteStore) and source.url.bucket == store.url.bucket:
             names = source.name(origin), store.name(key)
-            self.steps.append((key, lambda: store.ask(lambda: obstore.copy(store._bucket, *names))))
+            self.steps.append((key, lambda: store.ask(lambda: _library().copy(store._bucket, *names))))
         else:
             self.put(key, [source.checked(origin)])
 

@@ -5,7 +5,6 @@ Both are found when a run has been fitted or combined, on its validation images 
 
 __all__ = ["LOW_DICE", "Calibration", "calibrate"]
 
-import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from textdiff import console
 from textdiff.cache import FeatureCache
-from textdiff.cache.fingerprint import canonical
+from textdiff.cache.fingerprint import digest_of
 from textdiff.errors import UserError
 from textdiff.files import write_json
 from textdiff.images.labels import UNSAID
@@ -74,7 +73,7 @@ class Calibration:
             return cls(missing=why)
         try:
             facts = json.loads(file.read_text(encoding="utf-8"))
-            if facts.pop("sha256") != _digest(facts) or facts.pop("run") != _identity(run):
+            if facts.pop("sha256") != digest_of(facts) or facts.pop("run") != _identity(run):
                 raise ValueError
             return cls(**facts)
         except (ValueError, TypeError, KeyError, AttributeError, IsADirectoryError, RecursionError):
@@ -88,7 +87,7 @@ class Calibration:
     def save(self, run: Run) -> None:
         """Keeps it with the run's weights."""
         facts = {"run": _identity(run), **asdict(self)}
-        write_json(run.path / _FILE, facts | {"sha256": _digest(facts)})
+        write_json(run.path / _FILE, facts | {"sha256": digest_of(facts)})
 
     def at(self, temperature: float | None) -> "Calibration":
         """The same with a temperature that somebody asked for; None is its own."""
@@ -200,11 +199,7 @@ def _validation_ids(run: Run) -> set[str]:
 
 def _identity(run: Run) -> str:
     """What the weights depend on, whatever has become of their file: that is told when they are read."""
-    return _digest(run.config["runs"]) if run.combined else run.identity
-
-
-def _digest(facts: Any) -> str:
-    return hashlib.sha256(canonical(facts).encode()).hexdigest()
+    return digest_of(run.config["runs"]) if run.combined else run.identity
 
 
 def _least(run: Run) -> float:

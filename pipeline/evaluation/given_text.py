@@ -5,13 +5,14 @@ __all__ = ["GivenText", "difference_table", "paired_differences"]
 import hashlib
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from textdiff import console
+from textdiff.cache import FeatureCache, Item
 from textdiff.images.images import SYMMETRIES
 from textdiff.metrics.intervals import Interval
 from textdiff.pipeline.evaluation.class_scores import mean_of_some
@@ -29,10 +30,9 @@ class GivenText:
     """A text, and its embedding by the run's own encoder."""
 
     text: str
-    embedding: tuple[torch.Tensor, torch.Tensor]
-    """Tokens (1, L, D) float32 and their mask (1, L) bool."""
-    turned: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()
-    """The same of the text as it is true of each of the eight views; empty where a run's texts do not turn."""
+    views: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    """Tokens (1, L, D) float32 and their mask (1, L) bool, of the text as it is true of each of the eight views; of one
+    only where a run's texts do not turn."""
 
     @classmethod
     def embed(cls, run: Run, text: str, device: torch.device) -> "GivenText":
@@ -42,17 +42,18 @@ class GivenText:
             UserError: the run reads no text, or its text encoder is missing or is another one.
         """
         embed, words = TextEmbedder(run, device), directions_of(run.config["about"])
-        turned = [embed(words.turned(text, view)) for view in range(SYMMETRIES)] if words else ()
-        return cls(text, embed(text), turned)
+        return cls(text, [embed(words.turned(text, view)) for view in range(SYMMETRIES)] if words else [embed(text)])
 
-    def of_view(self, view: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The embedding that a view of an image is given; views are counted as ``cache.Row`` does."""
-        return self.turned[view % SYMMETRIES] if self.turned else self.embedding
+    def shown(self, cache: FeatureCache, items: Iterable[Item]) -> Iterator[Item]:
+        """Items of rows of a cache with this text in place of their own."""
+        for item in items:
+            tokens, mask = self.views[cache.rows[item.row].view % len(self.views)]
+            yield replace(item, tokens=tokens, token_mask=mask)
 
     @property
     def count(self) -> int:
         """Tokens that the network reads, special ones included."""
-        return int(self.embedding[1].sum())
+        return int(self.views[0][1].sum())
 
     @property
     def suffix(self) -> str:

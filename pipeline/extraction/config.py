@@ -1,6 +1,6 @@
 """The options of ``extract`` with what the user left out filled in."""
 
-__all__ = ["ExtractConfig", "check_fit", "colours", "resolve", "tiling"]
+__all__ = ["ExtractConfig", "check_fit", "resolve", "tiling"]
 
 import os
 from collections.abc import Mapping, Sequence
@@ -150,11 +150,6 @@ def tiling(config: ExtractConfig) -> dict[str, Any]:
         return {}
     tiles = {"tile": config.tile, "overlap": config.tile // 8 if config.overlap is None else config.overlap}
     return tiles if config.mpp is None else tiles | {"mpp": config.mpp}
-
-
-def colours(config: ExtractConfig) -> dict[str, str]:
-    """What the fingerprint says about varied colours: nothing where they are not."""
-    return {} if config.jitter is None else {"jitter": config.jitter}
 
 
 def check_fit(config: ExtractConfig, backbone: Backbone) -> None:

@@ -2,16 +2,13 @@
 
 __all__ = ["Crew", "hire"]
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from textdiff import console
-from textdiff.cache import FeatureCache
 from textdiff.pipeline.extraction.config import ExtractConfig
-from textdiff.pipeline.extraction.row_worker import Order
+from textdiff.pipeline.extraction.row_worker import Job
 from textdiff.pipeline.extraction.timings import Timings
-from textdiff.readers.datasets import Inspected
 
 
 class Crew(Protocol):
@@ -25,15 +22,8 @@ class Crew(Protocol):
     def where(self) -> str:
         """Who and where they are, in a few words."""
 
-    def fill(
-        self,
-        order: Order,
-        cache: FeatureCache,
-        facts: Mapping[str, Inspected],
-        rows: Sequence[int],
-        progress: console.Progress,
-    ) -> Timings:
-        """Has these rows made; those of a worker that dies are done again by others.
+    def fill(self, job: Job) -> Timings:
+        """Has the rows made; those of a worker that dies are done again by others.
 
         Returns:
             Where the time of all workers together went, but for what those did that died of it.

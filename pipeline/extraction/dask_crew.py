@@ -13,7 +13,7 @@ import queue
 import signal
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,8 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.options.shared import Precision
-from textdiff.pipeline.extraction.row_worker import Order, part_of, parts, sealed
+from textdiff.pipeline.extraction.row_worker import Job, parts, sealed
 from textdiff.pipeline.extraction.timings import Timings
-from textdiff.readers.datasets import Inspected
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -66,19 +65,23 @@ def dask_crew(scheduler: str, device: str, precision: Precision) -> Iterator["Da
                 "scheduler`, which says its address, or give local"
             ) from None
         with client:
-            crew = DaskCrew(client, scheduler)
-            crew.ask_precision(device, precision)
-            yield crew
+            yield DaskCrew(client, scheduler, device, precision)
 
 
 class DaskCrew:
     """A crew of the workers that a scheduler has, however many that are from time to time."""
 
-    def __init__(self, client: "Client", scheduler: str) -> None:
+    def __init__(self, client: "Client", scheduler: str, device: str, precision: Precision) -> None:
+        from textdiff.pipeline.extraction.dask_task import probe
+
         self._client, self._scheduler = client, scheduler
         self._ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         self._alone = False
-        self.precision = ""
+        # A worker says what it computes in, once there is one; each checks it again by itself.
+        future = self._submit(probe, device, precision)
+        while self._next() is None:
+            pass
+        self.precision: str = self._result(future)["precision"]
 
     @property
     def where(self) -> str:
@@ -86,69 +89,45 @@ class DaskCrew:
         count = self._count()
         return f"{count} Dask {'worker' if count == 1 else 'workers'} ({self._scheduler})"
 
-    def ask_precision(self, device: str, precision: Precision) -> None:
-        """Asks a worker, once there is one, what it computes in; each checks it again by itself."""
-        from textdiff.pipeline.extraction.dask_task import probe
-
-        future = self._submit(probe, device, precision)
-        while self._next() is None:
-            pass
-        self.precision = self._result(future)["precision"]
-
-    def fill(
-        self,
-        order: Order,
-        cache: FeatureCache,
-        facts: Mapping[str, Inspected],
-        rows: Sequence[int],
-        progress: console.Progress,
-    ) -> Timings:
-        """Has these rows made; see ``Crew``."""
-        took: list[Timings] = []
+    def fill(self, job: Job) -> Timings:
+        """Has the rows made; see ``Crew``."""
+        rows, took = job.rows, list[Timings]()
         for _ in range(_ROUNDS):
-            self._fill(order, cache, facts, rows, progress, took)
-            missing = set(cache.pending())
+            self._fill(job, rows, took)
+            missing = set(job.cache.pending())
             rows = [row for row in rows if row in missing]
             if not rows:
                 return Timings.total(took)
-            progress.advance(-len(rows))
+            job.progress.advance(-len(rows))
         raise UserError(
-            f"{order.config.cache}: {len(rows)} rows are not to be seen here after workers made them; all need the "
+            f"{job.order.config.cache}: {len(rows)} rows are not to be seen here after workers made them; all need the "
             "same file system at this path"
         )
 
-    def _fill(
-        self,
-        order: Order,
-        cache: FeatureCache,
-        facts: Mapping[str, Inspected],
-        rows: Sequence[int],
-        progress: console.Progress,
-        took: list[Timings],
-    ) -> None:
+    def _fill(self, job: Job, rows: Sequence[int], took: list[Timings]) -> None:
         from distributed import KilledWorker
 
         from textdiff.pipeline.extraction.dask_task import fill_part
 
-        todo = deque(parts(cache, rows, _task_rows(len(rows), self._count())))
+        todo = deque(parts(job.cache, rows, _task_rows(len(rows), self._count())))
         under_way: dict[object, tuple[Future[Any], list[int]]] = {}
-        sealed_order = sealed(order)
+        order = sealed(job.order)
         try:
             while todo or under_way:
                 while todo and len(under_way) < _UNDER_WAY * self._count():
                     part = todo.popleft()
-                    future = self._submit(fill_part, sealed_order, sealed(part_of(cache, facts, part)))
+                    future = self._submit(fill_part, order, job.sealed_part(part))
                     under_way[future.key] = future, part
                 if (ended := self._next()) is None:
                     continue
                 future, part = under_way.pop(ended.key)
                 try:
                     took.append(Timings.of_json(self._result(future)["took"]))
-                    progress.advance(len(part))
+                    job.progress.advance(len(part))
                 except KilledWorker as error:
-                    left = _what_is_left(part, cache, error.allowed_failures + 1)
+                    left = _what_is_left(part, job.cache, error.allowed_failures + 1)
                     todo.extend([left] if left else [])
-                    progress.advance(len(part) - len(left))
+                    job.progress.advance(len(part) - len(left))
         finally:
             self._client.cancel([future for future, _ in under_way.values()])
 

@@ -10,20 +10,18 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 
 from textdiff import console
-from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.models.device import choose_device, resolve_precision
 from textdiff.options.shared import Precision
-from textdiff.pipeline.extraction.row_worker import Order, Part, part_of, parts, sealed
+from textdiff.pipeline.extraction.row_worker import Job, parts, sealed
 from textdiff.pipeline.extraction.timings import Timings
-from textdiff.readers.datasets import Inspected
 
 _LARGEST_PART = 64
 _PARTS_EACH = 8
@@ -51,22 +49,15 @@ class DeviceCrew:
         self.precision: str = found[names[0]]
         self.where = f"{len(names)} processes ({', '.join(names)})"
 
-    def fill(
-        self,
-        order: Order,
-        cache: FeatureCache,
-        facts: Mapping[str, Inspected],
-        rows: Sequence[int],
-        progress: console.Progress,
-    ) -> Timings:
-        """Has these rows made; see ``Crew``."""
-        size = max(1, min(_LARGEST_PART, len(rows) // (len(self._devices) * _PARTS_EACH)))
-        work = _Work(parts(cache, rows, size), lambda part: part_of(cache, facts, part), progress)
+    def fill(self, job: Job) -> Timings:
+        """Has the rows made; see ``Crew``."""
+        size = max(1, min(_LARGEST_PART, len(job.rows) // (len(self._devices) * _PARTS_EACH)))
+        work = _Work(job, size)
         workers = [_start(device, self._devices.count("cpu")) for device in self._devices]
         try:
             with ThreadPoolExecutor(len(workers)) as pool:
                 try:
-                    list(pool.map(lambda worker: _attend(worker, order, work), workers))
+                    list(pool.map(lambda worker: _attend(worker, job, work), workers))
                 except BaseException:
                     # Before the pool is waited for: its threads wait for the workers.
                     work.stop()
@@ -76,17 +67,15 @@ class DeviceCrew:
             _stop(workers)
             for worker in workers:
                 worker.communicate()
-        work.check(order)
+        work.check()
         return Timings.total(work.took)
 
 
 class _Work:
     """The parts that are still to be done, shared by the threads that attend to one worker each."""
 
-    def __init__(
-        self, todo: Sequence[list[int]], pack: Callable[[list[int]], Part], progress: console.Progress
-    ) -> None:
-        self._todo, self._pack, self._progress = deque(todo), pack, progress
+    def __init__(self, job: Job, size: int) -> None:
+        self._job, self._todo = job, deque(parts(job.cache, job.rows, size))
         self._given = 0
         self._changed = threading.Condition()
         self._error: str | None = None
@@ -104,14 +93,10 @@ class _Work:
             self._given += 1
             return self._todo.popleft()
 
-    def seal(self, rows: list[int]) -> bytes:
-        """The part for another process."""
-        return sealed(self._pack(rows))
-
     def advance(self, count: int) -> None:
         """Counts rows; fewer than none where a part has to be looked at again."""
         with self._changed:
-            self._progress.advance(count)
+            self._job.progress.advance(count)
 
     def done(self, took: Timings) -> None:
         """Ends a part, all of whose rows are there."""
@@ -136,27 +121,27 @@ class _Work:
             self._error = self._error or "stopped"
             self._changed.notify_all()
 
-    def check(self, order: Order) -> None:
+    def check(self) -> None:
         """Raises UserError if not all was done."""
         if self._error is not None:
             raise UserError(self._error)
         if self._todo:
             left = sum(map(len, self._todo))
             raise UserError(
-                f"{order.config.cache}: the last worker {self._deaths[-1]}, and up to {left} rows are left; run the "
-                "same command again, with fewer --devices if memory was short"
+                f"{self._job.order.config.cache}: the last worker {self._deaths[-1]}, and up to {left} rows are left; "
+                "run the same command again, with fewer --devices if memory was short"
             )
 
 
-def _attend(worker: "subprocess.Popen[str]", order: Order, work: _Work) -> None:
+def _attend(worker: "subprocess.Popen[str]", job: Job, work: _Work) -> None:
     """Gives one worker parts until there are no more, or it dies."""
     assert worker.stdin is not None
     assert worker.stdout is not None
-    first = sealed(order)
+    first = sealed(job.order)
     while (rows := work.take()) is not None:
         counted, end = 0, dict[str, Any]()
         try:
-            for data in filter(None, (first, work.seal(rows))):
+            for data in filter(None, (first, job.sealed_part(rows))):
                 print(base64.b64encode(data).decode(), file=worker.stdin, flush=True)
             first = b""
             while not end and (line := worker.stdout.readline()):

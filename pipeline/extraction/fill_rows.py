@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -23,8 +23,7 @@ from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.outbox import Outbox
 from textdiff.pipeline.extraction.filling import Filling, take_over
 from textdiff.pipeline.extraction.prepare import Prepared
-from textdiff.pipeline.extraction.reading import ReadAhead
-from textdiff.pipeline.extraction.threads import started_pool
+from textdiff.pipeline.extraction.reading import ReadAhead, started_pool
 from textdiff.pipeline.extraction.timings import Clock, Timings
 from textdiff.places import Location
 
@@ -66,18 +65,11 @@ class Flow:
         return 1 + self.ahead + -(-self.writers // self.batch)
 
 
-class Counter(Protocol):
-    """What is told of finished rows, such as ``console.Progress``."""
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Counts ``count`` more rows."""
-
-
 def fill_rows(
     filling: Filling,
     prepare: Callable[[], Callable[[int], Prepared]],
     backbone: Extractor,
-    progress: Counter,
+    done: Callable[[], object],
     batch: int | None = None,
 ) -> Timings:
     """Takes over or makes the rows of a filling, in this process, and returns once all are written.
@@ -89,7 +81,7 @@ def fill_rows(
         filling: the cache, and the rows to do; those of an image should follow one another.
         prepare: makes the function that makes a row ready, for one thread.
         backbone: makes the activations.
-        progress: is told of each row.
+        done: is called after each row.
         batch: how many images go through the backbone at once; see ``Flow.of``.
 
     Raises:
@@ -97,7 +89,7 @@ def fill_rows(
         CacheError: activations are not finite in the cache's type.
         OSError: the disk is full or not writable.
     """
-    return _Run(filling, backbone, Flow.of(filling.cache, backbone.device, batch), progress).fill(prepare)
+    return _Run(filling, backbone, Flow.of(filling.cache, backbone.device, batch), done).fill(prepare)
 
 
 @contextmanager
@@ -122,8 +114,8 @@ def full_disk(place: Location, cache: FeatureCache) -> Iterator[None]:
 class _Run:
     """One call of ``fill_rows``: the caller's thread feeds the backbone, others read and write."""
 
-    def __init__(self, filling: Filling, backbone: Extractor, flow: Flow, progress: Counter) -> None:
-        self._filling, self._backbone, self._flow, self._progress = filling, backbone, flow, progress
+    def __init__(self, filling: Filling, backbone: Extractor, flow: Flow, done: Callable[[], object]) -> None:
+        self._filling, self._backbone, self._flow, self._done = filling, backbone, flow, done
         self._waited, self._busy = Clock(), Clock()
         self._pool = started_pool(flow.writers, "write")
         self._made = 0
@@ -142,7 +134,7 @@ class _Run:
                     with self._waited.on("write"):
                         taken = take_over(self._filling, ready)
                     if taken:
-                        self._progress.advance()
+                        self._done()
                         continue
                     batch.append(ready)
                     if len(batch) == flow.batch:
@@ -202,7 +194,7 @@ class _Run:
         for future in futures:
             with self._waited.on("write"):
                 future.result()
-            self._progress.advance()
+            self._done()
         self._free.append(outbox)
 
     def _write(self, ready: Prepared, features: Mapping[int, Any]) -> None:

@@ -1,15 +1,14 @@
 """Rows read ahead of the backbone, by as many threads as it takes that nobody waits for them."""
 
-__all__ = ["ReadAhead"]
+__all__ = ["ReadAhead", "started_pool"]
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+from threading import Barrier, Thread
 from typing import Self
 
 from textdiff.pipeline.extraction.prepare import Prepared
-from textdiff.pipeline.extraction.threads import started_pool
 from textdiff.pipeline.extraction.timings import Clock
 
 _LOOK = 8
@@ -47,9 +46,7 @@ class ReadAhead:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for pool, _ in self._readers:
             pool.shutdown(wait=False, cancel_futures=True)
         for pool, _ in self._readers:
@@ -84,3 +81,28 @@ class ReadAhead:
     def _read(self, prepare: Callable[[int], Prepared], row: int) -> Prepared:
         with self._busy.on("read"):
             return prepare(row)
+
+
+def started_pool(threads: int, name: str) -> ThreadPoolExecutor:
+    """A pool whose threads are all there, so that ``submit`` starts none and ``shutdown`` waits for each.
+
+    A pool forgets a thread if Ctrl-C comes while it starts it, and that thread may write a row when all else has
+    ended. Only the main thread is interrupted, so another one starts them.
+    """
+    pool, together = ThreadPoolExecutor(threads, name), Barrier(threads)
+
+    def start() -> None:
+        try:
+            for _ in range(threads):
+                pool.submit(together.wait)
+        except RuntimeError:  # it was shut down: no further thread will come for the others to go on
+            together.abort()
+
+    starter = Thread(target=start)
+    try:
+        starter.start()
+        starter.join()
+    except BaseException:
+        pool.shutdown(wait=False)
+        raise
+    return pool

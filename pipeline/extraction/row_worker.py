@@ -1,6 +1,6 @@
 """What any process does that fills rows of a cache which is there already: the same on a device, a node, a cluster."""
 
-__all__ = ["Order", "Part", "RowWorker", "opened", "part_of", "parts", "sealed"]
+__all__ = ["Job", "Order", "Part", "RowWorker", "opened", "part_of", "parts", "sealed"]
 
 import pickle
 import platform
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import textdiff
+from textdiff import console
 from textdiff.cache import CacheError, FeatureCache
 from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
@@ -84,6 +85,23 @@ def part_of(cache: FeatureCache, facts: Mapping[str, Inspected], rows: Sequence[
     return Part(list(rows), {one: _anywhere(facts[one]) for one in ids})
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a crew is asked for: rows of a cache that is there with all its metadata."""
+
+    order: Order
+    cache: FeatureCache
+    facts: Mapping[str, Inspected]
+    """Of every sample, by its id."""
+    rows: Sequence[int]
+    progress: console.Progress
+    """Is told of each row."""
+
+    def sealed_part(self, rows: Sequence[int]) -> bytes:
+        """The part of these rows for another process."""
+        return sealed(part_of(self.cache, self.facts, rows))
+
+
 class RowWorker:
     """The backbone, loaded once, and the cache, opened once, for any number of parts.
 
@@ -148,15 +166,7 @@ class RowWorker:
         prepare = partial(preparation, self.cache, part.facts, self._resize, config.jitter, config.seed)
         with full_disk(config.cache, self.cache):
             filling = Filling(self.cache, None, {}, rows)
-            return fill_rows(filling, prepare, self._backbone, _Counting(done), config.batch)
-
-
-@dataclass(frozen=True)
-class _Counting:
-    done: Callable[[int], object]
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        self.done(count)
+            return fill_rows(filling, prepare, self._backbone, lambda: done(1), config.batch)
 
 
 def sealed(value: Order | Part) -> bytes:

@@ -27,36 +27,32 @@ def shares(filling: Filling, shard: tuple[int, int]) -> Iterator[Filling]:
         filling: with this process's rows.
         shard: (k, n), which these are.
     """
-    with writing(filling.cache.store):
-        yield from _shares(filling, shard)
-
-
-def _shares(filling: Filling, shard: tuple[int, int]) -> Iterator[Filling]:
     store, (own, count) = filling.cache.store, shard
-    if not isinstance(store, RemoteStore) or count == 1:
-        if filling.to_do:
-            yield filling
-        return
-    names = {_LEASE.format(other, count): other for other in range(count)}
-    mine = _LEASE.format(own, count)
-    # Who is asked to do a shard does it, whoever had it before.
-    if filling.to_do and (lease := leases.Lease.take(store, mine, store.tag(mine))) is not None:
-        with lease:
-            yield filling
-    elif filling.to_do:
-        yield filling
-    while left := {row % count for row in filling.cache.pending()}:
-        dead = leases.wait_for_dead(store, [name for name, other in names.items() if other in left])
-        if dead is None:
+    with writing(store):
+        if not isinstance(store, RemoteStore) or count == 1:
+            if filling.to_do:
+                yield filling
             return
-        name, tag = dead
-        taken, made = find_rows(filling.cache, [filling.old] if filling.old else [], (names[name], count))
-        if (lease := leases.Lease.take(store, name, tag)) is not None:
-            console.info(
-                f"{filling.cache.path}: the process of --shard {names[name]}/{count} shows no sign of life; its "
-                f"{len(taken) + len(made)} rows are done here"
-            )
+        names = {_LEASE.format(other, count): other for other in range(count)}
+        mine = _LEASE.format(own, count)
+        # Who is asked to do a shard does it, whoever had it before.
+        if filling.to_do and (lease := leases.Lease.take(store, mine, store.tag(mine))) is not None:
             with lease:
-                yield replace(filling, taken=taken, made=made)
-    for name in names:
-        store.delete(name)  # of who was killed after its last row
+                yield filling
+        elif filling.to_do:
+            yield filling
+        while left := {row % count for row in filling.cache.pending()}:
+            dead = leases.wait_for_dead(store, [name for name, other in names.items() if other in left])
+            if dead is None:
+                return
+            name, tag = dead
+            taken, made = find_rows(filling.cache, [filling.old] if filling.old else [], (names[name], count))
+            if (lease := leases.Lease.take(store, name, tag)) is not None:
+                console.info(
+                    f"{filling.cache.path}: the process of --shard {names[name]}/{count} shows no sign of life; its "
+                    f"{len(taken) + len(made)} rows are done here"
+                )
+                with lease:
+                    yield replace(filling, taken=taken, made=made)
+        for name in names:
+            store.delete(name)  # of who was killed after its last row

@@ -50,6 +50,8 @@ class MixedPredictor(Predictor):
             for member, reads in zip(run.members, readers, strict=True)
         ]
         self.seen = self.blank = 0
+        self.mpp, self.classes = self._parts[0].mpp, self._parts[0].classes
+        self.reads_text = any(part.reads_text for part in self._parts)
 
     def grid(self, height: int, width: int) -> Grid | None:
         """The tiles that an image (height, width) is predicted by, the same for all runs; None if it is not cut."""
@@ -61,11 +63,6 @@ class MixedPredictor(Predictor):
             part.start()
 
     @property
-    def mpp(self) -> float | None:
-        """Micrometres per pixel at which the runs look at images, the same for all; None for those of each image."""
-        return self._parts[0].mpp
-
-    @property
     def distance(self) -> float | None:
         """The last image's distance from the training images, by the run that finds it the furthest away."""
         known = [distance for part in self._parts if (distance := part.distance) is not None]
@@ -75,16 +72,6 @@ class MixedPredictor(Predictor):
     def unlike(self) -> str:
         """What to say of the last image if it is unlike the training images of a run; empty otherwise."""
         return next((what for part in self._parts if (what := part.unlike)), "")
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether a run looks at the text at all."""
-        return any(part.reads_text for part in self._parts)
-
-    @property
-    def classes(self) -> int:
-        """Classes, background included."""
-        return self._parts[0].classes
 
     def tile(self, pixels: NDArray[np.uint8], description: str = "", each: bool = False) -> NDArray[np.float32]:
         """What all runs stand for together, and if ``each`` then what every run says: (1 + runs, classes, h, w)."""

@@ -48,6 +48,12 @@ class Predictor:
         self._fitted = FittedNetwork(run, device)
         self._preprocess = Preprocessor(run, self._fitted.device, backbone)
         self._made = run.config["fingerprint"]
+        self.mpp: float | None = self._made.get("mpp")
+        """Micrometres per pixel at which the run's cache looked at its images; None for those of each image."""
+        self.reads_text = self._preprocess.reads_text
+        """Whether the network looks at the text at all."""
+        self.classes = self._fitted.classes
+        """Classes, background included."""
         self._words = directions_of(run.config["about"])
         self._likeness = Likeness.load(run)
         self._times: list[int] = run.config["head"].get("times") or self._made["steps"]
@@ -59,12 +65,6 @@ class Predictor:
         """The tiles that an image (height, width) is predicted by, as the run's cache was cut; None if it was not."""
         made = self._made
         return Grid(height, width, made["tile"], made["overlap"], self._margin) if "tile" in made else None
-
-    @property
-    def mpp(self) -> float | None:
-        """Micrometres per pixel at which the run's cache looked at its images; None for those of each image."""
-        mpp: float | None = self._made.get("mpp")
-        return mpp
 
     def start(self) -> None:
         """Begins an image that comes tile by tile, for ``distance``; whole ones begin by themselves."""
@@ -82,16 +82,6 @@ class Predictor:
         if self._likeness is None or distance is None or distance <= self._likeness.limit:
             return ""
         return f"is unlike the training images (distance {distance:.2f}, limit {self._likeness.limit})"
-
-    @property
-    def reads_text(self) -> bool:
-        """Whether the network looks at the text at all."""
-        return self._preprocess.reads_text
-
-    @property
-    def classes(self) -> int:
-        """Classes, background included."""
-        return self._fitted.classes
 
     def __call__(self, image: NDArray[np.uint8], description: str = "") -> NDArray[np.float32]:
         """Class probabilities at the image's own size. A run that was fitted on tiles predicts by tiles.

@@ -1,8 +1,9 @@
-"""What a pretraining run leaves: the averaged weights with their history, the curves, the contact sheet."""
+"""What a pretraining run leaves: the averaged weights with their history, the log, its curves, the contact sheet."""
 
-__all__ = ["keep_weights", "write_result"]
+__all__ = ["Row", "keep_weights", "write_log", "write_result"]
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,25 @@ import torch
 from torch import Tensor
 
 from textdiff import console
+from textdiff.files import atomic_path, write_text
 from textdiff.models.backbones.checkpoints import save_unet
 from textdiff.models.backbones.unet import UNet
 from textdiff.models.device import describe_device
 from textdiff.options.pretrain import Pretrain
 from textdiff.pipeline.pretraining.config import command, trajectory
-from textdiff.pipeline.pretraining.log import Row, plot_log
 from textdiff.pipeline.pretraining.objective import Objective
 from textdiff.pipeline.pretraining.sampling import contact_sheet
 from textdiff.pipeline.pretraining.unlabelled import Survey
+from textdiff.tables import csv_table
+
+Row = dict[str, float]
+"""A line of the log."""
+
+
+def write_log(rows: Sequence[Row], path: Path) -> None:
+    """Writes the rows, which share their columns, as CSV, atomically."""
+    lines = [{name: f"{value:.6g}" for name, value in row.items()} for row in rows]
+    write_text(path, csv_table(lines, None if rows else ["step"]))
 
 
 def write_result(
@@ -53,7 +64,7 @@ def write_result(
     }
     metadata = {"textdiff.pretrain": json.dumps(facts, sort_keys=True), "licence": config.data_licence}
     save_unet(unet, out, metadata, torch.float16 if config.half else torch.float32)
-    plot_log(log, out.with_suffix(".curve.png"), f"{out.stem}: loss while pretraining")
+    _plot_log(log, out.with_suffix(".curve.png"), f"{out.stem}: loss while pretraining")
     if config.samples:
         x0, drawn = (tensor[: config.samples] for tensor in fixed)
         contact_sheet(objective.pictures(unet, x0, drawn, config, precision), out.with_suffix(".samples.png"))
@@ -91,3 +102,25 @@ def _hardware(device: torch.device, world: int) -> str:
         ]
         name += f", {models[0]}" if models else ""
     return name if world == 1 else f"{world} processes, each {name}"
+
+
+def _plot_log(rows: Sequence[Row], path: Path, title: str) -> None:
+    """Draws training and held-out losses over the samples seen as a PNG, atomically."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    x = [row["samples"] for row in rows]
+    for name in rows[0] if rows else ():
+        if name.startswith("held_out_t"):
+            label = f"held out, t = {name.removeprefix('held_out_t')}"
+            axes.plot(x, [row[name] for row in rows], label=label, marker=".")
+        elif name == "loss":
+            axes.plot(x, [row[name] for row in rows], label="training loss", color="0.6")
+    axes.set(xlabel="crops seen", ylabel="loss", yscale="log", title=title)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")

@@ -1,6 +1,6 @@
 """The resume file of a pretraining run."""
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["load_state"]
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,16 +10,10 @@ from textdiff.errors import UserError, explain
 from textdiff.models import tensor_files
 
 
-def save_state(path: Path, state: Mapping[str, Any], trajectory: Mapping[str, Any], digest: str) -> None:
-    """Writes the state with the options and the images (``Survey.digest``) that it belongs to, atomically.
-
-    Raises OSError if it cannot be written; an earlier file is then kept.
-    """
-    tensor_files.save_state(path, {**state, "trajectory": dict(trajectory), "digest": digest})
-
-
 def load_state(path: Path, trajectory: Mapping[str, Any], digest: str) -> dict[str, Any]:
     """Reads a state on the CPU; nothing in the file is executed.
+
+    With it are the options (``trajectory``) and the images (``digest``, that of the survey) that it belongs to.
 
     Raises UserError if the file is damaged, or if it belongs to other options, which it names, or other images.
     """

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Survey:
 
     def description(self) -> dict[str, Any]:
         """What a trained model's metadata says about its data; JSON-able, without any path above the directory."""
+        known = sorted(name[:HASH] for name in self.target.hashes) if self.target else []
         return {
             "directory": self.root.name,
             "images": len(self.images),
@@ -60,11 +62,8 @@ class Survey:
             "skipped": self.skipped,
             "duplicates": self.duplicates,
             "digest": self.digest,
-            **({"target": self.target.description() | {"sha256": self.target._short()}} if self.target else {}),
+            **({"target": self.target.description() | {"sha256": known}} if self.target else {}),
         }
-
-    def _short(self) -> list[str]:
-        return sorted(name[:HASH] for name in self.hashes)
 
 
 @dataclass(frozen=True)
@@ -98,14 +97,12 @@ def survey(
     if not files:
         raise UserError(f"{flag} {root}: holds no images ({', '.join(IMAGES)}); name a directory that does")
 
-    def look(path: Path) -> _Look:
-        return _look(path, smallest, modality)
-
     images, hashes, digest = [], list[str](), hashlib.sha256()
     pixels, skipped = 0, Counter[str]()
     progress = None if quiet else console.Progress(len(files), "looking at the images")
     with ThreadPoolExecutor(workers) as pool:
-        for path, result in zip(files, pool.map(look, files), strict=True):
+        looks = pool.map(partial(_look, smallest=smallest, modality=modality), files)
+        for path, result in zip(files, looks, strict=True):
             if progress:
                 progress.advance()
             if result.reason:

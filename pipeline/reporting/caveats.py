@@ -2,7 +2,7 @@
 
 __all__ = ["Caveat", "caveats"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from textdiff.pipeline.evaluation.class_scores import presence_note
@@ -42,32 +42,31 @@ def caveats(config: Mapping[str, Any], summary: Mapping[str, Any], log: Sequence
     return sorted(found, key=lambda caveat: caveat.level != "warning")
 
 
-def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Caveat]:
-    found = []
+def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Caveat]:
     if summary["about"].get("dataset") == "phantom":
         text = "Synthetic data: the phantom shows that the program works, and nothing about real images."
-        found.append(Caveat("warning", text))
+        yield Caveat("warning", text)
     if summary["split"] == "train":
-        found.append(Caveat("warning", "Scored on the training split: the head has seen images and masks of it."))
+        yield Caveat("warning", "Scored on the training split: the head has seen images and masks of it.")
     if summary["split"] == "val":
-        found.append(Caveat("warning", "Scored on the validation split, by which the weights were selected."))
+        yield Caveat("warning", "Scored on the validation split, by which the weights were selected.")
     control = {
         "no-text": "The head of this run does not read the text (variant no-text).",
         "shuffled-text": "A control: every image was given the text of another one (variant shuffled-text).",
         "constant-text": "A control: every image was given the same text (variant constant-text).",
     }.get(summary["variant"])
     if control:
-        found.append(Caveat("note", control))
+        yield Caveat("note", control)
     if changed := summary["changed_since_fit"]:
         text = f"Fitted on, or selected by, images that have changed since: {shortened(changed)}."
-        found.append(Caveat("warning", text))
+        yield Caveat("warning", text)
     if absent := presence_note(summary["present"], len(summary["images"])):
-        found.append(Caveat("warning", absent))
+        yield Caveat("warning", absent)
     large = len(summary["too_large"])
     if large:
         which = f"{large} of {len(summary['images'])} images {'is' if large == 1 else 'are'}"
         text = f"{which} too large to be held as a whole, and without scores of objects and outlines."
-        found.append(Caveat("note", text))
+        yield Caveat("note", text)
     if summary.get("sparse"):
         means, images = summary["scores"][summary["primary"]], len(summary["images"])
         share = 100 * means["said"] / means["pixels"]
@@ -75,89 +74,89 @@ def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Caveat]
             f"{len(summary['sparse'])} of {images} masks say nothing of some pixels: the scores are over "
             f"{means['said']:,} of {means['pixels']:,} pixels ({share:.2g} %), and tell nothing of the others."
         )
-        found.append(Caveat("warning", text))
+        yield Caveat("warning", text)
     if (config.get("git") or "").endswith("+"):
-        found.append(Caveat("note", "Fitted with uncommitted changes: the recorded revision is not the whole code."))
-    return found
+        yield Caveat("note", "Fitted with uncommitted changes: the recorded revision is not the whole code.")
 
 
-def _certainty(summary: Mapping[str, Any], primary: str) -> list[Caveat]:
-    dice, found = summary["scores"][primary]["dice"], []
+def _certainty(summary: Mapping[str, Any], primary: str) -> Iterator[Caveat]:
+    dice = summary["scores"][primary]["dice"]
     if dice["n"] < _FEW_IMAGES:
         which = "image" if dice["n"] == 1 else "images"
         text = f"Few images: the means are over {dice['n']} {which}, and percentile intervals over few are too narrow."
-        found.append(Caveat("warning", text))
+        yield Caveat("warning", text)
     if dice["low"] is None:
-        found.append(Caveat("warning", "One image has no interval: it says nothing about how images vary."))
+        yield Caveat("warning", "One image has no interval: it says nothing about how images vary.")
     elif dice["high"] - dice["low"] > _WIDE:
         width = 100 * (dice["high"] - dice["low"])
-        found.append(Caveat("warning", f"Wide interval: the 95% interval of the Dice spans {width:.1f} points."))
+        yield Caveat("warning", f"Wide interval: the 95% interval of the Dice spans {width:.1f} points.")
     failed = sum(image[f"dice_{primary}"] == 0 for image in summary["images"])
     if failed:
-        found.append(Caveat("warning", f"{failed} of {dice['n']} images have a Dice of 0."))
+        yield Caveat("warning", f"{failed} of {dice['n']} images have a Dice of 0.")
     text = "The intervals are over the scored images; they do not cover the draw of the training images."
-    return [*found, Caveat("note", text)]
+    yield Caveat("note", text)
 
 
-def _probabilities(trust: Mapping[str, Any]) -> list[Caveat]:
+def _probabilities(trust: Mapping[str, Any]) -> Iterator[Caveat]:
     before, *after = (found["error"] for found in trust["reliability"])
     if not after or None in (before, *after) or after[0] <= before:
-        return []
+        return
     text = (
         f"The temperature that suits the validation images does not suit these: calibration error {100 * before:.1f} % "
         f"without it, {100 * after[0]:.1f} % with it (predict --temperature 1 leaves it out)."
     )
-    return [Caveat("warning", text)]
+    yield Caveat("warning", text)
 
 
 def _selection(
     config: Mapping[str, Any], summary: Mapping[str, Any], log: Sequence[Mapping[str, float]], primary: str
-) -> list[Caveat]:
+) -> Iterator[Caveat]:
     if "runs" in config:
-        return [Caveat("note", f"The mean of {len(config['runs'])} runs, {weights_in_words(config)}.")]
+        yield Caveat("note", f"The mean of {len(config['runs'])} runs, {weights_in_words(config)}.")
+        return
     chosen = {int(line["epoch"]): line["val_dice"] for line in log if "val_dice" in line}
     if not chosen:
-        return [Caveat("note", "No validation images: the weights of the last epoch were kept.")]
-    found, count, last = [], len(config["val_ids"]), config["fit"].get("select") == "last"
+        yield Caveat("note", "No validation images: the weights of the last epoch were kept.")
+        return
+    count, last = len(config["val_ids"]), config["fit"].get("select") == "last"
     kept = max(chosen) if last else max(chosen, key=chosen.__getitem__)
     reached = chosen[kept]
     if count < _FEW_VALIDATION and not last:
         text = f"The weights were selected on {count} validation image{'s' if count > 1 else ''} only."
-        found.append(Caveat("warning", text))
+        yield Caveat("warning", text)
     dice = summary["scores"][primary]["dice"]
     if summary["split"] == "test" and dice["low"] is not None and not dice["low"] <= reached <= dice["high"]:
         text = (
             f"Validation unlike test: the kept weights have a validation Dice of {100 * reached:.1f}, outside the "
             f"interval of the test images, {100 * dice['low']:.1f} to {100 * dice['high']:.1f}."
         )
-        found.append(Caveat("warning", text))
+        yield Caveat("warning", text)
     if len(log) >= 10 and kept <= len(log) / 10:
         text = f"The kept weights are those of epoch {kept} of {len(log)}: validation was never better after it."
-        found.append(Caveat("warning", text))
+        yield Caveat("warning", text)
     if last:
-        found.append(Caveat("note", "The weights of the last epoch were kept, as the recipe says."))
+        yield Caveat("note", "The weights of the last epoch were kept, as the recipe says.")
     elif len(chosen) > 1 and kept == len(chosen):
-        found.append(Caveat("note", "The best epoch is the last one: a longer fit may do better."))
-    return found
+        yield Caveat("note", "The best epoch is the last one: a longer fit may do better.")
 
 
-def _comparison(summary: Mapping[str, Any]) -> list[Caveat]:
+def _comparison(summary: Mapping[str, Any]) -> Iterator[Caveat]:
     if not summary["published"]:
-        left_out = summary["published_left_out"]
-        return [Caveat("note", left_out)] if left_out else []
-    about, found = summary["about"], []
+        if left_out := summary["published_left_out"]:
+            yield Caveat("note", left_out)
+        return
+    about = summary["about"]
     ours = (("backbone", about["backbone"]), ("text encoder", about["text_encoder"]))
     other = [f"{what} {name} ({paper})" for (what, name), paper in zip(ours, _PAPER, strict=True) if name != paper]
     if summary["model"] != "textdiff":
-        found.append(Caveat("note", f"A comparison: the network is a {summary['model']}, not TextDiff's."))
+        yield Caveat("note", f"A comparison: the network is a {summary['model']}, not TextDiff's.")
     elif other:
         text = f"Not the paper's models, so not like for like: {' and '.join(other)}."
-        found.append(Caveat("warning", text))
+        yield Caveat("warning", text)
     labels = {row["labels"] for row in summary["published"] if row["method"] == "TextDiff"}
     if labels and summary["labels"] not in labels:
-        found.append(Caveat("warning", f"{summary['labels']} training images; the paper's TextDiff had {min(labels)}."))
+        yield Caveat("warning", f"{summary['labels']} training images; the paper's TextDiff had {min(labels)}.")
     preset = PRESETS.get(str(about.get("dataset")))
     if preset is not None and about.get("protocol") != "paper":
         text = "Made with the clean protocol; of the three rows, “Paper’s mask” is scored as the published numbers are."
-        found.append(Caveat("note", text))
-    return found
+        yield Caveat("note", text)

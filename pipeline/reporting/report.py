@@ -28,7 +28,7 @@ from textdiff.pipeline.predictions import cached_predictions, view_count
 from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
 from textdiff.pipeline.reporting.measured import Measured
-from textdiff.pipeline.runs import Run
+from textdiff.pipeline.runs import Run, of_split
 from textdiff.pipeline.score import scored_rows
 from textdiff.pipeline.training.image_digests import changes, image_digests, shortened
 
@@ -89,9 +89,7 @@ def write_report(options: Report) -> Path:
         "versions": [[name, value] for name, value in config["versions"].items()],
         "command": shlex.join([Path(config["command"][0]).name, *config["command"][1:]]),
     }
-    path = (
-        Path(options.out) if options.out else run.path / ("report.html" if split == "test" else f"report-{split}.html")
-    )
+    path = Path(options.out) if options.out else run.path / f"report{of_split(split)}.html"
     write_text(path, render_page(f"{run.path.name} · TextDiff report", data))
     return path
 
@@ -100,7 +98,7 @@ def _check_images(run: Run, cache: FeatureCache, summary: Mapping[str, Any]) -> 
     """Refuses to show scores beside images and masks that they are not of."""
     ids = [image["id"] for image in summary["images"]]
     changed = changes(summary["facts"], image_digests(cache, ids, run.texts(cache)))
-    again = f"`textdiff score --run {run.path}{'' if summary['split'] == 'test' else ' --split ' + summary['split']}`"
+    again = run.score_command(summary["split"])
     if changed:
         raise UserError(
             f"{cache.path}: its images have changed since {run.path} was scored ({shortened(changed)}); "

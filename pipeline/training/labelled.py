@@ -29,17 +29,14 @@ class Labelled:
     def __init__(self, cache: FeatureCache, options: Mapping[str, Any]) -> None:
         self.cache = cache
         self.amount: float | None = options.get("label_pixels")
+        self.all = self.amount is None and not cache.sparse
+        """Whether that is every pixel of every training image."""
         self._seed = options["draw_seed"]
         self._tiles: dict[str, list[int]] = {}
         for row, entry in enumerate(cache.rows):
             if entry.view == 0 and entry.has_mask:
                 self._tiles.setdefault(entry.id, []).append(row)
         self._drawn: dict[tuple[str, int, int, int], NDArray[np.int64]] = {}
-
-    @property
-    def all(self) -> bool:
-        """Whether that is every pixel of every training image."""
-        return self.amount is None and not self.cache.sparse
 
     def counts(self, ids: Iterable[str]) -> NDArray[np.int64]:
         """How many pixels of these images a fit learns from, by class, (classes,) with the background first."""

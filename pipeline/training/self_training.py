@@ -52,12 +52,7 @@ def unlabelled_record(
             f"--unlabelled {rounds}: every training image of {cache.path} has its labels drawn; draw fewer with "
             "--labels, or extract images without masks too"
         )
-    done = cache.done()
-    if missing := {entry.id for row, entry in enumerate(cache.rows) if entry.id in ids and not done[row]}:
-        raise UserError(
-            f"{cache.path}: not complete, {len(missing)} training images have rows to do; run the same `textdiff "
-            "extract` again to finish it"
-        )
+    cache.check_done([row for row, entry in enumerate(cache.rows) if entry.id in ids], "training images")
     images = without_masks(image_digests(cache, ids, texts))
     return {"rounds": rounds, "count": len(ids), "weight": WEIGHT, "teacher": TEACHER, "images": images}
 

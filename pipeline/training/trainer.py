@@ -74,6 +74,9 @@ class Trainer:
         self.texts = run.texts(cache)
         self.network = network.to(device)
         self.recipe = Recipe(**run.config["recipe"])
+        dice_on = get_protocol(self.options["protocol"]).dice_on
+        own = partial(segmentation_loss, dice_weight=self.options["dice_weight"], dice_on=dice_on)
+        self._criterion: Criterion = LOSSES.get(self.recipe.loss, own)
         self.optimizer = _optimizer(network, self.recipe, self.options["learning_rate"], device)
         self.state, self.best = _State(), _copy(network)
         self.losses: list[torch.Tensor] = []
@@ -153,13 +156,6 @@ class Trainer:
         with autocast(self.device, self.options["precision"]):
             logits = scores_of(*inputs)
         return network.loss(logits.float(), labels, self._criterion)
-
-    @property
-    def _criterion(self) -> Criterion:
-        if other := LOSSES.get(self.recipe.loss):
-            return other
-        dice_on = get_protocol(self.options["protocol"]).dice_on
-        return partial(segmentation_loss, dice_weight=self.options["dice_weight"], dice_on=dice_on)
 
     def estimate_seconds(self, item: Item) -> float | None:
         """Expected seconds of one row's share of an epoch, from a step on ``item`` with a copy of the network.
