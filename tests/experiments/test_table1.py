@@ -151,6 +151,7 @@ def test_an_epoch_of_a_cache_of_tiles_has_a_step_for_each_batch_of_tiles(tmp_pat
         Row(name, "train", 0, -1, f"{name}.png", "a" * 64, "b" * 64, 640, 32, tile=32, y=32 * y) for name, y in places
     ]
     tiled = SimpleNamespace(rows=rows, done=lambda: [True] * len(rows), path=tmp_path, sparse=False, mask=None)
+    tiled.check_done = lambda rows, what: None
     config = FitConfig(cache=tiled.path, model="resnet50-unet", recipe="default", labels=2, draw_seed=0)
     assert _shortened(config, tiled, 40).epochs == 8  # 40 tiles in batches of 8: five steps
 
