@@ -77,6 +77,11 @@ class JobRunner:
         run, device = self.experiment.run(job), choose_device(job.config.device)
         if not run.path.exists():
             members = [Run(self.experiment.path / member) for member in job.members]
+            if absent := [member for member in members if not (member.path / "config.json").is_file()]:
+                raise UserError(
+                    f"{run.path}: has no mean, as {absent[0].path.name} could not be fitted; mend what hindered it, "
+                    "and repeat the command"
+                )
             # Under another name until it is whole: a run that is there is what it is to be.
             partial = run.path.with_name(f"{run.path.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)

@@ -225,6 +225,8 @@ def _plug_ins() -> list[Check]:
                 fix = f"name the group textdiff.{' or textdiff.'.join(groups)}"
                 faults.append(Check("WARN", "plug-ins", f"{place} is looked for by nothing", fix))
                 continue
+            if name not in known:  # of a release that another one, earlier on the path, hides
+                continue
             try:
                 found = known[name]
                 if isinstance(found, type) and not issubclass(found, kind):

@@ -251,6 +251,16 @@ def test_doctor_lists_what_packages_add_and_what_of_it_cannot_be_used(other_pack
             assert word in line
 
 
+def test_doctor_passes_over_what_a_hidden_release_of_a_package_adds(other_package, tmp_path, monkeypatch):
+    other_package("lab", {"readers": ENTRIES["readers"]}, lab_reader=READER)
+    info = tmp_path / "behind/lab-1.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.1\n")
+    (info / "entry_points.txt").write_text("[textdiff.readers]\nolder = lab_older:READER\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "behind")])
+    assert [str(line) for line in doctor._plug_ins()] == ["PASS  plug-ins: lab 1.2 adds toys (readers)"]
+
+
 def test_the_package_of_the_page_does_what_it_says(other_package, tmp_path, monkeypatch):
     page = (Path(__file__).resolve().parents[1] / "docs/plugins.md").read_text()
     (snippet,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)

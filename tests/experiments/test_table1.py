@@ -16,6 +16,7 @@ from textdiff.cache import FeatureCache, Row
 from textdiff.errors import UserError
 from textdiff.experiments.compare import check_scored
 from textdiff.experiments.experiment import open_experiment, plan_experiment
+from textdiff.experiments.job_runner import JobRunner
 from textdiff.experiments.results import Result
 from textdiff.experiments.table1 import _shortened, table1, table1_plan, table1_table
 from textdiff.files import sha256_file, write_json
@@ -119,6 +120,17 @@ def test_a_finished_table_gets_a_mean_without_another_fit_even_after_a_kill(made
     assert re.search(rf"table1-tiny +{re.escape(MEAN)} +2 +2", table)
 
 
+def test_a_mean_of_a_row_that_could_not_be_fitted_says_which_and_leaves_nothing(made, tmp_path):
+    shutil.copytree(made.root / "runs", tmp_path / "runs")
+    experiment = open_experiment(tmp_path / "runs/table1-tiny")
+    (job,) = (job for job in experiment.plan.jobs if job.name == f"{MEAN}-d0-s0")
+    for run in (experiment.run(job).path, experiment.path.with_name("table1-tiny-filters") / "trees-d0-s0"):
+        shutil.rmtree(run)
+    (line,) = JobRunner(experiment).do([job])
+    assert f"{MEAN}-d0-s0: has no mean, as trees-d0-s0 could not be fitted; " in line
+    assert not list(experiment.path.glob(f"{MEAN}-d0-s0*"))
+
+
 @pytest.mark.parametrize(
     ("models", "words"),
     [
@@ -151,6 +163,7 @@ def test_an_epoch_of_a_cache_of_tiles_has_a_step_for_each_batch_of_tiles(tmp_pat
         Row(name, "train", 0, -1, f"{name}.png", "a" * 64, "b" * 64, 640, 32, tile=32, y=32 * y) for name, y in places
     ]
     tiled = SimpleNamespace(rows=rows, done=lambda: [True] * len(rows), path=tmp_path, sparse=False, mask=None)
+    tiled.check_done = lambda rows, what: None
     config = FitConfig(cache=tiled.path, model="resnet50-unet", recipe="default", labels=2, draw_seed=0)
     assert _shortened(config, tiled, 40).epochs == 8  # 40 tiles in batches of 8: five steps
 
