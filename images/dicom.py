@@ -210,6 +210,7 @@ def _find(file: Any, name: str) -> Any:
 
 
 def _numbers(file: Any, name: str) -> list[float]:
-    """The numbers in an element."""
+    """The numbers in an element; one of several that is left empty is nan."""
     value = _find(file, name)
-    return [] if value is None else list(map(float, value if hasattr(value, "append") else [value]))
+    values = [] if value is None else value if hasattr(value, "append") else [value]
+    return [math.nan if one in (None, "") else float(one) for one in values]

@@ -1,6 +1,6 @@
 """Whole slides as DICOM (part 3, A.32.8): a file for each level, for label and overview, all of one series."""
 
-__all__ = ["dicom_slides", "files_of_dicom_slide", "is_dicom_slide"]
+__all__ = ["dicom_slides", "files_of_dicom_slide", "further_files", "is_dicom_slide"]
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +9,8 @@ from textdiff.errors import UserError
 
 DICOM = (".dcm", ".dicom")
 """Endings that files of a slide are looked for by, in lower case."""
-_KIND = b"1.2.840.10008.5.1.4.1.1.77.1.6"
+_KIND = b"\x02\x00\x02\x00UI\x1e\x001.2.840.10008.5.1.4.1.1.77.1.6"
+"""The element (0002,0002) with the class of slides, which annotations and segmentations of slides name elsewhere."""
 _WANTED = ["SeriesInstanceUID", "ImageType", "TotalPixelMatrixRows", "TotalPixelMatrixColumns"]
 
 
@@ -35,6 +36,11 @@ def dicom_slides(files: Iterable[Path]) -> dict[Path, list[Path]]:
             of, pixels = _facts(path)
             series.setdefault((path.parent, of), []).append((-pixels, path))
     return {min(parts)[1]: sorted(path for _, path in parts) for parts in series.values()}
+
+
+def further_files(slides: dict[Path, list[Path]]) -> set[Path]:
+    """The files of ``dicom_slides`` for which another one stands."""
+    return {part for slide, files in slides.items() for part in files if part != slide}
 
 
 def files_of_dicom_slide(path: Path) -> list[Path]:

@@ -130,8 +130,8 @@ def _regions(path: str | os.PathLike[str], data: bytes) -> tuple[list[Outline], 
 def _layer_name(layer: Any) -> str | None:
     names = [layer.get("Name")]
     for attribute in layer.iterfind("Attributes/Attribute"):
-        name = attribute.get("Name")
-        names.append(attribute.get("Value") or (None if name == "Description" else name))
+        name, value = attribute.get("Name"), attribute.get("Value")
+        names.append(value if name == "Description" else name or value)
     return next((name for name in names if name and name.strip()), None)
 
 

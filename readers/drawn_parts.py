@@ -43,7 +43,8 @@ class DrawnParts:
         places = [self._order[at] for at in np.flatnonzero(self._inside(y, x, height, width))]
         drawn = [_shifted(self.found.drawn[place], y, x) for place in places]
         labels = [self.found.labels[place] for place in places]
-        raster = draw(self._path, drawn, labels, self.found.rest, height, width, self._sample.instances)
+        # Areas that are equal but for their last bits would be in another order after shifting.
+        raster = draw(self._path, drawn, labels, self.found.rest, height, width, self._sample.instances, ordered=True)
         if raster.instances is None:
             return raster.labels, None
         return raster.labels, np.array([0, *(place + 1 for place in places)], np.uint32)[raster.instances]

@@ -137,11 +137,12 @@ def _read_part(
         rows = [row for row in rows if owner(key_of(row.image), others) not in others]
     texts = matched_texts(relative(root, table) if table else "", rows, images, problems)
     samples = []
-    folders = {path.parent.name for found in images.values() for path, _ in found}
-    split_folders = sorted(name for name in folders if parse_split(name))
+    own_folders = {path.parent for found in images.values() for path, _ in found} - {base / "images"}
+    tops = {folder.relative_to(base / "images").parts[0] for folder in own_folders}
+    split_folders = sorted(name for name in tops if parse_split(name))
     for key, found in images.items():
         for path, own in found:
-            if split_folders and path.parent == base / "images":
+            if split_folders and path.relative_to(base / "images").parts[0] not in split_folders:
                 what = f"lies beside the folders of splits ({', '.join(split_folders)})"
                 problems.append(error(relative(root, path), what, "move it into one of them"))
                 continue
@@ -216,11 +217,13 @@ def _files(
     flat: list[Problem] = []  # problems of the folder itself, its subfolders among them
     for key, paths in by_name(root, folder, flat, suffixes).items():
         for path in paths:
-            yield key, path, split
+            # Slides in DICOM make a folder an image, unless it is a split's.
+            if path.parent == folder or path.parent.name not in parts:
+                yield key, path, split
     problems += [
         # A folder of images that is passed over in silence would be missed only at the end.
         error(said.where, "is a folder", "only folders called train, val and test are looked into")
-        if (root / said.where).is_dir()
+        if said.severity == "note" and (root / said.where).is_dir()
         else said
         for said in flat
         if said.where.rsplit("/", 1)[-1] not in parts

@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from textdiff.images.scaled import SLIDES
-from textdiff.images.slide_dicom import dicom_slides
+from textdiff.images.slide_dicom import dicom_slides, further_files
 from textdiff.readers.sample import Problem, Sample
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
@@ -45,14 +45,18 @@ def by_name(
     """
     named: dict[str, list[Path]] = {}
     there = sorted(visible(folder))
-    parts = {part for slide, files in dicom_slides(there).items() for part in files if part != slide}
+    parts = further_files(dicom_slides(there))
     for path in there:
         if not is_utf8(path.name):
             problems.append(error(relative(root, path), "has a name that is not UTF-8", "rename it"))
         elif path in parts or (path.is_dir() and path.with_name(f"{path.name}.mrxs") in there):
             continue
         elif path.is_dir() and suffixes == IMAGES and (slides := dicom_slides(visible(path))):
-            named.setdefault(key_of(path.name), []).extend(slides)
+            if len(slides) > 1:
+                what = f"holds {len(slides)} slides in DICOM"
+                problems.append(error(relative(root, path), what, "give each series a folder of its own"))
+            else:
+                named.setdefault(key_of(path.name), []).extend(slides)
         elif path.is_file() and path.name.lower().endswith(suffixes):
             named.setdefault(key_of(path.name), []).append(path)
         elif suffixes == MASKS and path.name.lower().endswith(_UNREAD):

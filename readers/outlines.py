@@ -145,6 +145,7 @@ def draw(
     height: int,
     width: int,
     instances: bool = False,
+    ordered: bool = False,
 ) -> Raster:
     """Paints objects into a map of classes.
 
@@ -160,6 +161,7 @@ def draw(
         height: of the image, in pixels.
         width: the same.
         instances: number the objects.
+        ordered: they come in their ``drawing_order``.
 
     Raises:
         BadImageError: no object is in the image, or they would take minutes.
@@ -172,7 +174,7 @@ def draw(
     numbers = np.zeros((height, width), np.uint32) if instances else None
     first, count = dict[str, str](), Counter[str]()
     shared = Counter[tuple[str, str]]()
-    for index in drawing_order(drawn, labels):
+    for index in range(len(drawn)) if ordered else drawing_order(drawn, labels):
         one, label = drawn[index], labels[index]
         box, pixels, where, crossed = _held(one, height, width)
         before = claimed[box]
@@ -251,7 +253,12 @@ def _mixed(labels: Sequence[int]) -> bool:
 
 
 def _area(one: Drawn) -> float:
-    rings = sum(abs(_shoelace(shell)) - sum(map(abs, map(_shoelace, holes))) for shell, *holes in one.polygons)
+    rings = sum(
+        # What is cut out may reach far beyond the object.
+        abs(_shoelace(shell)) - sum(abs(_shoelace(hole.clip(shell.min(0), shell.max(0)))) for hole in holes)
+        for shell, *holes in one.polygons
+        if len(shell)
+    )
     patches = sum(int(np.count_nonzero(patch.pixels)) for patch in one.patches)
     return rings + patches + PEN * sum(_length(line) + 1 for line in one.strokes)
 

@@ -180,7 +180,8 @@ def _first_pass(
                 for sink in sinks:
                     sink.found(what, polygons)
 
-    nothing = asked.pictures(background((1, len(asked.class_names) + 1, 1, 1)))
+    # Two members will do for all runs: of some the first is what the others stand for together.
+    nothing = asked.pictures(background((2, len(asked.class_names) + 1, 1, 1)))
     for suffix, picture in nothing.items():
         paths.append(base.with_name(f"{base.name}{suffix}.tif"))
         maker = tiff_writer(paths[-1], _shape(image), picture.dtype, picture.item())

@@ -11,7 +11,7 @@ from pathlib import Path
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.images.scaled import Scaled
-from textdiff.images.slide_dicom import dicom_slides
+from textdiff.images.slide_dicom import dicom_slides, further_files
 from textdiff.options.run import Predict
 from textdiff.readers.datasets import read_dataset, report
 from textdiff.readers.names import IMAGES, is_utf8, key_of, visible_name
@@ -65,8 +65,11 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
         UserError: one is not there, or a directory holds no images.
     """
     inputs = []
+    of_one = further_files(dicom_slides(path for path in paths if path.is_file()))
     for path in paths:
-        if path.is_file():
+        if path in of_one:
+            console.info(f"{path}: is of a slide in DICOM that another file given here stands for")
+        elif path.is_file():
             inputs.append(Input(key_of(path.name), path, text))
         elif path.is_dir():
             if without.resolve() in (path.resolve(), *path.resolve().parents):
@@ -75,7 +78,10 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
                 )
             files = _files_below(path, without)
             images = [file for file in files if file.name.lower().endswith(IMAGES)]
-            others = [file.relative_to(path).as_posix() for file in files if not file.name.lower().endswith(IMAGES)]
+            of_mirax = {image.with_suffix("") for image in images if image.suffix.lower() == ".mrxs"}
+            unnamed = sorted({*files}.difference(images))
+            left = [file for file in unnamed if of_mirax.isdisjoint(file.parents)]
+            others = [file.relative_to(path).as_posix() for file in left]
             named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
             if not images:
                 there = f"; its files are {named}, and any file that is named itself is read" if others else ""
@@ -84,7 +90,7 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
                 count = f"{len(others)} file{'s' if len(others) > 1 else ''}"
                 console.info(f"{path}: {count} passed over, not called as images are ({named})")
             slides = dicom_slides(images)
-            parts = {part for slide, of_slide in slides.items() for part in of_slide if part != slide}
+            parts = further_files(slides)
             for file in images:
                 if file not in parts:
                     own = file in slides and {*slides[file]} == {each for each in files if each.parent == file.parent}

@@ -116,7 +116,8 @@ def test_elements_that_are_empty_or_alone_change_nothing(attributes):
 
 
 @pytest.mark.parametrize(
-    ("centre", "width"), [(["40", "500"], "400"), ("40", ["400", "2000"]), (["40", "500"], ["400", "2000"])]
+    ("centre", "width"),
+    [(["40", "500"], "400"), ("40", ["400", "2000"]), (["40", "500"], ["400", "2000"]), (["40", ""], "400")],
 )
 def test_the_first_of_several_windows_is_applied_and_said_also_where_their_numbers_differ(centre, width):
     file = dicom(SLICE, **CT | {"WindowCenter": centre, "WindowWidth": width})

@@ -18,6 +18,7 @@ from textdiff.images.tiff_writer import tiff_writer
 from textdiff.images.tiles import Grid
 from textdiff.metrics.calibration import tempered
 from textdiff.metrics.instances import components
+from textdiff.metrics.uncertainty import jensen_shannon
 from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 
 RGB = np.random.default_rng(0).integers(0, 256, (301, 187, 3), dtype=np.uint8)
@@ -145,6 +146,18 @@ def test_a_large_image_is_segmented_as_a_small_one(tmp_path):
     )
     assert line["area"] == np.count_nonzero(RGB[..., 0] > 127)
     assert line["objects"] == components(RGB[..., 0] > 127).max() == len((tmp_path / "o").read_text().splitlines())
+
+
+def test_a_map_of_all_members_but_the_first_has_one_to_look_at_where_there_is_nothing(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb", tile=(64, 64))
+    asked = by_threshold(lambda height, width: Grid(height, width, 96, 20))
+    of_two = replace(
+        asked,
+        predict=lambda pixels: np.repeat(asked.predict(pixels), 3, 0),
+        pictures=lambda block: {"_d": jensen_shannon(block[1:])},
+    )
+    (_, spread, _), _ = segment_streamed(tmp_path / "a.tif", tmp_path / "out/a", tmp_path / "o", of_two)
+    assert np.abs(tifffile.imread(spread)).max() < 1e-6
 
 
 def test_a_run_without_tiles_refuses_a_large_image(tmp_path):

@@ -12,6 +12,9 @@ from textdiff.errors import UserError
 from textdiff.images.scaled import Scaled
 from textdiff.images.slide_dicom import dicom_slides
 from textdiff.images.slide_files import is_slide, open_slide, open_view, slide_digest
+from textdiff.options.reading import ReadOptions
+from textdiff.pipeline.prediction.inputs import from_paths
+from textdiff.readers.folder import read_folder
 
 openslide = pytest.importorskip("openslide")
 tests = Path(__file__).parents[1]
@@ -75,3 +78,38 @@ def test_a_slide_in_dicom_is_never_read_as_its_first_frame(tmp_path, monkeypatch
     monkeypatch.setattr("textdiff.images.slide_files.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"level0\.dcm: is a slide, .*openslide-python; pip install"), open_slide(path):
         pass
+
+
+def test_a_segmentation_of_a_slide_is_no_slide(tmp_path):
+    """Its head names the slide that it was made of."""
+    path = scanners.write_dicom(tmp_path, LEVELS[:1])
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"77.1.6", b"66.400", 1))
+    assert b"77.1.6" in path.read_bytes()[:1024]
+    assert dicom_slides([path]) == {}
+
+
+def test_files_of_slides_are_each_one_image_whichever_folder_they_lie_in(tmp_path):
+    def found(root: Path) -> tuple[list[tuple[str, str]], list[str]]:
+        samples, problems = read_folder(root, ReadOptions())
+        return [(one.id, one.split) for one in samples], [str(one) for one in problems if one.severity == "error"]
+
+    two = LEVELS[:2]
+    scanners.write_dicom(tmp_path / "flat/images/train", two)
+    assert found(tmp_path / "flat") == ([("level0", "train")], [])
+    path = scanners.write_dicom(tmp_path / "beside/images/train/a", two)
+    scanners.write_dicom(tmp_path / "beside/images/b", two)
+    beside = "images/b/level0.dcm: lies beside the folders of splits (train); move it into one of them"
+    assert found(tmp_path / "beside") == ([("a", "train")], [beside])
+    for file in scanners.write_dicom(tmp_path / "other", two).parent.iterdir():
+        file.rename(path.parent / f"other-{file.name}")
+    said = found(tmp_path / "beside")[1]
+    assert "images/train/a: holds 2 slides in DICOM; give each series a folder of its own" in said
+    given = from_paths(sorted(path.parent.iterdir()), "", tmp_path / "out")
+    assert [one.name for one in given] == ["level0", "other-level0"]
+
+
+def test_what_is_in_the_folder_of_a_mirax_slide_is_not_said_to_be_passed_over(tmp_path, capsys):
+    scanners.write_mrxs(tmp_path / "in/a.mrxs", LEVELS)
+    assert [one.name for one in from_paths([tmp_path / "in"], "", tmp_path / "out")] == ["a"]
+    assert "passed over" not in capsys.readouterr().err

@@ -337,6 +337,19 @@ def test_what_is_excluded_from_a_layer_of_imagescope_is_cut_out_of_that_layer_al
     assert mask.notes[0] == "1 of 3 outlines are excluded areas (NegativeROA): cut out of their layer"
 
 
+def test_what_is_excluded_far_beyond_an_object_does_not_make_it_the_smaller_one(tmp_path):
+    stroma = layer(region(square(0, 0, 16)), region(square(12, 0, 24), excluded=1), name="stroma")
+    content = imagescope(stroma, layer(region(square(4, 4, 6)), name="nucleus", number=2))
+    mask, _ = read(folder(tmp_path / "d", content, "masks/a.xml"), classes=NAMES)
+    np.testing.assert_array_equal(mask.labels, boxes((2, 0, 0, 12, 16), (1, 4, 4, 6, 6)))
+
+
+def test_an_attribute_names_a_layer_and_not_its_value(tmp_path):
+    content = imagescope(layer(region(square(2, 2, 6)), attribute="nucleus", value="3"))
+    mask, _ = read(folder(tmp_path / "d", content, "masks/a.xml"), classes=NAMES)
+    np.testing.assert_array_equal(mask.labels, boxes((1, 2, 2, 6, 6)))
+
+
 LINES = {
     "stroma": ([[-5, 3], [12.2, 3.4], [20, 15]], [[25, 2], [25, 2]], [[30, 20], [80, 60]]),
     "background": ([[3.7, 18.1]], [[9, 21.5]], []),
