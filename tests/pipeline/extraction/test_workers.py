@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import textdiff
+from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.options.extract import Extract
 from textdiff.pipeline import extract as stage
