@@ -18,6 +18,7 @@ __all__ = [
     "check_size",
     "dark_note",
     "is_dicom",
+    "is_shape",
     "open_stored",
     "pages_note",
     "read_bytes",
@@ -257,6 +258,14 @@ def dark_note(largest: float, full: float) -> str:
     if largest > full // 8:
         return ""
     return f", and dark: the largest value is {largest:.10g} of {full:.10g}, as from a camera of fewer bits"
+
+
+def is_shape(alpha: NDArray[Any], pixels: NDArray[Any]) -> bool:
+    """Whether the shape of a mask is in its alpha (H, W), since its ``pixels`` (H, W, ...) are of one colour.
+
+    That holds of a transparent sheet on which nothing was painted, too, but not of an opaque one.
+    """
+    return bool(alpha.min() == 0 or alpha.min() < alpha.max()) and bool(np.all(pixels == pixels[:1, :1]))
 
 
 def alpha_note(lowest: int, highest: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.images.formats import BadImageError, alpha_note, open_stored
+from textdiff.images.formats import BadImageError, alpha_note, is_shape, open_stored
 from textdiff.images.masks import binary_mask, check_single
 
 UNSAID = 255
@@ -102,7 +102,7 @@ def stored_numbers(path: str | os.PathLike[str], data: bytes) -> tuple[NDArray[A
     if any("scaled" in note for note in stored.notes):
         raise BadImageError(path, "stores its numbers as 16-bit colours", "export one 16-bit channel")
     if stored.alpha is not None and stored.palette is None:
-        if stored.alpha.min() < stored.alpha.max() and stored.pixels.min() == stored.pixels.max():
+        if is_shape(stored.alpha, stored.pixels) and (stored.alpha.any() or stored.pixels.any()):
             raise BadImageError(path, "has its shapes in the alpha channel", "store one number per pixel")
         if stored.alpha.max() and np.any(stored.pixels[stored.alpha == 0]):
             raise BadImageError(path, "has one shape in its numbers and another in its alpha", "save it without alpha")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from textdiff.images.formats import BadImageError, Stored, alpha_note, open_stored, read_bytes
+from textdiff.images.formats import BadImageError, Stored, alpha_note, is_shape, open_stored, read_bytes
 from textdiff.images.levels import FEW, Levels, foreground_level
 
 _WHITE = "255"
@@ -35,7 +35,8 @@ def decode_mask(path: str | os.PathLike[str], data: bytes | None = None) -> Plai
     Foreground is what exceeds half of its value; values in between are edges, smoothed or blurred.
 
     * A palette is read by index and by colour, which must not contradict each other.
-    * Colours are seen on black through their alpha. Where the colour is one and alpha is not, alpha has the shape.
+    * Colours are seen on black through their alpha. Where the colour is one and alpha is not, alpha has the shape;
+      where alpha is 0 everywhere, that is no shape at all.
     * Where white is stored as 0, what is shown white is foreground; in a file of ImageJ what is stored as 255, since it
       stores objects so whether its look-up table is inverted or not.
 
@@ -199,13 +200,12 @@ def _along_one_colour(
 def _through_alpha(path: str | os.PathLike[str], pixels: NDArray[Any], stored: Stored) -> PlainMask:
     """The mask in pixels (H, W) or (H, W, C) that are seen on black through their alpha, if they have one."""
     alpha, notes = stored.alpha, stored.notes
+    if alpha is not None and is_shape(alpha, pixels):
+        shape = binary_mask(path, alpha)
+        return PlainMask(*shape, [*notes, "has one colour, and its shape in the alpha channel: that is read"])
     if alpha is None or alpha.min() == alpha.max():
         said = [] if alpha is None else [alpha_note(alpha.min(), alpha.max())]
         return PlainMask(*binary_mask(path, pixels, stored.lossy), [*notes, *said])
-    first = pixels[:1, :1]
-    if np.all(pixels == first):
-        shape = binary_mask(path, alpha)
-        return PlainMask(*shape, [*notes, "has one colour, and its shape in the alpha channel: that is read"])
     opacity = alpha / alpha.max()
     seen = np.rint(pixels * (opacity if pixels.ndim == 2 else opacity[..., None])).astype(pixels.dtype)
     mask, value = binary_mask(path, seen)

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from textdiff.errors import UserError
+from textdiff.images.labels import stored_numbers
 from textdiff.images.masks import decode_mask
 from textdiff.tests.image_files import (
     BLACK,
@@ -122,6 +123,15 @@ def test_masks_that_are_not_two_classes_are_refused_with_their_values(tmp_path, 
     (tmp_path / "m").write_bytes(stored)
     with pytest.raises(UserError, match=f"m: .*{words}"):
         decode_mask(tmp_path / "m")
+
+
+def test_a_transparent_sheet_of_one_colour_is_an_empty_mask_and_no_map_of_numbers():
+    sheet = png(np.dstack([np.full((8, 8, 3), 255, np.uint8), np.zeros((8, 8), np.uint8)]))
+    found = decode_mask("m", sheet)
+    assert not found.labels.any()
+    assert "its shape in the alpha channel" in found.notes[-1]
+    with pytest.raises(UserError, match="m: has its shapes in the alpha channel"):
+        stored_numbers("m", sheet)
 
 
 @given(mask=arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=40)), data=st.data())
