@@ -242,7 +242,9 @@ def _check(experiments: dict[str, Experiment], rows: Sequence[_Row], variants: S
             )
     methods = {row.result.point["method"] for row in rows}
     if missing := [name for name in variants or () if name not in methods]:
-        raise UserError(f"--variants {missing[0]}: no row of these experiments")
+        raise UserError(
+            f"--variants {missing[0]}: no row of these experiments, which have {', '.join(sorted(methods))}"
+        )
     for dataset in {experiment.dataset for experiment in experiments.values()}:
         check_scored((row.name, row.result) for row in rows if row.dataset == dataset)
         check_pairs({place: one for place, one in experiments.items() if one.dataset == dataset})

@@ -1,6 +1,16 @@
 """Experiments: a directory with a list of jobs, each of them one run and its scores, in a run directory of its own."""
 
-__all__ = ["FILE", "Experiment", "Job", "Plan", "fit_options", "make_job", "open_experiment", "plan_experiment"]
+__all__ = [
+    "FILE",
+    "Experiment",
+    "Job",
+    "Plan",
+    "check_plan",
+    "fit_options",
+    "make_job",
+    "open_experiment",
+    "plan_experiment",
+]
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -88,7 +98,21 @@ class Experiment:
 
     def missing(self) -> list[Job]:
         """The jobs that are not done, in the order of the plan."""
-        return [job for job in self.plan.jobs if not self.scores_file(job).is_file()]
+        return [job for job in self.plan.jobs if not self.scores_file(job).is_file() or self.outdated(job)]
+
+    def outdated(self, job: Job) -> bool:
+        """Whether a job is a mean, and one of its runs has been fitted anew since, to other weights."""
+        mean = self.run(job)
+        if not job.members or not mean.path.exists():
+            return False
+        made = (mean.path / "config.json").stat().st_mtime_ns
+        for place, then in zip(job.members, mean.config["runs"], strict=True):
+            member = Run(self.path / place)
+            begun = member.path / "config.json"
+            # Weights are read only where there is a reason to: there can be hundreds of files of 100 MB.
+            if begun.is_file() and begun.stat().st_mtime_ns > made and member.digest != then["digest"]:
+                return True
+        return False
 
     def open_cache(self) -> FeatureCache:
         """The cache of all its runs.
@@ -132,13 +156,7 @@ def plan_experiment(path: Path, plan: Plan, cache: FeatureCache, threads: int, g
         UserError: an experiment with other options is there; names what differs.
     """
     if (path / FILE).exists():
-        found = open_experiment(path)
-        added = _added(found, plan) if grow else []
-        differing = _differing(found, plan, cache, but=_sizes(plan) if added else ())
-        if differing:
-            raise UserError(
-                f"{path}: begun with other options ({'; '.join(differing)}); repeat them, or give another --name"
-            )
+        found, added = check_plan(path, plan, cache, grow)
         if not added:
             return found
         console.info(f"{path}: {len(added)} jobs more than the {len(found.plan.jobs)} it had")
@@ -159,6 +177,17 @@ def plan_experiment(path: Path, plan: Plan, cache: FeatureCache, threads: int, g
     }
     write_json(path / FILE, record)
     return open_experiment(path)
+
+
+def check_plan(path: Path, plan: Plan, cache: FeatureCache, grow: bool = True) -> tuple[Experiment, list[Job]]:
+    """The experiment at ``path``, and the jobs that ``plan`` has beyond it; otherwise as ``plan_experiment``."""
+    found = open_experiment(path)
+    added = _added(found, plan) if grow else []
+    if differing := _differing(found, plan, cache, but=_sizes(plan) if added else ()):
+        raise UserError(
+            f"{path}: begun with other options ({'; '.join(differing)}); repeat them, or give another --name"
+        )
+    return found, added
 
 
 def open_experiment(path: Path) -> Experiment:

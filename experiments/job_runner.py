@@ -75,6 +75,8 @@ class JobRunner:
 
     def _mean(self, job: Job) -> None:
         run, device = self.experiment.run(job), choose_device(job.config.device)
+        if self.experiment.outdated(job):
+            shutil.rmtree(run.path)
         if not run.path.exists():
             members = [Run(self.experiment.path / member) for member in job.members]
             if absent := [member for member in members if not (member.path / "config.json").is_file()]:

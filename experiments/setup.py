@@ -1,6 +1,15 @@
 """What the experiments have in common: their methods, their draws and seeds, and from options to a list of jobs."""
 
-__all__ = ["RIVALS", "check_methods", "conduct", "method_config", "methods", "plan_methods", "repetitions"]
+__all__ = [
+    "RIVALS",
+    "check_methods",
+    "conduct",
+    "experiment_path",
+    "method_config",
+    "methods",
+    "plan_methods",
+    "repetitions",
+]
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -149,6 +158,11 @@ def plan_methods(
     return Plan(kind, record, options.split, jobs)
 
 
+def experiment_path(options: Options, plan: Plan, cache: FeatureCache) -> Path:
+    """The directory of an experiment."""
+    return Path(options.runs) / f"{plan.kind}-{options.name or cache.path.stem}"
+
+
 def conduct(options: Options, plan: Plan, cache: FeatureCache) -> tuple[Experiment, list[str]]:
     """Writes the job list, or finds it, adds to it what is new, and does what is missing.
 
@@ -164,7 +178,7 @@ def conduct(options: Options, plan: Plan, cache: FeatureCache) -> tuple[Experime
         UserError: the experiment was begun with other options, or has not been begun when the table alone is wanted.
         KeyboardInterrupt: stopped; the next call goes on.
     """
-    path = Path(options.runs) / f"{plan.kind}-{options.name or cache.path.stem}"
+    path = experiment_path(options, plan, cache)
     if options.table_only:
         open_experiment(path)
         return plan_experiment(path, plan, cache, 1, grow=False), []

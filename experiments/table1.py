@@ -13,7 +13,7 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.experiments.compare import check_pairs, check_scored, fit_costs
 from textdiff.experiments.draws_figure import draws_figure
-from textdiff.experiments.experiment import Experiment, Plan
+from textdiff.experiments.experiment import FILE, Experiment, Plan, check_plan
 from textdiff.experiments.result_tables import (
     Outcome,
     Table,
@@ -28,7 +28,7 @@ from textdiff.experiments.result_tables import (
     write_files,
 )
 from textdiff.experiments.results import gather
-from textdiff.experiments.setup import conduct, methods, plan_methods
+from textdiff.experiments.setup import conduct, experiment_path, methods, plan_methods
 from textdiff.models.networks.models import get_model, get_recipe
 from textdiff.options.experiments import FILTERS, Table1
 from textdiff.options.fit import FitConfig
@@ -68,6 +68,10 @@ def table1(options: Table1) -> Outcome:
         cache = FeatureCache.open(path)
         # Filters are for what reads activations: networks of images see the same there, and there are no texts.
         plans[place] = cache, table1_plan(options, cache, [BAR] if place else rows)
+    for place, (cache, plan) in plans.items():  # both, before one of them grows
+        path = experiment_path(replace(options, name=_name(options, place)), plan, cache)
+        if (path / FILE).exists():
+            check_plan(path, plan, cache, grow=not options.table_only)
     failures, experiments = list[str](), dict[str, Experiment]()
     for place, (cache, plan) in reversed(plans.items()):  # filters first: rows of the other one are means with them
         named = replace(options, name=_name(options, place), cache=caches[place])

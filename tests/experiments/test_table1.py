@@ -131,6 +131,33 @@ def test_a_mean_of_a_row_that_could_not_be_fitted_says_which_and_leaves_nothing(
     assert not list(experiment.path.glob(f"{MEAN}-d0-s0*"))
 
 
+def test_a_mean_of_a_run_that_was_fitted_anew_is_made_again(made, tmp_path):
+    shutil.copytree(made.root / "runs", tmp_path / "runs")
+    table = tmp_path / "runs/table1-tiny"
+    for name in ("config.json", "head.safetensors", "log.csv"):
+        shutil.copyfile(table / "full-d1-s100" / name, table / "full-d0-s0" / name)
+    experiment = open_experiment(table)
+    (job,) = experiment.missing()
+    assert job.name == f"{MEAN}-d0-s0"
+    before = Run(table / job.name).config["runs"]
+    assert JobRunner(experiment).do([job]) == []
+    now = Run(table / job.name).config["runs"]
+    assert [one["digest"] for one in now] == [
+        Run(table / "full-d1-s100").digest,
+        *(one["digest"] for one in before[1:]),
+    ]
+    assert experiment.missing() == []
+
+
+def test_what_one_of_two_caches_refuses_makes_neither_grow(made, tmp_path, textdiff_once):
+    shutil.copytree(made.root / "runs", tmp_path / "runs")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("experiment.json")}
+    fewer = [word if not word.startswith("full,") else "full,unet" for word in (*made.again, *QUICK)]
+    fewer[fewer.index("--draws") + 1] = "3"
+    assert "begun with other options" in one_line(textdiff_once(tmp_path, *fewer, status=2).stderr)
+    assert {file: file.read_bytes() for file in before} == before
+
+
 @pytest.mark.parametrize(
     ("models", "words"),
     [
