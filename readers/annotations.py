@@ -25,10 +25,11 @@ from textdiff.images.formats import BadImageError, read_bytes
 from textdiff.images.labels import UNSAID
 from textdiff.readers.aperio import read_aperio
 from textdiff.readers.coco import coco_images, is_coco, read_coco
+from textdiff.readers.corners import PEN
 from textdiff.readers.geojson import is_geojson, read_geojson
 from textdiff.readers.labelme import is_labelme, read_labelme
 from textdiff.readers.names import key_of, visible
-from textdiff.readers.outlines import PEN, Drawn, draw
+from textdiff.readers.outlines import Drawn, draw
 from textdiff.readers.sample import Sample, Slice
 
 OUTLINES = (".xml", ".geojson", ".json")

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.images.formats import BadImageError
-from textdiff.readers.outlines import Corners, Drawn, check_work, ellipse, inside
+from textdiff.readers.corners import Corners, check_work, ellipse, inside
+from textdiff.readers.outlines import Drawn
 
 _MAX_BYTES = 32 << 20
 _ELLIPSE, _LINES = "2", {"3": "arrows", "4": "rulers"}

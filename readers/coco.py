@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.images.formats import BadImageError
-from textdiff.readers.outlines import Corners, Drawn, Patch, as_corners
+from textdiff.readers.corners import Corners, as_corners
+from textdiff.readers.outlines import Drawn, Patch
 
 _FIX = "export the annotations as COCO instances with segmentations again"
 _MAX_PIXELS = 500_000_000

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from textdiff.images.formats import BadImageError
-from textdiff.readers.outlines import Corners, Drawn, as_corners, ellipse
+from textdiff.readers.corners import Corners, as_corners, ellipse
+from textdiff.readers.outlines import Drawn
 
 _FIX = "export the objects as GeoJSON again"
 _AREAS = ("Polygon", "MultiPolygon", "GeometryCollection")

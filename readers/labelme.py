@@ -17,7 +17,8 @@ import numpy as np
 
 from textdiff.images.formats import BadImageError
 from textdiff.images.labels import stored_numbers
-from textdiff.readers.outlines import Corners, Drawn, Patch, as_corners, ellipse
+from textdiff.readers.corners import Corners, as_corners, ellipse
+from textdiff.readers.outlines import Drawn, Patch
 
 _FIX = "save the annotations in labelme again"
 _LINES = ("line", "linestrip")
