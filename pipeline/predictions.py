@@ -9,6 +9,7 @@ __all__ = [
     "logits_of",
     "mean_of_rows",
     "mean_of_views",
+    "most_likely",
     "predict_members",
     "predictions",
     "shows_nothing",
@@ -204,3 +205,12 @@ def enlarge(probabilities: NDArray[np.float32], height: int, width: int) -> NDAr
     sized = F.interpolate(grid.reshape(-1, *grid.shape[-3:]), (height, width), mode="bilinear")
     enlarged: NDArray[np.float32] = sized.reshape(*grid.shape[:-2], height, width).numpy()
     return enlarged
+
+
+def most_likely(probability: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """``argmax`` and ``max`` over the classes (classes, h, W), without the former's eight bytes for each pixel."""
+    labels, most = np.zeros(probability.shape[1:], np.uint8), probability[0].copy()
+    for label, of_class in enumerate(probability[1:], start=1):
+        labels[of_class > most] = label
+        np.maximum(most, of_class, out=most)
+    return labels, most

@@ -4,7 +4,7 @@ __all__ = ["TextUNet"]
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,8 @@ class TextUNet(PlainUNet):
     Args:
         text_dim: width D of the token embeddings.
         variant: ``full``, or ``no-text``, which is the U-Net itself.
-        width, levels, classes, norm, standardise, augment, side: as for the U-Net.
+        norm, augment: as for the U-Net.
+        others: the other arguments of the U-Net.
     """
 
     title = "a U-Net that reads the text"
@@ -47,18 +48,10 @@ class TextUNet(PlainUNet):
     recipes: ClassVar = {"default": FAIR._replace(augment="none")}
 
     def __init__(
-        self,
-        text_dim: int,
-        variant: str = "full",
-        width: int = 32,
-        levels: int = 5,
-        classes: int = 2,
-        norm: str = "own",
-        standardise: bool = False,
-        augment: str = "none",
-        side: int | None = None,
+        self, text_dim: int, variant: str = "full", norm: str = "own", augment: str = "none", **others: Any
     ) -> None:
-        super().__init__(width, levels, classes, norm, standardise, augment, side)
+        super().__init__(norm=norm, augment=augment, **others)
+        width, levels = self.config["width"], self.config["levels"]
         self.config |= {"text_dim": text_dim, "variant": variant}
         reading = range(levels - _READING, levels) if variant == "full" else ()
         self.read = nn.ModuleDict({str(level): _Reading(width << level, text_dim) for level in reading})

@@ -26,7 +26,7 @@ from textdiff.images.labels import UNSAID
 from textdiff.images.tiles import Grid, stitch
 from textdiff.metrics.pixels import Confusion
 from textdiff.pipeline.evaluation.class_scores import Scores, class_confusions, class_scores, scores_of_counts
-from textdiff.pipeline.predictions import Predicted, enlarge, mean_of_rows
+from textdiff.pipeline.predictions import Predicted, enlarge, mean_of_rows, most_likely
 
 TRUTHS = {
     "clean": "mask by area",
@@ -200,7 +200,7 @@ def _stitched(cache: FeatureCache, first: int, tiles: Iterator[tuple[int, NDArra
     for stitched in stitch(grid, predicted(), places):
         y, band = stitched.y, stitched.within(0, entry.width)
         end = y + band.shape[1]
-        labels, likelihood = _most_likely(band)
+        labels, likelihood = most_likely(band)
         truth = _truth_band(cache, entry, rows, y, band.shape[1])
         rows[:] = [row for row in rows if cache.rows[row].y + entry.tile > end]
         counts += class_confusions(labels, truth, classes - 1)
@@ -226,15 +226,6 @@ def _stitched(cache: FeatureCache, first: int, tiles: Iterator[tuple[int, NDArra
 def _empty(entry: Row) -> FullSize:
     shape = (entry.height, entry.width)
     return FullSize(np.empty(shape, np.uint8), np.empty(shape, np.float32), np.empty(shape, np.uint8))
-
-
-def _most_likely(probability: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """``argmax`` and ``max`` over the classes (classes, h, W), without the former's eight bytes for each pixel."""
-    labels, most = np.zeros(probability.shape[1:], np.uint8), probability[0].copy()
-    for label, of_class in enumerate(probability[1:], start=1):
-        labels[of_class > most] = label
-        np.maximum(most, of_class, out=most)
-    return labels, most
 
 
 def _truth_band(cache: FeatureCache, entry: Row, rows: Sequence[int], y: int, height: int) -> NDArray[np.uint8]:

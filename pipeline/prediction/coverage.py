@@ -110,6 +110,6 @@ def candidate_rows(cache: FeatureCache) -> list[int]:
 
 
 def evenly(names: Iterable[str]) -> list[str]:
-    """Of the images those that are looked at: all, or 512 of more."""
+    """The names of the images that are looked at: all, or 512 of more, evenly over their order."""
     there = sorted(names)
     return [there[index] for index in np.linspace(0, len(there) - 1, min(len(there), _MOST)).round().astype(int)]

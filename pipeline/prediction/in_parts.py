@@ -29,6 +29,7 @@ from textdiff.outputs import FORMATS
 from textdiff.outputs.objects import Found, object_record, significant
 from textdiff.outputs.polygons import Polygon, trace
 from textdiff.outputs.stream import Sink, Streamed
+from textdiff.pipeline.predictions import most_likely
 
 LARGEST_TRACED = 1 << 25
 """Pixels of an object's box beyond which its outline, and only that, is drawn from every second pixel, or fewer."""
@@ -197,7 +198,7 @@ def _first_pass(
             for suffix, picture in asked.pictures(block).items():
                 writers[suffix](picture, left)
             probability = asked.together(block)
-            labels, told = _most_likely(probability)[0], asked.told(probability)
+            labels, told = most_likely(probability)[0], asked.told(probability)
             part = Agreement.of(told, labels)
             totals.agreement = part if totals.agreement is None else totals.agreement.plus(part)
             ended, runs, numbers = stream.add(labels, told.max(0), left)
@@ -240,15 +241,6 @@ def _bands(
     if places:
         return stitch(grid, tiles(), places)
     return iter([Band(0, 0, np.zeros((1, len(asked.class_names) + 1, image.height, 0), np.float32))])
-
-
-def _most_likely(probability: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """``argmax`` and ``max`` over the classes (classes, h, W), without the former's eight bytes for each pixel."""
-    labels, most = np.zeros(probability.shape[1:], np.uint8), probability[0].copy()
-    for label, of_class in enumerate(probability[1:], start=1):
-        labels[of_class > most] = label
-        np.maximum(most, of_class, out=most)
-    return labels, most
 
 
 def _found(one: WholeObject, scale: tuple[float, float]) -> Found:

@@ -17,12 +17,17 @@ from textdiff.tests.file_tools import files
 from textdiff.tests.lab_cases import left_beside, new_image, new_mask
 
 
-def test_a_new_cache_takes_rows_of_an_update_that_was_given_up_for_another(lab, forwards, monkeypatch):
+def stopped_before_its_end(lab, monkeypatch):
+    """An update of which all rows are done, and the new cache is not yet in its place."""
     new_image(lab)
     with monkeypatch.context() as patch:
         patch.setattr("textdiff.pipeline.extract.end_filling", lambda *_: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             lab.extract(update=True)
+
+
+def test_a_new_cache_takes_rows_of_an_update_that_was_given_up_for_another(lab, forwards, monkeypatch):
+    stopped_before_its_end(lab, monkeypatch)
     assert len(left_beside(lab)) == 1
     assert len(forwards) == 1
     new_mask(lab)
@@ -33,11 +38,7 @@ def test_a_new_cache_takes_rows_of_an_update_that_was_given_up_for_another(lab, 
 
 
 def test_an_update_whose_removal_was_interrupted_is_begun_again(lab, forwards, monkeypatch):
-    new_image(lab)
-    with monkeypatch.context() as patch:
-        patch.setattr("textdiff.pipeline.extract.end_filling", lambda *_: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(KeyboardInterrupt):
-            lab.extract(update=True)
+    stopped_before_its_end(lab, monkeypatch)
     (left,) = left_beside(lab)
     for gone in ("zarr.json", "table/c.0", "features/b06/c.0.0.0.0.0"):
         (lab.root / left / gone).unlink()
