@@ -55,7 +55,8 @@ def evaluate(
         """Blank rows are told by their images, which a reader that training shares does not read."""
         if not asked or item.image is not None:
             return item
-        return replace(item, image=torch.from_numpy(cache.image(item.row)).permute(2, 0, 1)[None])
+        image = torch.from_numpy(cache.image(item.row)).to(device)  # where the loader has all else of an item
+        return replace(item, image=image.permute(2, 0, 1)[None])
 
     def by_each(item: Item) -> list[Predicted]:
         """What every run says of a row; of ensembles the mean alone, since some of it waits."""
