@@ -80,7 +80,8 @@ class Bench(StageOne, StageTwo):
         """What pytest says of the tests that need a GPU."""
         self.begin_peak()  # gives back what is cached, for the other process
         # Not all files: some need packages that are not there.
-        files = [str(f) for f in (HERE.parent / "tests").rglob("test_*.py") if re.search("gpu|device\\)", f.read_text())]
+        tests = (HERE.parent / "tests").rglob("test_*.py")
+        files = [str(file) for file in tests if re.search(r"gpu|device\)", file.read_text())]
         command = [
             sys.executable,
             "-P",

@@ -10,8 +10,9 @@ three lines: the untrained network, blurred pixels (``rgb``), ``filters``. No im
 
 Each part has a budget, and what would begin after --seconds is left out and named; the file of results is written
 after every measurement. The weights of the best network on validation images are written in pieces of less than 16 MB
-beside it, as soon as it is known: at 64 channels these are 58 MB. Heads are scored on validation images, unless
-``--split test`` says that the choice has been made.
+beside it, as soon as it is known: at 64 channels these are 58 MB. Heads are scored on validation images, and with
+``--splits val test`` on test images too, which choose nothing. Processes that have --work in common may share the
+parts (--only) and the backbones (--share).
 
 On a lent machine ``pack`` is to write where it travels from, and benchmarks/gpu.py says which wheels go along:
 
@@ -23,10 +24,12 @@ benchmarks/gpu.sh run"``.
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,7 +66,8 @@ class Curve:
     """All measurements, each a function without arguments."""
 
     def __init__(self, options: argparse.Namespace, pack: Path, work: Path) -> None:
-        self.small, self.device, self.split = options.miniature, options.device, options.split
+        self.small, self.device, self.splits = options.miniature, options.device, options.splits
+        self.share, self.shares = options.share
         self.pack, self.work, self.pieces = pack, work, options.out.parent
         self.draws, self.epochs = (1, 1) if self.small else (options.draws, options.epochs)
         self.sizes = dict.fromkeys(SIZES, 32) if self.small else SIZES
@@ -90,7 +94,7 @@ class Curve:
 
     def facts(self) -> dict[str, Any]:
         """What this machine is, and what is measured."""
-        of = {"draws": self.draws, "epochs": self.epochs, "pixels": self.sizes, "split": self.split}
+        of = {"draws": self.draws, "epochs": self.epochs, "pixels": self.sizes, "splits": self.splits}
         return {"device": describe_device(torch.device(self.device)), "torch": torch.__version__, **of}
 
     def pretrained(self, name: str, objective: str) -> dict[str, Any]:
@@ -106,6 +110,7 @@ class Curve:
             "modality": name,
             "scale": (0.5, 1.0),  # of the pack, whose images are reduced already
             "t_max": 400 if objective == "noise" else 1000,
+            "compile": False,  # which takes as long as is trained here
         }
         out = pretrain(
             Pretrain(
@@ -140,10 +145,11 @@ class Curve:
         backbones |= {line: line for line in self.lines}
         backbones |= {f"untrained as {path.stem.removeprefix(f'{name}-')}": f"untrained:{path}" for path in there}
         backbones |= {f"{objective}, {crops}": str(path) for (objective, crops), path in kept.items()}
-        return {label: partial(self.dice, name, label, backbone) for label, backbone in backbones.items()}
+        own = list(backbones.items())[self.share :: self.shares]
+        return {label: partial(self.dice, name, label, backbone) for label, backbone in own}
 
     def dice(self, name: str, label: str, backbone: str) -> dict[str, Any]:
-        """Heads without text on five labels, each draw's Dice in percent."""
+        """Heads without text on five labels, by split the Dice in percent: the mean, and each draw's."""
         cache = self.work / f"{name} {label}.zarr".replace(", ", "-").replace(" ", "-")
         preset = backbone if backbone in ("rgb", "filters") else "nano"
         extract(
@@ -173,16 +179,17 @@ class Curve:
                 device=self.device,
             )
             runs.append(Run(fit(config, self.work / "runs")))
-        evaluate(runs, FeatureCache.open(cache), torch.device(self.device), self.split)
-        draws = []
-        for run in runs:
-            scores = json.loads((run.path / f"images-{self.split}.json").read_text())["scores"]
-            draws.append(100 * float(np.mean(scores["dice_original"])))
+        images: dict[str, list[list[float]]] = {}
+        for split in self.splits:
+            evaluate(runs, FeatureCache.open(cache), torch.device(self.device), split)
+            read = [json.loads((run.path / f"images-{split}.json").read_text())["scores"] for run in runs]
+            images[split] = [scores["dice_original"] for scores in read]
+        shutil.rmtree(cache)
         told = pretraining_of(backbone)
-        mean = float(np.mean(draws))
-        if told and (self.best is None or mean > self.best[0]):
-            self.best = mean, Path(backbone)
-        return {"crops": told.get("samples", 0), "dice": mean, "draws": draws}
+        dice = {split: 100 * float(np.mean(draws)) for split, draws in images.items()}
+        if told and (self.best is None or dice[self.splits[0]] > self.best[0]):
+            self.best = dice[self.splits[0]], Path(backbone)
+        return {"crops": told.get("samples", 0), "dice": dice, "images": images}
 
     def write_pieces(self) -> dict[str, Any]:
         """The weights with the highest Dice, in pieces."""
@@ -193,6 +200,11 @@ class Curve:
             with atomic_path(self.pieces / f"{path.stem}.piece{number}") as partial_file:
                 partial_file.write_bytes(packed[start : start + PIECE])
         return {"weights": path.name, "dice": dice, "bytes": len(packed)}
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, count = map(int, text.split("/"))
+    return number, count
 
 
 def _packed(data: bytes) -> bytes:
@@ -212,7 +224,8 @@ def _unpacked(packed: bytes) -> bytes:
 def table(found: Mapping[str, Any]) -> str:
     """The Dice of all that was measured, a line each, by the crops seen."""
     lines = [
-        f"{part.removeprefix('heads '):10} {label:24} {value['crops']:>9,} {value['dice']:6.2f}"
+        f"{part.removeprefix('heads '):10} {label:24} {value['crops']:>9,} "
+        + " ".join(f"{dice:6.2f}" for dice in value["dice"].values())
         for part, values in found.items()
         if part.startswith("heads ")
         for label, value in sorted(values.items(), key=lambda pair: (pair[1]["crops"], pair[0]))
@@ -235,7 +248,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=20, help="of the heads")
-    parser.add_argument("--split", default="val", choices=("val", "test"))
+    parser.add_argument("--splits", nargs="+", default=["val"], help="to score; the first chooses the weights written")
+    parser.add_argument(
+        "--share", type=_share, default=(0, 1), metavar="I/N", help="every Nth backbone from the Ith on"
+    )
+    parser.add_argument("--work", type=Path, help="directory of weights and caches; a temporary one by default")
     parser.add_argument("--only", nargs="*", default=[], metavar="PART", help="parts to measure; all by default")
     options = parser.parse_args(arguments)
     if options.what == "pack":
@@ -244,7 +261,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if options.what == "join":
         options.out.write_bytes(_unpacked(b"".join(path.read_bytes() for path in options.pieces)))
         return {}
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(options.work) if options.work else tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         pack = miniature_pack(work / "pack") if options.miniature else options.pack
         if not any((pack / name).is_dir() for name in NAMES):

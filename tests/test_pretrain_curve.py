@@ -21,7 +21,7 @@ def test_every_measurement_of_the_curve_runs_in_miniature_and_the_best_weights_c
     assert {label: value["crops"] for label, value in heads.items()} == {
         "masked, all": 4, "masked, 4": 4, "untrained as masked": 0, "rgb": 0,
     }  # fmt: skip
-    assert heads["masked, all"]["draws"] == heads["masked, 4"]["draws"]
+    assert heads["masked, all"]["images"] == heads["masked, 4"]["images"]
     shown = capsys.readouterr().out
     assert shown.count("\ncxr ") == len(heads)
     pieces = sorted(tmp_path.glob("*.piece*"))
