@@ -111,6 +111,7 @@ class Curve:
             "scale": (0.5, 1.0),  # of the pack, whose images are reduced already
             "t_max": 400 if objective == "noise" else 1000,
             "compile": False,  # which takes as long as is trained here
+            "channels_last": False,
         }
         out = pretrain(
             Pretrain(
