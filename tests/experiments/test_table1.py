@@ -47,6 +47,15 @@ def records(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_networks_are_fitted_beside_each_other_and_scored(cache, textdiff_once, tmp_path):
+    rows = ("full", "no-text", "unet", "text-unet", "full+unet")
+    models = ("--models", ",".join(rows), "--jobs", "1", *QUICK, "--device", "cuda", "--draws", "1")
+    textdiff_once(tmp_path, "table1", "--cache", str(cache.path), *models)
+    found = [row for row in records(tmp_path / "runs/table1-tiny") if row["metric"] == "dice"]
+    assert {row["row"] for row in found} == set(rows)
+
+
 def test_every_system_is_a_row_with_its_costs_and_two_differences(made):
     found = [row for row in records(made.path) if (row["truth"], row["metric"]) == ("clean", "dice")]
     names = list(dict.fromkeys(row["row"] for row in found))
