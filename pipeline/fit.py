@@ -43,7 +43,7 @@ from textdiff.pipeline.evaluation.calibration import Calibration, calibrate
 from textdiff.pipeline.prediction.blank import blank_limit
 from textdiff.pipeline.prediction.unlike import FILE as LIKENESS
 from textdiff.pipeline.prediction.unlike import Likeness, training_contrasts
-from textdiff.pipeline.runs import TEACHER, Run, new_run_dir, point_latest, write_config
+from textdiff.pipeline.runs import SCHEMA, TEACHER, Run, new_run_dir, point_latest, write_config
 from textdiff.pipeline.training.epochs import rows_by_tile
 from textdiff.pipeline.training.image_digests import image_digests
 from textdiff.pipeline.training.labelled import Labelled, silent_images
@@ -120,7 +120,7 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     unlabelled = unlabelled_record(cache, train_ids, config.unlabelled, texts) if config.unlabelled else None
     blank_below = blank_limit(cache, [*train_ids, *val_ids])
     record = {
-        "schema": 1,
+        "schema": SCHEMA,
         "fit": asdict(config) | {"cache": str(config.cache), "window": window, "pretrained": pretrained},
         "pretrained_sha256": pretrained and sha256_file(Path(pretrained)),
         "model": config.model,

@@ -1,6 +1,16 @@
 """Run directories: one fit each, with everything needed to use or repeat it."""
 
-__all__ = ["IDENTITY", "TEACHER", "Run", "find_run", "new_run_dir", "of_split", "point_latest", "write_config"]
+__all__ = [
+    "IDENTITY",
+    "SCHEMA",
+    "TEACHER",
+    "Run",
+    "find_run",
+    "new_run_dir",
+    "of_split",
+    "point_latest",
+    "write_config",
+]
 
 import csv
 import hashlib
@@ -29,6 +39,8 @@ from textdiff.options.shared import LATEST, Runs
 from textdiff.pipeline.training.image_digests import CONTROLS, check_fitted, check_unchanged
 from textdiff.places import located
 
+SCHEMA = 2
+"""Version of ``config.json``; it goes up whenever what is in it changes."""
 SCORES_SCHEMA = 3
 IDENTITY = "textdiff.run"
 """Under what name files of weights carry ``Run.identity``."""
@@ -55,7 +67,7 @@ class Run:
         """The resolved options, versions, device, cache fingerprint and ids used.
 
         Raises:
-            UserError: the directory is not a run, or its ``config.json`` is not what was written.
+            UserError: the directory is not a run, or its ``config.json`` is damaged or of another version.
         """
         file = self.path / "config.json"
         if not file.exists():
@@ -72,6 +84,8 @@ class Run:
                 f"{file}: damaged, or changed by hand: it is not what `textdiff fit` wrote; restore it from a copy, or "
                 "fit again"
             )
+        if config.get("schema") != SCHEMA:
+            raise UserError(f"{file}: made by another version of TextDiff; fit again with this one")
         return config
 
     @property

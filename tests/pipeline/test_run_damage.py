@@ -91,6 +91,17 @@ COMMANDS = {
 }
 
 
+@pytest.mark.parametrize("command", ["fit --resume", "score", "predict data/images/c3.png", "report"])
+def test_a_run_of_another_version_is_refused(small_runs, tmp_path, textdiff_once, command):
+    run = copied(small_runs, tmp_path, "stopped" if command.startswith("fit") else "done")
+    config = Run(run).config
+    del config["unlabelled"]
+    write_config(Run(run), config | {"schema": config["schema"] - 1})
+    result = anyhow(textdiff_once, small_runs, *command.split(), "--run", str(run))
+    assert result.status == 2
+    assert f"{run / 'config.json'}: made by another version of TextDiff; fit again" in one_line(result.stderr)
+
+
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_weights_of_a_member_are_looked_at_too(small_runs, tmp_path, textdiff_once, command):
     run = copied(small_runs, tmp_path, "mean")
