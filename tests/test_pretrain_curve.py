@@ -33,3 +33,19 @@ def test_every_measurement_of_the_curve_runs_in_miniature_and_the_best_weights_c
 def test_packed_weights_are_unpacked_to_the_byte(length):
     program, data = runpy.run_path(str(CURVE)), bytes(number * 7 % 251 for number in range(length))
     assert program["_unpacked"](program["_packed"](data)) == data
+
+
+def test_the_picture_shows_the_means_that_were_measured(tmp_path):
+    program, results = (
+        runpy.run_path(str(CURVE.with_name("curve_figure.py"))),
+        CURVE.parent / "results/pretrain_curve.json",
+    )
+    measured = json.loads(results.read_text())["results"]["heads cxr"]
+    noise = program["draw_figure"](json.loads(results.read_text())["results"]).axes[0].containers[0].lines[0]
+    shown = [
+        measured["untrained as noise"],
+        *(measured[f"noise, {crops}"] for crops in ("1000", "3000", "all", "19392")),
+    ]
+    assert list(noise.get_ydata()) == pytest.approx([value["dice"]["test"] for value in shown], abs=0.01)
+    program["main"](str(results), str(tmp_path / "curve.png"))
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
