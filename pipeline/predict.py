@@ -167,6 +167,15 @@ class _Batch:
 
     def _one(self, one: Input) -> Generator[Path, None, str]:
         """Yields the files of one image; returns why it failed, or nothing."""
+        ended = False
+        try:
+            reason = yield from self._files_of(one)
+            ended = True
+            return reason
+        finally:
+            self._predictor.end(ended)
+
+    def _files_of(self, one: Input) -> Generator[Path, None, str]:
         try:
             source = self._source(one)
             record = yield from (self._in_memory(one) if source is None else self._in_parts(one, source))
@@ -267,7 +276,7 @@ class _Batch:
             # Whether an alpha channel is opaque is not known before all of it is read.
             notes = [*image.notes, *(["alpha (dropped; colours kept)"] if image.alpha else [])]
         sha256 = slide_digest(path)
-        predictor.start()
+        predictor.start(self._records.log_path(one), one.name)
 
         def maps(block: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
             if not any(outputs.maps.values()):

@@ -3,6 +3,7 @@
 __all__ = ["MixedPredictor", "open_predictor"]
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,10 +58,15 @@ class MixedPredictor(Predictor):
         """The tiles that an image (height, width) is predicted by, the same for all runs; None if it is not cut."""
         return self._parts[0].grid(height, width)
 
-    def start(self) -> None:
-        """Begins an image that comes tile by tile."""
+    def start(self, log: Path | None = None, name: str = "") -> None:
+        """Begins an image that comes tile by tile; each run has a log of its own beside ``log``."""
+        for number, part in enumerate(self._parts):
+            part.start(log and log.with_name(f"{log.name}.{number}"), name)
+
+    def end(self, done: bool) -> None:
+        """Ends it, and its logs with it."""
         for part in self._parts:
-            part.start()
+            part.end(done)
 
     @property
     def distance(self) -> float | None:

@@ -4,6 +4,7 @@ __all__ = ["Predictor"]
 
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from textdiff.errors import UserError
 from textdiff.images.images import SYMMETRIES, symmetry
 from textdiff.images.tiles import Grid, cut, stitch
 from textdiff.pipeline.prediction.preprocessing import Preprocessor
+from textdiff.pipeline.prediction.tile_log import Said, TileLog, key_of
 from textdiff.pipeline.prediction.unlike import Contrast, Likeness
 from textdiff.pipeline.predictions import FittedNetwork, enlarge, mean_of_views, predictions, shows_nothing
 from textdiff.pipeline.runs import Run
@@ -66,9 +68,22 @@ class Predictor:
         made = self._made
         return Grid(height, width, made["tile"], made["overlap"], self._margin) if "tile" in made else None
 
-    def start(self) -> None:
-        """Begins an image that comes tile by tile, for ``distance``; whole ones begin by themselves."""
+    def start(self, log: Path | None = None, name: str = "") -> None:
+        """Begins an image that comes tile by tile, for ``distance``; whole ones begin by themselves.
+
+        Args:
+            log: a file in which what is said of the tiles is kept until ``end``, and read if it is there; by default
+                none. See ``TileLog``.
+            name: of the image, for messages.
+        """
         self._contrast = Contrast(self._times)
+        self._log = None if log is None else TileLog(log, name)
+
+    def end(self, done: bool) -> None:
+        """Ends it: the log goes if it is ``done``, or stays for the next ``start``."""
+        if self._log is not None:
+            self._log.remove() if done else self._log.close()
+            self._log = None
 
     @property
     def distance(self) -> float | None:
@@ -117,13 +132,26 @@ class Predictor:
 
     def tile(self, pixels: NDArray[np.uint8], description: str = "", each: bool = False) -> NDArray[np.float32]:
         """``members`` of what the network sees at once, RGB (h, w, 3) uint8: (members, classes, h, w) float32."""
+        if self._log is None:
+            return self._said_of(pixels, description, each).members
+        key = key_of(pixels, description, each, self._fitted.run.digest, self._views)
+        if (said := self._log.recall(key)) is None:
+            said = self._said_of(pixels, description, each)
+            self._log.keep(key, said)
+        else:
+            self.seen, self.blank = self.seen + 1, self.blank + said.blank
+            self._contrast.again(said.moments)
+        return said.members
+
+    def _said_of(self, pixels: NDArray[np.uint8], description: str, each: bool) -> Said:
         self.seen += 1
-        network = self._fitted.network
+        blank, network = self.blank, self._fitted.network
         views = [found for _, found in predictions(self._fitted, self._items(pixels, description), each=True)]
         shown = [mean_of_views(enumerate(map(network.combined, views)))[None]] if network.votes or not each else []
         if each:
             shown.append(mean_of_views(enumerate(views)))
-        return enlarge(np.concatenate(shown), *pixels.shape[:2])
+        members = enlarge(np.concatenate(shown), *pixels.shape[:2])
+        return Said(members, self._contrast.last, self.blank > blank)
 
     def apart(self, members: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Of what ``members`` or ``tile`` gives, (..., classes, h, w), what all stand for together, and each member."""

@@ -75,6 +75,10 @@ class Records:
         """Where the objects of an image are that is too large to be held, a line of JSON each."""
         return self.path(one).with_suffix(OBJECTS)
 
+    def log_path(self, one: Input) -> Path:
+        """Where what the network said of the tiles of such an image is until the image is done."""
+        return self.path(one).with_suffix(".tiles")
+
     def write(self, one: Input, record: Mapping[str, Any]) -> None:
         """Marks an image as done: its files are there."""
         write_json(self.path(one), record)

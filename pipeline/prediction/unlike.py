@@ -54,7 +54,17 @@ class Contrast:
         for level in item.features:
             width = level.shape[1] // self._count
             moments.append(_moments(level[0, self._step * width : (self._step + 1) * width]))
-        self._moments.append(np.concatenate(moments, axis=1))
+        self.again(np.concatenate(moments, axis=1))
+
+    def again(self, moments: NDArray[np.float64]) -> None:
+        """Takes what ``last`` was after a tile of the same image."""
+        if moments.size:
+            self._moments.append(moments)
+
+    @property
+    def last(self) -> NDArray[np.float64]:
+        """What was taken of the last tile, (2, channels); (2, 0) if there is nothing to take."""
+        return self._moments[-1] if self._moments else np.empty((2, 0))
 
     def result(self) -> _Contrasts | None:
         """(channels,) float32; None if nothing was added."""
