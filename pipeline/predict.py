@@ -170,8 +170,11 @@ class _Batch:
         ended = False
         try:
             reason = yield from self._files_of(one)
-            ended = True
+            ended = not reason
             return reason
+        except OSError as error:
+            ended = error.errno in (errno.ENOSPC, errno.EDQUOT)  # what is kept of its tiles takes the room
+            raise
         finally:
             self._predictor.end(ended)
 

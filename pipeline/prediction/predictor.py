@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from textdiff import __version__
 from textdiff.cache import Item
 from textdiff.errors import UserError
 from textdiff.images.images import SYMMETRIES, symmetry
@@ -59,6 +60,9 @@ class Predictor:
         self._words = directions_of(run.config["about"])
         self._likeness = Likeness.load(run)
         self._times: list[int] = run.config["head"].get("times") or self._made["steps"]
+        fitted = self._fitted
+        self._facts = run.digest, views, fitted.device.type, fitted.precision, __version__
+        """What the scores of a tile depend on besides what it shows."""
         self.start()
         self.seen = self.blank = 0
         """What the network was to see so far, images or tiles, and how many of them were blank."""
@@ -134,7 +138,7 @@ class Predictor:
         """``members`` of what the network sees at once, RGB (h, w, 3) uint8: (members, classes, h, w) float32."""
         if self._log is None:
             return self._said_of(pixels, description, each).members
-        key = key_of(pixels, description, each, self._fitted.run.digest, self._views)
+        key = key_of(pixels, description, each, *self._facts)
         if (said := self._log.recall(key)) is None:
             said = self._said_of(pixels, description, each)
             self._log.keep(key, said)
@@ -151,7 +155,7 @@ class Predictor:
         if each:
             shown.append(mean_of_views(enumerate(views)))
         members = enlarge(np.concatenate(shown), *pixels.shape[:2])
-        return Said(members, self._contrast.last, self.blank > blank)
+        return Said(members, self._taken, self.blank > blank)
 
     def apart(self, members: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Of what ``members`` or ``tile`` gives, (..., classes, h, w), what all stand for together, and each member."""
@@ -164,7 +168,7 @@ class Predictor:
             item = self._preprocess(symmetry(pixels, view), text)
             if view == 0:
                 self.blank += shows_nothing(self._fitted.network, item)
-                self._contrast.add(item)
+                self._taken = self._contrast.add(item)
             yield item
 
 

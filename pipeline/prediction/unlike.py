@@ -46,25 +46,24 @@ class Contrast:
         self._count, self._step = len(times), int(np.argmin(times))
         self._moments: list[NDArray[np.float64]] = []
 
-    def add(self, item: Item) -> None:
-        """Takes the activations of the image, or of one of its tiles, all (1, steps x C, h, w)."""
-        if not item.features:
-            return
-        moments = []
+    def add(self, item: Item) -> NDArray[np.float64]:
+        """Takes the activations of the image, or of one of its tiles, all (1, steps x C, h, w).
+
+        Returns:
+            What it took, for ``again``: (2, channels); (2, 0) where there are none.
+        """
+        moments = [np.empty((2, 0))]
         for level in item.features:
             width = level.shape[1] // self._count
             moments.append(_moments(level[0, self._step * width : (self._step + 1) * width]))
-        self.again(np.concatenate(moments, axis=1))
+        taken = np.concatenate(moments, axis=1)
+        self.again(taken)
+        return taken
 
     def again(self, moments: NDArray[np.float64]) -> None:
-        """Takes what ``last`` was after a tile of the same image."""
+        """Takes what ``add`` gave for a tile."""
         if moments.size:
             self._moments.append(moments)
-
-    @property
-    def last(self) -> NDArray[np.float64]:
-        """What was taken of the last tile, (2, channels); (2, 0) if there is nothing to take."""
-        return self._moments[-1] if self._moments else np.empty((2, 0))
 
     def result(self) -> _Contrasts | None:
         """(channels,) float32; None if nothing was added."""
