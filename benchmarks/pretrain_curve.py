@@ -205,6 +205,8 @@ class Curve:
 
 def _share(text: str) -> tuple[int, int]:
     number, count = map(int, text.split("/"))
+    if not 0 <= number < count:
+        raise ValueError(text)
     return number, count
 
 
@@ -249,7 +251,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=20, help="of the heads")
-    parser.add_argument("--splits", nargs="+", default=["val"], help="to score; the first chooses the weights written")
+    parser.add_argument(
+        "--splits",
+        nargs="+",
+        choices=("val", "test"),
+        default=["val"],
+        help="to score; the first chooses the weights written",
+    )
     parser.add_argument(
         "--share", type=_share, default=(0, 1), metavar="I/N", help="every Nth backbone from the Ith on"
     )
