@@ -81,6 +81,7 @@ class Predictor:
             name: of the image, for messages.
         """
         self._contrast = Contrast(self._times)
+        self._taken = np.empty((2, 0))
         self._log = None if log is None else TileLog(log, name)
 
     def end(self, done: bool) -> None:

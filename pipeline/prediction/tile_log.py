@@ -79,9 +79,8 @@ class TileLog:
         frame = head + said.members.tobytes() + said.moments.tobytes()
         try:
             # Whatever else is written meanwhile is to have more room than this.
-            if self._kept % _ASK_DISK == 0 and free_space(self._path) < os.fstat(self._fd).st_size + _ASK_DISK * len(
-                frame
-            ):
+            ahead = os.fstat(self._fd).st_size + _ASK_DISK * len(frame)
+            if self._kept % _ASK_DISK == 0 and free_space(self._path) < ahead:
                 raise OSError("the disk is too full")
             if os.write(self._fd, _digest(frame) + frame) < _DIGEST + len(frame):
                 raise OSError("the disk is full")
