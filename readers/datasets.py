@@ -271,7 +271,7 @@ def _inspect_mask(known: Inspected, source: Path | Slice, tiled: bool, say: Call
         return known  # outlines mean nothing without the size of their image
     try:
         if known.finest is not None:
-            mask = slide_mask_properties(known.sample, known.height, known.width, known.finest)
+            mask = slide_mask_properties(known.sample, known.finest)
         elif isinstance(known.sample.image, Scaled):
             return known  # what is wrong with the slide has been said
         else:

@@ -2,7 +2,6 @@
 
 __all__ = [
     "LoadedImage",
-    "LoadedMask",
     "by_number",
     "load_image",
     "load_mask",
@@ -23,11 +22,10 @@ from textdiff.images.decode import decode, to_rgb
 from textdiff.images.formats import alpha_note, read_bytes
 from textdiff.images.labels import UNSAID, class_map, instance_map, sparse_mask, stored_numbers
 from textdiff.images.masks import binary_mask, decode_mask
-from textdiff.readers.annotations import is_by_class, load_annotations
-from textdiff.readers.aperio import outlines_of, rasterise
+from textdiff.readers.annotations import is_outlined, load_annotations
 from textdiff.readers.hdf5 import plane, read_slice
 from textdiff.readers.objects import load_objects
-from textdiff.readers.sample import Sample, Slice
+from textdiff.readers.sample import LoadedMask, Sample, Slice
 
 
 class LoadedImage(NamedTuple):
@@ -39,19 +37,6 @@ class LoadedImage(NamedTuple):
     """The SHA-256 of the file's bytes, or of the stored array."""
     notes: list[str]
     """What a user should know about it, one phrase each."""
-
-
-class LoadedMask(NamedTuple):
-    """A mask as the pipeline takes it."""
-
-    labels: NDArray[np.uint8]
-    """(H, W) class numbers, 0 for the background and ``UNSAID`` where nothing is said."""
-    instances: NDArray[np.uint32] | None
-    """(H, W) object numbers, None where the sample does not keep them."""
-    sha256: str
-    notes: list[str]
-    value: str = ""
-    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
 
 
 def load_image(source: Path | Slice) -> LoadedImage:
@@ -78,13 +63,13 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
     Outlines have no size of their own: they are drawn in that of its image, (height, width).
 
     Raises:
-        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map``, ``outlines_of``,
-            ``load_annotations`` and ``load_objects``.
+        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map``, ``load_annotations`` and
+            ``load_objects``.
     """
     source, notes = sample.mask, list[str]()
     assert source is not None
-    if is_by_class(sample):
-        return LoadedMask(*load_annotations(sample, height, width))
+    if is_outlined(source):
+        return load_annotations(sample, height, width)
     if isinstance(source, Slice):
         stored, digest = read_slice(source)
         stored = plane(source, stored)
@@ -97,11 +82,6 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
     else:
         data = read_bytes(source)
         digest = hashlib.sha256(data).hexdigest()
-        if source.suffix.lower() == ".xml":
-            outlines, notes = outlines_of(source, data)
-            instances, more = rasterise(source, outlines, height, width)
-            labels = (instances > 0).astype(np.uint8)
-            return LoadedMask(labels, instances if sample.instances else None, digest, notes + more)
         if not by_number(sample):
             labels, value, notes = decode_mask(source, data)
             return LoadedMask(labels, None, digest, notes, value)

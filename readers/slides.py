@@ -2,7 +2,6 @@
 
 __all__ = ["SlideReader", "SlideTile", "slide_mask_properties", "slide_places", "slide_properties"]
 
-import hashlib
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from textdiff.images import formats
 from textdiff.images.bands import BandedImage, open_mask_bands
-from textdiff.images.formats import BadImageError, read_bytes
+from textdiff.images.formats import BadImageError
 from textdiff.images.images import taps, weighted
 from textdiff.images.labels import UNSAID
 from textdiff.images.scaled import Scaled
@@ -20,8 +19,7 @@ from textdiff.images.slide import SlideView
 from textdiff.images.slide_files import open_view, slide_digest
 from textdiff.images.tiles import Grid
 from textdiff.images.tissue import tissue_places
-from textdiff.readers.annotations import is_by_class, is_outlined
-from textdiff.readers.aperio import Outline, covered_pixels, outlines_of, rasterise_part
+from textdiff.readers.annotations import is_outlined
 from textdiff.readers.decoding import by_number, load_mask, mask_part
 from textdiff.readers.drawn_parts import DrawnParts
 from textdiff.readers.inspection import ImageProperties, Inspected, MaskProperties, inspect_mask
@@ -59,8 +57,8 @@ def slide_properties(source: Scaled) -> ImageProperties:
         )
 
 
-def slide_mask_properties(sample: Sample, height: int, width: int, finest: tuple[int, int]) -> MaskProperties:
-    """What the mask of a slide is like, whose view has ``height`` x ``width`` pixels and whose finest level ``finest``.
+def slide_mask_properties(sample: Sample, finest: tuple[int, int]) -> MaskProperties:
+    """What the mask of a slide is like, whose finest level has ``finest`` pixels, height and width.
 
     Raises:
         BadImageError: it cannot be used.
@@ -69,18 +67,11 @@ def slide_mask_properties(sample: Sample, height: int, width: int, finest: tuple
     assert path is not None
     if isinstance(path, Path) and path.is_dir():
         raise BadImageError(path, "is a folder of objects, which slides cannot have", "save one mask, as a TIFF")
-    if is_by_class(sample) or not is_outlined(path):
-        if not _is_drawn_in_parts(sample, *finest):
-            return inspect_mask(sample, *finest, tiled=True)
-        parts = DrawnParts(sample, *finest)
-        found, (counts, largest) = parts.found, parts.counts
-        return MaskProperties(*finest, found.digest, found.notes, counts, largest, value=found.value)
-    outlines, notes, digest = _outlines(sample)
-    covered = min(covered_pixels(outlines, *finest) * height * width // (finest[0] * finest[1]), height * width)
-    if outlines and not covered:
-        raise BadImageError(path, "has all its outlines outside the slide", "is it another image's?")
-    kept = sum(not outline.excluded for outline in outlines)
-    return MaskProperties(height, width, digest, notes, (height * width - covered, covered), kept)
+    if not _is_drawn_in_parts(sample, *finest):
+        return inspect_mask(sample, *finest, tiled=True)
+    parts = DrawnParts(sample, *finest)
+    found, (counts, largest) = parts.found, parts.counts
+    return MaskProperties(*finest, found.digest, found.notes, counts, largest, value=found.value)
 
 
 def slide_places(slide: Inspected, grid: Grid, tissue: float, annotated_only: bool) -> list[tuple[int, int]]:
@@ -137,18 +128,12 @@ class SlideReader:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
         """The mask of a tile, class numbers (h, w) and object numbers or None.
 
-        A mask of the size of the finest level is resized by area, as ``resize_mask`` does it. Object numbers are those
-        in the middle of a pixel, outlines are drawn at the view's size.
+        A mask of the size of the finest level, as outlines are, is resized by area, as ``resize_mask`` does it. Object
+        numbers are those in the middle of a pixel.
         """
         sample, path = slide.sample, slide.sample.mask
         assert path is not None
         height, width = min(tile, slide.height - y), min(tile, slide.width - x)
-        assert slide.finest is not None
-        scale = (slide.finest[1] / slide.width, slide.finest[0] / slide.height)
-        if is_outlined(path) and not is_by_class(sample):
-            outlines = self._masks.get(path, lambda stack: _scaled(_outlines(sample)[0], scale))
-            numbers = rasterise_part(outlines, y, x, height, width)
-            return (numbers > 0).astype(np.uint8), numbers if sample.instances else None
         mask: _Mask = self._masks.get(path, lambda stack: _Mask(stack, slide))
         if (mask.height, mask.width) == (slide.height, slide.width):
             return mask.read(y, x, height, width)
@@ -227,15 +212,4 @@ class _Mask:
 
 def _is_drawn_in_parts(sample: Sample, height: int, width: int) -> bool:
     """Whether a mask is outlines of an image that is too large for them to be drawn at once."""
-    return is_by_class(sample) and formats.too_many_pixels(height, width)
-
-
-def _outlines(sample: Sample) -> tuple[list[Outline], list[str], str]:
-    path = sample.mask
-    assert isinstance(path, Path)
-    data = read_bytes(path)
-    return *outlines_of(path, data), hashlib.sha256(data).hexdigest()
-
-
-def _scaled(outlines: list[Outline], scale: tuple[float, float]) -> list[Outline]:
-    return [Outline(outline.corners / scale, outline.layer, outline.excluded) for outline in outlines]
+    return sample.mask is not None and is_outlined(sample.mask) and formats.too_many_pixels(height, width)
