@@ -1,4 +1,4 @@
-"""What a sample's image and mask hold, wherever they are stored, read whole or in bands of rows."""
+"""What a sample's image and mask hold, wherever they are stored."""
 
 __all__ = [
     "LoadedImage",
@@ -6,8 +6,6 @@ __all__ = [
     "load_image",
     "load_mask",
     "mask_part",
-    "read_image_rows",
-    "read_mask_rows",
 ]
 
 import hashlib
@@ -17,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.images.bands import open_image_bands, open_mask_bands
 from textdiff.images.decode import decode, to_rgb
 from textdiff.images.formats import alpha_note, read_bytes
 from textdiff.images.labels import UNSAID, class_map, instance_map, sparse_mask, stored_numbers
@@ -113,39 +110,16 @@ def _of_numbers(
     return labels, None, value
 
 
-def read_image_rows(path: Path, first: int, end: int) -> NDArray[np.uint8]:
-    """The rows ``first`` ... ``end`` - 1 of an image, RGB (end - first, W, 3) uint8.
-
-    Raises:
-        BadImageError: as ``open_image_bands``, and where the file is damaged there.
-    """
-    with open_image_bands(path) as source:
-        return source.read(first, end)
-
-
-def read_mask_rows(
-    sample: Sample, threshold: float, first: int, end: int
+def mask_part(
+    sample: Sample, threshold: float, stored: NDArray[Any]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
-    """The rows ``first`` ... ``end`` - 1 of the mask that ``sample`` has.
+    """What a part of the mask of ``sample`` holds, (h, w) as ``open_mask_bands`` shows it.
 
     ``threshold`` is that of ``MaskProperties``: a single part of a mask of two classes does not tell it.
 
     Returns:
-        Class numbers (end - first, W) uint8, and object numbers or None, as of ``load_mask``.
-
-    Raises:
-        BadImageError: as ``open_mask_bands``, and where the file is damaged there.
+        Class numbers (h, w) uint8, and object numbers or None, as of ``load_mask``.
     """
-    path = sample.mask
-    assert isinstance(path, Path)
-    with open_mask_bands(path, by_number(sample)) as source:
-        return mask_part(sample, threshold, source.read(first, end))
-
-
-def mask_part(
-    sample: Sample, threshold: float, stored: NDArray[Any]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
-    """``read_mask_rows`` of a part of the mask of ``sample`` that has been read, (h, w) as it is shown."""
     path = sample.mask
     assert isinstance(path, Path)
     if sample.classes or sample.instances:
