@@ -9,9 +9,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from textdiff.files import atomic_path
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.format import Format
@@ -49,24 +46,18 @@ def _collection(path: Path, subject: Subject, scale: tuple[float, float]) -> Ite
         file.write("\n]}\n")
 
 
-class _Writer:
-    """The ``Sink``."""
+class _Writer(Sink):
+    """Writes objects alone."""
 
     def __init__(self, file: TextIO, subject: Subject, scale: tuple[float, float]) -> None:
         self._file, self._subject, self._scale, self._separator = file, subject, scale, "\n"
         self._colours = class_colours(len(subject.class_names))
-
-    def tile(self, y: int, x: int, pixels: NDArray[np.uint8]) -> None:
-        """Nothing: pixels are not in it."""
 
     def found(self, found: Found, polygons: Sequence[Polygon]) -> None:
         """A feature."""
         feature = _feature(self._subject, found, polygons, self._colours[found.class_number - 1], self._scale)
         self._file.write(self._separator + json.dumps(feature, ensure_ascii=False, allow_nan=False))
         self._separator = ",\n"
-
-    def rows(self, y: int, x: int, labels: NDArray[np.uint8], objects: NDArray[Any]) -> None:
-        """Nothing: pixels are not in it."""
 
 
 def _feature(

@@ -2,7 +2,7 @@
 
 __all__ = ["FORMAT", "stream_ome_zarr", "write_ome_zarr"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ from textdiff.errors import UserError
 from textdiff.files import atomic_directory
 from textdiff.outputs.format import Format
 from textdiff.outputs.ngff import CHUNK, LABELS, SMALLEST, class_properties, image_attributes, label_attributes
-from textdiff.outputs.objects import Found, Segmentation, Subject
-from textdiff.outputs.polygons import Polygon
+from textdiff.outputs.objects import Segmentation, Subject
 from textdiff.outputs.stream import Sink, Streamed
 
 _WHITE = 255
@@ -97,8 +96,8 @@ def _written(
             pyramid.finish()
 
 
-class _Writer:
-    """The ``Sink``."""
+class _Writer(Sink):
+    """Writes pixels alone: there is a map of the objects' numbers, and what is known of each in ``predictions.csv``."""
 
     def __init__(self, image: "_Pyramid", classes: "_Pyramid", objects: "_Pyramid") -> None:
         self._image, self._classes, self._objects = image, classes, objects
@@ -106,9 +105,6 @@ class _Writer:
     def tile(self, y: int, x: int, pixels: NDArray[np.uint8]) -> None:
         """Pixels of the image."""
         self._image.put(y, x, np.moveaxis(pixels, -1, 0))
-
-    def found(self, found: Found, polygons: Sequence[Polygon]) -> None:
-        """Nothing: there is a map of the numbers, and what is known of each is in ``predictions.csv``."""
 
     def rows(self, y: int, x: int, labels: NDArray[np.uint8], objects: NDArray[Any]) -> None:
         """Rows of the maps."""

@@ -4,7 +4,7 @@ __all__ = ["Sink", "Streamed"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,8 @@ class Streamed(Subject):
     """Pixels of the finest level for one of these, along x and along y."""
 
 
-class Sink(Protocol):
-    """Takes an image of a ``Streamed`` in parts; what it writes is there once it has all of them."""
+class Sink:
+    """Takes an image of a ``Streamed`` in parts, each as far as it is written; all is there once the last has come."""
 
     def tile(self, y: int, x: int, pixels: NDArray[np.uint8]) -> None:
         """A tile that was looked at, RGB (h, w, 3), in the order of rows of tiles; they may overlap."""
