@@ -140,28 +140,28 @@ class SlideReader:
         A mask of the size of the finest level is resized by area, as ``resize_mask`` does it. Object numbers are those
         in the middle of a pixel, outlines are drawn at the view's size.
         """
-        sample, path = slide.sample, slide.sample.mask
+        sample, path, image = slide.sample, slide.sample.mask, slide.image
         assert path is not None
-        height, width = min(tile, slide.height - y), min(tile, slide.width - x)
-        assert slide.finest is not None
-        scale = (slide.finest[1] / slide.width, slide.finest[0] / slide.height)
+        height, width = min(tile, image.height - y), min(tile, image.width - x)
+        assert image.finest is not None
+        scale = (image.finest[1] / image.width, image.finest[0] / image.height)
         if is_outlined(path) and not is_by_class(sample):
             outlines = self._masks.get(path, lambda stack: _scaled(_outlines(sample)[0], scale))
             numbers = rasterise_part(outlines, y, x, height, width)
             return (numbers > 0).astype(np.uint8), numbers if sample.instances else None
         mask: _Mask = self._masks.get(path, lambda stack: _Mask(stack, slide))
-        if (mask.height, mask.width) == (slide.height, slide.width):
+        if (mask.height, mask.width) == (image.height, image.width):
             return mask.read(y, x, height, width)
         rows, columns = (
             [part[at : at + length] for part in taps(old, new, "area")[:2]]
-            for at, length, old, new in ((y, height, mask.height, slide.height), (x, width, mask.width, slide.width))
+            for at, length, old, new in ((y, height, mask.height, image.height), (x, width, mask.width, image.width))
         )
         top, left = int(rows[0].min()), int(columns[0].min())
         fine, fine_numbers = mask.read(top, left, int(rows[0].max()) + 1 - top, int(columns[0].max()) + 1 - left)
         if fine_numbers is not None:
             middle = np.ix_(
-                ((2 * np.arange(y, y + height) + 1) * mask.height // (2 * slide.height)) - top,
-                ((2 * np.arange(x, x + width) + 1) * mask.width // (2 * slide.width)) - left,
+                ((2 * np.arange(y, y + height) + 1) * mask.height // (2 * image.height)) - top,
+                ((2 * np.arange(x, x + width) + 1) * mask.width // (2 * image.width)) - left,
             )
             return fine[middle], fine_numbers[middle]
         whole = float(mask.height * mask.width)
@@ -199,20 +199,21 @@ class _Mask:
     def __init__(self, stack: ExitStack, slide: Inspected) -> None:
         sample, path = slide.sample, slide.sample.mask
         assert path is not None
-        assert slide.finest is not None
-        self._sample, self._threshold = sample, slide.threshold
+        assert slide.image.finest is not None
+        assert slide.mask is not None
+        self._sample, self._threshold = sample, slide.mask.threshold
         self._bands: BandedImage | None = None
         self._parts: DrawnParts | None = None
-        if _is_drawn_in_parts(sample, *slide.finest):
-            self._parts = DrawnParts(sample, *slide.finest)
-            self.height, self.width = slide.finest
-        elif slide.mask_in_bands:
+        if _is_drawn_in_parts(sample, *slide.image.finest):
+            self._parts = DrawnParts(sample, *slide.image.finest)
+            self.height, self.width = slide.image.finest
+        elif slide.mask.in_bands:
             assert isinstance(path, Path)
             self._bands = stack.enter_context(open_mask_bands(path, by_number(sample)))
             self.height, self.width = self._bands.height, self._bands.width
         else:
             # Outlines are in pixels of the finest level, whatever the resolution that is asked for.
-            self._whole = load_mask(sample, *slide.finest)
+            self._whole = load_mask(sample, *slide.image.finest)
             self.height, self.width = self._whole.labels.shape
 
     def read(self, y: int, x: int, height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:

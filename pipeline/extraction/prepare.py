@@ -87,10 +87,10 @@ def preparation(
         text = cache.texts[entry.text]
         fact = inspected[entry.id]
         bottom = min(entry.y + entry.tile, entry.height)
-        if fact.finest is not None:
+        if fact.image.finest is not None:
             region = read_tile(fact, entry.y, entry.x, entry.tile)
         else:
-            region = read_band(fact, entry.y, bottom) if fact.in_bands else read_image(fact)
+            region = read_band(fact, entry.y, bottom) if fact.image.in_bands else read_image(fact)
 
         def seen(pixels: NDArray[_T]) -> NDArray[_T]:
             piece = cut(pixels, entry.y - region.first, entry.x - region.left, entry.tile) if entry.tile else pixels
@@ -117,37 +117,37 @@ def _image(fact: Inspected) -> _Region:
     sample = fact.sample
     assert not isinstance(sample.image, Scaled)
     image = load_image(sample.image)
-    _require_same(sample.image, image.sha256 == fact.image_sha256)
-    if sample.mask is None:
+    _require_same(sample.image, image.sha256 == fact.image.sha256)
+    if fact.mask is None or sample.mask is None:
         return _Region(0, 0, image.pixels, None, None)
-    mask = load_mask(sample, fact.height, fact.width)
-    _require_same(sample.mask, mask.sha256 == fact.mask_sha256)
+    mask = load_mask(sample, fact.image.height, fact.image.width)
+    _require_same(sample.mask, mask.sha256 == fact.mask.sha256)
     return _Region(0, 0, image.pixels, mask.labels, mask.instances)
 
 
 def _band(seen: dict[Path, _Stamp], fact: Inspected, first: int, end: int) -> _Region:
     sample = fact.sample
     assert isinstance(sample.image, Path)
-    with _the_same(sample.image, fact.image_sha256, seen):
+    with _the_same(sample.image, fact.image.sha256, seen):
         image = read_image_rows(sample.image, first, end)
-    if sample.mask is None:
+    if fact.mask is None:
         return _Region(first, 0, image, None, None)
     assert isinstance(sample.mask, Path)
-    with _the_same(sample.mask, fact.mask_sha256, seen):
-        return _Region(first, 0, image, *read_mask_rows(sample, fact.threshold, first, end))
+    with _the_same(sample.mask, fact.mask.sha256, seen):
+        return _Region(first, 0, image, *read_mask_rows(sample, fact.mask.threshold, first, end))
 
 
 def _tile(seen: dict[Path, _Stamp], read: SlideReader, fact: Inspected, y: int, x: int, tile: int) -> _Region:
     sample = fact.sample
     assert isinstance(sample.image, Scaled)
-    with _the_same(sample.image.file, fact.image_sha256, seen), ExitStack() as stack:
-        if isinstance(sample.mask, Path):
-            stack.enter_context(_the_same(sample.mask, fact.mask_sha256, seen))
+    with _the_same(sample.image.file, fact.image.sha256, seen), ExitStack() as stack:
+        if fact.mask and isinstance(sample.mask, Path):
+            stack.enter_context(_the_same(sample.mask, fact.mask.sha256, seen))
         return _Region(y, x, *read(fact, y, x, tile))
 
 
 @contextmanager
-def _the_same(path: Path, sha256: str | None, seen: dict[Path, _Stamp]) -> Iterator[None]:
+def _the_same(path: Path, sha256: str, seen: dict[Path, _Stamp]) -> Iterator[None]:
     """Checks that what is read of a file meanwhile is of the one that was checked, which is too large to be read whole.
 
     The stamp that it had when its digest was last found right is in ``seen``.
