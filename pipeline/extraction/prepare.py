@@ -84,7 +84,7 @@ def preparation(
 
     def prepare(row: int) -> Prepared:
         entry = cache.rows[row]
-        text = cache.texts[entry.text]
+        text = cache.text_of(entry)
         fact = inspected[entry.id]
         bottom = min(entry.y + entry.tile, entry.height)
         if fact.image.finest is not None:
