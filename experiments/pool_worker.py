@@ -15,7 +15,7 @@ import sys
 import threading
 from pathlib import Path
 
-from textdiff.errors import UserError, explain
+from textdiff.errors import explain
 from textdiff.pipeline.worker_process import serve_parent
 
 
@@ -44,8 +44,7 @@ def _serve(commands: "queue.SimpleQueue[str | None]", busy: threading.Event) -> 
             busy.clear()
             print(json.dumps(failures), flush=True)
     except Exception as error:
-        line = str(error) if isinstance(error, UserError) else explain(error)
-        if line is None:
+        if (line := explain(error)) is None:
             raise
         print(json.dumps({"error": line}), flush=True)
         return 2

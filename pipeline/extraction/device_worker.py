@@ -16,7 +16,7 @@ import queue
 import sys
 import threading
 
-from textdiff.errors import UserError, explain
+from textdiff.errors import explain
 from textdiff.pipeline.worker_process import STOPPED, serve_parent
 
 
@@ -53,8 +53,7 @@ def _serve(commands: "queue.SimpleQueue[str | None]", busy: threading.Event) -> 
     except BrokenPipeError:
         return STOPPED  # nobody is there to be told
     except Exception as error:
-        said = str(error) if isinstance(error, UserError) else explain(error)
-        if said is None:
+        if (said := explain(error)) is None:
             raise
         answer("error", said)
         return 2
