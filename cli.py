@@ -15,7 +15,7 @@ import typer
 from textdiff import __version__, console
 from textdiff.commands import show
 from textdiff.commands.make import Command, add, usage
-from textdiff.errors import UserError, explain
+from textdiff.errors import explain
 from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep, Table1, TextCheck
 from textdiff.options.extract import Extract
 from textdiff.options.fit import Fit
@@ -124,13 +124,10 @@ def _interrupted(error: BaseException | None) -> bool:
 
 def _failure(error: Exception, debug: bool) -> int:
     """Says what the user can mend; a defect goes on as it is."""
-    if isinstance(error, UserError):
-        return _fail(str(error), debug)
     if isinstance(error, UsageError):
         return _fail(usage(error), debug)
     _name_output(error)
-    line = explain(error)
-    if line is None:
+    if (line := explain(error)) is None:
         raise error
     return _fail(line, debug)
 

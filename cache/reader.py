@@ -13,7 +13,7 @@ import torch
 from textdiff.cache import chunks, ledger
 from textdiff.cache.int8 import unpack
 from textdiff.cache.layout import Layout, features_name
-from textdiff.cache.rows import CacheError, unpack_table
+from textdiff.cache.rows import CacheError, Row, unpack_table
 from textdiff.cache.stores import Store, store_at
 from textdiff.places import Location
 
@@ -195,6 +195,10 @@ class CacheReader:
         padded = chunks.decompress(self._read(row, checksums, name, None, self.store.checked), self.layout.truth, dtype)
         h, w = self.rows[row].truth_shape
         return padded[:h, :w].astype(dtype)
+
+    def text_of(self, entry: Row) -> str:
+        """The text of an entry of the table, in words; empty where there is none."""
+        return self.texts[entry.text] if entry.text >= 0 else ""
 
     def text(self, row: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The row's text as tokens (L, D) float32 and mask (L,) bool, without masked padding at its end.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textdiff.experiments.nested_bootstrap import Estimate
-from textdiff.files import atomic_path
+from textdiff.pipeline.evaluation.figures import save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,9 +59,8 @@ def error_bars(
 
 
 def save_figure(figure: "Figure", stem: Path) -> list[Path]:
-    """Writes PNG and PDF, atomically, without dates, so that equal figures are equal files."""
+    """Writes PNG and PDF."""
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf")]
-    for path, metadata in zip(paths, ({"Software": None}, {"CreationDate": None}), strict=True):
-        with atomic_path(path) as partial:
-            figure.savefig(partial, metadata=metadata)
+    for path in paths:
+        save_picture(figure, path)
     return paths

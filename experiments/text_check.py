@@ -48,12 +48,10 @@ def text_check(options: TextCheck) -> Outcome:
     ]
     told = told_by_words(cache)
     said, warning = _sentence(gains), leak_warning(told)
-    estimates = [result.estimate(metric) for result in results.values()]
     lines = [said, *([f"WARNING: {warning}"] if warning else []), _short(options.epochs)]
-    lines += notes(experiment, results.values(), estimates, options.truth)
+    lines += notes(experiment, results.values(), options.truth)
     table = Table(("variant", "runs", "Dice %", "gain of full, points", "full is"), rows, lines)
-    full = results["full"]
-    records = [one for result in results.values() for one in result.records(None if result is full else full)]
+    records = [one for result in results.values() for one in result.records(results["full"])]
     summary = {
         "schema": 1,
         "kind": "text-check",

@@ -123,7 +123,7 @@ class PartReader:
         assert not isinstance(source, Slice)
         image: BandedImage = self._images.get(source, lambda stack: stack.enter_context(open_image_bands(source)))
         pixels = image.region(y, x, min(height, image.height - y), min(width, image.width - x))
-        return Part(y, x, pixels, *(() if fact.sample.mask is None else self.labels(fact, y, x, height, width)))
+        return Part(y, x, pixels, *(() if fact.mask is None else self.labels(fact, y, x, height, width)))
 
     def labels(self, fact: Inspected, y: int, x: int, height: int, width: int) -> _Labels:
         """The mask of a part, as far as it lies in the image.
@@ -131,21 +131,20 @@ class PartReader:
         A mask of the size of a slide's finest level, as outlines are, is resized by area, as ``resize_mask`` does it.
         Object numbers are those in the middle of a pixel.
         """
-        sample, path = fact.sample, fact.sample.mask
-        assert path is not None
-        height, width = min(height, fact.height - y), min(width, fact.width - x)
-        mask: _Mask = self._masks.get(path, lambda stack: _open_mask(stack, fact))
-        if (mask.height, mask.width) == (fact.height, fact.width):
+        image = fact.image
+        height, width = min(height, image.height - y), min(width, image.width - x)
+        mask: _Mask = self._masks.get(fact.sample.mask, lambda stack: _open_mask(stack, fact))
+        if (mask.height, mask.width) == (image.height, image.width):
             return mask.read(y, x, height, width)
-        part = AreaPart((mask.height, mask.width), (fact.height, fact.width), y, x, height, width)
+        part = AreaPart((mask.height, mask.width), (image.height, image.width), y, x, height, width)
         fine, numbers = mask.read(*part.box)
         if numbers is not None:
             middle = np.ix_(
-                (2 * np.arange(y, y + height) + 1) * mask.height // (2 * fact.height) - part.box[0],
-                (2 * np.arange(x, x + width) + 1) * mask.width // (2 * fact.width) - part.box[1],
+                (2 * np.arange(y, y + height) + 1) * mask.height // (2 * image.height) - part.box[0],
+                (2 * np.arange(x, x + width) + 1) * mask.width // (2 * image.width) - part.box[1],
             )
             return fine[middle], numbers[middle]
-        covered = np.stack([part.sums(fine == label) for label in range(1, max(1, len(sample.classes)) + 1)])
+        covered = np.stack([part.sums(fine == label) for label in range(1, max(1, len(fact.sample.classes)) + 1)])
         return covering(covered, part.sums(fine == UNSAID), part.whole), None
 
 
@@ -174,15 +173,16 @@ class _Mask(NamedTuple):
 
 
 def _open_mask(stack: ExitStack, fact: Inspected) -> _Mask:
-    sample, path = fact.sample, fact.sample.mask
+    sample, path, known = fact.sample, fact.sample.mask, fact.mask
+    assert known is not None
     # Outlines are in pixels of the finest level, whatever the resolution that is asked for.
-    height, width = fact.finest or (fact.height, fact.width)
+    height, width = fact.image.finest or (fact.image.height, fact.image.width)
     if _is_drawn_in_parts(sample, height, width):
         return _Mask(height, width, DrawnParts(sample, height, width).read)
-    if fact.mask_in_bands or fact.finest is None:
+    if known.in_bands:
         assert isinstance(path, Path)
         bands = stack.enter_context(open_mask_bands(path, by_number(sample)))
-        return _Mask(bands.height, bands.width, lambda *place: mask_part(sample, fact.threshold, bands.region(*place)))
+        return _Mask(bands.height, bands.width, lambda *place: mask_part(sample, known.threshold, bands.region(*place)))
     labels, numbers, *_ = load_mask(sample, height, width)
 
     def read(y: int, x: int, height: int, width: int) -> _Labels:

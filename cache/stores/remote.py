@@ -130,17 +130,14 @@ class RemoteStore(Store):
         return self.ask(request)
 
     def get(self, key: str) -> bytes:
-        """See ``Store``."""
         return bytes(self._fetch(key))
 
     def stored_checksum(self, key: str) -> bytes:
-        """See ``Store``."""
         if self.url.bucket.startswith(("az:", "abfs")):  # Azure has no ranges that count from the end
             return self.get(key)[-chunks.CRC_BYTES :]
         return bytes(self._fetch(key, {"range": {"suffix": chunks.CRC_BYTES}}))
 
     def read_into(self, key: str, out: np.ndarray) -> bytes:
-        """See ``Store``."""
         data, flat = self._sound(key), out.reshape(-1).view(np.uint8)
         if len(data) != flat.size + chunks.CRC_BYTES:
             raise chunks.ChunkError(f"the chunk has not {flat.size + chunks.CRC_BYTES} bytes")
@@ -148,7 +145,6 @@ class RemoteStore(Store):
         return data[-chunks.CRC_BYTES :].tobytes()
 
     def checked(self, key: str) -> bytes:
-        """See ``Store``."""
         return self._sound(key).tobytes()
 
     def _sound(self, key: str) -> np.ndarray:
@@ -160,14 +156,9 @@ class RemoteStore(Store):
         raise chunks.ChunkError("the checksum does not match")
 
     def put(self, key: str, parts: Parts) -> None:
-        """See ``Store``."""
         data = _joined(parts)
         self.ask(lambda: _library().put(self._bucket, self.name(key), data, use_multipart=False))
         self._known.pop(key, None)
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """See ``Store``."""
-        return self.put_if(key, data, "create") is not None
 
     def put_if(self, key: str, data: bytes, mode: Any) -> Any:
         """Writes an object under a condition: "create", or the tag it has now. Its new tag; None if that is not so."""
@@ -193,7 +184,6 @@ class RemoteStore(Store):
         return None
 
     def list(self, prefix: str = "") -> dict[str, str]:
-        """See ``Store``."""
         objects = self._listed(prefix)["objects"]
         return {self._key(one["path"]): f"{one['e_tag']} {one['last_modified']}" for one in objects}
 
@@ -213,7 +203,6 @@ class RemoteStore(Store):
         return {self._key(one["path"]): one["size"] for one in found}
 
     def delete(self, key: str) -> None:
-        """See ``Store``."""
         with suppress(chunks.MissingError):
             self.ask(lambda: _library().delete(self._bucket, self.name(key)))
 
@@ -243,7 +232,6 @@ class RemoteStore(Store):
         return bool(first) and (self._head(ROOT) is not None or self._head(UNFINISHED) is None)
 
     def nbytes(self) -> int:
-        """See ``Store``."""
         return sum(self.everything().values())
 
     def install(self, fill: Callable[[Path], None], overwrite: bool) -> None:
@@ -260,17 +248,15 @@ class RemoteStore(Store):
             keys = [file.relative_to(new).as_posix() for file in sorted(new.rglob("*")) if file.is_file()]
             self.map(lambda key: self.adopt(new / key, key), [key for key in keys if key != ROOT])
             self._known.clear()
-            self.put_if_absent(ROOT, (new / ROOT).read_bytes())
+            self.put_if(ROOT, (new / ROOT).read_bytes(), "create")
             self.delete(UNFINISHED)
 
     @contextmanager
     def workplace(self) -> Iterator[Path]:
-        """See ``Store``."""
         with tempfile.TemporaryDirectory(prefix="textdiff-") as directory:
             yield Path(directory)
 
     def adopt(self, file: Path, key: str) -> None:
-        """See ``Store``."""
         self.put(key, [file.read_bytes()])
 
     @contextmanager
@@ -299,7 +285,6 @@ class RemoteStore(Store):
         """See ``Store``: nothing is taken for left over here."""
 
     def map(self, function: Callable[[_A], _B], items: Iterable[_A]) -> Sequence[_B]:
-        """See ``Store``."""
         every = [*items]
         if len(every) < 2:
             return [function(item) for item in every]
@@ -319,7 +304,6 @@ class _Sending:
         self.steps: list[tuple[str, Callable[[], None]]] = []
 
     def put(self, key: str, parts: Parts) -> None:
-        """See ``Batch``."""
         data = _joined(parts)
         self.steps.append((key, lambda: self.store.put(key, [data])))
 

@@ -70,11 +70,11 @@ def preparation(
 
     def prepare(row: int) -> Prepared:
         entry = cache.rows[row]
-        text = cache.texts[entry.text]
+        text = cache.text_of(entry)
         fact = inspected[entry.id]
-        if not fact.in_bands:
+        if not fact.image.in_bands:
             part = read_image(fact)
-        elif fact.finest is not None:
+        elif fact.image.finest is not None:
             part = read_part(fact, entry.y, entry.x, entry.tile, entry.tile)
         else:  # a TIFF in strips would be decoded anew for each tile of a row
             part = read_part(fact, entry.y, 0, entry.tile, entry.width)
@@ -104,26 +104,26 @@ def _image(fact: Inspected) -> Part:
     sample = fact.sample
     assert not isinstance(sample.image, Scaled)
     image = load_image(sample.image)
-    _require_same(sample.image, image.sha256 == fact.image_sha256)
-    if sample.mask is None:
+    _require_same(sample.image, image.sha256 == fact.image.sha256)
+    if fact.mask is None or sample.mask is None:
         return Part(0, 0, image.pixels)
-    mask = load_mask(sample, fact.height, fact.width)
-    _require_same(sample.mask, mask.sha256 == fact.mask_sha256)
+    mask = load_mask(sample, fact.image.height, fact.image.width)
+    _require_same(sample.mask, mask.sha256 == fact.mask.sha256)
     return Part(0, 0, image.pixels, mask.labels, mask.instances)
 
 
 def _part(seen: dict[Path, _Stamp], read: PartReader, fact: Inspected, *place: int) -> Part:
     sample = fact.sample
     assert not isinstance(sample.image, Slice)
-    image = sample.image.file if isinstance(sample.image, Scaled) else sample.image
-    with _the_same(image, fact.image_sha256, seen), ExitStack() as stack:
-        if isinstance(sample.mask, Path):
-            stack.enter_context(_the_same(sample.mask, fact.mask_sha256, seen))
+    file = sample.image.file if isinstance(sample.image, Scaled) else sample.image
+    with _the_same(file, fact.image.sha256, seen), ExitStack() as stack:
+        if fact.mask and isinstance(sample.mask, Path):
+            stack.enter_context(_the_same(sample.mask, fact.mask.sha256, seen))
         return read(fact, *place)
 
 
 @contextmanager
-def _the_same(path: Path, sha256: str | None, seen: dict[Path, _Stamp]) -> Iterator[None]:
+def _the_same(path: Path, sha256: str, seen: dict[Path, _Stamp]) -> Iterator[None]:
     """Checks that what is read of a file meanwhile is of the one that was checked, which is too large to be read whole.
 
     The stamp that it had when its digest was last found right is in ``seen``.

@@ -21,7 +21,7 @@ def test_real_monuseg_is_whole(real_monuseg):
     assert split["test"][0].image.suffix == ".tif"
     facts, found = inspect(samples)
     assert found == []
-    assert {(fact.height, fact.width) for fact in facts} == {(1000, 1000)}
+    assert {(fact.image.height, fact.image.width) for fact in facts} == {(1000, 1000)}
 
 
 @pytest.mark.parametrize("name", ["monuseg", "qata"])
