@@ -21,7 +21,7 @@ from textdiff.images.formats import BadImageError
 from textdiff.images.pixel_size import PixelSize, file_pixel_size
 from textdiff.images.scaled import Scaled
 from textdiff.images.slide import SAME_SIZE
-from textdiff.images.slide_files import is_slide, open_slide, slide_digest
+from textdiff.images.slide_files import is_slide, open_view, slide_digest
 from textdiff.images.stains import haematoxylin, kind_of
 from textdiff.metrics.calibration import Agreement
 from textdiff.metrics.instances import METHODS, find_instances
@@ -186,8 +186,7 @@ class _Batch:
         """What the run's members say of an image at its own size, though they look at the run's resolution."""
         seen, predictor = image, self.predictor
         if predictor.mpp is not None and isinstance(one.path, Path):
-            with open_slide(Scaled(one.path, predictor.mpp, self.outputs.mpp)) as slide:
-                view = slide.at(predictor.mpp)
+            with open_view(Scaled(one.path, predictor.mpp, self.outputs.mpp)) as view:
                 seen = view.region(0, 0, view.height, view.width)
         members = predictor.members(seen, one.text, each=self.outputs.disagreement)
         return members if seen.shape == image.shape else enlarge(members, *image.shape[:2])
@@ -207,7 +206,7 @@ class _Batch:
         levels = (int(image.min()), int(image.max()))
         expected = Agreement.of(told, labels).dice
         line = self._line(one, image.shape[:2], size, notes + more, expected, levels) | image_record(segmented)
-        refused = yield from self._write(segmented, outputs.pictures(probabilities, members, told))
+        refused = yield from self._write(segmented, outputs.pictures(told, members))
         found = [object_record(segmented, one) for one in segmented.found]
         return {"sha256": sha256, "image": line, "objects": found, "refused": refused}
 
@@ -247,12 +246,11 @@ class _Batch:
         sha256 = slide_digest(path)
         predictor.start(self.records.log_path(one), one.name)
 
-        def maps(block: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        def maps(block: NDArray[np.float32]) -> dict[str, NDArray[np.uint16]]:
             if not any(outputs.maps.values()):
                 return {}
             together, members = predictor.apart(block)
-            found = outputs.pictures(together, members, self.calibration.tempered(together))
-            return {suffix: picture for suffix, picture in found.items() if suffix}
+            return outputs.pictures(self.calibration.tempered(together), members)
 
         written, found = segment_streamed(
             source,
