@@ -120,16 +120,14 @@ class SlideView:
         Raises:
             BadImageError: the file is damaged there.
         """
-        if (self.level.height, self.level.width) == (self.height, self.width):
+        old, new = (self.level.height, self.level.width), (self.height, self.width)
+        if old == new:
             return self.level.read(y, x, height, width)
         out = np.empty((height, width, 3), np.uint8)
         side = max(1, int((_READ * self.height * self.width / (self.level.height * self.level.width)) ** 0.5))
         for top in range(0, height, side):
             for left in range(0, width, side):
-                part = out[top : top + side, left : left + side]
-                part[...] = self._resized(y + top, x + left, *part.shape[:2])
+                target = out[top : top + side, left : left + side]
+                part = AreaPart(old, new, y + top, x + left, *target.shape[:2])
+                target[...] = part.mean(self.level.read(*part.box))
         return out
-
-    def _resized(self, y: int, x: int, height: int, width: int) -> Pixels:
-        part = AreaPart((self.level.height, self.level.width), (self.height, self.width), y, x, height, width)
-        return part.mean(self.level.read(*part.box))

@@ -4,7 +4,6 @@ __all__ = ["OVERLAY", "OutputFiles"]
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +77,8 @@ class OutputFiles(Outputs):
             "entropy": lambda: entropy(told) / most,
             "disagreement": lambda: jensen_shannon(members) / most,
         }
-        return {f"_{kind}": _to_16_bits(made[kind]()) for kind, asked in self.maps.items() if asked}
+        shares = {kind: np.clip(made[kind](), 0, 1) for kind, asked in self.maps.items() if asked}
+        return {f"_{kind}": np.round(share * 65535).astype(np.uint16) for kind, share in shares.items()}
 
     def check_run(self, several: bool) -> None:
         """Checks what a run can give here, of several networks or a single one.
@@ -92,8 +92,3 @@ class OutputFiles(Outputs):
             raise UserError(
                 "--disagreement: the run is a single network; fit with --ensemble 5, or ask for --entropy instead"
             )
-
-
-def _to_16_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
-    scaled: NDArray[np.uint16] = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)
-    return scaled
