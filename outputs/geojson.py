@@ -11,10 +11,9 @@ from typing import Any, TextIO
 
 from textdiff.files import atomic_path
 from textdiff.outputs.colours import class_colours
-from textdiff.outputs.format import Format
+from textdiff.outputs.format import Format, Sink, Streamed
 from textdiff.outputs.objects import Found, Segmentation, Subject, significant
 from textdiff.outputs.polygons import Polygon
-from textdiff.outputs.stream import Sink, Streamed
 
 _NAMESPACE = uuid.UUID("5a0a6e63-4a3c-5a0f-9f5e-0c1f0d1c7b11")
 

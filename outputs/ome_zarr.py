@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from textdiff.errors import UserError
 from textdiff.files import atomic_directory
-from textdiff.outputs.format import Format
+from textdiff.outputs.format import Format, Sink, Streamed
 from textdiff.outputs.ngff import CHUNK, LABELS, SMALLEST, class_properties, image_attributes, label_attributes
 from textdiff.outputs.objects import Segmentation, Subject
-from textdiff.outputs.stream import Sink, Streamed
 
 _WHITE = 255
 

@@ -26,9 +26,9 @@ from textdiff.images.tissue import tissue_places
 from textdiff.metrics.calibration import Agreement
 from textdiff.metrics.object_stream import ObjectStream, WholeObject, draw_runs
 from textdiff.outputs import FORMATS
+from textdiff.outputs.format import Sink, Streamed
 from textdiff.outputs.objects import Found, object_record, significant
 from textdiff.outputs.polygons import Polygon, trace
-from textdiff.outputs.stream import Sink, Streamed
 from textdiff.pipeline.predictions import most_likely
 
 LARGEST_TRACED = 1 << 25

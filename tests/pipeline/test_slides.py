@@ -208,9 +208,9 @@ def test_the_ome_zarr_is_that_of_the_picture(predicted):
 
 
 def test_levels_of_an_ome_zarr_are_those_of_an_image_that_is_held(tmp_path):
+    from textdiff.outputs.format import Streamed
     from textdiff.outputs.objects import segmentation
     from textdiff.outputs.ome_zarr import stream_ome_zarr, write_ome_zarr
-    from textdiff.outputs.stream import Streamed
 
     draw = np.random.default_rng(1)
     image = draw.integers(0, 255, (1300, 1101, 3), dtype=np.uint8)
