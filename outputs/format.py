@@ -26,6 +26,12 @@ class Streamed(Subject):
     scale: tuple[float, float] = (1.0, 1.0)
     """Pixels of the finest level for one of these, along x and along y."""
 
+    @property
+    def coming_size(self) -> tuple[float, float] | None:
+        """Width and height in micrometres of a pixel of what comes, where they are known."""
+        size = self.pixel_size
+        return None if size is None else (size[0] * self.scale[0], size[1] * self.scale[1])
+
 
 class Sink:
     """Takes an image of a ``Streamed`` in parts, each as far as it is written; all is there once the last has come."""

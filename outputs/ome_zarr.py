@@ -58,9 +58,7 @@ def stream_ome_zarr(path: Path, streamed: Streamed) -> Iterator[Sink]:
     Raises:
         UserError: ``path`` is something else than an OME-Zarr of before.
     """
-    size = streamed.pixel_size
-    size = None if size is None else (size[0] * streamed.scale[0], size[1] * streamed.scale[1])
-    with _written(path, streamed, size, streamed.height, streamed.width, [], sparse=True) as writer:
+    with _written(path, streamed, streamed.coming_size, streamed.height, streamed.width, [], sparse=True) as writer:
         yield writer
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.files import atomic_path
-from textdiff.images.bands import is_large, open_image_bands
+from textdiff.images.bands import large_size, open_image_bands
 from textdiff.images.formats import BadImageError
 from textdiff.images.pixel_size import PixelSize, file_pixel_size
 from textdiff.images.scaled import Scaled
@@ -178,7 +178,7 @@ class _Batch:
             return None
         if is_slide(path):
             return Scaled(path, mpp, given)
-        if not is_large(path):
+        if large_size(path) is None:
             return None
         return path if mpp is None else Scaled(path, mpp, given)
 

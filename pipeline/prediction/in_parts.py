@@ -278,13 +278,12 @@ class _Work:
                     "share_of_tissue": significant(area * square / tissue),
                 }
             classes[name] = facts
-        size = streamed.pixel_size
         return {
             "image": streamed.name,
             "width": round(streamed.width * streamed.scale[0]),
             "height": round(streamed.height * streamed.scale[1]),
-            "pixel_um": size,
-            "mask_pixel_um": None if size is None else [size[axis] * streamed.scale[axis] for axis in (0, 1)],
+            "pixel_um": streamed.pixel_size,
+            "mask_pixel_um": streamed.coming_size,
             "tissue_mm2": tissue,
             "classes": classes,
             "notes": line["notes"],
