@@ -118,7 +118,7 @@ class _Work:
         self._objects, self._areas = [0] * classes, [0] * classes
         """The areas are in pixels of the rows that come."""
         self._likelihood, self._notes = 0.0, list[str]()
-        self._agreement: Agreement | None = None
+        self._agreement = Agreement(*np.zeros((4, classes)))
         # Two members will do for all runs: of some the first is what the others stand for together.
         self._nothing = asked.pictures(background((2, classes + 1, 1, 1)))
         pictures = {"": np.zeros((1, 1), np.uint8), **self._nothing}
@@ -163,8 +163,7 @@ class _Work:
                     self._write[suffix](picture, left)
                 probability = self._asked.together(block)
                 labels, told = most_likely(probability)[0], self._asked.told(probability)
-                part = Agreement.of(told, labels)
-                self._agreement = part if self._agreement is None else self._agreement.plus(part)
+                self._agreement = self._agreement.plus(Agreement.of(told, labels))
                 ended, runs, numbers = stream.add(labels, told.max(0), left)
                 np.save(spool, np.column_stack([runs, numbers]).astype(np.int32), allow_pickle=False)
                 end(ended)
@@ -257,8 +256,8 @@ class _Work:
             line["tissue_mm2"] = significant(self._tissue)
             if self._tissue:
                 line["objects_per_mm2"] = significant(sum(self._objects) / self._tissue)
-        # Where all was left out, nothing is expected and nothing found.
-        line["expected_dice"] = 1.0 if self._agreement is None else self._agreement.dice
+        # Where all was left out, nothing is expected and nothing found: that is 1.
+        line["expected_dice"] = self._agreement.dice
         left_out = len(self._grid) - len(self._places)
         none = [f"{left_out} of {len(self._grid)} tiles show no tissue and are background"] if left_out else []
         return line | {"notes": self._notes + none}
