@@ -267,7 +267,7 @@ class _Batch:
                 formats=outputs.streams,
                 pixel_size=size,
                 min_area=outputs.min_area,
-                tissue=outputs.tissue if view is not None else 0,
+                tissue=outputs.tissue,
             ),
         )
         yield from written
