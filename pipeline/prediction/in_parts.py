@@ -272,10 +272,8 @@ class _Work:
             if square:
                 facts["area_mm2"] = significant(area * square)
             if tissue:
-                facts |= {
-                    "objects_per_mm2": significant(count / tissue),
-                    "share_of_tissue": significant(area * square / tissue),
-                }
+                facts["objects_per_mm2"] = significant(count / tissue)
+                facts["share_of_tissue"] = significant(area * square / tissue)
             classes[name] = facts
         return {
             "image": streamed.name,
