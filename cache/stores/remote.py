@@ -33,8 +33,8 @@ ATTEMPTS = 5
 """How often an object is asked for whose body breaks off; obstore itself repeats requests that are refused."""
 LOOK_SECONDS = 2.0
 """For how long it is taken for granted that the cache was not replaced. What is read is checked in any case."""
-_RETRIES = {"max_retries": 8, "retry_timeout": timedelta(minutes=1)}
-_PATIENCE = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(minutes=2)}
+RETRIES = {"max_retries": 8, "retry_timeout": timedelta(minutes=1)}
+PATIENCE = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(minutes=2)}
 ROOT = "zarr.json"
 UNFINISHED = "table/.unfinished"
 """Is there while a cache is made: without a root beside it, what else is there is as good as nothing."""
@@ -66,7 +66,7 @@ def _client(bucket: str) -> Any:
     _processes.add(os.getpid())
     obstore = _library()
     plain = any(os.environ.get(f"{who}_ALLOW_HTTP", "").lower() in ("1", "true", "yes") for who in ("AWS", "AZURE"))
-    options: Any = {"client_options": _PATIENCE | {"allow_http": plain}, "retry_config": _RETRIES}
+    options: Any = {"client_options": PATIENCE | {"allow_http": plain}, "retry_config": RETRIES}
     try:
         return obstore.store.from_url(bucket, **options)
     except obstore.exceptions.BaseError as error:
