@@ -47,7 +47,8 @@ def text_check(options: TextCheck) -> Outcome:
     ]
     told = told_by_words(cache)
     said, warning = _sentence(gains), leak_warning(told)
-    lines = [said, *([f"WARNING: {warning}"] if warning else []), _short(options.epochs)]
+    short = f"Short fits of {options.epochs} epochs: they tell whether texts help, not how good a model can be."
+    lines = [said, *([f"WARNING: {warning}"] if warning else []), short]
     lines += notes(experiment, results.values(), options.truth)
     table = Table(("variant", "runs", "Dice %", "gain of full, points", "full is"), rows, lines)
     records = [one for result in results.values() for one in result.records(results["full"])]
@@ -65,10 +66,6 @@ def text_check(options: TextCheck) -> Outcome:
         "missing": [job.name for job in experiment.missing()],
     }
     return write_files(experiment.path / "text-check", table, records, summary)._replace(failures=failures)
-
-
-def _short(epochs: int) -> str:
-    return f"Short fits of {epochs} epochs: they tell whether texts help, not how good a model can be."
 
 
 def _sentence(gains: Mapping[str, Estimate | None]) -> str:

@@ -25,7 +25,7 @@ from textdiff.options.pretrain import Pretrain
 from textdiff.options.shared import Precision
 from textdiff.pipeline.pretraining.config import build_unet, rate, scales, trajectory
 from textdiff.pipeline.pretraining.crops import Batch, CropLoader, Crops, ImageCache, as_input
-from textdiff.pipeline.pretraining.objective import objective_of
+from textdiff.pipeline.pretraining.objective import Denoising, Objective, Unmasking
 from textdiff.pipeline.pretraining.result import Row, keep_weights, write_log, write_result
 from textdiff.pipeline.pretraining.unlabelled import survey
 from textdiff.stopping import stop_signals
@@ -104,7 +104,8 @@ class _Run:
         if self.resume_file.exists():
             self._resume()
 
-        self.objective = objective_of(config, device)
+        masked = config.objective == "masked"
+        self.objective: Objective = Unmasking() if masked else Denoising(config.noise_loss, device)
         training, self.held_out = self.survey.split()
         self.crops = Crops(
             tuple(training),
