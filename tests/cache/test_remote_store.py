@@ -1,6 +1,7 @@
 """A cache in an object store: the bytes of one on a disk, whatever breaks off on the way, and nothing half there."""
 
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -150,6 +151,25 @@ def test_of_several_that_find_a_lease_without_a_sign_of_life_one_gets_it(url, mo
     with got[0]:
         pass
     assert store.everything() == {}
+
+
+def test_a_lease_is_held_while_it_is_being_renewed(url, monkeypatch):
+    monkeypatch.setattr(leases, "SECONDS", 0.4)
+    store = remote.RemoteStore(url)
+    renewed, answered = threading.Event(), threading.Event()
+
+    class LateAnswers(remote.RemoteStore):
+        def put_if(self, key, data, mode):
+            tag = store.put_if(key, data, mode)
+            if mode != "create" and not answered.is_set():
+                renewed.set()
+                assert answered.wait(60)
+            return tag
+
+    with leases.Lease.take(LateAnswers(url), "mine") as lease:
+        assert renewed.wait(60)
+        threading.Timer(0.3, answered.set).start()
+        assert lease.held
 
 
 def test_a_path_that_was_made_of_an_address_is_one_again():
