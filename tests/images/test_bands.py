@@ -83,8 +83,9 @@ def test_a_look_in_parts_shows_what_a_look_at_the_whole_shows(tmp_path, in_bands
     (whole,), said = inspect([sample], tiled=True)
     in_bands()
     (parts,), said_in_parts = inspect([sample], tiled=True)
-    assert (whole.in_bands, parts.in_bands, whole.usable) == (False, True, True)
-    assert replace(parts, in_bands=False, threshold=0.0) == whole
+    assert (whole.image.in_bands, parts.image.in_bands, whole.usable) == (False, True, True)
+    mask = replace(parts.mask, in_bands=False, threshold=0.0)
+    assert replace(parts, image=replace(parts.image, in_bands=False), mask=mask) == whole
     assert said_in_parts == said
 
 
@@ -113,7 +114,7 @@ def test_what_is_remarked_of_an_image_is_the_same_in_parts(tmp_path, in_bands, p
     (whole,), said = inspect([sample], tiled=True)
     in_bands()
     (parts,), said_in_parts = inspect([sample], tiled=True)
-    assert replace(parts, in_bands=False) == whole
+    assert replace(parts, image=replace(parts.image, in_bands=False)) == whole
     assert said_in_parts == said
     words = " ".join(problem.what for problem in said)
     assert "2 pages" in words
@@ -128,7 +129,7 @@ def test_rows_read_alone_are_those_of_the_whole(tmp_path, in_bands, kind, layout
     in_bands()
     (facts,), _ = inspect([sample], tiled=True)
     for first, end in ((0, 1), (60, 200), (300, 301)):
-        labels, objects = read_mask_rows(sample, facts.threshold, first, end)
+        labels, objects = read_mask_rows(sample, facts.mask.threshold, first, end)
         np.testing.assert_array_equal(labels, mask.labels[first:end])
         np.testing.assert_array_equal(read_image_rows(sample.image, first, end), image[first:end])
         if mask.instances is not None:
