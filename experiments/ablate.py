@@ -6,8 +6,8 @@ from typing import get_args
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.experiment import Experiment
+from textdiff.experiments.plots import draws_figure
 from textdiff.experiments.result_tables import (
     Outcome,
     Table,

@@ -8,9 +8,9 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from textdiff.errors import UserError
-from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.evaluate import evaluate
 from textdiff.experiments.experiment import FILE, Experiment, Job, Plan, open_experiment
+from textdiff.experiments.plots import draws_figure
 from textdiff.experiments.result_tables import (
     Outcome,
     Table,

@@ -44,8 +44,8 @@ def evaluate(
     rows = scored_rows(cache, split)
     if runs[0].combined:  # one after the other: each of its runs reads what is its own
         for run in runs:
-            with closing(cached_predictions(open_fitted(run, device), cache, rows, "score")) as predicted:
-                images = image_predictions(cache, predicted)
+            with closing(cached_predictions(open_fitted(run, device), cache, rows, "score")) as said:
+                images = image_predictions(cache, said)
                 _write(run, cache, split, rows, [truth_scores(image, cache) for image in images])
         return
     networks, texts = [FittedNetwork(run, device) for run in runs], [run.texts(cache) for run in runs]

@@ -15,8 +15,7 @@ import torch
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.experiments.experiment import Experiment, Job
-from textdiff.experiments.job_runner import JobRunner, groups_to_do
-from textdiff.experiments.machine import available_memory, cores
+from textdiff.experiments.job_runner import JobRunner, available_memory, cores, groups_to_do
 from textdiff.models.device import choose_device
 from textdiff.pipeline.worker_process import attend_all, start_worker
 

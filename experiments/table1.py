@@ -12,8 +12,8 @@ from typing import Any
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.experiments.compare import check_pairs, check_scored, fit_costs
-from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.experiment import FILE, Experiment, Plan, check_plan
+from textdiff.experiments.plots import draws_figure
 from textdiff.experiments.result_tables import (
     Outcome,
     Table,

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -91,12 +91,10 @@ class LocalStore(Store):
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
 
-    @contextmanager
-    def workplace(self) -> Iterator[Path]:
+    def workplace(self) -> AbstractContextManager[Path]:
         """See ``Store``; beside the cache, so on its disk."""
         final = self.path.resolve()
-        with staging(final.parent, final.name) as directory:
-            yield directory
+        return staging(final.parent, final.name)
 
     def adopt(self, file: Path, key: str) -> None:
         target = self.path / key
@@ -125,10 +123,8 @@ class LocalStore(Store):
             chunks.replace(entry, entry_at)
             sync(entry_at.parent)
 
-    @contextmanager
-    def locked(self, *, shared: bool = False) -> Iterator[object]:
-        with locked(self.path / STAGED, shared=shared) as there:
-            yield there
+    def locked(self, *, shared: bool = False) -> AbstractContextManager[object]:
+        return locked(self.path / STAGED, shared=shared)
 
     def sweep(self) -> None:
         final = self.path.resolve()

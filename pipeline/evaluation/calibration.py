@@ -131,7 +131,8 @@ def calibrate(run: Run, cache: FeatureCache, device: Any = "auto") -> None:
     if not rows:
         console.info("no validation images, so there is no temperature: probabilities are as the network gives them")
         return
-    found = _found(_predicted(open_fitted(run, device), cache, rows), _least(run))
+    least = _NO_VOTE if not run.combined and get_model(run.config["model"]).votes else 0.0
+    found = _found(_predicted(open_fitted(run, device), cache, rows), least)
     found.save(run)
     if found.temperature is None or found.error is None or found.error_tempered is None:
         console.info(f"no temperature: {found.missing}")
@@ -198,7 +199,3 @@ def _validation_ids(run: Run) -> set[str]:
 def _identity(run: Run) -> str:
     """What the weights depend on, whatever has become of their file: that is told when they are read."""
     return digest_of(run.config["runs"]) if run.combined else run.identity
-
-
-def _least(run: Run) -> float:
-    return _NO_VOTE if not run.combined and get_model(run.config["model"]).votes else 0.0

@@ -197,7 +197,7 @@ AWS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us
     ids=["bucket", "cache", "name", "network", "http", "credentials", "extra"],
 )
 def test_what_a_user_can_mend_gets_one_line(proxy, url, environment, words, monkeypatch, textdiff_once, tmp_path):
-    monkeypatch.setattr(remote, "_RETRIES", {"max_retries": 1})
+    monkeypatch.setattr(remote, "RETRIES", {"max_retries": 1})
     if "obstore" in environment:
         for name in [one for one in sys.modules if one.partition(".")[0] == "obstore"]:
             monkeypatch.setitem(sys.modules, name, None)
