@@ -106,7 +106,7 @@ class Predictor:
         return self._calibration.tempered(probabilities)
 
     def overlay(
-        self, image: NDArray[np.uint8] | AnyPath, text: str = "", mpp: float | None = None
+        self, image: NDArray[np.uint8] | AnyPath, text: str = "", own_mpp: float | None = None
     ) -> NDArray[np.uint8]:
         """The image with what was found outlined, every class in its colour: (H, W, 3) uint8, RGB, to look at.
 
@@ -115,12 +115,12 @@ class Predictor:
         Args:
             image: as for the call.
             text: the same.
-            mpp: micrometres per pixel; by default what a file says.
+            own_mpp: micrometres per pixel; by default what a file says.
         """
         pixels = self._pixels(image)
         drawn = outlined(pixels, self(image, text).argmax(0), list(self.colours.values()))
-        size = file_pixel_size(Path(image)) if mpp is None and isinstance(image, str | PathLike) else None
-        return annotated(drawn, self.run.classes, size if mpp is None else (mpp, mpp))
+        size = file_pixel_size(Path(image)) if own_mpp is None and isinstance(image, str | PathLike) else None
+        return annotated(drawn, self.run.classes, size if own_mpp is None else (own_mpp, own_mpp))
 
     def _pixels(self, image: NDArray[np.uint8] | AnyPath) -> NDArray[np.uint8]:
         """What a user calls an image as RGB (H, W, 3) uint8."""

@@ -88,8 +88,8 @@ class Report(OfRun, Computing):
     """Images to show; the run must be scored on them."""
     images: Count = 40
     """Images to show at most, from the best to the worst in even steps."""
-    mpp: Annotated[float, Range(above=0)] | None = None
-    """Micrometres per pixel of all images, for densities and areas in the measurements; not known by default."""
+    own_mpp: Annotated[float, Range(above=0)] | None = None
+    """Micrometres per pixel that all images have, for densities and areas in the measurements; not known by default."""
     out: AnyPath | None = None
     """File to write; report.html in the run by default."""
 
@@ -147,8 +147,8 @@ class Outputs(Record):
     """Views that a prediction is the mean of: 1, or 8 for the symmetries, in eight times the time."""
     overlay: bool = False
     """Draw the objects on the image too, with a scale bar where the size of a pixel is known."""
-    mpp: Annotated[float, Range(above=0)] | None = None
-    """Micrometres per pixel of all images, such as 0.25 for a slide at 40x; by default what each file says."""
+    own_mpp: Annotated[float, Range(above=0)] | None = None
+    """Micrometres per pixel that all images have, such as 0.25 for a slide at 40x; by default what each file says."""
     margin: Natural = 0
     """Pixels at the edges of tiles that only give the others their surroundings; more tiles, fewer seams."""
     tissue: Annotated[float, Range(least=0, most=1)] = 0.05

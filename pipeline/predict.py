@@ -171,7 +171,7 @@ class _Batch:
         Raises:
             UserError: the run looks at a resolution, and the image has none.
         """
-        path, mpp, given = one.path, self.predictor.mpp, self.outputs.mpp
+        path, mpp, given = one.path, self.predictor.mpp, self.outputs.own_mpp
         if isinstance(path, Slice):
             if mpp is not None:
                 raise UserError(f"{path}: says no size of a pixel, and the run looks at {mpp:g} µm; save it as a TIFF")
@@ -186,7 +186,7 @@ class _Batch:
         """What the run's members say of an image at its own size, though they look at the run's resolution."""
         seen, predictor = image, self.predictor
         if predictor.mpp is not None and isinstance(one.path, Path):
-            with open_view(Scaled(one.path, predictor.mpp, self.outputs.mpp)) as view:
+            with open_view(Scaled(one.path, predictor.mpp, self.outputs.own_mpp)) as view:
                 seen = view.region(0, 0, view.height, view.width)
         members = predictor.members(seen, one.text, each=self.outputs.disagreement)
         return members if seen.shape == image.shape else enlarge(members, *image.shape[:2])
@@ -278,13 +278,13 @@ class _Batch:
     def _pixel_size(self, one: Input) -> tuple[PixelSize | None, list[str]]:
         """The size of the image's pixels, and a note where its file says another one."""
         stated = file_pixel_size(one.path) if isinstance(one.path, Path) else None
-        if self.outputs.mpp is None:
+        if self.outputs.own_mpp is None:
             return stated, []
-        given = (self.outputs.mpp, self.outputs.mpp)
+        given = (self.outputs.own_mpp, self.outputs.own_mpp)
         if stated is None or np.allclose(stated, given, rtol=SAME_SIZE, atol=0):
             return given, []
         return given, [
-            f"says {stated[0]:.4g} x {stated[1]:.4g} µm per pixel itself (--mpp {self.outputs.mpp:g} counts)"
+            f"says {stated[0]:.4g} x {stated[1]:.4g} µm per pixel itself (--own-mpp {self.outputs.own_mpp:g} counts)"
         ]
 
     def _line(

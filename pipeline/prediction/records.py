@@ -39,7 +39,7 @@ class Records:
             "min_area": outputs.min_area,
             "blank_below": run.config["blank_below"],
             "views": outputs.views,
-            "mpp": outputs.mpp,
+            "own_mpp": outputs.own_mpp,
             "margin": outputs.margin,
             "tissue": outputs.tissue,
             "temperature": calibration.temperature,

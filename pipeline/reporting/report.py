@@ -59,7 +59,7 @@ def write_report(options: Report) -> Path:
     if len(ids) > limit:
         ids = [ids[index] for index in np.linspace(0, len(ids) - 1, limit).round().astype(int)]
     objects = summary.get("objects", {})
-    measured = Measured(cache, options.mpp, objects.get("prediction", METHODS[0]), objects.get("min_area", 0))
+    measured = Measured(cache, options.own_mpp, objects.get("prediction", METHODS[0]), objects.get("min_area", 0))
     data = {
         "name": run.path.name,
         "split": split,

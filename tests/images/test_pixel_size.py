@@ -151,9 +151,10 @@ def test_micrometres_come_from_the_file_or_the_option_into_every_output(runs, tm
     assert len(differs)
     assert differs.min() > 80
 
-    result = textdiff_once(runs, "predict", str(tmp_path), *arguments, "--mpp", "0.5", "--out", str(tmp_path / "given"))
+    given = ("--own-mpp", "0.5", "--out", str(tmp_path / "given"))
+    result = textdiff_once(runs, "predict", str(tmp_path), *arguments, *given)
     assert {row["pixel_width_um"] for row in lines("given/images.csv")} == {"0.5"}
-    assert "a.png: says 0.25 x 0.25 µm per pixel itself (--mpp 0.5 counts)" in result.stderr
+    assert "a.png: says 0.25 x 0.25 µm per pixel itself (--own-mpp 0.5 counts)" in result.stderr
     refused = textdiff_once(runs, "predict", str(tmp_path), *arguments, "--out", str(tmp_path / "given"), status=2)
-    assert "mpp 0.5, now None" in refused.stderr
-    assert "--mpp 0" in textdiff_once(runs, "predict", str(tmp_path), "--mpp", "0", status=2).stderr
+    assert "own_mpp 0.5, now None" in refused.stderr
+    assert "--own-mpp 0" in textdiff_once(runs, "predict", str(tmp_path), "--own-mpp", "0", status=2).stderr

@@ -163,7 +163,7 @@ def test_defaults_of_presets_and_recipes_are_told_with_their_values(helps):
         (["fit", "--cache", "cache/monuseg.zarr", "--labels", "five"], ["--labels five: must be a whole number"]),
         (["fit", "--cache", "cache/monuseg.zarr", "--labels", "0"], ["--labels 0: must be at least 1"]),
         (["fit", "--cache", "cache/monuseg.zarr", "--learning-rate", "nan"], ["--learning-rate nan"]),
-        (["predict", "net.pt", "--mpp", "inf"], ["--mpp inf: must be a finite number"]),
+        (["predict", "net.pt", "--own-mpp", "inf"], ["--own-mpp inf: must be a finite number"]),
         (["score", "--tolerance", "inf", "--run", "runs/monuseg-12"], ["--tolerance inf: must be a finite number"]),
         (["extract", "--dataset", "folder", "--seed", "-1"], ["--seed -1: must be at least 0 and at most 4294967295"]),
         (["fit", "--cache", "cache/monuseg.zarr", "--seed", "4294967296"], ["--seed 4294967296: must be at least 0"]),

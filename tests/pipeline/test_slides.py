@@ -237,7 +237,7 @@ def test_a_picture_of_another_resolution_is_seen_as_the_run_saw_its_slides(predi
     Image.fromarray(image).save(predicted / "none.png")
     found = textdiff_once(predicted, "predict", "none.png", "--out", "none", status=2)
     assert "none.png: does not say how many micrometres a pixel has; give it with" in found.stderr
-    textdiff_once(predicted, "predict", "none.png", "--out", "given", "--mpp", "1")
+    textdiff_once(predicted, "predict", "none.png", "--out", "given", "--own-mpp", "1")
 
 
 def test_tiles_with_margins_are_those_of_the_picture_too_and_more(predicted, textdiff_once):
@@ -291,7 +291,7 @@ def test_a_large_picture_has_objects_too(predicted, textdiff_once, monkeypatch):
         predicted / "large.tif", np.asarray(Image.open(predicted / "plain/images/b.png")), photometric="rgb"
     )
     monkeypatch.setattr(formats, "MAX_MEGAPIXELS", 0.01)
-    arguments = ("--mpp", "2", "--format", "geojson,nifti", "--tissue", "0", "--min-area", "3")
+    arguments = ("--own-mpp", "2", "--format", "geojson,nifti", "--tissue", "0", "--min-area", "3")
     found = textdiff_once(predicted, "predict", "large.tif", "--out", "large", *arguments, status=2)
     assert (
         "large: is too large to be held, and NIfTI-1 is written at once; use --format geojson or ome-zarr"

@@ -98,7 +98,7 @@ def test_images_are_summed_up_by_the_groups_of_a_list_which_may_change(made, ima
     def predicted(*groups):
         rows = [f"{name},{group}" for name, group in zip(names, groups, strict=True)]
         (images / "list.csv").write_text("\n".join(["image,group", *rows]) + "\n")
-        arguments = ("--list", str(images / "list.csv"), "--mpp", "0.5", "--out", str(out))
+        arguments = ("--list", str(images / "list.csv"), "--own-mpp", "0.5", "--out", str(out))
         return textdiff_once(made, "predict", *arguments), {row["group"]: row for row in read_csv(out / "groups.csv")}
 
     first, groups = predicted("anna", "anna", "bert")

@@ -68,7 +68,7 @@ def test_classes_keep_their_numbers_scores_and_colours(two_classes, two_classes_
 
 
 def test_measurements_are_those_of_the_annotated_squares(two_classes, tmp_path):
-    measured = Parsed(textdiff.report(two_classes, mpp=0.5, out=tmp_path / "a.html").read_text("utf-8")).data()[
+    measured = Parsed(textdiff.report(two_classes, own_mpp=0.5, out=tmp_path / "a.html").read_text("utf-8")).data()[
         "measured"
     ]
     side = 64 * 0.5 / 1000
