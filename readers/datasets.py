@@ -289,7 +289,7 @@ def _inspect_mask(known: Inspected, source: Path | Slice, tiled: bool, say: Call
         say("note", source, "says nothing of any pixel: it is neither fitted on nor scored", "annotate it")
     elif not any(mask.counts[1:]):
         say("note", source, "is an empty mask (no foreground)")
-    elif not mask.counts[0]:
+    elif not mask.counts[0] and sum(mask.counts) == mask.height * mask.width:
         say("note", source, "is all foreground", "check that it is not inverted")
     elif mask.single:
         say("note", source, "numbers a single object 255: it looks like a plain mask", "check --instances")
