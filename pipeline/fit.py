@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -82,8 +82,32 @@ def fit_or_resume(options: Fit) -> Run:
     """
     if options.resume:
         cache = None if options.cache is None else located(options.cache)
-        return Run(resume(Run(options.directory()), options.device if options.device != "auto" else None, cache))
+        run = Run(options.directory())
+        _check_own(options, run)
+        return Run(resume(run, options.device if options.device != "auto" else None, cache))
     return Run(fit(options.part(FitConfig), Path(options.runs)))
+
+
+def _check_own(options: Fit, run: Run) -> None:
+    """Refuses options that a resumed fit, which goes on with its own, would pass over in silence."""
+    own, usual = run.config["fit"], FitConfig()
+    for name in (field.name for field in fields(FitConfig) if field.name not in ("cache", "device")):
+        given = getattr(options, name)
+        if given == getattr(usual, name):
+            continue
+        # This is how they are recorded.
+        if name == "pretrained":
+            kept = str(Path(given).resolve())
+        elif name == "window":
+            kept = given or None
+        else:
+            kept = list(given) if isinstance(given, tuple) else given
+        if kept != own[name]:
+            flag, begun = f"--{name.replace('_', '-')}", "without" if own[name] is None else f"with {own[name]}"
+            raise UserError(
+                f"{flag}: {run.path} was begun {begun}, and --resume goes on with its own options; leave {flag} out, "
+                "or fit anew without --resume"
+            )
 
 
 def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:

@@ -160,6 +160,7 @@ def test_defaults_of_presets_and_recipes_are_told_with_their_values(helps):
         (["ablate", "--cache", "cache/monuseg.zarr", "--set", "widht=9"], ["did you mean width?"]),
         (["extract"], ["--dataset: is missing"]),
         (["fit"], ["--cache: is missing", "--resume"]),
+        (["fit", "--cache", "cache/monuseg.zarr", "--run", "runs/monuseg-12"], ["--run: is the run that --resume"]),
         (["fit", "--cache", "cache/monuseg.zarr", "--labels", "five"], ["--labels five: must be a whole number"]),
         (["fit", "--cache", "cache/monuseg.zarr", "--labels", "0"], ["--labels 0: must be at least 1"]),
         (["fit", "--cache", "cache/monuseg.zarr", "--learning-rate", "nan"], ["--learning-rate nan"]),
