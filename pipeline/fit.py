@@ -129,9 +129,10 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     tiles = rows_by_tile(cache)
     if not labelled.all:
         labelled.check(train_ids)
-    elif not any(np.any(cache.mask(tile[0])) for name in train_ids for tile in tiles[name]):
-        size = f"{cache.image_size}x{cache.image_size} pixels"
-        console.warn(f"no training mask has any foreground at {size}: the run learns to find nothing")
+    if absent := labelled.absent(train_ids):
+        size = f"{cache.image_size}x{cache.image_size} pixels{' among those drawn' if config.label_pixels else ''}"
+        what = ("foreground", "nothing") if len(absent) == len(cache.classes) else (", ".join(absent), "none of it")
+        console.warn(f"no training mask has any {what[0]} at {size}: the run learns to find {what[1]}")
     shown = sum(labelled.has(tile[0]) for name in train_ids for tile in tiles[name])
     config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, shown)
     if config.positions and not get_model(config.model).locates:
