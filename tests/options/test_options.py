@@ -156,6 +156,10 @@ def test_defaults_of_presets_and_recipes_are_told_with_their_values(helps):
         (["predict", "net.pt", "--format", "geosjon"], ["did you mean geojson?"]),
         (["cache", "info", "cache/monuseg.zar"], ["did you mean cache/monuseg.zarr?"]),
         (["download", "adm256"], ["did you mean adm-256?"]),
+        (
+            ["report", "--run", "runs/monuseg-12", "--out", "texts.csv"],
+            ["--out texts.csv: name a file that ends"],
+        ),
         (["report", "runs/monuseg-12"], ["--run runs/monuseg-12", "`textdiff report --help`"]),
         (["ablate", "--cache", "cache/monuseg.zarr", "--set", "widht=9"], ["did you mean width?"]),
         (["extract"], ["--dataset: is missing"]),
