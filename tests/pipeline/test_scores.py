@@ -191,6 +191,7 @@ def test_masks_that_changed_since_the_fit_or_the_scores_before_are_named(place, 
     if changed:
         redraw(place, {"train": fitted, "test": NAMES[2]}[changed])
     result = textdiff_once(place, *command)
+    assert "next: textdiff report --run run --cache c.zarr\n" in result.stderr
     summary, report = (place / "run/scores.json").read_text("utf-8"), (place / "run/report.md").read_text("utf-8")
     since_fit = [f"{fitted}: the mask"] if changed == "train" else []
     assert json.loads(summary)["changed_since_fit"] == since_fit
