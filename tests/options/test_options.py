@@ -160,6 +160,7 @@ def test_defaults_of_presets_and_recipes_are_told_with_their_values(helps):
             ["report", "--run", "runs/monuseg-12", "--out", "texts.csv"],
             ["--out texts.csv: name a file that ends"],
         ),
+        (["report", "--run", "runs/monuseg-12"], ["runs/monuseg-12: not a run directory"]),
         (["report", "runs/monuseg-12"], ["--run runs/monuseg-12", "`textdiff report --help`"]),
         (["ablate", "--cache", "cache/monuseg.zarr", "--set", "widht=9"], ["did you mean width?"]),
         (["extract"], ["--dataset: is missing"]),
