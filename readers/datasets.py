@@ -295,7 +295,7 @@ def _inspect_mask(known: Inspected, source: Path | Slice, tiled: bool, say: Call
     elif not mask.counts[0] and sum(mask.counts) == mask.height * mask.width:
         say("note", source, "is all foreground", "check that it is not inverted")
     elif mask.single:
-        say("note", source, "numbers a single object 255: it looks like a plain mask", "check --instances")
+        say("note", source, f"numbers a single object {mask.objects}: it looks like a plain mask", "check --instances")
     return replace(
         known,
         mask_sha256=mask.sha256,
