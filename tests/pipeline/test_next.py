@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -87,9 +88,9 @@ def test_a_cache_without_masks_is_to_be_ranked_and_not_fitted(tmp_path, textdiff
     (tmp_path / "data/images").mkdir(parents=True)
     for number in range(3):
         Image.new("RGB", (32, 32), (90 * number, 9, 200)).save(tmp_path / f"data/images/{number}.png")
-    options = ("--preset", "rgb", "--image-size", "32", "--text-encoder", "none", "--cache", "c.zarr")
+    options = ("--preset", "rgb", "--image-size", "32", "--text-encoder", "none", "--cache", "my c.zarr")
     said = textdiff_once(tmp_path, "extract", "--dataset", "folder", "--data", "data", *options).stderr
     (advice,) = (line for line in said.splitlines() if line.startswith("next: "))
-    command = advice.removeprefix("next: textdiff ").split(";")[0].split()
-    assert command == ["next", "--cache", "c.zarr"]
+    command = shlex.split(advice.removeprefix("next: textdiff ").split(";")[0])
+    assert command == ["next", "--cache", "my c.zarr"]
     textdiff_once(tmp_path, *command)
