@@ -15,7 +15,7 @@ import typer
 from textdiff import __version__, console
 from textdiff.commands import show
 from textdiff.commands.make import Command, add, usage
-from textdiff.errors import UserError, explain
+from textdiff.errors import explain
 from textdiff.options.experiments import Ablate, Compare, Curve, Panel, Sweep, Table1, TextCheck
 from textdiff.options.extract import Extract
 from textdiff.options.fit import Fit
@@ -51,7 +51,7 @@ COMMANDS = {
     "predict": Command(Predict, "pipeline.predict:predict", show.paths),
     "next": Command(Rank, "pipeline.prediction.ranking:rank", show.ranking, as_json=True),
     "pretrain": Command(Pretrain, "pipeline.pretrain:pretrain", show.paths),
-    "demo": Command(Demo, "commands.tools:demo", show.demo),
+    "demo": Command(Demo, "pipeline.demo:demo", show.demo, takes=("out", "device")),
     "ablate": Command(Ablate, "experiments.ablate:ablate", show.outcome, as_json=True),
     "table1": Command(Table1, "experiments.table1:table1", show.outcome, as_json=True),
     "sweep": Command(Sweep, "experiments.sweep:sweep", show.outcome, as_json=True),
@@ -59,15 +59,15 @@ COMMANDS = {
     "compare": Command(Compare, "experiments.compare:compare", show.outcome, as_json=True),
     "text-check": Command(TextCheck, "experiments.text_check:text_check", show.outcome, as_json=True),
     "panel": Command(Panel, "experiments.panel:panel", show.panel),
-    "doctor": Command(Doctor, "commands.tools:doctor", show.checks, as_json=True),
+    "doctor": Command(Doctor, "pipeline.doctor:diagnose", show.checks, as_json=True, takes=("cache_dir",)),
     "download": Command(Download, "pipeline.fetch:download", show.paths),
     "data check": Command(DataCheck, "commands.tools:data_check", show.data, as_json=True),
     "cache info": Command(CacheInfo, "commands.tools:cache_info", show.info, as_json=True),
-    "cache verify": Command(CacheVerify, "commands.tools:cache_verify", show.faults, as_json=True),
-    "cache repair": Command(CacheRepair, "commands.tools:cache_repair", show.lines, as_json=True),
-    "cache gc": Command(CacheGc, "commands.tools:cache_gc", show.lines, as_json=True),
+    "cache verify": Command(CacheVerify, "cache.verify:verify_cache", show.faults, as_json=True, takes=("path",)),
+    "cache repair": Command(CacheRepair, "cache.repair:repair_cache", show.lines, as_json=True, takes=("path",)),
+    "cache gc": Command(CacheGc, "cache.gc:collect", show.lines, as_json=True, takes=("path", "delete")),
     "cache export": Command(CacheExport, "commands.tools:cache_export", show.paths),
-    "cache import": Command(CacheImport, "commands.tools:cache_import", show.paths),
+    "cache import": Command(CacheImport, "cache.hdf5:import_hdf5", show.paths, takes=("path", "out")),
 }
 GROUPS = {"data": "Look into a data set.", "cache": "Look into, check and convert a feature cache."}
 
@@ -124,13 +124,10 @@ def _interrupted(error: BaseException | None) -> bool:
 
 def _failure(error: Exception, debug: bool) -> int:
     """Says what the user can mend; a defect goes on as it is."""
-    if isinstance(error, UserError):
-        return _fail(str(error), debug)
     if isinstance(error, UsageError):
         return _fail(usage(error), debug)
     _name_output(error)
-    line = explain(error)
-    if line is None:
+    if (line := explain(error)) is None:
         raise error
     return _fail(line, debug)
 

@@ -96,7 +96,9 @@ def os_error(error: BaseException) -> OSError | None:
 
 
 def explain(error: Exception) -> str | None:
-    """One line with the thing and the fix, for a failure that is the machine's; None for a defect."""
+    """One line with the thing and the fix, for a failure that is the user's or the machine's; None for a defect."""
+    if isinstance(error, UserError):
+        return str(error)
     found = os_error(error)
     short = any(words in str(error) for words in ("out of memory", "failed to map segment"))  # CUDA, the linker
     if short or isinstance(error, MemoryError) or (found and found.errno == errno.ENOMEM):

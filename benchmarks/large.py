@@ -69,9 +69,7 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
         grid=lambda h, w: Grid(h, w, tile, overlap),
         predict=threshold,
         together=lambda block: block[0],
-        pictures=lambda block: {
-            "_probability": OutputFiles(probabilities=True).pictures(block[0], block, block[0])["_probability"]
-        },
+        pictures=lambda block: OutputFiles(probabilities=True).pictures(block[0], block),
     )
     written, _ = segment_streamed(path, folder / path.stem, folder / "objects", asked)
     return {

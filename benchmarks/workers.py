@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 
 from textdiff.files import write_json
-from textdiff.pipeline.extraction.dask_crew import _task_rows
+from textdiff.pipeline.extraction.dask_crew import task_rows
 from textdiff.tables import markdown_table
 
 HERE = Path(__file__).resolve().parent
@@ -152,7 +152,7 @@ def measure(place: Path, images: int, size: int) -> Iterator[dict[str, Any]]:
             for way in ("fresh", "warm"):
                 sent = proxy.bytes
                 seconds = extract(place, cache, size, "--scheduler", proxy.address)
-                rows = _task_rows(images, workers)
+                rows = task_rows(images, workers)
                 yield {
                     "way": f"{workers} Dask workers, {way}",
                     **seconds,

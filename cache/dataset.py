@@ -92,7 +92,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
             "view": entry.view,
             "features": {block: torch.from_numpy(grid) for block, grid in grids.items()},
             "image": torch.from_numpy(cache.image(row)).permute(2, 0, 1),
-            "text": cache.texts[entry.text] if entry.text >= 0 else "",
+            "text": cache.text_of(entry),
         }
         mask = cache.mask(row)
         if mask is not None:

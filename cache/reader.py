@@ -2,8 +2,7 @@
 
 __all__ = ["TABLE", "CacheReader"]
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from textdiff.cache import chunks, ledger
 from textdiff.cache.int8 import unpack
 from textdiff.cache.layout import Layout, features_name
-from textdiff.cache.rows import CacheError, unpack_table
+from textdiff.cache.rows import CacheError, Row, unpack_table
 from textdiff.cache.stores import Store, store_at
 from textdiff.places import Location
 
@@ -146,16 +145,15 @@ class CacheReader:
         result = np.empty(shape, dtype) if out is None else _checked(out, shape, dtype)
 
         def read(at: int) -> None:
-            fill = partial(self.store.read_into, out=result[at])
-            self._read(row, checksums, features_name(block), self.steps.index(wanted[at]), fill)
+            self._read(row, checksums, features_name(block), self.steps.index(wanted[at]), result[at])
 
         self.store.map(read, range(len(wanted)))
         return result
 
     def image(self, row: int) -> np.ndarray:
         """(H, W, 3) uint8, RGB. Raises CacheError as ``features`` does."""
-        checksums, image = self._require(row), np.empty((self.image_size, self.image_size, 3), np.uint8)
-        self._read(row, checksums, "image", None, partial(self.store.read_into, out=image))
+        image = np.empty((self.image_size, self.image_size, 3), np.uint8)
+        self._read(row, self._require(row), "image", None, image)
         return image
 
     def mask(self, row: int) -> np.ndarray | None:
@@ -163,7 +161,7 @@ class CacheReader:
         checksums, mask = self._require(row), np.empty((self.image_size, self.image_size), np.uint8)
         if not self.rows[row].has_mask:
             return None
-        self._read(row, checksums, "mask", None, partial(self.store.read_into, out=mask))
+        self._read(row, checksums, "mask", None, mask)
         return mask
 
     def truth(self, row: int) -> np.ndarray | None:
@@ -192,9 +190,13 @@ class CacheReader:
         checksums = self._require(row)
         if not self.rows[row].has_truth:
             return None
-        padded = chunks.decompress(self._read(row, checksums, name, None, self.store.checked), self.layout.truth, dtype)
+        padded = chunks.decompress(self._read(row, checksums, name, None), self.layout.truth, dtype)
         h, w = self.rows[row].truth_shape
         return padded[:h, :w].astype(dtype)
+
+    def text_of(self, entry: Row) -> str:
+        """The text of an entry of the table, in words; empty where there is none."""
+        return self.texts[entry.text] if entry.text >= 0 else ""
 
     def text(self, row: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The row's text as tokens (L, D) float32 and mask (L,) bool, without masked padding at its end.
@@ -295,12 +297,13 @@ class CacheReader:
         name, step, what = bad[0]
         raise self._damaged(row, self.layout.named(name, step), what)
 
-    def _read(self, row: int, checksums: bytes, name: str, step: int | None, read: Callable[[str], bytes]) -> bytes:
-        """What ``read`` gives for one chunk of a row: bytes that end with the checksum the chunk has to have."""
+    def _read(self, row: int, checksums: bytes, name: str, step: int | None, out: np.ndarray | None = None) -> bytes:
+        """One chunk of a row with the checksum that it has to have; of one that is read into ``out`` that alone."""
         at = self.layout.number(name, step) * chunks.CRC_BYTES
         while True:
             try:
-                data = read(self.layout.chunk(row, name, step))
+                key = self.layout.chunk(row, name, step)
+                data = self.store.checked(key) if out is None else self.store.read_into(key, out)
             except chunks.ChunkError as error:
                 self.check_same()
                 raise self._damaged(row, self.layout.named(name, step), error) from error

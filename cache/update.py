@@ -64,7 +64,7 @@ def _activations_by(cache: "FeatureCache", index: int) -> tuple[object, ...]:
     """
     row = cache.rows[index]
     varied = "jitter" in cache.fingerprint and row.view > 0 and row.split == "train"
-    read = cache.texts[row.text] if cache.fingerprint.get("reads_text") and row.text >= 0 else None
+    read = cache.text_of(row) if cache.fingerprint.get("reads_text") else None
     return row.image_sha256, row.height, row.width, row.tile, row.y, row.x, row.view, varied, read
 
 

@@ -24,6 +24,8 @@ class Command(NamedTuple):
     """Prints the function's result, for given options, and as JSON where that is asked for."""
     as_json: bool = False
     """Whether JSON can be asked for."""
+    takes: tuple[str, ...] = ()
+    """The options that the function takes one by one, in the place of the record."""
 
 
 class _Grouped(TyperCommand):
@@ -62,7 +64,8 @@ def add(app: typer.Typer, name: str, command: Command) -> None:
         by_name = {option.name: option for option in shown}
         values = {name: _value(by_name[name], value) for name, value in given.items() if value not in (None, [])}
         record = command.record.of((), values, name)
-        command.show(load(f"textdiff.{command.run}")(record), record, as_json)
+        taken = [getattr(record, name) for name in command.takes] or [record]
+        command.show(load(f"textdiff.{command.run}")(*taken), record, as_json)
 
     parameters = [_parameter(option) for option in shown]
     if command.as_json:

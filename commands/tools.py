@@ -1,39 +1,13 @@
-"""What the commands that look at data, caches and the machine do with their options."""
+"""What the commands that look at data and caches do with their options, where that is more than one call."""
 
-__all__ = [
-    "cache_export",
-    "cache_gc",
-    "cache_import",
-    "cache_info",
-    "cache_repair",
-    "cache_verify",
-    "data_check",
-    "demo",
-    "doctor",
-]
+__all__ = ["cache_export", "cache_info", "data_check"]
 
 from pathlib import Path
 from typing import Any
 
-from textdiff.cache import Fault, FeatureCache, export_hdf5, import_hdf5, verify_cache
-from textdiff.cache.gc import Leftover, collect
-from textdiff.cache.repair import repair_cache
-from textdiff.options.tools import (
-    CacheExport,
-    CacheGc,
-    CacheImport,
-    CacheInfo,
-    CacheRepair,
-    CacheVerify,
-    DataCheck,
-    Demo,
-    Doctor,
-)
-from textdiff.pipeline import demo as phantom_demo
+from textdiff.cache import FeatureCache, export_hdf5
+from textdiff.options.tools import CacheExport, CacheInfo, DataCheck
 from textdiff.pipeline.check import Check, check_dataset
-from textdiff.pipeline.doctor import Check as MachineCheck
-from textdiff.pipeline.doctor import diagnose
-from textdiff.places import Location, located
 from textdiff.readers.locations import find_data
 from textdiff.readers.presets import get_preset
 
@@ -50,38 +24,8 @@ def cache_info(options: CacheInfo) -> dict[str, Any]:
     return FeatureCache.open(options.path).info()
 
 
-def cache_verify(options: CacheVerify) -> list[Fault]:
-    """Everything in the cache that is not as it was written."""
-    return verify_cache(options.path)
-
-
-def cache_repair(options: CacheRepair) -> list[Fault]:
-    """Puts right what is wrong with the cache, and tells what it was."""
-    return repair_cache(options.path)
-
-
-def cache_gc(options: CacheGc) -> list[Leftover]:
-    """Finds what nothing vouches for."""
-    return collect(options.path, options.delete)
-
-
 def cache_export(options: CacheExport) -> Path:
     """Writes the HDF5 file."""
     cache, out = FeatureCache.open(options.path), Path(options.out)
     export_hdf5(cache, out, native=not options.upsampled, compress=options.compress)
     return out
-
-
-def cache_import(options: CacheImport) -> Location:
-    """Makes the cache."""
-    return located(import_hdf5(options.path, options.out))
-
-
-def doctor(options: Doctor) -> list[MachineCheck]:
-    """Examines the machine."""
-    return diagnose(Path(options.cache_dir))
-
-
-def demo(options: Demo) -> phantom_demo.Demo:
-    """Extracts, fits and scores the phantom."""
-    return phantom_demo.demo(Path(options.out), options.device)

@@ -8,20 +8,18 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from textdiff.errors import UserError
-from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.evaluate import evaluate
 from textdiff.experiments.experiment import FILE, Experiment, Job, Plan, open_experiment
-from textdiff.experiments.nested_bootstrap import Estimate
+from textdiff.experiments.plots import draws_figure
 from textdiff.experiments.result_tables import (
     Outcome,
     Table,
     absence_note,
+    cells,
+    difference_columns,
     interval_notes,
     missing_note,
-    points,
-    score,
     score_columns,
-    verdict,
     views_note,
     write_files,
 )
@@ -77,28 +75,24 @@ def compare(options: Compare) -> Outcome:
         raise UserError(f"--against {wrong[0]}: not among the rows, which are {', '.join(names)}")
     shown = score_columns((row.result for row in rows), truth)
     sizes = {place: _row_nbytes(experiment) for place, experiment in experiments.items()}
-    cells, records, estimates = [], [], {name: list[Estimate | None]() for name in datasets}
+    lines, records = [], []
     for row in rows:
-        estimates[row.dataset].append(row.result.estimate(f"dice_{truth}"))
         labels = row.result.point["labels"]
         costs, nbytes = fit_costs(experiments[row.place], row.result), sizes[row.place]
         line = [row.dataset] * (len(datasets) > 1)
         line += [row.place, row.result.point["method"], str(labels), row.result.progress]
         line += [costs["in_all"], "" if nbytes is None else f"{nbytes / 1e6:.1f}", costs["seconds"]]
-        line += [score(row.result.estimate(metric)) for metric in shown.values()]
-        for name in references:
-            other = _reference(rows, name, row)
-            difference = row.result.minus(other, f"dice_{truth}") if other else None
-            line += [points(difference), verdict(difference)]
+        others = {name: _reference(rows, name, row) for name in references}
+        lines.append(line + cells(row.result, shown, truth, others.values()))
+        for name, other in others.items():
             found = row.result.records(other)
             records += [
                 {"dataset": row.dataset, "experiment": row.place, "against": name, **costs, "row_bytes": nbytes}
                 | record
                 for record in found
             ]
-        cells.append(line)
     columns = [*(["data set"] * (len(datasets) > 1)), "experiment", "variant", "labels", "runs", *COSTS, *shown]
-    columns += [column for name in references for column in (f"Dice against {name}, points", "")]
+    columns += difference_columns(*references)
     first = {experiment.dataset: experiment for experiment in reversed(experiments.values())}
     own = [
         f"{place}: {note}"
@@ -106,14 +100,14 @@ def compare(options: Compare) -> Outcome:
         for note in (*missing_note(experiment), *views_note(row.result for row in rows if row.place == place))
     ]
     for dataset in datasets:
-        own += absence_note((row.result for row in rows if row.dataset == dataset), truth)
-        own += interval_notes(first[dataset], estimates[dataset], truth)
+        results = [row.result for row in rows if row.dataset == dataset]
+        own += [*absence_note(results, truth), *interval_notes(first[dataset], results, truth)]
     common = "Differences are over the draws and seeds that both rows have, which may be fewer than a row's own."
     costs_note = (
         "parameters: with the frozen backbone, without the text encoder. MB: of an image in the cache, which extract "
         "made once. seconds: the median time of a fit, where it ran."
     )
-    table = Table(columns, cells, [*dict.fromkeys(own), common, costs_note])
+    table = Table(columns, lines, [*dict.fromkeys(own), common, costs_note])
     summary: dict[str, Any] = {
         "schema": 2,
         "kind": "compare",
@@ -132,7 +126,7 @@ def compare(options: Compare) -> Outcome:
 
 
 def _reference(rows: Sequence[_Row], name: str, row: _Row) -> Result | None:
-    """What a row's difference to the row called ``name`` is taken to: of as many labels, and not the row itself.
+    """What a row's difference to the row called ``name`` is taken to: of as many labels.
 
     In another data set than the named row's, the row that is called alike but for its place.
     """
@@ -142,7 +136,7 @@ def _reference(rows: Sequence[_Row], name: str, row: _Row) -> Result | None:
     found = next((r for r in same if r.name == name), None)
     if found is None and all(r.name != name for r in rows if r.dataset == row.dataset):
         found = next((r for r in same if r.result.point["method"] == method), None)
-    return None if found is None or found is row else found.result
+    return found.result if found else None
 
 
 def fit_costs(experiment: Experiment, result: Result) -> dict[str, str]:

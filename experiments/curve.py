@@ -1,26 +1,25 @@
 """The learning curve: Dice against the number of annotated training images."""
 
-__all__ = ["curve", "curve_plan", "curve_table"]
+__all__ = ["curve", "curve_table"]
 
 from pathlib import Path
 
 from textdiff.cache import FeatureCache
-from textdiff.experiments.experiment import Experiment, Plan
+from textdiff.experiments.experiment import Experiment
 from textdiff.experiments.plots import error_bars, new_figure, save_figure
 from textdiff.experiments.result_tables import (
     Outcome,
     Table,
+    cells,
+    difference_columns,
     notes,
-    points,
-    score,
     score_columns,
-    verdict,
+    title,
     write_tables,
 )
 from textdiff.experiments.results import Result, gather
 from textdiff.experiments.setup import conduct, plan_methods
 from textdiff.options.experiments import Curve
-from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 
 
 def curve(options: Curve) -> Outcome:
@@ -33,17 +32,9 @@ def curve(options: Curve) -> Outcome:
         KeyboardInterrupt: stopped; the same call goes on.
     """
     cache = FeatureCache.open(options.cache)
-    experiment, failures = conduct(options, curve_plan(options, cache), cache)
+    plan = plan_methods("curve", options, cache, options.variants, options.labels)
+    experiment, failures = conduct(options, plan, cache)
     return curve_table(experiment, options.truth)._replace(failures=failures)
-
-
-def curve_plan(options: Curve, cache: FeatureCache) -> Plan:
-    """Every method on every number of training images, with the same draws and seeds.
-
-    Raises:
-        UserError: options that the cache does not allow.
-    """
-    return plan_methods("curve", options, cache, options.variants, options.labels)
 
 
 def curve_table(experiment: Experiment, truth: str) -> Outcome:
@@ -52,25 +43,14 @@ def curve_table(experiment: Experiment, truth: str) -> Outcome:
     methods = list(dict.fromkeys(result.point["method"] for result in results))
     reference = {result.point["labels"]: result for result in results if result.point["method"] == methods[0]}
     shown = score_columns(results, truth)
-    rows, records, estimates = [], [], []
+    rows, records = [], []
     for result in results:
         method, labels = result.point["method"], result.point["labels"]
-        against = None if method == methods[0] else reference[labels]
-        difference = result.minus(against, f"dice_{truth}") if against else None
-        estimates.append(result.estimate(f"dice_{truth}"))
-        rows.append(
-            [
-                str(labels),
-                method,
-                result.progress,
-                *(score(result.estimate(metric)) for metric in shown.values()),
-                points(difference),
-                verdict(difference),
-            ]
-        )
+        against = reference[labels]
+        rows.append([str(labels), method, result.progress, *cells(result, shown, truth, [against])])
         records += result.records(against)
-    columns = ("labels", "variant", "runs", *shown, f"Dice against {methods[0]}, points", "")
-    table = Table(columns, rows, notes(experiment, results, estimates, truth))
+    columns = ("labels", "variant", "runs", *shown, *difference_columns(methods[0]))
+    table = Table(columns, rows, notes(experiment, results, truth))
     outcome = write_tables(experiment, table, records, {"truth": truth, "against": methods[0]})
     return outcome._replace(files=[*outcome.files, *_draw(experiment, results, methods, truth)])
 
@@ -89,9 +69,7 @@ def _draw(experiment: Experiment, results: list[Result], methods: list[str], tru
     ax.minorticks_off()
     ax.set_xlabel("annotated training images")
     ax.set_ylabel("Dice, %")
-    ax.set_title(
-        f"{experiment.dataset}, {experiment.plan.split} images, {TRUTHS[truth]}; bars: 95% intervals", fontsize=9
-    )
+    ax.set_title(f"{title(experiment, truth)}; bars: 95% intervals", fontsize=9)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, fontsize=9)
     return save_figure(figure, experiment.path / "curve")

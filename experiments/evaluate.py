@@ -12,6 +12,7 @@ import torch
 from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.files import write_json
+from textdiff.pipeline.evaluation.class_scores import Scores
 from textdiff.pipeline.evaluation.image_predictions import ImagePrediction, image_predictions, truth_scores
 from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.predictions import FittedNetwork, Predicted, cached_predictions, predictions, view_count
@@ -41,12 +42,15 @@ def evaluate(
         UserError: a run is not finished, or the split has no annotated rows.
     """
     rows = scored_rows(cache, split)
-    if runs[0].combined:
-        _evaluate_alone(runs, cache, device, split, rows)
+    if runs[0].combined:  # one after the other: each of its runs reads what is its own
+        for run in runs:
+            with closing(cached_predictions(open_fitted(run, device), cache, rows, "score")) as said:
+                images = image_predictions(cache, said)
+                _write(run, cache, split, rows, [truth_scores(image, cache) for image in images])
         return
     networks, texts = [FittedNetwork(run, device) for run in runs], [run.texts(cache) for run in runs]
     loader = loader or networks[0].network.loader(cache, device)
-    scores: list[dict[str, list[float | None]]] = [{} for _ in runs]
+    scores: list[list[Scores]] = [[] for _ in runs]
     ids = list(dict.fromkeys(cache.rows[row].id for row in rows))
 
     asked = any(fitted.network.blank_below is not None for fitted in networks)
@@ -78,29 +82,13 @@ def evaluate(
         by_run = [of_run(number, own) for number, own in enumerate(tee(by_row, len(runs)))]
         for predicted in zip(*by_run, strict=True):
             for image, found in zip(predicted, scores, strict=True):
-                for name, value in truth_scores(image, cache).items():
-                    found.setdefault(name, []).append(value)
+                found.append(truth_scores(image, cache))
             progress.advance()
     for run, found in zip(runs, scores, strict=True):
         _write(run, cache, split, rows, found)
 
 
-def _evaluate_alone(
-    runs: Sequence[Run], cache: FeatureCache, device: torch.device, split: str, rows: Sequence[int]
-) -> None:
-    """The same of combined runs, one after the other: each of its runs reads what is its own."""
-    for run in runs:
-        scores: dict[str, list[float | None]] = {}
-        with closing(cached_predictions(open_fitted(run, device), cache, rows, "score")) as predicted:
-            for image in image_predictions(cache, predicted):
-                for name, value in truth_scores(image, cache).items():
-                    scores.setdefault(name, []).append(value)
-        _write(run, cache, split, rows, scores)
-
-
-def _write(
-    run: Run, cache: FeatureCache, split: str, rows: Sequence[int], scores: dict[str, list[float | None]]
-) -> None:
+def _write(run: Run, cache: FeatureCache, split: str, rows: Sequence[int], scores: Sequence[Scores]) -> None:
     ids = list(dict.fromkeys(cache.rows[row].id for row in rows))
     record = {
         "schema": SCHEMA,
@@ -109,6 +97,6 @@ def _write(
         "views": view_count(cache, rows),
         "ids": ids,
         "facts": image_digests(cache, ids, run.texts(cache)),
-        "scores": scores,
+        "scores": {name: [of_image[name] for of_image in scores] for name in scores[0]},
     }
     write_json(run.path / f"images-{split}.json", record)

@@ -183,7 +183,9 @@ def check_plan(path: Path, plan: Plan, cache: FeatureCache, grow: bool = True) -
     """The experiment at ``path``, and the jobs that ``plan`` has beyond it; otherwise as ``plan_experiment``."""
     found = open_experiment(path)
     added = _added(found, plan) if grow else []
-    if differing := _differing(found, plan, cache, but=_sizes(plan) if added else ()):
+    # The options that say how many jobs there are, not what a job is.
+    sizes = [name for name in plan.options if not name.startswith("fit.")] if added else []
+    if differing := _differing(found, plan, cache, but=sizes):
         raise UserError(
             f"{path}: begun with other options ({'; '.join(differing)}); repeat them, or give another --name"
         )
@@ -236,11 +238,6 @@ def _essence(job: Job) -> tuple[str, str, str, str]:
     # An option that is younger than the experiment had its default then.
     defaults = {field.name: field.default for field in fields(FitConfig)}
     return job.group, _shown(job.point), _shown(defaults | job.fit | {"cache": None}), _shown(job.members)
-
-
-def _sizes(plan: Plan) -> list[str]:
-    """The options that say how many jobs there are, not what a job is."""
-    return [name for name in plan.options if not name.startswith("fit.")]
 
 
 def _differing(found: Experiment, plan: Plan, cache: FeatureCache, but: Collection[str] = ()) -> list[str]:

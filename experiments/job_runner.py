@@ -1,9 +1,12 @@
-"""Does the jobs of an experiment, in this process: what a worker runs."""
+"""Does the jobs of an experiment, in this process: what a worker runs, with what this machine has room for."""
 
-__all__ = ["JobRunner", "groups_to_do"]
+__all__ = ["JobRunner", "available_memory", "cores", "groups_to_do"]
 
+import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -11,7 +14,6 @@ from textdiff.cache import FeatureCache, Loader
 from textdiff.errors import UserError
 from textdiff.experiments.evaluate import evaluate
 from textdiff.experiments.experiment import Experiment, Job
-from textdiff.experiments.machine import available_memory
 from textdiff.models.device import choose_device
 from textdiff.models.networks.models import get_model
 from textdiff.pipeline.combine import combine_runs
@@ -142,3 +144,21 @@ class JobRunner:
             0 if cache.layout.tokens is None else 4 * len(cache.texts) * cache.layout.tokens[1] * (cache.text_dim or 0)
         )
         return int(min(len(cache.rows) * row + 2 * texts, free * MEMORY_SHARE / self.processes))
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int | None:
+    """Bytes that can still be used without swapping, a container's limit included; None where nobody says."""
+    limits = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        limits.append(int(fields["MemAvailable"].split()[0]) * 1024)
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # no such files, or "max": no limit
+        limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return max(0, min(limits)) if limits else None

@@ -74,13 +74,11 @@ def panel(options: Panel) -> list[Choice]:
     drawn = []
     for choice, shares in zip(chosen, maps, strict=True):
         name = ids[choice.image]
-        entry = cache.rows[rows[name]]
         predictions = [
             Prediction(title, found.masks[name], found.truths[name], found.dice[name])
             for title, found in zip(titles, seen, strict=True)
         ]
-        text = cache.texts[entry.text] if entry.text >= 0 else ""
-        picture = panels(cache, rows[name])[0]
+        picture, text = panels(cache, rows[name])[0], cache.text_of(cache.rows[rows[name]])
         attended = list(zip(words, shares, strict=True))
         drawn.append(PanelRow(f"{name}: {choice.reason}", text, picture, predictions, attended))
     panel_figure(Path(options.out), drawn)

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.console import printable
-from textdiff.files import atomic_path
 from textdiff.images.labels import UNSAID
-from textdiff.pipeline.evaluation.figures import confusion_patches, error_picture
+from textdiff.pipeline.evaluation.figures import confusion_legend, error_picture, save_picture
 
 PANEL, TEXT, GAP, MARGIN, LINE = 1.9, 1.7, 0.07, 0.15, 0.17  # inches
 
@@ -44,7 +43,6 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
         path: to write, atomically; its suffix says the format.
         rows: at least one.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     titles = [prediction.title for prediction in rows[0].predictions]
@@ -91,20 +89,9 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
         for left, caption in zip(lefts[3:], captions, strict=True):
             write(left + PANEL / 2, top - 0.2 * LINE, caption, ha="center", va="top", color="0.2", fontsize=8.5)
         top -= 1.4 * LINE
-    handles = confusion_patches(1, any(np.any(p.truth == UNSAID) for row in rows for p in row.predictions))
-    figure.legend(
-        handles=handles,
-        loc="lower right",
-        bbox_to_anchor=(1 - MARGIN / width, 0.5 * MARGIN / height),
-        borderaxespad=0,
-        ncols=len(handles),
-        frameon=False,
-        fontsize=8.5,
-    )
-    # Dates, versions and random ids in the file would make equal pictures differ.
-    metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}[path.suffix]
-    with atomic_path(path) as partial, rc_context({"svg.hashsalt": "textdiff"}):
-        figure.savefig(partial, metadata=metadata)
+    sparse = any(np.any(p.truth == UNSAID) for row in rows for p in row.predictions)
+    confusion_legend(figure, (1 - MARGIN / width, 0.5 * MARGIN / height), 8.5, 1, sparse)
+    save_picture(figure, path)
 
 
 def _attended(

@@ -1,13 +1,16 @@
-"""What the figures of experiments look like: colours, markers, error bars."""
+"""What the figures of experiments look like: colours, markers, error bars, and every draw as a dot."""
 
-__all__ = ["MARKERS", "colour", "error_bars", "new_figure", "save_figure"]
+__all__ = ["MARKERS", "draws_figure", "error_bars", "new_figure", "save_figure"]
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from textdiff.experiments.nested_bootstrap import Estimate
-from textdiff.files import atomic_path
+from textdiff.experiments.results import Result
+from textdiff.pipeline.evaluation.figures import save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 # in grey. The light yellow is left out, which is hard to see on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_WIDTH = 0.08
+"""How far, in columns, the dots of draws are spread to either side, so as not to hide each other."""
 
 
 def colour(index: int) -> str:
@@ -59,9 +64,34 @@ def error_bars(
 
 
 def save_figure(figure: "Figure", stem: Path) -> list[Path]:
-    """Writes PNG and PDF, atomically, without dates, so that equal figures are equal files."""
+    """Writes PNG and PDF."""
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".pdf")]
-    for path, metadata in zip(paths, ({"Software": None}, {"CreationDate": None}), strict=True):
-        with atomic_path(path) as partial:
-            figure.savefig(partial, metadata=metadata)
+    for path in paths:
+        save_picture(figure, path)
     return paths
+
+
+def draws_figure(stem: Path, rows: Sequence[tuple[str, Result]], metric: str, title: str) -> list[Path]:
+    """Writes the figure as PNG and PDF.
+
+    Args:
+        stem: the files' path without an ending.
+        rows: what stands below each column, and its runs; columns without a run stay empty.
+        metric: of the results, as in ``dice_clean``.
+        title: what the numbers are of.
+    """
+    figure, (ax,) = new_figure(1.4 + 1.05 * len(rows), 3.8)
+    for index, (name, result) in enumerate(rows):
+        draws: dict[int, list[float]] = {}
+        for (draw, _), scores in sorted(result.runs.items()):
+            draws.setdefault(draw, []).append(100 * float(scores[metric].mean()))
+        means = [float(np.mean(seeds)) for seeds in draws.values()]
+        x = index + 0.18 + np.linspace(-_WIDTH, _WIDTH, len(means))
+        ax.scatter(x, means, s=14, color=colour(index), alpha=0.6, linewidths=0)
+        error_bars(ax, [index - 0.12], [result.estimate(metric)], index, name)
+    # A mean of several rows has each on a line, or its name would run into its neighbour's.
+    ax.set_xticks(range(len(rows)), [name.replace("+", "+\n") for name, _ in rows], fontsize=8)
+    ax.set_xlim(-0.6, len(rows) - 0.4)
+    ax.set_ylabel(f"{metric.split('_', maxsplit=1)[0].capitalize()}, %")
+    ax.set_title(f"{title}\nbars: 95% intervals, dots: draws of training images", fontsize=8)
+    return save_figure(figure, stem)

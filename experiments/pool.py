@@ -7,19 +7,17 @@ import math
 import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.experiments.experiment import Experiment, Job
-from textdiff.experiments.job_runner import JobRunner, groups_to_do
-from textdiff.experiments.machine import available_memory, cores
+from textdiff.experiments.job_runner import JobRunner, available_memory, cores, groups_to_do
 from textdiff.models.device import choose_device
+from textdiff.pipeline.worker_process import attend_all, start_worker
 
 PROCESS_BYTES = 2.5e9
 """What a process takes besides cached rows: PyTorch and one training step of the nano network at 256 pixels."""
@@ -117,7 +115,7 @@ def _elsewhere(
     names: queue.SimpleQueue[str] = queue.SimpleQueue()
     for name in todo:
         names.put(name)
-    lock, failures, dead = threading.Lock(), list[str](), list[str]()
+    lock, failures = threading.Lock(), list[str]()
 
     def done(name: str, found: list[str]) -> None:
         with lock:
@@ -125,19 +123,7 @@ def _elsewhere(
             progress.advance(len(todo[name]), note=name)
 
     workers = [_start(experiment, number, processes) for number in range(processes)]
-    try:
-        with ThreadPoolExecutor(processes) as pool:
-            try:
-                dead = [line for line in pool.map(lambda worker: _serve(worker, names, done), workers) if line]
-            except BaseException:
-                # Before the pool is waited for: its threads wait for the workers.
-                _stop(workers)
-                raise
-    finally:
-        _stop(workers)
-        for worker in workers:
-            worker.communicate()
-    if dead:
+    if dead := list(filter(None, attend_all(workers, lambda worker: _serve(worker, names, done)))):
         raise UserError(
             f"{experiment.path}: a process died while it did {dead[0]} (see the worker logs there); "
             "run the same command again, with a smaller --jobs if memory was short"
@@ -147,24 +133,13 @@ def _elsewhere(
 
 def _start(experiment: Experiment, number: int, processes: int) -> "subprocess.Popen[str]":
     """A worker; its messages go to a file, because those of several would be mixed."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(experiment.threads), "MKL_NUM_THREADS": str(experiment.threads)}
+    environment = {"OMP_NUM_THREADS": str(experiment.threads), "MKL_NUM_THREADS": str(experiment.threads)}
     if gpus := _gpus(_device(experiment)):
         environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     sharing = str(_sharing(experiment, processes))
     with (experiment.path / f"worker-{number}.log").open("a", encoding="utf-8") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "textdiff.experiments.pool_worker", str(experiment.path), sharing],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=environment,
-        )
-
-
-def _stop(workers: "list[subprocess.Popen[str]]") -> None:
-    for worker in workers:
-        worker.terminate()
+        arguments = (str(experiment.path), sharing)
+        return start_worker("experiments.pool_worker", *arguments, environment=environment, stderr=log)
 
 
 def _serve(

@@ -2,55 +2,33 @@
 
     python -m textdiff.experiments.pool_worker DIRECTORY SHARING
 
-SHARING processes use the same device's memory.
-
-It ends with its parent.
+SHARING processes use the same device's memory. The answer to a group is the list of what went wrong in it, or
+``{"error": ...}`` where the machine failed: a full disk, too little memory. That ends the worker with status 2.
 """
 
-__all__ = ["main"]
+__all__ = ["serve"]
 
-import json
-import queue
 import sys
-import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from textdiff.errors import UserError, explain
 from textdiff.pipeline.worker_process import serve_parent
 
 
-def main() -> None:
-    """Serves until standard input ends; status 130 when that, or a signal, interrupts a group.
+def serve(lines: Iterator[str], answer: Callable[[object], None]) -> None:
+    """Does the groups that the lines name; see ``serve_parent``."""
+    import torch
 
-    The answer to a group is the list of what went wrong in it, or ``{"error": ...}`` where the machine failed: a full
-    disk, too little memory. That ends the worker with status 2.
-    """
-    serve_parent(_serve)
+    from textdiff.experiments.experiment import open_experiment
+    from textdiff.experiments.job_runner import JobRunner, groups_to_do
 
-
-def _serve(commands: "queue.SimpleQueue[str | None]", busy: threading.Event) -> int:
-    try:
-        import torch
-
-        from textdiff.experiments.experiment import open_experiment
-        from textdiff.experiments.job_runner import JobRunner, groups_to_do
-
-        experiment = open_experiment(Path(sys.argv[1]))
-        # From the environment PyTorch takes no more than there are cores: fewer, where those who began had more.
-        torch.set_num_threads(experiment.threads)
-        worker = JobRunner(experiment, int(sys.argv[2]))
-        while (group := commands.get()) is not None:
-            failures = worker.do(groups_to_do(experiment).get(group, []))
-            busy.clear()
-            print(json.dumps(failures), flush=True)
-    except Exception as error:
-        line = str(error) if isinstance(error, UserError) else explain(error)
-        if line is None:
-            raise
-        print(json.dumps({"error": line}), flush=True)
-        return 2
-    return 0
+    experiment = open_experiment(Path(sys.argv[1]))
+    # From the environment PyTorch takes no more than there are cores: fewer, where those who began had more.
+    torch.set_num_threads(experiment.threads)
+    worker = JobRunner(experiment, int(sys.argv[2]))
+    for group in lines:
+        answer(worker.do(groups_to_do(experiment).get(group, [])))
 
 
 if __name__ == "__main__":
-    main()
+    serve_parent(serve)

@@ -4,19 +4,23 @@ __all__ = [
     "Outcome",
     "Table",
     "absence_note",
+    "cells",
+    "difference_columns",
     "interval_notes",
     "missing_note",
     "notes",
     "points",
+    "published_beside",
     "score",
     "score_columns",
+    "title",
     "verdict",
     "views_note",
     "write_files",
     "write_tables",
 ]
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +32,7 @@ from textdiff.experiments.results import Result
 from textdiff.files import write_json, write_text
 from textdiff.pipeline.evaluation.class_scores import presence_note
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
+from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.tables import MINUS, csv_table, latex_table, markdown, markdown_table, text_table
 
 FEW_DRAWS = 5
@@ -88,16 +93,38 @@ def verdict(difference: Estimate | None) -> str:
     return difference.verdict if difference else ""
 
 
-def notes(
-    experiment: Experiment, results: Iterable[Result], estimates: Sequence[Estimate | None], truth: str
-) -> list[str]:
+def cells(result: Result, shown: Mapping[str, str], truth: str, others: Iterable[Result | None] = ()) -> list[str]:
+    """The scores of a row by ``score_columns``, and its differences in Dice to others by ``difference_columns``."""
+    scores = [score(result.estimate(metric)) for metric in shown.values()]
+    differences = [result.minus(other, f"dice_{truth}") for other in others]
+    return scores + [cell for difference in differences for cell in (points(difference), verdict(difference))]
+
+
+def difference_columns(*others: str) -> list[str]:
+    """The titles of the columns with differences to rows of these names, and of what they say."""
+    return [column for other in others for column in (f"Dice against {other}, points", "")]
+
+
+def title(experiment: Experiment, truth: str) -> str:
+    """What the numbers of an experiment are of."""
+    return f"{experiment.dataset}, {experiment.plan.split} images, {TRUTHS[truth]}"
+
+
+def published_beside(experiment: Experiment, results: Iterable[Result]) -> Comparison:
+    """The published scores that may stand beside those of an experiment."""
+    images = next((result.images for result in results if result.runs), {})
+    if not images or experiment.plan.split != "test":
+        return Comparison((), "")
+    return published_for(experiment.dataset, images)
+
+
+def notes(experiment: Experiment, results: Collection[Result], truth: str) -> list[str]:
     """What a reader must know of intervals, of views, of absent classes and of what is missing."""
-    results = list(results)
     return [
         *missing_note(experiment),
         *views_note(results),
         *absence_note(results, truth),
-        *interval_notes(experiment, estimates, truth),
+        *interval_notes(experiment, results, truth),
     ]
 
 
@@ -127,9 +154,9 @@ def missing_note(experiment: Experiment) -> list[str]:
     return [f"INCOMPLETE: {missing} of {total} jobs are missing; the same command does them."] if missing else []
 
 
-def interval_notes(experiment: Experiment, estimates: Sequence[Estimate | None], truth: str) -> list[str]:
+def interval_notes(experiment: Experiment, results: Iterable[Result], truth: str) -> list[str]:
     """What the numbers are means of, what the intervals cover, and what not."""
-    there = [estimate for estimate in estimates if estimate is not None]
+    there = [estimate for result in results if (estimate := result.estimate(f"dice_{truth}")) is not None]
     if not there:
         return []
     lines = []

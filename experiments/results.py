@@ -34,6 +34,7 @@ class Result:
     runs: dict[tuple[int, int], dict[str, Images]] = field(default_factory=dict)
     """The finished ones by (draw, seed): for each metric, as in ``dice_clean``, a score for every image; NaN where it
     has none."""
+    _estimates: dict[str, Estimate | None] = field(default_factory=dict)
 
     @property
     def progress(self) -> str:
@@ -43,10 +44,17 @@ class Result:
 
     def estimate(self, metric: str) -> Estimate | None:
         """The mean with its interval over the images that have the score; None while nothing has finished."""
-        return _estimate({key: scores[metric] for key, scores in self.runs.items()})
+        if metric not in self._estimates:
+            self._estimates[metric] = _estimate({key: scores[metric] for key, scores in self.runs.items()})
+        return self._estimates[metric]
 
-    def minus(self, other: "Result", metric: str) -> Estimate | None:
-        """The mean of the paired differences: runs of the same draw and seed, image by image; None without a pair."""
+    def minus(self, other: "Result | None", metric: str) -> Estimate | None:
+        """The mean of the paired differences: runs of the same draw and seed, image by image.
+
+        None without a pair, and against no result or the same.
+        """
+        if other is None or other is self:
+            return None
         both = self.runs.keys() & other.runs.keys()
         return _estimate({key: self.runs[key][metric] - other.runs[key][metric] for key in both})
 
@@ -63,7 +71,7 @@ class Result:
         found = []
         for truth, metric in product(TRUTHS, ("dice", "iou", "dice_present", "iou_present")):
             mean = self.estimate(f"{metric}_{truth}")
-            difference = against and self.minus(against, f"{metric}_{truth}")
+            difference = self.minus(against, f"{metric}_{truth}")
             found.append(
                 {
                     **self.point,

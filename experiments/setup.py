@@ -1,15 +1,6 @@
 """What the experiments have in common: their methods, their draws and seeds, and from options to a list of jobs."""
 
-__all__ = [
-    "RIVALS",
-    "check_methods",
-    "conduct",
-    "experiment_path",
-    "method_config",
-    "methods",
-    "plan_methods",
-    "repetitions",
-]
+__all__ = ["RIVALS", "conduct", "experiment_path", "methods", "plan_methods", "repetitions"]
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace

@@ -11,7 +11,6 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.experiments.experiment import Experiment, Plan, fit_options, make_job
-from textdiff.experiments.nested_bootstrap import Estimate
 from textdiff.experiments.plots import error_bars, new_figure, save_figure
 from textdiff.experiments.result_tables import (
     Outcome,
@@ -20,6 +19,7 @@ from textdiff.experiments.result_tables import (
     points,
     score,
     score_columns,
+    title,
     verdict,
     write_tables,
 )
@@ -28,7 +28,6 @@ from textdiff.experiments.setup import conduct, repetitions
 from textdiff.models.networks.head import usual_width
 from textdiff.options.experiments import VARIED, Sweep
 from textdiff.options.fit import Variant
-from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 
 TEXT: dict[bool, Variant] = {True: "full", False: "no-text"}
 _Key = tuple[int | None, int | None, bool]
@@ -109,18 +108,17 @@ def sweep_table(experiment: Experiment, truth: str) -> Outcome:
     # The Dice that comes first, and where images lack a class that of the classes they have.
     metrics = {title: metric for title, metric in score_columns(results.values(), truth).items() if "Dice" in title}
     main = f"dice_{truth}"
-    rows, records, estimates = [], [], []
+    rows, records = [], []
     for block, step in sorted({key[:2] for key in results}, key=lambda pair: [(one is None, one) for one in pair]):
         with_text, without = results.get((block, step, True)), results[block, step, False]
         both = (with_text, without)
         pairs = [[result.estimate(metric) if result else None for result in both] for metric in metrics.values()]
         gain = with_text.minus(without, main) if with_text else None
-        estimates += pairs[0]
         line = ["all" if one is None else str(one) for one in (block, step)]
         line += [f"{without.point['row_bytes'] / 1e6:.3g}", *(score(one) for pair in pairs for one in pair)]
         line += [points(gain), verdict(gain)]
         if whole:
-            cost = _cost(with_text or without, whole, main)
+            cost = (with_text or without).minus(whole[with_text is not None], main)
             line += [points(cost), verdict(cost)]
         rows.append(line)
         records += with_text.records(without) if with_text else []
@@ -128,16 +126,10 @@ def sweep_table(experiment: Experiment, truth: str) -> Outcome:
     titles = [title.replace("Dice %", f"Dice % {text}") for title in metrics for text in ("with text", "without")]
     columns = ("block", "step", "MB a row", *titles, "text against none, points", "")
     columns += ("against all, points", "") if whole else ()
-    said = [*_fewest(results.values(), whole, main), *notes(experiment, results.values(), estimates, truth)]
+    said = [*_fewest(results.values(), whole, main), *notes(experiment, results.values(), truth)]
     table = Table(columns, rows, said)
     outcome = write_tables(experiment, table, records, {"truth": truth})
     return outcome._replace(files=[*outcome.files, *_draw(experiment, results, truth)])
-
-
-def _cost(result: Result, whole: Mapping[bool, Result], metric: str) -> Estimate | None:
-    """What a result is beyond that of all blocks and steps; None for the latter itself."""
-    other = whole[result.point["text"]]
-    return None if result is other else result.minus(other, metric)
 
 
 def _fewest(results: Iterable[Result], whole: Mapping[bool, Result], metric: str) -> list[str]:
@@ -150,7 +142,7 @@ def _fewest(results: Iterable[Result], whole: Mapping[bool, Result], metric: str
     text = max(whole)
     found = []
     for result in results:
-        cost = _cost(result, whole, metric) if result.point["text"] == text else None
+        cost = result.minus(whole[text], metric) if result.point["text"] == text else None
         if cost is not None and not cost.verdict.startswith("lower"):
             found.append((result.point["row_bytes"], -cost.mean, result.point, cost))
     largest = whole[text].point["row_bytes"] / 1e6
@@ -180,6 +172,5 @@ def _draw(experiment: Experiment, results: dict[_Key, Result], truth: str) -> li
     axes[0].set_ylabel("Dice, %")
     if axes[0].get_legend_handles_labels()[0]:
         axes[0].legend(frameon=False, fontsize=9, title="diffusion step", title_fontsize=9)
-    title = f"{experiment.dataset}, {experiment.plan.split} images, {TRUTHS[truth]}; bars: 95% intervals"
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(f"{title(experiment, truth)}; bars: 95% intervals", fontsize=9)
     return save_figure(figure, experiment.path / "sweep")

@@ -12,18 +12,19 @@ from typing import Any
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.experiments.compare import check_pairs, check_scored, fit_costs
-from textdiff.experiments.draws_figure import draws_figure
 from textdiff.experiments.experiment import FILE, Experiment, Plan, check_plan
+from textdiff.experiments.plots import draws_figure
 from textdiff.experiments.result_tables import (
     Outcome,
     Table,
     absence_note,
+    cells,
+    difference_columns,
     interval_notes,
     missing_note,
-    points,
-    score,
+    published_beside,
     score_columns,
-    verdict,
+    title,
     views_note,
     write_files,
 )
@@ -33,8 +34,7 @@ from textdiff.models.networks.models import get_model, get_recipe
 from textdiff.options.experiments import FILTERS, Table1
 from textdiff.options.fit import FitConfig
 from textdiff.pipeline.combine import check_caches
-from textdiff.pipeline.evaluation.image_predictions import TRUTHS
-from textdiff.pipeline.evaluation.published import ARTEFACTS, Comparison, published_for
+from textdiff.pipeline.evaluation.published import ARTEFACTS
 from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.training.epochs import rows_by_tile
 
@@ -160,26 +160,18 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
     results = [result for _, result in rows.values()]
     against = [name for name in (METHOD, FILTERS) if name in rows]
     shown = score_columns(results, truth)
-    cells, records, estimates = [], [], []
+    lines, records = [], []
     for name, (experiment, result) in rows.items():
         costs = fit_costs(experiment, result)
-        estimates.append(result.estimate(f"dice_{truth}"))
         line = [name, str(result.point["labels"]), result.progress, *costs.values()]
-        line += [score(result.estimate(metric)) for metric in shown.values()]
-        for other in against:
-            difference = None if other == name else result.minus(rows[other][1], f"dice_{truth}")
-            line += [points(difference), verdict(difference)]
-        cells.append(line)
+        lines.append(line + cells(result, shown, truth, [rows[other][1] for other in against]))
         for other in against or [""]:
-            found = result.records(rows[other][1] if other and other != name else None)
+            found = result.records(rows[other][1] if other else None)
             records += [{"row": name, "against": other, **costs, **record} for record in found]
-    images = next((result.images for result in results if result.runs), {})
-    beside = images and first.plan.split == "test"
-    published, why_not = published_for(first.dataset, images) if beside else Comparison((), "")
-    columns = ["system", "labels", "runs", "trained", "in all", "seconds", *shown]
-    columns += [column for other in against for column in (f"Dice against {other}, points", "")]
+    published, why_not = published_beside(first, results)
+    columns = ["system", "labels", "runs", "trained", "in all", "seconds", *shown, *difference_columns(*against)]
     for paper in published:
-        cells.append(
+        lines.append(
             [f"published: {paper.method}", str(paper.labels), "", "", paper.printed, "", f"{paper.dice:.2f}"]
             + [f"{paper.iou:.2f}"]
             + [""] * (len(columns) - 8)
@@ -188,7 +180,7 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
         *(note for experiment in experiments.values() for note in missing_note(experiment)),
         *views_note(results),
         *absence_note(results, truth),
-        *interval_notes(first, estimates, truth),
+        *interval_notes(first, results, truth),
         "trained: parameters that are trained; in all: with the frozen backbone, without the text encoder. "
         "seconds: the median time of a fit, where it ran.",
         *_names(rows),
@@ -211,9 +203,9 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
         "published_left_out": why_not,
     }
     stem = first.path / "table1"
-    outcome = write_files(stem, Table(columns, cells, notes), records, summary)
-    title = f"{first.dataset}, {first.plan.split} images, {TRUTHS[truth]}"
-    figure = draws_figure(stem, [(name, result) for name, (_, result) in rows.items()], f"dice_{truth}", title)
+    outcome = write_files(stem, Table(columns, lines, notes), records, summary)
+    drawn = [(name, result) for name, (_, result) in rows.items()]
+    figure = draws_figure(stem, drawn, f"dice_{truth}", title(first, truth))
     return outcome._replace(files=[*outcome.files, *figure])
 
 

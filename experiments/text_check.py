@@ -3,7 +3,7 @@
 __all__ = ["text_check"]
 
 from collections.abc import Mapping
-from dataclasses import fields
+from typing import Any
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
@@ -32,11 +32,10 @@ def text_check(options: TextCheck) -> Outcome:
         raise UserError(
             f"{cache.path}: has no annotated validation images to check texts on; put some in the split val"
         )
-    names = [one.name for one in fields(TextCheck) if one.name not in ("epochs", "positions")]
-    given = {name: getattr(options, name) for name in names}
     # The last weights: those that are best on the validation images would be chosen by what they are measured by.
-    common = {"select": "last", "validate_every": options.epochs}
-    ablation = Ablate(**given, split="val", seeds=1, epochs=options.epochs, set=common | _positions(options))
+    common: dict[str, Any] = {"select": "last", "validate_every": options.epochs}
+    more = {"positions": True} if options.positions else {}
+    ablation = options.part(Ablate, split="val", seeds=1, set=common | more)
     plan = plan_methods("text-check", ablation, cache, _METHODS, options.labels)
     experiment, failures = conduct(ablation, plan, cache)
     results = {result.point["method"]: result for result in gather(experiment)}
@@ -48,12 +47,11 @@ def text_check(options: TextCheck) -> Outcome:
     ]
     told = told_by_words(cache)
     said, warning = _sentence(gains), leak_warning(told)
-    estimates = [result.estimate(metric) for result in results.values()]
-    lines = [said, *([f"WARNING: {warning}"] if warning else []), _short(options.epochs)]
-    lines += notes(experiment, results.values(), estimates, options.truth)
+    short = f"Short fits of {options.epochs} epochs: they tell whether texts help, not how good a model can be."
+    lines = [said, *([f"WARNING: {warning}"] if warning else []), short]
+    lines += notes(experiment, results.values(), options.truth)
     table = Table(("variant", "runs", "Dice %", "gain of full, points", "full is"), rows, lines)
-    full = results["full"]
-    records = [one for result in results.values() for one in result.records(None if result is full else full)]
+    records = [one for result in results.values() for one in result.records(results["full"])]
     summary = {
         "schema": 1,
         "kind": "text-check",
@@ -68,14 +66,6 @@ def text_check(options: TextCheck) -> Outcome:
         "missing": [job.name for job in experiment.missing()],
     }
     return write_files(experiment.path / "text-check", table, records, summary)._replace(failures=failures)
-
-
-def _short(epochs: int) -> str:
-    return f"Short fits of {epochs} epochs: they tell whether texts help, not how good a model can be."
-
-
-def _positions(options: TextCheck) -> dict[str, bool]:
-    return {"positions": True} if options.positions else {}
 
 
 def _sentence(gains: Mapping[str, Estimate | None]) -> str:

@@ -64,7 +64,7 @@ def told_by_words(cache: FeatureCache) -> list[Told]:
         assert mask is not None
         for what, value in mask_numbers(mask).items():
             numbers.setdefault(what, []).append(value)
-    words = word_table([cache.texts[cache.rows[row].text] for row in rows])
+    words = word_table([cache.text_of(cache.rows[row]) for row in rows])
     return [Told(what, *explained(words, np.array(values))) for what, values in numbers.items()]
 
 

@@ -47,7 +47,7 @@ class WordAttention:
         self._cache, self._words = cache, words
         self._fitted = FittedNetwork(run, device)
         embedder = TextEmbedder(run, self._fitted.device)
-        texts = {cache.texts[cache.rows[row].text] for row in rows}
+        texts = {cache.text_of(cache.rows[row]) for row in rows}
         self._pieces = {text: [embedder.places(text, word) for word in words] for text in texts}
         for number, word in enumerate(words):
             if not any(pieces[number] for pieces in self._pieces.values()):
@@ -67,11 +67,11 @@ class WordAttention:
                 shares = attention_of(self._fitted.network, item)
                 if shares is None:
                     return []
-                pieces = self._pieces[self._cache.texts[self._cache.rows[item.row].text]]
+                pieces = self._pieces[self._cache.text_of(self._cache.rows[item.row])]
                 shown.append([shares[places].sum(0) if places else None for places in pieces])
         return shown
 
     def missing(self, rows: Sequence[int]) -> list[str]:
         """The words that no sentence of these rows has."""
-        pieces = [self._pieces[self._cache.texts[self._cache.rows[row].text]] for row in rows]
+        pieces = [self._pieces[self._cache.text_of(self._cache.rows[row])] for row in rows]
         return [word for number, word in enumerate(self._words) if not any(found[number] for found in pieces)]

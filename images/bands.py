@@ -1,6 +1,6 @@
 """TIFF files and slides that are read in bands of rows, or in parts of them: images and masks too large to be held."""
 
-__all__ = ["BandedImage", "is_large", "large_size", "open_image_bands", "open_mask_bands"]
+__all__ = ["BandedImage", "large_size", "open_image_bands", "open_mask_bands"]
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,13 +69,8 @@ class BandedImage:
             yield first, min(first + self.step, self.height)
 
 
-def is_large(path: Path) -> bool:
-    """Whether the file is a TIFF of more than ``MAX_MEGAPIXELS``; only such a file is read in bands."""
-    return large_size(path) is not None
-
-
 def large_size(path: Path) -> tuple[int, int] | None:
-    """(height, width) of a file that ``is_large``, None for all others.
+    """(height, width) of a TIFF of more than ``MAX_MEGAPIXELS``, which is read in bands; None of all other files.
 
     Raises:
         OSError: it cannot be read.

@@ -2,15 +2,15 @@
 
 __all__ = [
     "SYMMETRIES",
+    "AreaPart",
     "BandedMask",
     "axis_weights",
+    "covering",
     "read_image",
     "resize_image",
     "resize_mask",
     "symmetry",
-    "taps",
     "unsymmetry",
-    "weighted",
 ]
 
 import os
@@ -117,16 +117,53 @@ class BandedMask:
 
     def result(self) -> NDArray[np.uint8]:
         """The resized mask (size, size), once all rows are there."""
-        foreground = self._covered.sum(axis=0)
-        chosen = np.zeros((self._size, self._size), np.uint8)
-        most = self._whole - self._unsaid - foreground if self._rule == "area" else np.zeros(chosen.shape)
-        for label, covered in enumerate(self._covered, start=1):
-            chosen[covered >= most] = label
-            most = np.maximum(most, covered)
-        if self._rule == "bilinear":
-            chosen[_rounded_quotient(255 * foreground, self._whole) == 0] = 0
-        chosen[2 * self._unsaid > self._whole] = UNSAID
-        return chosen
+        return covering(self._covered, self._unsaid, self._whole, self._rule)
+
+
+def covering(
+    covered: NDArray[np.float64], unsaid: NDArray[np.float64], whole: float, rule: str = "area"
+) -> NDArray[np.uint8]:
+    """The classes (h, w) by a rule of ``resize_mask``, from how much of the ``whole`` of a pixel each of them covers.
+
+    ``covered`` is (classes - 1, h, w), without the background; ``unsaid`` (h, w) is of what nothing is said.
+    """
+    foreground = covered.sum(axis=0)
+    chosen = np.zeros(foreground.shape, np.uint8)
+    most = whole - unsaid - foreground if rule == "area" else np.zeros(chosen.shape)
+    for label, of_class in enumerate(covered, start=1):
+        chosen[of_class >= most] = label
+        most = np.maximum(most, of_class)
+    if rule == "bilinear":
+        chosen[_rounded_quotient(255 * foreground, whole) == 0] = 0
+    chosen[2 * unsaid > whole] = UNSAID
+    return chosen
+
+
+class AreaPart:
+    """A part (height, width) at (y, x) of an image of the size ``old`` that is resized by area to ``new``.
+
+    Attributes:
+        box: the old pixels that it is made of: y, x, height and width.
+        whole: what all old pixels of a new one count together.
+    """
+
+    def __init__(self, old: tuple[int, int], new: tuple[int, int], y: int, x: int, height: int, width: int) -> None:
+        axes = zip(old, new, (range(y, y + height), range(x, x + width)), strict=True)
+        (rows, down, of_row), (columns, across, of_column) = (
+            _taps(fine, coarse, "area", part) for fine, coarse, part in axes
+        )
+        top, left = int(rows.min()), int(columns.min())
+        self.box = top, left, int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
+        self.whole = float(of_row * of_column)
+        self._taps = (rows - top, down), (columns - left, across)
+
+    def sums(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
+        """What the old pixels (h, w, ...) of ``box`` add up to for each new one, in whole numbers."""
+        return _weighted(pixels, *self._taps)
+
+    def mean(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The part, from the old pixels (h, w, ...) of ``box``."""
+        return _rounded_quotient(self.sums(pixels), self.whole)
 
 
 def axis_weights(old: int, new: int, rule: str) -> NDArray[np.float32]:
@@ -136,7 +173,7 @@ def axis_weights(old: int, new: int, rule: str) -> NDArray[np.float32]:
         (new, old) float32; rows sum to one. A product with it resizes values that are not 8-bit pixels, also a part
         of the rows at a time.
     """
-    index, weight, whole = taps(old, new, rule)
+    index, weight, whole = _taps(old, new, rule)
     matrix = np.zeros((new, old))
     np.add.at(matrix, (np.arange(new)[:, None], index), weight / whole)
     return matrix.astype(np.float32)
@@ -180,8 +217,8 @@ def _weighted_sum(
     """
     if rule not in ("area", "bilinear"):
         raise ValueError(f"resize rule {rule!r}")
-    rows, row_weights, row_whole = taps(height or image.shape[0], size, rule)
-    columns, column_weights, column_whole = taps(image.shape[1], size, rule)
+    rows, row_weights, row_whole = _taps(height or image.shape[0], size, rule)
+    columns, column_weights, column_whole = _taps(image.shape[1], size, rule)
     inside = (rows >= first) & (rows < first + len(image)) & (row_weights > 0)
     touched = np.flatnonzero(inside.any(axis=1))
     part = slice(int(touched[0]), int(touched[-1]) + 1) if len(touched) else slice(0)
@@ -189,17 +226,19 @@ def _weighted_sum(
     row_weights = np.where(inside, row_weights, 0)[part]
     # The first pass moves all the pixels, so it pays to use float32 where whole numbers stay exact in it.
     exact = np.float32 if 255 * row_whole < 2**24 else np.float64
-    total = weighted(image, (rows, row_weights), (columns, column_weights), exact)
+    total = _weighted(image, (rows, row_weights), (columns, column_weights), exact)
     return part, total, float(row_whole * column_whole)
 
 
-def taps(old: int, new: int, rule: str) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """The old pixels that make up each new one along an axis by a rule of ``resize_image``.
+def _taps(
+    old: int, new: int, rule: str, wanted: range | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """The old pixels that make up each new one, or those ``wanted``, along an axis by a rule of ``resize_image``.
 
     Returns:
         Index (new, k), weight (new, k), both whole numbers, and the sum of the weights of each new pixel.
     """
-    at = np.arange(new)[:, None]
+    at = np.array(wanted or range(new))[:, None]
     if rule == "area" and new < old:
         # With 1 / (old * new) of the axis as the unit, old pixels are `new` long, new ones `old`.
         index = at * old // new + np.arange(-(-old // new) + 1)
@@ -211,13 +250,13 @@ def taps(old: int, new: int, rule: str) -> tuple[NDArray[np.int64], NDArray[np.i
     return np.clip(index, 0, old - 1), np.concatenate([2 * new - fraction, fraction], axis=1), 2 * new
 
 
-def weighted(
+def _weighted(
     pixels: NDArray[Any],
     rows: tuple[NDArray[np.int64], NDArray[np.int64]],
     columns: tuple[NDArray[np.int64], NDArray[np.int64]],
     exact: type[np.floating[Any]] = np.float64,
 ) -> NDArray[np.float64]:
-    """Sums of ``pixels`` (H, W, ...) for some new pixels: index and weight of ``taps`` along y and along x.
+    """Sums of ``pixels`` (H, W, ...) for some new pixels: index and weight of ``_taps`` along y and along x.
 
     Sums along y are kept as ``exact``.
     """

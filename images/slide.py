@@ -8,14 +8,13 @@ __all__ = ["SAME_SIZE", "Level", "Slide", "SlideView"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.images.formats import BadImageError
-from textdiff.images.images import taps, weighted
+from textdiff.images.images import AreaPart
 from textdiff.images.pixel_size import PixelSize
 
 SAME_SIZE = 0.02
@@ -115,34 +114,20 @@ class SlideView:
         size = self.slide.pixel_size
         return None if size is None else (size[0] * self.scale[0], size[1] * self.scale[1])
 
-    @cached_property
-    def _axes(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64], int]]:
-        return [
-            taps(old, new, "area") for old, new in ((self.level.height, self.height), (self.level.width, self.width))
-        ]
-
     def region(self, y: int, x: int, height: int, width: int) -> Pixels:
         """A part that lies inside, RGB (height, width, 3) uint8: that of the level resized by area as a whole.
 
         Raises:
             BadImageError: the file is damaged there.
         """
-        if (self.level.height, self.level.width) == (self.height, self.width):
+        old, new = (self.level.height, self.level.width), (self.height, self.width)
+        if old == new:
             return self.level.read(y, x, height, width)
         out = np.empty((height, width, 3), np.uint8)
         side = max(1, int((_READ * self.height * self.width / (self.level.height * self.level.width)) ** 0.5))
         for top in range(0, height, side):
             for left in range(0, width, side):
-                part = out[top : top + side, left : left + side]
-                part[...] = self._resized(y + top, x + left, *part.shape[:2])
+                target = out[top : top + side, left : left + side]
+                part = AreaPart(old, new, y + top, x + left, *target.shape[:2])
+                target[...] = part.mean(self.level.read(*part.box))
         return out
-
-    def _resized(self, y: int, x: int, height: int, width: int) -> Pixels:
-        (rows, row_weights, row_whole), (columns, column_weights, column_whole) = self._axes
-        rows, row_weights = rows[y : y + height], row_weights[y : y + height]
-        columns, column_weights = columns[x : x + width], column_weights[x : x + width]
-        top, left = int(rows.min()), int(columns.min())
-        pixels = self.level.read(top, left, int(rows.max()) + 1 - top, int(columns.max()) + 1 - left)
-        total = weighted(pixels, (rows - top, row_weights), (columns - left, column_weights))
-        whole = float(row_whole * column_whole)
-        return np.floor((total + whole / 2) / whole).astype(np.uint8)

@@ -69,9 +69,7 @@ def open_slide(source: Path | Scaled) -> Iterator[Slide]:
         elif _starts_as_tiff(path):
             slide = stack.enter_context(_tiff(path, given or file_pixel_size(path)))
         else:
-            pixels, notes = decode(path)
-            level = _whole(pixels)
-            slide = Slide(path, (level,), given or file_pixel_size(path), tuple(notes))
+            slide = _held(path, given or file_pixel_size(path))
         yield slide
 
 
@@ -99,9 +97,11 @@ def slide_digest(path: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _whole(pixels: Pixels) -> Level:
-    """A level that is held."""
-    return Level(pixels.shape[0], pixels.shape[1], lambda y, x, h, w: pixels[y : y + h, x : x + w])
+def _held(path: Path, pixel_size: PixelSize | None) -> Slide:
+    """An image that is held as a whole, and is its only level."""
+    pixels, notes = decode(path)
+    level = Level(len(pixels), pixels.shape[1], lambda y, x, h, w: pixels[y : y + h, x : x + w])
+    return Slide(path, (level,), pixel_size, tuple(notes))
 
 
 def _starts_as_tiff(path: Path) -> bool:
@@ -221,9 +221,7 @@ def _tiff(path: Path, pixel_size: PixelSize | None) -> Iterator[Slide]:
         if any(image.dtype not in (np.uint8, bool) or image.orientation != 1 for image in images):
             if formats.too_many_pixels(first.height, first.width):
                 raise BadImageError(path, "is not plain", "save it as upright 8-bit RGB or grey")
-            pixels, notes = decode(path)
-            level = _whole(pixels)
-            yield Slide(path, (level,), pixel_size, tuple(notes))
+            yield _held(path, pixel_size)
             return
 
         def reader(image: TiffImage) -> Callable[[int, int, int, int], Pixels]:

@@ -26,7 +26,7 @@ def tiff_writer(
 ) -> Iterator[Callable[..., None]]:
     """Gives a function that takes the rows of a grey image (H, W) from top to bottom, ``PIECE`` at a time.
 
-    It takes all their columns, or as a second argument the column that those given begin at: the others are ``fill``.
+    As a second argument it takes the column that those given begin at, 0 by default: the others are ``fill``.
 
     The file, in compressed tiles, and a BigTIFF where 4 GB might not do, appears under its name once all rows are
     there, and not at all on an exception.
@@ -40,23 +40,21 @@ def tiff_writer(
     with tempfile.TemporaryFile(dir=path.parent) as spool:
         lengths: list[int] = []
         rows = 0
-
         empty = np.full((PIECE, PIECE), fill, dtype)
         blank = zlib.compress(empty.tobytes())
 
-        def write(block: npt.NDArray[np.generic], left: int | None = None) -> None:
+        def write(block: npt.NDArray[np.generic], left: int = 0) -> None:
             nonlocal rows
-            fits = block.shape[1] == width if left is None else 0 <= left <= width - block.shape[1]
-            if len(block) != min(PIECE, height - rows) or not fits or block.dtype != dtype:
+            fits = len(block) == min(PIECE, height - rows) and 0 <= left <= width - block.shape[1]
+            if not fits or block.dtype != dtype:
                 raise ValueError(f"{block.dtype} {block.shape} for the rows from {rows} of {np.dtype(dtype)} {shape}")
             rows += len(block)
-            first = left or 0
             for x in range(0, width, PIECE):
-                part = block[:, max(0, x - first) : max(0, x + PIECE - first)]
+                part = block[:, max(0, x - left) : max(0, x + PIECE - left)]
                 if not part.size:
                     lengths.append(spool.write(blank))
                     continue
-                piece, at = empty.copy(), max(0, first - x)
+                piece, at = empty.copy(), max(0, left - x)
                 piece[: part.shape[0], at : at + part.shape[1]] = part
                 lengths.append(spool.write(zlib.compress(piece.tobytes())))
 

@@ -25,7 +25,7 @@ from textdiff.files import sha256_file, stamp
 from textdiff.models.backbones import BACKBONES
 from textdiff.models.downloads.download import OfflineError, download
 
-_PACKAGED = Path(__file__).parent / "backbones"
+PACKAGED = Path(__file__).parent / "backbones"
 _LARGE = 1 << 28
 """Bytes that take long enough to hash for progress to be shown."""
 
@@ -146,7 +146,7 @@ def resolve_weights(name_or_path: str | os.PathLike[str], *, download: bool = Tr
         return _resolved(name, path)
     weights = CHECKPOINTS[name]
     if not weights.url:
-        path = _PACKAGED / weights.file
+        path = PACKAGED / weights.file
         if not path.is_file():
             raise UserError(f"{name}: {path} is missing from this installation; reinstall textdiff or use adm-256")
         resolved = _resolved(name, path)
@@ -233,7 +233,7 @@ def status() -> list[tuple[Literal["PASS", "WARN", "FAIL"], str, str, str]]:
     lines: list[tuple[Literal["PASS", "WARN", "FAIL"], str, str, str]] = []
     for weights in CHECKPOINTS.values():
         place = os.environ.get(_variable(weights.name)) if weights.url else None
-        folder = weights_dir() if weights.url else _PACKAGED
+        folder = weights_dir() if weights.url else PACKAGED
         path = Path(place).expanduser() if place else folder / weights.file
         if not path.is_file():
             fix = f"textdiff download {weights.name}" if weights.url else "reinstall textdiff"

@@ -136,7 +136,7 @@ class Session:
         if name not in self._painted:
             found, self._seen[name] = self._files.read(name)
             self._painted[name] = found + np.uint8(1)  # bytes go round: 255, which is not said, becomes 0
-        text = self.cache.texts[entry.text] if entry.text >= 0 else ""
+        text = self.cache.text_of(entry)
         pen = max(1, -(-max(entry.height, entry.width) // self.cache.image_size)) * 2
         return Shown(image, text, self._painted[name].copy(), pen)
 

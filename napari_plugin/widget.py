@@ -12,7 +12,7 @@ from magicgui.widgets import ComboBox, Container, FileEdit, Label, ProgressBar, 
 from napari.qt.threading import create_worker
 from numpy.typing import NDArray
 
-from textdiff.errors import UserError, explain
+from textdiff.errors import explain
 from textdiff.napari_plugin.session import Session
 
 if TYPE_CHECKING:
@@ -223,8 +223,7 @@ class Annotate(Container[Any]):
 
     def _fail(self, error: Exception) -> None:
         """Says what a user can put right; all else goes to napari."""
-        said = str(error) if isinstance(error, UserError) else explain(error)
-        if said is None:
+        if (said := explain(error)) is None:
             raise error
         self._say(said)
 

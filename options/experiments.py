@@ -37,7 +37,7 @@ VARIED = ("labels", "variant", "seed", "draw_seed", "model", "blocks", "steps", 
 
 
 @dataclass(frozen=True)
-class Experiment(Computing):
+class Repeated(Computing):
     """Experiment."""
 
     cache: CachePath
@@ -45,10 +45,6 @@ class Experiment(Computing):
     _: KW_ONLY
     draws: Repeats = 5
     """Draws of training images."""
-    seeds: Seeds = 3
-    """Fits for each draw, with different weights and orders."""
-    split: Split = "test"
-    """Images to score on; val to choose by."""
     truth: Truth = "clean"
     """Masks that the table is measured by."""
     name: str | None = None
@@ -57,6 +53,16 @@ class Experiment(Computing):
     """Directory that the experiment is made in."""
     jobs: Count | None = None
     """Processes at a time; as many as there is room for by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Repeated):
+    """Experiment."""
+
+    seeds: Seeds = 3
+    """Fits for each draw, with different weights and orders."""
+    split: Split = "test"
+    """Images to score on; val to choose by."""
     table_only: bool = False
     """Rebuild the table from what has finished, and do nothing else."""
 
@@ -191,32 +197,20 @@ class Curve(Fits, Rivals, Experiment):
 
 
 @dataclass(frozen=True)
-class TextCheck(Computing):
+class TextCheck(Repeated):
     """See in minutes whether your own sentences help.
 
     Short fits with them, without them, and with those of other images, on the same draws, scored on validation images.
     Differences are paired and have intervals. The same command continues where it was stopped.
     """
 
-    cache: CachePath
-    """Feature cache to fit on."""
     _: KW_ONLY
     labels: Count = 5
     """Training images in each draw."""
-    draws: Repeats = 5
-    """Draws of training images."""
     epochs: Count = 20
     """Passes over the training images."""
     positions: bool = False
     """Tell each pixel where it is, as fit --positions does."""
-    truth: Truth = "clean"
-    """Masks that it is measured by."""
-    name: str | None = None
-    """Name of the check's directory; the cache's by default."""
-    runs: AnyPath = "runs"
-    """Directory that it is made in."""
-    jobs: Count | None = None
-    """Processes at a time; as many as there is room for by default."""
 
 
 @dataclass(frozen=True)

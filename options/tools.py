@@ -96,11 +96,16 @@ class Download(Record):
 
 
 @dataclass(frozen=True)
-class CacheInfo(Record):
-    """Show what a cache holds and how it was made."""
+class OfCache(Record):
+    """Options."""
 
     path: Annotated[CachePath, Argument]
     """Cache."""
+
+
+@dataclass(frozen=True)
+class CacheInfo(OfCache):
+    """Show what a cache holds and how it was made."""
 
 
 @dataclass(frozen=True)
@@ -129,36 +134,28 @@ class CacheImport(Record):
 
 
 @dataclass(frozen=True)
-class CacheVerify(Record):
+class CacheVerify(OfCache):
     """Recompute every checksum and name each bad row.
 
     The status is 1 if there is one.
     """
 
-    path: Annotated[CachePath, Argument]
-    """Cache."""
-
 
 @dataclass(frozen=True)
-class CacheRepair(Record):
+class CacheRepair(OfCache):
     """Verify a cache and put right what is wrong.
 
     Metadata are made anew; bad rows are dropped, and the command that makes them again is named. Sound rows stay.
     """
 
-    path: Annotated[CachePath, Argument]
-    """Cache."""
-
 
 @dataclass(frozen=True)
-class CacheGc(Record):
+class CacheGc(OfCache):
     """List what nothing vouches for, and remove it if asked to.
 
     Killed processes and abandoned updates leave it. What is in use or not of a cache stays.
     """
 
-    path: Annotated[CachePath, Argument]
-    """Cache."""
     _: KW_ONLY
     delete: bool = False
     """Remove it."""

@@ -9,15 +9,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from textdiff.files import atomic_path
 from textdiff.outputs.colours import class_colours
-from textdiff.outputs.format import Format
+from textdiff.outputs.format import Format, Sink, Streamed
 from textdiff.outputs.objects import Found, Segmentation, Subject, significant
 from textdiff.outputs.polygons import Polygon
-from textdiff.outputs.stream import Sink, Streamed
 
 _NAMESPACE = uuid.UUID("5a0a6e63-4a3c-5a0f-9f5e-0c1f0d1c7b11")
 
@@ -49,24 +45,18 @@ def _collection(path: Path, subject: Subject, scale: tuple[float, float]) -> Ite
         file.write("\n]}\n")
 
 
-class _Writer:
-    """The ``Sink``."""
+class _Writer(Sink):
+    """Writes objects alone."""
 
     def __init__(self, file: TextIO, subject: Subject, scale: tuple[float, float]) -> None:
         self._file, self._subject, self._scale, self._separator = file, subject, scale, "\n"
         self._colours = class_colours(len(subject.class_names))
-
-    def tile(self, y: int, x: int, pixels: NDArray[np.uint8]) -> None:
-        """Nothing: pixels are not in it."""
 
     def found(self, found: Found, polygons: Sequence[Polygon]) -> None:
         """A feature."""
         feature = _feature(self._subject, found, polygons, self._colours[found.class_number - 1], self._scale)
         self._file.write(self._separator + json.dumps(feature, ensure_ascii=False, allow_nan=False))
         self._separator = ",\n"
-
-    def rows(self, y: int, x: int, labels: NDArray[np.uint8], objects: NDArray[Any]) -> None:
-        """Nothing: pixels are not in it."""
 
 
 def _feature(

@@ -1,8 +1,9 @@
-"""Image and labels together as OME-Zarr: NGFF 0.5 (https://ngff.openmicroscopy.org/0.5/) on Zarr v3."""
+"""Image and labels together as OME-Zarr, held or as they come: NGFF 0.5 (https://ngff.openmicroscopy.org/0.5/)."""
 
-__all__ = ["FORMAT", "write_ome_zarr"]
+__all__ = ["FORMAT", "stream_ome_zarr", "write_ome_zarr"]
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from textdiff.errors import UserError
 from textdiff.files import atomic_directory
-from textdiff.outputs.format import Format
+from textdiff.outputs.format import Format, Sink, Streamed
 from textdiff.outputs.ngff import CHUNK, LABELS, SMALLEST, class_properties, image_attributes, label_attributes
-from textdiff.outputs.objects import Segmentation
-from textdiff.outputs.ome_zarr_stream import halved, stream_ome_zarr
+from textdiff.outputs.objects import Segmentation, Subject
+
+_WHITE = 255
 
 
 def write_ome_zarr(path: Path, segmented: Segmentation, numbered: bool = False) -> None:
@@ -29,53 +31,154 @@ def write_ome_zarr(path: Path, segmented: Segmentation, numbered: bool = False) 
     Raises:
         UserError: ``path`` is something else than an OME-Zarr of before.
     """
+    objects = [
+        {
+            "label-value": found.number,
+            "class": segmented.class_names[found.class_number - 1],
+            "area": found.area,
+            "probability": round(found.probability, 6),
+        }
+        for found in segmented.found
+    ]
+    height, width = segmented.labels.shape
+    with _written(path, segmented, segmented.pixel_size, height, width, objects, sparse=False) as writer:
+        for y in range(0, height, CHUNK):
+            band = slice(y, y + CHUNK)
+            writer.tile(y, 0, segmented.image[band])
+            writer.rows(y, 0, segmented.labels[band], segmented.objects[band])
+
+
+@contextmanager
+def stream_ome_zarr(path: Path, streamed: Streamed) -> Iterator[Sink]:
+    """Writes what ``write_ome_zarr`` does of an image that comes in parts, at the resolution that it comes in.
+
+    Chunks of 512 pixels a side in which nothing was looked at, or found, are not stored: readers see white there, or
+    background. What is held is two rows of chunks, of the same alone.
+
+    Raises:
+        UserError: ``path`` is something else than an OME-Zarr of before.
+    """
+    with _written(path, streamed, streamed.coming_size, streamed.height, streamed.width, [], sparse=True) as writer:
+        yield writer
+
+
+@contextmanager
+def _written(
+    path: Path,
+    subject: Subject,
+    size: tuple[float, float] | None,
+    height: int,
+    width: int,
+    objects: list[dict[str, Any]],
+    sparse: bool,
+) -> Iterator["_Writer"]:
+    """Opens an OME-Zarr of pixels of ``size`` with these properties of objects; if ``sparse`` without blank chunks."""
     if path.exists() and not (path / "zarr.json").is_file():
         raise UserError(f"{path}: there already, and no OME-Zarr; move it away or choose another --out")
-    size, names = segmented.pixel_size, segmented.class_names
+    levels = 1 + (-(-max(height, width) // SMALLEST) - 1).bit_length()
     with atomic_directory(path) as partial:
         root = zarr.create_group(partial, zarr_format=3)
-        levels = _levels(np.moveaxis(segmented.image, -1, 0), halved)
-        _write(root, image_attributes(segmented.name, size, len(levels)), levels)
-        labels = root.create_group("labels", attributes=LABELS)
-        objects = [
-            {
-                "label-value": found.number,
-                "class": names[found.class_number - 1],
-                "area": found.area,
-                "probability": round(found.probability, 6),
-            }
-            for found in segmented.found
-        ]
-        for name, values, properties in (
-            ("classes", segmented.labels, class_properties(names)),
-            ("objects", segmented.objects, objects),
+        root.attrs["ome"] = image_attributes(subject.name, size, levels)
+        image = _Pyramid(root, (3, height, width), np.uint8, levels, _WHITE if sparse else 0, sparse)
+        labels, maps = root.create_group("labels", attributes=LABELS), []
+        for name, kind, properties in (
+            ("classes", np.uint8, class_properties(subject.class_names)),
+            ("objects", np.int32, objects),
         ):
-            # A mean of labels would be another label.
-            levels = _levels(values, lambda finer: finer[::2, ::2])
-            _write(labels.create_group(name), label_attributes(name, size, len(levels), properties), levels)
+            group = labels.create_group(name)
+            group.attrs["ome"] = label_attributes(name, size, levels, properties)
+            maps.append(_Pyramid(group, (height, width), kind, levels, 0, sparse))
+        yield _Writer(image, *maps)
+        for pyramid in (image, *maps):
+            pyramid.finish()
 
 
-def _levels(pixels: NDArray[Any], smaller: Callable[[NDArray[Any]], NDArray[Any]]) -> list[NDArray[Any]]:
-    """(..., H, W), then levels of half the size, rounded up."""
-    levels = [pixels]
-    while max(levels[-1].shape[-2:]) > SMALLEST:
-        levels.append(smaller(levels[-1]))
-    return levels
+class _Writer(Sink):
+    """Writes pixels alone: there is a map of the objects' numbers, and what is known of each in ``predictions.csv``."""
+
+    def __init__(self, image: "_Pyramid", classes: "_Pyramid", objects: "_Pyramid") -> None:
+        self._image, self._classes, self._objects = image, classes, objects
+
+    def tile(self, y: int, x: int, pixels: NDArray[np.uint8]) -> None:
+        """Pixels of the image."""
+        self._image.put(y, x, np.moveaxis(pixels, -1, 0))
+
+    def rows(self, y: int, x: int, labels: NDArray[np.uint8], objects: NDArray[Any]) -> None:
+        """Rows of the maps."""
+        self._classes.put(y, x, labels)
+        self._objects.put(y, x, objects)
 
 
-def _write(group: zarr.Group, attributes: dict[str, Any], levels: list[NDArray[Any]]) -> None:
-    group.attrs["ome"] = attributes
-    for level, values in enumerate(levels):
-        # A missing chunk would read as background as well, but no reader should have to wonder whether it was lost.
-        array = group.create_array(
-            str(level),
-            shape=values.shape,
-            dtype=values.dtype,
-            chunks=tuple(min(size, CHUNK) for size in values.shape),
-            dimension_names=["c", "y", "x"][-values.ndim :],
-            config={"write_empty_chunks": True},
-        )
-        array[...] = values
+class _Pyramid:
+    """Levels of half the size each, (..., H, W): parts come at ascending rows, and are written in chunks of rows."""
+
+    def __init__(
+        self, group: zarr.Group, shape: tuple[int, ...], dtype: type[np.generic], levels: int, fill: int, sparse: bool
+    ) -> None:
+        *lead, height, width = shape
+        sizes = [(*lead, -(-height // 2**level), -(-width // 2**level)) for level in range(levels)]
+        self._levels = [
+            group.create_array(
+                str(level),
+                shape=size,
+                dtype=dtype,
+                chunks=(*lead, min(CHUNK, size[-2]), min(CHUNK, size[-1])),
+                dimension_names=["c", "y", "x"][-len(size) :],
+                fill_value=fill,
+                # A missing chunk reads as background, too, but where most are there one would wonder if it was lost.
+                config={"write_empty_chunks": not sparse},
+            )
+            for level, size in enumerate(sizes)
+        ]
+        self._blank: NDArray[Any] = np.full((*lead, CHUNK, CHUNK), fill, dtype)
+        self._sparse = sparse
+        self._open: dict[tuple[int, int], NDArray[Any]] = {}
+        self._stored: list[tuple[int, int]] = []
+
+    def put(self, y: int, x: int, part: NDArray[Any]) -> None:
+        """Takes pixels; rows above ``y``, by whole chunks, come no more."""
+        self._flush(y // CHUNK)
+        bottom, right = y + part.shape[-2], x + part.shape[-1]
+        for row in range(y // CHUNK, -(-bottom // CHUNK)):
+            for column in range(x // CHUNK, -(-right // CHUNK)):
+                if (row, column) not in self._open:
+                    self._open[row, column] = self._blank.copy()
+                top, left = row * CHUNK, column * CHUNK
+                piece = part[..., max(0, top - y) : top + CHUNK - y, max(0, left - x) : left + CHUNK - x]
+                at_y, at_x = max(0, y - top), max(0, x - left)
+                self._open[row, column][..., at_y : at_y + piece.shape[-2], at_x : at_x + piece.shape[-1]] = piece
+
+    def finish(self) -> None:
+        """Writes what is left, and the smaller levels."""
+        self._flush(None)
+        stored = set(self._stored)
+        for finer, coarser in zip(self._levels, self._levels[1:], strict=False):
+            stored = {(row // 2, column // 2) for row, column in stored}
+            for row, column in sorted(stored):
+                fine = np.asarray(finer[..., _span(row, 2), _span(column, 2)])
+                # A mean of labels would be another label.
+                coarser[..., _span(row), _span(column)] = _halved(fine) if fine.ndim == 3 else fine[::2, ::2]
+
+    def _flush(self, end: int | None) -> None:
+        """Writes the chunks in rows above the given one, or all; of a sparse one those in which there is something."""
+        for row, column in sorted(place for place in self._open if end is None or place[0] < end):
+            chunk, whole = self._open.pop((row, column)), self._levels[0]
+            # What reaches beyond the image is filled, and what was put there may be no more than the fill.
+            if not self._sparse or (chunk != self._blank).any():
+                height, width = whole.shape[-2] - row * CHUNK, whole.shape[-1] - column * CHUNK
+                whole[..., _span(row), _span(column)] = chunk[..., :height, :width]
+                self._stored.append((row, column))
+
+
+def _span(index: int, chunks: int = 1) -> slice:
+    return slice(index * CHUNK * chunks, (index + 1) * CHUNK * chunks)
+
+
+def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Half the size of (c, H, W), rounded up, by the mean of 2 x 2 pixels."""
+    padded = np.pad(pixels, ((0, 0), (0, pixels.shape[1] % 2), (0, pixels.shape[2] % 2)), mode="edge")
+    quarters = [padded[:, y::2, x::2].astype(np.uint16) for y in (0, 1) for x in (0, 1)]
+    return ((sum(quarters[1:], quarters[0]) + 2) // 4).astype(np.uint8)
 
 
 FORMAT = Format("OME-Zarr", ".ome.zarr", write_ome_zarr, stream=stream_ome_zarr)

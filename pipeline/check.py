@@ -105,9 +105,9 @@ def check_dataset(
         "dataset": name,
         "data": str(root),
         "classes": list(samples[0].classes) or ["foreground"] if samples else [],
-        "splits": {split: _numbers([image for image in inspected if image.sample.split == split]) for split in _SPLITS},
+        "splits": {split: _numbers([one for one in inspected if one.sample.split == split]) for split in _SPLITS},
         "texts": texts,
-        "said": _said(inspected) if any(image.sparse for image in inspected) else {},
+        "said": _said(inspected) if any(one.sparse for one in inspected) else {},
     }
     return Check(
         summary,
@@ -119,34 +119,32 @@ def check_dataset(
 
 def _numbers(inspected: Sequence[Inspected]) -> dict[str, Any]:
     """The numbers of one split; None where there is nothing to take them from."""
-    read = [image for image in inspected if image.height]
-    masked = [image for image in inspected if image.mask_sha256 is not None and image.shares]
+    read = [one.image for one in inspected if one.image.height]
+    masks = [one.mask for one in inspected if one.mask]
     names = (inspected[0].sample.classes or ("foreground",)) if inspected else ()
     sizes = Counter((image.width, image.height) for image in read)
     return {
         "images": len(inspected),
-        "annotated": sum(image.sample.mask is not None for image in inspected),
-        "groups": len({image.sample.group for image in inspected if image.sample.group}),
+        "annotated": sum(one.sample.mask is not None for one in inspected),
+        "groups": len({one.sample.group for one in inspected if one.sample.group}),
         "smallest": list(min(sizes, key=math.prod)) if sizes else None,
         "largest": list(max(sizes, key=math.prod)) if sizes else None,
-        "levels": [min(f.levels[0] for f in read), max(f.levels[1] for f in read)] if read else None,
+        "levels": [min(image.levels[0] for image in read), max(image.levels[1] for image in read)] if read else None,
         "share": {
-            name: float(np.mean([image.shares[index] for image in masked]))
-            for index, name in enumerate(names)
-            if masked
+            name: float(np.mean([mask.shares[index] for mask in masks])) for index, name in enumerate(names) if masks
         },
-        "faulty": sum(not image.usable for image in inspected),
+        "faulty": sum(not one.usable for one in inspected),
     }
 
 
 def _said(inspected: Sequence[Inspected]) -> dict[str, dict[str, int]]:
     """For each annotated image how many pixels it has, and of how many its mask says which class."""
     found = {}
-    for image in inspected:
-        if image.counts:
-            names = ("background", *(image.sample.classes or ("foreground",)))
-            counts = dict(zip(names, image.counts, strict=True))
-            found[image.sample.id] = {"pixels": image.height * image.width, "said": image.said, **counts}
+    for one in inspected:
+        if one.mask:
+            names = ("background", *(one.sample.classes or ("foreground",)))
+            counts = dict(zip(names, one.mask.counts, strict=True))
+            found[one.sample.id] = {"pixels": one.image.height * one.image.width, "said": one.mask.said, **counts}
     return found
 
 
@@ -202,10 +200,10 @@ def _lengths(texts: Sequence[str], encoder: str) -> tuple[list[int], str, int | 
 def _within(inspected: Sequence[Inspected]) -> Iterator[Problem]:
     """The same picture twice in one split, which counts it twice."""
     seen: dict[tuple[str, str], Sample] = {}
-    for image in inspected:
-        first = seen.setdefault((image.sample.split, image.content), image.sample)
-        if image.content and first.id != image.sample.id:
-            yield Problem("note", image.sample.image.name, f"is the same image as {first.image.name}", "")
+    for one in inspected:
+        first = seen.setdefault((one.sample.split, one.image.content), one.sample)
+        if one.image.content and first.id != one.sample.id:
+            yield Problem("note", one.sample.image.name, f"is the same image as {first.image.name}", "")
 
 
 def _empty_splits(samples: Sequence[Sample]) -> list[Problem]:
@@ -222,7 +220,7 @@ def _empty_splits(samples: Sequence[Sample]) -> list[Problem]:
 def _absent_classes(inspected: Sequence[Inspected]) -> Iterator[Problem]:
     """Classes that no mask of a split holds, where there are masks."""
     for split in _SPLITS:
-        shares = [image.shares for image in inspected if image.sample.split == split and image.shares]
+        shares = [one.mask.shares for one in inspected if one.sample.split == split and one.mask]
         for label, name in enumerate(inspected[0].sample.classes if shares else ()):
             if not any(share[label] for share in shares):
                 yield Problem("note", split, f"has no pixel of the class {name}", "")

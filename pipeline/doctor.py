@@ -23,7 +23,7 @@ from textdiff.plugins import added
 
 _DISK = 10e9  # bytes: two dozen MoNuSeg images with eight views, in adm-256 activations
 _MEMORY = 6e9  # bytes: the full-size UNet in float32 and its activations
-_PATIENCE = 3.0  # seconds for the hub to answer
+PATIENCE = 3.0  # seconds for the hub to answer
 _REINSTALL = "pip install --upgrade textdiff, or pip install -e . in a checkout"
 
 
@@ -249,7 +249,7 @@ def _hub() -> list[Check]:
 
     def ask() -> None:
         try:
-            with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=_PATIENCE):
+            with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=PATIENCE):
                 outcome[0] = ""
         except urllib.error.HTTPError as error:
             outcome[0] = f"it answers {error.code}"
@@ -259,7 +259,7 @@ def _hub() -> list[Check]:
     # The timeout of a socket does not cover the look-up of the name, which can hang for half a minute.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
-    asking.join(_PATIENCE)
+    asking.join(PATIENCE)
     if outcome[0]:
         fix = (
             "connect, or set HTTPS_PROXY or HF_ENDPOINT; without the hub, put weights in place by hand, "

@@ -147,7 +147,7 @@ class _Work:
         told = dict(self.network.pretraining)
         if target := told.get("target"):
             known = tuple(target["sha256"])
-            seen = Counter(fact.sample.split for fact in self.facts if fact.image_sha256.startswith(known))
+            seen = Counter(fact.sample.split for fact in self.facts if fact.image.sha256.startswith(known))
             of = {name: target[name] for name in ("directory", "images")}
             told["target"] = of | {"seen_here": dict(sorted(seen.items()))}
             counts = ", ".join(f"{count} {split}" for split, count in sorted(seen.items())) or "none"

@@ -1,10 +1,11 @@
 """Many images, one after the other, to files: goes on where it was stopped, and loses nothing to a bad image."""
 
-__all__ = ["predict", "predict_all"]
+__all__ = ["predict"]
 
 import errno
 import os
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from PIL import Image
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.files import atomic_path
-from textdiff.images.bands import is_large, open_image_bands
+from textdiff.images.bands import large_size, open_image_bands
 from textdiff.images.formats import BadImageError
 from textdiff.images.pixel_size import PixelSize, file_pixel_size
 from textdiff.images.scaled import Scaled
 from textdiff.images.slide import SAME_SIZE
-from textdiff.images.slide_files import is_slide, open_slide, slide_digest
+from textdiff.images.slide_files import is_slide, open_view, slide_digest
 from textdiff.images.stains import haematoxylin, kind_of
 from textdiff.metrics.calibration import Agreement
 from textdiff.metrics.instances import METHODS, find_instances
@@ -47,52 +48,19 @@ from textdiff.readers.sample import Slice
 
 
 def predict(options: Predict) -> Iterator[Path]:
-    """Segments what the options name, and yields the path of every file written; see ``predict_all``.
-
-    Raises:
-        UserError: an image is missing or unreadable, two would write the same file, or the run is not usable.
-    """
-    return predict_all(
-        Run(options.directory()),
-        gather(options),
-        Path(options.out),
-        options.part(OutputFiles),
-        overwrite=options.overwrite,
-        backbone=None if options.backbone is None else str(options.backbone),
-        device=options.device,
-    )
-
-
-def predict_all(
-    run: Run,
-    inputs: Sequence[Input],
-    folder: Path,
-    outputs: OutputFiles,
-    *,
-    overwrite: bool = False,
-    backbone: str | None = None,
-    device: str = "auto",
-) -> Iterator[Path]:
-    """Segments one image after the other and yields the path of every file written, as soon as it is.
+    """Segments what the options name, one image after the other, and yields the path of every file when it is written.
 
     An image that has all its files from the same run, text and options is passed over. ``predictions.csv``, a line per
     object, ``images.csv``, a line per image, and their summaries are written at the end, however it comes, and cover
     everything in the folder. One image is in memory at a time.
 
-    Args:
-        run: a finished run.
-        inputs: what to segment.
-        folder: where to write; made if absent.
-        outputs: which files.
-        overwrite: do everything anew.
-        backbone: another place of the run's backbone.
-        device: where to compute.
-
     Raises:
-        UserError: before any work: two images of one name, wrong options, a folder with results of another run, or with
-            files of others where results go, a run that is not usable. At the end: some images could not be segmented,
-            or do not fit a format; the others are done.
+        UserError: before any work: an image is missing, two are of one name, wrong options, a folder with results of
+            another run, or with files of others where results go, a run that is not usable. At the end: some images
+            could not be segmented, or do not fit a format; the others are done.
     """
+    run, inputs, folder = Run(options.directory()), gather(options), Path(options.out)
+    outputs, overwrite = options.part(OutputFiles), options.overwrite
     outputs.check_run(bool(run.members) or get_model(run.config["model"]).votes)
     calibration = Calibration.load(run).at(outputs.temperature)
     records = Records(folder, run, outputs, calibration)
@@ -106,7 +74,8 @@ def predict_all(
         (done if not overwrite and records.is_done(one) else left).append(one)
     if done:
         console.info(f"{len(done)} of {len(inputs)} images are done already (--overwrite: do them again)")
-    predictor = open_predictor(run, device, backbone, outputs.views, outputs.margin) if left else None
+    backbone = None if options.backbone is None else str(options.backbone)
+    predictor = open_predictor(run, options.device, backbone, outputs.views, outputs.margin) if left else None
     records.claim()
     for one in done:
         records.regroup(one)
@@ -129,27 +98,24 @@ def predict_all(
         )
 
 
+@dataclass
 class _Batch:
     """What the images of a batch have in common."""
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        run: Run,
-        folder: Path,
-        outputs: OutputFiles,
-        records: Records,
-        calibration: Calibration,
-    ) -> None:
-        self._predictor, self._run, self._folder, self._calibration = predictor, run, folder, calibration
-        self._outputs, self._records, self._remarks = outputs, records, Remarks()
+    predictor: Predictor
+    run: Run
+    folder: Path
+    outputs: OutputFiles
+    records: Records
+    calibration: Calibration
+    remarks: Remarks = field(default_factory=Remarks)
 
     def predict(self, left: Sequence[Input], bad: dict[str, str]) -> Iterator[Path]:
         """Segments ``left`` and yields the files; what is wrong with an image goes into ``bad`` by its name."""
-        predictor = self._predictor
+        predictor = self.predictor
         without = sum(not one.text for one in left)
         if predictor.reads_text and without:
-            console.warn(f"{without} of {len(left)} images have no text (--text): {missing_text(self._run)}")
+            console.warn(f"{without} of {len(left)} images have no text (--text): {missing_text(self.run)}")
         try:
             with console.Progress(len(left), "predict") as progress:
                 for one in left:
@@ -158,9 +124,9 @@ class _Batch:
                         bad[one.name] = reason
                     progress.advance()
         finally:
-            self._remarks.close()
+            self.remarks.close()
         if predictor.blank:
-            unit = "tiles" if "tile" in self._run.config["fingerprint"] else "images"
+            unit = "tiles" if "tile" in self.run.config["fingerprint"] else "images"
             console.info(
                 f"{predictor.blank} of {predictor.seen} {unit} hold nothing and are background (docs/tiles.md)"
             )
@@ -176,14 +142,16 @@ class _Batch:
             ended = error.errno in (errno.ENOSPC, errno.EDQUOT)  # what is kept of its tiles takes the room
             raise
         finally:
-            self._predictor.end(ended)
+            self.predictor.end(ended)
 
     def _files_of(self, one: Input) -> Generator[Path, None, str]:
         try:
             source = self._source(one)
             record = yield from (self._in_memory(one) if source is None else self._in_parts(one, source))
+            if refused := record["refused"]:
+                record["image"]["error"] = "; ".join(refused.values())
             # The last file of an image: once it is there, the others are.
-            self._records.write(one, record)
+            self.records.write(one, {"text": one.text} | record)
         except UserError as error:
             return str(error) if str(one.path) in str(error) else f"{one.path}: {error}"
         except MemoryError:
@@ -203,52 +171,49 @@ class _Batch:
         Raises:
             UserError: the run looks at a resolution, and the image has none.
         """
-        path, mpp, given = one.path, self._predictor.mpp, self._outputs.mpp
+        path, mpp, given = one.path, self.predictor.mpp, self.outputs.mpp
         if isinstance(path, Slice):
             if mpp is not None:
                 raise UserError(f"{path}: says no size of a pixel, and the run looks at {mpp:g} µm; save it as a TIFF")
             return None
         if is_slide(path):
             return Scaled(path, mpp, given)
-        if not is_large(path):
+        if large_size(path) is None:
             return None
         return path if mpp is None else Scaled(path, mpp, given)
 
     def _members(self, one: Input, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the run's members say of an image at its own size, though they look at the run's resolution."""
-        seen, predictor = image, self._predictor
+        seen, predictor = image, self.predictor
         if predictor.mpp is not None and isinstance(one.path, Path):
-            with open_slide(Scaled(one.path, predictor.mpp, self._outputs.mpp)) as slide:
-                view = slide.at(predictor.mpp)
+            with open_view(Scaled(one.path, predictor.mpp, self.outputs.mpp)) as view:
                 seen = view.region(0, 0, view.height, view.width)
-        members = predictor.members(seen, one.text, each=self._outputs.disagreement)
+        members = predictor.members(seen, one.text, each=self.outputs.disagreement)
         return members if seen.shape == image.shape else enlarge(members, *image.shape[:2])
 
     def _in_memory(self, one: Input) -> Generator[Path, None, dict[str, Any]]:
         """Segments an image and yields its files; returns its record."""
         image, sha256, notes = load_image(one.path)
-        outputs, predictor = self._outputs, self._predictor
+        outputs, predictor = self.outputs, self.predictor
         probabilities, members = predictor.apart(self._members(one, image))
-        told = self._calibration.tempered(probabilities)
+        told = self.calibration.tempered(probabilities)
         labels, likelihood = probabilities.argmax(0), probabilities.max(0)
         # What is found does not depend on the temperature; what is told of it does.
         objects = find_instances(labels, likelihood, outputs.objects or METHODS[0], outputs.min_area)
         size, more = self._pixel_size(one)
         stain = None if kind_of(image) == "grey" else haematoxylin
-        segmented = segmentation(one.name, image, labels, told.max(0), objects, self._run.classes, size, stain)
+        segmented = segmentation(one.name, image, labels, told.max(0), objects, self.run.classes, size, stain)
         levels = (int(image.min()), int(image.max()))
         expected = Agreement.of(told, labels).dice
         line = self._line(one, image.shape[:2], size, notes + more, expected, levels) | image_record(segmented)
-        refused = yield from self._write(segmented, outputs.pictures(probabilities, members, told))
-        if refused:
-            line["error"] = "; ".join(refused.values())
+        refused = yield from self._write(segmented, outputs.pictures(told, members))
         found = [object_record(segmented, one) for one in segmented.found]
-        return {"text": one.text, "sha256": sha256, "image": line, "objects": found, "refused": refused}
+        return {"sha256": sha256, "image": line, "objects": found, "refused": refused}
 
     def _write(self, segmented: Segmentation, maps: dict[str, np.ndarray]) -> Generator[Path, None, dict[str, str]]:
         """Yields the files of an image; returns why others could not be written, by their names."""
         refused: dict[str, str] = {}
-        for path, (kind, numbered) in self._outputs.files(self._folder, segmented.name).items():
+        for path, (kind, numbered) in self.outputs.files(self.folder, segmented.name).items():
             if kind in FORMATS:
                 if reason := refusal(kind, segmented, numbered):
                     console.warn(f"not written: {reason}")
@@ -265,7 +230,7 @@ class _Batch:
 
     def _in_parts(self, one: Input, source: Path | Scaled) -> Generator[Path, None, dict[str, Any]]:
         """Segments an image that is too large to be held, and yields its files; returns its record."""
-        path, predictor, outputs = one.path, self._predictor, self._outputs
+        path, predictor, outputs = one.path, self.predictor, self.outputs
         assert isinstance(path, Path)
         refused = outputs.too_large_for(one.name)
         for reason in refused.values():
@@ -279,50 +244,47 @@ class _Batch:
             # Whether an alpha channel is opaque is not known before all of it is read.
             notes = [*image.notes, *(["alpha (dropped; colours kept)"] if image.alpha else [])]
         sha256 = slide_digest(path)
-        predictor.start(self._records.log_path(one), one.name)
+        predictor.start(self.records.log_path(one), one.name)
 
-        def maps(block: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        def maps(block: NDArray[np.float32]) -> dict[str, NDArray[np.uint16]]:
             if not any(outputs.maps.values()):
                 return {}
             together, members = predictor.apart(block)
-            found = outputs.pictures(together, members, self._calibration.tempered(together))
-            return {suffix: picture for suffix, picture in found.items() if suffix}
+            return outputs.pictures(self.calibration.tempered(together), members)
 
         written, found = segment_streamed(
             source,
-            self._folder / one.name,
-            self._records.objects_path(one),
+            self.folder / one.name,
+            self.records.objects_path(one),
             Streaming(
                 name=one.name,
-                class_names=tuple(self._run.classes),
+                class_names=tuple(self.run.classes),
                 grid=predictor.grid,
                 predict=lambda tile: predictor.tile(tile, one.text, each=outputs.disagreement),
                 together=lambda block: predictor.apart(block)[0],
-                told=self._calibration.tempered,
+                told=self.calibration.tempered,
                 pictures=maps,
                 formats=outputs.streams,
                 pixel_size=size,
                 min_area=outputs.min_area,
-                tissue=outputs.tissue if view is not None else 0,
+                tissue=outputs.tissue,
             ),
         )
         yield from written
         expected = found.pop("expected_dice")
         line = self._line(one, shape, size, notes + more + found.pop("notes"), expected) | found
-        if refused:
-            line["error"] = "; ".join(refused.values())
-        return {"text": one.text, "sha256": sha256, "large": True, "image": line, "objects": [], "refused": refused}
+        return {"sha256": sha256, "large": True, "image": line, "objects": [], "refused": refused}
 
     def _pixel_size(self, one: Input) -> tuple[PixelSize | None, list[str]]:
         """The size of the image's pixels, and a note where its file says another one."""
         stated = file_pixel_size(one.path) if isinstance(one.path, Path) else None
-        if self._outputs.mpp is None:
+        if self.outputs.mpp is None:
             return stated, []
-        given = (self._outputs.mpp, self._outputs.mpp)
+        given = (self.outputs.mpp, self.outputs.mpp)
         if stated is None or np.allclose(stated, given, rtol=SAME_SIZE, atol=0):
             return given, []
         return given, [
-            f"says {stated[0]:.4g} x {stated[1]:.4g} µm per pixel itself (--mpp {self._outputs.mpp:g} counts)"
+            f"says {stated[0]:.4g} x {stated[1]:.4g} µm per pixel itself (--mpp {self.outputs.mpp:g} counts)"
         ]
 
     def _line(
@@ -336,15 +298,15 @@ class _Batch:
     ) -> dict[str, Any]:
         """What is known of the image just predicted, for ``images.csv``; says what is odd about it."""
         height, width = shape
-        found = remarks(height, width, levels, notes, tiled=self._predictor.grid(height, width) is not None)
-        distance = self._predictor.distance
-        if what := self._predictor.unlike:
+        found = remarks(height, width, levels, notes, tiled=self.predictor.grid(height, width) is not None)
+        distance = self.predictor.distance
+        if what := self.predictor.unlike:
             found.append((what, "look at its mask before it is used"))
-        if flagged := self._calibration.flags(expected):
+        if flagged := self.calibration.flags(expected):
             what = f"has a Dice below {100 * LOW_DICE:.0f}, likely ({100 * expected:.0f} is expected)"
             found.append((what, "look at its mask before it is used"))
         for remark in found:
-            self._remarks.say(one.path, *remark)
+            self.remarks.say(one.path, *remark)
         line: dict[str, Any] = {"image": one.name, "file": str(one.path), "group": one.group, "text": one.text}
         line |= {"width": width, "height": height, "notes": "; ".join(what for what, _ in found)}
         if size is not None:

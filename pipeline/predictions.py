@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from textdiff import console
 from textdiff.cache import FeatureCache, Item
 from textdiff.images.images import unsymmetry
+from textdiff.images.tiles import background
 from textdiff.models.device import autocast, choose_device
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.pipeline.prediction.blank import is_blank
@@ -130,9 +131,7 @@ def predict_members(network: Segmenter, item: Item, precision: str) -> NDArray[n
     if shows_nothing(network, item):
         assert item.image is not None
         size = item.image.shape[-1]
-        background = np.zeros((network.member_count, network.config["classes"], size, size), np.float32)
-        background[:, 0] = 1
-        return background
+        return background((network.member_count, network.config["classes"], size, size))
     logits = logits_of(network, item, precision, each=True)
     probabilities: NDArray[np.float32] = logits.float().softmax(1).cpu().numpy()
     return probabilities

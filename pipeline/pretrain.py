@@ -6,7 +6,9 @@ import copy
 import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +18,15 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from textdiff import console
-from textdiff.errors import UserError
+from textdiff.errors import UserError, explain
 from textdiff.models.device import autocast, choose_device, describe_device, resolve_precision
-from textdiff.models.tensor_files import save_state
+from textdiff.models.tensor_files import load_state, save_state
 from textdiff.options.pretrain import Pretrain
 from textdiff.options.shared import Precision
 from textdiff.pipeline.pretraining.config import build_unet, rate, scales, trajectory
 from textdiff.pipeline.pretraining.crops import Batch, CropLoader, Crops, ImageCache, as_input
-from textdiff.pipeline.pretraining.objective import objective_of
+from textdiff.pipeline.pretraining.objective import Denoising, Objective, Unmasking
 from textdiff.pipeline.pretraining.result import Row, keep_weights, write_log, write_result
-from textdiff.pipeline.pretraining.state import load_state
 from textdiff.pipeline.pretraining.unlabelled import survey
 from textdiff.stopping import stop_signals
 
@@ -103,7 +104,8 @@ class _Run:
         if self.resume_file.exists():
             self._resume()
 
-        self.objective = objective_of(config, device)
+        masked = config.objective == "masked"
+        self.objective: Objective = Unmasking() if masked else Denoising(config.noise_loss, device)
         training, self.held_out = self.survey.split()
         self.crops = Crops(
             tuple(training),
@@ -265,7 +267,7 @@ class _Run:
         save_state(self.resume_file, state)
 
     def _resume(self) -> None:
-        state = load_state(self.resume_file, trajectory(self.config), self.survey.digest)
+        state = _load_state(self.resume_file, trajectory(self.config), self.survey.digest)
         self.unet.load_state_dict(state["unet"])
         self.average.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -279,3 +281,33 @@ def _precision(precision: Precision, device: torch.device) -> str:
     if precision == "auto" and device.type == "cpu" and has_bf16():
         return "bfloat16"
     return resolve_precision(precision, device)
+
+
+def _load_state(path: Path, trajectory: Mapping[str, Any], digest: str) -> dict[str, Any]:
+    """Reads a state on the CPU; nothing in the file is executed.
+
+    With it are the options (``trajectory``) and the images (``digest``, that of the survey) that it belongs to.
+
+    Raises UserError if the file is damaged, or if it belongs to other options, which it names, or other images.
+    """
+    try:
+        state: dict[str, Any] = load_state(path)
+        then: dict[str, Any] = state["trajectory"]
+        images = state["digest"]
+    except Exception as error:  # reading arbitrary bytes as a pickle can raise anything
+        if explain(error):
+            raise
+        raise UserError(f"{path}: damaged ({type(error).__name__}); remove it to start afresh") from error
+    changed = [
+        f"{name} was {then.get(name)}, is {trajectory.get(name)}"
+        for name in sorted({*then, *trajectory})
+        if then.get(name) != trajectory.get(name)
+    ]
+    if images != digest:
+        changed.append("the images differ in names or contents")
+    if changed:
+        raise UserError(
+            f"{path}: belongs to a run with other options: {'; '.join(changed)};"
+            " repeat that run's options, or choose another --out"
+        )
+    return state

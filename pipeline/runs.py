@@ -28,7 +28,7 @@ import torch
 from textdiff.cache import FeatureCache
 from textdiff.cache.fingerprint import digest_of
 from textdiff.errors import UserError, explain
-from textdiff.files import sha256_file, write_json, write_text
+from textdiff.files import sha256_file, write_text
 from textdiff.models.networks.ensemble import Ensemble
 from textdiff.models.networks.models import get_model, method_name
 from textdiff.models.networks.segmenter import Reads, Segmenter
@@ -36,7 +36,8 @@ from textdiff.models.networks.variants import assign_texts
 from textdiff.models.tensor_files import load_tensors
 from textdiff.options.option import AnyPath
 from textdiff.options.shared import LATEST, Runs
-from textdiff.pipeline.training.image_digests import CONTROLS, check_fitted, check_unchanged
+from textdiff.pipeline.sealed import read_sealed, write_sealed
+from textdiff.pipeline.training.image_digests import CONTROLS, changed_images, check_fitted, shortened
 from textdiff.places import located
 
 SCHEMA = 2
@@ -75,15 +76,12 @@ class Run:
                 f"{self.path}: not a run directory, it has no config.json; give one that `textdiff fit` made"
             )
         try:
-            config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            sound = config.pop("sha256") == digest_of(config)
-        except (ValueError, KeyError, TypeError, AttributeError, IsADirectoryError, RecursionError):
-            sound = False
-        if not sound:
+            config = read_sealed(file)
+        except ValueError:
             raise UserError(
                 f"{file}: damaged, or changed by hand: it is not what `textdiff fit` wrote; restore it from a copy, or "
                 "fit again"
-            )
+            ) from None
         if config.get("schema") != SCHEMA:
             raise UserError(f"{file}: made by another version of TextDiff; fit again with this one")
         return config
@@ -291,9 +289,10 @@ class Run:
         except Exception as error:  # safetensors has its own exception types, torch raises RuntimeError
             if explain(error):
                 raise
+            said = str(error).strip().split("\n")[0]
             raise UserError(
-                f"{file}: damaged, or not of this run's configuration ({_first_line(error)}); remove it and run "
-                f"`textdiff fit --resume --run {self.path}`, which makes it again"
+                f"{file}: damaged, or not of this run's configuration ({said}); remove it and run `textdiff fit "
+                f"--resume --run {self.path}`, which makes it again"
             ) from error
         return network.eval()
 
@@ -352,7 +351,11 @@ class Run:
         """
         options, ids = self.config["fit"], self.shown_ids
         own = "full" if not set(ids) <= {entry.id for entry in cache.rows} else options["variant"]
-        check_unchanged(self.config, cache, assign_texts(cache, own, options["draw_seed"], ids), str(self.path))
+        if changed := changed_images(self.config, cache, assign_texts(cache, own, options["draw_seed"], ids)):
+            raise UserError(
+                f"{cache.path}: changed since {self.path} was begun ({shortened(changed)}), so it cannot go on as it "
+                "began; fit again on this cache, or give one with the images of then with --cache"
+            )
 
 
 def of_split(split: str) -> str:
@@ -397,9 +400,5 @@ def point_latest(run: Path) -> None:
 
 
 def write_config(run: Run, config: Mapping[str, Any]) -> None:
-    """Writes ``config.json`` with its own digest, so that what is read is what was written."""
-    write_json(run.path / "config.json", {**config, "sha256": digest_of(config)})
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+    """Writes ``config.json``."""
+    write_sealed(run.path / "config.json", config)

@@ -169,7 +169,7 @@ class _Scoring:
         return {
             "id": entry.id,
             "split": entry.split,
-            "text": self.given.text if self.given else cache.texts[cache.rows[self.texts[image.row]].text],
+            "text": self.given.text if self.given else cache.text_of(cache.rows[self.texts[image.row]]),
             **truth_scores(image, cache),
             **self.trust.record(entry.id),
             **_further(cache, image, self.wanted, self.options),

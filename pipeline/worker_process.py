@@ -1,31 +1,91 @@
-"""A process that does what its parent asks, line by line on standard input, and that ends with it.
+"""Processes that do what their parent asks, line by line on standard input, and that end with it.
 
 When standard input closes in the middle of something, that is interrupted.
 """
 
-__all__ = ["GRACE", "STOPPED", "serve_parent"]
+__all__ = ["GRACE", "STOPPED", "attend_all", "serve_parent", "start_worker"]
 
 import _thread
+import json
 import os
 import queue
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
+from typing import Any, TypeVar
+
+from textdiff.errors import explain
+
+T = TypeVar("T")
 
 STOPPED = 130
 GRACE = 30.0
 """Seconds for the end of what is interrupted, after which the process ends whatever it is doing."""
 
 
-def serve_parent(serve: "Callable[[queue.SimpleQueue[str | None], threading.Event], int]") -> None:
-    """Serves until standard input ends; status 130 when that, or a signal, interrupts something.
+def start_worker(
+    module: str, *arguments: str, environment: Mapping[str, str], **options: Any
+) -> "subprocess.Popen[str]":
+    """A process of a module that ends in ``serve_parent``.
 
     Args:
-        serve: gets the lines, None after the last, and an event that it clears when it has done what it was asked;
-            returns the status.
+        module: below ``textdiff``.
+        arguments: of its command line.
+        environment: what it has beside that of this process.
+        options: more for ``subprocess.Popen``.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", f"textdiff.{module}", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        **options,
+    )
+
+
+def attend_all(
+    workers: "Sequence[subprocess.Popen[str]]",
+    attend: "Callable[[subprocess.Popen[str]], T]",
+    failed: Callable[[], object] = bool,
+) -> list[T]:
+    """What ``attend`` returns of each worker, with a thread for each; then, and at an error, the workers are ended.
+
+    ``failed`` is called at an error before they are.
+    """
+
+    def stop() -> None:
+        for worker in workers:
+            worker.terminate()
+
+    try:
+        with ThreadPoolExecutor(len(workers)) as pool:
+            try:
+                return list(pool.map(attend, workers))
+            except BaseException:
+                # Before the pool is waited for: its threads wait for the workers.
+                failed()
+                stop()
+                raise
+    finally:
+        stop()
+        for worker in workers:
+            worker.communicate()
+
+
+def serve_parent(serve: Callable[[Iterator[str], Callable[[object], None]], None]) -> None:
+    """Serves until standard input ends; status 130 when that, or a signal, interrupts something.
+
+    What is to be put right is answered as ``{"error": ...}``, and ends the process with status 2.
+
+    Args:
+        serve: is given the lines, each once the one before is done, and what answers with a value, as a line of JSON
+            on standard output.
     """
     commands: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     busy, stopped = threading.Event(), threading.Event()
@@ -48,13 +108,33 @@ def serve_parent(serve: "Callable[[queue.SimpleQueue[str | None], threading.Even
             time.sleep(GRACE)
             os._exit(STOPPED)
 
+    def lines() -> Iterator[str]:
+        while (line := commands.get()) is not None:
+            yield line
+            busy.clear()
+
+    # What libraries print must not come between the answers.
+    answers = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def answer(value: object) -> None:
+        os.write(answers, json.dumps(value).encode() + b"\n")
+
     status = 1
     try:
         for one in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(one) is not signal.SIG_IGN:
                 signal.signal(one, stop)
         threading.Thread(target=listen, daemon=True).start()
-        status = serve(commands, busy)
+        serve(lines(), answer)
+        status = 0
+    except BrokenPipeError:
+        status = STOPPED  # nobody is there to be told
+    except Exception as error:
+        if (said := explain(error)) is None:
+            raise
+        answer({"error": said})
+        status = 2
     finally:
         interrupted = stopped.is_set()
         stopped.set()  # from here on nothing is left to be interrupted but Python's own end

@@ -5,7 +5,7 @@ A file is read as the map of classes that it would be if it were painted: an obj
 nothing is known there. Names that end in ``*`` say that too, as in QuPath, whatever the options.
 """
 
-__all__ = ["OUTLINES", "is_by_class", "is_outlined", "listed_annotations", "load_annotations", "read_annotations"]
+__all__ = ["OUTLINES", "is_outlined", "listed_annotations", "load_annotations", "read_annotations"]
 
 import hashlib
 import json
@@ -15,9 +15,6 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from textdiff.errors import UserError, suggest
 from textdiff.files import stamp
@@ -30,7 +27,7 @@ from textdiff.readers.geojson import is_geojson, read_geojson
 from textdiff.readers.labelme import is_labelme, read_labelme
 from textdiff.readers.names import key_of, visible
 from textdiff.readers.outlines import Drawn, draw
-from textdiff.readers.sample import Sample, Slice
+from textdiff.readers.sample import LoadedMask, Sample, Slice
 
 OUTLINES = (".xml", ".geojson", ".json")
 """How names of files of outlines end: they mean nothing without the size of their image."""
@@ -40,29 +37,9 @@ _FIX = "export the annotations again"
 _lock = threading.Lock()
 
 
-class Annotated(NamedTuple):
-    """The mask that a file of outlines stands for."""
-
-    labels: NDArray[np.uint8]
-    """(H, W) class numbers, ``UNSAID`` where nothing is said."""
-    instances: NDArray[np.uint32] | None
-    digest: str
-    """The SHA-256 of the file, or of what a file of many images says of this one."""
-    notes: list[str]
-    value: str
-    """The one class that is outlined, where no option names classes."""
-
-
 def is_outlined(source: Path | Slice) -> bool:
     """Whether a mask is given by outlines."""
     return (source.file if isinstance(source, Slice) else source).name.lower().endswith(OUTLINES)
-
-
-def is_by_class(sample: Sample) -> bool:
-    """Whether a mask is given by outlines with classes: ImageScope's have some where the options name any."""
-    if sample.mask is None or not is_outlined(sample.mask):
-        return False
-    return not sample.mask.name.lower().endswith(".xml") or bool(sample.classes) or sample.unlabelled is not None
 
 
 def listed_annotations(place: Path) -> dict[str, list[Path | Slice]]:
@@ -95,24 +72,25 @@ class Outlined(NamedTuple):
     rest: int
     """That of what none of them holds."""
     digest: str
-    """As of ``Annotated``, as are the others."""
+    """The SHA-256 of the file, or of what a file of many images says of this one."""
     notes: list[str]
     value: str
+    """The one class that is outlined, where no option names classes."""
 
 
-def load_annotations(sample: Sample, height: int, width: int) -> Annotated:
+def load_annotations(sample: Sample, height: int, width: int) -> LoadedMask:
     """Reads and draws the outlines that are the mask of ``sample``; arguments and errors as of ``read_annotations``."""
     found = read_annotations(sample, height, width)
     assert sample.mask is not None
     raster = draw(sample.mask, found.drawn, found.labels, found.rest, height, width, sample.instances)
-    return Annotated(raster.labels, raster.instances, found.digest, found.notes + raster.notes, found.value)
+    return LoadedMask(raster.labels, raster.instances, found.digest, found.notes + raster.notes, found.value)
 
 
 def read_annotations(sample: Sample, height: int, width: int) -> Outlined:
     """Reads the outlines that are the mask of ``sample``.
 
     Args:
-        sample: one of which ``is_by_class`` is true.
+        sample: one whose mask ``is_outlined``.
         height: of its image, in pixels.
         width: the same.
 
@@ -131,7 +109,7 @@ def read_annotations(sample: Sample, height: int, width: int) -> Outlined:
     else:
         data = _bytes(source, _MAX_BYTES)
         digest = hashlib.sha256(data).hexdigest()
-        drawn, notes = _read_file(source, data, height, width)
+        drawn, notes = _read_file(sample, source, data, height, width)
     drawn = [replace(one, name=_printable(one.name)) if one.name else one for one in drawn]
     drawn, left_out = _without_lines(sample, drawn)
     notes += left_out
@@ -157,9 +135,10 @@ def _without_lines(sample: Sample, drawn: list[Drawn]) -> tuple[list[Drawn], lis
     return kept, notes
 
 
-def _read_file(path: Path, data: bytes, height: int, width: int) -> tuple[list[Drawn], list[str]]:
+def _read_file(sample: Sample, path: Path, data: bytes, height: int, width: int) -> tuple[list[Drawn], list[str]]:
     if path.name.lower().endswith(".xml"):
-        return read_aperio(path, data)
+        # Without options that name classes all layers are foreground.
+        return read_aperio(path, data, by_layer=bool(sample.classes) or sample.unlabelled is not None)
     content = _parsed(path, data)
     if is_geojson(content):
         return read_geojson(path, content)
@@ -221,7 +200,7 @@ def _read_many(path: Path, unchanged: tuple[int, ...]) -> dict[str, bytes] | Non
 
 
 def _labels(sample: Sample, source: Path | Slice, drawn: Sequence[Drawn]) -> tuple[list[int], int, list[str], str]:
-    """The class number of each object and of what no object holds, notes, and ``Annotated.value``.
+    """The class number of each object and of what no object holds, notes, and ``Outlined.value``.
 
     Raises:
         BadImageError: a class that the options do not name, or several where they name none.

@@ -68,12 +68,12 @@ def ellipse(box: Corners) -> Corners:
     return corners
 
 
-def inside(corners: Corners, height: int, width: int) -> tuple[Box, NDArray[np.bool_], bool]:
-    """The box around a polygon within the image, which pixels of it are inside, and whether it goes around some twice.
+def inside(corners: Corners, within: Box) -> tuple[Box, NDArray[np.bool_], bool]:
+    """The box of a polygon within another box, which pixels of it are inside, and whether it goes around some twice.
 
     Of an outline that crosses itself that is true, or it goes around some pixels one way and around others the other.
     """
-    box = top, left = box_of(corners, height, width)
+    box = top, left = box_of(corners, within)
     rows, columns = top.stop - top.start, left.stop - left.start
     if not rows or not columns:
         return box, np.zeros((rows, columns), bool), False
@@ -95,18 +95,16 @@ def inside(corners: Corners, height: int, width: int) -> tuple[Box, NDArray[np.b
     return box, (turns & 1).astype(bool), low < -1 or high > 1 or low < 0 < high
 
 
-def check_work(path: str | os.PathLike[str], outlines: Sequence[Corners], height: int, width: int) -> None:
-    """Refuses outlines that would take minutes to fill.
+def check_work(path: str | os.PathLike[str], outlines: Sequence[tuple[Corners, Box]]) -> None:
+    """Refuses outlines, each with the box that it is filled in, that would take minutes to fill.
 
     Raises:
         BadImageError: they would.
     """
     crossings = pixels = 0
-    for corners in outlines:
-        if not len(corners):
-            continue
-        y = corners[:, 1].clip(0, height)
-        rows, columns = box_of(corners, height, width)
+    for corners, within in outlines:
+        rows, columns = box_of(corners, within)
+        y = corners[:, 1].clip(rows.start, rows.stop)
         crossings += int(np.abs(np.diff(y, append=y[0])).sum()) + len(y)
         pixels += (rows.stop - rows.start) * (columns.stop - columns.start)
     if crossings > _MAX_CROSSINGS or pixels > _MAX_PIXELS:
@@ -152,10 +150,7 @@ def shared(one: Box, other: Box) -> tuple[Box, Box]:
     return there, here
 
 
-def box_of(corners: Corners, height: int, width: int) -> Box:
-    """The pixels of an image around corners, as far as they are in it."""
-    size = (width, height)
-    (x0, y0), (x1, y1) = (
-        ends.clip(0, size).astype(int) for ends in (np.floor(corners.min(0)), np.ceil(corners.max(0)))
-    )
-    return slice(int(y0), int(y1)), slice(int(x0), int(x1))
+def box_of(corners: Corners, within: Box) -> Box:
+    """The pixels around corners, as far as they are in another box."""
+    ends = zip(np.floor(corners.min(0))[::-1], np.ceil(corners.max(0))[::-1], within, strict=True)
+    return tuple(slice(*(int(min(max(end, part.start), part.stop)) for end in span)) for *span, part in ends)

@@ -192,8 +192,8 @@ def leaks(inspected: Sequence[Inspected]) -> list[Problem]:
     seen: dict[str, Sample] = {}
     problems = []
     for fact in inspected:
-        first = seen.setdefault(fact.content, fact.sample)
-        if fact.content and first.split != fact.sample.split:
+        first = seen.setdefault(fact.image.content, fact.sample)
+        if fact.image.content and first.split != fact.sample.split:
             what = f"is the same image as {_where(first.image)}: scores would be too good"
             problems.append(Problem("note", _where(fact.sample.image), what, "keep it in one split"))
     return problems
@@ -220,8 +220,8 @@ def _unlike_most(inspected: Sequence[Inspected]) -> tuple[set[str], list[Problem
     """The samples whose foreground is not stored as that of most, and an error for each value that they have."""
     masks: dict[str, list[Inspected]] = {}
     for fact in inspected:
-        if fact.value and fact.usable:
-            masks.setdefault(fact.value, []).append(fact)
+        if fact.mask and fact.mask.value and fact.usable:
+            masks.setdefault(fact.mask.value, []).append(fact)
     if len(masks) < 2:
         return set(), []
     usual, *others = sorted(masks, key=lambda value: -len(masks[value]))
@@ -243,7 +243,7 @@ def _unlike_most(inspected: Sequence[Inspected]) -> tuple[set[str], list[Problem
 
 def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
     problems: list[Problem] = []
-    known = Inspected(sample, 0, 0, "", None)
+    known = Inspected(sample)
 
     def say(severity: Literal["error", "note"], source: Path | Slice | Scaled, what: str, fix: str = "") -> None:
         problems.append(Problem(severity, _where(source), what, fix))
@@ -252,13 +252,7 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
         image = (
             slide_properties(sample.image) if isinstance(sample.image, Scaled) else inspect_image(sample.image, tiled)
         )
-        known = Inspected(
-            *(sample, image.height, image.width, image.sha256, None),
-            levels=image.levels,
-            content=image.content,
-            in_bands=image.in_bands,
-            finest=image.finest,
-        )
+        known = Inspected(sample, image)
         for what, fix in remarks(image.height, image.width, image.levels, image.notes, tiled):
             say("note", sample.image, what, fix)
     except BadImageError as error:
@@ -270,23 +264,24 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
 
 def _inspect_mask(known: Inspected, source: Path | Slice, tiled: bool, say: Callable[..., None]) -> Inspected:
     """What is known of an image, and of its mask; ``say(severity, source, what, fix)`` is told what is wrong."""
-    if not known.height and is_outlined(source):
+    image = known.image
+    if not image.height and is_outlined(source):
         return known  # outlines mean nothing without the size of their image
     try:
-        if known.finest is not None:
-            mask = slide_mask_properties(known.sample, known.height, known.width, known.finest)
+        if image.finest is not None:
+            mask = slide_mask_properties(known.sample, image.finest)
         elif isinstance(known.sample.image, Scaled):
             return known  # what is wrong with the slide has been said
         else:
-            mask = inspect_mask(known.sample, known.height, known.width, tiled)
+            mask = inspect_mask(known.sample, image.height, image.width, tiled)
     except BadImageError as error:
         say("error", source, error.what, error.fix)
         return known
     for note in mask.notes:
         say("note", source, note)
-    if known.height and (mask.height, mask.width) not in ((known.height, known.width), known.finest):
+    if image.height and (mask.height, mask.width) not in ((image.height, image.width), image.finest):
         size = f"{mask.width}x{mask.height}"
-        what = f"is {size} pixels, but its image {_where(known.sample.image)} is {known.width}x{known.height}"
+        what = f"is {size} pixels, but its image {_where(known.sample.image)} is {image.width}x{image.height}"
         say("error", source, what, "export the mask at the image's size")
     elif not any(mask.counts):
         say("note", source, "says nothing of any pixel: it is neither fitted on nor scored", "annotate it")
@@ -296,16 +291,7 @@ def _inspect_mask(known: Inspected, source: Path | Slice, tiled: bool, say: Call
         say("note", source, "is all foreground", "check that it is not inverted")
     elif mask.single:
         say("note", source, f"numbers a single object {mask.objects}: it looks like a plain mask", "check --instances")
-    return replace(
-        known,
-        mask_sha256=mask.sha256,
-        shares=tuple(count / max(1, sum(mask.counts)) for count in mask.counts[1:]),
-        objects=mask.objects,
-        value=mask.value,
-        threshold=mask.threshold,
-        counts=mask.counts,
-        mask_in_bands=known.finest is not None and mask.in_bands,
-    )
+    return replace(known, mask=mask)
 
 
 def _where(source: Path | Slice | Scaled) -> str:

@@ -1,14 +1,11 @@
-"""What a sample's image and mask hold, wherever they are stored, read whole or in bands of rows."""
+"""What a sample's image and mask hold, wherever they are stored."""
 
 __all__ = [
     "LoadedImage",
-    "LoadedMask",
     "by_number",
     "load_image",
     "load_mask",
     "mask_part",
-    "read_image_rows",
-    "read_mask_rows",
 ]
 
 import hashlib
@@ -18,16 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textdiff.images.bands import open_image_bands, open_mask_bands
 from textdiff.images.decode import decode, to_rgb
 from textdiff.images.formats import alpha_note, read_bytes
 from textdiff.images.labels import UNSAID, class_map, instance_map, sparse_mask, stored_numbers
 from textdiff.images.masks import binary_mask, decode_mask
-from textdiff.readers.annotations import is_by_class, load_annotations
-from textdiff.readers.aperio import outlines_of, rasterise
+from textdiff.readers.annotations import is_outlined, load_annotations
 from textdiff.readers.hdf5 import plane, read_slice
 from textdiff.readers.objects import load_objects
-from textdiff.readers.sample import Sample, Slice
+from textdiff.readers.sample import LoadedMask, Sample, Slice
 
 
 class LoadedImage(NamedTuple):
@@ -39,19 +34,6 @@ class LoadedImage(NamedTuple):
     """The SHA-256 of the file's bytes, or of the stored array."""
     notes: list[str]
     """What a user should know about it, one phrase each."""
-
-
-class LoadedMask(NamedTuple):
-    """A mask as the pipeline takes it."""
-
-    labels: NDArray[np.uint8]
-    """(H, W) class numbers, 0 for the background and ``UNSAID`` where nothing is said."""
-    instances: NDArray[np.uint32] | None
-    """(H, W) object numbers, None where the sample does not keep them."""
-    sha256: str
-    notes: list[str]
-    value: str = ""
-    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
 
 
 def load_image(source: Path | Slice) -> LoadedImage:
@@ -78,13 +60,13 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
     Outlines have no size of their own: they are drawn in that of its image, (height, width).
 
     Raises:
-        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map``, ``outlines_of``,
-            ``load_annotations`` and ``load_objects``.
+        BadImageError: it cannot be used; see ``decode_mask``, ``class_map``, ``instance_map``, ``load_annotations`` and
+            ``load_objects``.
     """
     source, notes = sample.mask, list[str]()
     assert source is not None
-    if is_by_class(sample):
-        return LoadedMask(*load_annotations(sample, height, width))
+    if is_outlined(source):
+        return load_annotations(sample, height, width)
     if isinstance(source, Slice):
         stored, digest = read_slice(source)
         stored = plane(source, stored)
@@ -97,11 +79,6 @@ def load_mask(sample: Sample, height: int, width: int) -> LoadedMask:
     else:
         data = read_bytes(source)
         digest = hashlib.sha256(data).hexdigest()
-        if source.suffix.lower() == ".xml":
-            outlines, notes = outlines_of(source, data)
-            instances, more = rasterise(source, outlines, height, width)
-            labels = (instances > 0).astype(np.uint8)
-            return LoadedMask(labels, instances if sample.instances else None, digest, notes + more)
         if not by_number(sample):
             labels, value, notes = decode_mask(source, data)
             return LoadedMask(labels, None, digest, notes, value)
@@ -133,39 +110,16 @@ def _of_numbers(
     return labels, None, value
 
 
-def read_image_rows(path: Path, first: int, end: int) -> NDArray[np.uint8]:
-    """The rows ``first`` ... ``end`` - 1 of an image, RGB (end - first, W, 3) uint8.
-
-    Raises:
-        BadImageError: as ``open_image_bands``, and where the file is damaged there.
-    """
-    with open_image_bands(path) as source:
-        return source.read(first, end)
-
-
-def read_mask_rows(
-    sample: Sample, threshold: float, first: int, end: int
+def mask_part(
+    sample: Sample, threshold: float, stored: NDArray[Any]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
-    """The rows ``first`` ... ``end`` - 1 of the mask that ``sample`` has.
+    """What a part of the mask of ``sample`` holds, (h, w) as ``open_mask_bands`` shows it.
 
     ``threshold`` is that of ``MaskProperties``: a single part of a mask of two classes does not tell it.
 
     Returns:
-        Class numbers (end - first, W) uint8, and object numbers or None, as of ``load_mask``.
-
-    Raises:
-        BadImageError: as ``open_mask_bands``, and where the file is damaged there.
+        Class numbers (h, w) uint8, and object numbers or None, as of ``load_mask``.
     """
-    path = sample.mask
-    assert isinstance(path, Path)
-    with open_mask_bands(path, by_number(sample)) as source:
-        return mask_part(sample, threshold, source.read(first, end))
-
-
-def mask_part(
-    sample: Sample, threshold: float, stored: NDArray[Any]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
-    """``read_mask_rows`` of a part of the mask of ``sample`` that has been read, (h, w) as it is shown."""
     path = sample.mask
     assert isinstance(path, Path)
     if sample.classes or sample.instances:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from textdiff.errors import UserError
-from textdiff.images.images import SYMMETRIES, symmetry
+from textdiff.images.images import symmetry
 
 _OWN = Path(__file__).with_name("directions.toml")
 _SIDES = {(0, -1): 0, (0, 1): 1, (-1, 0): 2, (1, 0): 3}
@@ -101,10 +101,6 @@ class Directions:
                 done = one.end
             number += len(group)
         return "".join(parts) + text[done:]
-
-    def tells(self, text: str) -> bool:
-        """Whether a text says anything that turns."""
-        return any(self.turned(text, view) != text for view in range(SYMMETRIES))
 
     def _turned(self, word: _Word, sides: Sequence[int], swapped: bool, shared: set[int]) -> str:
         """What is to stand in a word's place, in small letters."""

@@ -4,7 +4,7 @@ __all__ = ["ImageProperties", "Inspected", "MaskProperties", "inspect_image", "i
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ class ImageProperties:
     """A digest of the decoded pixels: the same picture in another format has the same."""
     levels: tuple[int, int]
     """The darkest and the brightest level of the 8-bit image."""
-    notes: list[str]
+    notes: list[str] = field(hash=False)
     """What a user should know about it, one phrase each."""
     in_bands: bool = False
     """Whether it is not decoded as a whole: too large for that, or a slide."""
@@ -60,7 +60,7 @@ class MaskProperties:
     height: int
     width: int
     sha256: str
-    notes: list[str]
+    notes: list[str] = field(hash=False)
     counts: tuple[int, ...]
     """Pixels of the background and of each class; they add up to those of which the mask says something."""
     objects: int = 0
@@ -74,45 +74,38 @@ class MaskProperties:
     in_bands: bool = False
     """Whether it is not decoded as a whole."""
 
+    @property
+    def said(self) -> int:
+        """The pixels of which it says something."""
+        return sum(self.counts)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The share of these that each class takes, the background left out."""
+        return tuple(count / max(1, self.said) for count in self.counts[1:])
+
+
+NOTHING = ImageProperties(0, 0, "", "", (0, 0), [])
+"""What is known of an image that cannot be read."""
+
 
 @dataclass(frozen=True)
 class Inspected:
-    """What decoding a sample's files has shown.
-
-    ``height`` and ``width`` are those of the image file in pixels; ``usable`` is false if one of its problems is an
-    error (sizes and digests are then 0 and empty where nothing could be read).
-    """
+    """What decoding a sample's files has shown."""
 
     sample: Sample
-    height: int
-    width: int
-    image_sha256: str
-    mask_sha256: str | None
+    image: ImageProperties = NOTHING
+    mask: MaskProperties | None = None
+    """None without one, and where it cannot be read."""
     usable: bool = True
-    levels: tuple[int, int] = (0, 0)
-    content: str = ""
-    in_bands: bool = False
-    finest: tuple[int, int] | None = None
-    """These four are those of ``ImageProperties``."""
-    counts: tuple[int, ...] = ()
-    objects: int = 0
-    value: str = ""
-    threshold: float = 0.0
-    """These four are those of ``MaskProperties``; there are no counts without a mask."""
-    mask_in_bands: bool = False
-    """Whether the mask of a slide is not decoded as a whole; the mask of another image is as the image is."""
-    shares: tuple[float, ...] = ()
-    """The share of what the mask says that each class takes, the background left out; empty without a mask."""
-
-    @property
-    def said(self) -> int:
-        """The pixels of which the mask says something."""
-        return sum(self.counts)
+    """Whether none of its problems is an error."""
 
     @property
     def sparse(self) -> bool:
         """Whether there is a mask, and pixels of which it may say nothing."""
-        return bool(self.counts) and (self.sample.unlabelled is not None or self.said < self.height * self.width)
+        if self.mask is None:
+            return False
+        return self.sample.unlabelled is not None or self.mask.said < self.image.height * self.image.width
 
 
 def inspect_image(source: Path | Slice, tiled: bool) -> ImageProperties:

@@ -21,7 +21,7 @@ from textdiff.readers.lvit import read_lvit
 from textdiff.readers.names import error, is_utf8, key_of, note, relative, sort_problems, unique_ids
 from textdiff.readers.sample import Problem, Sample, Split
 from textdiff.readers.splits import draw_splits, parse_split, settle_splits
-from textdiff.readers.texts import find_table, matched_texts, read_texts
+from textdiff.readers.texts import texts_beside
 
 _TEST = re.compile("(monuseg)?test(s|ing)?(sets?|data|images?|imgs?|cases?)?")
 
@@ -58,31 +58,20 @@ def _read_challenge(root: Path, options: ReadOptions) -> tuple[list[Sample], lis
     for key in sorted(outlines.keys() - files.keys()):
         where = relative(root, outlines[key][0])
         problems.append(error(where, "are outlines without an image", "add the image or remove it"))
-    table = find_table(root)
-    rows = read_texts(table) if table else []
-    texts = matched_texts(table.name if table else "", rows, files, problems)
-    if table is None:
-        problems.append(note("texts.csv", "is not there: all texts are empty", "the challenge comes without any"))
+    first = {key: paths[0] for key, paths in files.items()}
+    texts = texts_beside(root, first, problems, "the challenge comes without any")
     samples = []
     for key, paths in files.items():
         where, own = relative(root, paths[0]), outlines.get(key, [])
-        row = texts.get(key)
         if own[1:]:
             what = f"are second outlines of {where}"
             problems.append(error(relative(root, own[1]), what, "keep one of them"))
-        elif key in texts and row is None:
-            continue
-        else:
+        elif row := texts.get(key):
             if not own:
                 problems.append(note(where, "has no outlines: it is unlabelled"))
-            if table and row is None:
-                problems.append(note(where, f"has no row in {table.name}: its text is empty"))
-            named = parse_split(row.split) if row else None
-            split = named or _split_of(paths[0].relative_to(root))
-            group = (row.group if row else "") or _patient(key)
-            mask = own[0] if own else None
-            for path in paths:
-                samples.append(Sample(key, split, path, mask, row.text if row else "", group, instances=True))
+            split = parse_split(row.split) or _split_of(paths[0].relative_to(root))
+            group, mask = row.group or _patient(key), own[0] if own else None
+            samples += [Sample(key, split, path, mask, row.text, group, instances=True) for path in paths]
     samples = unique_ids(root, samples, problems)
     if options.draws:
         training = [sample for sample in samples if sample.split == "train"]

@@ -23,7 +23,7 @@ from textdiff.options.reading import ReadOptions
 from textdiff.readers.names import by_name, error, is_utf8, note, relative, sort_problems, visible
 from textdiff.readers.sample import Problem, Sample
 from textdiff.readers.splits import parse_split, settle_splits
-from textdiff.readers.texts import find_table, matched_texts, read_texts
+from textdiff.readers.texts import texts_beside
 
 
 def has_object_folders(root: Path) -> bool:
@@ -66,23 +66,14 @@ def read_object_folders(root: Path, options: ReadOptions) -> tuple[list[Sample],
             problems.append(error(relative(root, files[0]), what, "name each image as its folder"))
             continue
         images[key] = files[0], masks if masks.is_dir() and by_name(root, masks, problems) else None
-    table = find_table(root)
-    texts = matched_texts(table.name if table else "", read_texts(table) if table else [], images, problems)
-    if table is None:
-        what = "is not there: all texts are empty"
-        problems.append(note("texts.csv", what, "write it, with the columns image and text, if there are any"))
+    absent = "write it, with the columns image and text, if there are any"
     samples = []
-    for key, (image, masks_of) in images.items():
-        row = texts.get(key)
-        if key in texts and row is None:
-            continue
-        if table and row is None:
-            problems.append(note(relative(root, image), f"has no row in {table.name}: its text is empty"))
+    for key, row in texts_beside(root, {key: image for key, (image, _) in images.items()}, problems, absent).items():
+        image, masks_of = images[key]
         if masks_of is None:
             problems.append(note(relative(root, image), "has no masks: it is unlabelled"))
-        split = (parse_split(row.split) if row else None) or "train"
-        text, group = (row.text, row.group) if row else ("", "")
-        samples.append(Sample(key, split, image, masks_of, text, group, instances=True))
+        split = parse_split(row.split) or "train"
+        samples.append(Sample(key, split, image, masks_of, row.text, row.group, instances=True))
     return settle_splits(root.name, samples, problems, options), sort_problems(problems)
 
 

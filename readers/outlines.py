@@ -94,7 +94,10 @@ def draw(
     Raises:
         BadImageError: no object is in the image, or they would take minutes.
     """
-    check_work(path, [ring for one in drawn for rings in one.polygons for ring in rings], height, width)
+    image: Box = slice(0, height), slice(0, width)
+    polygons = [rings for one in drawn for rings in one.polygons if len(rings[0])]
+    holes = [(hole, box_of(shell, image)) for shell, *cut in polygons for hole in cut if len(hole)]
+    check_work(path, [*((shell, image) for shell, *_ in polygons), *holes])
     for one in drawn:
         if sum(map(length_of, one.strokes)) > _MAX_LENGTH:
             raise BadImageError(path, f"has a line of more than {_MAX_LENGTH} pixels ({one.place})", "cut it")
@@ -104,14 +107,12 @@ def draw(
     shared = Counter[tuple[str, str]]()
     for index in range(len(drawn)) if ordered else drawing_order(drawn, labels):
         one, label = drawn[index], labels[index]
-        box, pixels, where, crossed = _held(one, height, width)
+        box, pixels, odd = _held(one, image)
         before = claimed[box]
         free = pixels & (before < 0)
-        for what in where | ({"crossed"} if crossed else set()):
-            count[what] += 1
-            first.setdefault(what, one.place)
-        if "outside" not in where and not free.any():
-            what = "within" if pixels.any() else "empty"
+        if "outside" not in odd and not free.any():
+            odd.add("within" if pixels.any() else "empty")
+        for what in odd:
             count[what] += 1
             first.setdefault(what, one.place)
         if label:
@@ -189,35 +190,30 @@ def bounds(one: Drawn) -> Corners | None:
     return np.stack([end(np.concatenate(ends), 0) for end in (np.min, np.max)]) if ends else None
 
 
-def _held(one: Drawn, height: int, width: int) -> tuple[Box, NDArray[np.bool_], set[str], bool]:
-    """The box around an object in the image, the pixels it holds, where it lies, whether an outline crosses itself."""
-    around = bounds(one)
+def _held(one: Drawn, image: Box) -> tuple[Box, NDArray[np.bool_], set[str]]:
+    """The box around an object in the image, the pixels it holds, and what is odd about it, of ``_NOTES``."""
+    around, odd = bounds(one), set[str]()
     if around is None:
-        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool), set(), False
-    box = box_of(around, height, width)
-    low, high = around
-    where = set[str]()
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), bool), odd
+    (low, high), (height, width) = around, (side.stop for side in image)
     if np.any(high <= 0) or np.any(low >= (width, height)):
-        where.add("outside")
+        odd.add("outside")
     elif np.any(low < -1) or np.any(high > (width + 1, height + 1)):
-        where.add("beyond")
+        odd.add("beyond")
+    box = box_of(around, image)
     top, left = box[0].start, box[1].start
-    pixels, crossed = np.zeros((box[0].stop - top, box[1].stop - left), bool), False
-    for rings in one.polygons:
-        part: Box = (slice(0, 0), slice(0, 0))
-        own = np.zeros((0, 0), bool)
-        for number, ring in enumerate(rings):
-            if not len(ring):
-                continue
-            place, held, twice = inside(ring, height, width)
+    pixels = np.zeros((box[0].stop - top, box[1].stop - left), bool)
+    for shell, *holes in one.polygons:
+        if not len(shell):
+            continue
+        part, own, crossed = inside(shell, image)
+        for hole in filter(len, holes):
+            place, held, twice = inside(hole, part)
+            own[shared(part, place)[0]] &= ~held
             crossed |= twice
-            if number == 0:
-                part, own = place, held
-            else:
-                there, here = shared(part, place)
-                own[there] &= ~held[here]
-        there, here = shared(box, part)
-        pixels[there] |= own[here]
+        pixels[shared(box, part)[0]] |= own
+        if crossed:
+            odd.add("crossed")
     for patch in one.patches:
         rows, columns = patch.pixels.shape
         place = slice(patch.top, patch.top + rows), slice(patch.left, patch.left + columns)
@@ -227,4 +223,4 @@ def _held(one: Drawn, height: int, width: int) -> tuple[Box, NDArray[np.bool_], 
         row, column = stroked(line).T - [[top], [left]]
         there = (row >= 0) & (row < pixels.shape[0]) & (column >= 0) & (column < pixels.shape[1])
         pixels[row[there], column[there]] = True
-    return box, pixels, where, crossed
+    return box, pixels, odd

@@ -1,10 +1,13 @@
 """One image with its mask and its text, and what can be wrong with them: what every reader returns."""
 
-__all__ = ["Problem", "Sample", "Slice", "Split"]
+__all__ = ["LoadedMask", "Problem", "Sample", "Slice", "Split"]
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from textdiff.images.scaled import Scaled
 
@@ -56,6 +59,19 @@ class Sample:
     """Whether the mask numbers its objects."""
     unlabelled: int | None = None
     """The number in the mask of pixels of which nothing is said; None where every pixel says something."""
+
+
+class LoadedMask(NamedTuple):
+    """A mask as the pipeline takes it."""
+
+    labels: NDArray[np.uint8]
+    """(H, W) class numbers, 0 for the background and ``UNSAID`` where nothing is said."""
+    instances: NDArray[np.uint32] | None
+    """(H, W) object numbers, None where the sample does not keep them."""
+    sha256: str
+    notes: list[str]
+    value: str = ""
+    """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
 
 
 @dataclass(frozen=True)

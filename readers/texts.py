@@ -1,13 +1,13 @@
 """Tables of texts: the columns image and text, and optionally split and group."""
 
-__all__ = ["TextRow", "find_table", "matched_texts", "read_texts"]
+__all__ = ["TextRow", "find_table", "matched_texts", "read_texts", "texts_beside"]
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from textdiff.errors import UserError
-from textdiff.readers.names import error, key_of, owner, visible
+from textdiff.readers.names import error, key_of, note, owner, relative, visible
 from textdiff.readers.sample import Problem
 from textdiff.readers.splits import parse_split, unknown_split
 from textdiff.readers.table_reader import ENDINGS, read_table
@@ -90,3 +90,24 @@ def matched_texts(
         if key in images:
             texts[key] = None if wrong else row
     return texts
+
+
+def texts_beside(root: Path, images: Mapping[str, Path], problems: list[Problem], absent: str) -> dict[str, TextRow]:
+    """The row of each image in the table in ``root``, an empty one where it has none; without those of wrong rows.
+
+    Args:
+        root: a folder.
+        images: the files in it, by name.
+        problems: what is wrong or should be known is added here.
+        absent: what is said where there is no table.
+    """
+    table, found = find_table(root), dict[str, TextRow]()
+    texts = matched_texts(table.name if table else "", read_texts(table) if table else [], images, problems)
+    if table is None:
+        problems.append(note("texts.csv", "is not there: all texts are empty", absent))
+    for key, path in images.items():
+        if table and key not in texts:
+            problems.append(note(relative(root, path), f"has no row in {table.name}: its text is empty"))
+        if (row := texts.get(key, TextRow("", key, ""))) is not None:
+            found[key] = row
+    return found

@@ -55,10 +55,6 @@ class Store(ABC):
         """Writes an object, in the place of one that is there."""
 
     @abstractmethod
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Writes an object unless there is one, and says whether it did."""
-
-    @abstractmethod
     def list(self, prefix: str = "") -> dict[str, str]:
         """The keys that begin with a directory's name, each with what tells the object from one that replaces it."""
 

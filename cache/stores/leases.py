@@ -31,6 +31,7 @@ class Lease:
     def __init__(self, store: RemoteStore, key: str, tag: Any, data: dict[str, Any]) -> None:
         self.store, self.key = store, key
         self._tag, self._data = tag, data
+        self._renewing = threading.Lock()  # between a renewal and the tag that it gives, the store's is not ours
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="textdiff-lease", daemon=True)
         self._thread.start()
@@ -58,7 +59,8 @@ class Lease:
     @property
     def held(self) -> bool:
         """Whether no other process has it by now."""
-        return self._tag is not None and self.store.tag(self.key) == self._tag
+        with self._renewing:
+            return self._tag is not None and self.store.tag(self.key) == self._tag
 
     def give_back(self) -> None:
         """Ends it; one that another process has stays."""
@@ -69,7 +71,7 @@ class Lease:
     def _renew(self) -> None:
         while self._tag is not None and not self._ended.wait(SECONDS / 4):
             self._data["renewed"] += 1
-            with suppress(UserError):  # the store does not answer now: tried again next time
+            with self._renewing, suppress(UserError):  # the store does not answer now: tried again next time
                 self._tag = self.store.put_if(self.key, json.dumps(self._data).encode(), self._tag)
 
 

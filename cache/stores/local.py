@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,6 @@ class LocalStore(Store):
         self._durable = False
 
     def get(self, key: str) -> bytes:
-        """See ``Store``."""
         return chunks.read(self.path / key)
 
     def read_into(self, key: str, out: np.ndarray) -> bytes:
@@ -39,24 +38,12 @@ class LocalStore(Store):
         return chunks.verified(self.path / key)
 
     def stored_checksum(self, key: str) -> bytes:
-        """See ``Store``."""
         return chunks.stored_checksum(self.path / key)
 
     def put(self, key: str, parts: Parts) -> None:
-        """See ``Store``."""
         with self.workplace() as directory:
             chunks.write(directory / "new", parts)
             chunks.replace(directory / "new", self.path / key)
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """See ``Store``."""
-        with self.workplace() as directory:
-            chunks.write(directory / "new", [data])
-            try:
-                os.link(directory / "new", self.path / key)
-            except FileExistsError:
-                return False
-        return True
 
     def list(self, prefix: str = "") -> dict[str, str]:
         """See ``Store``; only what is in the directory itself, and by name alone."""
@@ -67,11 +54,9 @@ class LocalStore(Store):
             return {}
 
     def delete(self, key: str) -> None:
-        """See ``Store``."""
         chunks.remove(self.path / key)
 
     def clear(self) -> None:
-        """See ``Store``."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def identity(self, key: str) -> object:
@@ -83,11 +68,9 @@ class LocalStore(Store):
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def occupied(self) -> bool:
-        """See ``Store``."""
         return self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir()))
 
     def nbytes(self) -> int:
-        """See ``Store``."""
         return directory_nbytes(self.path) if self.path.is_dir() else 0
 
     def install(self, fill: Callable[[Path], None], overwrite: bool) -> None:
@@ -108,15 +91,12 @@ class LocalStore(Store):
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
 
-    @contextmanager
-    def workplace(self) -> Iterator[Path]:
+    def workplace(self) -> AbstractContextManager[Path]:
         """See ``Store``; beside the cache, so on its disk."""
         final = self.path.resolve()
-        with staging(final.parent, final.name) as directory:
-            yield directory
+        return staging(final.parent, final.name)
 
     def adopt(self, file: Path, key: str) -> None:
-        """See ``Store``."""
         target = self.path / key
         for directory in reversed(target.relative_to(self.path).parents):
             if (self.path / directory).exists() and not (self.path / directory).is_dir():
@@ -143,14 +123,10 @@ class LocalStore(Store):
             chunks.replace(entry, entry_at)
             sync(entry_at.parent)
 
-    @contextmanager
-    def locked(self, *, shared: bool = False) -> Iterator[object]:
-        """See ``Store``."""
-        with locked(self.path / STAGED, shared=shared) as there:
-            yield there
+    def locked(self, *, shared: bool = False) -> AbstractContextManager[object]:
+        return locked(self.path / STAGED, shared=shared)
 
     def sweep(self) -> None:
-        """See ``Store``."""
         final = self.path.resolve()
         sweep(self.path / STAGED, "row")
         sweep(final.parent, final.name)
@@ -162,7 +138,6 @@ class LocalStore(Store):
         self._durable = True
 
     def mark_in_use(self, owner: object) -> None:
-        """See ``Store``."""
         mark_in_use(self.path, owner)
 
 
@@ -178,11 +153,9 @@ class _Staged:
         return self.directory / str(len(self.keys) - 1)
 
     def put(self, key: str, parts: Parts) -> None:
-        """See ``Batch``."""
         chunks.write(self._next(key), parts)
 
     def copy(self, key: str, source: Store, origin: str) -> None:
-        """See ``Batch``."""
         file = self._next(key)
         try:
             # Chunks are replaced and never changed, so both caches can have the same file: it takes no room.

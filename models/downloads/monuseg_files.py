@@ -23,7 +23,7 @@ from textdiff.files import check_free_space, sha256_file
 from textdiff.models.downloads.download import download
 
 LVIT = "https://github.com/HUANGLIZI/LViT"
-_MANIFEST = Path(__file__).with_name("monuseg.sha256.json")
+MANIFEST = Path(__file__).with_name("monuseg.sha256.json")
 _ANCHOR = "Train_Folder/Train_text.xlsx"
 _PIECE = 1 << 20
 
@@ -166,5 +166,5 @@ def _told(faults: list[str]) -> str:
 
 def _manifest() -> dict[str, tuple[int, str]]:
     """Size in bytes and SHA-256 of every file, by its path in the data set."""
-    entries: dict[str, tuple[int, str]] = json.loads(_MANIFEST.read_text(encoding="utf-8"))
+    entries: dict[str, tuple[int, str]] = json.loads(MANIFEST.read_text(encoding="utf-8"))
     return entries

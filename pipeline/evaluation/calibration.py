@@ -5,7 +5,6 @@ Both are found when a run has been fitted or combined, on its validation images 
 
 __all__ = ["LOW_DICE", "Calibration", "calibrate"]
 
-import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +18,6 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.cache.fingerprint import digest_of
 from textdiff.errors import UserError
-from textdiff.files import write_json
 from textdiff.images.labels import UNSAID
 from textdiff.metrics.calibration import Agreement, Reliability, chosen_limit, fitted_temperature, tempered
 from textdiff.metrics.pixels import Confusion
@@ -28,6 +26,7 @@ from textdiff.pipeline.evaluation.class_scores import class_confusions, scores_o
 from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, mean_of_rows
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.sealed import read_sealed, write_sealed
 
 LOW_DICE = 0.70
 """Images that are likely to have a lower Dice are flagged."""
@@ -72,11 +71,11 @@ class Calibration:
             why = f"the fit left none; {again}" if _validation_ids(run) else "the run has no validation images"
             return cls(missing=why)
         try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
-            if facts.pop("sha256") != digest_of(facts) or facts.pop("run") != _identity(run):
+            facts = read_sealed(file)
+            if facts.pop("run") != _identity(run):
                 raise ValueError
             return cls(**facts)
-        except (ValueError, TypeError, KeyError, AttributeError, IsADirectoryError, RecursionError):
+        except (ValueError, TypeError, KeyError):
             raise UserError(f"{file}: damaged, or of another run; remove it and {again}") from None
 
     @staticmethod
@@ -86,8 +85,7 @@ class Calibration:
 
     def save(self, run: Run) -> None:
         """Keeps it with the run's weights."""
-        facts = {"run": _identity(run), **asdict(self)}
-        write_json(run.path / _FILE, facts | {"sha256": digest_of(facts)})
+        write_sealed(run.path / _FILE, {"run": _identity(run), **asdict(self)})
 
     def at(self, temperature: float | None) -> "Calibration":
         """The same with a temperature that somebody asked for; None is its own."""
@@ -133,7 +131,8 @@ def calibrate(run: Run, cache: FeatureCache, device: Any = "auto") -> None:
     if not rows:
         console.info("no validation images, so there is no temperature: probabilities are as the network gives them")
         return
-    found = _found(_predicted(open_fitted(run, device), cache, rows), _least(run))
+    least = _NO_VOTE if not run.combined and get_model(run.config["model"]).votes else 0.0
+    found = _found(_predicted(open_fitted(run, device), cache, rows), least)
     found.save(run)
     if found.temperature is None or found.error is None or found.error_tempered is None:
         console.info(f"no temperature: {found.missing}")
@@ -200,7 +199,3 @@ def _validation_ids(run: Run) -> set[str]:
 def _identity(run: Run) -> str:
     """What the weights depend on, whatever has become of their file: that is told when they are read."""
     return digest_of(run.config["runs"]) if run.combined else run.identity
-
-
-def _least(run: Run) -> float:
-    return _NO_VOTE if not run.combined and get_model(run.config["model"]).votes else 0.0

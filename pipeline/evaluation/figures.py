@@ -1,12 +1,12 @@
 """Pictures of results: image, truth, prediction and errors side by side."""
 
-__all__ = ["Case", "confusion_patches", "error_picture", "overlay_figure", "veiled"]
+__all__ = ["Case", "confusion_legend", "error_picture", "overlay_figure", "save_picture", "veiled"]
 
 import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from textdiff.outputs.colours import (
     class_colours,
     hex_colour,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PANEL, _GAP, _MARGIN, _LINE = 2.7, 0.08, 0.2, 0.19  # inches
 _CAPTION_LINES = 3
@@ -118,19 +121,18 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
         figure.add_artist(Rectangle(*box, facecolor=colour, edgecolor="0.3", linewidth=0.5))
         short = name if len(name) <= _CLASS_LETTERS else f"{name[: _CLASS_LETTERS - 1]}…"
         write(x + 0.36, y, short, ha="left", va="top", fontsize=9)
-    handles = confusion_patches(len(classes), any(np.any(case.truth == UNSAID) for case in cases))
-    figure.legend(
-        handles=handles,
-        loc="lower right",
-        bbox_to_anchor=(1 - _MARGIN / width, 0.5 * _MARGIN / height),
-        borderaxespad=0,
-        ncols=len(handles),
-        frameon=False,
-        fontsize=9,
-    )
-    with atomic_path(path) as partial:
-        # The version of matplotlib in the file would make equal pictures differ.
-        figure.savefig(partial, metadata={"Software": None} if partial.suffix == ".png" else None)
+    sparse = any(np.any(case.truth == UNSAID) for case in cases)
+    confusion_legend(figure, (1 - _MARGIN / width, 0.5 * _MARGIN / height), 9, len(classes), sparse)
+    save_picture(figure, path)
+
+
+def save_picture(figure: "Figure", path: str | os.PathLike[str]) -> None:
+    """Writes a figure atomically, as its suffix says; dates, versions and random ids would make equal ones differ."""
+    from matplotlib import rc_context
+
+    metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    with atomic_path(path) as partial, rc_context({"svg.hashsalt": "textdiff"}):
+        figure.savefig(partial, metadata=metadata.get(partial.suffix))
 
 
 def _edges(mask: NDArray[Any]) -> float:
@@ -146,13 +148,22 @@ def _caption(text: str) -> list[str]:
     return lines or ["(no text)"]
 
 
-def confusion_patches(classes: int, sparse: bool = False) -> list[Any]:
-    """What a legend of ``error_picture`` shows: matplotlib patches."""
+def confusion_legend(figure: "Figure", corner: tuple[float, float], size: float, classes: int, sparse: bool) -> None:
+    """The legend of ``error_picture``, in a line that ends at a corner of the figure."""
     from matplotlib.patches import Patch
 
     names = list(CONFUSIONS)[: len(CONFUSIONS) if classes > 1 else -1]
     patches = [Patch(color=hex_colour(CONFUSIONS[name]), label=name) for name in names]
-    return [*patches, *([Patch(color=hex_colour(UNSAID_VEIL), label="nothing said")] if sparse else [])]
+    patches += [Patch(color=hex_colour(UNSAID_VEIL), label="nothing said")] if sparse else []
+    figure.legend(
+        handles=patches,
+        loc="lower right",
+        bbox_to_anchor=corner,
+        borderaxespad=0,
+        ncols=len(patches),
+        frameon=False,
+        fontsize=size,
+    )
 
 
 def veiled(picture: NDArray[Any], truth: NDArray[Any]) -> NDArray[Any]:

@@ -1,15 +1,6 @@
 """Predictions of cached rows put together to images, tiles stitched and all at their own size, beside the truths."""
 
-__all__ = [
-    "PRIMARY",
-    "TRUTHS",
-    "FullSize",
-    "ImagePrediction",
-    "image_instances",
-    "image_predictions",
-    "panels",
-    "truth_scores",
-]
+__all__ = ["PRIMARY", "TRUTHS", "ImagePrediction", "image_instances", "image_predictions", "panels", "truth_scores"]
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

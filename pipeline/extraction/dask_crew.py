@@ -5,7 +5,7 @@ what the lost one had finished is not made again. Only a few tasks for each work
 scheduler's memory does not grow with the data set.
 """
 
-__all__ = ["dask_crew"]
+__all__ = ["dask_crew", "task_rows"]
 
 import logging
 import math
@@ -109,7 +109,7 @@ class DaskCrew:
 
         from textdiff.pipeline.extraction.dask_task import fill_part
 
-        todo = deque(parts(job.cache, rows, _task_rows(len(rows), self._count())))
+        todo = deque(parts(job.cache, rows, task_rows(len(rows), self._count())))
         under_way: dict[object, tuple[Future[Any], list[int]]] = {}
         order = sealed(job.order)
         try:
@@ -179,7 +179,7 @@ class DaskCrew:
         return len(self._client.nthreads())
 
 
-def _task_rows(rows: int, workers: int) -> int:
+def task_rows(rows: int, workers: int) -> int:
     """Rows of a task: few tasks where there are many rows, work for every worker where there are few."""
     workers = max(1, workers)
     few = min(_LEAST_ROWS, math.ceil(rows / workers))

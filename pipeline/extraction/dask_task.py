@@ -58,8 +58,7 @@ def fill_part(order: bytes, part: bytes) -> dict[str, Any]:
     except _CancelledError:
         return {}  # nobody reads it
     except Exception as error:
-        said = str(error) if isinstance(error, UserError) else explain(error)
-        if said is None:
+        if (said := explain(error)) is None:
             raise
         return {"error": said}
 

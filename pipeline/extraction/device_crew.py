@@ -4,14 +4,11 @@ __all__ = ["DeviceCrew"]
 
 import base64
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -22,6 +19,7 @@ from textdiff.models.device import choose_device, resolve_precision
 from textdiff.options.shared import Precision
 from textdiff.pipeline.extraction.row_worker import Job, parts, sealed
 from textdiff.pipeline.extraction.timings import Timings
+from textdiff.pipeline.worker_process import attend_all, start_worker
 
 _LARGEST_PART = 64
 _PARTS_EACH = 8
@@ -54,19 +52,7 @@ class DeviceCrew:
         size = max(1, min(_LARGEST_PART, len(job.rows) // (len(self._devices) * _PARTS_EACH)))
         work = _Work(job, size)
         workers = [_start(device, self._devices.count("cpu")) for device in self._devices]
-        try:
-            with ThreadPoolExecutor(len(workers)) as pool:
-                try:
-                    list(pool.map(lambda worker: _attend(worker, job, work), workers))
-                except BaseException:
-                    # Before the pool is waited for: its threads wait for the workers.
-                    work.stop()
-                    _stop(workers)
-                    raise
-        finally:
-            _stop(workers)
-            for worker in workers:
-                worker.communicate()
+        attend_all(workers, lambda worker: _attend(worker, job, work), work.stop)
         work.check()
         return Timings.total(work.took)
 
@@ -168,20 +154,6 @@ def _death(worker: "subprocess.Popen[str]") -> str:
 
 
 def _start(device: str, on_cpu: int) -> "subprocess.Popen[str]":
-    environment = dict(os.environ)
-    if device == "cpu":
-        environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // on_cpu))
+    environment = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // on_cpu))} if device == "cpu" else {}
     # In a group of its own: who presses Ctrl-C stops this process, which stops the others.
-    return subprocess.Popen(
-        [sys.executable, "-m", "textdiff.pipeline.extraction.device_worker", device],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        process_group=0,
-    )
-
-
-def _stop(workers: "list[subprocess.Popen[str]]") -> None:
-    for worker in workers:
-        worker.terminate()
+    return start_worker("pipeline.extraction.device_worker", device, environment=environment, process_group=0)

@@ -190,6 +190,4 @@ def _other_views(here: FeatureCache, asked: FeatureCache) -> str:
 
 def _unturned(cache: FeatureCache) -> list[tuple[Row, str]]:
     """The rows of images as they are, and their texts, whatever their numbers are among those of further views."""
-    return [
-        (replace(row, text=-1), cache.texts[row.text] if row.text >= 0 else "") for row in cache.rows if row.view == 0
-    ]
+    return [(replace(row, text=-1), cache.text_of(row)) for row in cache.rows if row.view == 0]

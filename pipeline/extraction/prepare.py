@@ -21,9 +21,9 @@ from textdiff.images.scaled import Scaled
 from textdiff.images.slide_files import slide_digest
 from textdiff.images.tiles import cut
 from textdiff.readers.datasets import Inspected
-from textdiff.readers.decoding import load_image, load_mask, read_image_rows, read_mask_rows
+from textdiff.readers.decoding import load_image, load_mask
 from textdiff.readers.sample import Slice
-from textdiff.readers.slides import SlideReader
+from textdiff.readers.slides import Part, PartReader
 
 _T = TypeVar("_T", bound=np.generic)
 _Stamp = tuple[int, int, int, int]
@@ -47,19 +47,6 @@ class Prepared:
     """(h, w) object numbers, where they are told apart."""
 
 
-@dataclass(frozen=True)
-class _Region:
-    """The part of an image and of its mask that a row is cut out of: all, or the band that a row of tiles is in."""
-
-    first: int
-    """The image's row that it starts with."""
-    left: int
-    """The column."""
-    image: NDArray[np.uint8]
-    labels: NDArray[np.uint8] | None
-    instances: NDArray[np.uint32] | None
-
-
 def preparation(
     cache: FeatureCache, inspected: Mapping[str, Inspected], rule: str, varied: str | None, seed: int
 ) -> Callable[[int], Prepared]:
@@ -79,75 +66,64 @@ def preparation(
     The function raises BadImageError for a file that cannot be read any more, or is not the one that was inspected.
     """
     read_image = lru_cache(1)(_image)
-    read_band = lru_cache(1)(partial(_band, {}))
-    read_tile = lru_cache(1)(partial(_tile, {}, SlideReader()))
+    read_part = lru_cache(1)(partial(_part, {}, PartReader()))
 
     def prepare(row: int) -> Prepared:
         entry = cache.rows[row]
-        text = cache.texts[entry.text]
+        text = cache.text_of(entry)
         fact = inspected[entry.id]
-        bottom = min(entry.y + entry.tile, entry.height)
-        if fact.finest is not None:
-            region = read_tile(fact, entry.y, entry.x, entry.tile)
-        else:
-            region = read_band(fact, entry.y, bottom) if fact.in_bands else read_image(fact)
+        if not fact.image.in_bands:
+            part = read_image(fact)
+        elif fact.image.finest is not None:
+            part = read_part(fact, entry.y, entry.x, entry.tile, entry.tile)
+        else:  # a TIFF in strips would be decoded anew for each tile of a row
+            part = read_part(fact, entry.y, 0, entry.tile, entry.width)
 
         def seen(pixels: NDArray[_T]) -> NDArray[_T]:
-            piece = cut(pixels, entry.y - region.first, entry.x - region.left, entry.tile) if entry.tile else pixels
+            piece = cut(pixels, entry.y - part.y, entry.x - part.x, entry.tile) if entry.tile else pixels
             return images.symmetry(piece, entry.view % images.SYMMETRIES)
 
         size = cache.image_size
-        image = images.resize_image(seen(region.image), size, rule)
+        image = images.resize_image(seen(part.image), size, rule)
         if entry.split == "train":
             image = jitter_view(image, varied, entry.view, entry.image_sha256, seed)
-        if region.labels is None:
+        if part.labels is None:
             return Prepared(row, image, text, None, None, None)
-        truth = seen(region.labels)
+        truth = seen(part.labels)
         mask = images.resize_mask(truth, size, rule, classes=len(cache.classes) + 1)
         if not entry.has_truth:
             return Prepared(row, image, text, mask, None, None)
         h, w = entry.truth_shape
-        objects = None if region.instances is None else seen(region.instances)[:h, :w]
+        objects = None if part.instances is None else seen(part.instances)[:h, :w]
         return Prepared(row, image, text, mask, truth[:h, :w], objects)
 
     return prepare
 
 
-def _image(fact: Inspected) -> _Region:
+def _image(fact: Inspected) -> Part:
     sample = fact.sample
     assert not isinstance(sample.image, Scaled)
     image = load_image(sample.image)
-    _require_same(sample.image, image.sha256 == fact.image_sha256)
-    if sample.mask is None:
-        return _Region(0, 0, image.pixels, None, None)
-    mask = load_mask(sample, fact.height, fact.width)
-    _require_same(sample.mask, mask.sha256 == fact.mask_sha256)
-    return _Region(0, 0, image.pixels, mask.labels, mask.instances)
+    _require_same(sample.image, image.sha256 == fact.image.sha256)
+    if fact.mask is None or sample.mask is None:
+        return Part(0, 0, image.pixels)
+    mask = load_mask(sample, fact.image.height, fact.image.width)
+    _require_same(sample.mask, mask.sha256 == fact.mask.sha256)
+    return Part(0, 0, image.pixels, mask.labels, mask.instances)
 
 
-def _band(seen: dict[Path, _Stamp], fact: Inspected, first: int, end: int) -> _Region:
+def _part(seen: dict[Path, _Stamp], read: PartReader, fact: Inspected, *place: int) -> Part:
     sample = fact.sample
-    assert isinstance(sample.image, Path)
-    with _the_same(sample.image, fact.image_sha256, seen):
-        image = read_image_rows(sample.image, first, end)
-    if sample.mask is None:
-        return _Region(first, 0, image, None, None)
-    assert isinstance(sample.mask, Path)
-    with _the_same(sample.mask, fact.mask_sha256, seen):
-        return _Region(first, 0, image, *read_mask_rows(sample, fact.threshold, first, end))
-
-
-def _tile(seen: dict[Path, _Stamp], read: SlideReader, fact: Inspected, y: int, x: int, tile: int) -> _Region:
-    sample = fact.sample
-    assert isinstance(sample.image, Scaled)
-    with _the_same(sample.image.file, fact.image_sha256, seen), ExitStack() as stack:
-        if isinstance(sample.mask, Path):
-            stack.enter_context(_the_same(sample.mask, fact.mask_sha256, seen))
-        return _Region(y, x, *read(fact, y, x, tile))
+    assert not isinstance(sample.image, Slice)
+    file = sample.image.file if isinstance(sample.image, Scaled) else sample.image
+    with _the_same(file, fact.image.sha256, seen), ExitStack() as stack:
+        if fact.mask and isinstance(sample.mask, Path):
+            stack.enter_context(_the_same(sample.mask, fact.mask.sha256, seen))
+        return read(fact, *place)
 
 
 @contextmanager
-def _the_same(path: Path, sha256: str | None, seen: dict[Path, _Stamp]) -> Iterator[None]:
+def _the_same(path: Path, sha256: str, seen: dict[Path, _Stamp]) -> Iterator[None]:
     """Checks that what is read of a file meanwhile is of the one that was checked, which is too large to be read whole.
 
     The stamp that it had when its digest was last found right is in ``seen``.

@@ -78,12 +78,12 @@ def sample_table(
     rows = []
     for fact in inspected:
         sample = fact.sample
-        own = 1 if fact.mask_sha256 is None else views if sample.split == "train" else test_views
+        own = 1 if fact.mask is None else views if sample.split == "train" else test_views
         texts = [words.turned(sample.text, view) if words else sample.text for view in range(min(own, SYMMETRIES))]
         numbers = [index.setdefault(text, len(index)) for text in texts]
         places = [(0, 0)]
         if tile:
-            grid = Grid(fact.height, fact.width, tile, tiling["overlap"])
+            grid = Grid(fact.image.height, fact.image.width, tile, tiling["overlap"])
             on_slide = isinstance(sample.image, Scaled)
             places = slide_places(fact, grid, tissue, annotated_only) if on_slide else grid.places
         rows += [
@@ -93,10 +93,10 @@ def sample_table(
                 view=view,
                 text=numbers[view % SYMMETRIES],
                 source=sample.image.name,
-                image_sha256=fact.image_sha256,
-                mask_sha256=fact.mask_sha256,
-                height=fact.height,
-                width=fact.width,
+                image_sha256=fact.image.sha256,
+                mask_sha256=fact.mask.sha256 if fact.mask else None,
+                height=fact.image.height,
+                width=fact.image.width,
                 tile=tile,
                 y=y,
                 x=x,
@@ -120,5 +120,6 @@ def mask_kind(inspected: Sequence[Inspected]) -> dict[str, Any]:
     if sample.classes:
         found["classes"] = list(sample.classes)
     elif sample.instances:
-        found["instances"] = "uint16" if max(fact.objects for fact in inspected) < 2**16 else "uint32"
+        most = max((fact.mask.objects for fact in inspected if fact.mask), default=0)
+        found["instances"] = "uint16" if most < 2**16 else "uint32"
     return found

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
@@ -26,9 +26,9 @@ from textdiff.images.tissue import tissue_places
 from textdiff.metrics.calibration import Agreement
 from textdiff.metrics.object_stream import ObjectStream, WholeObject, draw_runs
 from textdiff.outputs import FORMATS
+from textdiff.outputs.format import Sink, Streamed
 from textdiff.outputs.objects import Found, object_record, significant
 from textdiff.outputs.polygons import Polygon, trace
-from textdiff.outputs.stream import Sink, Streamed
 from textdiff.pipeline.predictions import most_likely
 
 LARGEST_TRACED = 1 << 25
@@ -60,18 +60,6 @@ class Streaming:
     """Share of a slide's tile that must be tissue; other tiles are background."""
 
 
-@dataclass
-class _Totals:
-    """What is counted of an image."""
-
-    objects: list[int]
-    areas: list[int]
-    """In pixels of the rows that come."""
-    likelihood: float = 0.0
-    agreement: Agreement | None = None
-    notes: list[str] = field(default_factory=list)
-
-
 def segment_streamed(
     source: Path | Scaled, base: Path, objects: Path, asked: Streaming
 ) -> tuple[list[Path], dict[str, Any]]:
@@ -100,147 +88,203 @@ def segment_streamed(
                 f"{source}: has {image.width}x{image.height} pixels, and this run sees an image as a whole, reduced to "
                 "a few hundred pixels; use a run on a cache of `textdiff extract --tile 256`"
             )
-        places, tissue = _places(image, grid, asked.tissue)
-        streamed = _streamed(image, asked)
-        written = {kind: base.with_name(f"{base.name}{FORMATS[kind].suffix}") for kind in asked.formats}
-        sinks: list[Sink] = []
-        for kind, path in written.items():
-            stream = FORMATS[kind].stream
-            assert stream is not None
-            sinks.append(files.enter_context(stream(path, streamed)))
+        work = _Work(image, grid, asked, base, files)
         lines = files.enter_context(files.enter_context(atomic_path(objects)).open("w", encoding="utf-8"))
         spool = files.enter_context(tempfile.TemporaryFile())
-        totals = _Totals([0] * len(asked.class_names), [0] * len(asked.class_names))
-        kept, maps = _first_pass(image, grid, places, streamed, asked, sinks, lines, spool, totals, files, base)
-        mask = base.with_name(f"{base.name}.tif")
-        _second_pass(spool, kept, streamed, sinks, files.enter_context(tiff_writer(mask, _shape(image), np.uint8)))
-        summary = base.with_name(f"{base.name}_summary.json")
-        line = _line(streamed, totals, tissue, len(places), len(grid))
-        partial = files.enter_context(atomic_path(summary))
-        partial.write_text(json.dumps(_summary(line, streamed, totals), ensure_ascii=False, indent=1) + "\n", "utf-8")
-    return [mask, *maps, *written.values(), summary], line
+        work.second_pass(spool, work.first_pass(lines, spool))
+        line = work.line()
+        partial = files.enter_context(atomic_path(work.written[-1]))
+        partial.write_text(json.dumps(work.summary(line), ensure_ascii=False, indent=1) + "\n", "utf-8")
+    return work.written, line
 
 
-def _shape(image: BandedImage) -> tuple[int, int]:
-    return image.height, image.width
+class _Work:
+    """One image on its way through both passes, the files that it is written to, and what is counted of it."""
 
+    def __init__(self, image: BandedImage, grid: Grid, asked: Streaming, base: Path, files: ExitStack) -> None:
+        self._image, self._grid, self._asked, self._name = image, grid, asked, base
+        view, classes = image.view, len(asked.class_names)
+        self._places, self._tissue = grid.places, None
+        if view is not None and asked.tissue:
+            self._places, self._tissue = tissue_places(view, grid, asked.tissue)
+        self._streamed = Streamed(
+            name=asked.name,
+            class_names=asked.class_names,
+            pixel_size=asked.pixel_size if view is None else view.slide.pixel_size,
+            height=image.height,
+            width=image.width,
+            scale=(1.0, 1.0) if view is None else view.scale,
+        )
+        self._objects, self._areas = [0] * classes, [0] * classes
+        """The areas are in pixels of the rows that come."""
+        self._likelihood, self._notes = 0.0, list[str]()
+        self._agreement = Agreement(*np.zeros((4, classes)))
+        # Two members will do for all runs: of some the first is what the others stand for together.
+        self._nothing = asked.pictures(background((2, classes + 1, 1, 1)))
+        pictures = {"": np.zeros((1, 1), np.uint8), **self._nothing}
+        shape, tiffs = (image.height, image.width), {suffix: self._path(f"{suffix}.tif") for suffix in pictures}
+        self._write = {
+            suffix: files.enter_context(tiff_writer(tiffs[suffix], shape, picture.dtype, picture.item()))
+            for suffix, picture in pictures.items()
+        }
+        streams = {self._path(FORMATS[kind].suffix): FORMATS[kind].stream for kind in asked.formats}
+        self._sinks: list[Sink] = [
+            files.enter_context(stream(path, self._streamed)) for path, stream in streams.items() if stream is not None
+        ]
+        self.written = [*tiffs.values(), *streams, self._path("_summary.json")]
 
-def _places(image: BandedImage, grid: Grid, least: float) -> tuple[list[tuple[int, int]], float | None]:
-    if image.view is None or not least:
-        return grid.places, None
-    return tissue_places(image.view, grid, least)
+    def _path(self, end: str) -> Path:
+        return self._name.with_name(f"{self._name.name}{end}")
 
+    def first_pass(self, lines: IO[str], spool: IO[bytes]) -> NDArray[np.int32]:
+        """Predicts, finds the objects and writes them and the maps; the runs of pixels of each band go to ``spool``.
 
-def _streamed(image: BandedImage, asked: Streaming) -> Streamed:
-    view = image.view
-    return Streamed(
-        name=asked.name,
-        class_names=asked.class_names,
-        pixel_size=asked.pixel_size if view is None else view.slide.pixel_size,
-        height=image.height,
-        width=image.width,
-        scale=(1.0, 1.0) if view is None else view.scale,
-    )
+        Returns:
+            The class of each object by its number, and its final number.
+        """
+        stream = ObjectStream()
+        classes: dict[int, int] = {}
 
+        def end(found: list[WholeObject]) -> None:
+            for one in found:
+                if one.area >= self._asked.min_area:
+                    classes[one.number] = one.class_number
+                    lines.write(json.dumps(self._counted(one), ensure_ascii=False) + "\n")
 
-def _first_pass(
-    image: BandedImage,
-    grid: Grid,
-    places: list[tuple[int, int]],
-    streamed: Streamed,
-    asked: Streaming,
-    sinks: Sequence[Sink],
-    lines: IO[str],
-    spool: IO[bytes],
-    totals: _Totals,
-    files: ExitStack,
-    base: Path,
-) -> tuple[NDArray[np.uint8], list[Path]]:
-    """Predicts, finds the objects and writes them and the maps; the runs of pixels of each band go to ``spool``.
+        with console.Progress(len(self._places), f"predict {self._name}", "tiles") as progress:
+            for _, left, block in reblock(self._bands(progress), PIECE):
+                if not block.size:
+                    for suffix, picture in self._nothing.items():
+                        self._write[suffix](np.zeros((block.shape[-2], 0), picture.dtype), left)
+                    end(stream.skip(block.shape[-2]))
+                    np.save(spool, np.zeros((0, 4), np.int32), allow_pickle=False)
+                    continue
+                for suffix, picture in self._asked.pictures(block).items():
+                    self._write[suffix](picture, left)
+                probability = self._asked.together(block)
+                labels, told = most_likely(probability)[0], self._asked.told(probability)
+                self._agreement = self._agreement.plus(Agreement.of(told, labels))
+                ended, runs, numbers = stream.add(labels, told.max(0), left)
+                np.save(spool, np.column_stack([runs, numbers]).astype(np.int32), allow_pickle=False)
+                end(ended)
+            end(stream.finish())
+        final = stream.final_numbers()
+        of_class = np.zeros(stream.count + 1, np.int32)
+        of_class[list(classes)] = list(classes.values())
+        return np.stack([of_class[final], np.where(of_class[final] > 0, final, 0)]).astype(np.int32)
 
-    Returns:
-        The class of each object by its number, and its final number; and the paths of the maps.
-    """
-    stream = ObjectStream()
-    classes: dict[int, int] = {}
-    writers: dict[str, Callable[..., None]] = {}
-    paths: list[Path] = []
+    def _bands(self, progress: console.Progress) -> Iterator[Band]:
+        """Bands of the stitched probabilities (members, classes, h, w)."""
+        image, grid = self._image, self._grid
 
-    def end(found: list[WholeObject]) -> None:
-        for one in found:
-            if one.area < asked.min_area:
+        def tiles() -> Iterator[NDArray[np.float32]]:
+            for y, row in groupby(self._places, lambda place: place[0]):
+                height = min(grid.size, image.height - y)
+                # A TIFF in strips would be decoded anew for each tile of a row; of a slide most of a row may be glass.
+                rows = image.read(y, y + height) if image.view is None else None
+                for _, x in row:
+                    width = min(grid.size, image.width - x)
+                    pixels = image.region(y, x, height, width) if rows is None else rows[:, x : x + width]
+                    for sink in self._sinks:
+                        sink.tile(y, x, pixels)
+                    found = self._asked.predict(cut(pixels, 0, 0, grid.size))
+                    progress.advance()
+                    yield found
+
+        if self._places:
+            return stitch(grid, tiles(), self._places)
+        return iter([Band(0, 0, np.zeros((1, len(self._objects) + 1, image.height, 0), np.float32))])
+
+    def _counted(self, one: WholeObject) -> dict[str, Any]:
+        """Counts an object and tells it to those who write objects; returns its line of ``predictions.csv``."""
+        self._objects[one.class_number - 1] += 1
+        self._areas[one.class_number - 1] += one.area
+        self._likelihood += float(one.sums[2])
+        found = _found(one, self._streamed.scale)
+        polygons = self._outline(one) if self._sinks else []
+        for sink in self._sinks:
+            sink.found(found, polygons)
+        return object_record(self._streamed, found)
+
+    def _outline(self, one: WholeObject) -> list[Polygon]:
+        """The polygons of an object in pixels of the rows that come; coarser where it is huge."""
+        left, top, right, bottom = one.corners
+        step = max(1, int(np.ceil(((right - left) * (bottom - top) / LARGEST_TRACED) ** 0.5)))
+        if step > 1:
+            self._notes = ["objects so large that their outlines are coarser than the mask"]
+        return [
+            Polygon(shell * step + (left, top), [hole * step + (left, top) for hole in holes])
+            for shell, holes in trace(one.mask(step))
+        ]
+
+    def second_pass(self, spool: IO[bytes], kept: NDArray[np.int32]) -> None:
+        """Draws the runs again, now that it is known which of them are one object and which are too small."""
+        spool.seek(0)
+        white = np.uint8(255 if len(self._objects) == 1 else 1)
+        for y in range(0, self._image.height, PIECE):
+            height, band = min(PIECE, self._image.height - y), np.load(spool, allow_pickle=False)
+            if not len(band):
+                self._write[""](np.zeros((height, 0), np.uint8), 0)
                 continue
-            classes[one.number] = one.class_number
-            totals.objects[one.class_number - 1] += 1
-            totals.areas[one.class_number - 1] += one.area
-            totals.likelihood += float(one.sums[2])
-            what = _found(one, streamed.scale)
-            lines.write(json.dumps(object_record(streamed, what), ensure_ascii=False) + "\n")
-            if sinks:
-                polygons = _outline(one, totals)
-                for sink in sinks:
-                    sink.found(what, polygons)
+            left, right = int(band[:, 1].min()), int(band[:, 2].max())
+            runs, shape = band[:, :3] - (0, left, left), (height, right - left)
+            of_class, number = kept[:, band[:, 3]]
+            labels = draw_runs(runs, of_class.astype(np.int16), shape).astype(np.uint8)
+            self._write[""](labels * white, left)
+            if self._sinks:
+                objects = draw_runs(runs, number, shape)
+                for sink in self._sinks:
+                    sink.rows(y, left, labels, objects)
 
-    # Two members will do for all runs: of some the first is what the others stand for together.
-    nothing = asked.pictures(background((2, len(asked.class_names) + 1, 1, 1)))
-    for suffix, picture in nothing.items():
-        paths.append(base.with_name(f"{base.name}{suffix}.tif"))
-        maker = tiff_writer(paths[-1], _shape(image), picture.dtype, picture.item())
-        writers[suffix] = files.enter_context(maker)
-    with console.Progress(len(places), f"predict {base.name}", "tiles") as progress:
-        for _, left, block in reblock(_bands(image, grid, places, asked, sinks, progress), PIECE):
-            if not block.size:
-                for suffix, write in writers.items():
-                    write(np.zeros((block.shape[-2], 0), nothing[suffix].dtype), left)
-                end(stream.skip(block.shape[-2]))
-                np.save(spool, np.zeros((0, 4), np.int32), allow_pickle=False)
-                continue
-            for suffix, picture in asked.pictures(block).items():
-                writers[suffix](picture, left)
-            probability = asked.together(block)
-            labels, told = most_likely(probability)[0], asked.told(probability)
-            part = Agreement.of(told, labels)
-            totals.agreement = part if totals.agreement is None else totals.agreement.plus(part)
-            ended, runs, numbers = stream.add(labels, told.max(0), left)
-            np.save(spool, np.column_stack([runs, numbers]).astype(np.int32), allow_pickle=False)
-            end(ended)
-        end(stream.finish())
-    final = stream.final_numbers()
-    of_class = np.zeros(stream.count + 1, np.int32)
-    of_class[list(classes)] = list(classes.values())
-    return np.stack([of_class[final], np.where(of_class[final] > 0, final, 0)]), paths
+    def line(self) -> dict[str, Any]:
+        """What was found, for a line of ``images.csv``; areas are in pixels of the finest level."""
+        streamed, area = self._streamed, sum(self._areas)
+        per_pixel = streamed.scale[0] * streamed.scale[1]
+        named = zip(streamed.class_names, self._objects, strict=True)
+        line: dict[str, Any] = {
+            "objects": sum(self._objects),
+            "area": round(area * per_pixel),
+            "share": round(area / (streamed.height * streamed.width), 6),
+            "counts": " ".join(f"{name}={count}" for name, count in named),
+        }
+        if area:
+            line["probability"] = round(self._likelihood / area, 6)
+        if streamed.pixel_size is not None:
+            square = area * per_pixel * streamed.pixel_area
+            line |= {"area_um2": significant(square), "area_mm2": significant(square / 1e6)}
+        if self._tissue is not None:
+            line["tissue_mm2"] = significant(self._tissue)
+            if self._tissue:
+                line["objects_per_mm2"] = significant(sum(self._objects) / self._tissue)
+        # Where all was left out, nothing is expected and nothing found: that is 1.
+        line["expected_dice"] = self._agreement.dice
+        left_out = len(self._grid) - len(self._places)
+        none = [f"{left_out} of {len(self._grid)} tiles show no tissue and are background"] if left_out else []
+        return line | {"notes": self._notes + none}
 
-
-def _bands(
-    image: BandedImage,
-    grid: Grid,
-    places: list[tuple[int, int]],
-    asked: Streaming,
-    sinks: Sequence[Sink],
-    progress: console.Progress,
-) -> Iterator[Band]:
-    """Bands of the stitched probabilities (members, classes, h, w)."""
-
-    def predicted(y: int, x: int, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        for sink in sinks:
-            sink.tile(y, x, pixels)
-        found = asked.predict(cut(pixels, 0, 0, grid.size))
-        progress.advance()
-        return found
-
-    def tiles() -> Iterator[NDArray[np.float32]]:
-        for y, row in groupby(places, lambda place: place[0]):
-            height = min(grid.size, image.height - y)
-            # A TIFF in strips would be decoded anew for each tile of a row; of a slide most of a row may be glass.
-            rows = image.read(y, y + height) if image.view is None else None
-            for _, x in row:
-                width = min(grid.size, image.width - x)
-                pixels = image.region(y, x, height, width) if rows is None else rows[:, x : x + width]
-                yield predicted(y, x, pixels)
-
-    if places:
-        return stitch(grid, tiles(), places)
-    return iter([Band(0, 0, np.zeros((1, len(asked.class_names) + 1, image.height, 0), np.float32))])
+    def summary(self, line: dict[str, Any]) -> dict[str, Any]:
+        """The same by classes, JSON-able."""
+        streamed, tissue = self._streamed, line.get("tissue_mm2")
+        square = streamed.scale[0] * streamed.scale[1] * streamed.pixel_area / 1e6
+        classes = {}
+        for name, count, area in zip(streamed.class_names, self._objects, self._areas, strict=True):
+            facts: dict[str, Any] = {"objects": count}
+            if square:
+                facts["area_mm2"] = significant(area * square)
+            if tissue:
+                facts["objects_per_mm2"] = significant(count / tissue)
+                facts["share_of_tissue"] = significant(area * square / tissue)
+            classes[name] = facts
+        return {
+            "image": streamed.name,
+            "width": round(streamed.width * streamed.scale[0]),
+            "height": round(streamed.height * streamed.scale[1]),
+            "pixel_um": streamed.pixel_size,
+            "mask_pixel_um": streamed.coming_size,
+            "tissue_mm2": tissue,
+            "classes": classes,
+            "notes": line["notes"],
+        }
 
 
 def _found(one: WholeObject, scale: tuple[float, float]) -> Found:
@@ -256,97 +300,3 @@ def _found(one: WholeObject, scale: tuple[float, float]) -> Found:
         (*first, last[0] - first[0], last[1] - first[1]),
         float(one.sums[2]) / one.area,
     )
-
-
-def _outline(one: WholeObject, totals: _Totals) -> list[Polygon]:
-    """The polygons of an object in pixels of the rows that come; coarser where it is huge."""
-    left, top, right, bottom = one.corners
-    step = max(1, int(np.ceil(((right - left) * (bottom - top) / LARGEST_TRACED) ** 0.5)))
-    mask = one.mask(step)
-    if step > 1:
-        what = "objects so large that their outlines are coarser than the mask"
-        totals.notes = [what] if what not in totals.notes else totals.notes
-    return [
-        Polygon(shell * step + (left, top), [hole * step + (left, top) for hole in holes])
-        for shell, holes in trace(mask)
-    ]
-
-
-def _second_pass(
-    spool: IO[bytes],
-    kept: NDArray[Any],
-    streamed: Streamed,
-    sinks: Sequence[Sink],
-    write: Callable[..., None],
-) -> None:
-    """Draws the runs again, now that it is known which of them are one object and which are too small."""
-    spool.seek(0)
-    white = 255 if len(streamed.class_names) == 1 else 1
-    for y in range(0, streamed.height, PIECE):
-        height, band = min(PIECE, streamed.height - y), np.load(spool, allow_pickle=False)
-        if not len(band):
-            write(np.zeros((height, 0), np.uint8), 0)
-            continue
-        left, right = int(band[:, 1].min()), int(band[:, 2].max())
-        runs, shape = band[:, :3] - (0, left, left), (height, right - left)
-        of_class, number = kept[0][band[:, 3]], kept[1][band[:, 3]]
-        labels = draw_runs(runs, of_class.astype(np.int16), shape).astype(np.uint8)
-        write(labels * np.uint8(white), left)
-        if sinks:
-            objects = draw_runs(runs, number.astype(np.int32), shape)
-            for sink in sinks:
-                sink.rows(y, left, labels, objects)
-
-
-def _line(streamed: Streamed, totals: _Totals, tissue: float | None, looked_at: int, tiles: int) -> dict[str, Any]:
-    """What was found, for a line of ``images.csv``; areas are in pixels of the finest level."""
-    area, per_pixel = sum(totals.areas), streamed.scale[0] * streamed.scale[1]
-    named = zip(streamed.class_names, totals.objects, strict=True)
-    line: dict[str, Any] = {
-        "objects": sum(totals.objects),
-        "area": round(area * per_pixel),
-        "share": round(area / (streamed.height * streamed.width), 6),
-        "counts": " ".join(f"{name}={count}" for name, count in named),
-    }
-    if area:
-        line["probability"] = round(totals.likelihood / area, 6)
-    if streamed.pixel_size is not None:
-        square = area * per_pixel * streamed.pixel_area
-        line |= {"area_um2": significant(square), "area_mm2": significant(square / 1e6)}
-    if tissue is not None:
-        line["tissue_mm2"] = significant(tissue)
-        if tissue:
-            line["objects_per_mm2"] = significant(sum(totals.objects) / tissue)
-    # Where all was left out, nothing is expected and nothing found.
-    line["expected_dice"] = 1.0 if totals.agreement is None else totals.agreement.dice
-    if looked_at < tiles:
-        totals.notes.append(f"{tiles - looked_at} of {tiles} tiles show no tissue and are background")
-    return line | {"notes": totals.notes}
-
-
-def _summary(line: dict[str, Any], streamed: Streamed, totals: _Totals) -> dict[str, Any]:
-    """The same by classes, JSON-able."""
-    square = streamed.scale[0] * streamed.scale[1] * streamed.pixel_area / 1e6
-    tissue = line.get("tissue_mm2")
-    classes = {}
-    for name, count, area in zip(streamed.class_names, totals.objects, totals.areas, strict=True):
-        facts: dict[str, Any] = {"objects": count}
-        if square:
-            facts["area_mm2"] = significant(area * square)
-        if tissue:
-            facts |= {
-                "objects_per_mm2": significant(count / tissue),
-                "share_of_tissue": significant(area * square / tissue),
-            }
-        classes[name] = facts
-    size = streamed.pixel_size
-    return {
-        "image": streamed.name,
-        "width": round(streamed.width * streamed.scale[0]),
-        "height": round(streamed.height * streamed.scale[1]),
-        "pixel_um": size,
-        "mask_pixel_um": None if size is None else [size[axis] * streamed.scale[axis] for axis in (0, 1)],
-        "tissue_mm2": tissue,
-        "classes": classes,
-        "notes": line["notes"],
-    }

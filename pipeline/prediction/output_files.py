@@ -4,7 +4,6 @@ __all__ = ["OVERLAY", "OutputFiles"]
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,30 +61,24 @@ class OutputFiles(Outputs):
         shown = self.maps | {OVERLAY: self.overlay}
         return files | {folder / f"{name}_{kind}.png": (kind, False) for kind, asked in shown.items() if asked}
 
-    def pictures(
-        self, probabilities: NDArray[np.float32], members: NDArray[np.float32], told: NDArray[np.float32]
-    ) -> dict[str, NDArray[Any]]:
-        """What is asked for of a prediction, by the end of a file's name: (H, W) each.
+    def pictures(self, told: NDArray[np.float32], members: NDArray[np.float32]) -> dict[str, NDArray[np.uint16]]:
+        """The maps that are asked for, by the end of a file's name: (H, W) each, 0..65535 standing for 0..1.
 
-        The mask, 0 and 255 for two classes, the class number for more; in 16 bits, 0..65535 standing for 0..1, the
-        foreground's probability, the entropy over its maximum log(classes), and the members' disagreement over the
-        same.
+        They are the foreground's probability, the entropy over its maximum log(classes), and the members' disagreement
+        over the same.
 
         Args:
-            probabilities: (classes, H, W) float32, by which the mask is.
+            told: (classes, H, W) float32, the probabilities at the run's temperature.
             members: each member's, (members, classes, H, W) float32.
-            told: the probabilities at the run's temperature, of which the first two maps are.
         """
-        classes = len(probabilities)
-        labels = probabilities.argmax(0).astype(np.uint8)
-        found: dict[str, NDArray[Any]] = {"": labels * 255 if classes == 2 else labels}
-        if self.probabilities:
-            found["_probability"] = _to_16_bits(1 - told[0])
-        if self.entropy:
-            found["_entropy"] = _to_16_bits(entropy(told) / np.log(classes))
-        if self.disagreement:
-            found["_disagreement"] = _to_16_bits(jensen_shannon(members) / np.log(classes))
-        return found
+        most = np.log(len(told))
+        made = {
+            "probability": lambda: 1 - told[0],
+            "entropy": lambda: entropy(told) / most,
+            "disagreement": lambda: jensen_shannon(members) / most,
+        }
+        shares = {kind: np.clip(made[kind](), 0, 1) for kind, asked in self.maps.items() if asked}
+        return {f"_{kind}": np.round(share * 65535).astype(np.uint16) for kind, share in shares.items()}
 
     def check_run(self, several: bool) -> None:
         """Checks what a run can give here, of several networks or a single one.
@@ -99,8 +92,3 @@ class OutputFiles(Outputs):
             raise UserError(
                 "--disagreement: the run is a single network; fit with --ensemble 5, or ask for --entropy instead"
             )
-
-
-def _to_16_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
-    scaled: NDArray[np.uint16] = np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)
-    return scaled

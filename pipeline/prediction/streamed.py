@@ -2,10 +2,10 @@
 
 __all__ = ["StreamedImages"]
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ class StreamedImages(FeatureCache):
         run.check_images(images)
         return images
 
-    _prepared: Any
+    _prepared: Callable[[int], Prepared]
     """Makes a row ready: images and masks at the size of the cache, and the truth at their own."""
 
     def items(self, run: Run, rows: Sequence[int], device: torch.device, backbone: AnyPath | None) -> Iterator[Item]:
@@ -93,7 +93,7 @@ class StreamedImages(FeatureCache):
 
         def made() -> Iterator[Item]:
             for row in rows:
-                ready: Prepared = self._prepared(row)
+                ready = self._prepared(row)
                 item = preprocess(ready.image, ready.text, self.texts[self.rows[texts[row]].text])
                 yield replace(item, row=row)
 
@@ -105,20 +105,16 @@ class StreamedImages(FeatureCache):
 
     def image(self, row: int) -> np.ndarray:
         """As of a cache."""
-        image: np.ndarray = self._prepared(row).image
-        return image
+        return self._prepared(row).image
 
     def mask(self, row: int) -> np.ndarray | None:
         """As of a cache."""
-        mask: np.ndarray | None = self._prepared(row).mask
-        return mask
+        return self._prepared(row).mask
 
     def truth(self, row: int) -> np.ndarray | None:
         """As of a cache."""
-        truth: np.ndarray | None = self._prepared(row).truth
-        return truth
+        return self._prepared(row).truth
 
     def instances(self, row: int) -> np.ndarray | None:
         """As of a cache."""
-        objects: np.ndarray | None = self._prepared(row).instances
-        return objects
+        return self._prepared(row).instances

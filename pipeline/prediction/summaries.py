@@ -82,7 +82,8 @@ def write_summaries(folder: Path, images: Sequence[Line]) -> list[Path]:
 def _together(lines: Sequence[Line]) -> dict[str, Any]:
     """``MEASURES`` of several images as if they were one."""
     found: dict[str, Any] = {"objects": sum(line["objects"] for line in lines)}
-    found["share"] = round(_sum(lines, "area") / sum(line["width"] * line["height"] for line in lines), 6)
+    area = sum(line.get("area", 0) for line in lines)
+    found["share"] = round(area / sum(line["width"] * line["height"] for line in lines), 6)
     squares = [(line["objects"], square) for line in lines if (square := _square(line))]
     if squares:
         found["objects_per_mm2"] = significant(sum(n for n, _ in squares) / sum(square for _, square in squares))
@@ -92,10 +93,6 @@ def _together(lines: Sequence[Line]) -> dict[str, Any]:
             sums = (line[total] if total else line[name] * line["objects"] for line in measured)
             found[name] = significant(sum(sums) / count)
     return found
-
-
-def _sum(lines: Iterable[Line], name: str) -> float:
-    return float(sum(line.get(name, 0) for line in lines))
 
 
 def _square(line: Line) -> float | None:

@@ -1,6 +1,6 @@
 """What a backbone is pretrained to do: to tell the noise in an image, or what stands behind masked patches."""
 
-__all__ = ["Denoising", "Objective", "Unmasking", "objective_of"]
+__all__ = ["Denoising", "Objective", "Unmasking"]
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -105,8 +105,3 @@ class Unmasking(Objective):
             with autocast(x0.device, precision):
                 rows += [x, unet(x, t)[:, :3].float()]
         return rows
-
-
-def objective_of(config: Pretrain, device: torch.device) -> Objective:
-    """The objective that the options ask for."""
-    return Unmasking() if config.objective == "masked" else Denoising(config.noise_loss, device)

@@ -3,7 +3,7 @@
 __all__ = ["Row", "keep_weights", "write_log", "write_result"]
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from textdiff import console
-from textdiff.files import atomic_path, write_text
+from textdiff.files import write_text
 from textdiff.models.backbones.checkpoints import save_unet
 from textdiff.models.backbones.unet import UNet
 from textdiff.models.device import describe_device
 from textdiff.options.pretrain import Pretrain
+from textdiff.pipeline.evaluation.figures import save_picture
 from textdiff.pipeline.pretraining.config import command, trajectory
 from textdiff.pipeline.pretraining.objective import Objective
 from textdiff.pipeline.pretraining.sampling import contact_sheet
@@ -29,7 +30,7 @@ Row = dict[str, float]
 def write_log(rows: Sequence[Row], path: Path) -> None:
     """Writes the rows, which share their columns, as CSV, atomically."""
     lines = [{name: f"{value:.6g}" for name, value in row.items()} for row in rows]
-    write_text(path, csv_table(lines, None if rows else ["step"]))
+    write_text(path, csv_table(lines))
 
 
 def write_result(
@@ -62,8 +63,7 @@ def write_result(
         "torch": torch.__version__,
         "log": log,
     }
-    metadata = {"textdiff.pretrain": json.dumps(facts, sort_keys=True), "licence": config.data_licence}
-    save_unet(unet, out, metadata, torch.float16 if config.half else torch.float32)
+    _save(config, unet, out, facts)
     _plot_log(log, out.with_suffix(".curve.png"), f"{out.stem}: loss while pretraining")
     if config.samples:
         x0, drawn = (tensor[: config.samples] for tensor in fixed)
@@ -76,9 +76,13 @@ def keep_weights(config: Pretrain, unet: UNet, survey: Survey, crops: int, step:
     """Writes the weights after ``crops`` crops, at ``step``, beside ``config.out``, as a backbone needs them."""
     out = Path(config.out)
     path = out.with_name(f"{out.stem}-{crops}.safetensors")
-    metadata = {"textdiff.pretrain": json.dumps(_facts(config, survey, step), sort_keys=True)}
-    save_unet(unet, path, metadata | {"licence": config.data_licence}, torch.float16 if config.half else torch.float32)
+    _save(config, unet, path, _facts(config, survey, step))
     return path
+
+
+def _save(config: Pretrain, unet: UNet, path: Path, facts: Mapping[str, Any]) -> None:
+    metadata = {"textdiff.pretrain": json.dumps(facts, sort_keys=True), "licence": config.data_licence}
+    save_unet(unet, path, metadata, torch.float16 if config.half else torch.float32)
 
 
 def _facts(config: Pretrain, survey: Survey, step: int) -> dict[str, Any]:
@@ -105,15 +109,13 @@ def _hardware(device: torch.device, world: int) -> str:
 
 
 def _plot_log(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Draws training and held-out losses over the samples seen as a PNG, atomically."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Draws training and held-out losses over the samples seen."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     x = [row["samples"] for row in rows]
-    for name in rows[0] if rows else ():
+    for name in rows[0]:
         if name.startswith("held_out_t"):
             label = f"held out, t = {name.removeprefix('held_out_t')}"
             axes.plot(x, [row[name] for row in rows], label=label, marker=".")
@@ -122,5 +124,4 @@ def _plot_log(rows: Sequence[Row], path: Path, title: str) -> None:
     axes.set(xlabel="crops seen", ylabel="loss", yscale="log", title=title)
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    with atomic_path(path) as partial:
-        figure.savefig(partial, dpi=120, format="png")
+    save_picture(figure, path)

@@ -8,17 +8,17 @@ from torch import Tensor
 
 WINDOW, DEVIATION = 11, 1.5  # pixels of the Gaussian
 K1, K2 = 0.01, 0.03
+SPAN = 2.0  # of the values
 
 
-def ssim(x: Tensor, y: Tensor, span: float = 2.0) -> Tensor:
+def ssim(x: Tensor, y: Tensor) -> Tensor:
     """The mean structural similarity of each image's channels, (B,) float32: 1 where both are the same.
 
     Wang et al. (2004, https://doi.org/10.1109/TIP.2003.819861), equation 13 and section III.C: means, variances and
     covariance under a Gaussian window of 11 pixels, wherever it lies within the image.
 
     Args:
-        x, y: (B, C, H, W), sides of ``WINDOW`` at least.
-        span: the largest value less the smallest one that there can be.
+        x, y: (B, C, H, W) in [-1, 1], sides of ``WINDOW`` at least.
     """
     x, y = x.float(), y.float()
     batch, channels = x.shape[:2]
@@ -29,7 +29,7 @@ def ssim(x: Tensor, y: Tensor, span: float = 2.0) -> Tensor:
     moments = F.conv2d(moments, weights[..., None, :], groups=channels)
     moments = F.conv2d(moments, weights[..., None], groups=channels)
     mean_x, mean_y, xx, yy, xy = torch.split(moments, batch)
-    c1, c2 = (K1 * span) ** 2, (K2 * span) ** 2
+    c1, c2 = (K1 * SPAN) ** 2, (K2 * SPAN) ** 2
     light = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
     covariance = xy - mean_x * mean_y
     variances = xx - mean_x.square() + yy - mean_y.square()

@@ -20,6 +20,7 @@ from textdiff.images.decode import decode
 from textdiff.images.formats import BadImageError
 from textdiff.readers.names import IMAGES, unfollowed
 
+HELD_OUT = 0.05  # the share of the images that is not trained on
 HASH = 16  # hexadecimal digits that an image of the target is recognised by
 
 
@@ -130,7 +131,7 @@ def survey(
     return Survey(root, tuple(images), pixels / 1e6, counted, duplicates, digest.hexdigest(), tuple(hashes))
 
 
-def held_out(images: Sequence[Path], root: Path, share: float = 0.05) -> tuple[list[Path], list[Path]]:
+def held_out(images: Sequence[Path], root: Path) -> tuple[list[Path], list[Path]]:
     """Splits the images into those to train on and a held-out share, at least one of each.
 
     The hash of its name decides about an image, so that others joining or leaving the directory change nothing for it.
@@ -138,7 +139,7 @@ def held_out(images: Sequence[Path], root: Path, share: float = 0.05) -> tuple[l
     ranks = {
         path: int(hashlib.sha256(path.relative_to(root).as_posix().encode()).hexdigest()[:8], 16) for path in images
     }
-    chosen = {path for path in images if ranks[path] < share * 2**32} or {min(images, key=lambda path: ranks[path])}
+    chosen = {path for path in images if ranks[path] < HELD_OUT * 2**32} or {min(images, key=lambda path: ranks[path])}
     if len(chosen) == len(images):
         chosen.remove(max(images, key=lambda path: ranks[path]))
     return [path for path in images if path not in chosen], [path for path in images if path in chosen]

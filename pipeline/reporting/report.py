@@ -177,7 +177,7 @@ def _training(cache: FeatureCache, train_ids: Sequence[str]) -> list[dict[str, A
     return [
         {
             "id": name,
-            "text": cache.texts[cache.rows[rows[name]].text] if cache.rows[rows[name]].text >= 0 else "",
+            "text": cache.text_of(cache.rows[rows[name]]),
             "image": data_uri(_thumbnail(cache, rows[name]), "photo", _THUMBNAIL) if index < _TRAINING_SHOWN else None,
         }
         # An updated cache may no longer have them all.

@@ -8,7 +8,6 @@ __all__ = [
     "changed_images",
     "changes",
     "check_fitted",
-    "check_unchanged",
     "image_digests",
     "shortened",
     "unlabelled_digests",
@@ -128,19 +127,6 @@ def unlabelled_digests(config: Mapping[str, Any]) -> dict[str, Digests]:
     """What the images without labels were that a run learns from."""
     images: dict[str, Digests] = (config["unlabelled"] or {"images": {}})["images"]
     return images
-
-
-def check_unchanged(config: Mapping[str, Any], cache: FeatureCache, texts: Mapping[int, int], what: str) -> None:
-    """Checks that the images of a run are as they were when it was begun.
-
-    Raises:
-        UserError: they are not; names the first that changed, and how.
-    """
-    if changed := changed_images(config, cache, texts):
-        raise UserError(
-            f"{cache.path}: changed since {what} was begun ({shortened(changed)}), so it cannot go on as it began; fit "
-            "again on this cache, or give one with the images of then with --cache"
-        )
 
 
 def _short(digest: str | None) -> str | None:

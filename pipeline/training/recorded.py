@@ -6,11 +6,11 @@ the very kernels, on the same numbers, so a step gives the bits that it would ha
 otherwise.
 """
 
-__all__ = ["CudaRecorder", "RecordedSteps", "Recorder", "recorder_for"]
+__all__ = ["CudaRecorder", "RecordedSteps", "recorder_for"]
 
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +26,6 @@ Compute = Callable[[tuple[Any, ...], Tensor], Tensor]
 """Inputs and labels to the loss."""
 Results = list[Tensor | None]
 Run = Callable[[], Results]
-
-
-class Recorder(Protocol):
-    """How a device records; :class:`CudaRecorder` says what each is for."""
-
-    def aside(self) -> AbstractContextManager[None]: ...  # noqa: D102
-
-    def record(self, run: Run) -> tuple[Results, Callable[[], None]]: ...  # noqa: D102
 
 
 class CudaRecorder:
@@ -65,7 +57,7 @@ class CudaRecorder:
         return results, graph.replay
 
 
-def recorder_for(device: torch.device) -> Recorder | None:
+def recorder_for(device: torch.device) -> CudaRecorder | None:
     """What records on a device; None where nothing does."""
     return CudaRecorder(device) if RECORD and device.type == "cuda" else None
 
@@ -90,10 +82,10 @@ class RecordedSteps:
         recorder: of the device.
     """
 
-    def __init__(self, network: nn.Module, compute: Compute, recorder: Recorder) -> None:
+    def __init__(self, network: nn.Module, compute: Compute, recorder: CudaRecorder) -> None:
         self._parameters = list(network.parameters())
         self._compute = compute
-        self._recorder: Recorder | None = recorder
+        self._recorder: CudaRecorder | None = recorder
         self._recordings: dict[Hashable, _Recording | None] = {}
 
     @property
@@ -130,7 +122,7 @@ class RecordedSteps:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _record(self, recorder: Recorder, inputs: tuple[Any, ...], labels: Tensor) -> _Recording | None:
+    def _record(self, recorder: CudaRecorder, inputs: tuple[Any, ...], labels: Tensor) -> _Recording | None:
         """Records a step on copies of these inputs; None where that fails, after which no other is tried."""
         own, truth = _copied(inputs), labels.clone()
 

@@ -1,6 +1,7 @@
 """A cache in an object store: the bytes of one on a disk, whatever breaks off on the way, and nothing half there."""
 
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -152,6 +153,25 @@ def test_of_several_that_find_a_lease_without_a_sign_of_life_one_gets_it(url, mo
     assert store.everything() == {}
 
 
+def test_a_lease_is_held_while_it_is_being_renewed(url, monkeypatch):
+    monkeypatch.setattr(leases, "SECONDS", 0.4)
+    store = remote.RemoteStore(url)
+    renewed, answered = threading.Event(), threading.Event()
+
+    class LateAnswers(remote.RemoteStore):
+        def put_if(self, key, data, mode):
+            tag = store.put_if(key, data, mode)
+            if mode != "create" and not answered.is_set():
+                renewed.set()
+                assert answered.wait(60)
+            return tag
+
+    with leases.Lease.take(LateAnswers(url), "mine") as lease:
+        assert renewed.wait(60)
+        threading.Timer(0.3, answered.set).start()
+        assert lease.held
+
+
 def test_a_path_that_was_made_of_an_address_is_one_again():
     address = Url("s3://bucket/a/x.zarr")
     assert located(Path(str(address))) == located(str(address)) == address
@@ -177,7 +197,7 @@ AWS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us
     ids=["bucket", "cache", "name", "network", "http", "credentials", "extra"],
 )
 def test_what_a_user_can_mend_gets_one_line(proxy, url, environment, words, monkeypatch, textdiff_once, tmp_path):
-    monkeypatch.setattr(remote, "_RETRIES", {"max_retries": 1})
+    monkeypatch.setattr(remote, "RETRIES", {"max_retries": 1})
     if "obstore" in environment:
         for name in [one for one in sys.modules if one.partition(".")[0] == "obstore"]:
             monkeypatch.setitem(sys.modules, name, None)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from textdiff.errors import UserError
-from textdiff.experiments import draws_figure
+from textdiff.experiments import plots
 from textdiff.experiments.ablate import ablation_table
 from textdiff.experiments.result_tables import Table
 from textdiff.experiments.results import gather
@@ -50,8 +50,8 @@ def test_csv_and_json_hold_the_numbers_of_the_table(fake):
 
 def test_the_figure_has_a_dot_for_each_draw_at_its_mean(fake, monkeypatch):
     drawn = []
-    save = draws_figure.save_figure
-    monkeypatch.setattr(draws_figure, "save_figure", lambda figure, stem: drawn.append(figure) or save(figure, stem))
+    save = plots.save_figure
+    monkeypatch.setattr(plots, "save_figure", lambda figure, stem: drawn.append(figure) or save(figure, stem))
     (fake.path / "no-text-d0-s0/images-test.json").unlink()
     for file in fake.path.glob("a_b&c-*/images-test.json"):
         file.unlink()

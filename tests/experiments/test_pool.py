@@ -45,8 +45,7 @@ def started(monkeypatch, tmp_path, device, processes):
     """The GPU, and how many share it, of each process as it would be started."""
     made = []
     monkeypatch.setattr(
-        pool.subprocess,
-        "Popen",
+        "subprocess.Popen",
         lambda command, env, **_: made.append((env.get("CUDA_VISIBLE_DEVICES"), int(command[-1]))),
     )
     config = SimpleNamespace(device=device)

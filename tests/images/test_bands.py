@@ -11,10 +11,12 @@ from scipy.ndimage import gaussian_filter
 
 from textdiff.errors import UserError
 from textdiff.images import bands, formats
+from textdiff.images.bands import open_image_bands
 from textdiff.images.tiff import TiffImage
-from textdiff.readers.datasets import inspect
-from textdiff.readers.decoding import load_image, load_mask, read_image_rows, read_mask_rows
+from textdiff.readers.datasets import Inspected, inspect
+from textdiff.readers.decoding import load_image, load_mask
 from textdiff.readers.sample import Sample
+from textdiff.readers.slides import PartReader
 
 H, W = 301, 187
 RGB = np.random.default_rng(0).integers(3, 250, (H, W, 3), dtype=np.uint8)
@@ -76,6 +78,12 @@ def sample_of(folder: Path, kind: str, layout: str) -> Sample:
     return Sample("a", "train", image, mask, "", **known)
 
 
+def as_whole(fact: Inspected) -> Inspected:
+    """The same facts without those that tell how the files were read."""
+    mask = fact.mask and replace(fact.mask, in_bands=False, threshold=0.0)
+    return replace(fact, image=replace(fact.image, in_bands=False), mask=mask)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", MASKS)
 def test_a_look_in_parts_shows_what_a_look_at_the_whole_shows(tmp_path, in_bands, kind, layout):
@@ -83,8 +91,8 @@ def test_a_look_in_parts_shows_what_a_look_at_the_whole_shows(tmp_path, in_bands
     (whole,), said = inspect([sample], tiled=True)
     in_bands()
     (parts,), said_in_parts = inspect([sample], tiled=True)
-    assert (whole.in_bands, parts.in_bands, whole.usable) == (False, True, True)
-    assert replace(parts, in_bands=False, threshold=0.0) == whole
+    assert (whole.image.in_bands, parts.image.in_bands, whole.usable) == (False, True, True)
+    assert as_whole(parts) == whole
     assert said_in_parts == said
 
 
@@ -113,7 +121,7 @@ def test_what_is_remarked_of_an_image_is_the_same_in_parts(tmp_path, in_bands, p
     (whole,), said = inspect([sample], tiled=True)
     in_bands()
     (parts,), said_in_parts = inspect([sample], tiled=True)
-    assert replace(parts, in_bands=False) == whole
+    assert as_whole(parts) == whole
     assert said_in_parts == said
     words = " ".join(problem.what for problem in said)
     assert "2 pages" in words
@@ -127,14 +135,15 @@ def test_rows_read_alone_are_those_of_the_whole(tmp_path, in_bands, kind, layout
     image, mask = load_image(sample.image).pixels, load_mask(sample, H, W)
     in_bands()
     (facts,), _ = inspect([sample], tiled=True)
+    read = PartReader()
     for first, end in ((0, 1), (60, 200), (300, 301)):
-        labels, objects = read_mask_rows(sample, facts.threshold, first, end)
-        np.testing.assert_array_equal(labels, mask.labels[first:end])
-        np.testing.assert_array_equal(read_image_rows(sample.image, first, end), image[first:end])
+        part = read(facts, first, 0, end - first, W)
+        np.testing.assert_array_equal(part.labels, mask.labels[first:end])
+        np.testing.assert_array_equal(part.image, image[first:end])
         if mask.instances is not None:
-            np.testing.assert_array_equal(objects, mask.instances[first:end])
+            np.testing.assert_array_equal(part.instances, mask.instances[first:end])
         else:
-            assert objects is None
+            assert part.instances is None
 
 
 @pytest.mark.parametrize(
@@ -224,8 +233,8 @@ def test_no_more_than_a_band_is_read_at_once(tmp_path, in_bands, monkeypatch):
 
 
 def test_the_errors_of_reading_are_those_of_users(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
-        read_image_rows(tmp_path / "gone.tif", 0, 1)
+    with pytest.raises(UserError, match="cannot be read"), open_image_bands(tmp_path / "gone.tif"):
+        pass
     (tmp_path / "page.tif").write_text("<html>")
-    with pytest.raises(UserError, match="not a readable TIFF"):
-        read_image_rows(tmp_path / "page.tif", 0, 1)
+    with pytest.raises(UserError, match="not a readable TIFF"), open_image_bands(tmp_path / "page.tif"):
+        pass

@@ -269,5 +269,5 @@ def test_a_folder_of_dicom_files_is_a_data_set(tmp_path):
     (tmp_path / "texts.csv").write_text("image,text\nslice.dcm,Ground glass.\n")
     samples, _ = read_dataset("folder", tmp_path)
     facts, problems = inspect(samples)
-    assert (facts[0].height, facts[0].width, facts[0].usable) == (12, 16, True)
+    assert (facts[0].image.height, facts[0].image.width, facts[0].usable) == (12, 16, True)
     assert [str(problem) for problem in problems if problem.severity == "error"] == []

@@ -12,7 +12,7 @@ import tifffile
 
 from textdiff.errors import UserError
 from textdiff.images import formats
-from textdiff.images.bands import is_large, open_image_bands
+from textdiff.images.bands import large_size, open_image_bands
 from textdiff.images.images import read_image
 from textdiff.images.tiff_writer import tiff_writer
 from textdiff.images.tiles import Grid
@@ -74,11 +74,11 @@ def test_only_large_tiffs_are_read_in_parts(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", RGB)
     (tmp_path / "b.png").write_bytes(b"\x89PNG")
     (tmp_path / "c.tif").write_bytes(b"II*\0damaged")
-    assert not is_large(tmp_path / "a.tif")
+    assert not large_size(tmp_path / "a.tif")
     monkeypatch.setattr(formats, "MAX_MEGAPIXELS", 0.05)
-    assert is_large(tmp_path / "a.tif")
-    assert not is_large(tmp_path / "b.png")
-    assert not is_large(tmp_path / "c.tif")
+    assert large_size(tmp_path / "a.tif")
+    assert not large_size(tmp_path / "b.png")
+    assert not large_size(tmp_path / "c.tif")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (256, 256), (600, 300), (255, 513)])

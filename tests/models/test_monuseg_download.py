@@ -27,7 +27,7 @@ def small_monuseg(tmp_path, monkeypatch) -> Callable[..., Path]:
     manifest.write_text(
         json.dumps({name: [len(data), hashlib.sha256(data).hexdigest()] for name, data in FILES.items()})
     )
-    monkeypatch.setattr(monuseg_files, "_MANIFEST", manifest)
+    monkeypatch.setattr(monuseg_files, "MANIFEST", manifest)
 
     def make(folder: str = "", **more: bytes) -> Path:
         path = tmp_path / "made.zip"

@@ -126,7 +126,7 @@ def test_a_damaged_file_in_the_weights_directory_is_refused(place, small_adm):
 
 
 def test_the_packaged_backbone_needs_no_network(tmp_path, place, monkeypatch):
-    monkeypatch.setattr(weights, "_PACKAGED", tmp_path)
+    monkeypatch.setattr(weights, "PACKAGED", tmp_path)
     with pytest.raises(UserError, match=r"nano-he\.safetensors is missing.*reinstall"):
         resolve_backbone("nano-he")
     put(tmp_path / "nano-he.safetensors")

@@ -292,7 +292,7 @@ def test_a_hub_that_refuses_warns_with_its_answer(hub):
 
 
 def test_a_hub_that_hangs_is_not_waited_for(monkeypatch, hub):
-    monkeypatch.setattr(doctor, "_PATIENCE", 0.2)
+    monkeypatch.setattr(doctor, "PATIENCE", 0.2)
     hub.delay = 1.0
     start = time.monotonic()
     [check] = doctor._hub()
@@ -301,7 +301,7 @@ def test_a_hub_that_hangs_is_not_waited_for(monkeypatch, hub):
 
 
 def test_a_name_look_up_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(doctor, "_PATIENCE", 0.2)
+    monkeypatch.setattr(doctor, "PATIENCE", 0.2)
 
     def hang(*_, **__):
         time.sleep(1)

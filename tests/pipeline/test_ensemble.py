@@ -167,7 +167,7 @@ def test_members_of_an_image_in_tiles_are_stitched_and_ranked_alike(made, tiny_b
     assert members.shape == (2, 2, 96, 96)
     assert np.allclose(members.mean(0), predictor(image), atol=1e-6)
     assert not np.allclose(members[0], members[1], atol=1e-6)
-    monkeypatch.setattr("textdiff.pipeline.predict.is_large", lambda path: True)
+    monkeypatch.setattr("textdiff.pipeline.predict.large_size", lambda path: (1, 1))
     textdiff_once(made, "predict", str(path), "--runs", "tiled", "--out", "large", "--disagreement")
     drawn = tifffile.imread(made / f"large/{path.stem}_disagreement.tif") / 65535
     assert np.abs(drawn - jensen_shannon(members) / np.log(2)).max() < 1e-4

@@ -106,7 +106,7 @@ def test_every_reader_knows_the_value_that_says_nothing(tmp_path, kind, classes,
     np.testing.assert_array_equal(load_mask(sample, *mask.shape).labels, expected)
     assert sample.classes == names
     (fact,) = inspect([sample])[0]
-    assert fact.counts == tuple(np.bincount(expected.ravel(), minlength=256)[: max(2, len(names) + 1)])
+    assert fact.mask.counts == tuple(np.bincount(expected.ravel(), minlength=256)[: max(2, len(names) + 1)])
 
 
 def test_objects_have_no_number_where_nothing_is_said(tmp_path):

@@ -21,7 +21,7 @@ def test_real_monuseg_is_whole(real_monuseg):
     assert split["test"][0].image.suffix == ".tif"
     facts, found = inspect(samples)
     assert found == []
-    assert {(fact.height, fact.width) for fact in facts} == {(1000, 1000)}
+    assert {(fact.image.height, fact.image.width) for fact in facts} == {(1000, 1000)}
 
 
 @pytest.mark.parametrize("name", ["monuseg", "qata"])
@@ -132,7 +132,7 @@ def test_images_without_mask_or_description_are_kept_and_noted(make_lvit):
         "Train_Folder/img/train_000.png: has no mask: it is unlabelled",
         "Train_Folder/img/train_001.png: has no description in Train_text.xlsx: its text is empty",
     ]
-    assert inspect(samples)[0][0].mask_sha256 is None
+    assert inspect(samples)[0][0].mask is None
 
 
 def test_unknown_data_sets_are_answered_with_the_known(tmp_path):

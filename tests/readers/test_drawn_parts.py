@@ -58,7 +58,7 @@ def test_a_part_is_that_of_the_whole(tmp_path, monkeypatch, options, seed):
     counts, largest = parts.counts
     assert counts == tuple(said_counts(whole.labels, max(2, len(sample.classes) + 1)).tolist())
     assert largest == (0 if whole.instances is None else whole.instances.max())
-    assert (parts.found.digest, parts.found.value) == (whole.digest, whole.value)
+    assert (parts.found.digest, parts.found.value) == (whole.sha256, whole.value)
 
 
 def test_outlines_of_another_image_are_refused(tmp_path):

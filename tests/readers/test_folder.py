@@ -105,8 +105,8 @@ def test_maps_of_instances_and_classes_are_read_as_they_are_asked_for(make_lab):
         (root / f"masks/{name}.png").unlink()
     assert "--instances or --classes" in errors_of_lab(root)[0]
     facts = inspect(read_lab(root, instances=True)[0])[0]
-    assert {fact.objects for fact in facts} == {63}
-    assert facts[0].shares == (1 - 16 / 1024,)
+    assert {fact.mask.objects for fact in facts} == {63}
+    assert facts[0].mask.shares == (1 - 16 / 1024,)
     assert "values 3, 4, 5, 6, ..., and --classes names 1..2 (x, y)" in errors_of_lab(root, classes=("x", "y"))[0]
 
 
@@ -119,7 +119,7 @@ def test_palette_indices_are_class_numbers(make_lab):
         image.putpalette([0, 0, 0, 250, 10, 10, 10, 10, 250])
         image.save(root / f"masks/{name}.png")
     facts = inspect(read_lab(root, classes=("x", "y"))[0])[0]
-    assert facts[0].shares == (0.25, 0.0625)
+    assert facts[0].mask.shares == (0.25, 0.0625)
 
 
 def test_renamed_16_bit_copies_of_monuseg_give_the_same_rows(real_monuseg, tiny_backbone, textdiff_once, tmp_path):

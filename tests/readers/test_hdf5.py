@@ -56,7 +56,9 @@ def test_hdf5_groups_of_images_may_differ_in_size_and_have_any_names(tmp_path):
     samples, problems = read_dataset("hdf5", tmp_path / "d.h5", options)
     assert [(s.id, s.text, s.mask is None) for s in samples] == [("a", "one", False), ("b", "two", True)]
     facts, found = inspect(samples)
-    assert [(fact.width, fact.objects) for fact in facts] == [(32, int(labels_of(0, 32).max())), (20, 0)]
+    assert [fact.image.width for fact in facts] == [32, 20]
+    assert facts[0].mask.objects == labels_of(0, 32).max()
+    assert facts[1].mask is None
     assert [p for p in [*problems, *found] if p.severity == "error"] == []
 
 

@@ -22,10 +22,10 @@ def test_facts_are_sizes_and_digests_of_the_files_in_the_order_of_the_samples(ma
     assert [fact.sample for fact in facts] == samples
     assert seen == [1] * len(samples)
     for fact in facts:
-        assert (fact.height, fact.width, fact.usable) == (32, 32, True)
-        assert fact.image_sha256 == hashlib.sha256(fact.sample.image.read_bytes()).hexdigest()
+        assert (fact.image.height, fact.image.width, fact.usable) == (32, 32, True)
+        assert fact.image.sha256 == hashlib.sha256(fact.sample.image.read_bytes()).hexdigest()
         assert fact.sample.mask is not None
-        assert fact.mask_sha256 == hashlib.sha256(fact.sample.mask.read_bytes()).hexdigest()
+        assert fact.mask.sha256 == hashlib.sha256(fact.sample.mask.read_bytes()).hexdigest()
 
 
 def truncated_image(root: Path) -> None:

@@ -12,9 +12,10 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.images.formats import BadImageError
 from textdiff.options.reading import ReadOptions
-from textdiff.readers.aperio import Outline, outlines_of, rasterise
+from textdiff.readers.aperio import read_aperio
 from textdiff.readers.datasets import inspect, read_dataset
 from textdiff.readers.decoding import load_mask
+from textdiff.readers.outlines import Drawn, Raster, draw
 from textdiff.tests.reader_cases import EXTRACT
 
 
@@ -32,9 +33,14 @@ def square(x: float, y: float, side: float) -> list[tuple[float, float]]:
     return [(x, y), (x + side, y), (x + side, y + side), (x, y + side)]
 
 
+def drawn_of(outlines: list, height: int, width: int) -> Raster:
+    """Objects of one class."""
+    objects = [Drawn(f"outline {number}", None, ((np.array(outline),),)) for number, outline in enumerate(outlines)]
+    return draw("a.xml", objects, [1] * len(objects), 0, height, width, instances=True)
+
+
 def test_a_pixel_is_inside_an_outline_if_its_centre_is():
-    outlines, _ = outlines_of("a.xml", xml_of(square(1, 2, 3), square(6.6, 0.4, 2)))
-    instances, notes = rasterise("a.xml", outlines, 8, 10)
+    _, instances, notes = drawn_of([square(1, 2, 3), square(6.6, 0.4, 2)], 8, 10)
     expected = np.zeros((8, 10), np.uint32)
     expected[2:5, 1:4], expected[0:2, 7:9] = 1, 2
     np.testing.assert_array_equal(instances, expected)
@@ -45,9 +51,9 @@ def test_a_pixel_is_inside_an_outline_if_its_centre_is():
 @given(st.integers(0, 10_000))
 def test_rasterising_agrees_with_counting_crossings(seed):
     """Against an independent even-odd test of every pixel's centre."""
-    draw = np.random.default_rng(seed)
-    corners = draw.uniform(-3, 15, (draw.integers(3, 9), 2))
-    instances, _ = rasterise("a.xml", [Outline(corners), Outline(np.array(square(0, 0, 1)))], 12, 12)
+    generator = np.random.default_rng(seed)
+    corners = generator.uniform(-3, 15, (generator.integers(3, 9), 2))
+    _, instances, _ = drawn_of([corners, square(0, 0, 1)], 12, 12)
     for y in range(12):
         for x in range(12):
             px, py, inside = x + 0.5, y + 0.5, False
@@ -58,13 +64,13 @@ def test_rasterising_agrees_with_counting_crossings(seed):
 
 
 def test_the_first_of_overlapping_outlines_keeps_its_pixels():
-    outlines, _ = outlines_of("a.xml", xml_of(square(0, 0, 4), square(2, 2, 4), square(1, 1, 1), square(20, 20, 2)))
-    instances, notes = rasterise("a.xml", outlines, 8, 8)
+    _, instances, notes = drawn_of([square(0, 0, 4), square(2, 2, 4), square(1, 1, 1), square(20, 20, 2)], 8, 8)
     assert np.count_nonzero(instances == 1) == 16
     assert np.count_nonzero(instances == 2) == 12
     assert notes == [
-        "1 of 4 outlines lie outside the image (ignored)",
-        "1 of 4 outlines hold no pixel of their own (ignored)",
+        "1 of 4 outlines (outline 3) lie outside the image (ignored)",
+        "1 of 4 outlines (outline 2) hold no pixel of their own (ignored)",
+        "5 pixels lie in several outlines: the first keeps them",
     ]
 
 
@@ -125,7 +131,7 @@ REGIONS = {
     "no area": (
         [layer(SQUARE, region([(30, 30)] * 4))],
         [100],
-        ["1 of 2 outlines hold no pixel of their own (ignored)"],
+        ["1 of 2 outlines (region without Id of layer 1) hold no pixel's centre (ignored)"],
     ),
 }
 
@@ -148,10 +154,10 @@ def test_every_kind_of_region_is_drawn_or_named(tmp_path, case):
 
 @pytest.mark.parametrize("number", ["corners", "areas"])
 def test_outlines_that_would_take_minutes_are_refused_at_once(number):
-    draw = np.random.default_rng(0)
-    many = [draw.uniform(0, 5000, (20_000, 2))] if number == "corners" else [draw.uniform(-9e8, 9e8, (3, 2))] * 9000
+    points = np.random.default_rng(0)
+    many = [points.uniform(0, 5000, (20_000, 2))] if number == "corners" else [points.uniform(-9e8, 9e8, (3, 2))] * 9000
     with pytest.raises(BadImageError, match="outlines that are too large together"):
-        rasterise("a.xml", [Outline(corners) for corners in many], 5000, 5000)
+        drawn_of(many, 5000, 5000)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +198,7 @@ def test_an_image_is_of_the_test_if_a_word_in_its_folders_says_so(tmp_path, fold
 )
 def test_bad_outlines_get_one_line(data, words):
     with pytest.raises(BadImageError, match=f"a.xml: {words}"):
-        outlines_of("a.xml", data)
+        read_aperio("a.xml", data, by_layer=False)
 
 
 def make_challenge(root: Path) -> Path:

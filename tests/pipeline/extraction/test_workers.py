@@ -122,7 +122,7 @@ def test_the_rows_of_a_device_process_that_is_killed_are_done_by_the_other(place
 
 
 def test_dask_workers_make_the_cache_of_one_process(place, cache, scheduler, monkeypatch, capfd):
-    monkeypatch.setattr(dask_crew, "_task_rows", lambda rows, workers: 7)
+    monkeypatch.setattr(dask_crew, "task_rows", lambda rows, workers: 7)
     textdiff.extract("monuseg", data=place / "data", cache=cache, scheduler=scheduler, **OPTIONS)
     check(place, cache)
     said = capfd.readouterr().err
@@ -153,7 +153,7 @@ def test_what_a_dask_worker_cannot_do_is_its_own_line(place, tmp_path, scheduler
     ("rows", "workers", "size"), [(1, 4, 1), (40, 2, 20), (400, 2, 64), (2000, 4, 125), (10**6, 8, 512), (9, 0, 9)]
 )
 def test_a_task_is_64_to_512_rows_and_fewer_of_few(rows, workers, size):
-    assert dask_crew._task_rows(rows, workers) == size
+    assert dask_crew.task_rows(rows, workers) == size
 
 
 @pytest.mark.parametrize(
