@@ -23,6 +23,7 @@ from dataclasses import asdict, fields, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ def _check_own(options: Fit, run: Run) -> None:
             continue
         # This is how they are recorded.
         if name == "pretrained":
-            kept = str(Path(given).resolve())
+            kept: Any = str(Path(given).resolve())
         elif name == "window":
             kept = given or None
         else:
