@@ -17,6 +17,7 @@ from textdiff.console import printable
 
 MINUS = "\N{MINUS SIGN}"
 _GAP = "  "
+_LEAST = 14
 # Brackets are a link only where another bracket, or a colon, follows: intervals stay as they are.
 _MARKUP = re.compile(r"([\\`*_<>|~$#&]|\](?=[(\[:]))")
 _FORMULA = re.compile("\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
@@ -43,7 +44,8 @@ def text_table(
         columns: the headings; empty for a table without a head.
         rows: cells, one for each column; None is a rule.
         align: ``l`` or ``r`` for each column; ``l`` for those beyond its end.
-        width: of the whole table at most: a longer cell of the first column goes on in the next line.
+        width: of the whole table at most, unless 14 letters of the first column ask for more: its longer cells go on
+            in the next line.
 
     Returns:
         Lines joined by newlines, without one at the end.
@@ -52,7 +54,7 @@ def text_table(
     cells = [None if line is None else [printable(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*filter(None, cells), strict=True)]
     if width is not None:
-        widths[0] = min(widths[0], max(1, width - sum(widths[1:]) - len(_GAP) * (len(widths) - 1)))
+        widths[0] = min(widths[0], max(_LEAST, width - sum(widths[1:]) - len(_GAP) * (len(widths) - 1)))
     shown = []
     for line in cells:
         if line is None:

@@ -49,16 +49,18 @@ def export_hdf5(
 
     Args:
         cache: where from.
-        path: where to; a file that is there is replaced.
+        path: where to; an export that is there is replaced.
         native: native grids, which ``import_hdf5`` takes back bit for bit; else upsampled ones, many times larger.
         rows: which rows, by default all that exist.
         compress: gzip, which is slow and saves little on activations.
 
     Raises:
-        CacheError: no rows, or one that does not exist or is damaged.
+        CacheError: no rows, one that does not exist or is damaged, or a file in the place that is no export.
     """
     import h5py
 
+    if Path(path).is_file() and not _is_export(path):
+        raise CacheError(f"{path}: is there already, and is no export of a cache; name another file, or remove it")
     chosen = np.flatnonzero(cache.done()).tolist() if rows is None else list(rows)
     if not chosen:
         raise CacheError(f"{cache.path}: has no rows to export; run textdiff extract first")
@@ -183,6 +185,16 @@ def _most_nbytes(cache: FeatureCache, rows: Sequence[Row], native: bool) -> int:
     words = 4 * sum(len(str(value)) + 32 for entry in rows for value in vars(entry).values())
     words += 4 * sum(len(text) + 32 for text in cache.texts)
     return (1 << 20) + len(rows) * (row + 512 * chunks) + tokens + words
+
+
+def _is_export(path: str | os.PathLike[str]) -> bool:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("format") == FORMAT)
+    except OSError:
+        return False
 
 
 def import_hdf5(

@@ -17,6 +17,7 @@ __all__ = [
 
 import json
 import os
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,7 +36,12 @@ def paths(result: Any, options: Any, as_json: bool) -> None:
 def cache(result: Any, options: Any, as_json: bool) -> None:
     """Says what to do with a cache that is complete."""
     if not options.dry_run and not result.pending():
-        console.info(f"next: textdiff fit --cache {result.path}")
+        place = shlex.quote(str(result.path))
+        if not any(row.split == "train" and row.has_mask for row in result.rows):
+            console.info(f"next: textdiff next --cache {place}; it names the images to draw masks of first")
+        else:
+            variant = " --variant no-text" if result.text_dim is None else ""
+            console.info(f"next: textdiff fit --cache {place}{variant}")
 
 
 def scores(result: Any, options: Any, as_json: bool) -> None:
@@ -43,7 +49,9 @@ def scores(result: Any, options: Any, as_json: bool) -> None:
     print(result.json.rstrip() if as_json else result.table)
     for file in result.files:
         console.info(f"wrote {file}")
-    run = f"--run {options.directory()}" + ("" if options.split == "test" else f" --split {options.split}")
+    run = f"--run {shlex.quote(str(options.directory()))}"
+    run += "" if options.split == "test" else f" --split {options.split}"
+    run += "" if options.cache is None else f" --cache {shlex.quote(str(options.cache))}"
     if options.text is None:
         console.info(f"next: textdiff report {run}")
     elif result.summary["differences"] is None:

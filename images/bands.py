@@ -141,11 +141,11 @@ def open_mask_bands(path: Path, numbers: bool) -> Iterator[BandedImage]:
 
         def shown(rows: NDArray[Any]) -> NDArray[Any]:
             stored = tiff.stored(rows)
-            return stored.pixels if numbers or (stored.inverted and stored.imagej) else stored.shown()
+            return stored.pixels if numbers or (stored.inverted and stored.writer) else stored.shown()
 
         notes, sample = list(tiff.notes), tiff.stored(np.zeros((1, 1, 1), tiff.dtype))
         if sample.inverted and not numbers:
-            notes.append(inverted_note(sample.imagej))
+            notes.append(inverted_note(sample.writer))
         yield BandedImage(tiff.height, tiff.width, tiff.rows, shown, step, tuple(notes), lossy=tiff.lossy)
 
 

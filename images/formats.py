@@ -129,8 +129,8 @@ class Stored(NamedTuple):
     """Whether white is 0."""
     scale: float = 1
     """What the numbers are multiplied by when they are shown, where their bits do not fill their type."""
-    imagej: bool = False
-    """Whether ImageJ wrote it."""
+    writer: str = ""
+    """ImageJ or tifffile, if it wrote the file and calls white 0 whatever the numbers mean; empty otherwise."""
     lossy: bool = False
     """Whether it went through a JPEG, which changes numbers."""
     unread: str = ""

@@ -38,7 +38,8 @@ def decode_mask(path: str | os.PathLike[str], data: bytes | None = None) -> Plai
     * Colours are seen on black through their alpha. Where the colour is one and alpha is not, alpha has the shape;
       where alpha is 0 everywhere, that is no shape at all.
     * Where white is stored as 0, what is shown white is foreground; in a file of ImageJ what is stored as 255, since it
-      stores objects so whether its look-up table is inverted or not.
+      stores objects so whether its look-up table is inverted or not, and in one of 1 bit by tifffile what is stored
+      as 1, since it writes any boolean array so.
 
     Args:
         path: of the file; names it in errors.
@@ -55,8 +56,8 @@ def decode_mask(path: str | os.PathLike[str], data: bytes | None = None) -> Plai
         return _by_palette(path, stored, stored.palette)
     if not stored.inverted:
         return _through_alpha(path, stored.shown(), stored)
-    mask = _through_alpha(path, stored.pixels if stored.imagej else stored.shown(), stored)
-    return mask._replace(notes=[*mask.notes, inverted_note(stored.imagej)])
+    mask = _through_alpha(path, stored.pixels if stored.writer else stored.shown(), stored)
+    return mask._replace(notes=[*mask.notes, inverted_note(stored.writer)])
 
 
 def binary_mask(
@@ -134,9 +135,10 @@ def check_single(path: str | os.PathLike[str], unread: str) -> None:
         raise BadImageError(path, f"has {unread}, and not a single mask", "save one mask, of one page and one channel")
 
 
-def inverted_note(imagej: bool) -> str:
-    """What is said of a mask whose white is 0."""
-    taken = "stored as 255 and shown black, as ImageJ does," if imagej else "shown white"
+def inverted_note(writer: str) -> str:
+    """What is said of a mask whose white is 0, by ``Stored.writer``."""
+    number = 255 if writer == "ImageJ" else 1
+    taken = f"stored as {number} and shown black, as {writer} does," if writer else "shown white"
     return f"stores white as 0: what is {taken} is taken for foreground"
 
 

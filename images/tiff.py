@@ -139,11 +139,17 @@ class TiffImage:
             pixels = np.asarray(inks.convert("RGB"))
         alpha = None if self.alpha is None else rows[..., self.alpha]
         inverted = self.photometric == _KINDS.MINISWHITE
-        imagej, unread = bool(self._page.is_imagej), self.unread
+        unread = self.unread
         others = rows[..., self._shown : self.alpha]
         if others.size and np.any(others != others[:1, :1]):
             unread = unread or f"{self.channels} channels"
-        return Stored(pixels, list(self.notes), palette, alpha, inverted, scale, imagej, self.lossy, unread)
+        return Stored(pixels, list(self.notes), palette, alpha, inverted, scale, self._writer(), self.lossy, unread)
+
+    def _writer(self) -> str:
+        """``Stored.writer``. Boolean arrays become pictures whose white is 0 by tifffile, and by imageio, unasked."""
+        if self._page.is_imagej:
+            return "ImageJ"
+        return "tifffile" if self._page.bitspersample == 1 and self._page.software.startswith("tifffile") else ""
 
     def _check_colours(self, path: str | os.PathLike[str]) -> None:
         page, kind = self._page, self.photometric

@@ -130,7 +130,9 @@ class Fit(FitConfig, Resuming):
     """
 
     def check(self) -> None:
-        """Refuses to begin without a cache."""
+        """Refuses to begin without a cache, or in a directory that is named."""
         super().check()
+        if self.run is not None and not self.resume:
+            raise UserError("--run: is the run that --resume goes on with; a new one gets a name of its own in --runs")
         if self.cache is None and not self.resume:
             raise UserError("--cache: is missing; name a cache that `textdiff extract` made, or --resume a stopped fit")

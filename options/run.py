@@ -93,6 +93,12 @@ class Report(OfRun, Computing):
     out: AnyPath | None = None
     """File to write; report.html in the run by default."""
 
+    def check(self) -> None:
+        """Refuses names under which no browser shows a page, and that may be of another file."""
+        super().check()
+        if self.out is not None and Path(self.out).suffix.lower() not in (".html", ".htm"):
+            raise UserError(f"--out {self.out}: name a file that ends in .html")
+
 
 @dataclass(frozen=True)
 class Rank(OfRun, Computing):

@@ -54,8 +54,8 @@ class Check:
         lines = [text_table(("", *splits), rows, "l" + "r" * len(splits))]
         if said := self.summary["said"]:
             lines += ["", _said_table(said)]
-        longest = f"the longest has {texts['longest']} {texts['unit']}" if texts["distinct"] else ""
-        lines += ["", f"texts: {texts['distinct']} distinct, {texts['empty']} images with an empty one; {longest}"]
+        longest = f"; the longest has {texts['longest']} {texts['unit']}" if texts["distinct"] else ""
+        lines += ["", f"texts: {texts['distinct']} distinct, {texts['empty']} images with an empty one{longest}"]
         for title, said in (
             ("error", alike(self.errors)),
             ("leak", list(map(str, self.leaks))),
@@ -152,11 +152,16 @@ def _said_table(said: Mapping[str, Mapping[str, int]]) -> str:
     """``_said`` of the first images, as text."""
     names = [name for name in next(iter(said.values())) if name not in ("pixels", "said")]
     rows = [
-        (name, f"{100 * own['said'] / own['pixels']:.2g} %", *(f"{own[key]:,}" for key in ("said", *names)))
+        (name, f"{_digits(100 * own['said'] / own['pixels'])} %", *(f"{own[key]:,}" for key in ("said", *names)))
         for name, own in list(said.items())[:_SHOWN]
     ]
     table = text_table(("labelled", "share", "pixels", *names), rows, "l" + "r" * (2 + len(names)))
     return table + (f"\n... and {len(said) - _SHOWN} more (all with --json)" if len(said) > _SHOWN else "")
+
+
+def _digits(percent: float) -> str:
+    """Two digits, or all that are before the point: 0.18, 5.2, 90, 100."""
+    return f"{percent:.0f}" if percent >= 10 else f"{percent:.2g}"
 
 
 def _texts(samples: Sequence[Sample], encoder: str) -> tuple[dict[str, Any], list[Problem]]:

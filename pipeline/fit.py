@@ -19,10 +19,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,8 +83,32 @@ def fit_or_resume(options: Fit) -> Run:
     """
     if options.resume:
         cache = None if options.cache is None else located(options.cache)
-        return Run(resume(Run(options.directory()), options.device if options.device != "auto" else None, cache))
+        run = Run(options.directory())
+        _check_own(options, run)
+        return Run(resume(run, options.device if options.device != "auto" else None, cache))
     return Run(fit(options.part(FitConfig), Path(options.runs)))
+
+
+def _check_own(options: Fit, run: Run) -> None:
+    """Refuses options that a resumed fit, which goes on with its own, would pass over in silence."""
+    own, usual = run.config["fit"], FitConfig()
+    for name in (field.name for field in fields(FitConfig) if field.name not in ("cache", "device")):
+        given = getattr(options, name)
+        if given == getattr(usual, name):
+            continue
+        # This is how they are recorded.
+        if name == "pretrained":
+            kept: Any = str(Path(given).resolve())
+        elif name == "window":
+            kept = given or None
+        else:
+            kept = list(given) if isinstance(given, tuple) else given
+        if kept != own[name]:
+            flag, begun = f"--{name.replace('_', '-')}", "without" if own[name] is None else f"with {own[name]}"
+            raise UserError(
+                f"{flag}: {run.path} was begun {begun}, and --resume goes on with its own options; leave {flag} out, "
+                "or fit anew without --resume"
+            )
 
 
 def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
@@ -105,9 +130,10 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     tiles = rows_by_tile(cache)
     if not labelled.all:
         labelled.check(train_ids)
-    elif not any(np.any(cache.mask(tile[0])) for name in train_ids for tile in tiles[name]):
-        size = f"{cache.image_size}x{cache.image_size} pixels"
-        console.warn(f"no training mask has any foreground at {size}: the run learns to find nothing")
+    if absent := labelled.absent(train_ids):
+        size = f"{cache.image_size}x{cache.image_size} pixels{' among those drawn' if config.label_pixels else ''}"
+        what = ("foreground", "nothing") if len(absent) == len(cache.classes) else (", ".join(absent), "none of it")
+        console.warn(f"no training mask has any {what[0]} at {size}: the run learns to find {what[1]}")
     shown = sum(labelled.has(tile[0]) for name in train_ids for tile in tiles[name])
     config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, shown)
     if config.positions and not get_model(config.model).locates:

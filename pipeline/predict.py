@@ -318,7 +318,7 @@ class _Batch:
 def _check_names(inputs: Sequence[Input], folder: Path, outputs: OutputFiles, records: Records) -> None:
     writers: dict[Path, Input] = {}
     for one in inputs:
-        for path in (records.path(one), *outputs.files(folder, one.name)):
+        for path in (*outputs.files(folder, one.name), records.path(one)):
             other = writers.setdefault(path, one)
             if other is not one:
                 raise UserError(

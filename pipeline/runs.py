@@ -239,6 +239,7 @@ class Run:
         """
         file, again = self.scores_file(split), self.score_command(split)
         if not file.exists():
+            _ = self.config  # raises of what is no run, which cannot be scored either
             raise UserError(f"{file}: not there, so this run is not scored on the {split} split; run {again} first")
         try:
             scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

@@ -59,6 +59,9 @@ def read_dataset(
     if options.annotations is not None:
         _require_used(Path(options.annotations), samples, problems)
     classes, unlabelled = options.said()
+    if unlabelled == 0 and options.classes and options.classes[0].lower() != "background":
+        what = f"{options.classes[0]}, the first name, is taken for the background, because 0 says nothing"
+        problems.append(Problem("note", "--classes", what, "if it is none, let 1 be the background in the masks"))
     return [
         replace(
             sample,
@@ -284,10 +287,10 @@ def _inspect_mask(known: Inspected, source: Path | Slice, tiled: bool, say: Call
         say("note", source, "says nothing of any pixel: it is neither fitted on nor scored", "annotate it")
     elif not any(mask.counts[1:]):
         say("note", source, "is an empty mask (no foreground)")
-    elif not mask.counts[0]:
+    elif not mask.counts[0] and sum(mask.counts) == mask.height * mask.width:
         say("note", source, "is all foreground", "check that it is not inverted")
     elif mask.single:
-        say("note", source, "numbers a single object 255: it looks like a plain mask", "check --instances")
+        say("note", source, f"numbers a single object {mask.objects}: it looks like a plain mask", "check --instances")
     return replace(known, mask=mask)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from textdiff.files import sha256_file, stamp
 from textdiff.images import formats
@@ -65,7 +66,7 @@ class MaskProperties:
     objects: int = 0
     """The largest object number, of a mask that numbers its objects."""
     single: bool = False
-    """Whether a mask that should number its objects has no other number than 255."""
+    """Whether a mask that should number its objects has one number as a plain mask has: 255, or in several parts."""
     value: str = ""
     """How a mask of two classes stores its foreground; see ``PlainMask.value``."""
     threshold: float = 0.0
@@ -149,7 +150,7 @@ def inspect_mask(sample: Sample, height: int, width: int, tiled: bool) -> MaskPr
     labels, instances, sha256, notes, value = load_mask(sample, height, width)
     counts = said_counts(labels, max(2, len(sample.classes) + 1))
     objects = 0 if instances is None else int(instances.max())
-    single = instances is not None and _is_single(instances)
+    single = instances is not None and (_is_single(instances) or _in_parts(instances))
     height, width = labels.shape
     return MaskProperties(height, width, sha256, notes, tuple(counts.tolist()), objects, single, value)
 
@@ -157,6 +158,14 @@ def inspect_mask(sample: Sample, height: int, width: int, tiled: bool) -> MaskPr
 def _is_single(numbers: NDArray[np.uint32]) -> bool:
     """Whether a map of objects has no other number than 255."""
     return bool(np.all(numbers[numbers > 0] == 255))
+
+
+def _in_parts(numbers: NDArray[np.uint32]) -> bool:
+    """Whether a map of objects has one number, in parts that touch nowhere."""
+    there = numbers > 0
+    if not there.any() or np.any(numbers[there] != numbers.max()):
+        return False
+    return bool(ndimage.label(there, np.ones((3, 3)))[1] > 1)
 
 
 def _inspect_image_bands(path: Path) -> ImageProperties:

@@ -13,6 +13,7 @@ __all__ = [
     "owner",
     "relative",
     "sort_problems",
+    "unfollowed",
     "unique_ids",
     "visible",
     "visible_name",
@@ -76,6 +77,17 @@ def visible(folder: Path) -> list[Path]:
 def visible_name(name: str) -> bool:
     """Whether a file is not one that file managers and Excel leave."""
     return not name.startswith((".", "~$")) and name.lower() not in ("thumbs.db", "desktop.ini")
+
+
+def unfollowed(root: Path) -> str:
+    """What is said of the links below ``root`` that lead to a directory or to nothing; "" if there is none.
+
+    A search passes over them: what they lead to may be found a second time, or contain them.
+    """
+    links = (path for path in root.rglob("*") if path.is_symlink() and not path.is_file() and visible_name(path.name))
+    names = sorted(path.relative_to(root).as_posix() for path in links)
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return f"links to a directory or to nothing are not followed ({shown}); name what they lead to" if names else ""
 
 
 def listing(folder: Path) -> str:

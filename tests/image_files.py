@@ -110,7 +110,8 @@ TWO_CLASSES = {
     "white on transparent black": png(painted(MASK, (*BLACK, 0), (*WHITE, 255))),
     "half transparent": png(painted(MASK, (*BLACK, 0), (*WHITE, 128))),
     "white is zero": tiff(255 - MASK * 255, photometric="miniswhite"),
-    "white is zero, 1 bit": tiff(~INSIDE, photometric="miniswhite"),
+    "white is zero, 1 bit": tiff(~INSIDE, photometric="miniswhite", software="a scanner"),
+    "a boolean array by tifffile": tiff(INSIDE, photometric=None),
     "white is zero, lzw": tiff(255 - MASK * 255, photometric="miniswhite", compression="lzw"),
     "inverted by ImageJ": tiff(MASK * 255, photometric="miniswhite", description="ImageJ=1.54f\n"),
 }

@@ -14,7 +14,7 @@ from textdiff.images.scaled import Scaled
 from textdiff.images.slide_dicom import dicom_slides, further_files
 from textdiff.options.run import Predict
 from textdiff.readers.datasets import read_dataset, report
-from textdiff.readers.names import IMAGES, is_utf8, key_of, visible_name
+from textdiff.readers.names import IMAGES, is_utf8, key_of, unfollowed, visible_name
 from textdiff.readers.sample import Slice
 from textdiff.readers.table_reader import ENDINGS, decode_text, read_table
 
@@ -76,6 +76,8 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
                 raise UserError(
                     f"{path}: is where the results go (--out), so its images are left out; choose another --out"
                 )
+            if links := unfollowed(path):
+                console.warn(f"{path}: {links}")
             files = _files_below(path, without)
             images = [file for file in files if file.name.lower().endswith(IMAGES)]
             of_mirax = {image.with_suffix("") for image in images if image.suffix.lower() == ".mrxs"}

@@ -18,7 +18,7 @@ from textdiff import console
 from textdiff.errors import UserError
 from textdiff.images.decode import decode
 from textdiff.images.formats import BadImageError
-from textdiff.readers.names import IMAGES
+from textdiff.readers.names import IMAGES, unfollowed
 
 HELD_OUT = 0.05  # the share of the images that is not trained on
 HASH = 16  # hexadecimal digits that an image of the target is recognised by
@@ -91,6 +91,8 @@ def survey(
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{flag} {root}: no such directory")
+    if (links := unfollowed(root)) and not quiet:
+        console.warn(f"{flag} {root}: {links}")
     files = sorted(
         (path for path in root.rglob("*") if path.name.lower().endswith(IMAGES) and path.is_file()),
         key=lambda path: path.relative_to(root).as_posix(),

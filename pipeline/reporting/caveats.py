@@ -114,9 +114,11 @@ def _selection(
     if "runs" in config:
         yield Caveat("note", f"The mean of {len(config['runs'])} runs, {weights_in_words(config)}.")
         return
-    chosen = {int(line["epoch"]): line["val_dice"] for line in log if "val_dice" in line}
-    if not chosen:
+    if not config["val_ids"]:
         yield Caveat("note", "No validation images: the weights of the last epoch were kept.")
+        return
+    chosen = {int(line["epoch"]): line["val_dice"] for line in log if "val_dice" in line}
+    if not chosen:  # the log of an ensemble is that of its members
         return
     count, last = len(config["val_ids"]), config["fit"].get("select") == "last"
     kept = max(chosen) if last else max(chosen, key=chosen.__getitem__)

@@ -44,6 +44,16 @@ class Labelled:
         found = [said_counts(self._labels(row), classes) for name in ids for row in self._tiles[name]]
         return np.asarray(np.sum(found, axis=0), np.int64)
 
+    def absent(self, ids: Iterable[str]) -> list[str]:
+        """The classes of which a fit on these images learns from no pixel; reads as few masks as tell it."""
+        absent = dict(enumerate(self.cache.classes, 1))
+        for row in (row for name in ids for row in self._tiles[name]):
+            for label in np.flatnonzero(said_counts(self._labels(row), len(self.cache.classes) + 1)):
+                absent.pop(int(label), None)
+            if not absent:
+                break
+        return [*absent.values()]
+
     def check(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """``counts`` of the training images.
 

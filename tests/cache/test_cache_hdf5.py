@@ -77,6 +77,23 @@ def test_only_existing_rows_are_exported(tmp_path):
     assert not [p for p in tmp_path.iterdir() if "d.h5" in p.name or p.name.startswith(".")]
 
 
+@pytest.mark.parametrize("content", [None, b"notes", b""], ids=["a data set", "text", "empty"])
+def test_an_export_replaces_an_export_and_nothing_else(whole, tmp_path, content):
+    path = tmp_path / "a.h5"
+    if content is None:
+        with h5py.File(path, "w") as file:
+            file["images"] = np.zeros((2, 8, 8, 3), np.uint8)
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    with pytest.raises(CacheError, match=r"a\.h5: is there already, and is no export"):
+        export_hdf5(whole, path)
+    assert path.read_bytes() == before
+    path.unlink()
+    for _ in range(2):
+        export_hdf5(whole, path)
+
+
 def test_stopped_import_goes_on(whole, tmp_path):
     export_hdf5(whole, tmp_path / "c.h5")
 

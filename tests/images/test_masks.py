@@ -48,6 +48,7 @@ def test_masks_of_two_classes_are_0_and_1_however_stored(tmp_path, kind):
         ("0 and 255", None),
         ("inverted by ImageJ", "white as 0: what is stored as 255 and shown black"),
         ("white is zero", "white as 0: what is shown white is"),
+        ("a boolean array by tifffile", "white as 0: what is stored as 1 and shown black, as tifffile does"),
         ("shape in the alpha of white", "its shape in the alpha channel: that is read"),
         ("half transparent", "seen on black"),
         ("palette of which white is the background", "without black: what has the index 0 is background"),

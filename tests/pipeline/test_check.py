@@ -102,9 +102,32 @@ def test_shares_are_told_for_each_class(data):
     assert "val: has no pixel of the class vessel" in map(str, third.notes)
 
 
+def test_masks_that_say_little_are_told_as_shares_and_not_as_inverted(data):
+    stroke = np.full((24, 32), 255, np.uint8)
+    stroke[3, 4:9] = 1
+    Image.fromarray(stroke).save(data / "masks/0.png")
+    for number in (1, 2, 3):
+        Image.fromarray(np.ones((24 + number, 32), np.uint8)).save(data / f"masks/{number}.png")
+    check = check_dataset("folder", data, ReadOptions(unlabelled_value="255"))
+    assert [line.split()[:3] for line in check.table().splitlines() if line.split()[1:3] == ["100", "%"]] == [
+        [str(number), "100", "%"] for number in (1, 2, 3)
+    ]
+    assert [str(note).split(":")[0] for note in check.notes if "all foreground" in str(note)] == [
+        f"data/masks/{number}.png" for number in (1, 2, 3)
+    ]
+
+
 def test_plain_masks_that_are_announced_as_instances_are_told(data):
+    parts = np.zeros((25, 32), np.uint8)
+    parts[2:6, 2:6] = parts[10:20, 9:30] = 1
+    Image.fromarray(parts).save(data / "masks/1.png")
+    Image.fromarray(np.where(parts[:26], np.arange(32) // 8 + 1, 0).astype(np.uint8)).resize((32, 26), 0).save(
+        data / "masks/2.png"
+    )
+    Image.fromarray(np.tri(27, 32, dtype=np.uint8)).save(data / "masks/3.png")
     told = [str(note) for note in check_dataset("folder", data, ReadOptions(instances=True)).notes]
-    assert any("masks/0.png: numbers a single object 255: it looks like a plain mask" in note for note in told)
+    looks = [note.split("masks/")[1].split(":")[:2] for note in told if "it looks like a plain mask" in note]
+    assert looks == [["0.png", " numbers a single object 255"], ["1.png", " numbers a single object 1"]]
 
 
 def test_texts_are_counted_in_tokens_where_the_encoder_is_there(data):

@@ -3,9 +3,11 @@
 import hashlib
 import itertools
 import json
+import shlex
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.spatial.distance import cdist
 
 import textdiff
@@ -80,3 +82,15 @@ def test_images_that_are_all_the_same_are_named_once_each(cache, monkeypatch):
     assert [line.coverage for line in ranking.candidates] == [1] * 9
     assert len({line.id for line in ranking.candidates}) == 9
     assert ranking.file is None
+
+
+def test_a_cache_without_masks_is_to_be_ranked_and_not_fitted(tmp_path, textdiff_once):
+    (tmp_path / "data/images").mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (32, 32), (90 * number, 9, 200)).save(tmp_path / f"data/images/{number}.png")
+    options = ("--preset", "rgb", "--image-size", "32", "--text-encoder", "none", "--cache", "my c.zarr")
+    said = textdiff_once(tmp_path, "extract", "--dataset", "folder", "--data", "data", *options).stderr
+    (advice,) = (line for line in said.splitlines() if line.startswith("next: "))
+    command = shlex.split(advice.removeprefix("next: textdiff ").split(";")[0])
+    assert command == ["next", "--cache", "my c.zarr"]
+    textdiff_once(tmp_path, *command)

@@ -229,6 +229,26 @@ def test_what_a_killed_process_left_is_removed_when_its_run_goes_on(small_runs, 
     ]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--labels", "1", "begun without"),
+        ("--epochs", "9", "begun with 3"),
+        ("--seed", "7", "begun with 0"),
+        ("--window", "32", "begun without"),
+        ("--blocks", "8,12", "begun without"),
+        ("--variant", "concat", "begun with no-text"),
+    ],
+)
+def test_a_resumed_fit_takes_its_own_options_and_refuses_others(small_runs, textdiff_once, option, value, said):
+    own = ("--cache", "cache.zarr", "--variant", "no-text", "--epochs", "3", "--window", "0", "--recipe", "fair")
+    again = textdiff_once(small_runs, "fit", *own, "--runs", "done", "--resume", status=2)
+    assert "finished already" in one_line(again.stderr)
+    line = one_line(textdiff_once(small_runs, "fit", "--runs", "stopped", "--resume", option, value, status=2).stderr)
+    assert line.startswith(f"error: {option}: stopped/")
+    assert said in line
+
+
 def test_a_fit_that_died_early_is_named(small_runs, tmp_path, textdiff_once):
     assert "no run yet; make one" in one_line(textdiff_once(tmp_path, "fit", "--resume", status=2).stderr)
     (tmp_path / "runs/folder-20260101-000000").mkdir(parents=True)

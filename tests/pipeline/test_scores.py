@@ -67,6 +67,11 @@ def place(made, tmp_path) -> Path:
     return tmp_path
 
 
+def test_classes_that_no_drawn_mask_shows_are_named_before_the_fit(made, tmp_path, capsys):
+    textdiff.fit(made / "c.zarr", variant="no-text", epochs=1, runs=tmp_path)
+    assert "no training mask has any four, five at 32x32 pixels: the run learns to find none" in capsys.readouterr().err
+
+
 def test_a_mask_of_background_alone_scores_nothing_where_classes_are_present():
     records = [class_scores(mask(), mask(*range(1, held + 1)), CLASSES, "clean") for held in (3, 3, 0)]
     found = mean_scores(records, "clean", 0)
@@ -186,6 +191,7 @@ def test_masks_that_changed_since_the_fit_or_the_scores_before_are_named(place, 
     if changed:
         redraw(place, {"train": fitted, "test": NAMES[2]}[changed])
     result = textdiff_once(place, *command)
+    assert "next: textdiff report --run run --cache c.zarr\n" in result.stderr
     summary, report = (place / "run/scores.json").read_text("utf-8"), (place / "run/report.md").read_text("utf-8")
     since_fit = [f"{fitted}: the mask"] if changed == "train" else []
     assert json.loads(summary)["changed_since_fit"] == since_fit

@@ -87,6 +87,7 @@ def fit(root: Path, textdiff_once, *more: str, status: int = 0) -> SimpleNamespa
         (("x", "y"), "255", [0, 1, 2, 255], [0, 1, 2, UNSAID], ("x", "y")),
         (("x", "none", "y"), "none", [0, 1, 2, 3], [0, 1, UNSAID, 2], ("x", "y")),
         (("ground", "x", "y"), "0", [0, 1, 2, 3], [UNSAID, 0, 1, 2], ("x", "y")),
+        (("background", "x", "y"), "0", [0, 1, 2, 3], [UNSAID, 0, 1, 2], ("x", "y")),
     ],
 )
 @pytest.mark.parametrize("kind", ["folder", "hdf5"])
@@ -98,7 +99,9 @@ def test_every_reader_knows_the_value_that_says_nothing(tmp_path, kind, classes,
     else:
         write(tmp_path / "d", {"a": mask})
     options = ReadOptions(classes=classes, unlabelled_value=value)
-    ((sample,), _) = read_dataset(kind, tmp_path / "d", options)
+    ((sample,), problems) = read_dataset(kind, tmp_path / "d", options)
+    said = [problem.what for problem in problems if problem.where == "--classes"]
+    assert [what.split(",")[0] for what in said] == (["ground"] if classes[:1] == ("ground",) else [])
     expected = np.repeat(labels, 4)[None].repeat(8, 0)
     np.testing.assert_array_equal(load_mask(sample, *mask.shape).labels, expected)
     assert sample.classes == names

@@ -60,6 +60,12 @@ def test_a_long_name_is_wrapped_not_cut():
     assert "clean, at the original image size of 1000 x 1000" in re.sub(r" +", " ", words)
 
 
+def test_no_word_of_a_name_is_broken_however_wide_the_scores():
+    whole = Interval(1.0, 1.0, 1.0, 2)
+    table = score_table([ScoreRow("full, mean (original size)", whole, whole, 4, "100.00")])
+    assert {"full,", "mean", "(original", "size)"} <= {*table.split()}
+
+
 def test_markdown_has_one_cell_per_column_in_every_row():
     lines = score_table([*ROWS, ScoreRow("a|b", *ROWS[0][1:])], PUBLISHED["monuseg"], markdown=True).splitlines()
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {6}

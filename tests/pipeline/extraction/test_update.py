@@ -149,7 +149,7 @@ def test_with_the_real_backbone_on_the_command_line(tmp_path, make_lvit, tiny_ba
     assert "--update keeps 3 of 3" in textdiff_once(tmp_path, *arguments, "--cache", "c.zarr", status=2).stderr
     said = textdiff_once(tmp_path, *arguments, "--cache", "c.zarr", "--update").stderr
     assert "3 rows are taken over, 0 are made" in said
-    assert "next: textdiff fit --cache c.zarr" in said
+    assert "next: textdiff fit --cache c.zarr --variant no-text\n" in said
     textdiff_once(tmp_path, *arguments, "--cache", "scratch.zarr")
     assert files(tmp_path / "c.zarr") == files(tmp_path / "scratch.zarr")
 

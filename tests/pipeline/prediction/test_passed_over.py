@@ -50,7 +50,7 @@ def test_other_settings_do_not_mix_in_one_folder(made, images, tmp_path, textdif
         (("{images}", "--format", "svg"), "--format svg"),
         (("{images}", "--objects", "voronoi"), "watershed"),
         (("{images}", "--min-area", "-1"), "--min-area"),
-        (("{images}/test_000.tif", "{images}/deeper/test_000.tif"), "both would write test_000"),
+        (("{images}/test_000.tif", "{images}/deeper/test_000.tif"), "both would write test_000.png;"),
         (("--list", "{images}/gone.csv"), "gone.csv"),
         (("--list", "{images}/notes.txt"), "not an image: no such image file"),
         (("--dataset", "monuseg"), "--data"),
@@ -162,11 +162,14 @@ def test_a_directory_is_read_as_a_data_set_is_and_what_is_passed_over_is_named(m
     # Results of before, and what file managers leave, are neither images nor worth a word.
     textdiff_once(made, "predict", str(images / "test_000.tif"), "--out", str(images / "earlier"))
     (images / ".DS_Store").write_bytes(b"x")
+    (images / "storage").symlink_to(tmp_path)
+    (images / "gone.png").symlink_to("nowhere.png")
     out = tmp_path / "out"
     result = textdiff_once(made, "predict", str(images), "--out", str(out))
     lines = {row["image"]: row for row in read_csv(out / "images.csv")}
     assert set(lines) == {"test_000", "test_002", "deeper/test_000", "x", "dark", "clear"}
     assert "1 file passed over, not called as images are (notes.txt)" in result.stderr
+    assert "links to a directory or to nothing are not followed (gone.png, storage);" in result.stderr
     data = tmp_path / "data"
     (data / "images").mkdir(parents=True)
     for path in (images / "x.dcm", images / "dark.PNG", images / "clear.png"):

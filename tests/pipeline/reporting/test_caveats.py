@@ -59,6 +59,8 @@ def test_each_doubt_is_said(changes, log, warning):
 def test_weights_without_validation_or_with_little_are_said():
     config = {"git": None, "val_ids": [], "fit": {}}
     assert any("last epoch" in caveat.text for caveat in caveats(config, summary(), [{"epoch": 1.0}]))
+    ensemble = {"git": "abc", "val_ids": ["v"], "fit": {"select": "last"}}  # whose members have the logs
+    assert not any("No validation images" in caveat.text for caveat in caveats(ensemble, summary(), []))
     found = caveats({"git": "abc+", "val_ids": ["v"], "fit": {}}, summary(), GOOD)
     assert any("1 validation image only" in caveat.text for caveat in found)
     assert any("uncommitted" in caveat.text for caveat in found)
