@@ -193,6 +193,8 @@ def _is_export(path: str | os.PathLike[str]) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return bool(file.attrs.get("format") == FORMAT)
+    except (PermissionError, BlockingIOError):
+        raise
     except OSError:
         return False
 

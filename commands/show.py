@@ -38,7 +38,8 @@ def cache(result: Any, options: Any, as_json: bool) -> None:
     if not options.dry_run and not result.pending():
         place = shlex.quote(str(result.path))
         if not any(row.split == "train" and row.has_mask for row in result.rows):
-            console.info(f"next: textdiff next --cache {place}; it names the images to draw masks of first")
+            if not all(row.has_mask for row in result.rows):
+                console.info(f"next: textdiff next --cache {place}; it names the images to draw masks of first")
         else:
             variant = " --variant no-text" if result.text_dim is None else ""
             console.info(f"next: textdiff fit --cache {place}{variant}")

@@ -69,7 +69,7 @@ class Slide:
             return self.sized(self.height, self.width)
         if self.pixel_size is None:
             what = "does not say how many micrometres a pixel has"
-            raise BadImageError(self.path, what, "give it with --own-mpp (extract) or --mpp (predict), as in 0.25")
+            raise BadImageError(self.path, what, "give it with --own-mpp, as in --own-mpp 0.25")
         width, height = self.width * self.pixel_size[0] / mpp, self.height * self.pixel_size[1] / mpp
         for level in self.levels:
             if abs(level.width / width - 1) <= SAME_SIZE and abs(level.height / height - 1) <= SAME_SIZE:

@@ -103,8 +103,9 @@ def _check_own(options: Fit, run: Run) -> None:
             kept = given or None
         else:
             kept = list(given) if isinstance(given, tuple) else given
-        if kept != own[name]:
-            flag, begun = f"--{name.replace('_', '-')}", "without" if own[name] is None else f"with {own[name]}"
+        if kept != own.get(name):
+            flag = f"--{name.replace('_', '-')}"
+            begun = "without" if own.get(name) is None else f"with {own[name]}"
             raise UserError(
                 f"{flag}: {run.path} was begun {begun}, and --resume goes on with its own options; leave {flag} out, "
                 "or fit anew without --resume"

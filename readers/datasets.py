@@ -61,7 +61,7 @@ def read_dataset(
     classes, unlabelled = options.said()
     if unlabelled == 0 and options.classes and options.classes[0].lower() != "background":
         what = f"{options.classes[0]}, the first name, is taken for the background, because 0 says nothing"
-        problems.append(Problem("note", "--classes", what, "if it is none, let 1 be the background in the masks"))
+        problems.append(Problem("note", "--classes", what, "if it is none, name the background before it"))
     return [
         replace(
             sample,

@@ -150,7 +150,9 @@ def inspect_mask(sample: Sample, height: int, width: int, tiled: bool) -> MaskPr
     labels, instances, sha256, notes, value = load_mask(sample, height, width)
     counts = said_counts(labels, max(2, len(sample.classes) + 1))
     objects = 0 if instances is None else int(instances.max())
-    single = instances is not None and (_is_single(instances) or _in_parts(instances))
+    # What is drawn by outlines, or has a file for each object, has its objects' parts from there.
+    picture = isinstance(sample.mask, Slice) or not (is_outlined(sample.mask) or sample.mask.is_dir())
+    single = instances is not None and (_is_single(instances) or (picture and _in_parts(instances)))
     height, width = labels.shape
     return MaskProperties(height, width, sha256, notes, tuple(counts.tolist()), objects, single, value)
 
@@ -193,7 +195,7 @@ def _inspect_image_bands(path: Path) -> ImageProperties:
 
 
 def _inspect_mask_bands(sample: Sample) -> MaskProperties:
-    """What reading the whole mask of ``sample``, a TIFF, would show; see ``load_mask``.
+    """What reading the whole mask of ``sample``, a TIFF, would show; see ``load_mask``. Parts are not told apart.
 
     Raises:
         BadImageError: as ``open_mask_bands``, and as ``load_mask``.

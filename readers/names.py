@@ -26,6 +26,7 @@ from pathlib import Path
 
 from textdiff.images.scaled import SLIDES
 from textdiff.images.slide_dicom import dicom_slides, further_files
+from textdiff.options.shared import LATEST
 from textdiff.readers.sample import Problem, Sample
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
@@ -82,12 +83,14 @@ def visible_name(name: str) -> bool:
 def unfollowed(root: Path) -> str:
     """What is said of the links below ``root`` that lead to a directory or to nothing; "" if there is none.
 
-    A search passes over them: what they lead to may be found a second time, or contain them.
+    A search passes over them: what they lead to may be found a second time, or contain them. Links of our own, and what
+    is hidden, are passed over in silence.
     """
-    links = (path for path in root.rglob("*") if path.is_symlink() and not path.is_file() and visible_name(path.name))
-    names = sorted(path.relative_to(root).as_posix() for path in links)
+    below = (path.relative_to(root) for path in root.rglob("*") if path.is_symlink() and not path.is_file())
+    names = sorted(path.as_posix() for path in below if path.name != LATEST and all(map(visible_name, path.parts)))
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    return f"links to a directory or to nothing are not followed ({shown}); name what they lead to" if names else ""
+    said = "links to a directory or to nothing are not followed"
+    return f"{said} ({shown}); name the directories that they lead to" if names else ""
 
 
 def listing(folder: Path) -> str:

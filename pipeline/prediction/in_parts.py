@@ -151,7 +151,7 @@ class _Work:
                     classes[one.number] = one.class_number
                     lines.write(json.dumps(self._counted(one), ensure_ascii=False) + "\n")
 
-        with console.Progress(len(self._places), f"predict {self._name}", "tiles") as progress:
+        with console.Progress(len(self._places), f"predict {self._name.name}", "tiles") as progress:
             for _, left, block in reblock(self._bands(progress), PIECE):
                 if not block.size:
                     for suffix, picture in self._nothing.items():

@@ -120,7 +120,10 @@ def test_a_resolution_that_is_unknown_or_too_fine_is_refused(tmp_path, ending):
         ):
             pass
         return
-    with pytest.raises(UserError, match=r"does not say how many micrometres.*--own-mpp"), open_view(Scaled(path, 1.0)):
+    with (
+        pytest.raises(UserError, match=r"does not say how many micrometres.*; give it with --own-mpp, as"),
+        open_view(Scaled(path, 1.0)),
+    ):
         pass
     with open_view(Scaled(path, 0.5, 0.25)) as view:
         assert view.height == 256

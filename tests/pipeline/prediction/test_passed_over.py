@@ -164,6 +164,9 @@ def test_a_directory_is_read_as_a_data_set_is_and_what_is_passed_over_is_named(m
     (images / ".DS_Store").write_bytes(b"x")
     (images / "storage").symlink_to(tmp_path)
     (images / "gone.png").symlink_to("nowhere.png")
+    (images / ".venv").mkdir()
+    (images / ".venv/lib64").symlink_to(tmp_path)
+    (images / "latest").symlink_to(tmp_path)
     out = tmp_path / "out"
     result = textdiff_once(made, "predict", str(images), "--out", str(out))
     lines = {row["image"]: row for row in read_csv(out / "images.csv")}
