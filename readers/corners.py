@@ -107,7 +107,7 @@ def check_work(path: str | os.PathLike[str], outlines: Sequence[tuple[Corners, B
         y = corners[:, 1].clip(rows.start, rows.stop)
         steps = np.abs(np.diff(y, append=y[0]))
         # A hole is filled once for each outline that it lies over, which looks at edges beyond but does no more.
-        crossings += int(steps.sum()) + np.count_nonzero(steps) + len(y) // 16
+        crossings += int(steps.sum()) + int(np.count_nonzero(steps)) + len(y) // 16
         pixels += (rows.stop - rows.start) * (columns.stop - columns.start)
     if crossings > _MAX_CROSSINGS or pixels > _MAX_PIXELS:
         raise BadImageError(path, f"has {len(outlines)} outlines that are too large together", "split the annotations")
