@@ -19,9 +19,9 @@ from textdiff.models.device import choose_device, describe_device
 from textdiff.options.option import AnyPath
 from textdiff.options.run import Combine
 from textdiff.pipeline.evaluation.calibration import calibrate
-from textdiff.pipeline.fit import git_revision, versions
 from textdiff.pipeline.mixture import Mixture
 from textdiff.pipeline.mixture_weights import chosen_weights
+from textdiff.pipeline.program import git_revision, versions
 from textdiff.pipeline.runs import Run, find_run, new_run_dir, point_latest, write_config
 from textdiff.pipeline.training.image_digests import check_fitted, unlabelled_digests
 

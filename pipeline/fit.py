@@ -6,29 +6,22 @@ __all__ = [
     "draw_images",
     "fit",
     "fit_or_resume",
-    "git_revision",
     "initial_network",
     "resume",
-    "versions",
 ]
 
-import functools
 import math
-import platform
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import textdiff
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
@@ -44,6 +37,7 @@ from textdiff.pipeline.evaluation.calibration import Calibration, calibrate
 from textdiff.pipeline.prediction.blank import blank_limit
 from textdiff.pipeline.prediction.unlike import FILE as LIKENESS
 from textdiff.pipeline.prediction.unlike import Likeness, training_contrasts
+from textdiff.pipeline.program import git_revision, versions
 from textdiff.pipeline.runs import SCHEMA, TEACHER, Run, new_run_dir, point_latest, write_config
 from textdiff.pipeline.training.epochs import rows_by_tile
 from textdiff.pipeline.training.image_digests import image_digests
@@ -343,30 +337,3 @@ def _window(config: FitConfig, recipe: Recipe, cache: FeatureCache, network: Seg
             f"stands for {grid} pixels"
         )
     return config.window or None
-
-
-def versions() -> dict[str, str]:
-    """The versions that results depend on, for the record."""
-    packages = ("torch", "numpy", "zarr", "transformers")
-    return {
-        "textdiff": textdiff.__version__,
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in packages},
-    }
-
-
-@functools.cache
-def git_revision() -> str | None:
-    """The revision of the checkout that TextDiff runs from, with ``+`` for uncommitted changes; none when installed."""
-    where = Path(textdiff.__file__).parent
-    if not (where / ".git").exists():
-        return None
-    try:
-        revision, status = (
-            subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, check=True).stdout.strip()
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        console.warn(f"{where}: git does not answer, so the run does not record the revision")
-        return None
-    return revision + ("+" if status else "")
