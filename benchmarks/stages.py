@@ -27,14 +27,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from textdiff import console
-from textdiff.files import write_json
+from textdiff.benchmarks.common import keep
 from textdiff.models import device
 from textdiff.models.backbones.unet import UNet
 from textdiff.models.networks.head import Head
 from textdiff.readers.presets import PRESETS
 from textdiff.tables import markdown_table
-
-HERE = Path(__file__).resolve().parent
 
 TEXT_DIM = 768
 
@@ -244,7 +242,7 @@ def main() -> None:
     for title, rows in tables.items():
         print(markdown(title, rows))
     about = {"torch": torch.__version__, "device": machine, "cases": [vars(case) for case in CASES]}
-    write_json(HERE / "results" / "stages.json", about | {"tables": tables})
+    keep("stages", about | {"tables": tables})
 
 
 if __name__ == "__main__":
