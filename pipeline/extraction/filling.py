@@ -67,7 +67,7 @@ def begin_filling(config: ExtractConfig, plan: Mapping[str, Any], embed: Embed) 
     cache, old, others = None, None, list[FeatureCache]()
     if store_at(place).occupied() and not config.overwrite:
         cache = opened(place)
-        cache.check_fingerprint(planned.fingerprint, cache.rows)
+        cache.check_fingerprint(planned.fingerprint)
         if changes := cache.differing_table(planned.rows, planned.texts):
             if not config.update:
                 raise _refuse_changed(cache, planned, changes)
