@@ -1,7 +1,8 @@
 """What the benchmarks share: caches and data sets of random numbers, and where results are kept."""
 
-__all__ = ["STEPS", "keep", "monuseg_blocks", "random_cache", "random_folder", "random_row"]
+__all__ = ["STEPS", "keep", "monuseg_blocks", "peak_memory", "random_cache", "random_folder", "random_row"]
 
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,14 @@ def random_folder(root: Path, count: int, size: int) -> None:
         Image.fromarray(((pixels[..., 0] > 128) * 255).astype(np.uint8)).save(root / f"masks/{number:06d}.png")
     lines = [f"{number:06d},,{'test' if number % 2 else 'train'}" for number in range(count)]
     (root / "texts.csv").write_text("\n".join(["image,text,split", *lines]) + "\n")
+
+
+def peak_memory() -> int:
+    """This process's largest resident set, in bytes; not its parent's, which Linux's ru_maxrss starts from."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    macos = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), macos)
 
 
 def keep(name: str, value: Mapping[str, Any]) -> None:
