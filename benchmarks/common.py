@@ -24,7 +24,9 @@ def monuseg_blocks(size: int, channels: int) -> dict[int, tuple[int, int, int]]:
     return {block: (wide * channels, size // factor, size // factor) for block, wide, factor in shapes}
 
 
-def random_cache(path: Path, rows: int, size: int, blocks: Shapes, text_dim: int = 0) -> FeatureCache:
+def random_cache(
+    path: Path, rows: int, size: int, blocks: Shapes, text_dim: int = 0, masks: bool = True
+) -> FeatureCache:
     """A cache for so many training images, with a text of about twelve tokens each if these have a width.
 
     No row is written yet.
@@ -35,8 +37,8 @@ def random_cache(path: Path, rows: int, size: int, blocks: Shapes, text_dim: int
         texts["tokens"] = draw.standard_normal((rows, tokens, text_dim), dtype=np.float32)
         texts["token_mask"] = np.arange(tokens)[None] < draw.integers(tokens - 2, tokens + 1, (rows, 1))
     table = [
-        Row(str(n), "train", 0, n if text_dim else -1, f"{n}.png", f"{n:064x}", f"{n:064x}", size, size)
-        for n in range(rows)
+        Row(str(n), "train", 0, n if text_dim else -1, f"{n}.png", digest, digest if masks else None, size, size)
+        for n, digest in ((n, f"{n:064x}") for n in range(rows))
     ]
     fingerprint, about = {"dtype": "float16"}, {"dataset": "random"}
     return FeatureCache.create(

@@ -50,9 +50,9 @@ def counting(counted: list[int]) -> Any:
     """Adds the size of everything that is read from a cache's files."""
     plain = chunks.read_into
 
-    def read_into(path: Path, out: np.ndarray) -> None:
-        plain(path, out)
+    def read_into(path: Path, out: np.ndarray) -> bytes:
         counted.append(path.stat().st_size)
+        return plain(path, out)
 
     chunks.read_into = read_into
     try:

@@ -48,7 +48,7 @@ class Ways:
 
     def __init__(self, folder: Path, threads: int, scale: int) -> None:
         self.threads, self.plain = threads, folder / "plain"
-        self.cache = random_cache(folder / "cache.zarr", threads, SIZE, monuseg_blocks(SIZE, 256 // scale))
+        self.cache = random_cache(folder / "cache.zarr", threads, SIZE, monuseg_blocks(SIZE, 256 // scale), masks=False)
         grids = {block: torch.randn(1, len(STEPS), *shape) for block, shape in self.cache.blocks.items()}
         self.grids, self.image = grids, np.zeros((SIZE, SIZE, 3), np.uint8)
         one, many = (self.cache.blocks, len(STEPS), 1, torch.float16, CPU), range(threads)
