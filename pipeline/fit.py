@@ -95,7 +95,8 @@ def _check_own(options: Fit, run: Run) -> None:
     own, usual = run.config["fit"], FitConfig()
     for name in (field.name for field in fields(FitConfig) if field.name not in ("cache", "device")):
         given = getattr(options, name)
-        if given == getattr(usual, name):
+        # None and auto leave it to the program, which has chosen.
+        if given in (None, "auto") or (given == getattr(usual, name) and name not in options.given):
             continue
         # This is how they are recorded.
         if name == "pretrained":
