@@ -80,6 +80,8 @@ def predict(options: Predict) -> Iterator[Path]:
             (done if not overwrite and records.is_done(one) else left).append(one)
     if done:
         console.info(f"{len(done)} of {len(inputs)} images are done already (--overwrite: do them again)")
+    if left and calibration.missing:
+        console.info(f"probabilities have no temperature: {calibration.missing}")
     backbone = None if options.backbone is None else str(options.backbone)
     predictor = open_predictor(run, options.device, backbone, outputs.views, outputs.margin) if left else None
     records.claim(left if overwrite else ())
