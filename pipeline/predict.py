@@ -34,6 +34,7 @@ from textdiff.outputs.overlay import write_overlay
 from textdiff.pipeline.evaluation.calibration import LOW_DICE, Calibration
 from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
+from textdiff.pipeline.prediction.margins import margin_of
 from textdiff.pipeline.prediction.mixed_predictor import open_predictor
 from textdiff.pipeline.prediction.output_files import OVERLAY, OutputFiles
 from textdiff.pipeline.prediction.predictor import Predictor
@@ -61,7 +62,7 @@ def predict(options: Predict) -> Iterator[Path]:
             could not be segmented, or do not fit a format; the others are done.
     """
     run, inputs, folder = Run(options.directory()), gather(options), Path(options.out)
-    outputs, overwrite = options.part(OutputFiles), options.overwrite
+    outputs, overwrite = options.part(OutputFiles, margin=margin_of(run, options.margin)), options.overwrite
     outputs.check_run(bool(run.members) or get_model(run.config["model"]).votes)
     calibration = Calibration.load(run).at(outputs.temperature)
     records = Records(folder, run, outputs, calibration)
