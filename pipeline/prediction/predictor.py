@@ -27,7 +27,8 @@ class Predictor:
     """A run, with its backbone and text encoder where it needs them, for images that are in no cache.
 
     The image goes the way that the training images went: the same resizing, noise, network and rounding, so an image
-    of the data set gets the mask that ``score`` measures, in as many ``views`` as it measured.
+    of the data set gets the mask that ``score`` measures, in as many ``views`` as it measured; but for the seams of its
+    tiles, where these have a ``margin``, which those of a cache have not.
 
     Args:
         run: a finished run.

@@ -21,6 +21,7 @@ from textdiff.pipeline.prediction.output_files import OutputFiles
 from textdiff.pipeline.prediction.summaries import write_summaries
 from textdiff.pipeline.runs import Run
 from textdiff.readers.hdf5 import read_slice
+from textdiff.readers.names import visible_name
 from textdiff.readers.sample import Slice
 
 _SOURCE = ("text", "sha256")
@@ -146,10 +147,13 @@ class Records:
 
 
 def _content(path: Path) -> str:
-    """What tells a result from any other file; of a directory the names and sizes of what is in it."""
+    """What tells a result from any other file; of a directory the names and sizes of what is in it.
+
+    Not of hidden files, which file managers leave in a directory that somebody looks at.
+    """
     if path.is_file():
         return sha256_file(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    files = sorted(file for file in path.rglob("*") if visible_name(file.name) and file.is_file())
     return digest_of([[file.relative_to(path).as_posix(), file.stat().st_size] for file in files])
 
 
