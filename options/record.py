@@ -50,7 +50,7 @@ T = TypeVar("T")
 class Record:
     """The base of all records: every value is checked, and brought to its type, when a record is made."""
 
-    given: frozenset[str] = frozenset()
+    explicit: frozenset[str] = frozenset()
     """The options that the caller of ``of`` gave, also with their defaults; none of a record that is made directly."""
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ class Record:
                     f"{option.flag}: is missing; give the {option.help[0].lower()}{option.help[1:].rstrip('.')}"
                 )
         record = cls(*arguments, **keywords)
-        object.__setattr__(record, "given", frozenset(given))
+        object.__setattr__(record, "explicit", frozenset(given))
         return record
 
 

@@ -96,7 +96,7 @@ def _check_own(options: Fit, run: Run) -> None:
     for name in (field.name for field in fields(FitConfig) if field.name not in ("cache", "device")):
         given = getattr(options, name)
         # None and auto leave it to the program, which has chosen.
-        if given in (None, "auto") or (given == getattr(usual, name) and name not in options.given):
+        if given in (None, "auto") or (given == getattr(usual, name) and name not in options.explicit):
             continue
         # This is how they are recorded.
         if name == "pretrained":

@@ -57,7 +57,8 @@ def _reach(run: Run) -> int | None:
     reach = backbone_kind(run.config["about"]["backbone"]).reach
     if reach is None:
         return None
-    pixels, enlarge = made["tile"] / made["image_size"], made.get("enlarge", 1)
+    pixels: float = made["tile"] / made["image_size"]
+    enlarge: int = made.get("enlarge", 1)
     # Where pixels are resized, each is of its neighbours too, on the way in and on the way out.
     resized = 0 if pixels == enlarge == 1 else 2 * max(1.0, pixels)
     return math.ceil(reach / enlarge * pixels + resized)

@@ -20,7 +20,7 @@ def test_tiles_of_filters_meet_without_a_seam_by_default(tmp_path, make_lvit, te
     run, image = newest(tmp_path / "runs"), tmp_path / "squares.png"
     squares = np.random.default_rng(0).integers(0, 256, (SIZE // 8, SIZE // 8, 3), dtype=np.uint8)
     Image.fromarray(squares.repeat(8, 0).repeat(8, 1)).save(image)
-    pixels = torch.from_numpy(read_image(image)).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.array(read_image(image))).permute(2, 0, 1)[None]
     filters = load_backbone(resolve_backbone("filters"), SIZE, torch.device("cpu"))
     levels = filters.features(pixels, torch.tensor([0]), [""], [0])[0].half()
     trees = run.load_network()
