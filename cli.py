@@ -34,7 +34,7 @@ from textdiff.options.tools import (
     Download,
     Start,
 )
-from textdiff.stopping import stop_on_signals
+from textdiff.stopping import how_to_go_on, stop_on_signals
 
 STOPPED = 130
 
@@ -109,9 +109,7 @@ def _run(arguments: list[str], debug: bool, received: list[int]) -> object:
         status = STOPPED if received or _interrupted(error) else _failure(error, debug)
     if status == STOPPED:
         console.info("")
-        resumed = arguments[:1] == ["fit"] and "--resume" not in arguments
-        how = " with --resume, which goes on from the last checkpoint" if resumed else " to go on"
-        console.info(f"stopped; finished work is kept. Run the same command again{how}")
+        console.info(f"stopped; finished work is kept. Run the same command again {how_to_go_on() or 'to go on'}")
     return status
 
 

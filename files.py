@@ -4,6 +4,7 @@ __all__ = [
     "atomic_directory",
     "atomic_path",
     "check_free_space",
+    "check_ours",
     "directory_nbytes",
     "free_space",
     "sha256_file",
@@ -184,6 +185,21 @@ def check_free_space(path: str | os.PathLike[str], needed: int, what: str, fix: 
     free = free_space(path) + replaced
     if needed > free:
         raise UserError(f"{path}: {what} {size(needed)} and the disk has {size(free)} free; {fix}")
+
+
+def check_ours(path: str | os.PathLike[str], what: str, ours: Callable[[Path], bool]) -> None:
+    """Checks, before a result takes the place of a file, that this is a result of the same kind, or that there is none.
+
+    Args:
+        path: what is going to be written.
+        what: it is: ``export of a cache``.
+        ours: whether a file is one, by what we write into it.
+
+    Raises:
+        UserError: there is a file that may be somebody's data.
+    """
+    if Path(path).is_file() and not ours(Path(path)):
+        raise UserError(f"{path}: is there already, and is no {what}; name another file, or remove it")
 
 
 def directory_nbytes(directory: str | os.PathLike[str]) -> int:

@@ -1,6 +1,6 @@
 """Ctrl-C and SIGTERM: the first asks a command to stop, the second ends it at once."""
 
-__all__ = ["stop_on_signals", "stop_signals"]
+__all__ = ["how_to_go_on", "say_how_to_go_on", "stop_on_signals", "stop_signals"]
 
 import os
 import signal
@@ -12,6 +12,18 @@ from types import FrameType
 from textdiff import console
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_how = [""]
+
+
+def say_how_to_go_on(how: str) -> None:
+    """From now on who stops the command is told to repeat it like this: ``with --resume, which ...``."""
+    # Whatever exception becomes of a stop, it could not say so: see ``stop_on_signals``.
+    _how[0] = how
+
+
+def how_to_go_on() -> str:
+    """What was said last since the command began; nothing where it simply goes on."""
+    return _how[0]
 
 
 @contextmanager
@@ -24,6 +36,7 @@ def stop_on_signals() -> Iterator[list[int]]:
     that hears of each signal as it arrives kills such a process.
     """
     received: list[int] = []
+    say_how_to_go_on("")
 
     def interrupt(number: int) -> None:
         received.append(number)

@@ -33,7 +33,7 @@ from textdiff.cache.layout import FORMAT, SCHEMA, features_name, scales_name
 from textdiff.cache.ledger import texts_digest
 from textdiff.cache.rows import CacheError, Row, columns, pack_table
 from textdiff.cache.stores.writers import writing
-from textdiff.files import atomic_path
+from textdiff.files import atomic_path, check_ours
 
 NUMBERS = ("view", "text", "height", "width", "tile", "y", "x")
 
@@ -55,12 +55,12 @@ def export_hdf5(
         compress: gzip, which is slow and saves little on activations.
 
     Raises:
-        CacheError: no rows, one that does not exist or is damaged, or a file in the place that is no export.
+        CacheError: no rows, or one that does not exist or is damaged.
+        UserError: a file in the place that is no export.
     """
     import h5py
 
-    if Path(path).is_file() and not _is_export(path):
-        raise CacheError(f"{path}: is there already, and is no export of a cache; name another file, or remove it")
+    check_ours(path, "export of a cache", _is_export)
     chosen = np.flatnonzero(cache.done()).tolist() if rows is None else list(rows)
     if not chosen:
         raise CacheError(f"{cache.path}: has no rows to export; run textdiff extract first")
@@ -187,7 +187,7 @@ def _most_nbytes(cache: FeatureCache, rows: Sequence[Row], native: bool) -> int:
     return (1 << 20) + len(rows) * (row + 512 * chunks) + tokens + words
 
 
-def _is_export(path: str | os.PathLike[str]) -> bool:
+def _is_export(path: Path) -> bool:
     import h5py
 
     try:

@@ -2,6 +2,7 @@
 
 __all__ = ["check_pairs", "check_scored", "compare", "fit_costs"]
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -24,8 +25,10 @@ from textdiff.experiments.result_tables import (
     write_files,
 )
 from textdiff.experiments.results import Result, gather
+from textdiff.files import check_ours
 from textdiff.models.device import choose_device
 from textdiff.options.experiments import Compare
+from textdiff.pipeline.evaluation.figures import is_figure
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run
 from textdiff.places import located
@@ -55,10 +58,13 @@ def compare(options: Compare) -> Outcome:
     Several data sets stand below each other, and differences are within each.
 
     Raises:
-        UserError: no experiment and no run, one of another kind, split or image; a row that does not exist.
+        UserError: no experiment and no run, one of another kind, split or image; a row that does not exist; a file in
+            the place of one to be written that ``compare`` did not write.
     """
     truth, variants = options.truth, options.variants
     out = None if options.out is None else Path(options.out)
+    if out is not None:
+        _check_places(out)
     experiments = _opened([Path(path) for path in options.experiments])
     rows = [
         _Row(place, experiment.dataset, result)
@@ -123,6 +129,22 @@ def compare(options: Compare) -> Outcome:
     title = f"{', '.join(datasets)}, {summary['split']} images, {TRUTHS[truth]}"
     columns_of = [(_column(row, len(counts) > 1, len(datasets) > 1), row.result) for row in rows]
     return outcome._replace(files=[*outcome.files, *draws_figure(out, columns_of, f"dice_{truth}", title)])
+
+
+def _check_places(out: Path) -> None:
+    """Refuses to write where others have files: figures name us, and the summary says whose the tables are."""
+    places = {suffix: out.with_name(out.name + suffix) for suffix in (".json", ".md", ".tex", ".csv", ".png", ".pdf")}
+    ours = _is_summary(places[".json"])
+    for suffix, place in places.items():
+        check_ours(place, "result of `textdiff compare`", is_figure if suffix in (".png", ".pdf") else lambda _: ours)
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and summary.get("kind") == "compare"
 
 
 def _reference(rows: Sequence[_Row], name: str, row: _Row) -> Result | None:

@@ -104,6 +104,7 @@ class JobRunner:
             fresh = [run for run in runs if not run.finished]
             alike = {run: other for run in fresh if (other := trained_alike(run, self._begun(jobs[0].group)))}
             training = [run for run in fresh if run not in alike]
+            # None gets a temperature: no table depends on it, and each run would read the validation images by itself.
             if plain := [run for run in training if run.teacher is None]:
                 train_many([(run, initial_network(run)) for run in plain], cache, device, loader)
             for run in training:

@@ -15,9 +15,11 @@ from textdiff import console
 from textdiff.errors import UserError
 from textdiff.experiments.panel_figure import PanelRow, Prediction, panel_figure
 from textdiff.experiments.word_attention import WordAttention
+from textdiff.files import check_ours
 from textdiff.images.labels import UNSAID
 from textdiff.metrics.pixels import confusion, pooled_dice
 from textdiff.options.experiments import Panel
+from textdiff.pipeline.evaluation.figures import is_figure
 from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
 from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.predictions import cached_predictions
@@ -51,8 +53,10 @@ def panel(options: Panel) -> list[Choice]:
         The images chosen, by their place among the split's annotated images.
 
     Raises:
-        UserError: a run that is not finished, or runs without a common image; or as ``WordAttention``.
+        UserError: a run that is not finished, runs without a common image, or a file in the place that is no figure of
+            ours; or as ``WordAttention``.
     """
+    check_ours(options.out, "figure of TextDiff", is_figure)
     runs = [find_run(run, "runs") for run in options.run]
     split, rule, count, device = options.split, options.rule, options.images, options.device
     cache, words = runs[0].open_cache(), list(options.words or ())

@@ -199,7 +199,7 @@ def write_files(stem: Path, table: Table, records: Sequence[Mapping[str, Any]], 
     whole = {**summary, "notes": list(table.notes), "rows": list(records)}
     texts = {".md": table.markdown() + "\n", ".tex": table.latex() + "\n", ".csv": csv_table(records)}
     files = [stem.with_name(stem.name + suffix) for suffix in (*texts, ".json")]
+    write_json(files[-1], whole)  # first, as it says whose the others are
     for file, content in zip(files, texts.values(), strict=False):
         write_text(file, content)
-    write_json(files[-1], whole)
     return Outcome(table.text(), whole, files)

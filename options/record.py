@@ -50,6 +50,9 @@ T = TypeVar("T")
 class Record:
     """The base of all records: every value is checked, and brought to its type, when a record is made."""
 
+    explicit: frozenset[str] = frozenset()
+    """The options that the caller of ``of`` gave, also with their defaults; none of a record that is made directly."""
+
     def __post_init__(self) -> None:
         for option in options(type(self)):
             object.__setattr__(self, option.name, option.checked(getattr(self, option.name)))
@@ -88,7 +91,9 @@ class Record:
                 raise UserError(
                     f"{option.flag}: is missing; give the {option.help[0].lower()}{option.help[1:].rstrip('.')}"
                 )
-        return cls(*arguments, **keywords)
+        record = cls(*arguments, **keywords)
+        object.__setattr__(record, "explicit", frozenset(given))
+        return record
 
 
 def function(record: Callable[P, R], run: Callable[[R], T]) -> Callable[P, T]:

@@ -155,8 +155,9 @@ class Outputs(Record):
     """Draw the objects on the image too, with a scale bar where the size of a pixel is known."""
     own_mpp: Annotated[float, Range(above=0)] | None = None
     """Micrometres per pixel that all images have, such as 0.25 for a slide at 40x; by default what each file says."""
-    margin: Natural = 0
-    """Pixels at the edges of tiles that only give the others their surroundings; more tiles, fewer seams."""
+    margin: Natural | None = None
+    """Pixels at the edges of tiles that only give the others their surroundings: more tiles, fewer seams. By default as
+    many as the run sees, where that is known (filters: 32, about twice the tiles of 256), else none; 0 is none."""
     tissue: Annotated[float, Range(least=0, most=1)] = 0.05
     """Share of a slide's tile that must be tissue, else it is background unseen (docs/slides.md); 0 takes all."""
 

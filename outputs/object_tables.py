@@ -63,7 +63,8 @@ def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str
     Args:
         folder: where to write.
         records: JSON files, one for each image: ``image``, its line of ``images.csv``, and ``objects``, those of
-            ``predictions.csv``, unless they are in a file beside it (``OBJECTS``); what is not known is left out.
+            ``predictions.csv``, unless they are in a file beside it (``OBJECTS``); what is not known is left out, and
+            so is an image of which nothing is.
         errors: for each image that could not be segmented, why.
 
     Raises:
@@ -83,7 +84,7 @@ def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str
                 record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             except ValueError:
                 raise UserError(f"{path}: damaged, it is not JSON; remove it, and predict its image again") from None
-            if record["image"]["image"] not in errors:
+            if "image" in record and record["image"]["image"] not in errors:
                 for found in _objects(path, record):
                     objects.write(found)
                 images.write(record["image"])

@@ -45,6 +45,7 @@ from textdiff.pipeline.training.labelled import Labelled, silent_images
 from textdiff.pipeline.training.self_training import forget_soft_labels, unlabelled_record
 from textdiff.pipeline.training.train import train_many
 from textdiff.places import Location, located
+from textdiff.stopping import say_how_to_go_on
 
 _NAMED = 8
 """Images that are named at most where many are left out."""
@@ -60,9 +61,7 @@ def fit(config: FitConfig, runs: Path) -> Path:
         UserError: bad options, or a cache that cannot be fitted.
         KeyboardInterrupt: stopped; :func:`resume` goes on from the last checkpoint.
     """
-    run = begin(config, partial(new_run_dir, runs))
-    point_latest(run.path)
-    return resume(run)
+    return resume(_begin_latest(config, runs))
 
 
 def fit_or_resume(options: Fit) -> Run:
@@ -80,7 +79,15 @@ def fit_or_resume(options: Fit) -> Run:
         run = Run(options.directory())
         _check_own(options, run)
         return Run(resume(run, options.device if options.device != "auto" else None, cache))
-    return Run(fit(options.part(FitConfig), Path(options.runs)))
+    run = _begin_latest(options.part(FitConfig), Path(options.runs))
+    say_how_to_go_on("with --resume, which goes on from the last checkpoint")
+    return Run(resume(run))
+
+
+def _begin_latest(config: FitConfig, runs: Path) -> Run:
+    run = begin(config, partial(new_run_dir, runs))
+    point_latest(run.path)
+    return run
 
 
 def _check_own(options: Fit, run: Run) -> None:
@@ -88,7 +95,8 @@ def _check_own(options: Fit, run: Run) -> None:
     own, usual = run.config["fit"], FitConfig()
     for name in (field.name for field in fields(FitConfig) if field.name not in ("cache", "device")):
         given = getattr(options, name)
-        if given == getattr(usual, name):
+        # None and auto leave it to the program, which has chosen.
+        if given in (None, "auto") or (given == getattr(usual, name) and name not in options.explicit):
             continue
         # This is how they are recorded.
         if name == "pretrained":

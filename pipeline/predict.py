@@ -34,6 +34,7 @@ from textdiff.outputs.overlay import write_overlay
 from textdiff.pipeline.evaluation.calibration import LOW_DICE, Calibration
 from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
+from textdiff.pipeline.prediction.margins import margin_of
 from textdiff.pipeline.prediction.mixed_predictor import open_predictor
 from textdiff.pipeline.prediction.output_files import OVERLAY, OutputFiles
 from textdiff.pipeline.prediction.predictor import Predictor
@@ -50,9 +51,10 @@ from textdiff.readers.sample import Slice
 def predict(options: Predict) -> Iterator[Path]:
     """Segments what the options name, one image after the other, and yields the path of every file when it is written.
 
-    An image that has all its files from the same run, text and options is passed over. ``predictions.csv``, a line per
-    object, ``images.csv``, a line per image, and their summaries are written at the end, however it comes, and cover
-    everything in the folder. One image is in memory at a time.
+    An image that has all its files from the same run, text and options is passed over. So is, with a warning, one in
+    the place of whose files there are others. ``predictions.csv``, a line per object, ``images.csv``, a line per image,
+    and their summaries are written at the end, however it comes, and cover everything in the folder. One image is in
+    memory at a time.
 
     Raises:
         UserError: before any work: an image is missing, two are of one name, wrong options, a folder with results of
@@ -60,7 +62,7 @@ def predict(options: Predict) -> Iterator[Path]:
             could not be segmented, or do not fit a format; the others are done.
     """
     run, inputs, folder = Run(options.directory()), gather(options), Path(options.out)
-    outputs, overwrite = options.part(OutputFiles), options.overwrite
+    outputs, overwrite = options.part(OutputFiles, margin=margin_of(run, options.margin)), options.overwrite
     outputs.check_run(bool(run.members) or get_model(run.config["model"]).votes)
     calibration = Calibration.load(run).at(outputs.temperature)
     records = Records(folder, run, outputs, calibration)
@@ -70,18 +72,24 @@ def predict(options: Predict) -> Iterator[Path]:
         records.check()
     done: list[Input] = []
     left: list[Input] = []
+    bad: dict[str, str] = {}
     for one in inputs:
-        (done if not overwrite and records.is_done(one) else left).append(one)
+        if not overwrite and (there := records.foreign(one)):
+            bad[one.name] = f"{there}: is not as `textdiff predict` wrote it, and stays; move it to have it made again"
+            console.warn(f"passed over: {bad[one.name]}")
+        else:
+            (done if not overwrite and records.is_done(one) else left).append(one)
     if done:
         console.info(f"{len(done)} of {len(inputs)} images are done already (--overwrite: do them again)")
+    if left and calibration.missing:
+        console.info(f"probabilities have no temperature: {calibration.missing}")
     backbone = None if options.backbone is None else str(options.backbone)
     predictor = open_predictor(run, options.device, backbone, outputs.views, outputs.margin) if left else None
-    records.claim()
+    records.claim(left if overwrite else ())
     for one in done:
         records.regroup(one)
     for reason in [reason for one in done for reason in records.refused(one)]:
         console.warn(f"not written: {reason}")
-    bad: dict[str, str] = {}
     try:
         if predictor is not None:
             yield from _Batch(predictor, run, folder, outputs, records, calibration).predict(left, bad)
@@ -206,6 +214,7 @@ class _Batch:
         levels = (int(image.min()), int(image.max()))
         expected = Agreement.of(told, labels).dice
         line = self._line(one, image.shape[:2], size, notes + more, expected, levels) | image_record(segmented)
+        self.records.begin(one)
         refused = yield from self._write(segmented, outputs.pictures(told, members))
         found = [object_record(segmented, one) for one in segmented.found]
         return {"sha256": sha256, "image": line, "objects": found, "refused": refused}
@@ -244,6 +253,7 @@ class _Batch:
             # Whether an alpha channel is opaque is not known before all of it is read.
             notes = [*image.notes, *(["alpha (dropped; colours kept)"] if image.alpha else [])]
         sha256 = slide_digest(path)
+        self.records.begin(one)
         predictor.start(self.records.log_path(one), one.name)
 
         def maps(block: NDArray[np.float32]) -> dict[str, NDArray[np.uint16]]:

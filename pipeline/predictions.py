@@ -16,7 +16,7 @@ __all__ = [
     "view_count",
 ]
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -51,6 +51,9 @@ class FittedNetwork:
         UserError: the run is not finished, its weights are damaged, or there is no such device.
     """
 
+    shown: Callable[[FeatureCache, Iterable[Item]], Iterator[Item]] | None = None
+    """Changes the items of rows of a cache before the network sees them; None shows them as they are."""
+
     def __init__(self, run: Run, device: str | torch.device = "auto") -> None:
         self.run = run
         self.network = run.load_network()
@@ -68,7 +71,8 @@ class FittedNetwork:
 
     def items(self, cache: FeatureCache, rows: Sequence[int]) -> Iterator[Item]:
         """What the network reads of rows of a cache, each once: none is worth its memory afterwards."""
-        return self.network.loader(cache, self.device).epoch(rows, self.run.texts(cache), keep=False)
+        items = self.network.loader(cache, self.device).epoch(rows, self.run.texts(cache), keep=False)
+        return items if self.shown is None else self.shown(cache, items)
 
     def of_rows(
         self, cache: FeatureCache, rows: Sequence[int], *, each: bool = False, source: Iterable[Item] | None = None

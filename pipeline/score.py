@@ -35,7 +35,7 @@ from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.score_tables import write_scores
 from textdiff.pipeline.evaluation.summary import Averages, averages, cases, page, record, tables
 from textdiff.pipeline.evaluation.trust import Trust, in_words
-from textdiff.pipeline.mixture import open_fitted
+from textdiff.pipeline.mixture import Mixture, open_fitted
 from textdiff.pipeline.prediction.streamed import StreamedImages
 from textdiff.pipeline.predictions import cached_predictions, view_count
 from textdiff.pipeline.runs import Run, of_split
@@ -124,9 +124,7 @@ class _Scoring:
         )
         if self.left_out:
             console.warn(self.left_out)
-        if text is not None and run.combined:
-            raise UserError(f"--text: {run.path} combines runs that read texts each in its own way; score these alone")
-        self.given = None if text is None else GivenText.embed(run, text, self.fitted.device)
+        self.given = None if text is None else self._give(text)
         self.texts = run.texts(cache)
         self.facts, self.views = image_digests(cache, sizes, self.texts), view_count(cache, self.rows)
         # Neither a cache of test images only nor further views make scores those of another run.
@@ -136,6 +134,15 @@ class _Scoring:
         self.own = self._own_scores()
         self.trust = Trust(Calibration.load(run), cache)
         self.previews: dict[int, np.ndarray] = {}
+
+    def _give(self, text: str) -> GivenText:
+        """The text that is given in place of the images' own to every network that reads texts, by its own encoder."""
+        parts = self.fitted.parts if isinstance(self.fitted, Mixture) else [self.fitted]
+        reading = [part for part in parts if part.run.reads.text] or parts[:1]  # one that reads none is refused
+        given = [GivenText.embed(part.run, text, part.device) for part in reading]
+        for part, own in zip(reading, given, strict=True):
+            part.shown = own.shown
+        return given[0]
 
     def _own_scores(self) -> dict[str, Any] | None:
         """The run's own scores, where those with a given text are to be compared with them."""
@@ -156,8 +163,7 @@ class _Scoring:
         source = None
         if isinstance(cache, StreamedImages):
             source = cache.items(self.run, self.rows, self.fitted.device, self.options.backbone)
-        if self.given is not None:
-            source = self.given.shown(cache, self.fitted.items(cache, self.rows) if source is None else source)
+            source = source if self.given is None else self.given.shown(cache, source)
         with closing(cached_predictions(self.fitted, cache, self.rows, "score", source=source)) as predicted:
             yield from image_predictions(cache, predicted, self.trust.add)
 

@@ -109,9 +109,14 @@ def settle_splits(
         what = "has no splits: all its images are for training, and nothing can be scored"
         problems.append(note(where, what, "draw some with --val 0.2 --test 0.2, or add a column split"))
     groups: dict[str, Sample] = {}
+    alike: dict[str, Sample] = {}
     for sample in samples:
         first = groups.setdefault(sample.group, sample)
         if sample.group and first.split != sample.split:
             what = f"is in {sample.split} and {first.id} of the same group {sample.group} in {first.split}"
             problems.append(note(sample.id, f"{what}: scores would be too good", "keep a group in one split"))
+        other = alike.setdefault(" ".join(sample.group.casefold().split()), first)
+        if sample is first and other.group != sample.group and other.split != sample.split:
+            what = f"is of the group {sample.group} in {sample.split}, and {other.id} of {other.group} in {other.split}"
+            problems.append(note(sample.id, what, "write them alike if they are one: only capitals or spaces differ"))
     return sorted(samples, key=lambda sample: (_ORDER.index(sample.split), sample.id))

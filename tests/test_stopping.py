@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from textdiff.pipeline.runs import Run
+
 PRELUDE = """
 import hashlib, signal, sys, threading, time
 from textdiff import cli
@@ -98,19 +100,21 @@ def test_a_stop_is_a_stop_whatever_exception_becomes_of_it(becomes):
 @pytest.mark.parametrize(
     ("command", "place", "hint"),
     [
-        (("extract", "--dataset", "monuseg"), "extract.extract", " to go on"),
-        (("fit", "--resume"), "fit.fit_or_resume", " to go on"),
-        (("fit", "--cache", "c.zarr"), "fit.fit_or_resume", " with --resume, which goes on from the last checkpoint"),
+        (("extract", "--dataset", "monuseg"), "extract.extract", "to go on"),
+        (("fit", "--resume"), "fit.fit_or_resume", "to go on"),
+        (("fit", "--cache", "c.zarr"), "fit.begin", "to go on"),
+        (("fit", "--cache", "c.zarr"), "fit.resume", "with --resume, which goes on from the last checkpoint"),
     ],
 )
 def test_who_stops_a_command_is_told_how_this_one_goes_on(command, place, hint, textdiff_once, tmp_path, monkeypatch):
-    def stop(_):
+    def stop(*_):
         raise KeyboardInterrupt
 
     (tmp_path / "c.zarr").mkdir()
+    monkeypatch.setattr("textdiff.pipeline.fit.begin", lambda *_: Run(tmp_path / "c"))
     monkeypatch.setattr(f"textdiff.pipeline.{place}", stop)
     said = textdiff_once(tmp_path, *command, status=130).stderr
-    assert said.endswith(f"stopped; finished work is kept. Run the same command again{hint}\n")
+    assert said.endswith(f"stopped; finished work is kept. Run the same command again {hint}\n")
 
 
 def test_one_signal_is_enough_where_python_gets_a_turn():

@@ -31,6 +31,9 @@ class Backbone(nn.Module, ABC):
     """The diffusion steps at which it can see an image; None where it knows no steps, and sees each image once."""
     multiple: int = 1
     """What the sides of images must be multiples of."""
+    reach: int | None = None
+    """How many pixels away from a place at most that lies which a level says of it; None where that is the whole image,
+    or where it depends on where in the image the place is."""
     reads_text: bool = False
     """Whether its features depend on the text of the image."""
     follows_presets: bool = False

@@ -13,7 +13,8 @@ from textdiff.models.backbones.base import Backbone
 
 SIGMAS = (1.0, 2.0, 4.0, 8.0)
 """Standard deviations of the Gaussians in pixels of the resized image, whatever its size."""
-REACH = 4.0  # standard deviations that a kernel covers
+REACH = 4.0
+"""Standard deviations that a kernel covers."""
 CHANNELS = (
     *(f"gaussian {of}" for of in ("red", "green", "blue", "haematoxylin")),
     *(f"gradient magnitude {of}" for of in ("red", "green", "blue", "haematoxylin")),
@@ -35,6 +36,8 @@ class Filters(Backbone):
     are those of Gaussians, times sigma for each order, so that they are alike at all scales (Lindeberg 1998, Feature
     detection with automatic scale selection, https://doi.org/10.1023/A:1008045108935), and far from float16's bounds.
     """
+
+    reach = int(REACH * max(SIGMAS) + 0.5)
 
     def __init__(self) -> None:
         super().__init__()

@@ -75,6 +75,8 @@ class Segmenter(nn.Module):
     recorded. ``forward`` is ``scores_of(*prepare(...))``, of which ``scores_of`` is what is recorded."""
     locates: ClassVar[bool] = False
     """Whether it can be told where its pixels are (``fit --positions``)."""
+    pixelwise: ClassVar[bool] = False
+    """Whether what it says of a pixel depends on nothing but the activations there."""
     usual: ClassVar[bool] = True
     """Whether a table has its row unless rows are named."""
     trained: bool = False

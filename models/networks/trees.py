@@ -58,6 +58,7 @@ class Trees(Segmenter):
 
     title = "boosted trees"
     reads = Reads(activations=True)
+    pixelwise = True
     recipes: ClassVar = {
         "default": Recipe(0.1, "step", 1, batch_size=1, epochs=1, select="last", loss="cross-entropy"),
     }

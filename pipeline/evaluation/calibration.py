@@ -68,7 +68,11 @@ class Calibration:
         file = run.path / _FILE
         again = f"run `textdiff fit --resume --run {run.path}`"
         if not file.exists():
-            why = f"the fit left none; {again}" if _validation_ids(run) else "the run has no validation images"
+            why = (
+                f"none was looked for, as experiments do not; {again}"
+                if _validation_ids(run)
+                else "the run has no validation images"
+            )
             return cls(missing=why)
         try:
             facts = read_sealed(file)

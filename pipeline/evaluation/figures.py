@@ -1,11 +1,12 @@
 """Pictures of results: image, truth, prediction and errors side by side."""
 
-__all__ = ["Case", "confusion_legend", "error_picture", "overlay_figure", "save_picture", "veiled"]
+__all__ = ["Case", "confusion_legend", "error_picture", "is_figure", "overlay_figure", "save_picture", "veiled"]
 
 import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,7 @@ _CAPTION_LINES = 3
 _CLASSES_IN_A_LINE, _CLASS_LETTERS = 5, 24
 # Of a large image that was thinned outlines would cover everything: from this share of edges on masks are filled.
 _CROWDED = 0.4
+_MARKS = {".png": b"Software\0TextDiff", ".pdf": b"/Creator (TextDiff)", ".svg": b"<dc:title>TextDiff</dc:title>"}
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,18 @@ def save_picture(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Writes a figure atomically, as its suffix says; dates, versions and random ids would make equal ones differ."""
     from matplotlib import rc_context
 
-    metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    metadata = {
+        ".png": {"Software": "TextDiff"},
+        ".pdf": {"CreationDate": None, "Creator": "TextDiff"},
+        ".svg": {"Date": None, "Creator": "TextDiff"},
+    }
     with atomic_path(path) as partial, rc_context({"svg.hashsalt": "textdiff"}):
         figure.savefig(partial, metadata=metadata.get(partial.suffix))
+
+
+def is_figure(path: Path) -> bool:
+    """Whether ``save_picture`` wrote a file, which names us in the way of its format."""
+    return _MARKS[path.suffix] in path.read_bytes()
 
 
 def _edges(mask: NDArray[Any]) -> float:

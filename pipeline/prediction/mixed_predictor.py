@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from textdiff.errors import UserError
 from textdiff.images.tiles import Grid
 from textdiff.pipeline.mixture import mixed
+from textdiff.pipeline.prediction.margins import margin_of
 from textdiff.pipeline.prediction.predictor import Predictor
 from textdiff.pipeline.runs import Run
 
 
 def open_predictor(
-    run: Run, device: str = "auto", backbone: str | None = None, views: int = 1, margin: int = 0
+    run: Run, device: str = "auto", backbone: str | None = None, views: int = 1, margin: int | None = None
 ) -> Predictor:
     """The predictor of a run, be it combined of several; arguments and errors as for ``Predictor``."""
     kind = MixedPredictor if run.combined else Predictor
@@ -37,7 +38,7 @@ class MixedPredictor(Predictor):
     """
 
     def __init__(
-        self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1, margin: int = 0
+        self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1, margin: int | None = None
     ) -> None:
         run.check_members()
         readers = [member.reads.activations for member in run.members]
@@ -46,8 +47,9 @@ class MixedPredictor(Predictor):
             what = f"has runs of {len(set(made))} backbones" if made else "needs no backbone"
             raise UserError(f"--backbone {backbone}: {run.path} {what}; leave it out")
         self._weights: Sequence[float] = run.weights
+        shared = margin_of(run, margin)
         self._parts = [
-            Predictor(member, device, backbone if reads else None, views, margin)
+            Predictor(member, device, backbone if reads else None, views, shared)
             for member, reads in zip(run.members, readers, strict=True)
         ]
         self.seen = self.blank = 0

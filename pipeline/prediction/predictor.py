@@ -14,6 +14,7 @@ from textdiff.cache import Item
 from textdiff.errors import UserError
 from textdiff.images.images import SYMMETRIES, symmetry
 from textdiff.images.tiles import Grid, cut, stitch
+from textdiff.pipeline.prediction.margins import margin_of
 from textdiff.pipeline.prediction.preprocessing import Preprocessor
 from textdiff.pipeline.prediction.tile_log import Said, TileLog, key_of
 from textdiff.pipeline.prediction.unlike import Contrast, Likeness
@@ -26,7 +27,8 @@ class Predictor:
     """A run, with its backbone and text encoder where it needs them, for images that are in no cache.
 
     The image goes the way that the training images went: the same resizing, noise, network and rounding, so an image
-    of the data set gets the mask that ``score`` measures, in as many ``views`` as it measured.
+    of the data set gets the mask that ``score`` measures, in as many ``views`` as it measured; but for the seams of its
+    tiles, where these have a ``margin``, which those of a cache have not.
 
     Args:
         run: a finished run.
@@ -34,7 +36,7 @@ class Predictor:
         backbone: another place of the backbone; by default the one the cache was made with.
         views: 1, or 8 to give the mean over the symmetries of the square, as ``score`` does where a cache was
             extracted with ``--test-views 8``; for eight times the time.
-        margin: pixels at the edges of a tile that are given to the network as surroundings alone.
+        margin: pixels at the edges of a tile that are given to the network as surroundings alone; see ``margin_of``.
 
     Raises:
         UserError: the run is not finished; the backbone or the text encoder is missing or is another one; ``views`` is
@@ -42,12 +44,11 @@ class Predictor:
     """
 
     def __init__(
-        self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1, margin: int = 0
+        self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1, margin: int | None = None
     ) -> None:
         if views not in (1, SYMMETRIES):
             raise UserError(f"--views {views}: must be 1, or 8 (the symmetries)")
-        _check_margin(run, margin)
-        self._views, self._margin = views, margin
+        self._views, self._margin = views, margin_of(run, margin)
         self._fitted = FittedNetwork(run, device)
         self._preprocess = Preprocessor(run, self._fitted.device, backbone)
         self._made = run.config["fingerprint"]
@@ -171,17 +172,3 @@ class Predictor:
                 self.blank += shows_nothing(self._fitted.network, item)
                 self._taken = self._contrast.add(item)
             yield item
-
-
-def _check_margin(run: Run, margin: int) -> None:
-    made = run.config["fingerprint"]
-    if not margin:
-        return
-    if "tile" not in made:
-        raise UserError(f"--margin {margin}: {run.path} sees an image as a whole, and needs none; leave it out")
-    most = (made["tile"] - 2 * made["overlap"]) // 2
-    if margin > most:
-        raise UserError(
-            f"--margin {margin}: tiles of {made['tile']} pixels that share {made['overlap']} have room for {most}; "
-            "take that or less"
-        )

@@ -3,13 +3,15 @@
 __all__ = ["Records"]
 
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from textdiff.cache.fingerprint import digest_of
 from textdiff.errors import UserError
-from textdiff.files import write_json
+from textdiff.files import sha256_file, write_json
 from textdiff.images.slide_files import slide_digest
 from textdiff.metrics.instances import METHODS
 from textdiff.outputs.object_tables import OBJECTS, write_tables
@@ -19,15 +21,20 @@ from textdiff.pipeline.prediction.output_files import OutputFiles
 from textdiff.pipeline.prediction.summaries import write_summaries
 from textdiff.pipeline.runs import Run
 from textdiff.readers.hdf5 import read_slice
+from textdiff.readers.names import visible_name
 from textdiff.readers.sample import Slice
+
+_SOURCE = ("text", "sha256")
+"""What the files of an image are made of, beside the settings."""
 
 
 class Records:
     """The records below ``.records`` in a folder of results.
 
     A record has the image's ``text``, its ``sha256``, its lines of the tables (``image``, ``objects``), whether it is
-    ``large`` (its objects are then lines of JSON in a file of their own), and why some files are not there
-    (``refused``, by their names). It is written after the image's files.
+    ``large`` (its objects are then lines of JSON in a file of their own), what its ``files`` held when they were
+    written, and why some are not there (``refused``, both by their names). It is written after the image's files.
+    Before the first of them comes one without lines, so that the files of a stopped command can be told from others'.
     """
 
     def __init__(self, folder: Path, run: Run, outputs: OutputFiles, calibration: Calibration) -> None:
@@ -60,12 +67,19 @@ class Records:
                     f"{self._settings.get(name)}); choose another --out, or start anew with --overwrite"
                 )
 
-    def claim(self) -> None:
-        """Makes the folder one for these settings; results of others count no longer."""
+    def claim(self, replaced: Iterable[Input] = ()) -> None:
+        """Makes the folder one for these settings; results of others count no longer.
+
+        Args:
+            replaced: images whose files may be replaced whoever wrote them, also by a command that goes on with this.
+        """
         path = self._folder / RECORDS / "settings.json"
         if _read(path) != self._settings:
             shutil.rmtree(self._folder / RECORDS, ignore_errors=True)
             write_json(path, self._settings)
+        for one in replaced:
+            if self.foreign(one):
+                self.begin(one)
 
     def path(self, one: Input) -> Path:
         """Where the record of an image is."""
@@ -79,15 +93,34 @@ class Records:
         """Where what the network said of the tiles of such an image is until the image is done."""
         return self.path(one).with_suffix(".tiles")
 
+    def begin(self, one: Input) -> None:
+        """Marks an image whose files are about to be written."""
+        record = _read(self.path(one))
+        write_json(self.path(one), {name: record[name] for name in (*_SOURCE, "files") if name in record})
+
     def write(self, one: Input, record: Mapping[str, Any]) -> None:
         """Marks an image as done: its files are there."""
-        write_json(self.path(one), record)
+        before = _read(self.path(one))
+        same = all(before.get(name) == record[name] for name in _SOURCE)
+        written = {path.name: _content(path) for path in self._files(one, record) if path.exists()}
+        write_json(self.path(one), {**record, "files": (before.get("files", {}) if same else {}) | written})
+
+    def foreign(self, one: Input) -> Path | None:
+        """The first file in the place of a result that is not what was written there; None where there is none."""
+        record = _read(self.path(one))
+        if self.path(one).exists() and "image" not in record:  # begun, or damaged: nothing is known of its files
+            return None
+        written = record.get("files", {})
+        large = () if record else self._outputs.large_files(self._folder, one.name)
+        # A name that is too long for a file is told when that image's turn comes.
+        there = (path for path in (*self._files(one, record), *large) if os.path.exists(path))  # noqa: PTH110
+        return next((path for path in there if written.get(path.name) != _content(path)), None)
 
     def regroup(self, one: Input) -> None:
         """Has an image that is done counted with the group that it is in now."""
         record = _read(self.path(one))
         if record["image"].get("group", "") != one.group:
-            self.write(one, record | {"image": record["image"] | {"group": one.group}})
+            write_json(self.path(one), record | {"image": record["image"] | {"group": one.group}})
 
     def refused(self, one: Input) -> list[str]:
         """Why files of an image that is done could not be written."""
@@ -97,17 +130,31 @@ class Records:
         """Whether all files of an image are there, but for those that its formats cannot hold, from the same text."""
         record = _read(self.path(one))
         try:
-            same = bool(record) and record["text"] == one.text and record["sha256"] == _digest(one.path)
+            same = "image" in record and record["text"] == one.text and record["sha256"] == _digest(one.path)
         except (OSError, UserError):  # what is wrong with it is said when its turn comes
             return False
-        files = self._outputs.large_files if record.get("large") else self._outputs.files
-        return same and all(path.exists() or path.name in record["refused"] for path in files(self._folder, one.name))
+        return same and all(path.exists() or path.name in record["refused"] for path in self._files(one, record))
 
     def write_tables(self, errors: Mapping[str, str]) -> list[Path]:
         """Writes the tables over everything in the folder, and the images that failed; returns their paths."""
         lines = write_tables(self._folder, sorted((self._folder / RECORDS / "images").rglob("*.json")), errors)
         tables = [self._folder / "predictions.csv", self._folder / "images.csv"]
         return tables + write_summaries(self._folder, lines)
+
+    def _files(self, one: Input, record: Mapping[str, Any]) -> Iterable[Path]:
+        files = self._outputs.large_files if record.get("large") else self._outputs.files
+        return files(self._folder, one.name)
+
+
+def _content(path: Path) -> str:
+    """What tells a result from any other file; of a directory the names and sizes of what is in it.
+
+    Not of hidden files, which file managers leave in a directory that somebody looks at.
+    """
+    if path.is_file():
+        return sha256_file(path)
+    files = sorted(file for file in path.rglob("*") if visible_name(file.name) and file.is_file())
+    return digest_of([[file.relative_to(path).as_posix(), file.stat().st_size] for file in files])
 
 
 def _digest(source: Path | Slice) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.files import write_text
+from textdiff.files import check_ours, write_text
 from textdiff.metrics.instances import METHODS
 from textdiff.metrics.pixels import entropy
 from textdiff.models.networks.models import get_model
@@ -37,6 +37,8 @@ _TRUTHS = {
     "paper": ("Paper’s mask", "is resized as in the paper's code, which dilates it."),
     "original": ("Original size", "is the mask as it is, with the probabilities enlarged to it."),
 }
+_MARK = "TextDiff report"
+"""How the title of every page ends."""
 _TRAINING_SHOWN = 24
 _THUMBNAIL = 144
 
@@ -48,9 +50,12 @@ def write_report(options: Report) -> Path:
     large to be kept. At most ``images`` of them are shown; all are in the table.
 
     Raises:
-        UserError: the run was not scored on that split, or its cache is gone or another one.
+        UserError: the run was not scored on that split, its cache is gone or another one, or a file in the place is no
+            report.
     """
     run, split, limit = Run(options.directory()), options.split, options.images
+    path = Path(options.out) if options.out else run.path / f"report{of_split(split)}.html"
+    check_ours(path, "report of a run", lambda there: f"{_MARK}</title>".encode() in there.read_bytes())
     summary, config, log = run.scores(split), run.config, run.log()
     cache = run.open_cache(options.cache)
     _check_images(run, cache, summary)
@@ -89,8 +94,7 @@ def write_report(options: Report) -> Path:
         "versions": [[name, value] for name, value in config["versions"].items()],
         "command": shlex.join([Path(config["command"][0]).name, *config["command"][1:]]),
     }
-    path = Path(options.out) if options.out else run.path / f"report{of_split(split)}.html"
-    write_text(path, render_page(f"{run.path.name} · TextDiff report", data))
+    write_text(path, render_page(f"{run.path.name} · {_MARK}", data))
     return path
 
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from textdiff.cache import CacheError, FeatureCache, export_hdf5, import_hdf5
+from textdiff.errors import UserError
 from textdiff.tests import cache_cases as cases
 
 
@@ -86,7 +87,7 @@ def test_an_export_replaces_an_export_and_nothing_else(whole, tmp_path, content)
     else:
         path.write_bytes(content)
     before = path.read_bytes()
-    with pytest.raises(CacheError, match=r"a\.h5: is there already, and is no export"):
+    with pytest.raises(UserError, match=r"a\.h5: is there already, and is no export"):
         export_hdf5(whole, path)
     assert path.read_bytes() == before
     path.unlink()

@@ -47,6 +47,7 @@ def test_compare_pairs_runs_of_the_same_draw_and_seed_across_caches(ablated, els
     assert "over the draws and seeds that both rows have" in result.stdout
     files = {path.name.removeprefix("both.v1") for path in (tmp_path / "tables").iterdir()}
     assert files == {".md", ".tex", ".csv", ".json", ".png", ".pdf"}
+    textdiff_once(tmp_path, "compare", str(ablated), str(elsewhere), *against, "--out", "tables/both.v1")
     printed = textdiff_once(tmp_path, "compare", str(ablated), str(elsewhere), "--variants", "full", "--json").stdout
     rows = json.loads(printed)["rows"]
     assert {(row["experiment"], row["method"], row["against"]) for row in rows} == {

@@ -32,3 +32,22 @@ def test_panel_draws_heads_and_the_unet_together(ablated, unet, tmp_path, textdi
     first = (tmp_path / f"panel{suffix}").read_bytes()
     textdiff_once(tmp_path, "panel", *runs, "--out", f"panel{suffix}", "--images", "2")
     assert (tmp_path / f"panel{suffix}").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "what"),
+    [
+        ("panel", "out.png", "figure of TextDiff"),
+        ("panel", "out.pdf", "figure of TextDiff"),
+        ("compare", "out.md", "result of `textdiff compare`"),
+        ("compare", "out.json", "result of `textdiff compare`"),
+        ("compare", "out.pdf", "result of `textdiff compare`"),
+    ],
+)
+def test_no_file_is_replaced_that_another_program_wrote(ablated, tmp_path, textdiff_once, command, name, what):
+    runs = [str(ablated / run) for run in ("full-d0-s0", "shuffled-text-d0-s0")]
+    (tmp_path / name).write_bytes(b"a result of another program")
+    out = name if command == "panel" else "out"
+    result = textdiff_once(tmp_path, command, *runs, "--out", out, status=2)
+    assert f"{name}: is there already, and is no {what}; name another file, or remove it" in result.stderr
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"a result of another program"]

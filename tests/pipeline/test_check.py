@@ -63,6 +63,17 @@ def test_a_patient_in_two_splits_is_a_leak(data):
     assert not check.sound
 
 
+def test_groups_in_two_splits_that_may_be_one_are_named(data):
+    table = (data / "texts.csv").read_text()
+    (data / "texts.csv").write_text(table.replace("patient 3", "Patient 0"))
+    check = check_dataset("folder", data)
+    assert [str(note) for note in check.notes if "group" in str(note)] == [
+        "3: is of the group Patient 0 in test, and 0 of patient 0 in train; write them alike if they are one: only "
+        "capitals or spaces differ"
+    ]
+    assert check.sound
+
+
 def test_all_kinds_of_trouble_are_told_in_one_pass(data):
     (data / "images/0.png").write_bytes(b"")
     Image.fromarray(np.zeros((5, 5), np.uint8)).save(data / "masks/1.png")

@@ -78,6 +78,19 @@ def test_the_text_that_all_images_share_gives_the_runs_own_scores_bit_for_bit(ma
     assert before == {name: (run / name).read_bytes() for name in before}
 
 
+def test_a_combined_run_gives_it_to_each_of_its_runs_that_reads_texts(made, tmp_path, textdiff_once):
+    runs = [made / "one-full", made / "one-concat", made / "one-unet"]
+    textdiff_once(made, "fit", "--cache", "one.zarr", "--model", "unet", "--width", "8", "--epochs", "1", "--runs", "u")
+    shutil.move(newest(made / "u").path, runs[-1])
+    run = textdiff.combine(runs, runs=tmp_path).path
+    textdiff_once(made, "score", "--run", str(run))
+    for text, same in ((SHARED, True), ("", False)):
+        textdiff_once(made, "score", "--run", str(run), "--text", text)
+        (name,) = [path.name for path in run.glob(f"scores-text-{'all' if same else 'empty'}*.json")]
+        given, own = ([one | {"text": ""} for one in stored(run, file)["images"]] for file in (name, "scores.json"))
+        assert (given == own) == same
+
+
 def test_an_empty_text_is_what_predict_does_without_one(own, made):
     scores = textdiff.score(own, text="")
     assert scores.summary["given_text"] == {"text": "", "tokens": 2}

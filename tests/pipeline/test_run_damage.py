@@ -238,6 +238,7 @@ def test_what_a_killed_process_left_is_removed_when_its_run_goes_on(small_runs, 
         ("--window", "32", "begun without"),
         ("--blocks", "8,12", "begun without"),
         ("--variant", "concat", "begun with no-text"),
+        ("--variant", "full", "begun with no-text"),
     ],
 )
 def test_a_resumed_fit_takes_its_own_options_and_refuses_others(small_runs, textdiff_once, option, value, said):

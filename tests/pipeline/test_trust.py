@@ -60,7 +60,9 @@ def test_the_temperature_has_the_least_loss_on_validation_images_and_an_ensemble
     assert not [path for one in members for path in one.path.glob("members/*/calibration.json")]
 
 
-def test_scores_have_the_error_before_and_after_the_flags_and_the_same_dice_as_without(small_runs, run, textdiff_once):
+def test_scores_have_the_error_before_and_after_the_flags_and_the_same_dice_as_without(
+    small_runs, run, tmp_path, textdiff_once
+):
     before = run.scores()
     found, (p, truth) = before["trust"], predicted(run, "test")
     errors = [one["error"] for one in found["reliability"]]
@@ -82,7 +84,10 @@ def test_scores_have_the_error_before_and_after_the_flags_and_the_same_dice_as_w
     (run.path / "calibration.json").unlink()
     result = textdiff_once(small_runs, "score", "--run", str(run.path))
     after = run.scores()
-    assert "There is no temperature: the fit left none" in " ".join(result.stdout.split())
+    none = "none was looked for, as experiments do not; run `textdiff fit --resume --run"
+    assert f"There is no temperature: {none}" in " ".join(result.stdout.split())
+    command = ("predict", "data/images/c3.png", "--run", str(run.path), "--out", str(tmp_path / "out"))
+    assert f"probabilities have no temperature: {none}" in textdiff_once(small_runs, *command).stderr
     assert [one["name"] for one in after["trust"]["reliability"]] == ["as predicted"]
     assert after["scores"] == before["scores"]
     ours = ("expected_dice", "flagged")

@@ -1,5 +1,7 @@
 """What ``predict`` cannot read, write or do is named, and everything else is done."""
 
+import errno
+import importlib
 import shutil
 
 import h5py
@@ -11,6 +13,8 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, ge
 
 import textdiff
 from textdiff.tests.file_tools import files, read_csv
+
+predicting = importlib.import_module("textdiff.pipeline.predict")
 
 
 def test_an_unreadable_image_is_named_once_and_the_others_are_done(made, images, tmp_path, textdiff_once):
@@ -94,6 +98,47 @@ def test_neither_images_nor_files_of_others_are_written_over(made, tmp_path, tex
     assert files(tmp_path) == before
 
 
+def test_a_result_that_others_wrote_is_named_and_stays(made, images, tmp_path, textdiff_once):
+    out = tmp_path / "out"
+    command = ("predict", str(images), "--out", str(out))
+    (out / ".records").mkdir(parents=True)
+    (out / "test_000.png").write_bytes(b"a mask of another program")
+    first = textdiff_once(made, *command, status=2)
+    textdiff_once(made, *command, "--overwrite")
+    whole = files(out)
+    (out / "deeper/test_000.png").write_bytes(whole["deeper/test_000.png"][:-9])
+    Image.fromarray(np.zeros((72, 97), np.uint8)).save(out / "test_002.png")
+    before = {path: (out / path).read_bytes() for path in ("deeper/test_000.png", "test_002.png")}
+    second = textdiff_once(made, *command, status=2)
+    for result, names in ((first, ("test_000",)), (second, before)):
+        passed = [line for line in result.stderr.splitlines() if "is not as `textdiff predict` wrote it" in line]
+        assert len(passed) == len(names)
+        assert f"{len(names)} of 3 images could not be segmented" in result.stderr
+    assert "1 of 3 images are done already" in second.stderr
+    assert {path: (out / path).read_bytes() for path in before} == before
+    for path in before:
+        (out / path).unlink()
+    textdiff_once(made, *command)
+    assert files(out) == whole
+
+
+def test_files_that_a_stopped_command_wrote_or_was_to_replace_are_its_own(
+    made, images, tmp_path, textdiff_once, monkeypatch
+):
+    write, written = predicting.write_output, []
+
+    def until_full(*arguments, **more):
+        written.append(write(*arguments, **more))
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "full", "disk")
+
+    command = ("predict", str(images), "--out", str(tmp_path / "out"))
+    textdiff_once(made, *command, "--min-area", "30")
+    monkeypatch.setattr(predicting, "write_output", until_full)
+    assert "the disk is full" in textdiff_once(made, *command, "--overwrite", status=2).stderr
+    assert "1 of 3 images are done already" in textdiff_once(made, *command).stderr
+
+
 def test_results_inside_the_directory_are_not_images(made, images, textdiff_once):
     for _ in range(2):
         textdiff_once(made, "predict", str(images), "--out", str(images / "predictions"))
@@ -131,7 +176,7 @@ def test_an_image_whose_results_cannot_be_written_is_named_and_the_others_are_do
     (out / "test_002.ome.zarr/thesis.tex").write_text("irreplaceable")
     result = textdiff_once(made, "predict", str(images), "--format", "ome-zarr", "--out", str(out), status=2)
     assert "its name is too long" in result.stderr
-    assert "no OME-Zarr" in result.stderr
+    assert "test_002.ome.zarr: is not as `textdiff predict` wrote it, and stays" in result.stderr
     assert "2 of 3 images could not be segmented" in result.stderr
     assert {row["image"]: bool(row["error"]) for row in read_csv(out / "images.csv")} == {
         "deeper/test_000": False,

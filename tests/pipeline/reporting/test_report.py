@@ -107,6 +107,18 @@ def test_the_same_run_gives_the_same_page(scored, page, tmp_path):
     assert textdiff.report(scored, out=tmp_path / "again.html").read_bytes() == page.read_bytes()
 
 
+def test_a_report_replaces_a_report_and_nothing_else(scored, page, tmp_path, textdiff_once):
+    own = tmp_path / "own.html"
+    own.write_text("<title>My TextDiff report of May</title>")
+    arguments = ("report", "--run", str(scored.path), "--images", "1", "--out", str(own))
+    result = textdiff_once(tmp_path, *arguments, status=2)
+    assert f"{own}: is there already, and is no report of a run; name another file, or remove it" in result.stderr
+    assert "of May" in own.read_text()
+    own.write_bytes(page.read_bytes())
+    textdiff_once(tmp_path, *arguments)
+    assert own.read_bytes() != page.read_bytes()
+
+
 def test_a_split_that_was_not_scored_is_named_with_the_command(scored, textdiff_once, tmp_path):
     result = textdiff_once(tmp_path, "report", "--run", str(scored.path), "--split", "val", status=2)
     assert f"textdiff score --run {scored.path} --split val" in result.stderr
