@@ -115,6 +115,9 @@ def test_masks_that_say_little_are_told_as_shares_and_not_as_inverted(data):
     assert [str(note).split(":")[0] for note in check.notes if "all foreground" in str(note)] == [
         f"data/masks/{number}.png" for number in (1, 2, 3)
     ]
+    Image.fromarray(np.full((25, 32), 255, np.uint8)).save(data / "masks/1.png")
+    with_a_silent_mask = check_dataset("folder", data, ReadOptions(unlabelled_value="255"))
+    assert with_a_silent_mask.summary["splits"]["train"]["share"] == {"foreground": 1}
 
 
 def test_plain_masks_that_are_announced_as_instances_are_told(data):
