@@ -195,7 +195,7 @@ def check_scans(data: bytes) -> None:
 
 def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
     notes: list[str] = []
-    scale, palette, alpha, unread = 1, None, None, ""
+    scale, palette, alpha, unread, deep = 1, None, None, "", False
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as file:
         check_size(path, *file.size[::-1])
         if data.startswith(_JPEG_MAGIC):
@@ -208,8 +208,7 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
         if file.format == "PNG":
             _check_png(data)
             bits = data[24]
-            if bits == 16 and image.mode in ("RGB", "RGBA", "LA"):
-                notes.append("16-bit (scaled to 8)")
+            deep = bits == 16 and image.mode in ("RGB", "RGBA", "LA")  # Pillow takes the high bytes
             if bits in (2, 4) and image.mode == "L":
                 scale = 255 // (2**bits - 1)
         if image.getexif().get(0x0112, 1) != 1:
@@ -227,6 +226,8 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
         pixels = np.asarray(image)
         if image.mode in ("LA", "RGBA"):
             pixels, alpha = pixels[..., :-1], pixels[..., -1]
+        if deep:
+            notes.append(f"16-bit (scaled to 8){dark_note(int(pixels.max()), 255)}")
         lossy = data.startswith(_JPEG_MAGIC)
     pixels = pixels // np.uint8(scale) if scale > 1 else pixels
     return Stored(pixels, notes, palette, alpha, scale=scale, lossy=lossy, unread=unread)
