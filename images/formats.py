@@ -61,6 +61,8 @@ _OTHERS = {
     rb"\x89HDF": "an HDF5 file",
     rb"\x93NUMPY": "a NumPy array",
     rb"ZISRAWFILE": "a CZI",
+    rb"\xda\xce\xbe\x0a": "an ND2",
+    rb"\x70\0\0\0": "a LIF",
     rb"\x5c\x01\0\0|\0\0\x01\x5c|\x1f\x8b": "a NIfTI or gzip file",
     rb"PK": "a zip archive",
 }
@@ -72,6 +74,10 @@ _MAX_SCANS = 200
 # Without a handler of its own tifffile's complaints go to the terminal, beside the error that is raised here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
+_INSTEAD = {
+    rb"version https://git-lfs\.": ("a pointer of Git LFS", "fetch it with `git lfs pull`"),
+    rb"\s*<(!doctype html|html)": ("a web page", "download the image again"),
+}
 _JPEG_MAGIC = b"\xff\xd8"
 
 REPLACE = "replace it by an intact copy"
@@ -156,6 +162,9 @@ def open_stored(path: str | os.PathLike[str], data: bytes) -> Stored:
     """
     if not data:
         raise BadImageError(path, "is empty (0 bytes)", REPLACE)
+    for magic, (name, fix) in _INSTEAD.items():
+        if re.match(magic, data, re.I):
+            raise BadImageError(path, f"is {name} in place of an image", fix)
     try:
         stored = _open_tiff(path, data) if data.startswith(TIFF_MAGIC) else _open_pillow(path, data)
     except (BadImageError, MemoryError):
