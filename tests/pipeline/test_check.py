@@ -53,8 +53,11 @@ def test_leaks_are_found_by_content_whatever_the_format_and_give_status_1(data, 
     assert "not sound: 0 errors, 1 leak, " in result.stdout
 
 
-def test_a_patient_in_two_splits_is_a_leak(data):
+def test_a_patient_in_two_splits_is_a_leak(data, capsys):
     table = (data / "texts.csv").read_text()
+    (data / "texts.csv").write_text(table.replace("group", "Patient_ID", 1))
+    assert check_dataset("folder", data).leaks == []
+    assert "texts.csv: the column patient_id is passed over; call it group" in capsys.readouterr().err
     (data / "texts.csv").write_text(table.replace("patient 3", "patient 0"))
     check = check_dataset("folder", data)
     assert [str(leak) for leak in check.leaks] == [
