@@ -12,6 +12,7 @@ from textdiff.errors import UserError
 SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 # A path that was made of a url has lost a slash.
 _URL = re.compile(rf"({'|'.join(SCHEMES)}):/+(.*)", re.DOTALL)
+_OTHER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class Url(PurePosixPath):
@@ -45,9 +46,12 @@ def located(name: str | os.PathLike[str]) -> Location:
     """What a name stands for: a url of one of ``SCHEMES``, or a path.
 
     Raises:
-        UserError: a url without a bucket.
+        UserError: a url without a bucket, or one of another scheme, which would become a directory called after it.
     """
     found = _URL.fullmatch(os.fspath(name))
+    if not found and _OTHER.match(os.fspath(name)):
+        kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise UserError(f"{os.fspath(name)}: is an address of a kind that is not read; give a path, or one of {kinds}")
     if found and not found[2].strip("/"):
         raise UserError(f"{os.fspath(name)}: names no bucket; write it as in {found[1]}://bucket/path/x.zarr")
     return Url(f"{found[1]}://{found[2]}") if found else Path(name)

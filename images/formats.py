@@ -61,6 +61,8 @@ _OTHERS = {
     rb"\x89HDF": "an HDF5 file",
     rb"\x93NUMPY": "a NumPy array",
     rb"ZISRAWFILE": "a CZI",
+    rb"\xda\xce\xbe\x0a": "an ND2",
+    rb"\x70\0\0\0": "a LIF",
     rb"\x5c\x01\0\0|\0\0\x01\x5c|\x1f\x8b": "a NIfTI or gzip file",
     rb"PK": "a zip archive",
 }
@@ -72,6 +74,10 @@ _MAX_SCANS = 200
 # Without a handler of its own tifffile's complaints go to the terminal, beside the error that is raised here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
+_INSTEAD = {
+    rb"version https://git-lfs\.": ("a pointer of Git LFS", "fetch it with `git lfs pull`"),
+    rb"\s*<(!doctype html|html)": ("a web page", "download the image again"),
+}
 _JPEG_MAGIC = b"\xff\xd8"
 
 REPLACE = "replace it by an intact copy"
@@ -156,6 +162,9 @@ def open_stored(path: str | os.PathLike[str], data: bytes) -> Stored:
     """
     if not data:
         raise BadImageError(path, "is empty (0 bytes)", REPLACE)
+    for magic, (name, fix) in _INSTEAD.items():
+        if re.match(magic, data, re.I):
+            raise BadImageError(path, f"is {name} in place of an image", fix)
     try:
         stored = _open_tiff(path, data) if data.startswith(TIFF_MAGIC) else _open_pillow(path, data)
     except (BadImageError, MemoryError):
@@ -195,7 +204,7 @@ def check_scans(data: bytes) -> None:
 
 def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
     notes: list[str] = []
-    scale, palette, alpha, unread = 1, None, None, ""
+    scale, palette, alpha, unread, deep = 1, None, None, "", False
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "BMP")) as file:
         check_size(path, *file.size[::-1])
         if data.startswith(_JPEG_MAGIC):
@@ -208,8 +217,7 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
         if file.format == "PNG":
             _check_png(data)
             bits = data[24]
-            if bits == 16 and image.mode in ("RGB", "RGBA", "LA"):
-                notes.append("16-bit (scaled to 8)")
+            deep = bits == 16 and image.mode in ("RGB", "RGBA", "LA")  # Pillow takes the high bytes
             if bits in (2, 4) and image.mode == "L":
                 scale = 255 // (2**bits - 1)
         if image.getexif().get(0x0112, 1) != 1:
@@ -227,6 +235,8 @@ def _open_pillow(path: str | os.PathLike[str], data: bytes) -> Stored:
         pixels = np.asarray(image)
         if image.mode in ("LA", "RGBA"):
             pixels, alpha = pixels[..., :-1], pixels[..., -1]
+        if deep:
+            notes.append(f"16-bit (scaled to 8){dark_note(int(pixels.max()), 255)}")
         lossy = data.startswith(_JPEG_MAGIC)
     pixels = pixels // np.uint8(scale) if scale > 1 else pixels
     return Stored(pixels, notes, palette, alpha, scale=scale, lossy=lossy, unread=unread)

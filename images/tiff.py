@@ -192,9 +192,13 @@ def _channels_in_pages(path: str | os.PathLike[str], tiff: tifffile.TiffFile) ->
     """The pages that are the channels of the first image; the first page alone if it is an image by itself.
 
     Raises:
-        BadImageError: there are other than three, or a stack of them.
+        BadImageError: there are other than three, or a stack of them, or the first page is a thumbnail.
     """
     page: Any = tiff.pages.first
+    if page.is_reduced and len(tiff.pages) > 1:
+        raise BadImageError(
+            path, "begins with a smaller copy of its image", "save the image as the first page, or alone"
+        )
     channels, planes = 1, 1
     if page.is_ome:
         channels, planes = _ome_sizes(page)

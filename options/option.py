@@ -203,7 +203,7 @@ class Option:
         if self.words and texts[-1] in self.words:
             return texts[-1]
         if self.item is Path:
-            return tuple(map(located, texts))
+            return tuple(texts)  # an empty one would be the working directory
         parts = re.split("[,/]" if self.shape == "pair" else ",", ",".join(texts))
         try:
             return tuple(self._scalar(part.strip()) for part in parts)

@@ -120,7 +120,7 @@ def check_dataset(
 def _numbers(inspected: Sequence[Inspected]) -> dict[str, Any]:
     """The numbers of one split; None where there is nothing to take them from."""
     read = [one.image for one in inspected if one.image.height]
-    masks = [one.mask for one in inspected if one.mask]
+    masks = [one.mask for one in inspected if one.mask and one.mask.said]
     names = (inspected[0].sample.classes or ("foreground",)) if inspected else ()
     sizes = Counter((image.width, image.height) for image in read)
     return {

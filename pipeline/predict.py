@@ -330,6 +330,8 @@ def _check_names(inputs: Sequence[Input], folder: Path, outputs: OutputFiles, re
     for one in inputs:
         for path in (*outputs.files(folder, one.name), records.path(one)):
             other = writers.setdefault(path, one)
+            if other is not one and other.path == one.path:
+                raise UserError(f"{one.path}: is named twice; name it once")
             if other is not one:
                 raise UserError(
                     f"{one.path} and {other.path}: both would write {path.name}; rename one, or predict them into two "

@@ -34,6 +34,8 @@ from textdiff.readers.sample import Problem, Sample, Slice
 from textdiff.readers.slides import slide_mask_properties, slide_properties
 
 _SHOWN = 20
+_NO_CONTRAST = 10
+"""Levels below which a picture shows nothing whatever is in it; what counts as blank has less contrast than that."""
 
 
 def read_dataset(
@@ -184,6 +186,9 @@ def remarks(
         found.append((f"is not square ({width}x{height}): it is squeezed to a square", ""))
     if levels[0] == levels[1]:
         found.append((f"is flat: every value is {levels[0]}", "check that it is an image"))
+    elif levels[1] - levels[0] < _NO_CONTRAST:
+        what = f"shows next to nothing: its levels are {levels[0]} to {levels[1]} of 255"
+        found.append((what, "check its window, or the range of its numbers"))
     return found
 
 

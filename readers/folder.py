@@ -18,7 +18,7 @@ from pathlib import Path
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.annotations import listed_annotations
-from textdiff.readers.layouts import known_layout, masks_elsewhere
+from textdiff.readers.layouts import known_layout, masks_among, masks_elsewhere
 from textdiff.readers.names import (
     IMAGES,
     MASKS,
@@ -124,6 +124,11 @@ def _read_part(
     if (other := masks_elsewhere(base)) and not drawn:
         what = "is not read: masks are looked for in masks/"
         problems.append(note(relative(root, other), what, "rename it to masks, if they are these"))
+    if not masks and (among := masks_among(images)):
+        what = f"seems to be a mask, and lies among the images ({len(among)} of {len(images)} do)"
+        problems.append(
+            error(relative(root, images[among[0]][0][0]), what, "move masks to masks/, named as their images")
+        )
     table = find_table(base) or find_table(root)
     if table is None:
         if not (base / "masks").is_dir() and (layout := known_layout(base)):

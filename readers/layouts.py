@@ -1,8 +1,9 @@
 """Layouts of data sets that are known and not read: what they are called, and what makes a plain folder of them."""
 
-__all__ = ["known_layout", "masks_elsewhere"]
+__all__ = ["known_layout", "masks_among", "masks_elsewhere"]
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from textdiff.readers.names import IMAGES, visible
@@ -58,6 +59,13 @@ def masks_elsewhere(base: Path) -> Path | None:
     if (base / "masks").is_dir():
         return None
     return next((path for path in _folders(base) if _words(path) & _MASKS and _holds_images(path)), None)
+
+
+def masks_among(names: Collection[str]) -> list[str]:
+    """Those of the names of images that are called as the mask of another one is."""
+    return sorted(
+        name for name in names if re.search(_OF_MASK, name, re.I) and re.sub(_OF_MASK, "", name, flags=re.I) in names
+    )
 
 
 def _other_names(root: Path) -> str:

@@ -65,6 +65,13 @@ def by_name(
             problems.append(
                 error(relative(root, path), "is a mask of a kind that is not read", "save it as PNG or TIFF")
             )
+        elif path.name.lower().endswith(suffixes) and not path.exists():
+            # As git-annex and DVC leave them where the data was not fetched, or where a disk is not mounted.
+            problems.append(
+                error(
+                    relative(root, path), "is a link to a file that is not there", "fetch that file, or remove the link"
+                )
+            )
         else:
             problems.append(note(relative(root, path), "is not an image: it is ignored"))
     return named

@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from textdiff import console
 from textdiff.errors import UserError
 from textdiff.readers.xlsx import Flaw, read_workbook
 
@@ -25,6 +26,7 @@ _MOST_BYTES = 32 << 20
 _RESAVE = "save it as 'CSV UTF-8', or as .xlsx"
 _QUOTE = "put texts with commas, quotes or line breaks in quotes, and double the quotes inside"
 _EXCEL_ERROR = re.compile(r"#(N/A|NV|N/D|GETTING_DATA|[¡¿]?[^\W\d_a-z][^\Wa-z]*(/0)?[!?])")
+_PATIENTS = re.compile(r"(patient|subject|case|participant)[ _-]?(id|no|number|name)?s?")
 _MISSING = {"nan", "<na>", "na", "n/a", "nat", "null", "none"}
 _IMAGE = rf"\s*\"?([^{_SEPARATORS}\"]+\.(?:png|jpe?g|bmp|tiff?|dcm|dicom))\"?\s*"
 _ROW_START = re.compile(rf"{_IMAGE}[{_SEPARATORS}]", re.I)
@@ -273,6 +275,9 @@ def _columns(where: object, titles: Sequence[str], needed: Sequence[str], option
         # A column that is passed over because of a slip would put test images into training.
         if name not in titles and (close := get_close_matches(name, others, 1, 0.75)):
             raise UserError(f"{where}: has a column {close[0]} and no {name}; call it {name}, or something else")
+    if isinstance(where, Path) and "group" in optional and "group" not in titles:
+        for title in filter(_PATIENTS.fullmatch, others):
+            console.warn(f"{where}: the column {title} is passed over; call it group, so that none is in two splits")
     return {name: titles.index(name) for name in (*needed, *optional) if name in titles}
 
 

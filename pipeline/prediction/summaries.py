@@ -35,11 +35,13 @@ def group_lines(images: Iterable[Line]) -> list[dict[str, Any]]:
     Args:
         images: lines of ``images.csv``. Those without objects told apart are left out.
     """
-    groups: dict[str, list[Line]] = {}
+    groups: dict[tuple[str, bool], list[Line]] = {}
     for line in images:
         if "objects" in line:
-            groups.setdefault(line.get("group") or line["image"], []).append(line)
-    return [{"group": name, "images": len(lines), **_together(lines)} for name, lines in sorted(groups.items())]
+            # An image and a group of the same name are not the same thing.
+            alone = not line.get("group")
+            groups.setdefault((line["image"] if alone else line["group"], alone), []).append(line)
+    return [{"group": name, "images": len(lines), **_together(lines)} for (name, _), lines in sorted(groups.items())]
 
 
 def summary_lines(groups: Sequence[Line], over: str) -> list[dict[str, Any]]:

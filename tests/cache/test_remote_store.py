@@ -189,12 +189,14 @@ AWS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us
         ("s3://none/x.zarr", {}, ["there is no such bucket", "s3://none/x.zarr"]),
         ("s3://bucket/none.zarr", {}, ["no such cache; make it with textdiff extract"]),
         ("s3://", {}, ["names no bucket"]),
+        ("S3://bucket/x.zarr", {}, ["an address of a kind that is not read", "s3://, gs://, az://"]),
+        ("https://host/x.zarr", {}, ["an address of a kind that is not read", "give a path"]),
         ("s3://bucket/x.zarr", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, ["cannot be reached", "check the network"]),
         ("s3://bucket/x.zarr", {"AWS_ALLOW_HTTP": "false"}, ["AWS_ALLOW_HTTP=true"]),
         ("az://bucket/x.zarr", {}, ["no credentials were found", "AZURE_STORAGE_ACCOUNT_NAME"]),
         ("s3://bucket/x.zarr", {"obstore": ""}, ["pip install 'textdiff[cloud]'"]),
     ],
-    ids=["bucket", "cache", "name", "network", "http", "credentials", "extra"],
+    ids=["bucket", "cache", "name", "capitals", "scheme", "network", "http", "credentials", "extra"],
 )
 def test_what_a_user_can_mend_gets_one_line(proxy, url, environment, words, monkeypatch, textdiff_once, tmp_path):
     monkeypatch.setattr(remote, "RETRIES", {"max_retries": 1})

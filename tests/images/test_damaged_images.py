@@ -63,7 +63,11 @@ def test_flipped_bytes_never_raise_anything_but_user_errors(kind):
 def test_what_is_no_image_is_named(tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "page.png").write_text("<html>404</html>")
-    for name, words in (("empty.png", "is empty"), ("page.png", "not a readable"), ("gone.png", "No such file")):
+    for name, words in (
+        ("empty.png", "is empty"),
+        ("page.png", "a web page in place of an image"),
+        ("gone.png", "No such file"),
+    ):
         with pytest.raises(UserError, match=f"{name}: .*{words}"):
             read_image(tmp_path / name)
     with pytest.raises(UserError, match="cannot be read"):
@@ -78,6 +82,21 @@ def test_intact_files_of_another_kind_are_not_called_damaged(tmp_path, kind, nam
     Image.fromarray(RGB).save(tmp_path / "a.png", kind)
     with pytest.raises(UserError, match=f"a.png: is {name}, which is not read; save it as PNG or TIFF"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "a pointer of Git LFS in place of an image",
+        ),
+        (b"\xda\xce\xbe\x0a" + bytes(60), "an ND2, which is not read"),
+    ],
+)
+def test_pointers_and_microscopes_files_are_not_called_damaged(data, words):
+    with pytest.raises(UserError, match=f"a.png: is {words}"):
+        decode("a.png", data)
 
 
 def test_jpeg_of_12_bits_is_not_called_damaged():

@@ -80,6 +80,7 @@ def test_12_bit_values_in_16_bits_are_said_to_come_out_dark(tmp_path):
     pixels, notes = decode(save(tmp_path / "a.png", DEEP[..., 0] // 16))
     assert pixels.max() <= 16
     assert "dark: the largest value is 40" in notes[0]
+    assert "dark: the largest value is 15 of 255" in decode("a.png", deep_png(DEEP // 16))[1][0]
 
 
 def test_16_bit_colour_png_is_within_one_level_and_noted():

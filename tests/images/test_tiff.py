@@ -248,6 +248,14 @@ def test_a_stack_gives_its_first_page_and_a_note(program):
 # Refused
 
 
+def test_a_thumbnail_before_the_image_is_not_taken_for_it(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(RGB[::4, ::4], photometric="rgb", subfiletype=1)
+        file.write(RGB, photometric="rgb")
+    with pytest.raises(UserError, match=r"a.tif: begins with a smaller copy of its image; save the image"):
+        decode(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize(
     ("data", "what"),
     [

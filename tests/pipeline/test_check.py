@@ -53,8 +53,11 @@ def test_leaks_are_found_by_content_whatever_the_format_and_give_status_1(data, 
     assert "not sound: 0 errors, 1 leak, " in result.stdout
 
 
-def test_a_patient_in_two_splits_is_a_leak(data):
+def test_a_patient_in_two_splits_is_a_leak(data, capsys):
     table = (data / "texts.csv").read_text()
+    (data / "texts.csv").write_text(table.replace("group", "Patient_ID", 1))
+    assert check_dataset("folder", data).leaks == []
+    assert "texts.csv: the column patient_id is passed over; call it group" in capsys.readouterr().err
     (data / "texts.csv").write_text(table.replace("patient 3", "patient 0"))
     check = check_dataset("folder", data)
     assert [str(leak) for leak in check.leaks] == [
@@ -126,6 +129,9 @@ def test_masks_that_say_little_are_told_as_shares_and_not_as_inverted(data):
     assert [str(note).split(":")[0] for note in check.notes if "all foreground" in str(note)] == [
         f"data/masks/{number}.png" for number in (1, 2, 3)
     ]
+    Image.fromarray(np.full((25, 32), 255, np.uint8)).save(data / "masks/1.png")
+    with_a_silent_mask = check_dataset("folder", data, ReadOptions(unlabelled_value="255"))
+    assert with_a_silent_mask.summary["splits"]["train"]["share"] == {"foreground": 1}
 
 
 def test_plain_masks_that_are_announced_as_instances_are_told(data):

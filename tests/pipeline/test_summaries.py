@@ -30,6 +30,7 @@ def test_every_object_and_square_of_a_group_counts_once():
     assert bert == {"group": "bert", "images": 1, "objects": 0, "share": 0, "objects_per_mm2": 0}
     assert single == {**single, "group": "c1", "objects": 20, "mean_eccentricity": 0.7}
     assert "objects_per_mm2" not in single
+    assert [one["objects"] for one in group_lines([line("x", "c1", 5, 0.5), line("c1", "", 20, 0.7)])] == [5, 20]
 
 
 def test_intervals_are_over_groups_and_leave_out_those_without_a_value():

@@ -147,6 +147,16 @@ BAD = {
         {},
         "images/more: is a folder; only folders called train, val and test",
     ),
+    "masks among the images": (
+        lambda r: ([p.rename(r / f"images/{p.stem}_mask.png") for p in r.glob("masks/*")], (r / "texts.csv").unlink()),
+        {},
+        r"images/a_mask.png: seems to be a mask, and lies among the images \(4 of 8 do\); move masks to masks/",
+    ),
+    "a link to nothing": (
+        lambda r: (r / "images/e.png").symlink_to(r / "nowhere.png"),
+        {},
+        "images/e.png: is a link to a file that is not there; fetch that file",
+    ),
     "two images of one name": (lambda r: save(r / "images/a.tif", picture(5)), {}, "has the name of images/a.png"),
     "two masks of one image": (
         lambda r: save(r / "masks/a.tif", mask_of(5)),

@@ -104,9 +104,10 @@ def test_unusual_files_are_noted_and_used(make_lvit):
         "img/train_005.png: is not square (64x40)",
         "img/train_006.tif: 2 pages (only the first is read)",
         "img/train_000.png: is flat: every value is 233",
+        "img/train_006.tif: shows next to nothing: its levels are 1 to 3 of 255",
     ):
         assert line in said
-    assert len(notes(found)) == 9
+    assert len(notes(found)) == 10
 
 
 def test_one_image_in_two_splits_is_noted(make_lvit):

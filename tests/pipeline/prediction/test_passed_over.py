@@ -55,6 +55,8 @@ def test_other_settings_do_not_mix_in_one_folder(made, images, tmp_path, textdif
         (("{images}", "--objects", "voronoi"), "watershed"),
         (("{images}", "--min-area", "-1"), "--min-area"),
         (("{images}/test_000.tif", "{images}/deeper/test_000.tif"), "both would write test_000.png;"),
+        (("{images}", "{images}/test_000.tif"), "test_000.tif: is named twice; name it once"),
+        (("",), "is empty; give a path"),
         (("--list", "{images}/gone.csv"), "gone.csv"),
         (("--list", "{images}/notes.txt"), "not an image: no such image file"),
         (("--dataset", "monuseg"), "--data"),
