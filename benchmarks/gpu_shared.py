@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from textdiff.benchmarks.common import STEPS, peak_memory
 from textdiff.models.backbones.adm import ADM
 from textdiff.models.backbones.unet import UNet
-from textdiff.models.device import autocast, peak_memory, synchronize
+from textdiff.models.device import autocast, synchronize
 
-STEPS = (50, 150, 250)
 BLOCKS = {"monuseg": (6, 8, 12, 16), "qata": (4, 6, 8, 12)}
 TOKENS, TEXT_DIM = 12, 768
 Steps = dict[str, Callable[[], Any]]

@@ -6,7 +6,8 @@ from functools import partial
 
 import torch
 
-from textdiff.benchmarks.gpu_shared import BLOCKS, STEPS, Shared, Steps
+from textdiff.benchmarks.common import STEPS
+from textdiff.benchmarks.gpu_shared import BLOCKS, Shared, Steps
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.device import synchronize
 

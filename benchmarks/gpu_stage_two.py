@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from textdiff.benchmarks.gpu_shared import BLOCKS, STEPS, TEXT_DIM, TOKENS, Steps
+from textdiff.benchmarks.common import STEPS
+from textdiff.benchmarks.gpu_shared import BLOCKS, TEXT_DIM, TOKENS, Steps
 from textdiff.benchmarks.gpu_writing import Writing
 from textdiff.cache import FeatureCache, Loader
 from textdiff.models.device import autocast

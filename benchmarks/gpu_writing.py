@@ -7,8 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from textdiff.benchmarks.gpu_shared import BLOCKS, STEPS, TEXT_DIM, TOKENS, Shared, Steps
-from textdiff.cache import FeatureCache, Row
+from textdiff.benchmarks.common import STEPS, random_cache, random_folder, random_row
+from textdiff.benchmarks.gpu_shared import BLOCKS, TEXT_DIM, Shared, Steps
+from textdiff.cache import FeatureCache
 from textdiff.models.backbones.checkpoints import save_unet
 from textdiff.options.extract import Extract
 from textdiff.pipeline.extract import extract
@@ -28,33 +29,14 @@ class Writing(Shared):
 
     def empty_cache(self, name: str, dataset: str, images: int) -> FeatureCache:
         """A cache for so many training images with texts; none is written yet."""
-        draw = np.random.default_rng(0)
-        rows = [
-            Row(str(n), "train", 0, n, f"{n}.png", f"{n:064x}", f"{n:064x}", self.size, self.size)
-            for n in range(images)
-        ]
-        return FeatureCache.create(
-            self.folder / f"{name}.zarr",
-            fingerprint={"dtype": "float16"},
-            rows=rows,
-            blocks=self.levels(dataset),
-            steps=STEPS,
-            image_size=self.size,
-            texts=[str(n) for n in range(images)],
-            tokens=draw.standard_normal((images, TOKENS, TEXT_DIM), dtype=np.float32),
-            token_mask=np.arange(TOKENS)[None] < draw.integers(TOKENS - 2, TOKENS + 1, (images, 1)),
-            about={"dataset": "random"},
-        )
+        return random_cache(self.folder / f"{name}.zarr", images, self.size, self.levels(dataset), TEXT_DIM)
 
     def write_rows(self, cache: FeatureCache, writers: int) -> float:
         """Seconds to write every row with random activations, as many at once as there are writers."""
-        draw = np.random.default_rng(0)
-        grids = {b: draw.standard_normal((len(STEPS), *shape), dtype=np.float32) for b, shape in cache.blocks.items()}
-        image = draw.integers(256, size=(self.size, self.size, 3), dtype=np.uint8)
-        mask = (draw.random((self.size, self.size)) < 0.3).astype(np.uint8)
+        row = random_row(cache, np.random.default_rng(0))
         start = time.perf_counter()
         with ThreadPoolExecutor(writers) as pool:
-            list(pool.map(lambda row: cache.write(row, grids, image, mask, mask), range(len(cache.rows))))
+            list(pool.map(lambda number: cache.write(number, *row), range(len(cache.rows))))
         return time.perf_counter() - start
 
     def write(self, writers: int) -> dict[str, float]:
@@ -74,18 +56,8 @@ class Writing(Shared):
 
     def extract(self) -> dict[str, float]:
         """Images/s of the command from PNG files to a cache, the network's loading left out, which it says too."""
-        from PIL import Image
-
         count = 2 if self.small else 48
-        for kind in ("images", "masks"):
-            (self.folder / "data" / kind).mkdir(parents=True)
-        for number, picture in enumerate(self.pictures(count).permute(0, 2, 3, 1).cpu().numpy()):
-            Image.fromarray(picture).save(self.folder / f"data/images/{number}.png")
-            Image.fromarray((picture[..., 0] > 128).astype(np.uint8) * 255).save(
-                self.folder / f"data/masks/{number}.png"
-            )
-        lines = [f"{number},,train" for number in range(count)]
-        (self.folder / "data/texts.csv").write_text("\n".join(["image,text,split", *lines]) + "\n")
+        random_folder(self.folder / "data", count, self.size)
         checkpoint = self.folder / "random.safetensors"
         save_unet(self.network.unet, checkpoint)
         options = Extract(

@@ -32,7 +32,7 @@ def measure(case: str, form: str, what: str, tokens: int, repeats: int) -> dict[
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from textdiff.models.device import peak_memory
+    from textdiff.benchmarks.common import peak_memory
     from textdiff.models.networks.head import Head
     from textdiff.pipeline.training.losses import segmentation_loss
 

@@ -53,8 +53,8 @@ def measure(path: Path, folder: Path, tile: int, overlap: int) -> dict[str, floa
     """Segments ``path`` in this process."""
     import numpy as np
 
+    from textdiff.benchmarks.common import peak_memory
     from textdiff.images.tiles import Grid
-    from textdiff.models.device import peak_memory
     from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
     from textdiff.pipeline.prediction.output_files import OutputFiles
 

@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from textdiff.files import write_json
+from textdiff.benchmarks.common import keep
 from textdiff.images.tiff_writer import PIECE, tiff_writer
 from textdiff.readers.datasets import read_dataset
 from textdiff.readers.decoding import load_image, load_mask
 
-HERE = Path(__file__).resolve().parent
 TEXT = "The nuclei are densely packed."
 
 
@@ -143,7 +142,7 @@ def main() -> None:
             "dice_original": scores["images"][0]["dice_original"],
             "stages": found,
         }
-    write_json(HERE / "results/large_dataset.json", value)
+    keep("large_dataset", value)
     print(json.dumps(value, indent=2))
 
 

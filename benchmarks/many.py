@@ -18,9 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
+from textdiff.benchmarks.common import random_folder
 from textdiff.files import write_json
 
 HERE = Path(__file__).resolve().parent
@@ -46,23 +44,10 @@ print(json.dumps({
 """
 
 
-def make(root: Path, count: int, side: int) -> None:
-    """A folder of noise with masks and an empty text each."""
-    for folder in ("images", "masks"):
-        (root / folder).mkdir(parents=True)
-    draw = np.random.default_rng(0)
-    for number in range(count):
-        pixels = draw.integers(0, 256, (side, side, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / f"images/{number:06d}.png")
-        Image.fromarray(((pixels[..., 0] > 128) * 255).astype(np.uint8)).save(root / f"masks/{number:06d}.png")
-    lines = [f"{number:06d},,{'test' if number % 2 else 'train'}" for number in range(count)]
-    (root / "texts.csv").write_text("\n".join(["image,text,split", *lines]) + "\n")
-
-
 def measure(root: Path, count: int, side: int, backbone: str) -> dict[str, Any]:
     """Extracts ``count`` images in a process of its own, twice: the second time nothing is left to do."""
     data, cache = root / f"data{count}", root / f"{count}.zarr"
-    make(data, count, side)
+    random_folder(data, count, side)
     command = [sys.executable, "-c", CODE, str(data), str(cache), backbone, str(side)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=root)
     found: dict[str, Any] = json.loads(done.stdout)

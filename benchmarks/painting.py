@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from textdiff.files import write_json
+from textdiff.benchmarks.common import keep
 from textdiff.images.labels import UNSAID
 from textdiff.tables import markdown_table
 
-HERE = Path(__file__).resolve().parent
 PEN = 10  # pixels
 TIMES = ("clock", "processor")
 
@@ -76,9 +75,7 @@ def main() -> None:
             {"scribbles": scribble, "pixels": int(np.count_nonzero(painted)), "dice": dice, "clock": clock,
              "processor": processor, "said": str(form.status.value).splitlines()[0]}
         )  # fmt: skip
-    write_json(
-        HERE / "results/painting.json", {"image": name, "cores": os.cpu_count(), "load": os.getloadavg(), "rows": rows}
-    )
+    keep("painting", {"image": name, "cores": os.cpu_count(), "load": os.getloadavg(), "rows": rows})
     table = [
         [str(row["scribbles"]), str(row["pixels"]), f"{row['dice']:.1f}", *(_listed(row[part]) for part in TIMES)]
         for row in rows

@@ -11,7 +11,6 @@ numbers in results/shared.json.
 
 import argparse
 import contextlib
-import hashlib
 import io
 import tempfile
 import time
@@ -24,8 +23,8 @@ import torch
 from safetensors.torch import load_file
 
 from textdiff import console
-from textdiff.cache import FeatureCache, Loader, Row, chunks
-from textdiff.files import write_json
+from textdiff.benchmarks.common import keep, monuseg_blocks, random_cache, random_row
+from textdiff.cache import FeatureCache, Loader, chunks
 from textdiff.models.device import describe_device
 from textdiff.models.networks.variants import VARIANTS
 from textdiff.pipeline.fit import FitConfig, begin, initial_network
@@ -33,38 +32,16 @@ from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.train import train_many
 from textdiff.tables import markdown_table
 
-HERE = Path(__file__).resolve().parent
-STEPS, TOKENS, TEXT_DIM, IMAGES = (50, 150, 250), 12, 384, 5
+TEXT_DIM, IMAGES = 384, 5
 CPU = torch.device("cpu")
 
 
 def make_cache(path: Path, size: int) -> FeatureCache:
     """Five training images with the native sizes of nano-he's blocks 6, 8, 12 and 16, in proportion to ``size``."""
-    rng = np.random.default_rng(0)
-    blocks = {6: (64, size // 8, size // 8), 8: (64, size // 4, size // 4), 12: (32, size // 2, size // 2)}
-    blocks[16] = (32, size, size)
-    rows = []
-    for number in range(IMAGES):
-        digest = hashlib.sha256(bytes([number])).hexdigest()
-        rows.append(Row(str(number), "train", 0, number, f"{number}.png", digest, digest, size, size))
-    cache = FeatureCache.create(
-        path,
-        fingerprint={"dtype": "float16"},
-        rows=rows,
-        blocks=blocks,
-        steps=STEPS,
-        image_size=size,
-        texts=[str(number) for number in range(IMAGES)],
-        tokens=rng.standard_normal((IMAGES, TOKENS, TEXT_DIM), dtype=np.float32),
-        token_mask=np.ones((IMAGES, TOKENS), bool),
-        about={"dataset": "random"},
-    )
+    cache = random_cache(path, IMAGES, size, monuseg_blocks(size, 32), TEXT_DIM)
+    draw = np.random.default_rng(0)
     for row in range(IMAGES):
-        features = {
-            block: rng.standard_normal((len(STEPS), *shape), dtype=np.float32) for block, shape in blocks.items()
-        }
-        mask = rng.integers(0, 2, (size, size), dtype=np.uint8)
-        cache.write(row, features, np.zeros((size, size, 3), np.uint8), mask, mask)
+        cache.write(row, *random_row(cache, draw))
     return FeatureCache.open(path)
 
 
@@ -73,9 +50,9 @@ def counting(counted: list[int]) -> Any:
     """Adds the size of everything that is read from a cache's files."""
     plain = chunks.read_into
 
-    def read_into(path: Path, out: np.ndarray) -> None:
-        plain(path, out)
+    def read_into(path: Path, out: np.ndarray) -> bytes:
         counted.append(path.stat().st_size)
+        return plain(path, out)
 
     chunks.read_into = read_into
     try:
@@ -158,7 +135,7 @@ def main() -> None:
     print("\n" + markdown_table(("way", "bytes read", "reads", "seconds", "of in turn"), lines, "lrrrr"))
     print(f"\nweights of all ways the same to the last bit: {identical}")
     about = {"torch": torch.__version__, "device": describe_device(CPU), "options": vars(options), "row_bytes": row}
-    write_json(HERE / "results" / "shared.json", about | {"identical": identical, "ways": found})
+    keep("shared", about | {"identical": identical, "ways": found})
 
 
 if __name__ == "__main__":

@@ -66,9 +66,9 @@ def measure(path: Path, folder: Path, mpp: float, margin: int) -> dict[str, floa
     """Segments ``path`` in this process."""
     import numpy as np
 
+    from textdiff.benchmarks.common import peak_memory
     from textdiff.images.scaled import Scaled
     from textdiff.images.tiles import Grid
-    from textdiff.models.device import peak_memory
     from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 
     def dark(pixels: np.ndarray) -> np.ndarray:

@@ -27,14 +27,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from textdiff import console
-from textdiff.files import write_json
-from textdiff.models import device
+from textdiff.benchmarks.common import keep, peak_memory
 from textdiff.models.backbones.unet import UNet
+from textdiff.models.device import describe_device
 from textdiff.models.networks.head import Head
 from textdiff.readers.presets import PRESETS
 from textdiff.tables import markdown_table
-
-HERE = Path(__file__).resolve().parent
 
 TEXT_DIM = 768
 
@@ -158,13 +156,6 @@ def work(part: str, kind: str, folder: Path) -> Callable[[], object]:
     return lambda: train(head, features or read(), text, label)
 
 
-def peak_memory() -> int:
-    """This process's largest resident set, in bytes; not its parent's, which Linux's ru_maxrss starts from."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), device.peak_memory())
-
-
 def child(part: str, kind: str, folder: str) -> None:
     """Makes a pass for every line read and prints its seconds; at the end, the memory that all of it added."""
     before = peak_memory()
@@ -238,13 +229,13 @@ def main() -> None:
     if options.child:
         return child(*options.child)
     tables = {case.name: count(case) for case in CASES}
-    machine = device.describe_device(torch.device("cpu"))
+    machine = describe_device(torch.device("cpu"))
     if options.measure:
         tables[f"{MEASURED.name}, measured on {machine}"] = measure()
     for title, rows in tables.items():
         print(markdown(title, rows))
     about = {"torch": torch.__version__, "device": machine, "cases": [vars(case) for case in CASES]}
-    write_json(HERE / "results" / "stages.json", about | {"tables": tables})
+    keep("stages", about | {"tables": tables})
 
 
 if __name__ == "__main__":

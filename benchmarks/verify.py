@@ -25,39 +25,20 @@ from pathlib import Path
 import numpy as np
 
 from textdiff import console
-from textdiff.cache import FeatureCache, Row, verify_cache
-from textdiff.files import write_json
+from textdiff.benchmarks.common import keep, monuseg_blocks, random_cache, random_row
+from textdiff.cache import FeatureCache, verify_cache
 from textdiff.tables import markdown_table
 
-HERE = Path(__file__).resolve().parent
-STEPS = (50, 150, 250)
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def make_cache(path: Path, size: int, rows: int) -> FeatureCache:
-    """A cache without rows: blocks 6, 8, 12 and 16 of the 256x256 network at 256."""
-    blocks = {6: (512, size // 8, size // 8), 8: (512, size // 4, size // 4), 12: (256, size // 2, size // 2)}
-    blocks[16] = (256, size, size)
-    table = []
-    for number in range(rows):
-        digest = hashlib.sha256(bytes([number])).hexdigest()
-        table.append(Row(str(number), "train", 0, -1, f"{number}.png", digest, digest, size, size))
-    return FeatureCache.create(
-        path, fingerprint={"dtype": "float16"}, rows=table, blocks=blocks, steps=STEPS, image_size=size
-    )
 
 
 def fill(cache: FeatureCache, rows: range) -> float:
     """Writes rows of one row's random activations; seconds."""
-    rng, size = np.random.default_rng(0), cache.image_size
-    features = {
-        block: rng.standard_normal((len(STEPS), *shape), dtype=np.float32).astype(np.float16)
-        for block, shape in cache.blocks.items()
-    }
-    image, mask = np.zeros((size, size, 3), np.uint8), rng.integers(0, 2, (size, size), dtype=np.uint8)
+    features, *pixels = random_row(cache, np.random.default_rng(0))
+    halves = {block: grid.astype(np.float16) for block, grid in features.items()}
     start = time.perf_counter()
     for row in rows:
-        cache.write(row, features, image, mask, mask)
+        cache.write(row, halves, *pixels)
     return time.perf_counter() - start
 
 
@@ -99,7 +80,9 @@ def main() -> None:
     parser.add_argument("--folder", help="a directory on the disk that is to be measured")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        cache = make_cache(Path(folder) / "cache.zarr", options.size, options.rows)
+        # Blocks 6, 8, 12 and 16 of the 256x256 network at 256.
+        blocks = monuseg_blocks(options.size, 256)
+        cache = random_cache(Path(folder) / "cache.zarr", options.rows, options.size, blocks)
         part = max(1, options.rows // 4)
         fill(cache, range(options.rows))
         durable = FeatureCache.open(cache.path, writable=True)
@@ -136,7 +119,7 @@ def main() -> None:
     ]
     print("\n" + markdown_table((f"writing {part} rows", "seconds", "rows/s", "of not durable"), lines, "lrrr"))
     about = {"cores": CORES, "python": sys.version.split()[0], "options": vars(options), "row_bytes": row}
-    write_json(HERE / "results" / "verify.json", about | {"bytes": nbytes, "seconds": seconds})
+    keep("verify", about | {"bytes": nbytes, "seconds": seconds})
 
 
 if __name__ == "__main__":

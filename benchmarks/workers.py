@@ -28,29 +28,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from textdiff.files import write_json
+from textdiff.benchmarks.common import keep, random_folder
 from textdiff.pipeline.extraction.dask_crew import task_rows
 from textdiff.tables import markdown_table
-
-HERE = Path(__file__).resolve().parent
-
-
-def make_images(root: Path, count: int, size: int) -> None:
-    """A folder of random images with masks, one of them for testing."""
-    draw = np.random.default_rng(0)
-    for split, number in (("train", count - 1), ("test", 1)):
-        for name in ("images", "masks"):
-            (root / split / name).mkdir(parents=True)
-        for index in range(number):
-            name = f"{split}{index:06d}.png"
-            Image.fromarray(draw.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(root / split / "images" / name)
-            mask = (draw.random((size, size)) > 0.5).astype(np.uint8) * 255
-            Image.fromarray(mask).save(root / split / "masks" / name)
-        names = "".join(f"{split}{index:06d}.png,a text\n" for index in range(number))
-        (root / split / "texts.csv").write_text("image,text\n" + names)
 
 
 class Proxy:
@@ -175,7 +155,7 @@ def main() -> None:
     best: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        make_images(place / "data", options.images, options.size)
+        random_folder(place / "data", options.images, options.size)
         for _ in range(options.rounds):
             for found in measure(place, options.images, options.size):
                 known = best.setdefault(found["way"], found)
@@ -208,7 +188,7 @@ def main() -> None:
     ]
     print(markdown_table([*head, "same bytes"], lines))
     about = {"images": options.images, "size": options.size, "rounds": options.rounds, "cores": os.cpu_count()}
-    write_json(HERE / "results" / "workers.json", {**about, "load": os.getloadavg(), "ways": results})
+    keep("workers", {**about, "load": os.getloadavg(), "ways": results})
 
 
 if __name__ == "__main__":

@@ -25,29 +25,16 @@ import numpy as np
 import torch
 
 from textdiff import console
-from textdiff.cache import FeatureCache, Row
+from textdiff.benchmarks.common import STEPS, monuseg_blocks, random_cache
+from textdiff.cache import FeatureCache
 from textdiff.files import write_json
 from textdiff.models.backbones.outbox import Outbox
 from textdiff.models.device import describe_device
 from textdiff.tables import markdown_table
 
 HERE = Path(__file__).resolve().parent
-STEPS, SIZE = (50, 150, 250), 256
-BLOCKS = {6: (512, 32, 32), 8: (512, 64, 64), 12: (256, 128, 128), 16: (256, 256, 256)}
+SIZE = 256
 CPU = torch.device("cpu")
-
-
-def make_cache(path: Path, rows: int, scale: int) -> FeatureCache:
-    """An empty cache of full-size rows, with ``scale`` times fewer channels."""
-    digest = hashlib.sha256(b"image").hexdigest()
-    return FeatureCache.create(
-        path,
-        fingerprint={"dtype": "float16"},
-        rows=[Row(str(row), "train", 0, -1, f"{row}.png", digest, None, SIZE, SIZE) for row in range(rows)],
-        blocks={block: (c // scale, h, w) for block, (c, h, w) in BLOCKS.items()},
-        steps=STEPS,
-        image_size=SIZE,
-    )
 
 
 def at_once(threads: int, work: Callable[[int], object]) -> None:
@@ -61,7 +48,7 @@ class Ways:
 
     def __init__(self, folder: Path, threads: int, scale: int) -> None:
         self.threads, self.plain = threads, folder / "plain"
-        self.cache = make_cache(folder / "cache.zarr", threads, scale)
+        self.cache = random_cache(folder / "cache.zarr", threads, SIZE, monuseg_blocks(SIZE, 256 // scale), masks=False)
         grids = {block: torch.randn(1, len(STEPS), *shape) for block, shape in self.cache.blocks.items()}
         self.grids, self.image = grids, np.zeros((SIZE, SIZE, 3), np.uint8)
         one, many = (self.cache.blocks, len(STEPS), 1, torch.float16, CPU), range(threads)

@@ -107,7 +107,8 @@ class FeatureCache(CacheReader):
             attributes = make_attributes(layout, fingerprint, about or {}, table, values, mask)
             build_cache(path, Contents(layout, table, attributes, values, mask), overwrite)
         cache = cls.open(path, writable=True)
-        cache.check_fingerprint(fingerprint, rows, texts)
+        cache.check_fingerprint(fingerprint)
+        cache._refuse(cache.differing_table(rows, texts))
         return cache
 
     @classmethod
@@ -158,24 +159,22 @@ class FeatureCache(CacheReader):
                 raise DamagedError(f"{path}: its sample table is damaged: {error}; {DamagedError.FIX}") from error
         return cls.open(path, writable)  # another cache took its place between two reads
 
-    def check_fingerprint(
-        self, fingerprint: Mapping[str, Any], rows: Sequence[Row], texts: Sequence[str] | None = None
-    ) -> None:
-        """Checks that the cache was made, and would be extended, in exactly this way.
+    def check_fingerprint(self, fingerprint: Mapping[str, Any]) -> None:
+        """Checks that the cache's features were made, and would be extended, in exactly this way.
 
         Raises:
             CacheError: names what differs, with both values.
         """
-        found = differing_fields(self.fingerprint, fingerprint) or self.differing_table(rows, texts)
-        if found:
-            masks_alone = self.fingerprint != fingerprint and same_features(self.fingerprint, fingerprint)
-            fix = "--update, which keeps the activations," if masks_alone else "--overwrite"
-            raise CacheError(f"{self.path}: made otherwise: {'; '.join(found)}; use {fix} or another --cache")
+        masks_alone = same_features(self.fingerprint, fingerprint)
+        fix = "--update, which keeps the activations," if masks_alone else "--overwrite"
+        self._refuse(differing_fields(self.fingerprint, fingerprint), fix)
 
-    def differing_table(self, rows: Sequence[Row], texts: Sequence[str] | None = None) -> list[str]:
+    def _refuse(self, differing: Sequence[str], fix: str = "--overwrite") -> None:
+        if differing:
+            raise CacheError(f"{self.path}: made otherwise: {'; '.join(differing)}; use {fix} or another --cache")
+
+    def differing_table(self, rows: Sequence[Row], texts: Sequence[str]) -> list[str]:
         """What differs between the cache's samples and texts and these, in a few lines; empty if nothing does."""
-        if texts is None:
-            return differing_rows(self.rows, rows)
         if (*rows,) == self.rows and (*texts,) == self.texts:
             return []
         return differing_rows(self.rows, rows, self.texts, texts) or ["the same texts in another order"]

@@ -43,23 +43,18 @@ def same_features(here: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
 
 
 def differing_rows(
-    here: Sequence[Row],
-    asked: Sequence[Row],
-    here_texts: Sequence[str] | None = None,
-    asked_texts: Sequence[str] | None = None,
+    here: Sequence[Row], asked: Sequence[Row], here_texts: Sequence[str], asked_texts: Sequence[str]
 ) -> list[str]:
     """What differs between two sample tables, at most a few lines of it; alike rows of an image share one.
 
-    With both lists of texts, rows are compared by what they say, as one text more moves the indices of others.
+    Rows are compared by what their texts say, as one text more moves the indices of others.
     """
     a, b = ({row.key: row for row in rows} for rows in (here, asked))
-    named = here_texts is not None and asked_texts is not None
     found = [(row, "only in the cache") for key, row in a.items() if key not in b]
     found += [(row, "not in the cache") for key, row in b.items() if key not in a]
     for key in a.keys() & b.keys():
         left, right = asdict(a[key]), asdict(b[key])
-        if named:
-            left["text"], right["text"] = _text(a[key], here_texts), _text(b[key], asked_texts)
+        left["text"], right["text"] = _text(a[key], here_texts), _text(b[key], asked_texts)
         fields = differing_fields(left, right)
         if fields:
             found.append((a[key], ", ".join(fields)))
@@ -74,8 +69,8 @@ def differing_rows(
     return lines[:SHOWN] + ([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
 
 
-def _text(row: Row, texts: Sequence[str] | None) -> str | None:
-    return None if texts is None or row.text < 0 else texts[row.text]
+def _text(row: Row, texts: Sequence[str]) -> str | None:
+    return None if row.text < 0 else texts[row.text]
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,6 @@
 """Does what is missing of an experiment, in as many processes as there is room for."""
 
-__all__ = ["choose_processes", "run_experiment"]
+__all__ = ["choose_processes", "run_experiment", "serve"]
 
 import json
 import math
@@ -8,13 +8,14 @@ import os
 import queue
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 
 from textdiff import console
 from textdiff.errors import UserError
-from textdiff.experiments.experiment import Experiment, Job
+from textdiff.experiments.experiment import Experiment, Job, open_experiment
 from textdiff.experiments.job_runner import JobRunner, available_memory, cores, groups_to_do
 from textdiff.models.device import choose_device
 from textdiff.pipeline.worker_process import attend_all, start_worker
@@ -138,8 +139,24 @@ def _start(experiment: Experiment, number: int, processes: int) -> "subprocess.P
         environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     sharing = str(_sharing(experiment, processes))
     with (experiment.path / f"worker-{number}.log").open("a", encoding="utf-8") as log:
-        arguments = (str(experiment.path), sharing)
-        return start_worker("experiments.pool_worker", *arguments, environment=environment, stderr=log)
+        return start_worker(__name__, str(experiment.path), sharing, environment=environment, stderr=log)
+
+
+def serve(lines: Iterator[str], answer: Callable[[object], None], directory: str, sharing: str) -> None:
+    """Does the groups of jobs that the lines name, in a process of its own; see ``serve_parent``.
+
+    Args:
+        lines: names of groups.
+        answer: is given the list of what went wrong in each.
+        directory: of the experiment.
+        sharing: how many processes use the same device's memory.
+    """
+    experiment = open_experiment(Path(directory))
+    # From the environment PyTorch takes no more than there are cores: fewer, where those who began had more.
+    torch.set_num_threads(experiment.threads)
+    worker = JobRunner(experiment, int(sharing))
+    for group in lines:
+        answer(worker.do(groups_to_do(experiment).get(group, [])))
 
 
 def _serve(

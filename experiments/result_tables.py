@@ -5,6 +5,7 @@ __all__ = [
     "Table",
     "absence_note",
     "cells",
+    "compared",
     "difference_columns",
     "interval_notes",
     "missing_note",
@@ -14,7 +15,6 @@ __all__ = [
     "score",
     "score_columns",
     "title",
-    "verdict",
     "views_note",
     "write_files",
     "write_tables",
@@ -30,9 +30,11 @@ from textdiff.experiments.experiment import Experiment
 from textdiff.experiments.nested_bootstrap import Estimate
 from textdiff.experiments.results import Result
 from textdiff.files import write_json, write_text
+from textdiff.metrics.intervals import Interval
 from textdiff.pipeline.evaluation.class_scores import presence_note
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.evaluation.published import Comparison, published_for
+from textdiff.pipeline.evaluation.score_tables import percent
 from textdiff.tables import MINUS, csv_table, latex_table, markdown, markdown_table, text_table
 
 FEW_DRAWS = 5
@@ -72,12 +74,7 @@ class Table:
 
 def score(estimate: Estimate | None) -> str:
     """A score in [0, 1] in percent: ``78.67 [75.02, 81.90]``; empty where nothing has finished."""
-    if estimate is None:
-        return ""
-    mean = f"{100 * estimate.mean:.2f}"
-    if estimate.low is None or estimate.high is None:
-        return mean
-    return f"{mean} [{100 * estimate.low:.2f}, {100 * estimate.high:.2f}]"
+    return percent(Interval(*estimate[:3], estimate.images)) if estimate else ""
 
 
 def points(estimate: Estimate | None) -> str:
@@ -88,16 +85,16 @@ def points(estimate: Estimate | None) -> str:
     return shown[0] if len(shown) == 1 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
-def verdict(difference: Estimate | None) -> str:
-    """``higher``, ``lower``, ``no difference seen``, or nothing where there is nothing to compare."""
-    return difference.verdict if difference else ""
+def compared(difference: Estimate | None) -> list[str]:
+    """``points`` and what their interval says, ``higher``, ``lower``, ``no difference seen``; empty without one."""
+    return [points(difference), difference.verdict if difference else ""]
 
 
 def cells(result: Result, shown: Mapping[str, str], truth: str, others: Iterable[Result | None] = ()) -> list[str]:
     """The scores of a row by ``score_columns``, and its differences in Dice to others by ``difference_columns``."""
     scores = [score(result.estimate(metric)) for metric in shown.values()]
     differences = [result.minus(other, f"dice_{truth}") for other in others]
-    return scores + [cell for difference in differences for cell in (points(difference), verdict(difference))]
+    return scores + [cell for difference in differences for cell in compared(difference)]
 
 
 def difference_columns(*others: str) -> list[str]:

@@ -15,12 +15,12 @@ from textdiff.experiments.plots import error_bars, new_figure, save_figure
 from textdiff.experiments.result_tables import (
     Outcome,
     Table,
+    compared,
     notes,
     points,
     score,
     score_columns,
     title,
-    verdict,
     write_tables,
 )
 from textdiff.experiments.results import Result, gather
@@ -116,10 +116,10 @@ def sweep_table(experiment: Experiment, truth: str) -> Outcome:
         gain = with_text.minus(without, main) if with_text else None
         line = ["all" if one is None else str(one) for one in (block, step)]
         line += [f"{without.point['row_bytes'] / 1e6:.3g}", *(score(one) for pair in pairs for one in pair)]
-        line += [points(gain), verdict(gain)]
+        line += compared(gain)
         if whole:
             cost = (with_text or without).minus(whole[with_text is not None], main)
-            line += [points(cost), verdict(cost)]
+            line += compared(cost)
         rows.append(line)
         records += with_text.records(without) if with_text else []
         records += without.records(None)

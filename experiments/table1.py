@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
@@ -26,7 +25,7 @@ from textdiff.experiments.result_tables import (
     score_columns,
     title,
     views_note,
-    write_files,
+    write_tables,
 )
 from textdiff.experiments.results import gather
 from textdiff.experiments.setup import conduct, experiment_path, methods, plan_methods
@@ -189,23 +188,17 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
     ]
     if published:
         notes += ["Published rows are of other backbones, draws and splits, and have no intervals.", *ARTEFACTS]
-    summary: dict[str, Any] = {
-        "schema": 1,
-        "kind": "table1",
-        "dataset": first.dataset,
-        "split": first.plan.split,
+    summary = {
         "truth": truth,
         "against": against,
         "experiments": {place or "method": str(experiment.path) for place, experiment in experiments.items()},
-        "options": first.plan.options,
         "missing": [job.name for experiment in experiments.values() for job in experiment.missing()],
         "published": [row._asdict() for row in published],
         "published_left_out": why_not,
     }
-    stem = first.path / "table1"
-    outcome = write_files(stem, Table(columns, lines, notes), records, summary)
+    outcome = write_tables(first, Table(columns, lines, notes), records, summary)
     drawn = [(name, result) for name, (_, result) in rows.items()]
-    figure = draws_figure(stem, drawn, f"dice_{truth}", title(first, truth))
+    figure = draws_figure(first.path / "table1", drawn, f"dice_{truth}", title(first, truth))
     return outcome._replace(files=[*outcome.files, *figure])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.experiments.nested_bootstrap import Estimate
-from textdiff.experiments.result_tables import Outcome, Table, notes, points, score, verdict, write_files
+from textdiff.experiments.result_tables import Outcome, Table, compared, notes, points, score, write_files
 from textdiff.experiments.results import gather
 from textdiff.experiments.setup import conduct, plan_methods
 from textdiff.experiments.text_leak import SUSPECT, leak_warning, told_by_words
@@ -42,7 +42,7 @@ def text_check(options: TextCheck) -> Outcome:
     metric = f"dice_{options.truth}"
     gains = {name: results["full"].minus(results[name], metric) for name in _METHODS[1:]}
     rows = [
-        [name, result.progress, score(result.estimate(metric)), points(gains.get(name)), verdict(gains.get(name))]
+        [name, result.progress, score(result.estimate(metric)), *compared(gains.get(name))]
         for name, result in results.items()
     ]
     told = told_by_words(cache)

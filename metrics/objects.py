@@ -5,7 +5,7 @@ Empty images have one stated rule: without true and without found objects an ima
 one of the two has objects it scores 0.
 """
 
-__all__ = ["PanopticQuality", "aji", "detection_f1", "panoptic_quality"]
+__all__ = ["PanopticQuality", "aji", "panoptic_quality"]
 
 from typing import Any, NamedTuple
 
@@ -84,21 +84,6 @@ def panoptic_quality(prediction: Objects, truth: Objects) -> PanopticQuality:
     dq = 2 * len(matched) / count
     sq = float(matched.mean()) if len(matched) else 0.0
     return PanopticQuality(dq * sq, dq, sq)
-
-
-def detection_f1(prediction: Objects, truth: Objects, iou: float = 0.5) -> float:
-    """F1 score of found objects, a pair matching where its IoU exceeds ``iou``: 2 TP / (true + found).
-
-    With 0.5 it is the DQ of ``panoptic_quality``. Arguments as for ``aji``.
-
-    Raises:
-        ValueError: as ``aji``, and for an ``iou`` below 0.5, where an object could match two.
-    """
-    if not 0.5 <= iou < 1:
-        raise ValueError(f"IoU threshold {iou} is not in [0.5, 1)")
-    overlaps = _overlaps(prediction, truth)
-    count = len(overlaps.true_areas) + len(overlaps.found_areas)
-    return 2 * int(np.count_nonzero(overlaps.iou > iou)) / count if count else 1.0
 
 
 def _overlaps(prediction: Objects, truth: Objects) -> _Overlaps:

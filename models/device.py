@@ -1,11 +1,9 @@
 """Where a computation runs, and in which precision."""
 
-__all__ = ["autocast", "choose_device", "describe_device", "peak_memory", "resolve_precision", "synchronize"]
+__all__ = ["autocast", "choose_device", "describe_device", "resolve_precision", "synchronize"]
 
 import os
 import platform
-import resource
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -70,9 +68,3 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def peak_memory() -> int:
-    """The process's largest resident set so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

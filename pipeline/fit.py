@@ -43,7 +43,7 @@ from textdiff.pipeline.training.epochs import rows_by_tile
 from textdiff.pipeline.training.image_digests import image_digests
 from textdiff.pipeline.training.labelled import Labelled, silent_images
 from textdiff.pipeline.training.self_training import forget_soft_labels, unlabelled_record
-from textdiff.pipeline.training.train import train
+from textdiff.pipeline.training.train import train_many
 from textdiff.places import Location, located
 
 _NAMED = 8
@@ -205,7 +205,7 @@ def _finish(run: Run, device: str, cache: Location | None) -> None:
     else:
         opened = run.open_cache(cache)
         run.check_unchanged(opened)
-        train(run, opened, initial_network(run), choose_device(device))
+        train_many([(run, initial_network(run))], opened, choose_device(device))
     if run.teacher == Run(run.path / TEACHER):  # the members of an ensemble share theirs
         forget_soft_labels(run)
 

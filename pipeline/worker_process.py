@@ -1,5 +1,7 @@
 """Processes that do what their parent asks, line by line on standard input, and that end with it.
 
+    python -m textdiff.pipeline.worker_process MODULE ARGUMENTS
+
 When standard input closes in the middle of something, that is interrupted.
 """
 
@@ -16,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -31,16 +34,16 @@ GRACE = 30.0
 def start_worker(
     module: str, *arguments: str, environment: Mapping[str, str], **options: Any
 ) -> "subprocess.Popen[str]":
-    """A process of a module that ends in ``serve_parent``.
+    """A process that serves this one by a module's ``serve``.
 
     Args:
-        module: below ``textdiff``.
-        arguments: of its command line.
+        module: one with ``serve(lines, answer, *arguments)``; see ``serve_parent``.
+        arguments: more for it.
         environment: what it has beside that of this process.
         options: more for ``subprocess.Popen``.
     """
     return subprocess.Popen(
-        [sys.executable, "-m", f"textdiff.{module}", *arguments],
+        [sys.executable, "-m", "textdiff.pipeline.worker_process", module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -142,3 +145,8 @@ def serve_parent(serve: Callable[[Iterator[str], Callable[[object], None]], None
         if interrupted:
             sys.exit(STOPPED)
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    # Imported once it can be interrupted: PyTorch takes seconds.
+    serve_parent(lambda lines, answer: import_module(sys.argv[1]).serve(lines, answer, *sys.argv[2:]))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from textdiff.errors import UserError
 from textdiff.models.backbones.base import Backbone
-from textdiff.models.backbones.diffusion import STEPS
+from textdiff.models.backbones.corruption import STEPS
 from textdiff.models.downloads.image_models import CARD, find_model, licence_of, revision_of, weight_files
 from textdiff.models.pretrained import load_model, loading, quiet
 from textdiff.models.weights import ResolvedWeights

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor
 
 from textdiff.models.backbones.base import Backbone
-from textdiff.models.backbones.corruption import Corruption, Noise
-from textdiff.models.backbones.diffusion import STEPS
+from textdiff.models.backbones.corruption import STEPS, Corruption, Noise
 
 
 class Noised(Backbone):

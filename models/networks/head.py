@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from textdiff.cache import FeatureCache, Item
+from textdiff.cache import FeatureCache
 from textdiff.models.networks.kernels.attention import Attend, block_attention
 from textdiff.models.networks.kernels.levels import Pieces, project_level
 from textdiff.models.networks.kernels.pointwise import wants_large_products
@@ -20,7 +20,7 @@ from textdiff.models.networks.kernels.upsample_conv import conv_upsampled
 from textdiff.models.networks.norms import NORMS
 from textdiff.models.networks.recipes import OF_THE_METHOD, Recipe
 from textdiff.models.networks.reference_names import copy_reference, to_reference
-from textdiff.models.networks.segmenter import Reads, Segmenter, Window, padded_texts, selected_levels
+from textdiff.models.networks.segmenter import Reads, Segmenter, Window, selected_levels
 from textdiff.models.networks.textdiff import TextDiff, mean_token, placed, standardised
 from textdiff.models.networks.variants import VARIANTS as ALL_VARIANTS
 from textdiff.models.networks.variants import check_variant, head_variant
@@ -250,11 +250,6 @@ class Head(TextDiff, Segmenter):
             )
             parts.append(x[:, :, top:bottom, left:right])
         return parts, (rows, columns)
-
-    def inputs(self, items: Sequence[Item]) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
-        """Joins items along the batch: levels (B, steps * C, h, w), text (B, L, D), text mask (B, L)."""
-        features = [torch.cat(level) for level in zip(*(item.features for item in items), strict=True)]
-        return features, *padded_texts(items)
 
     def _attends(self, features: Sequence[Tensor], text: Tensor | None, mask: Tensor | None) -> list[Attend | None]:
         """For each image of the batch, or for all at once, the transformer block with its text, if there is one."""

@@ -2,7 +2,7 @@
 
 __all__ = ["ImageNetwork", "Rival"]
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from textdiff.models.networks.segmenter import Reads, Segmenter
 from textdiff.options.fit import FitConfig
 
 
-class ImageNetwork(Segmenter):
+class ImageNetwork(Segmenter, ABC):
     """A network on images. Its ``config`` has ``standardise``, ``augment`` and ``side``; see ``recipes.Recipe``."""
 
     cached_views = False

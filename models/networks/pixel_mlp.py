@@ -220,10 +220,6 @@ class PixelMLPs(Segmenter):
             images.append(torch.cat(scores, 1).mT.reshape(len(self.networks), -1, size, size))
         return torch.stack(images, 1)
 
-    def inputs(self, items: Sequence[Item]) -> tuple[list[Tensor]]:
-        """Joins items along the batch: levels (B, steps x C, h, w)."""
-        return ([torch.cat(level) for level in zip(*(item.features for item in items), strict=True)],)
-
     def batches(
         self, items: Iterable[Item], size: int, seed: int, epoch: int
     ) -> Iterator[tuple[tuple[Tensor], Tensor]]:

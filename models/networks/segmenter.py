@@ -2,7 +2,6 @@
 
 __all__ = ["Criterion", "Reads", "Segmenter", "Window", "padded_texts", "selected_levels"]
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -38,7 +37,7 @@ class Window(NamedTuple):
     size: int
 
 
-class Segmenter(nn.Module, ABC):
+class Segmenter(nn.Module):
     """A network that gives class scores (B, classes, S, S) to cached rows: ``network(*network.inputs(items))``.
 
     By default it reads activations and texts and is trained on the cached views; a network that reads something else
@@ -152,9 +151,13 @@ class Segmenter(nn.Module, ABC):
         scores: Tensor = self(*prepared)
         return scores
 
-    @abstractmethod
     def inputs(self, items: Sequence[Item]) -> tuple[Any, ...]:
-        """The arguments of ``forward`` for rows as a batch."""
+        """The arguments of ``forward`` for rows as a batch.
+
+        By default levels (B, steps * C, h, w) and, for a network that reads it, text (B, L, D) and its mask (B, L).
+        """
+        features = [torch.cat(level) for level in zip(*(item.features for item in items), strict=True)]
+        return (features, *padded_texts(items)) if self.reads.text else (features,)
 
     def loader(self, cache: FeatureCache, device: torch.device) -> Loader:
         """Reads of each row what ``inputs`` needs, and what tells whether it is blank."""

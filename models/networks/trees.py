@@ -205,10 +205,6 @@ class Trees(Segmenter):
         found = [self._scores(pixels, feature) for pixels in images]
         return torch.stack(found).float().mT.reshape(len(found), -1, size, size)
 
-    def inputs(self, items: Sequence[Item]) -> tuple[list[Tensor]]:
-        """Joins items along the batch: levels (B, steps x C, h, w)."""
-        return ([torch.cat(level) for level in zip(*(item.features for item in items), strict=True)],)
-
 
 def _channels(levels: Sequence[Tensor]) -> list[tuple[int, int]]:
     """The first channel of each level, and the one after its last, of those of all levels in a row."""

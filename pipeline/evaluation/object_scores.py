@@ -2,7 +2,7 @@
 
 __all__ = ["METRICS", "measure", "metrics_table"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,12 @@ from numpy.typing import NDArray
 
 from textdiff.metrics.instances import components, find_instances
 from textdiff.metrics.intervals import Interval
-from textdiff.metrics.objects import aji, detection_f1, panoptic_quality
+from textdiff.metrics.objects import aji, panoptic_quality
 from textdiff.metrics.surfaces import hd95, surface_dice
 from textdiff.pipeline.evaluation.score_tables import percent
 from textdiff.tables import markdown_table, text_table
 
-_OF_OBJECTS: dict[str, tuple[str, Callable[[NDArray[Any], NDArray[Any]], float]]] = {
-    "aji": ("AJI %", aji),
-    "pq": ("PQ %", lambda prediction, truth: panoptic_quality(prediction, truth).pq),
-    "dq": ("DQ %", lambda prediction, truth: panoptic_quality(prediction, truth).dq),
-    "sq": ("SQ %", lambda prediction, truth: panoptic_quality(prediction, truth).sq),
-    "f1": ("F1 %", detection_f1),
-}
+_OF_OBJECTS = ("aji", "pq", "dq", "sq", "f1")
 METRICS = ("dice", "iou", *_OF_OBJECTS, "hd95", "nsd")
 """All that ``--metrics`` knows."""
 
@@ -55,7 +49,12 @@ def measure(
     if of_objects:
         found = find_instances(labels, likelihood, method, min_area)
         true = components(truth) if instances is None else instances
-        values |= {name: _OF_OBJECTS[name][1](found, true) for name in of_objects}
+        if "aji" in of_objects:
+            values["aji"] = aji(found, true)
+        if quality := [name for name in of_objects if name != "aji"]:
+            pq, dq, sq = panoptic_quality(found, true)
+            all_of_it = {"pq": pq, "dq": dq, "sq": sq, "f1": dq}  # pairs match where their IoU exceeds one half
+            values |= {name: all_of_it[name] for name in quality}
     predicted, foreground = np.asarray(labels) > 0, np.asarray(truth) > 0
     if "hd95" in metrics:
         values["hd95"] = hd95(predicted, foreground)
@@ -88,4 +87,4 @@ def metrics_table(intervals: Mapping[str, Interval | None], note: str, *, markdo
 
 
 def _title(name: str) -> str:
-    return _OF_OBJECTS[name][0] if name in _OF_OBJECTS else {"hd95": "HD95 px", "nsd": "NSD %"}[name]
+    return "HD95 px" if name == "hd95" else f"{name.upper()} %"

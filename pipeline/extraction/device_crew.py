@@ -1,6 +1,6 @@
 """Several devices of this machine: a process each, which take parts of the rows as they get done with the last."""
 
-__all__ = ["DeviceCrew"]
+__all__ = ["DeviceCrew", "serve"]
 
 import base64
 import json
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from textdiff import console
 from textdiff.errors import UserError
 from textdiff.models.device import choose_device, resolve_precision
 from textdiff.options.shared import Precision
-from textdiff.pipeline.extraction.row_worker import Job, parts, sealed
+from textdiff.pipeline.extraction.row_worker import Job, Order, Part, RowWorker, opened, parts, sealed
 from textdiff.pipeline.extraction.timings import Timings
 from textdiff.pipeline.worker_process import attend_all, start_worker
 
@@ -156,4 +156,24 @@ def _death(worker: "subprocess.Popen[str]") -> str:
 def _start(device: str, on_cpu: int) -> "subprocess.Popen[str]":
     environment = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // on_cpu))} if device == "cpu" else {}
     # In a group of its own: who presses Ctrl-C stops this process, which stops the others.
-    return start_worker("pipeline.extraction.device_worker", device, environment=environment, process_group=0)
+    return start_worker(__name__, device, environment=environment, process_group=0)
+
+
+def serve(lines: Iterator[str], answer: Callable[[object], None], device: str) -> None:
+    """Fills rows on one device, in a process of its own; see ``serve_parent``.
+
+    Args:
+        lines: an order first, then parts of the rows, sealed and in base64.
+        answer: is given ``{"rows": n}`` as rows come to be, and ``{"took": ...}``, its ``Timings``, after a part.
+        device: where to compute.
+    """
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)  # else every process takes memory of the first one, too
+    worker: RowWorker | None = None
+    for line in lines:
+        match opened(base64.b64decode(line)):
+            case Order() as order:
+                worker = RowWorker(order, device)
+            case Part() as part:
+                assert worker is not None
+                answer({"took": worker.fill(part, lambda count: answer({"rows": count})).as_json()})

@@ -70,7 +70,7 @@ def begin_filling(config: ExtractConfig, plan: Mapping[str, Any], embed: Embed) 
         cache = opened(place)
         other_masks = cache.fingerprint_hash != planned.fingerprint_hash
         if not (other_masks and config.update and same_features(cache.fingerprint, planned.fingerprint)):
-            cache.check_fingerprint(planned.fingerprint, cache.rows)
+            cache.check_fingerprint(planned.fingerprint)
         if (changes := cache.differing_table(planned.rows, planned.texts)) or other_masks:
             if not config.update:
                 raise _refuse_changed(cache, planned, changes)

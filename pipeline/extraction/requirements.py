@@ -22,7 +22,7 @@ def require_data(dataset: str, backbone: str, text_encoder: str) -> Path:
     try:
         return find_data(dataset)
     except UserError as error:
-        models = _missing_models(backbone, text_encoder, download=False)
+        _, models = _models(backbone, text_encoder, download=False)
         raise _refusal([str(error)], models, dataset, "DIR") from None
 
 
@@ -32,15 +32,17 @@ def require_models(dataset: str, data: Path, backbone: str, text_encoder: str) -
     Raises:
         UserError: the weights or the text encoder are missing; both are named at once.
     """
-    if missing := _missing_models(backbone, text_encoder, download=True):
+    found, missing = _models(backbone, text_encoder, download=True)
+    if missing or found is None:
         raise _refusal([], missing, dataset, shlex.quote(str(data)))
-    return resolve_backbone(backbone)
+    return found
 
 
-def _missing_models(backbone: str, text_encoder: str, download: bool) -> list[str]:
-    missing = []
+def _models(backbone: str, text_encoder: str, download: bool) -> tuple[ResolvedWeights | None, list[str]]:
+    """The backbone's weights, hashed once, and what is missing, in words."""
+    found, missing = None, []
     try:
-        resolve_backbone(backbone, download=download)
+        found = resolve_backbone(backbone, download=download)
     except MissingWeightsError as error:  # others, of what is misspelt or misplaced, no download mends
         missing.append(str(error))
     try:
@@ -51,7 +53,7 @@ def _missing_models(backbone: str, text_encoder: str, download: bool) -> list[st
                 missing.append(f"{text_encoder}: the text encoder is not in place; textdiff download {text_encoder}")
     except UserError as error:
         missing.append(str(error))
-    return missing
+    return found, missing
 
 
 def _refusal(data: Sequence[str], models: Sequence[str], dataset: str, place: str) -> UserError:

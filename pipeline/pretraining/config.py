@@ -17,7 +17,7 @@ from textdiff.models.backbones.fresh import fresh_unet
 from textdiff.models.backbones.unet import UNet
 from textdiff.options.pretrain import Pretrain
 from textdiff.options.record import options
-from textdiff.pipeline.pretraining.ssim import WINDOW
+from textdiff.pipeline.pretraining.objective import WINDOW
 
 # The topology of the 256x256 ADM: 18 decoder blocks whose numbers mean the same at every width.
 _ADM: dict[str, Any] = {

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textdiff.models.backbones.diffusion import alphas_cumprod, betas
+from textdiff.models.backbones.corruption import alphas_cumprod, betas
 
 
 class Posterior(NamedTuple):

@@ -1,17 +1,20 @@
 """What a pretraining run leaves: the averaged weights with their history, the log, its curves, the contact sheet."""
 
-__all__ = ["Row", "keep_weights", "write_log", "write_result"]
+__all__ = ["Row", "contact_sheet", "keep_weights", "write_log", "write_result"]
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from textdiff import console
-from textdiff.files import write_text
+from textdiff.files import atomic_path, write_text
 from textdiff.models.backbones.checkpoints import save_unet
 from textdiff.models.backbones.unet import UNet
 from textdiff.models.device import describe_device
@@ -19,7 +22,6 @@ from textdiff.options.pretrain import Pretrain
 from textdiff.pipeline.evaluation.figures import save_picture
 from textdiff.pipeline.pretraining.config import command, trajectory
 from textdiff.pipeline.pretraining.objective import Objective
-from textdiff.pipeline.pretraining.sampling import contact_sheet
 from textdiff.pipeline.pretraining.unlabelled import Survey
 from textdiff.tables import csv_table
 
@@ -125,3 +127,16 @@ def _plot_log(rows: Sequence[Row], path: Path, title: str) -> None:
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     save_picture(figure, path)
+
+
+def contact_sheet(rows: Sequence[Tensor], path: str | os.PathLike[str], gap: int = 4) -> None:
+    """Writes a PNG with one row of pictures for each (n, 3, S, S) tensor in [-1, 1], on white, atomically."""
+    size = rows[0].shape[-1]
+    sheet = np.full((len(rows) * (size + gap) + gap, max(map(len, rows)) * (size + gap) + gap, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        pictures = ((row.float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        for j, picture in enumerate(pictures):
+            top, left = gap + i * (size + gap), gap + j * (size + gap)
+            sheet[top : top + size, left : left + size] = picture
+    with atomic_path(path) as partial:
+        Image.fromarray(sheet).save(partial)

@@ -1,13 +1,12 @@
 """The training loop of stage two, with checkpoints that resume to the very same weights."""
 
-__all__ = ["train", "train_many"]
+__all__ = ["train_many"]
 
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import tee, zip_longest
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,27 +23,15 @@ from textdiff.pipeline.training.self_training import soft_labels
 from textdiff.pipeline.training.trainer import Trainer
 
 
-def train(run: Run, cache: FeatureCache, network: Segmenter, device: torch.device) -> Path:
-    """Trains ``network`` as ``run.config`` says, from its last checkpoint if there is one.
-
-    Leaves ``head.safetensors``, the weights selected, and ``log.csv``, a line per epoch, in the run directory, and
-    returns it.
-
-    Raises:
-        UserError: the loss is no longer finite.
-    """
-    train_many([(run, network)], cache, device)
-    return run.path
-
-
 def train_many(
     runs: Sequence[tuple[Run, Segmenter]], cache: FeatureCache, device: torch.device, loader: Loader | None = None
 ) -> None:
-    """Trains several networks side by side in one pass over the cache, each exactly as :func:`train` trains it alone.
+    """Trains networks as their runs' ``config`` says, from their last checkpoints if there are any.
 
-    Every row is read once for all of them. The runs see the same images in the same order, that is, they share the
-    training images and the seed; all else may differ. A network's step follows the other's, so activations of one at a
-    time are held in memory.
+    Leaves ``head.safetensors``, the weights selected, and ``log.csv``, a line per epoch, in each run directory. Several
+    are trained side by side in one pass over the cache, each exactly as it would be alone: every row is read once for
+    all of them. The runs see the same images in the same order, that is, they share the training images and the seed;
+    all else may differ. A network's step follows the other's, so activations of one at a time are held in memory.
 
     Args:
         runs: with the networks as they are before the first step.

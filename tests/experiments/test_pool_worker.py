@@ -16,10 +16,11 @@ def test_a_worker_in_the_background_ends_with_its_parent_in_the_middle_of_a_grou
     threads = (os.cpu_count() or 1) + 1
     job = make_job("long", {}, "long", FitConfig(cache.path, labels=2, epochs=100_000, width=8, device="cpu"))
     experiment = plan_experiment(tmp_path / "long", Plan("ablate", {}, "test", [job]), cache, threads)
+    arguments = (str(experiment.path), "1")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does, and the worker inherits it
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "textdiff.experiments.pool_worker", str(experiment.path), "1"],
+            [sys.executable, "-m", "textdiff.pipeline.worker_process", "textdiff.experiments.pool", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from textdiff.metrics.objects import aji, detection_f1, panoptic_quality
+from textdiff.metrics.objects import aji, panoptic_quality
 
 PAIRS = array_shapes(min_dims=2, max_dims=2, max_side=8).flatmap(
     lambda shape: st.tuples(*[arrays(np.int32, shape, elements=st.sampled_from([0, 1, 2, 3, 7, 900]))] * 2)
@@ -58,19 +58,18 @@ def test_pq_is_the_papers_equation(pair):
     result = panoptic_quality(*pair)
     assert result.pq == pytest.approx(plain_pq(*pair), abs=1e-12)
     assert result.pq == pytest.approx(result.dq * result.sq)
-    assert detection_f1(*pair) == result.dq
 
 
-@given(PAIRS, st.sampled_from([0.5, 0.6, 0.75]))
-def test_f1_is_that_of_precision_and_recall(pair, threshold):
+@given(PAIRS)
+def test_dq_is_the_f1_score_of_precision_and_recall(pair):
     found, true = map(sets, pair)
-    hits = sum(len(g & s) / len(g | s) > threshold for g in true for s in found)
+    hits = sum(len(g & s) / len(g | s) > 0.5 for g in true for s in found)
     if not found or not true:
         expected = float(len(found) == len(true))
     else:
         precision, recall = hits / len(found), hits / len(true)
         expected = 2 * precision * recall / (precision + recall) if hits else 0.0
-    assert detection_f1(*pair, iou=threshold) == pytest.approx(expected)
+    assert panoptic_quality(*pair).dq == pytest.approx(expected)
 
 
 def blobs(rng, size, count):
@@ -122,7 +121,9 @@ def test_exactly_half_is_no_match():
     assert panoptic_quality(np.array([[1, 1]]), np.array([[1, 0]])).dq == 0
 
 
-@pytest.mark.parametrize("metric", [aji, detection_f1, lambda p, t: panoptic_quality(p, t).pq])
+@pytest.mark.parametrize(
+    "metric", [aji, lambda p, t: panoptic_quality(p, t).dq, lambda p, t: panoptic_quality(p, t).pq]
+)
 def test_no_objects_at_all_score_1_and_objects_on_one_side_only_score_0(metric):
     none, some = np.zeros((4, 5), int), np.ones((4, 5), int)
     assert metric(none, none) == 1.0
@@ -139,7 +140,7 @@ def test_numbering_does_not_matter_to_pq_nor_a_perfect_prediction_to_anything(pa
     assert panoptic_quality(truth, truth) == (1.0, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("metric", [aji, detection_f1, panoptic_quality])
+@pytest.mark.parametrize("metric", [aji, panoptic_quality])
 @pytest.mark.parametrize(
     ("prediction", "truth"),
     [
@@ -152,8 +153,3 @@ def test_numbering_does_not_matter_to_pq_nor_a_perfect_prediction_to_anything(pa
 def test_maps_of_other_shapes_or_values_are_refused(metric, prediction, truth):
     with pytest.raises(ValueError, match=r"shape|numbered"):
         metric(prediction, truth)
-
-
-def test_a_threshold_below_one_half_is_refused():
-    with pytest.raises(ValueError, match=r"0\.5"):
-        detection_f1(np.zeros((2, 2), int), np.zeros((2, 2), int), iou=0.3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from textdiff.models.backbones import diffusion
+from textdiff.models.backbones import corruption as diffusion
 from textdiff.models.backbones.noised import Noised
 
 

@@ -101,15 +101,15 @@ def test_ensemble_predicts_the_mean_probability(made):
 
 def test_stopped_ensemble_does_what_was_missing_and_comes_to_the_same_weights(made, tmp_path, monkeypatch):
     config = FitConfig(made / "cache.zarr", labels=2, variant="no-text", epochs=2, seed=7, ensemble=3)
-    train = fit_module.train
+    train_many = fit_module.train_many
 
-    def stop_in_the_second(run, *arguments):
-        if run.path.name == "1":
+    def stop_in_the_second(runs, *arguments):
+        if runs[0][0].path.name == "1":
             raise KeyboardInterrupt
-        return train(run, *arguments)
+        train_many(runs, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit_module, "train", stop_in_the_second)
+        patch.setattr(fit_module, "train_many", stop_in_the_second)
         with pytest.raises(KeyboardInterrupt):
             fit(config, tmp_path)
     cut = newest(tmp_path)

@@ -10,13 +10,11 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 from torch import nn
 
-from textdiff.models.backbones.corruption import Masks
-from textdiff.models.backbones.diffusion import alphas_cumprod, betas
+from textdiff.models.backbones.corruption import Masks, alphas_cumprod, betas
 from textdiff.pipeline.pretraining import diffusion_loss
 from textdiff.pipeline.pretraining.diffusion_loss import Posterior, training_loss
-from textdiff.pipeline.pretraining.objective import Unmasking
-from textdiff.pipeline.pretraining.sampling import contact_sheet, denoise
-from textdiff.pipeline.pretraining.ssim import ssim
+from textdiff.pipeline.pretraining.objective import Unmasking, denoise, ssim
+from textdiff.pipeline.pretraining.result import contact_sheet
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from textdiff.models.networks.segmenter import Window
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import epochs, trainer
-from textdiff.pipeline.training.train import train
+from textdiff.pipeline.training.train import train_many
 from textdiff.tests import experiment_cases as cases
 from textdiff.tests.run_cases import stopped_after
 
@@ -139,7 +139,7 @@ def test_the_best_weights_are_chosen_among_the_validated_epochs(cache, tmp_path)
     # The same fit stopped there: its schedule is over the whole fit, so it is interrupted rather than shortened.
     again = begin(config, lambda name: tmp_path / name)
     with stopped_after(best), pytest.raises(KeyboardInterrupt):
-        train(again, cache, initial_network(again), torch.device("cpu"))
+        train_many([(again, initial_network(again))], cache, torch.device("cpu"))
     saved = torch.load(again.path / "last.pt", weights_only=True)["head"]
     torch.testing.assert_close(dict(saved), weights, rtol=0, atol=0)
 

@@ -85,7 +85,7 @@ def test_kills_of_device_processes_and_of_their_parent_lose_nothing(large, tmp_p
         before = rows(cache)
         run = start(command(large, cache, "--devices", "cpu,cpu"), log)
         wait_for(lambda before=before: rows(cache) > before + 10)
-        alive = children(run.pid, "device_worker")
+        alive = children(run.pid, "device_crew")
         os.kill(alive[0], signal.SIGKILL)
         before = rows(cache)
         wait_for(lambda before=before: rows(cache) > before + 10)

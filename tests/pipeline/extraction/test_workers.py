@@ -99,7 +99,7 @@ def test_the_rows_of_a_device_process_that_is_killed_are_done_by_the_other(place
     class Remembered(subprocess.Popen):
         def __init__(self, words, **options):
             super().__init__(words, **options)
-            if "textdiff.pipeline.extraction.device_worker" in words:
+            if "textdiff.pipeline.extraction.device_crew" in words:
                 started.append(self)
 
     def kill():

@@ -13,8 +13,7 @@ from safetensors import safe_open
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.models.backbones.checkpoints import load_unet
-from textdiff.models.backbones.corruption import Masks
-from textdiff.models.backbones.diffusion import alphas_cumprod
+from textdiff.models.backbones.corruption import Masks, alphas_cumprod
 from textdiff.models.backbones.fresh import fresh_unet
 from textdiff.models.backbones.load import load_backbone, resolve_backbone
 from textdiff.models.backbones.unet import UNet
