@@ -240,7 +240,7 @@ def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None
     if cache is None:
         _say(f"Once the cache is there, {FIRST} images are named that stand for the others.")
         return
-    place = shlex.quote(str(options.dir))
+    again = ("textdiff", "start", str(options.dir))
     names = [one.id for one in cover(FeatureCache.open(cache), FIRST)]
     of = {sample.id: sample.image for sample in samples}
     _say(
@@ -252,8 +252,8 @@ def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None
         "In GIMP: add a black layer, paint on it in white, and export that layer alone as PNG.",
         "In Aperio ImageScope: draw outlines, and save the annotations, an XML called as the image.",
         "The page docs/data.md tells of several classes, numbered objects, and outlines of other programs. Then:",
-        f"    textdiff start {place}{shlex.join(['', *of_masks])}",
+        f"    {shlex.join([*again, *of_masks])}",
         "A few strokes in place of a whole mask are enough to begin with: 1 on what you look for, 0 on the background, "
         "255 where you say nothing. Then:",
-        f"    textdiff start {place} --unlabelled-value 255",
+        f"    {shlex.join([*again, '--unlabelled-value', '255'])}",
     )
