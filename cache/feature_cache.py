@@ -21,7 +21,7 @@ from textdiff.cache.create import (
     read_table,
     rewrite_about,
 )
-from textdiff.cache.fingerprint import differing_fields, differing_rows
+from textdiff.cache.fingerprint import differing_fields, differing_rows, same_features
 from textdiff.cache.info import cache_info
 from textdiff.cache.layout import Layout
 from textdiff.cache.ledger import entry_key
@@ -165,11 +165,13 @@ class FeatureCache(CacheReader):
         Raises:
             CacheError: names what differs, with both values.
         """
-        self._refuse(differing_fields(self.fingerprint, fingerprint))
+        masks_alone = same_features(self.fingerprint, fingerprint)
+        fix = "--update, which keeps the activations," if masks_alone else "--overwrite"
+        self._refuse(differing_fields(self.fingerprint, fingerprint), fix)
 
-    def _refuse(self, differing: Sequence[str]) -> None:
+    def _refuse(self, differing: Sequence[str], fix: str = "--overwrite") -> None:
         if differing:
-            raise CacheError(f"{self.path}: made otherwise: {'; '.join(differing)}; use --overwrite or another --cache")
+            raise CacheError(f"{self.path}: made otherwise: {'; '.join(differing)}; use {fix} or another --cache")
 
     def differing_table(self, rows: Sequence[Row], texts: Sequence[str]) -> list[str]:
         """What differs between the cache's samples and texts and these, in a few lines; empty if nothing does."""
@@ -222,7 +224,7 @@ class FeatureCache(CacheReader):
 
         Args:
             row: its index.
-            source: a cache of the same fingerprint.
+            source: a cache of the same features: their fingerprints differ by the masks at most.
             source_row: the index of the row there, which shows the same.
             image: as for ``write``, like the next three.
             mask: see ``write``.
@@ -231,10 +233,10 @@ class FeatureCache(CacheReader):
 
         Raises:
             ChunkError: the source's row is missing, damaged, or of another image. Nothing was written.
-            ValueError: another fingerprint; shapes or dtypes that are not the cache's; opened for reading.
+            ValueError: other features; shapes or dtypes that are not the cache's; opened for reading.
             OSError: the disk is full or not writable.
         """
-        if source.fingerprint_hash != self.fingerprint_hash or source.blocks != self.blocks:
+        if not same_features(source.fingerprint, self.fingerprint) or source.blocks != self.blocks:
             raise ValueError(f"{source.path}: its features were made otherwise than those of {self.path}")
         with source.store.locked(shared=True), self._writing(row):
             source.check_same()

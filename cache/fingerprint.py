@@ -1,6 +1,6 @@
 """What determines the features of a cache, and how two of these differ."""
 
-__all__ = ["canonical", "differing_fields", "differing_rows", "digest_of"]
+__all__ = ["canonical", "differing_fields", "differing_rows", "digest_of", "same_features"]
 
 import hashlib
 import json
@@ -11,6 +11,8 @@ from typing import Any
 from textdiff.cache.rows import Row
 
 SHOWN = 5
+_OF_MASKS = ("classes", "instances", "unlabelled")
+"""What a fingerprint says of the masks, which are not in the activations."""
 
 
 def canonical(value: Any) -> str:
@@ -31,6 +33,13 @@ def differing_fields(here: Mapping[str, Any], asked: Mapping[str, Any]) -> list[
         for name in sorted(a.keys() | b.keys())
         if name not in a or name not in b or a[name] != b[name]
     ]
+
+
+def same_features(here: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether activations are the same by two fingerprints, whatever these say of the masks beside them."""
+    names = (here.keys() | asked.keys()) - set(_OF_MASKS)
+    both = [{name: one.get(name) for name in names} for one in (here, asked)]
+    return canonical(both[0]) == canonical(both[1])
 
 
 def differing_rows(

@@ -38,7 +38,7 @@ def find_rows(
 
     Args:
         wanted: a cache, or the plan of one.
-        others: caches of its fingerprint, of which the first one that has a row counts; none to continue ``wanted``.
+        others: caches of the same features, of which the first one that has a row counts; none to continue ``wanted``.
         shard: (k, n) is about every n-th row only, from k on.
 
     Returns:

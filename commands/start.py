@@ -8,7 +8,7 @@ __all__ = ["start"]
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from textdiff.cache import FeatureCache
 from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.images.slide_files import is_slide, open_slide
+from textdiff.options.reading import ReadOptions
 from textdiff.options.tools import Start
 from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.prediction.coverage import cover
@@ -33,6 +34,8 @@ FIRST = 5
 """Images to annotate to begin with: as many as the paper's experiment has."""
 ENOUGH = 8
 """Annotated images from which on a quarter is kept for the test: two images at least, and six to learn from."""
+_OF_MASKS = ("annotations", "classes", "unlabelled_value", "instances")
+"""The options that say what masks hold."""
 TWENTY_X = 0.5
 """Micrometres per pixel at which slides are looked at unless they are coarser."""
 
@@ -48,11 +51,14 @@ def start(options: Start) -> list[Path]:
     root, dry = Path(options.dir), options.dry_run
     if options.dataset == "folder":
         _refuse_loose_images(root)
-    samples, _ = read_dataset(options.dataset, root)
-    if not samples:
-        _check(options, True, [])
     where = Path("cache") / f"{root.resolve().stem if root.is_file() else root.resolve().name}.zarr"
     made = _made(where, root)
+    asked = {name: value for name in _OF_MASKS if (value := getattr(options, name))}
+    known = {name: made[name] for name in _OF_MASKS if made and name in made} | asked
+    samples, _ = read_dataset(options.dataset, root, ReadOptions(**known))
+    of_masks = _words(known)
+    if not samples:
+        _check(options, True, of_masks)
     masked = [sample for sample in samples if sample.mask is not None]
     learned_from = any(sample.split == "train" for sample in masked)
     draws = made is None and len(masked) >= ENOUGH and all(sample.split == "train" for sample in samples)
@@ -63,12 +69,12 @@ def start(options: Start) -> list[Path]:
     _say(*(choice.why if choice else ()))
     if tiles and made is None:
         _say(f"There are slides, so they are looked at in tiles, at {tiles[1]} µm per pixel (docs/slides.md).")
-    _check(options, learned_from, [*split, *tiles])
-    _extract(options, where, choice, [*split, *tiles])
+    _check(options, learned_from, [*of_masks, *split, *tiles])
+    _extract(options, where, choice, _words(asked), [*split, *tiles])
 
     there = store_at(where).occupied()
     if not learned_from:
-        _ask_for_masks(options, samples, where if there else None)
+        _ask_for_masks(options, samples, where if there else None, of_masks)
         return []
     encoder = choice.encoder if choice else FeatureCache.open(where).about["text_encoder"]
     _fit(where, there, encoder, dry)
@@ -91,6 +97,15 @@ def start(options: Start) -> list[Path]:
             f"    pip install 'textdiff[napari]' && napari    # Plugins > Annotate (TextDiff), and give it {where}",
         )
     return []
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """How options with their values stand in a command."""
+    words = list[str]()
+    for name, value in options.items():
+        shown = str(value) if isinstance(value, str | Path) else ",".join(value) if value is not True else ""
+        words += [f"--{name.replace('_', '-')}", *filter(None, [shown])]
+    return words
 
 
 def _tiles(samples: Sequence[Sample]) -> list[str]:
@@ -171,20 +186,25 @@ def _made(where: Path, root: Path) -> dict[str, Any] | None:
     of = Path(os.path.normpath(where.resolve().parent / str(made.get("data", ""))))
     if of.resolve() != root.resolve():
         raise UserError(f"{where}: was made of {of}, not of {root}; start in another directory, or rename one of them")
+    if "annotations" in made:
+        made["annotations"] = os.path.relpath(where.resolve().parent / str(made["annotations"]))
     return made
 
 
-def _extract(options: Start, where: Path, choice: PresetChoice | None, split: Sequence[str]) -> None:
+def _extract(
+    options: Start, where: Path, choice: PresetChoice | None, of_masks: Sequence[str], split: Sequence[str]
+) -> None:
     """Fills the cache; without a ``choice`` it is there already."""
     size = ["--image-size", str(options.image_size)] if options.image_size else []
     if choice is None:
         why = f"{where} is there: it goes on with the options that it was made with, and takes in new images and masks."
-        _do(f"Extract. {why}", ["extract", "--cache", str(where), "--update", *size], options.dry_run)
+        _do(f"Extract. {why}", ["extract", "--cache", str(where), "--update", *of_masks, *size], options.dry_run)
         return
     preset = ["--preset", choice.preset] if choice.preset != "paper" else []
     if choice.encoder != get_preset(options.dataset, choice.preset).text_encoder:
         preset += ["--text-encoder", choice.encoder]
-    words = ["--dataset", options.dataset, "--data", str(options.dir), *preset, *size, *split, "--cache", str(where)]
+    words = ["--dataset", options.dataset, "--data", str(options.dir), *preset, *size, *of_masks, *split]
+    words += ["--cache", str(where)]
     why = "The frozen network looks at every image once, and what it sees is kept in a cache."
     _do(f"Extract. {why}", ["extract", *words], options.dry_run)
 
@@ -214,12 +234,13 @@ def _fitted(cache: FeatureCache) -> Run | None:
     return None if changed_images(config, cache, run.texts(cache)) else run
 
 
-def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None) -> None:
+def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None, of_masks: Sequence[str]) -> None:
     """Names the images to annotate first, and tells how."""
     _say("", "Annotate. No training image has a mask yet, so there is nothing to learn from.")
     if cache is None:
         _say(f"Once the cache is there, {FIRST} images are named that stand for the others.")
         return
+    again = ("textdiff", "start", str(options.dir))
     names = [one.id for one in cover(FeatureCache.open(cache), FIRST)]
     of = {sample.id: sample.image for sample in samples}
     _say(
@@ -230,6 +251,9 @@ def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None
         "In napari: open the image, add a labels layer, paint with 1, and save that layer as PNG.",
         "In GIMP: add a black layer, paint on it in white, and export that layer alone as PNG.",
         "In Aperio ImageScope: draw outlines, and save the annotations, an XML called as the image.",
-        "The page docs/data.md tells of several classes, numbered objects, and strokes in place of whole masks. Then:",
-        f"    textdiff start {shlex.quote(str(options.dir))}",
+        "The page docs/data.md tells of several classes, numbered objects, and outlines of other programs. Then:",
+        f"    {shlex.join([*again, *of_masks])}",
+        "A few strokes in place of a whole mask are enough to begin with: 1 on what you look for, 0 on the background, "
+        "255 where you say nothing. Then:",
+        f"    {shlex.join([*again, '--unlabelled-value', '255'])}",
     )

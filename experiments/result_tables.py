@@ -151,7 +151,7 @@ def missing_note(experiment: Experiment) -> list[str]:
     return [f"INCOMPLETE: {missing} of {total} jobs are missing; the same command does them."] if missing else []
 
 
-def interval_notes(experiment: Experiment, results: Iterable[Result], truth: str) -> list[str]:
+def interval_notes(experiment: Experiment, results: Collection[Result], truth: str) -> list[str]:
     """What the numbers are means of, what the intervals cover, and what not."""
     there = [estimate for result in results if (estimate := result.estimate(f"dice_{truth}")) is not None]
     if not there:
@@ -163,6 +163,8 @@ def interval_notes(experiment: Experiment, results: Iterable[Result], truth: str
         f"means over {_count(draws, 'draw')} of training images, {_count(runs, 'run')} in all, with 95% intervals "
         "(bootstrap over draws, seeds within draws, and images)."
     )
+    # All are scored on the same images.
+    lines += list({note: None for result in results if (note := result.said(truth))})
     if draws == 1:
         lines.append("With one draw of training images no interval covers what another draw would give.")
     elif draws < FEW_DRAWS:

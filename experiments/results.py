@@ -14,6 +14,7 @@ from textdiff.errors import UserError
 from textdiff.experiments.evaluate import SCHEMA
 from textdiff.experiments.experiment import Experiment
 from textdiff.experiments.nested_bootstrap import Estimate, nested_bootstrap
+from textdiff.pipeline.evaluation.class_scores import said_note
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 
 Images = NDArray[np.float64]
@@ -65,6 +66,14 @@ class Result:
             return {}
         tails = {name: f"_{name}" if len(self.classes) > 1 else "" for name in self.classes}
         return {name: int(np.count_nonzero(scores[f"area_{truth}{tail}"])) for name, tail in tails.items()}
+
+    def said(self, truth: str) -> str:
+        """What a reader must know of masks that say nothing in places; empty where there are none."""
+        scores = next(iter(self.runs.values()), {})
+        if f"said_{truth}" not in scores:
+            return ""
+        said, pixels = (scores[f"{what}_{truth}"] for what in ("said", "pixels"))
+        return said_note(int(np.count_nonzero(said < pixels)), len(said), int(said.sum()), int(pixels.sum()))
 
     def records(self, against: "Result | None") -> list[dict[str, Any]]:
         """For every truth and metric the mean and the difference to another result, flat, for programs to read."""

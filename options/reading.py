@@ -1,6 +1,6 @@
 """Options that say how a data set is read, whatever its layout."""
 
-__all__ = ["DataSet", "Hdf5Names", "Place", "ReadOptions", "Resolution"]
+__all__ = ["DataSet", "Hdf5Names", "Masks", "Place", "ReadOptions", "Resolution"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,8 +70,8 @@ class Resolution(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions(Resolution, Hdf5Names):
-    """Masks and splits."""
+class Masks(Record):
+    """Masks."""
 
     annotations: Annotated[AnyPath | None, Exists("file or directory", "name what the outlines are in")] = None
     """Outlines by other programs (GeoJSON, COCO, labelme, ImageScope), a file or a directory of files; by default those
@@ -83,23 +83,15 @@ class ReadOptions(Resolution, Hdf5Names):
     are not trained on and not scored."""
     instances: bool = False
     """Masks number their objects (instance label maps)."""
-    val: Share | None = None
-    """Share of the annotated images to draw for validation, by groups and with --seed, as in 0.2; none by default."""
-    test: Share | None = None
-    """Share of the annotated images to draw for the test; none by default."""
-    seed: Seed = 0
-    """Seed of the splits that are drawn."""
 
     def check(self) -> None:
-        """Refuses a mask of two kinds, and shares that leave nothing to train on."""
+        """Refuses a mask of two kinds."""
         super().check()
         if self.classes and self.instances:
             raise UserError("--classes and --instances: a mask holds class numbers or object numbers; give one of them")
         if len(self.classes) > 254:
             raise UserError(f"--classes: {len(self.classes)} names; at most 254 classes are possible")
         self._check_unlabelled()
-        if (self.val or 0) + (self.test or 0) >= 1:
-            raise UserError(f"--val {self.val:g} --test {self.test:g}: together they leave nothing to train on")
 
     def _check_unlabelled(self) -> None:
         value = self.unlabelled_value
@@ -125,6 +117,24 @@ class ReadOptions(Resolution, Hdf5Names):
         number = names.index(value) + 1 if value in names else int(value)
         dropped = max(number, 1) - 1
         return names[:dropped] + names[dropped + 1 :], number
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions(Masks, Resolution, Hdf5Names):
+    """Splits."""
+
+    val: Share | None = None
+    """Share of the annotated images to draw for validation, by groups and with --seed, as in 0.2; none by default."""
+    test: Share | None = None
+    """Share of the annotated images to draw for the test; none by default."""
+    seed: Seed = 0
+    """Seed of the splits that are drawn."""
+
+    def check(self) -> None:
+        """Refuses shares that leave nothing to train on."""
+        super().check()
+        if (self.val or 0) + (self.test or 0) >= 1:
+            raise UserError(f"--val {self.val:g} --test {self.test:g}: together they leave nothing to train on")
 
     @property
     def draws(self) -> bool:

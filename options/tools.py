@@ -18,7 +18,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Annotated
 
 from textdiff.options.option import AnyPath, Argument, Exists, InStore, Known, Range
-from textdiff.options.reading import DataSet, ReadOptions
+from textdiff.options.reading import DataSet, Masks, ReadOptions
 from textdiff.options.record import Record
 from textdiff.options.shared import CachePath, Computing, TileSide
 
@@ -49,7 +49,7 @@ class Demo(Computing):
 
 
 @dataclass(frozen=True)
-class Start(Record):
+class Start(Masks):
     """Go from a folder of images to a report, command by command.
 
     Each command is explained, printed and run. What is done already is not done again: run it again once you have

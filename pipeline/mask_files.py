@@ -118,7 +118,8 @@ class MaskFiles:
         if not self.cache.sparse and unsaid.any():
             raise UserError(
                 f"{name}: is not painted all over, and the masks of this cache say everything; accept the prediction "
-                "for the rest, or make the cache with `textdiff extract --unlabelled-value 255`"
+                f"for the rest, or take strokes in: `textdiff extract --cache {self.cache.path} --update "
+                "--unlabelled-value 255`, and open it again"
             )
         # The number of what is not said; where there is none, one that no class has.
         number = int(self.cache.fingerprint.get("unlabelled", UNSAID))

@@ -20,6 +20,7 @@ from textdiff.images.images import resize_mask
 from textdiff.images.labels import UNSAID
 from textdiff.options.run import Score
 from textdiff.pipeline.evaluation.calibration import Calibration
+from textdiff.pipeline.evaluation.class_scores import said_note
 from textdiff.pipeline.evaluation.figures import overlay_figure
 from textdiff.pipeline.evaluation.given_text import GivenText, paired_differences
 from textdiff.pipeline.evaluation.image_predictions import (
@@ -33,7 +34,7 @@ from textdiff.pipeline.evaluation.image_predictions import (
 from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.score_tables import write_scores
-from textdiff.pipeline.evaluation.summary import Averages, averages, cases, page, record, tables
+from textdiff.pipeline.evaluation.summary import averages, cases, page, record, tables
 from textdiff.pipeline.evaluation.trust import Trust, in_words
 from textdiff.pipeline.mixture import Mixture, open_fitted
 from textdiff.pipeline.prediction.streamed import StreamedImages
@@ -219,11 +220,11 @@ class _Scoring:
         written = write_scores(run.path, records, summary, suffix=suffix)
         overlay = run.path / f"overlay{suffix}.png"
         overlay_figure(overlay, cases(cache, self.previews, records, primary), cache.classes)
-        views = self.views
+        views, counted = self.views, found.truths[primary]
         notes = (
             f"At the original size; predicted objects: {self.options.objects}, true ones: {objects['truth']}.",
             self.left_out,
-            _said(found, primary, len(self.sparse), len(records)),
+            said_note(len(self.sparse), len(records), counted.get("said", 0), counted.get("pixels", 0)),
             why_not,
             _changed_since(self.changed),
             f"Each prediction is the mean over {views} views (predict --views {views})." if views > 1 else "",
@@ -236,17 +237,6 @@ class _Scoring:
         report = run.path / f"report{suffix}.md"
         write_text(report, page(run, split, markdown, overlay.name, len(records)))
         return Scores(plain, summary, [*written, overlay, report], written[1].read_text(encoding="utf-8"))
-
-
-def _said(found: Averages, primary: str, sparse: int, images: int) -> str:
-    """What is to be said of masks that say nothing in places; empty where there are none."""
-    if not sparse:
-        return ""
-    said, total = (found.truths[primary][key] for key in ("said", "pixels"))
-    return (
-        f"{sparse} of {images} masks say nothing of some pixels: Dice and IoU are over {said:,} of {total:,} pixels "
-        f"({100 * said / total:.2f} %)."
-    )
 
 
 def _changed_since(fitted: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
-from textdiff.readers.annotations import listed_annotations
+from textdiff.readers.annotations import is_outlined, listed_annotations
 from textdiff.readers.layouts import known_layout, masks_among, masks_elsewhere
 from textdiff.readers.names import (
     IMAGES,
@@ -158,11 +158,13 @@ def _read_part(
 
 def masks_alone(root: Path, masks: Mapping[str, Sequence[Path | Slice]], images: Collection[str]) -> list[Problem]:
     """What is said of masks that belong to none of the images, both by the images' names."""
-    return [
-        error(_named(root, mask), "is a mask without an image", "name it as its image, or remove it")
-        for key in masks.keys() - images
-        for mask in masks[key]
-    ]
+    found = list[Problem]()
+    for mask in (mask for key in masks.keys() - images for mask in masks[key]):
+        # Many programs call the one COCO file of all images as they like.
+        many = ", give a file of many images with --annotations" if is_outlined(mask) else ""
+        fix = f"name it as its image{many}, or remove it"
+        found.append(error(_named(root, mask), "is a mask without an image", fix))
+    return found
 
 
 def matched_sample(

@@ -62,9 +62,10 @@ def by_name(
         elif path.is_file() and path.name.lower().endswith(suffixes):
             named.setdefault(key_of(path.name), []).append(path)
         elif suffixes == MASKS and path.name.lower().endswith(_UNREAD):
-            problems.append(
-                error(relative(root, path), "is a mask of a kind that is not read", "save it as PNG or TIFF")
-            )
+            # QuPath packs what it exports if it is asked to.
+            packed = path.name.lower().endswith((".zip", "json.gz", ".xml.gz"))
+            fix = "unpack it" if packed else "save it as PNG or TIFF"
+            problems.append(error(relative(root, path), "is a mask of a kind that is not read", fix))
         elif path.name.lower().endswith(suffixes) and not path.exists():
             # As git-annex and DVC leave them where the data was not fetched, or where a disk is not mounted.
             problems.append(

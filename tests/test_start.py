@@ -95,6 +95,24 @@ def test_a_dry_run_prints_a_script_and_writes_nothing(tmp_path, textdiff_once):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_strokes_in_place_of_masks_are_told_of_and_taken_in_where_the_cache_is_there_already(tmp_path, textdiff_once):
+    folder = draw(tmp_path / "slides", 2, 0)
+    plain = ("--preset", "rgb", "--text-encoder", "none", "--image-size", "32")
+    textdiff_once(tmp_path, "extract", "--dataset", "folder", "--data", "slides", *plain)
+    before = textdiff_once(tmp_path, "start", "slides", "--dry-run")
+    said = ("--unlabelled-value", "255")
+    again = ["textdiff start slides", f"textdiff start slides {' '.join(said)}"]
+    assert [line.strip() for line in before.stderr.splitlines() if "textdiff start" in line] == again
+    Image.fromarray(np.uint8([[0, 1], [255, 255]]).repeat(16, 0).repeat(16, 1)).save(folder / "masks/0.png")
+    after = textdiff_once(tmp_path, "start", "slides", *said, "--dry-run").stdout.splitlines()
+    check, extract, *_ = map(shlex.split, after)
+    assert check[-2:] == [*said]
+    assert extract == ["textdiff", "extract", "--cache", "cache/slides.zarr", "--update", *said]
+    textdiff_once(tmp_path, *extract[1:])
+    again = textdiff_once(tmp_path, "start", "slides", "--dry-run").stdout.splitlines()
+    assert shlex.split(again[0]) == check
+
+
 @pytest.mark.parametrize(("own", "mpp"), [(0.25, "0.5"), (0.9, "0.9")])
 def test_slides_are_looked_at_in_tiles_no_finer_than_they_are(tmp_path, textdiff_once, own, mpp):
     pytest.importorskip("openslide")

@@ -1,6 +1,14 @@
 """Dice and IoU of an image with several classes: of each class, their mean, and the mean over those that are there."""
 
-__all__ = ["class_confusions", "class_scores", "mean_of_some", "mean_scores", "presence_note", "scores_of_counts"]
+__all__ = [
+    "class_confusions",
+    "class_scores",
+    "mean_of_some",
+    "mean_scores",
+    "presence_note",
+    "said_note",
+    "scores_of_counts",
+]
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -110,4 +118,21 @@ def presence_note(present: Mapping[str, int], images: int) -> str:
     return (
         f"Not every image has every class: {', '.join(rare)}. An absent class counts 1 where none of it is found; "
         '"where present" leaves it out.'
+    )
+
+
+def said_note(sparse: int, images: int, said: int, pixels: int) -> str:
+    """What a reader must know of masks that say nothing in places; empty where there are none.
+
+    Args:
+        sparse: how many masks say nothing in places.
+        images: how many there are.
+        said: how many pixels count, of all masks together.
+        pixels: of how many.
+    """
+    if not sparse:
+        return ""
+    return (
+        f"{sparse} of {images} masks say nothing of some pixels: Dice and IoU are over {said:,} of {pixels:,} pixels "
+        f"({100 * said / pixels:.2f} %)."
     )

@@ -132,7 +132,7 @@ def _given(options: Extract, cache: Location) -> dict[str, Any]:
         return _MARK + os.path.relpath(found, cache.resolve().parent) if isinstance(cache, Path) else str(found)
 
     for name in _PLACES:
-        if name in values and str(values[name]) not in KNOWN_ENCODERS:
+        if name in values and not (name == "text_encoder" and str(values[name]) in KNOWN_ENCODERS):
             values[name] = moved(str(values[name]), place)
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 

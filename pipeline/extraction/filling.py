@@ -9,6 +9,7 @@ from typing import Any
 from textdiff import console
 from textdiff.cache import CacheError, FeatureCache, Row
 from textdiff.cache.chunks import ChunkError
+from textdiff.cache.fingerprint import same_features
 from textdiff.cache.repair import Embed, repair
 from textdiff.cache.rows import DamagedError, most_views
 from textdiff.cache.stores import store_at
@@ -67,15 +68,17 @@ def begin_filling(config: ExtractConfig, plan: Mapping[str, Any], embed: Embed) 
     cache, old, others = None, None, list[FeatureCache]()
     if store_at(place).occupied() and not config.overwrite:
         cache = opened(place)
-        cache.check_fingerprint(planned.fingerprint)
-        if changes := cache.differing_table(planned.rows, planned.texts):
+        other_masks = cache.fingerprint_hash != planned.fingerprint_hash
+        if not (other_masks and config.update and same_features(cache.fingerprint, planned.fingerprint)):
+            cache.check_fingerprint(planned.fingerprint)
+        if (changes := cache.differing_table(planned.rows, planned.texts)) or other_masks:
             if not config.update:
                 raise _refuse_changed(cache, planned, changes)
             old, place = cache, update_path(place, planned.fingerprint_hash, planned.table_hash)
             begun = _begun_updates(old, config.dry_run)
             cache = opened(place) if place in begun else None
             others = [old, *(one for path, one in begun.items() if one is not None and path != place)]
-            others = [one for one in others if one.fingerprint_hash == planned.fingerprint_hash]
+            others = [one for one in others if same_features(one.fingerprint, planned.fingerprint)]
 
     taken, made = find_rows(cache or planned, others, config.shard)
     if old is not None:

@@ -276,6 +276,15 @@ def test_scores_are_over_what_is_said_and_say_so(fitted, made, textdiff_once):
     assert "nothing said" in (run / "report.html").read_text()
 
 
+def test_a_table_of_several_runs_says_over_how_many_pixels_its_scores_are(fitted, made, textdiff_once):
+    textdiff_once(made, "fit", "--cache", "cache.zarr", "--model", "trees", "--runs", "others")
+    runs = [str(next((made / place).glob("cache-*"))) for place in ("runs", "others")]
+    said = textdiff_once(made, "compare", *runs, "--json")
+    count, total = SIZE * SIZE + SAID, 2 * SIZE * SIZE
+    note = f"1 of 2 masks say nothing of some pixels: Dice and IoU are over {count:,} of {total:,} pixels"
+    assert [line for line in json.loads(said.stdout)["notes"] if line.startswith(note)]
+
+
 def test_metrics_of_objects_are_refused_where_no_mask_has_them(fitted, made, textdiff_once):
     said = textdiff_once(made, "score", "--split", "val", "--metrics", "dice,aji", status=2)
     assert "--metrics aji: 1 of 1 images has masks that say nothing in places" in said.stderr

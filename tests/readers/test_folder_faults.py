@@ -166,7 +166,12 @@ BAD = {
     "a mask without an image": (
         lambda r: save(r / "masks/e.png", mask_of(5)),
         {},
-        "masks/e.png: is a mask without an image",
+        "masks/e.png: is a mask without an image; name it as its image, or remove it",
+    ),
+    "a file of many images among the masks": (
+        lambda r: (r / "masks/all.json").write_text("{}"),
+        {},
+        "masks/all.json: is a mask without an image; .* give a file of many images with --annotations",
     ),
     "a truncated image": (lambda r: halve(r / "images/a.png"), {}, "images/a.png: is not a readable .*replace it"),
     "an empty file": (lambda r: (r / "images/a.png").write_bytes(b""), {}, r"images/a.png: is empty \(0 bytes\)"),
@@ -254,10 +259,13 @@ def test_options_that_cannot_be_are_refused(options, words):
         ReadOptions(**options)
 
 
-@pytest.mark.parametrize("ending", ["npy", "gif", "dcm", "nii.gz"])
-def test_a_mask_of_a_kind_that_is_not_read_does_not_leave_its_image_unlabelled(make_lab, textdiff_once, ending):
+@pytest.mark.parametrize(
+    ("ending", "fix"),
+    [*((ending, "save it as PNG or TIFF") for ending in ("npy", "gif", "dcm", "nii.gz")), ("geojson.gz", "unpack it")],
+)
+def test_a_mask_of_a_kind_that_is_not_read_does_not_leave_its_image_unlabelled(make_lab, textdiff_once, ending, fix):
     root = make_lab()
     mask = root / f"masks/{IDS[0]}.png"
     mask.rename(mask.with_name(f"{IDS[0]}.{ending}"))
     said = textdiff_once(root, "data", "check", "--dataset", "folder", "--data", str(root), status=1).stdout
-    assert f"error: masks/{IDS[0]}.{ending}: is a mask of a kind that is not read; save it as PNG or TIFF" in said
+    assert f"error: masks/{IDS[0]}.{ending}: is a mask of a kind that is not read; {fix}" in said

@@ -50,6 +50,17 @@ def test_only_new_rows_run_the_backbone_and_the_bytes_are_those_of_a_cache_from_
     assert files(lab.cache) == lab.scratch()
 
 
+@pytest.mark.parametrize("options", [{"unlabelled_value": "7"}, {"instances": True}])
+def test_masks_of_another_kind_leave_the_activations_as_they_are(lab, forwards, options):
+    with pytest.raises(UserError, match="use --update, which keeps the activations"):
+        lab.extract(**options)
+    cache = lab.extract(update=True, **options)
+    assert len(forwards) == 0
+    assert cache.verify() == []
+    assert left_beside(lab) == []
+    assert files(lab.cache) == lab.scratch(**options)
+
+
 @pytest.mark.parametrize(
     ("options", "made"),
     [
