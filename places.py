@@ -12,7 +12,8 @@ from textdiff.errors import UserError
 SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 # A path that was made of a url has lost a slash.
 _URL = re.compile(rf"({'|'.join(SCHEMES)}):/+(.*)", re.DOTALL)
-_OTHER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# A single letter is a drive of Windows.
+_OTHER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class Url(PurePosixPath):

@@ -195,7 +195,9 @@ def _channels_in_pages(path: str | os.PathLike[str], tiff: tifffile.TiffFile) ->
         BadImageError: there are other than three, or a stack of them, or the first page is a thumbnail.
     """
     page: Any = tiff.pages.first
-    if page.is_reduced and len(tiff.pages) > 1:
+    pages: Any = tiff.pages
+    # Some programs call every page a reduced one.
+    if page.is_reduced and any(other.keyframe.imagelength > page.imagelength for other in pages):
         raise BadImageError(
             path, "begins with a smaller copy of its image", "save the image as the first page, or alone"
         )

@@ -124,11 +124,11 @@ def _read_part(
     if (other := masks_elsewhere(base)) and not drawn:
         what = "is not read: masks are looked for in masks/"
         problems.append(note(relative(root, other), what, "rename it to masks, if they are these"))
-    if not masks and (among := masks_among(images)):
+    among = [] if masks else masks_among(images)
+    if among:
         what = f"seems to be a mask, and lies among the images ({len(among)} of {len(images)} do)"
-        problems.append(
-            error(relative(root, images[among[0]][0][0]), what, "move masks to masks/, named as their images")
-        )
+        fix = "move masks to masks/, named as their images, or rename it if it is an image"
+        problems.append(error(relative(root, images[among[0]][0][0]), what, fix))
     table = find_table(base) or find_table(root)
     if table is None:
         if not (base / "masks").is_dir() and (layout := known_layout(base)):
@@ -141,11 +141,13 @@ def _read_part(
         others = {key_of(path.name) for path in root.glob("*/images/*")} - images.keys()
         rows = [row for row in rows if owner(key_of(row.image), others) not in others]
     texts = matched_texts(relative(root, table) if table else "", rows, images, problems)
-    samples = []
+    samples, unread = [], set(among)
     own_folders = {path.parent for found in images.values() for path, _ in found} - {base / "images"}
     tops = {folder.relative_to(base / "images").parts[0] for folder in own_folders}
     split_folders = sorted(name for name in tops if parse_split(name))
     for key, found in images.items():
+        if key in unread:
+            continue
         for path, own in found:
             if split_folders and path.relative_to(base / "images").parts[0] not in split_folders:
                 what = f"lies beside the folders of splits ({', '.join(split_folders)})"

@@ -277,7 +277,7 @@ def _columns(where: object, titles: Sequence[str], needed: Sequence[str], option
             raise UserError(f"{where}: has a column {close[0]} and no {name}; call it {name}, or something else")
     if isinstance(where, Path) and "group" in optional and "group" not in titles:
         for title in filter(_PATIENTS.fullmatch, others):
-            console.warn(f"{where}: the column {title} is passed over; call it group, so that none is in two splits")
+            console.warn(f"{where}: the column {title} is passed over; call it group, to keep images together")
     return {name: titles.index(name) for name in (*needed, *optional) if name in titles}
 
 

@@ -2,6 +2,7 @@
 
 __all__ = ["Records"]
 
+import errno
 import json
 import os
 import shutil
@@ -108,12 +109,13 @@ class Records:
     def foreign(self, one: Input) -> Path | None:
         """The first file in the place of a result that is not what was written there; None where there is none."""
         record = _read(self.path(one))
-        if self.path(one).exists() and "image" not in record:  # begun, or damaged: nothing is known of its files
+        # A name that is too long for a file is told when that image's turn comes.
+        known, exists = {"image", "files"} <= record.keys(), os.path.exists
+        if exists(self.path(one)) and not known:  # begun, damaged, or of an older version, which kept no contents
             return None
         written = record.get("files", {})
         large = () if record else self._outputs.large_files(self._folder, one.name)
-        # A name that is too long for a file is told when that image's turn comes.
-        there = (path for path in (*self._files(one, record), *large) if os.path.exists(path))  # noqa: PTH110
+        there = (path for path in (*self._files(one, record), *large) if exists(path))
         return next((path for path in there if written.get(path.name) != _content(path)), None)
 
     def regroup(self, one: Input) -> None:
@@ -166,5 +168,9 @@ def _read(path: Path) -> dict[str, Any]:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     # A damaged record is none: the image is done again.
     except (FileNotFoundError, ValueError):
+        return {}
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
         return {}
     return value

@@ -178,6 +178,7 @@ def test_a_path_that_was_made_of_an_address_is_one_again():
     assert str(address) == "s3://bucket/a/x.zarr"
     assert (address.bucket, address.key, address.name) == ("s3://bucket", "a/x.zarr", "x.zarr")
     assert located("a/x.zarr") == Path("a/x.zarr")
+    assert located("C://a/x.zarr") == Path("C://a/x.zarr")
 
 
 AWS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}

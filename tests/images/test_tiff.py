@@ -254,6 +254,10 @@ def test_a_thumbnail_before_the_image_is_not_taken_for_it(tmp_path):
         file.write(RGB, photometric="rgb")
     with pytest.raises(UserError, match=r"a.tif: begins with a smaller copy of its image; save the image"):
         decode(tmp_path / "a.tif")
+    with tifffile.TiffWriter(tmp_path / "b.tif") as file:
+        for _ in range(2):
+            file.write(RGB, photometric="rgb", subfiletype=1)
+    np.testing.assert_array_equal(decode(tmp_path / "b.tif")[0], RGB)
 
 
 @pytest.mark.parametrize(

@@ -269,3 +269,11 @@ def test_a_mask_of_a_kind_that_is_not_read_does_not_leave_its_image_unlabelled(m
     mask.rename(mask.with_name(f"{IDS[0]}.{ending}"))
     said = textdiff_once(root, "data", "check", "--dataset", "folder", "--data", str(root), status=1).stdout
     assert f"error: masks/{IDS[0]}.{ending}: is a mask of a kind that is not read; {fix}" in said
+
+
+def test_masks_among_the_images_are_left_out_where_what_is_bad_is(make_lab):
+    root = make_lab()
+    damage, options, _ = BAD["masks among the images"]
+    damage(root)
+    samples, _ = read_lab(root, **options)
+    assert {sample.id for sample in samples} == set(IDS)

@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import json
 import shutil
 
 import h5py
@@ -124,6 +125,19 @@ def test_a_result_that_others_wrote_is_named_and_stays(made, images, tmp_path, t
     assert files(out) == whole
 
 
+def test_records_that_keep_no_contents_say_nothing_against_the_files(made, images, tmp_path, textdiff_once):
+    out = tmp_path / "out"
+    command = ("predict", str(images), "--out", str(out))
+    textdiff_once(made, *command)
+    for path in (out / ".records/images").rglob("*.json"):
+        record = json.loads(path.read_text())
+        del record["files"]
+        path.write_text(json.dumps(record))
+    (out / "test_000.png").write_bytes(b"corrected")
+    assert "3 of 3 images are done already" in textdiff_once(made, *command).stderr
+    assert (out / "test_000.png").read_bytes() == b"corrected"
+
+
 def test_files_that_a_stopped_command_wrote_or_was_to_replace_are_its_own(
     made, images, tmp_path, textdiff_once, monkeypatch
 ):
@@ -172,7 +186,7 @@ def test_an_image_whose_results_cannot_be_written_is_named_and_the_others_are_do
     made, images, tmp_path, textdiff_once
 ):
     out = tmp_path / "out"
-    long = "a" * 250
+    long = "a" * 251
     (images / "test_000.tif").rename(images / f"{long}.tif")
     (out / "test_002.ome.zarr").mkdir(parents=True)
     (out / "test_002.ome.zarr/thesis.tex").write_text("irreplaceable")
