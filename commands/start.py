@@ -253,7 +253,10 @@ def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None
         "In Aperio ImageScope: draw outlines, and save the annotations, an XML called as the image.",
         "The page docs/data.md tells of several classes, numbered objects, and outlines of other programs. Then:",
         f"    {shlex.join([*again, *of_masks])}",
-        "A few strokes in place of a whole mask are enough to begin with: 1 on what you look for, 0 on the background, "
-        "255 where you say nothing. Then:",
-        f"    {shlex.join([*again, '--unlabelled-value', '255'])}",
     )
+    if "--unlabelled-value" not in of_masks:
+        _say(
+            "A few strokes in place of a whole mask are enough to begin with: 1 on what you look for, 0 on the "
+            "background, 255 where you say nothing. Then:",
+            f"    {shlex.join([*again, *of_masks, '--unlabelled-value', '255'])}",
+        )
