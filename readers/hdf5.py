@@ -4,10 +4,11 @@
         images    (N, H, W), (N, H, W, 1), (N, H, W, 3) or (N, H, W, 4); or a group with one image per member
         masks     (N, H, W), (N, H, W, 1), (N, 1, H, W), or a group with the same members; may be missing
         texts     (N,) strings, or a group with the same members; may be missing
-        split     (N,) strings train, val, test; may be missing
-        group     (N,) strings or numbers, such as patients; may be missing
+        split     the same with train, val, test
+        group     the same with strings or numbers, such as patients
 
-All names can be chosen. Members of a group may differ in size; without groups a sample's id is its number. All of it is
+All names can be chosen. Members of a group may differ in size; without groups a sample's id is its number. Beside a
+group of images the columns are groups, too: members have no order that the values of an array could be in. All of it is
 in the file itself: links, external storage and virtual data sets are refused, since they can bring in any file. What is
 read is looked at first, its shape, type and storage, since a few bytes can claim any amount of memory.
 """
@@ -54,13 +55,16 @@ def read_hdf5(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Prob
         names = _names(root, images)
         masks = _find(root, file, "--h5-masks", options.h5_masks, "masks")
         asked = {"texts": options.h5_texts, "split": options.h5_split, "group": options.h5_group}
-        columns = {column: _column(root, file, column, wanted, names) for column, wanted in asked.items()}
+        columns = {column: _column(root, file, column, wanted, images, names) for column, wanted in asked.items()}
         labelled = _labelled(root, images, masks, names, problems)
         if masks is None:
             problems.append(note(root.name, f"has no {options.h5_masks or 'masks'}: all images are unlabelled"))
         if columns["texts"] is None:
             problems.append(note(root.name, f"has no {options.h5_texts or 'texts'}: all texts are empty"))
         stack = not hasattr(images, "keys")
+        if stack and "MATLAB_class" in images.attrs:
+            what = "was saved by MATLAB, which reverses axes: what it calls (H, W, N) is read as images on their side"
+            problems.append(note(root.name, what, "permute(images, [2 1 3]) before saving, unless that is done"))
         image_name, mask_name = images.name.strip("/"), "" if masks is None else masks.name.strip("/")
     samples = []
     for number, name in enumerate(names):
@@ -261,7 +265,7 @@ def _labelled(root: Path, images: Any, masks: Any, names: list[str], problems: l
     return set(masks.keys())
 
 
-def _column(root: Path, file: Any, column: str, wanted: str | None, names: list[str]) -> list[str] | None:
+def _column(root: Path, file: Any, column: str, wanted: str | None, images: Any, names: list[str]) -> list[str] | None:
     """One string per image, None if there are none."""
     found = _find(root, file, f"--h5-{column}", wanted, column)
     if found is None:
@@ -272,6 +276,9 @@ def _column(root: Path, file: Any, column: str, wanted: str | None, names: list[
         if missing:
             raise UserError(f"{root}: {place} has no {missing[0]}, which is an image; store one value per image")
         values = [_values(root, _member(root, found, name), f"{place}/{name}", ()) for name in names]
+    elif hasattr(images, "keys"):
+        what = f"{place} is an array, and {images.name.strip('/')} a group, whose members have no order"
+        raise UserError(f"{root}: {what}; store {place} as a group, too, with a value for each member")
     else:
         values = list(_values(root, found, place, (len(names),)))
     try:

@@ -113,3 +113,37 @@ def test_hdf5_images_of_another_shape_are_named(tmp_path, images, what):
         file["images"] = images
     with pytest.raises(UserError, match=what):
         load_image(read_dataset("hdf5", path)[0][0].image)
+
+
+@pytest.mark.parametrize("column", ["texts", "split", "group"])
+def test_hdf5_arrays_beside_a_group_of_images_are_refused_since_its_members_have_no_order(tmp_path, column):
+    path, names = tmp_path / "d.h5", [f"img_{number}" for number in range(12)]
+    values = {"texts": names, "split": ["train"] * 12, "group": names}
+    with h5py.File(path, "w") as file:
+        for name in names:
+            file[f"images/{name}"] = np.full((8, 8), 7, np.uint8)
+        file[column] = values[column]
+    said = f"{column} is an array, and images a group, whose members have no order; store {column} as a group, too"
+    with pytest.raises(UserError, match=said):
+        read_dataset("hdf5", path)
+    with h5py.File(path, "a") as file:
+        del file[column]
+        for name, value in zip(names, values[column], strict=True):
+            file[f"{column}/{name}"] = value
+    field = "text" if column == "texts" else column
+    got = {sample.id: getattr(sample, field) for sample in read_dataset("hdf5", path)[0]}
+    assert got == dict(zip(names, values[column], strict=True))
+
+
+@pytest.mark.parametrize("matlab", [True, False])
+def test_hdf5_images_that_matlab_saved_are_told_to_lie_on_their_side(tmp_path, matlab):
+    path, pixels = tmp_path / "d.mat", np.arange(120, dtype=np.uint8).reshape(8, 5, 3)
+    with h5py.File(path, "w") as file:
+        file["images"] = pixels.T  # as MATLAB stores an array (8, 5, 3), three images of 8 x 5 pixels
+        if matlab:
+            file["images"].attrs["MATLAB_class"] = np.bytes_("uint8")
+    samples, problems = read_dataset("hdf5", path)
+    np.testing.assert_array_equal(load_image(samples[1].image).pixels[..., 0], pixels[..., 1].T)
+    told = [problem.what for problem in problems if "MATLAB" in problem.what]
+    said = "was saved by MATLAB, which reverses axes: what it calls (H, W, N) is read as images on their side"
+    assert told == [said] * matlab
