@@ -20,6 +20,7 @@ from textdiff.readers.corners import Corners, as_corners
 from textdiff.readers.outlines import Drawn, Patch
 
 _FIX = "export the annotations as COCO instances with segmentations again"
+_MERGED = "give each an id of its own, also where files are put together"
 _MAX_PIXELS = 500_000_000
 """In the columns that all run lengths of an image take together."""
 
@@ -43,13 +44,16 @@ def coco_images(path: str | os.PathLike[str], content: dict[str, Any]) -> dict[s
     for one in content["categories"]:
         if not isinstance(one.get("name"), str):
             raise BadImageError(path, "has a category without a name", _FIX)
-        names[str(one.get("id"))] = one["name"]
+        if names.setdefault(str(one.get("id")), one["name"]) != one["name"]:
+            what = f"has two categories of the id {one.get('id')}, {names[str(one.get('id'))]} and {one['name']}"
+            raise BadImageError(path, what, _MERGED)
     for one in content["images"]:
         file = one.get("file_name")
         if not isinstance(file, str) or file in found:
             what = f"lists the image {file} twice" if isinstance(file, str) else "lists an image without a file_name"
             raise BadImageError(path, what, _FIX)
-        images[str(one.get("id"))] = file
+        if (first := images.setdefault(str(one.get("id")), file)) != file:
+            raise BadImageError(path, f"has two images of the id {one.get('id')}, {first} and {file}", _MERGED)
         found[file] = {"size": [one.get("width"), one.get("height")], "objects": []}
     for number, one in enumerate(content["annotations"]):
         place = f"annotation {one.get('id', number)}"

@@ -188,6 +188,19 @@ BAD = {
         {},
         "is a COCO file of 2 images, and none of its name; give it",
     ),
+    "two images of one id": (
+        {
+            **coco(images=("a.png", "b.png")),
+            "images": [{"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}],
+        },
+        {},
+        "has two images of the id 1, a.png and b.png",
+    ),
+    "two categories of one id": (
+        {**coco(), "categories": [{"id": 1, "name": "nucleus"}, {"id": 1, "name": "stroma"}]},
+        {"classes": NAMES},
+        "has two categories of the id 1, nucleus and stroma",
+    ),
     "panoptic": (coco({"segments_info": []}), {}, "is COCO panoptic"),
     "short run lengths": (
         coco({"segmentation": {"counts": [5], "size": [H, W]}}),
