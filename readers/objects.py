@@ -50,6 +50,7 @@ def read_object_folders(root: Path, options: ReadOptions) -> tuple[list[Sample],
         raise UserError(f"--unlabelled-value: the masks in {root} are objects, which say all; leave the option out")
     problems: list[Problem] = []
     images: dict[str, tuple[Path, Path | None]] = {}
+    counts = list[int]()
     for folder in sorted(path for path in visible(root) if path.is_dir()):
         if not is_utf8(folder.name):
             problems.append(error(relative(root, folder), "has a name that is not UTF-8", "rename it"))
@@ -65,7 +66,14 @@ def read_object_folders(root: Path, options: ReadOptions) -> tuple[list[Sample],
             what = f"has the name of {first}"
             problems.append(error(relative(root, files[0]), what, "name each image as its folder"))
             continue
-        images[key] = files[0], masks if masks.is_dir() and by_name(root, masks, problems) else None
+        found = by_name(root, masks, problems) if masks.is_dir() else {}
+        images[key] = files[0], masks if found else None
+        counts += [sum(map(len, found.values()))] if found else []
+    if counts and max(counts) == 1:
+        # A lab's folder for each case looks the same, and its masks hold all that there is in an image.
+        what = "has one mask for each image, which is taken for a single object"
+        fix = "put the images in images/ and the masks in masks/, named alike, if they show several"
+        problems.append(note(root.name, what, fix))
     absent = "write it, with the columns image and text, if there are any"
     samples = []
     for key, row in texts_beside(root, {key: image for key, (image, _) in images.items()}, problems, absent).items():

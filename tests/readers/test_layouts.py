@@ -126,6 +126,15 @@ def test_texts_splits_and_missing_masks_of_object_folders(tmp_path):
     assert list(map(str, problems)) == ["03/images/03.png: has no masks: it is unlabelled"]
 
 
+@pytest.mark.parametrize("spared", ["no image", "00"])
+def test_folders_with_one_mask_each_are_told_to_hold_one_object_each(tmp_path, spared):
+    for mask in bowl(tmp_path).glob("*/masks/[12].png"):
+        if mask.parts[-3] != spared:
+            mask.unlink()
+    said = [problem.what for problem in read_dataset("folder", tmp_path)[1]]
+    assert ("has one mask for each image, which is taken for a single object" in said) == (spared == "no image")
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
