@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 
 def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
-    """The rows of a table that are not blank, runs of white space joined in all columns but ``image``.
+    """The rows of a table that are not blank, as ``one_line`` gives their cells in all columns but ``image``.
 
     CSV may be separated by commas, semicolons, tabs or ``|``, in UTF-8 or, as Excel saves "Unicode text", UTF-16. Of an
     Excel file the visible sheet is read that has the columns. Titles are compared without regard to case and space.
@@ -95,8 +95,8 @@ def decode_text(path: Path) -> str:
 
 
 def one_line(value: Any) -> str:
-    """The content of a cell, runs of white space joined."""
-    return "" if value is None else " ".join(str(value).split())
+    """The content of a cell, runs of white space joined and accents composed, as they are typed."""
+    return "" if value is None else unicodedata.normalize("NFC", " ".join(str(value).split()))
 
 
 def doubt(value: str, name: bool = False) -> str:

@@ -1,5 +1,6 @@
 """Splits that are drawn: whole groups, the shares asked for, whatever the order of the files."""
 
+import unicodedata
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -20,6 +21,13 @@ def test_drawn_splits_are_said_to_be_missing_until_they_are_drawn(make_lab):
     drawn, problems = read_lab(root, val=0.25, test=0.25, seed=1)
     assert sorted(s.split for s in drawn) == ["test", "train", "train", "val"]
     assert not any("has no splits" in str(problem) for problem in problems)
+
+
+def test_a_group_is_the_same_however_its_accents_are_composed(make_lab):
+    names = [unicodedata.normalize(form, "Jérôme") for form in ("NFC", "NFC", "NFD", "NFC")]
+    samples, problems = read_lab(make_lab(group=names))
+    assert {sample.group for sample in samples} == {names[0]}
+    assert [problem.where for problem in problems if "of the same group" in problem.what] == ["c", "d"]
 
 
 def pool(groups: list[int], labelled: list[bool]) -> list[Sample]:

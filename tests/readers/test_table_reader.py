@@ -47,6 +47,11 @@ READ = {
         "dense",
     ),
     "a mark of byte order": ("texts.csv", "\ufeffimage,text\na,dense\n" + CSV_REST, "dense"),
+    "accents apart, as macOS has them": (
+        "texts.csv",
+        unicodedata.normalize("NFD", "image,text\na,Läsion\n" + CSV_REST),
+        unicodedata.normalize("NFC", "Läsion"),
+    ),
     "UTF-16": ("texts.csv", ("image,text\na,dicht\n" + CSV_REST).encode("utf-16"), "dicht"),
     "blank lines, case and space in titles": ("Texts.CSV", "\n\n Image ,TEXT\n\na,dense\n\n" + CSV_REST, "dense"),
     "quotes inside of a text": ("texts.csv", 'image,text\na,a 5" lesion\n' + CSV_REST, 'a 5" lesion'),
