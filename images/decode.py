@@ -17,7 +17,8 @@ def decode(path: str | os.PathLike[str], data: bytes | None = None) -> tuple[NDA
     * 16 and 32-bit integers are scaled by the full range of their type, so that all images of a data set are treated
       alike (16 bits: x / 257, rounded). A 12-bit camera's values in a 16-bit file therefore come out dark: a note says
       so. Of a 16-bit *colour* PNG the high byte is taken (at most one level away), because Pillow reads no more.
-    * Floating point is taken as 0..1 if no value exceeds 1, otherwise as 0..255. Other ranges, NaN and signed integers
+    * Floating point is taken as 0..1 if no value exceeds 1, otherwise as 0..255; a note says so if the image comes out
+      dark, as 0..1 with a value just above 1 does. Other ranges, NaN and signed integers
       (CT in Hounsfield units) have no natural brightness and are refused.
     * Alpha is dropped, not composited: pixels keep the colours that are stored, as OpenCV reads them.
     * DICOM is seen through its rescaling and its window; see ``dicom_pixels``.
@@ -79,7 +80,8 @@ def _to_8_bit(path: str | os.PathLike[str], pixels: NDArray[Any], notes: list[st
             raise BadImageError(
                 path, f"has values from {low:g} to {high:g}", "rescale it to 0..1 or 0..255, without NaN"
             )
-        notes.append("floating point (scaled to 8 bits)")
+        dark = f", and dark: the largest value is {high:.4g} of 0..255" if 1 < high <= 255 // 8 else ""
+        notes.append(f"floating point (scaled to 8 bits){dark}")
         return _scaled(pixels, 255.0 if high <= 1 else 1.0)
     raise BadImageError(path, f"has signed pixels ({pixels.dtype})", "choose a window and save it with 8 bits")
 

@@ -76,6 +76,15 @@ def test_16_bits_are_scaled_by_the_full_range(tmp_path, suffix):
     assert notes[0] == "16-bit (scaled to 8)"
 
 
+@pytest.mark.parametrize(("largest", "dark"), [(1.0, ""), (1.02, "1.02"), (20.0, "20"), (31.0, "31"), (200.0, "")])
+def test_numbers_that_fill_little_of_0_to_255_are_said_to_come_out_dark(tmp_path, largest, dark):
+    tifffile.imwrite(tmp_path / "a.tif", np.linspace(0, largest, 600, dtype=np.float32).reshape(20, 30))
+    pixels, notes = decode(tmp_path / "a.tif")
+    assert pixels.max() == np.floor(largest * (255 if largest <= 1 else 1) + 0.5)
+    said = f", and dark: the largest value is {dark} of 0..255" if dark else ""
+    assert notes[0] == f"floating point (scaled to 8 bits){said}"
+
+
 def test_12_bit_values_in_16_bits_are_said_to_come_out_dark(tmp_path):
     pixels, notes = decode(save(tmp_path / "a.png", DEEP[..., 0] // 16))
     assert pixels.max() <= 16
