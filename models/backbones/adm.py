@@ -10,9 +10,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from textdiff import console
 from textdiff.errors import UserError
 from textdiff.models.backbones import BACKBONES
-from textdiff.models.backbones.checkpoints import load_unet, pretraining_of, read_checkpoint
+from textdiff.models.backbones.checkpoints import load_unet, pretraining_of, read_checkpoint, unsaid_heads
 from textdiff.models.backbones.corruption import CORRUPTIONS, Corruption
 from textdiff.models.backbones.fresh import fresh_unet
 from textdiff.models.backbones.noised import Noised
@@ -40,6 +41,11 @@ class ADM(Noised):
     def open(cls, found: ResolvedWeights, image_size: int, device: torch.device) -> Self:
         """The network with the checkpoint's weights."""
         unet = load_unet(found.path, image_size=image_size, device=device)
+        if taken := unsaid_heads(found.path, unet):
+            console.warn(
+                f"{found.path}: does not say how its attention divides into heads: {taken} are taken; if it was "
+                "trained with others, say which (docs/pretraining.md)"
+            )
         backbone = cls(unet, corruption_of(found.path)())
         backbone.pretraining = _told(pretraining_of(found.path))
         backbone.licence = CHECKPOINTS[found.name].licence if found.name in CHECKPOINTS else ""

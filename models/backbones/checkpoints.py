@@ -1,6 +1,6 @@
 """UNet checkpoints: OpenAI's and ddpm-segmentation's ``.pt`` files, and our own ``.safetensors``."""
 
-__all__ = ["load_unet", "pretraining_of", "read_checkpoint", "read_state", "save_unet"]
+__all__ = ["load_unet", "pretraining_of", "read_checkpoint", "read_state", "save_unet", "unsaid_heads"]
 
 import json
 import os
@@ -48,6 +48,9 @@ def _read(
     path = Path(path)
     content, config = _content(path)
     state = _without_prefix(_unwrapped(content, path))
+    if whole := next((name for name, tensor in state.items() if not tensor.is_floating_point()), None):
+        kind = str(state[whole].dtype).removeprefix("torch.")
+        raise UserError(f"{path}: holds whole numbers ({whole}, {kind}), as quantised weights are; give them as floats")
     if config is None:
         config = recognise({name: tuple(tensor.shape) for name, tensor in state.items()}, image_size, str(path))
     config |= overrides
@@ -71,11 +74,32 @@ def pretraining_of(path: str | os.PathLike[str]) -> dict[str, Any]:
     Only the header is read, and a file that is no safetensors file has none: who loads the weights is told of damage.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get(_PRETRAINING, "{}"))
-    except Exception:  # the library has exceptions of its own
+        facts = json.loads(_metadata(path).get(_PRETRAINING, "{}"))
+    except ValueError:
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def unsaid_heads(path: str | os.PathLike[str], unet: UNet) -> str:
+    """How attention is taken to divide into heads, in words, where neither the file nor the shapes of ``unet`` say so.
+
+    Nothing of a file that holds its configuration, and of OpenAI's network of 256 channels and those that share its
+    shapes, whose heads are known.
+    """
+    config = unet.config
+    if (config["model_channels"], config["channel_mult"]) == (256, [1, 1, 2, 2, 4, 4]) or _CONFIG in _metadata(path):
+        return ""
+    heads, channels = config["num_heads"], config["num_head_channels"]
+    return f"{heads} heads" if channels == -1 else f"heads of {channels} channels"
+
+
+def _metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """What the header of a safetensors file says beside the tensors; nothing of other files, and of damaged ones."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except Exception:  # the library has exceptions of its own
+        return {}
 
 
 def _content(path: Path) -> tuple[Any, dict[str, Any] | None]:

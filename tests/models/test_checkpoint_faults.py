@@ -44,6 +44,15 @@ def test_damaged_files_are_called_damaged(tmp_path, unet, state, name, damage):
     assert "weights_only" not in str(caught.value)  # torch's advice would have it read unsafely
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool])
+def test_weights_that_are_whole_numbers_are_refused(tmp_path, state, dtype):
+    name = list(state)[5]
+    torch.save(state | {name: state[name].to(dtype)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=f"a.pt: holds whole numbers .{name}, {dtype}.".replace("torch.", "")) as caught:
+        load_unet(tmp_path / "a.pt")
+    one_line(caught)
+
+
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
 def test_a_flipped_bit_is_found_or_harmless(tmp_path, unet, state, name):
     path = tmp_path / name

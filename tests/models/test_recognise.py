@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import save_file
 
 from textdiff.errors import UserError
-from textdiff.models.backbones.checkpoints import load_unet
+from textdiff.models.backbones.checkpoints import load_unet, save_unet
+from textdiff.models.backbones.load import load_backbone, resolve_backbone
 from textdiff.models.backbones.recognise import recognise
 from textdiff.models.backbones.unet import UNet
-from textdiff.tests.checkpoint_cases import NEW, OLD, assert_same, under
+from textdiff.tests.checkpoint_cases import NEW, OLD, assert_same, build, under
 
 
 def shapes(state):
@@ -78,3 +79,17 @@ def test_safetensors_without_a_configuration_are_recognised(tmp_path, state):
     loaded = load_unet(tmp_path / "a.safetensors", image_size=64)
     assert loaded.config == NEW
     assert_same(loaded.state_dict(), state)
+
+
+@pytest.mark.parametrize("config", [NEW, OLD], ids=["heads of 64 channels", "4 heads"])
+@pytest.mark.parametrize("says", ["nothing", "its configuration"])
+def test_heads_that_a_checkpoint_does_not_say_are_told(tmp_path, capsys, request, config, says):
+    unet, path = build(config), tmp_path / "a.safetensors"
+    if says == "nothing":
+        torch.save(unet.state_dict(), path := tmp_path / "a.pt")
+    else:
+        save_unet(unet, path)
+    load_backbone(resolve_backbone(path), 64, torch.device("cpu"))
+    taken = request.node.callspec.id.split("-")[-1]
+    told = f"warning: {path}: does not say how its attention divides into heads: {taken} are taken"
+    assert (told in capsys.readouterr().err) == (says == "nothing")
