@@ -69,6 +69,10 @@ class Resolution(Record):
             raise UserError(f"--mpp {self.mpp:g}: goes with --tile, as in --mpp {self.mpp:g} --tile 256")
 
 
+_ZERO = ("background", "_background_", "bg", "0")
+"""What 0 is called by who lists its name with those of the classes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Masks(Record):
     """Masks."""
@@ -77,7 +81,8 @@ class Masks(Record):
     """Outlines by other programs (GeoJSON, COCO, labelme, ImageScope), a file or a directory of files; by default those
     in masks/."""
     classes: Sequence[str] = ()
-    """Names of the values 1, 2, ... in masks that are maps of classes, as in nucleus,stroma."""
+    """Names of the values 1, 2, ... in masks that are maps of classes, as in nucleus,stroma; 0 is the background and has
+    none."""
     unlabelled_value: str | None = None
     """Number in masks, or name among --classes, of pixels of which nothing is said, as in 255; none by default. They
     are not trained on and not scored."""
@@ -92,6 +97,7 @@ class Masks(Record):
         if len(self.classes) > 254:
             raise UserError(f"--classes: {len(self.classes)} names; at most 254 classes are possible")
         self._check_unlabelled()
+        self._check_background()
 
     def _check_unlabelled(self) -> None:
         value = self.unlabelled_value
@@ -105,6 +111,19 @@ class Masks(Record):
         if not self.classes and int(value) == 0:
             fix = "leave it out" if self.instances else "name the others, the background first: --classes background,x"
             raise UserError(f"--unlabelled-value 0: 0 is the background of such masks; {fix}")
+
+    def _check_background(self) -> None:
+        """Refuses a name for 0 among those of 1, 2, ...: every class would be called as the one before it."""
+        names, silent = self.said()
+        name = next((name for name in names if name.casefold() in _ZERO), None)
+        if name is None:
+            return
+        listed = f"--classes {','.join(self.classes)}"
+        if silent == 0:
+            raise UserError(f"{listed}: where 0 says nothing the first name is the background's; put {name} there")
+        what = f"names the values 1, 2, ..., so {name} would be {self.classes.index(name) + 1}"
+        fix = "leave it out, as 0 needs no name, or add --unlabelled-value 0 if 0 says nothing"
+        raise UserError(f"{listed}: {what}; {fix}")
 
     def said(self) -> tuple[tuple[str, ...], int | None]:
         """The names of the classes 1, 2, ... that masks tell apart, and the number in them that says nothing, if any.

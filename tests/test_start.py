@@ -103,7 +103,7 @@ def test_strokes_in_place_of_masks_are_told_of_and_taken_in_where_the_cache_is_t
     said = ("--unlabelled-value", "255")
     again = ["textdiff start slides", f"textdiff start slides {' '.join(said)}"]
     assert [line.strip() for line in before.stderr.splitlines() if "textdiff start" in line] == again
-    classes = ("--classes", "background,nucleus")
+    classes = ("--classes", "nucleus,stroma")
     with_classes = textdiff_once(tmp_path, "start", "slides", *classes, "--dry-run").stderr
     assert f"textdiff start slides {' '.join((*classes, *said))}" in with_classes
     assert textdiff_once(tmp_path, "start", "slides", *said, "--dry-run").stderr.count("textdiff start") == 1

@@ -124,6 +124,16 @@ def test_objects_have_no_number_where_nothing_is_said(tmp_path):
         ({"unlabelled_value": "void"}, "is no number from 0 on; name what masks have there"),
         ({"unlabelled_value": "void", "classes": ("x",)}, "none of --classes x"),
         ({"unlabelled_value": "x", "classes": ("x",)}, "leaves no class"),
+        (
+            {"classes": ("background", "x")},
+            "so background would be 1; leave it out, as 0 needs no name, or",
+        ),
+        ({"classes": ("x", "BG"), "unlabelled_value": "255"}, "so BG would be 2; leave it out"),
+        ({"classes": ("0", "1")}, "names the values 1, 2, ..., so 0 would be 1"),
+        (
+            {"classes": ("x", "background"), "unlabelled_value": "0"},
+            "the first name is the background's; put background",
+        ),
         ({"unlabelled_value": "0"}, "0 is the background of such masks; name the others"),
         ({"unlabelled_value": "0", "instances": True}, "0 is the background of such masks; leave it out"),
     ],
