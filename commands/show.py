@@ -67,7 +67,8 @@ def ranking(result: Any, options: Any, as_json: bool) -> None:
     print(_json([line._asdict() for line in shown]) if as_json else format_ranking(shown))
     if result.file is not None:
         console.info(f"wrote {result.file}: all {len(result.candidates)} candidates")
-    console.info(f"once some have their mask in the data set: textdiff extract --cache {result.cache} --update; fit")
+    place = shlex.quote(str(result.cache))
+    console.info(f"once some have their mask in the data set: textdiff extract --cache {place} --update; fit")
 
 
 def demo(result: Any, options: Any, as_json: bool) -> None:

@@ -148,10 +148,13 @@ def _check(options: Start, masked: bool, split: Sequence[str]) -> None:
     """Checks the data set; where there is no mask yet, that is an error to go on with, and others stop ``extract``."""
     words = ["data", "check", "--dataset", options.dataset, "--data", str(options.dir), *split]
     why = "Every file is read once, and what is wrong is named before anything is computed."
-    if not _do(f"Check. {why}", words, options.dry_run) and masked:
+    if _do(f"Check. {why}", words, options.dry_run):
+        return
+    if masked:
         raise UserError(
             f"{options.dir}: is not sound, as said above; mend what is named and run the same command again"
         )
+    _say("That no training image has a mask is no reason to stop: below it is told which to annotate.")
 
 
 def _refuse_loose_images(root: Path) -> None:
@@ -241,7 +244,8 @@ def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None
         _say(f"Once the cache is there, {FIRST} images are named that stand for the others.")
         return
     again = ("textdiff", "start", str(options.dir))
-    names = [one.id for one in cover(FeatureCache.open(cache), FIRST)]
+    opened = FeatureCache.open(cache)
+    names = [one.id for one in cover(opened, FIRST)]
     of = {sample.id: sample.image for sample in samples}
     _say(
         f"Begin with these {len(names)}, which stand for the others in what the network sees:",
@@ -254,9 +258,18 @@ def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None
         "The page docs/data.md tells of several classes, numbered objects, and outlines of other programs. Then:",
         f"    {shlex.join([*again, *of_masks])}",
     )
-    if "--unlabelled-value" not in of_masks:
+    strokes = "--unlabelled-value" in of_masks
+    if not any(row.tile for row in opened.rows) and not {"--instances", "--annotations"} & {*of_masks}:
+        update = ["textdiff", "extract", "--cache", str(cache), "--update", "--unlabelled-value", "255"]
         _say(
-            "A few strokes in place of a whole mask are enough to begin with: 1 on what you look for, 0 on the "
-            "background, 255 where you say nothing. Then:",
+            "A few strokes in place of a whole mask are enough to begin with. In napari a plugin of TextDiff shows the "
+            "mask that they give while you paint (docs/napari.md):",
+            *([] if strokes else [f"    {shlex.join(update)}"]),
+            f"    pip install 'textdiff[napari]' && napari    # Plugins > Annotate (TextDiff), and give it {cache}",
+        )
+    if not strokes:
+        _say(
+            "Strokes of another program have 1 on what you look for, 0 on the background, and 255 where you say "
+            "nothing. Then:",
             f"    {shlex.join([*again, *of_masks, '--unlabelled-value', '255'])}",
         )

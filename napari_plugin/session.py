@@ -6,7 +6,7 @@ the cache and in the files the background is 0 and what is not said has a number
 
 __all__ = ["Prediction", "Session", "Shown"]
 
-
+import shlex
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from textdiff.pipeline.mask_files import MaskFiles
 from textdiff.pipeline.prediction.coverage import cover_order, described, evenly
 from textdiff.pipeline.predictions import FittedNetwork, enlarge, predict_members
 from textdiff.pipeline.runs import find_run
-from textdiff.pipeline.training.quick import quick_fit, quick_network
+from textdiff.pipeline.training.quick import one_thread, quick_fit, quick_network
 from textdiff.places import located
 
 
@@ -118,6 +118,14 @@ class Session:
         return sorted(self._unsaved)
 
     @property
+    def commands(self) -> str:
+        """What goes on in a shell from masks that were saved, to the same trees in all their rounds."""
+        cache, (finest,) = shlex.quote(str(self.cache.path)), quick_network(self.cache).config["blocks"]
+        return (
+            f"textdiff extract --cache {cache} --update\ntextdiff fit --cache {cache} --model trees --blocks {finest}"
+        )
+
+    @property
     def can_predict(self) -> bool:
         """Whether there is a network yet."""
         return self._network is not None
@@ -136,9 +144,8 @@ class Session:
         if name not in self._painted:
             found, self._seen[name] = self._files.read(name)
             self._painted[name] = found + np.uint8(1)  # bytes go round: 255, which is not said, becomes 0
-        text = self.cache.text_of(entry)
         pen = max(1, -(-max(entry.height, entry.width) // self.cache.image_size)) * 2
-        return Shown(image, text, self._painted[name].copy(), pen)
+        return Shown(image, self.cache.text_of(entry), self._painted[name].copy(), pen)
 
     def paint(self, name: str, labels: NDArray[np.integer]) -> None:
         """Takes what is painted on an image that was shown, (H, W) as it is painted.
@@ -172,6 +179,7 @@ class Session:
         self._network = _Network(network, self._loader)
         return f"{pixels} pixels of {len(said)} image{'s' if len(said) > 1 else ''}"
 
+    @one_thread()
     def predict(self, name: str) -> Prediction:
         """What the network says of an image, at its own size.
 

@@ -37,14 +37,14 @@ class Annotate(Container[Any]):
         self.path = FileEdit(mode=FileDialogMode.EXISTING_DIRECTORY, label="Run or cache")
         self.image = ComboBox(label="Image", choices=lambda _: self._session.names if self._session else [])
         self.text = TextEdit(label="Text")
-        self.legend, self.status = Label(label="Paint"), Label(value="Give a run's directory or a cache, and open it.")
+        self.legend, self.status = Label(), Label(value="Give a run's directory or a cache, and open it.")
         self.progress = ProgressBar(visible=False)
         self.buttons = {name: PushButton(text=name, enabled=False) for name in (*KEYS, "Stop")}
         self.open = PushButton(text="Open")
         rows = [Container(widgets=list(self.buttons.values())[i : i + 3], layout="horizontal") for i in (0, 3)]
-        super().__init__(
-            widgets=[self.path, self.open, self.image, self.text, self.legend, *rows, self.progress, self.status]
-        )
+        named = Container(widgets=[self.path, self.open, self.image, self.text])
+        super().__init__(widgets=[named, self.legend, *rows, self.progress, self.status], labels=False)
+        self.native.layout().addStretch()  # what is left of the height is below the form, not within it
         self.text.native.setReadOnly(True)
         self.text.native.setMaximumHeight(120)
         for label in (self.legend, self.status):
@@ -73,7 +73,7 @@ class Annotate(Container[Any]):
         """Opens what the form names, in the thread of the window: it reads tables, no activations."""
         self.current = ""
         self._session = Session(str(self.path.value))
-        self.legend.value = ", ".join(f"{number} {what}" for number, what in enumerate(self.session.legend))
+        self.legend.value = "Paint with " + ", ".join(f"{i} {what}" for i, what in enumerate(self.session.legend))
         with self.image.changed.blocked():
             self.image.reset_choices()
         self._say(f"{len(self.session.names)} images.")
@@ -158,10 +158,7 @@ class Annotate(Container[Any]):
     def _save(self) -> None:
         self._take()
         files = self.session.save()
-        cache = self.session.cache.path
-        more = (
-            f"\nGo on with:\ntextdiff extract --cache {cache} --update\ntextdiff fit --cache {cache}" if files else ""
-        )
+        more = "\nGo on with:\n" + self.session.commands if files else ""
         self._say(f"Saved: {', '.join(file.name for file in files) or 'nothing was painted since'}.{more}")
 
     def _stop(self) -> None:
@@ -192,8 +189,7 @@ class Annotate(Container[Any]):
         start = time.perf_counter()
 
         def said(found: Any) -> None:
-            words = done(found)
-            self._say(f"{words} in {time.perf_counter() - start:.1f} s.")
+            self._say(f"{done(found)} in {time.perf_counter() - start:.1f} s.")
 
         def run() -> _Steps:  # by this kind of function napari tells that it can be stopped
             return (yield from steps())

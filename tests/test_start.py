@@ -47,6 +47,7 @@ def test_a_folder_is_led_to_its_first_masks_then_to_a_report_and_not_fitted_twic
     first = textdiff_once(tmp_path, "start", "slides", "--image-size", "32")
     assert commands(first.stdout) == ["data check", "extract --dataset"]
     assert "texts.csv: is not there: all texts are empty" in first.stderr
+    assert "no training image has a mask is no reason to stop" in first.stderr
     named = [line.strip() for line in first.stderr.splitlines() if line.startswith("    slides/images/")]
     assert len(set(named)) == 4
     assert f"masks/{Path(named[0]).name}" in first.stderr
@@ -103,6 +104,7 @@ def test_strokes_in_place_of_masks_are_told_of_and_taken_in_where_the_cache_is_t
     said = ("--unlabelled-value", "255")
     again = ["textdiff start slides", f"textdiff start slides {' '.join(said)}"]
     assert [line.strip() for line in before.stderr.splitlines() if "textdiff start" in line] == again
+    (told,) = (line for line in before.stderr.splitlines() if "textdiff extract" in line)
     classes = ("--classes", "nucleus,stroma")
     with_classes = textdiff_once(tmp_path, "start", "slides", *classes, "--dry-run").stderr
     assert f"textdiff start slides {' '.join((*classes, *said))}" in with_classes
@@ -112,6 +114,7 @@ def test_strokes_in_place_of_masks_are_told_of_and_taken_in_where_the_cache_is_t
     check, extract, *_ = map(shlex.split, after)
     assert check[-2:] == [*said]
     assert extract == ["textdiff", "extract", "--cache", "cache/slides.zarr", "--update", *said]
+    assert shlex.split(told) == extract  # what napari is prepared by is what takes its strokes in
     textdiff_once(tmp_path, *extract[1:])
     again = textdiff_once(tmp_path, "start", "slides", "--dry-run").stdout.splitlines()
     assert shlex.split(again[0]) == check

@@ -1,9 +1,9 @@
 """Trees that are fitted in a second and kept in memory, for someone who paints, looks, and paints again."""
 
-__all__ = ["ITERATIONS", "MOST_PIXELS", "quick_fit", "quick_network"]
+__all__ = ["ITERATIONS", "MOST_PIXELS", "one_thread", "quick_fit", "quick_network"]
 
-from collections.abc import Generator, Mapping
-from contextlib import closing
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +37,24 @@ def quick_network(cache: FeatureCache) -> Segmenter:
     options = FitConfig(cache.path, model=_MODEL, blocks=(finest,))
     built = get_model(_MODEL).build(cache, options, get_recipe(_MODEL, "default"))
     return type(built)(**built.config | {"iterations": ITERATIONS})
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Has torch and scikit-learn compute in the calling thread alone.
+
+    Fitting and asking trees is thousands of small steps, and several threads wait for each other at every one. Where
+    other programs keep the cores busy, that has made a minute of a second.
+    """
+    from threadpoolctl import threadpool_limits  # scikit-learn brings it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="openmp"):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def quick_fit(
@@ -73,7 +91,8 @@ def quick_fit(
             labels = _drawn(said[item.row], MOST_PIXELS // len(said), [0, _DRAW, item.row])
             items.append(replace(item, mask=torch.from_numpy(labels).long()[None]))
             yield len(items), len(said)
-    network.learn(items, 0, recipe.learning_rate, LOSSES[recipe.loss])
+    with one_thread():
+        network.learn(items, 0, recipe.learning_rate, LOSSES[recipe.loss])
     return network.eval()
 
 

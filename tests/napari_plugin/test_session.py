@@ -1,16 +1,20 @@
 """Painting without a window: fitted, predicted, saved, and gone on with by the command line."""
 
 import ast
+import shlex
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import textdiff
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.metrics.pixels import confusion, iou_of_counts
+from textdiff.models.networks.trees import Trees
 from textdiff.napari_plugin.session import Session
 from textdiff.pipeline.mask_files import MaskFiles
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions
@@ -39,9 +43,9 @@ def write(root: Path) -> None:
 def extract(textdiff_once, root: Path, *more: str) -> Path:
     textdiff_once(
         root, "extract", "--dataset", "folder", "--data", "data", "--preset", "filters", "--image-size", "48",
-        "--cache", "x.zarr", *more,
+        "--cache", "my x.zarr", *more,
     )  # fmt: skip
-    return root / "x.zarr"
+    return root / "my x.zarr"
 
 
 @pytest.fixture
@@ -85,11 +89,11 @@ def test_what_is_painted_is_learned_saved_and_gone_on_with(cache, tmp_path, text
     (path,) = session.save()
     assert path == tmp_path / "data/masks/a.png"
     np.testing.assert_array_equal(np.asarray(Image.open(path)), np.array([255, 0, 1])[scribbled(0)])
-    textdiff_once(tmp_path, "extract", "--cache", "x.zarr", "--update")
+    for command in session.commands.splitlines():
+        textdiff_once(tmp_path, *shlex.split(command)[1:])
     updated = FeatureCache.open(cache)
     assert [row.id for row in updated.rows if row.has_mask] == ["a"]
     assert following == textdiff.rank(cache=cache).candidates[0].id
-    textdiff_once(tmp_path, "fit", "--cache", "x.zarr", "--model", "trees")
 
     run = find_run(None, tmp_path / "runs")
     reopened = Session(run.path)
@@ -97,6 +101,33 @@ def test_what_is_painted_is_learned_saved_and_gone_on_with(cache, tmp_path, text
     ((_, (oracle,)),) = cached_predictions(FittedNetwork(run, "cpu"), updated, [1], "oracle")
     expected = np.asarray(Image.fromarray((oracle[1] > 0.5).astype(np.uint8)).resize((WIDTH, HEIGHT), 0))
     assert np.mean((reopened.predict("b").labels == 2) == expected) > 0.97
+
+
+def test_one_thread_fits_and_predicts_since_two_wait_for_each_other(cache, monkeypatch):
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def threads() -> set[int]:
+        pools = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "openmp"]
+        return {torch.get_num_threads(), *pools}
+
+    seen: list[set[int]] = []
+    for name in ("learn", "forward"):
+        done = getattr(Trees, name)
+        monkeypatch.setattr(Trees, name, lambda *given, done=done: (seen.append(threads()), done(*given))[1])
+
+    session, before = Session(cache), torch.get_num_threads()
+    session.show("a")
+    session.paint("a", scribbled(0))
+    torch.set_num_threads(2)
+    try:
+        for work in (lambda: finished(session.fit()), lambda: session.predict("a")):
+            thread = Thread(target=work)  # as napari has it: a new one, in which torch has yet to set its threads
+            thread.start()
+            thread.join()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [{1}, {1}]
 
 
 def test_before_any_label_next_goes_through_the_order_of_the_command(cache):
