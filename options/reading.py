@@ -81,7 +81,7 @@ class Masks(Record):
     """Outlines by other programs (GeoJSON, COCO, labelme, ImageScope), a file or a directory of files; by default those
     in masks/."""
     classes: Sequence[str] = ()
-    """Names of the values 1, 2, ... in masks that are maps of classes, as in nucleus,stroma; 0 is the background and has
+    """Names of the values 1, 2, ... in masks that are maps of classes, as in nucleus,stroma; 0, the background, has
     none."""
     unlabelled_value: str | None = None
     """Number in masks, or name among --classes, of pixels of which nothing is said, as in 255; none by default. They

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 from textdiff import console
@@ -34,6 +35,8 @@ from textdiff.readers.sample import Problem, Sample, Slice
 from textdiff.readers.slides import slide_mask_properties, slide_properties
 
 _SHOWN = 20
+_FEW = 0.25
+"""The share of its pixels below which a mask has little foreground."""
 _NO_CONTRAST = 10
 """Levels below which a picture shows nothing whatever is in it; what counts as blank has less contrast than that."""
 
@@ -124,7 +127,7 @@ def inspect(
         # After Ctrl-C the thousands of files that are still queued must not be read first.
         pool.shutdown(cancel_futures=True)
     inspected, differing = _of_one_value(inspected)
-    return inspected, problems + differing + leaks(inspected)
+    return inspected, problems + differing + _of_other_shares(inspected) + leaks(inspected)
 
 
 def report(problems: list[Problem]) -> None:
@@ -202,6 +205,30 @@ def leaks(inspected: Sequence[Inspected]) -> list[Problem]:
             what = f"is the same image as {_where(first.image)}: scores would be too good"
             problems.append(Problem("note", _where(fact.sample.image), what, "keep it in one split"))
     return problems
+
+
+def _of_other_shares(inspected: Sequence[Inspected]) -> list[Problem]:
+    """A note for each picture of a mask of two classes that is mostly foreground, where most masks are mostly not.
+
+    Some programs invert the masks that they save, and nothing in one of them tells.
+    """
+    masks = [
+        (fact.sample.mask, fact.mask.shares[0])
+        for fact in inspected
+        if fact.usable and fact.sample.mask and fact.mask and len(fact.mask.counts) == 2 and all(fact.mask.counts)
+        if not is_outlined(fact.sample.mask)
+    ]
+    middle = median(share for _, share in masks) if masks else 1.0
+    return [
+        Problem(
+            "note",
+            _where(source),
+            f"is foreground in {share:.1%} of its pixels, and half of the masks in at most {middle:.1%}",
+            "check that it is not inverted",
+        )
+        for source, share in masks
+        if middle < _FEW and share > 1 - _FEW
+    ]
 
 
 def _of_one_value(inspected: Sequence[Inspected]) -> tuple[list[Inspected], list[Problem]]:

@@ -18,6 +18,7 @@ import numpy as np
 from textdiff.images.formats import BadImageError
 from textdiff.images.labels import stored_numbers
 from textdiff.readers.corners import Corners, as_corners, ellipse
+from textdiff.readers.names import key_of, owner
 from textdiff.readers.outlines import Drawn, Patch
 
 _FIX = "save the annotations in labelme again"
@@ -68,7 +69,14 @@ def read_labelme(
         else:
             groups[group] = len(found)
             found.append(one)
-    return found, []
+    return found, _of_another_image(path, content.get("imagePath"))
+
+
+def _of_another_image(path: str | os.PathLike[str], image: Any) -> list[str]:
+    """What is said of a file that names another image than the one it is called after, as a copy does."""
+    if not isinstance(image, str) or owner(key_of(os.fspath(path)), {key_of(image)}) == key_of(image):
+        return []
+    return [f"says that it is of {image}: it is read for the image of its own name"]
 
 
 def _area(

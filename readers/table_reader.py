@@ -27,6 +27,7 @@ _RESAVE = "save it as 'CSV UTF-8', or as .xlsx"
 _QUOTE = "put texts with commas, quotes or line breaks in quotes, and double the quotes inside"
 _EXCEL_ERROR = re.compile(r"#(N/A|NV|N/D|GETTING_DATA|[¡¿]?[^\W\d_a-z][^\Wa-z]*(/0)?[!?])")
 _PATIENTS = re.compile(r"(patient|subject|case|participant)[ _-]?(id|no|number|name)?s?")
+_SETS = re.compile(r"(data ?)?sets?|subset|partition")
 _MISSING = {"nan", "<na>", "na", "n/a", "nat", "null", "none"}
 _IMAGE = rf"\s*\"?([^{_SEPARATORS}\"]+\.(?:png|jpe?g|bmp|tiff?|dcm|dicom))\"?\s*"
 _ROW_START = re.compile(rf"{_IMAGE}[{_SEPARATORS}]", re.I)
@@ -278,6 +279,9 @@ def _columns(where: object, titles: Sequence[str], needed: Sequence[str], option
     if isinstance(where, Path) and "group" in optional and "group" not in titles:
         for title in filter(_PATIENTS.fullmatch, others):
             console.warn(f"{where}: the column {title} is passed over; call it group, to keep images together")
+    if isinstance(where, Path) and "split" in optional and "split" not in titles:
+        for title in filter(_SETS.fullmatch, others):
+            console.warn(f"{where}: the column {title} is passed over; call it split, if it holds train, val and test")
     return {name: titles.index(name) for name in (*needed, *optional) if name in titles}
 
 

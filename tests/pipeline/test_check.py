@@ -66,6 +66,16 @@ def test_a_patient_in_two_splits_is_a_leak(data, capsys):
     assert not check.sound
 
 
+@pytest.mark.parametrize(("title", "told"), [("Set", True), ("data set", True), ("partition", True), ("stage", False)])
+def test_a_column_that_may_hold_the_splits_is_told_to_be_passed_over(data, capsys, title, told):
+    table = (data / "texts.csv").read_text()
+    (data / "texts.csv").write_text(table.replace("split", title, 1))
+    check = check_dataset("folder", data)
+    said = f"texts.csv: the column {title.lower()} is passed over; call it split, if it holds train, val and test"
+    assert (said in capsys.readouterr().err) == told
+    assert any("has no splits" in str(note) for note in check.notes)
+
+
 def test_groups_in_two_splits_that_may_be_one_are_named(data):
     table = (data / "texts.csv").read_text()
     (data / "texts.csv").write_text(table.replace("patient 3", "Patient 0"))

@@ -45,6 +45,12 @@ TOLD = {
         {},
         ["1 of 2 objects are lines or points, which enclose nothing"],
     ),
+    "another image of labelme": (
+        labelme(shape("rectangle", [[2, 3], [6, 7]]), imagePath="..\\slides\\b.png"),
+        {},
+        ["says that it is of ..\\slides\\b.png: it is read for the image of its own name"],
+    ),
+    "the same image of labelme": (labelme(shape("rectangle", [[2, 3], [6, 7]]), imagePath="../raw/a.tif"), {}, []),
     "an outline that crosses itself": (
         feature([[2, 2], [12, 12], [12, 2], [2, 12], [2, 2]]),
         {},

@@ -80,3 +80,16 @@ def test_with_skip_bad_only_masks_of_the_usual_foreground_are_left(tmp_path, tex
     result = textdiff_once(tmp_path, "extract", "--dataset", "folder", "--data", "d", *options)
     assert "left out: d/masks/3.png: has the foreground 2" in result.stdout + result.stderr
     assert "3 " in textdiff_once(tmp_path, "cache", "info", "c.zarr").stdout
+
+
+@pytest.mark.parametrize(("inverted", "told"), [((), []), ((3,), ["3.png"]), ((0, 1, 2), []), (range(4), [])])
+def test_a_mask_that_is_mostly_foreground_where_most_are_not_is_told(tmp_path, inverted, told):
+    inside = np.zeros((40, 48), bool)
+    inside[10:20, 10:25] = True
+    masks = [png((inside ^ (number in inverted)).astype(np.uint8) * 255) for number in range(4)]
+    facts, problems = inspect(read_dataset("folder", folder(tmp_path, masks))[0])
+    said = [problem for problem in problems if "of its pixels" in problem.what]
+    assert [problem.where.rsplit("/", 1)[-1] for problem in said] == told
+    wanted = "is foreground in 92.2% of its pixels, and half of the masks in at most 7.8%"
+    assert {problem.what for problem in said} <= {wanted}
+    assert all(fact.usable for fact in facts)
