@@ -15,11 +15,10 @@ from textdiff.options.option import AnyPath
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.overlay import annotated, outlined
 from textdiff.pipeline.evaluation.calibration import Calibration
-from textdiff.pipeline.prediction.mixed_predictor import open_predictor
+from textdiff.pipeline.prediction.predictor import open_predictor
 from textdiff.pipeline.prediction.preprocessing import missing_text
-from textdiff.pipeline.prediction.remarks import Remarks
 from textdiff.pipeline.runs import find_run
-from textdiff.readers.datasets import remarks
+from textdiff.readers.datasets import Remarks, remarks
 from textdiff.readers.decoding import load_image
 
 

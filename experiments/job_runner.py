@@ -1,26 +1,31 @@
 """Does the jobs of an experiment, in this process: what a worker runs, with what this machine has room for."""
 
-__all__ = ["JobRunner", "available_memory", "cores", "groups_to_do"]
+__all__ = ["JobRunner", "available_memory", "cores", "groups_to_do", "take_weights", "trained_alike"]
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from textdiff import console
 from textdiff.cache import FeatureCache, Loader
 from textdiff.errors import UserError
 from textdiff.experiments.evaluate import evaluate
 from textdiff.experiments.experiment import Experiment, Job
+from textdiff.files import write_text
 from textdiff.models.device import choose_device
 from textdiff.models.networks.models import get_model
+from textdiff.models.networks.segmenter import Segmenter
+from textdiff.models.tensor_files import save_tensors
 from textdiff.pipeline.combine import combine_runs
 from textdiff.pipeline.fit import begin, initial_network, resume
-from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training.same_weights import take_weights, trained_alike
+from textdiff.pipeline.runs import IDENTITY, Run, write_config
 from textdiff.pipeline.training.train import train_many
+from textdiff.tables import csv_table
 
 MEMORY_SHARE = 0.5
 """The share of the available memory, of the GPU or the machine, divided between the processes, for rows that stay."""
@@ -163,3 +168,47 @@ def available_memory() -> int | None:
     with suppress(OSError, ValueError):  # no such files, or "max": no limit
         limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
     return max(0, min(limits)) if limits else None
+
+
+def trained_alike(run: Run, others: Iterable[Run]) -> Run | None:
+    """The run among ``others`` that is trained like ``run`` to the bit, and with batch normalisation; None without one.
+
+    ``run`` is one that normalises each image by its own statistics only after training (``norms.OwnNorm``), and both
+    keep their last weights: by the best validation Dice they would not keep those of the same epoch.
+    """
+    if run.config["head"].get("norm") != "own" or run.config["fit"]["select"] != "last":
+        return None
+    if run.config["unlabelled"]:
+        return None  # its teacher says something else of images than the other's
+    plain = (other for other in others if other.config["head"].get("norm") == "batch")
+    return next((other for other in plain if _training(other) == _training(run)), None)
+
+
+def take_weights(run: Run, network: Segmenter, other: Run) -> None:
+    """Finishes ``run`` with the weights of ``other``, and says in its ``config.json`` whose they are.
+
+    Its log has the other's losses, but no validation: that is of a network used otherwise.
+
+    Args:
+        run: one that :func:`trained_alike` gave ``other`` for.
+        network: of ``run``; tells which of the other's tensors are weights and which are averages.
+        other: a finished one.
+    """
+    weights = other.load_network().state_dict()
+    write_config(run, run.config | {"weights_of": other.path.name})
+    log = [{name: line[name] for name in ("lr", "loss", "seconds")} for line in other.log()]
+    write_text(run.path / "log.csv", csv_table([{"epoch": epoch, **line} for epoch, line in enumerate(log, 1)]))
+    # Last, because a run with weights is a finished one.
+    own = {name: weights[name] for name in network.state_dict()}
+    save_tensors(run.path / "head.safetensors", own, {IDENTITY: run.identity})
+    (run.path / "last.pt").unlink(missing_ok=True)
+    console.info(f"{run.path}: trained like {other.path.name}, so it has its weights")
+
+
+def _training(run: Run) -> dict[str, Any]:
+    """All that the weights depend on."""
+    options = {name: value for name, value in run.config["fit"].items() if name != "recipe"}
+    recipe = {name: value for name, value in run.config["recipe"].items() if name != "norm"}
+    head = {name: value for name, value in run.config["head"].items() if name != "norm"}
+    same = ("model", "cache", "fingerprint_hash", "train_ids", "val_ids", "images")
+    return {"fit": options, "recipe": recipe, "head": head} | {name: run.config.get(name) for name in same}

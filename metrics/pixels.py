@@ -1,4 +1,4 @@
-"""How well one mask agrees with another, per image, as pure functions on arrays.
+"""How well one mask agrees with another, and how undecided a prediction is, per image: pure functions on arrays.
 
 Empty masks have one stated rule: where truth and prediction are both empty the image is segmented perfectly and scores
 1, where only one of them is empty it scores 0. No image is left out of a mean because of it.
@@ -13,6 +13,8 @@ __all__ = [
     "entropy",
     "iou",
     "iou_of_counts",
+    "jensen_shannon",
+    "mean_share",
     "pooled_dice",
 ]
 
@@ -121,6 +123,34 @@ def entropy(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     # Rounding can leave the sum for p = 1 + 1e-7 a little below 0, which a map in nats should not show.
     nats: NDArray[np.float64] = np.maximum(-(p * logs).sum(axis=0), 0.0)
     return nats.astype(np.float32)
+
+
+def jensen_shannon(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """How much the members of an ensemble disagree at every pixel: their generalised Jensen-Shannon divergence.
+
+    The entropy of the mean less the mean of the entropies, all members weighing the same (Lin, IEEE Trans. Inf. Theory
+    37, 1991, section V): what remains of the uncertainty once each member's own is taken off.
+
+    Args:
+        probabilities: (members, classes, H, W), non-negative, summing to 1 over the classes.
+
+    Returns:
+        (H, W) float32 in nats, from 0 (all say the same) to the logarithm of members or classes, whichever are fewer.
+
+    Raises:
+        ValueError: the shape is not (members, classes, H, W), or there is a negative or non-finite probability.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    if p.ndim != 4:
+        raise ValueError(f"probabilities have shape {p.shape}, not (members, classes, H, W)")
+    spread: NDArray[np.float32] = entropy(p.mean(0)) - np.mean([entropy(member) for member in p], axis=0)
+    # The divergence is not negative, a difference of rounded numbers may be.
+    return np.maximum(spread, 0)
+
+
+def mean_share(nats: NDArray[np.floating[Any]], classes: int) -> float:
+    """The mean over the pixels (H, W) of an entropy or a divergence, over its maximum log(``classes``): in [0, 1]."""
+    return float(np.mean(nats, dtype=np.float64) / np.log(classes))
 
 
 def _check_shapes(prediction: Mask, truth: Mask) -> None:

@@ -2,7 +2,7 @@
 
 __all__ = ["FORMAT", "stream_ome_zarr", "write_ome_zarr"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,18 @@ from numpy.typing import NDArray
 
 from textdiff.errors import UserError
 from textdiff.files import atomic_directory
+from textdiff.outputs.colours import class_colours
 from textdiff.outputs.format import Format, Sink, Streamed
-from textdiff.outputs.ngff import CHUNK, LABELS, SMALLEST, class_properties, image_attributes, label_attributes
 from textdiff.outputs.objects import Segmentation, Subject
 
 _WHITE = 255
+PixelSize = tuple[float, float]
+_VERSION = "0.5"
+_LABELS = {"ome": {"version": _VERSION, "labels": ["classes", "objects"]}}
+"""The attributes of the group that holds the maps of labels."""
+_CHUNK = 512
+_SMALLEST = 512
+"""Levels are added until one fits this many pixels a side: what viewers show at once."""
 
 
 def write_ome_zarr(path: Path, segmented: Segmentation, numbered: bool = False) -> None:
@@ -42,8 +49,8 @@ def write_ome_zarr(path: Path, segmented: Segmentation, numbered: bool = False) 
     ]
     height, width = segmented.labels.shape
     with _written(path, segmented, segmented.pixel_size, height, width, objects, sparse=False) as writer:
-        for y in range(0, height, CHUNK):
-            band = slice(y, y + CHUNK)
+        for y in range(0, height, _CHUNK):
+            band = slice(y, y + _CHUNK)
             writer.tile(y, 0, segmented.image[band])
             writer.rows(y, 0, segmented.labels[band], segmented.objects[band])
 
@@ -75,18 +82,18 @@ def _written(
     """Opens an OME-Zarr of pixels of ``size`` with these properties of objects; if ``sparse`` without blank chunks."""
     if path.exists() and not (path / "zarr.json").is_file():
         raise UserError(f"{path}: there already, and no OME-Zarr; move it away or choose another --out")
-    levels = 1 + (-(-max(height, width) // SMALLEST) - 1).bit_length()
+    levels = 1 + (-(-max(height, width) // _SMALLEST) - 1).bit_length()
     with atomic_directory(path) as partial:
         root = zarr.create_group(partial, zarr_format=3)
-        root.attrs["ome"] = image_attributes(subject.name, size, levels)
+        root.attrs["ome"] = _image_attributes(subject.name, size, levels)
         image = _Pyramid(root, (3, height, width), np.uint8, levels, _WHITE if sparse else 0, sparse)
-        labels, maps = root.create_group("labels", attributes=LABELS), []
+        labels, maps = root.create_group("labels", attributes=_LABELS), []
         for name, kind, properties in (
-            ("classes", np.uint8, class_properties(subject.class_names)),
+            ("classes", np.uint8, _class_properties(subject.class_names)),
             ("objects", np.int32, objects),
         ):
             group = labels.create_group(name)
-            group.attrs["ome"] = label_attributes(name, size, levels, properties)
+            group.attrs["ome"] = _label_attributes(name, size, levels, properties)
             maps.append(_Pyramid(group, (height, width), kind, levels, 0, sparse))
         yield _Writer(image, *maps)
         for pyramid in (image, *maps):
@@ -122,7 +129,7 @@ class _Pyramid:
                 str(level),
                 shape=size,
                 dtype=dtype,
-                chunks=(*lead, min(CHUNK, size[-2]), min(CHUNK, size[-1])),
+                chunks=(*lead, min(_CHUNK, size[-2]), min(_CHUNK, size[-1])),
                 dimension_names=["c", "y", "x"][-len(size) :],
                 fill_value=fill,
                 # A missing chunk reads as background, too, but where most are there one would wonder if it was lost.
@@ -130,21 +137,21 @@ class _Pyramid:
             )
             for level, size in enumerate(sizes)
         ]
-        self._blank: NDArray[Any] = np.full((*lead, CHUNK, CHUNK), fill, dtype)
+        self._blank: NDArray[Any] = np.full((*lead, _CHUNK, _CHUNK), fill, dtype)
         self._sparse = sparse
         self._open: dict[tuple[int, int], NDArray[Any]] = {}
         self._stored: list[tuple[int, int]] = []
 
     def put(self, y: int, x: int, part: NDArray[Any]) -> None:
         """Takes pixels; rows above ``y``, by whole chunks, come no more."""
-        self._flush(y // CHUNK)
+        self._flush(y // _CHUNK)
         bottom, right = y + part.shape[-2], x + part.shape[-1]
-        for row in range(y // CHUNK, -(-bottom // CHUNK)):
-            for column in range(x // CHUNK, -(-right // CHUNK)):
+        for row in range(y // _CHUNK, -(-bottom // _CHUNK)):
+            for column in range(x // _CHUNK, -(-right // _CHUNK)):
                 if (row, column) not in self._open:
                     self._open[row, column] = self._blank.copy()
-                top, left = row * CHUNK, column * CHUNK
-                piece = part[..., max(0, top - y) : top + CHUNK - y, max(0, left - x) : left + CHUNK - x]
+                top, left = row * _CHUNK, column * _CHUNK
+                piece = part[..., max(0, top - y) : top + _CHUNK - y, max(0, left - x) : left + _CHUNK - x]
                 at_y, at_x = max(0, y - top), max(0, x - left)
                 self._open[row, column][..., at_y : at_y + piece.shape[-2], at_x : at_x + piece.shape[-1]] = piece
 
@@ -165,13 +172,13 @@ class _Pyramid:
             chunk, whole = self._open.pop((row, column)), self._levels[0]
             # What reaches beyond the image is filled, and what was put there may be no more than the fill.
             if not self._sparse or (chunk != self._blank).any():
-                height, width = whole.shape[-2] - row * CHUNK, whole.shape[-1] - column * CHUNK
+                height, width = whole.shape[-2] - row * _CHUNK, whole.shape[-1] - column * _CHUNK
                 whole[..., _span(row), _span(column)] = chunk[..., :height, :width]
                 self._stored.append((row, column))
 
 
 def _span(index: int, chunks: int = 1) -> slice:
-    return slice(index * CHUNK * chunks, (index + 1) * CHUNK * chunks)
+    return slice(index * _CHUNK * chunks, (index + 1) * _CHUNK * chunks)
 
 
 def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -182,3 +189,46 @@ def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 FORMAT = Format("OME-Zarr", ".ome.zarr", write_ome_zarr, stream=stream_ome_zarr)
+
+
+def _image_attributes(name: str, size: PixelSize | None, levels: int) -> dict[str, Any]:
+    """The metadata of an RGB image of so many levels, whose pixels have ``size`` micrometres on the first one."""
+    channels = [
+        {"label": label, "color": colour, "active": True, "window": {"min": 0, "max": 255, "start": 0, "end": 255}}
+        for label, colour in (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"))
+    ]
+    return _multiscales(size, name, ["c", "y", "x"], levels) | {"omero": {"channels": channels}}
+
+
+def _label_attributes(
+    name: str, size: PixelSize | None, levels: int, properties: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The metadata of a map of labels, with what is known of each label."""
+    colours = [{key: one[key] for key in ("label-value", "rgba")} for one in properties if "rgba" in one]
+    others = [{key: value for key, value in one.items() if key != "rgba"} for one in properties]
+    # The standard wants at least one entry in each list, so that empty ones are left out.
+    known = {key: value for key, value in (("colors", colours), ("properties", others)) if value}
+    return _multiscales(size, name, ["y", "x"], levels) | {"image-label": {"source": {"image": "../../"}} | known}
+
+
+def _class_properties(names: Sequence[str]) -> list[dict[str, Any]]:
+    """What is known of the labels 1, 2, ... that are classes."""
+    return [
+        {"label-value": number, "class": name, "rgba": [*colour, 255]}
+        for number, (name, colour) in enumerate(zip(names, class_colours(len(names)), strict=True), start=1)
+    ]
+
+
+def _multiscales(size: PixelSize | None, name: str, axes: list[str], levels: int) -> dict[str, Any]:
+    length = dict(zip("xy", size or (1.0, 1.0), strict=True))
+    datasets = []
+    for level in range(levels):
+        factor = 2.0**level
+        scale = [factor * length[axis] if axis != "c" else 1.0 for axis in axes]
+        # The centre of this level's first pixel, from that of the first level's.
+        shift = [(factor - 1) / 2 * length[axis] if axis != "c" else 0.0 for axis in axes]
+        transformations = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
+        datasets.append({"path": str(level), "coordinateTransformations": transformations[: 2 if level else 1]})
+    space = {"type": "space"} | ({"unit": "micrometer"} if size else {})
+    kinds = [{"name": axis, **({"type": "channel"} if axis == "c" else space)} for axis in axes]
+    return {"version": _VERSION, "multiscales": [{"name": name, "axes": kinds, "datasets": datasets}]}

@@ -1,13 +1,16 @@
 """Stage one: every image once through the noised UNet, its decoder activations and its text into the cache."""
 
-__all__ = ["ExtractConfig", "extract"]
+__all__ = ["Crew", "ExtractConfig", "extract"]
 
 import os
+import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,23 +18,19 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
+from textdiff.files import check_free_space, free_space
 from textdiff.models import text
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.load import load_backbone
 from textdiff.models.device import choose_device, describe_device, resolve_precision
 from textdiff.options.extract import Extract
 from textdiff.options.protocol import get_protocol
-from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, resolve, tiling
-from textdiff.pipeline.extraction.crew import Crew, hire
+from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, require_models, resolve, say_shard, tiling
 from textdiff.pipeline.extraction.fill_rows import fill_rows, full_disk
-from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling
-from textdiff.pipeline.extraction.job_array import say_shard
-from textdiff.pipeline.extraction.plan import say_plan, say_time
+from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling, shares
 from textdiff.pipeline.extraction.prepare import preparation
-from textdiff.pipeline.extraction.requirements import require_models
 from textdiff.pipeline.extraction.row_worker import Job, Order
 from textdiff.pipeline.extraction.sample_table import mask_kind, read_samples, sample_table, turning
-from textdiff.pipeline.extraction.sharing import shares
 from textdiff.pipeline.extraction.timings import Timings
 
 
@@ -53,11 +52,53 @@ def extract(options: Extract) -> FeatureCache:
     """
     config = resolve(options)
     say_shard(config.shard, options.shard, os.environ)
-    with hire(config) as crew:
+    with _hire(config) as crew:
         work = _Work(config, crew)
         filling = begin_filling(config, work.plan(), work.embed)
         work.encoder = None  # its memory is for the backbone
         return work.fill(filling)
+
+
+class Crew(Protocol):
+    """Workers that fill a cache which is there, with all its metadata."""
+
+    @property
+    def precision(self) -> str:
+        """What all of them compute in; it determines the features, so it is asked for first."""
+
+    @property
+    def where(self) -> str:
+        """Who and where they are, in a few words."""
+
+    def fill(self, job: Job) -> Timings:
+        """Has the rows made; those of a worker that dies are done again by others.
+
+        Returns:
+            Where the time of all workers together went, but for what those did that died of it.
+
+        Raises:
+            UserError: bad input, or no worker is left; what is finished is kept.
+        """
+
+
+@contextmanager
+def _hire(config: ExtractConfig) -> Iterator[Crew | None]:
+    """The crew that the options ask for, until the work is done; None where this process does it.
+
+    Raises:
+        UserError: there is none to be had.
+    """
+    if config.scheduler is not None:
+        from textdiff.pipeline.extraction.dask_crew import dask_crew
+
+        with dask_crew(config.scheduler, config.device, config.precision) as crew:
+            yield crew
+    elif config.devices:
+        from textdiff.pipeline.extraction.device_crew import DeviceCrew
+
+        yield DeviceCrew(config.devices, config.precision)
+    else:
+        yield None
 
 
 class _Work:
@@ -167,9 +208,9 @@ class _Work:
                 console.info(f"{config.cache}: {len(filling.taken)} rows are taken over, {len(filling.made)} are made")
             if filling.made or filling.old is None:
                 where = self.crew.where if self.crew else describe_device(self.device)
-                say_plan(cache, filling.made, config, where, self.precision)
+                _say_plan(cache, filling.made, config, where, self.precision)
                 if filling.made and self.crew is None:
-                    say_time(len(filling.made), backbone)
+                    _say_time(len(filling.made), backbone)
             for part in () if config.dry_run else shares(filling, config.shard):
                 done = len(cache.rows) - len(cache.pending())
                 with console.Progress(done + len(part.to_do), "extract", "rows", done=done) as progress:
@@ -187,3 +228,54 @@ class _Work:
         complete = end_filling(filling)
         complete.filled = Timings.total(taken).as_json() if taken else None
         return complete
+
+
+def _say_plan(cache: FeatureCache, pending: Sequence[int], config: ExtractConfig, where: str, precision: str) -> None:
+    """Says what is about to happen and refuses what cannot."""
+    total = len(cache.rows)
+    if not pending:
+        console.info(f"{config.cache}: complete, {total} rows; nothing to do")
+        return
+    needed = len(pending) * cache.row_nbytes
+    shapes = ", ".join(f"b{block:02d} {c}@{h}" for block, (c, h, _) in cache.blocks.items())
+    licence = cache.about.get("backbone_licence", "")
+    console.info(f"backbone {cache.about['backbone']} on {where}, {precision}{licence and f'; its licence: {licence}'}")
+    console.info(f"blocks {shapes}; steps {', '.join(map(str, cache.steps))}; text encoder {config.text_encoder}")
+    if config.views > 1:
+        colours = f" in varied colours ({config.jitter})" if config.jitter else ""
+        console.info(f"{config.views} views of each annotated training image{colours}; --views 1 for one")
+    if config.test_views > 1:
+        console.info(
+            f"{config.test_views} views of each annotated validation and test image; scores are of the mean over them"
+        )
+    if said := _turned_texts(cache):
+        console.info(said)
+    free = f" of {console.size(free_space(config.cache))} free" if isinstance(config.cache, Path) else ""
+    console.info(
+        f"{config.cache}: {len(pending)} of {total} rows to do, {console.size(cache.row_nbytes)} each, "
+        f"{console.size(needed)}{free}"
+    )
+    fix = "free some, choose another --cache, fewer --blocks or --steps"
+    check_free_space(config.cache, needed, f"the {len(pending)} rows need", fix)
+
+
+def _turned_texts(cache: FeatureCache) -> str:
+    """How many texts turn along with their images' views, and how the first of them does."""
+    own = {row.id: row.text for row in cache.rows if row.view == 0 and row.text >= 0}
+    turned: dict[int, int] = {}
+    for row in cache.rows:
+        if row.view and row.text >= 0 and row.text != own[row.id]:
+            turned.setdefault(own[row.id], row.text)
+    if not turned:
+        return ""
+    first, other = (textwrap.shorten(cache.texts[number], 90) for number in next(iter(turned.items())))
+    return (
+        f"{len(turned)} of {len(set(own.values()))} texts tell directions and turn with the views, as "
+        f'"{first}" to "{other}"; --no-turn-texts leaves them'
+    )
+
+
+def _say_time(rows: int, backbone: Extractor) -> None:
+    """Says how long ``rows`` will take here."""
+    seconds = backbone.estimate_seconds()
+    console.info(f"estimated time: {console.duration(rows * seconds)} ({console.duration(seconds)} a row)")

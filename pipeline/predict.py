@@ -34,16 +34,13 @@ from textdiff.outputs.overlay import write_overlay
 from textdiff.pipeline.evaluation.calibration import LOW_DICE, Calibration
 from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
-from textdiff.pipeline.prediction.margins import margin_of
-from textdiff.pipeline.prediction.mixed_predictor import open_predictor
 from textdiff.pipeline.prediction.output_files import OVERLAY, OutputFiles
-from textdiff.pipeline.prediction.predictor import Predictor
+from textdiff.pipeline.prediction.predictor import Predictor, margin_of, open_predictor
 from textdiff.pipeline.prediction.preprocessing import missing_text
 from textdiff.pipeline.prediction.records import Records
-from textdiff.pipeline.prediction.remarks import Remarks
 from textdiff.pipeline.predictions import enlarge
 from textdiff.pipeline.runs import Run
-from textdiff.readers.datasets import remarks
+from textdiff.readers.datasets import Remarks, remarks
 from textdiff.readers.decoding import load_image
 from textdiff.readers.sample import Slice
 

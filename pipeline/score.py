@@ -19,7 +19,7 @@ from textdiff.images import formats
 from textdiff.images.images import resize_mask
 from textdiff.images.labels import UNSAID
 from textdiff.options.run import Score
-from textdiff.pipeline.evaluation.calibration import Calibration
+from textdiff.pipeline.evaluation.calibration import Calibration, Trust, in_words
 from textdiff.pipeline.evaluation.class_scores import said_note
 from textdiff.pipeline.evaluation.figures import overlay_figure
 from textdiff.pipeline.evaluation.given_text import GivenText, paired_differences
@@ -35,7 +35,6 @@ from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.score_tables import write_scores
 from textdiff.pipeline.evaluation.summary import averages, cases, page, record, tables
-from textdiff.pipeline.evaluation.trust import Trust, in_words
 from textdiff.pipeline.mixture import Mixture, open_fitted
 from textdiff.pipeline.prediction.streamed import StreamedImages
 from textdiff.pipeline.predictions import cached_predictions, view_count

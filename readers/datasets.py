@@ -3,6 +3,7 @@
 __all__ = [
     "Inspected",
     "Problem",
+    "Remarks",
     "Sample",
     "alike",
     "inspect",
@@ -329,3 +330,23 @@ def _inspect_mask(known: Inspected, source: Path | Slice, tiled: bool, say: Call
 def _where(source: Path | Slice | Scaled) -> str:
     """``Train_Folder/img/a.png``: enough to find it, short enough to read."""
     return "/".join(source.parts[-3:])
+
+
+class Remarks:
+    """Says the first remark of a kind at once, since the last image may be hours away, and counts the others."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, list[Problem]] = {}
+
+    def say(self, source: Path | Slice | Scaled, what: str, fix: str = "") -> None:
+        """Takes one remark on an image."""
+        problem = Problem("note", str(source), what, fix)
+        alike = self._kinds.setdefault(kind_of(problem), [])
+        alike.append(problem)
+        if len(alike) == 1:
+            console.warn(str(problem))
+
+    def close(self) -> None:
+        """Says of which kinds there were others."""
+        for line in alike([problem for kind in self._kinds.values() if len(kind) > 1 for problem in kind]):
+            console.warn(line)

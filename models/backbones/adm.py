@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.models.backbones import BACKBONES
+from textdiff.models.backbones.base import Noised
 from textdiff.models.backbones.checkpoints import load_unet, pretraining_of, read_checkpoint, unsaid_heads
 from textdiff.models.backbones.corruption import CORRUPTIONS, Corruption
-from textdiff.models.backbones.fresh import fresh_unet
-from textdiff.models.backbones.noised import Noised
-from textdiff.models.backbones.unet import UNet
+from textdiff.models.backbones.unet import UNet, fresh_unet
 from textdiff.models.weights import CHECKPOINTS, ResolvedWeights, resolve_weights
 
 

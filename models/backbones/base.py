@@ -1,6 +1,6 @@
 """What a backbone states, and what it does: facts that the rest of the program goes by, whatever its name."""
 
-__all__ = ["Backbone"]
+__all__ = ["Backbone", "Noised"]
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from textdiff.models.backbones.corruption import STEPS, Corruption, Noise
 from textdiff.models.weights import ResolvedWeights
 
 
@@ -117,4 +118,36 @@ class Backbone(nn.Module, ABC):
 
         Returns:
             For every level (B, C, h, w), float.
+        """
+
+
+class Noised(Backbone):
+    """Sees an image as a diffusion model does: normalised, and noised or masked as far as a step says.
+
+    The noise is one draw for all images, made on the CPU so that every device and every worker sees the same.
+    """
+
+    steps = range(STEPS)
+    corruption: Corruption = Noise()
+    """What is done to the images."""
+    drawn: Tensor
+
+    def prepare(self, image_size: int, seed: int, colour: str) -> None:
+        """Draws the noise, or what is masked, for images of this size."""
+        if colour not in ("rgb", "bgr"):
+            raise ValueError(f"colour order {colour!r}")
+        self._reversed = colour == "bgr"
+        self.register_buffer("drawn", self.corruption.shared(image_size, seed), persistent=False)
+
+    def features(self, images: Tensor, t: Tensor, texts: Sequence[str], levels: Iterable[int]) -> dict[int, Tensor]:
+        """The activations of the images in [-1, 1], noised to ``t``."""
+        x0 = (images.flip(1) if self._reversed else images).float() / 127.5 - 1
+        return self.activations(self.corruption.apply(x0, t, self.drawn), t, levels)
+
+    @abstractmethod
+    def activations(self, x: Tensor, t: Tensor, levels: Iterable[int]) -> dict[int, Tensor]:
+        """Some levels, in ascending order, of noised images ``x`` (B, 3, H, W) float: (B, C, h, w) each.
+
+        Raises:
+            ValueError: there is no such level, or the sides of ``x`` are no multiples of ``multiple``.
         """

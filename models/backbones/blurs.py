@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textdiff.models.backbones.noised import Noised
+from textdiff.models.backbones.base import Noised
 
 # Of the 256x256 ADM: eighteen decoder blocks, the third of each level enlarging to the next, from 1/32 of the image up.
 BLOCKS, COARSEST = 18, 5

@@ -1,7 +1,8 @@
 """LViT: a U-Net beside a vision transformer that reads the text, one of the networks that the paper compares with."""
 
-__all__ = ["LViT"]
+__all__ = ["DEAD", "LViT", "to_reference"]
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from textdiff.models.networks.lvit_names import DEAD, to_reference
 from textdiff.models.networks.reference_names import copy_reference
 
 _LEVELS = range(4)
 _PATCH = 16  # pixels along a side of a token, in the image
+DEAD = re.compile(
+    r"(down|up)Vit\d?\.(norm|head)\."
+    r"|upVit\d?\.embeddings\."
+    r"|downVit\.CTBN2?\.|downVit[123]\.CTBN[23]\."
+    r"|upVit[12]?\.CTBN3?\.|upVit3\.CTBN[23]?\."
+    r"|up\d\.pixModule\.conv_sig\.|pix_module\d\."
+)
+"""Begins the names of weights that the authors' program makes, saves and never uses."""
 
 
 class LViT(nn.Module):
@@ -292,3 +300,37 @@ class _Gate(nn.Module):
         weight = self.mix(torch.stack([mean, largest, mean + largest], dim=-1))  # (B, H, W, 1)
         gated: Tensor = x * weight.movedim(3, 1)
         return gated
+
+
+def _prefixes() -> dict[str, str]:
+    """The beginning of every name of ours, and theirs."""
+    names = {"stem.": "inc.", "head.": "outc."}
+    for level in _LEVELS:
+        number = level + 1
+        down, up = (f"{way}Vit{level or ''}." for way in ("down", "up"))
+        names |= {
+            f"down.{level}.": f"down{number}.nConvs.",
+            f"text.{level}.": f"text_module{number}.",
+            f"rebuild.{level}.": f"reconstruct{number}.",
+            f"up.{level}.layers.": f"up{number}.nConvs.",
+            f"up.{level}.gate.mean.": f"up{number}.pixModule.conv_avg.",
+            f"up.{level}.gate.largest.": f"up{number}.pixModule.conv_max.",
+            f"up.{level}.gate.mix.": f"up{number}.pixModule.bottleneck.",
+            f"down_tokens.{level}.patches.conv.": f"{down}embeddings.patch_embeddings.",
+            f"down_tokens.{level}.patches.places": f"{down}embeddings.position_embeddings",
+            f"down_tokens.{level}.block.": f"{down}Encoder_blocks.0.",
+            f"down_tokens.{level}.text.": f"{down}CTBN3.",
+            f"down_tokens.{level}.narrow.": f"{down}CTBN.",
+            f"up_tokens.{level}.block.": f"{up}Encoder_blocks.0.",
+            f"up_tokens.{level}.widen.": f"{up}CTBN2.",
+        }
+    return names
+
+
+_PREFIXES = _prefixes()
+
+
+def to_reference(name: str) -> str:
+    """The authors' name for one of our entries."""
+    ours = next(prefix for prefix in _PREFIXES if name.startswith(prefix))
+    return _PREFIXES[ours] + name.removeprefix(ours)

@@ -14,9 +14,8 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.models.backbones.adm import ADM, Untrained
 from textdiff.models.backbones.checkpoints import load_unet
-from textdiff.models.backbones.fresh import fresh_unet
 from textdiff.models.backbones.load import backbone_kind, resolve_backbone
-from textdiff.models.backbones.unet import UNet
+from textdiff.models.backbones.unet import UNet, fresh_unet
 from textdiff.models.networks.image_network import ImageNetwork
 from textdiff.models.networks.recipes import FAIR, Recipe
 from textdiff.options.fit import FitConfig

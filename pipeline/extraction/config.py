@@ -1,28 +1,29 @@
-"""The options of ``extract`` with what the user left out filled in."""
+"""The options of ``extract`` with what the user left out filled in, and what they need before an image is looked at."""
 
-__all__ = ["ExtractConfig", "check_fit", "resolve", "tiling"]
+__all__ = ["ExtractConfig", "array_shard", "check_fit", "require_models", "resolve", "say_shard", "tiling"]
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from textdiff import console
 from textdiff.cache import CacheError, FeatureCache
 from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.models.backbones import BACKBONES
 from textdiff.models.backbones.base import Backbone
-from textdiff.models.backbones.load import backbone_kind, moved, usual_steps
-from textdiff.models.weights import KNOWN_ENCODERS
+from textdiff.models.backbones.load import backbone_kind, moved, resolve_backbone, usual_steps
+from textdiff.models.downloads.hub import locate, snapshot
+from textdiff.models.weights import KNOWN_ENCODERS, MissingWeightsError, ResolvedWeights
 from textdiff.options.extract import Cutting, Extract, Features
 from textdiff.options.option import InStore
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.shared import Jitter
-from textdiff.pipeline.extraction.job_array import array_shard
-from textdiff.pipeline.extraction.requirements import require_data
 from textdiff.places import Location, located
-from textdiff.readers.locations import OWN
+from textdiff.readers.locations import OWN, find_data
 from textdiff.readers.presets import PRESET_KINDS, get_preset
 
 _OF_THE_CACHE = (Place, Features, Cutting, ReadOptions)
@@ -30,6 +31,7 @@ _OF_THE_CACHE = (Place, Features, Cutting, ReadOptions)
 _PLACES = ("data", "annotations", "backbone", "text_encoder", "direction_words")
 _MARK = "./"
 """What a path relative to the cache begins with, in what the cache says of itself."""
+_ID = "SLURM_ARRAY_TASK_ID"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ def resolve(options: Extract) -> ExtractConfig:
     text_encoder = str(options.text_encoder or usual.text_encoder)
     kind = backbone_kind(backbone)
     follows = kind.follows_presets or "blocks" in PRESET_KINDS[options.preset]
-    data = Path(options.data) if options.data else require_data(options.dataset, backbone, text_encoder)
+    data = Path(options.data) if options.data else _require_data(options.dataset, backbone, text_encoder)
     return options.part(
         ExtractConfig,
         data=data,
@@ -112,7 +114,7 @@ def _place(options: Extract) -> Location:
         return Path("cache") / f"{options.dataset}.zarr"
     usual = get_preset(options.dataset, options.preset)
     encoder = str(options.text_encoder or usual.text_encoder)
-    data = options.data or require_data(options.dataset, str(options.backbone or usual.backbone), encoder)
+    data = options.data or _require_data(options.dataset, str(options.backbone or usual.backbone), encoder)
     place = Path(data).resolve()
     return Path("cache") / f"{place.stem if place.is_file() else place.name}.zarr"
 
@@ -181,3 +183,103 @@ def _steps(given: Sequence[int] | None, usual: tuple[int, ...], kind: type[Backb
     if wrong := [step for step in steps if step not in kind.steps]:
         raise UserError(f"--steps {wrong[0]}: the backbone {backbone} has the steps {kind.steps[0]}..{kind.steps[-1]}")
     return steps
+
+
+def array_shard(environment: Mapping[str, str]) -> tuple[int, int]:
+    """The part (i, n) of the task that this process is of: ``--array=0-7``, ``1-8`` and ``0-14:2`` have eight each.
+
+    Args:
+        environment: of the process, in which SLURM tells a task which one it is.
+
+    Raises:
+        UserError: it is of no array, or of one that is no range.
+    """
+    if _ID not in environment:
+        raise UserError(
+            f"--shard slurm: {_ID} is not set, so this is no task of a job array; submit with `sbatch --array=0-7`, or "
+            "give --shard I/N"
+        )
+    try:
+        own = int(environment[_ID])
+        usual = {"COUNT": 1, "MIN": own, "STEP": 1}
+        count, first, step = (int(environment.get(f"SLURM_ARRAY_TASK_{name}", usual[name])) for name in usual)
+        index, rest = divmod(own - first, step)
+    except (ValueError, ZeroDivisionError):
+        raise UserError(
+            "--shard slurm: SLURM_ARRAY_TASK_ID and those beside it are no numbers; give --shard I/N"
+        ) from None
+    if rest or not 0 <= index < count:
+        raise UserError(
+            f"--shard slurm: task {own} is of an array of {count} that is no range; submit a range, as --array=0-7. "
+            "Rows that are there are not made again"
+        )
+    return index, count
+
+
+def say_shard(shard: tuple[int, int], asked: object, environment: Mapping[str, str]) -> None:
+    """Says which part is done, if it is not all; and of an array whose tasks would all do the same, what shares it.
+
+    Args:
+        shard: the part (i, n).
+        asked: the value of ``--shard``.
+        environment: of the process.
+    """
+    if asked == "slurm":
+        console.info(f"shard {shard[0]}/{shard[1]}: task {environment[_ID]} of the job array")
+    elif shard == (0, 1) and (count := environment.get("SLURM_ARRAY_TASK_COUNT", "1")) != "1":
+        console.info(f"one of {count} tasks of a job array, which does all rows; with --shard slurm they share them")
+
+
+def _require_data(dataset: str, backbone: str, text_encoder: str) -> Path:
+    """The data set's directory in one of its usual places.
+
+    Raises:
+        UserError: it is in none of them. Models that are missing too are named with it, and nothing is downloaded.
+    """
+    try:
+        return find_data(dataset)
+    except UserError as error:
+        _, models = _models(backbone, text_encoder, download=False)
+        raise _refusal([str(error)], models, dataset, "DIR") from None
+
+
+def require_models(dataset: str, data: Path, backbone: str, text_encoder: str) -> ResolvedWeights:
+    """The backbone's weights; they and the text encoder are downloaded where they are not in place.
+
+    Raises:
+        UserError: the weights or the text encoder are missing; both are named at once.
+    """
+    found, missing = _models(backbone, text_encoder, download=True)
+    if missing or found is None:
+        raise _refusal([], missing, dataset, shlex.quote(str(data)))
+    return found
+
+
+def _models(backbone: str, text_encoder: str, download: bool) -> tuple[ResolvedWeights | None, list[str]]:
+    """The backbone's weights, hashed once, and what is missing, in words."""
+    found, missing = None, []
+    try:
+        found = resolve_backbone(backbone, download=download)
+    except MissingWeightsError as error:  # others, of what is misspelt or misplaced, no download mends
+        missing.append(str(error))
+    try:
+        if text_encoder != "none" and locate(text_encoder) is None:
+            if download and not missing:
+                snapshot(text_encoder)
+            else:
+                missing.append(f"{text_encoder}: the text encoder is not in place; textdiff download {text_encoder}")
+    except UserError as error:
+        missing.append(str(error))
+    return found, missing
+
+
+def _refusal(data: Sequence[str], models: Sequence[str], dataset: str, place: str) -> UserError:
+    missing = [*data, *models]
+    said = missing[0]
+    if len(missing) > 1:
+        said = f"{len(missing)} things are missing: " + "; ".join(f"({i}) {what}" for i, what in enumerate(missing, 1))
+    if models:
+        encoder = "" if locate("minilm") else " --text-encoder none"
+        command = f"textdiff extract --dataset {dataset} --data {place} --preset nano{encoder}"
+        said += f". What works here and now, without a download: `{command}`"
+    return UserError(said)

@@ -1,8 +1,8 @@
-"""The cache that ``extract`` fills: the one in its place, or one beside it, with what there is of its rows already."""
+"""The cache that ``extract`` fills, in its place or beside it: what there is of its rows, and whose the others are."""
 
-__all__ = ["Filling", "begin_filling", "end_filling", "take_over"]
+__all__ = ["Filling", "begin_filling", "end_filling", "shares", "take_over"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,9 @@ from textdiff.cache.chunks import ChunkError
 from textdiff.cache.fingerprint import same_features
 from textdiff.cache.repair import Embed, repair
 from textdiff.cache.rows import DamagedError, most_views
-from textdiff.cache.stores import store_at
+from textdiff.cache.stores import leases, store_at
+from textdiff.cache.stores.remote import RemoteStore
+from textdiff.cache.stores.writers import writing
 from textdiff.cache.update import can_link, clear_updates, find_rows, put_in_place, restore, update_path, updates
 from textdiff.files import check_free_space
 from textdiff.pipeline.extraction.config import ExtractConfig
@@ -21,6 +23,8 @@ from textdiff.places import Location
 
 _OPTIONS = {"--views": True, "--test-views": False}
 """By the option whether it is about training images."""
+# Beside the table, as what lists the group should not come across it.
+_LEASE = "table/.lease-{}-of-{}"
 
 
 @dataclass(frozen=True)
@@ -194,3 +198,45 @@ def _other_views(here: FeatureCache, asked: FeatureCache) -> str:
 def _unturned(cache: FeatureCache) -> list[tuple[Row, str]]:
     """The rows of images as they are, and their texts, whatever their numbers are among those of further views."""
     return [(replace(row, text=-1), cache.text_of(row)) for row in cache.rows if row.view == 0]
+
+
+def shares(filling: Filling, shard: tuple[int, int]) -> Iterator[Filling]:
+    """The rows that this process is to do: its own, and then those of shards whose process shows no sign of life.
+
+    Every process holds a lease on its shard while it works. One that has done its own watches the leases of the others,
+    takes over what is left of those that are not renewed, and ends once all others are. A shard that no process has
+    begun is left to the one that is to come. On a disk there are no leases, and each does its own.
+
+    Args:
+        filling: with this process's rows.
+        shard: (k, n), which these are.
+    """
+    store, (own, count) = filling.cache.store, shard
+    with writing(store):
+        if not isinstance(store, RemoteStore) or count == 1:
+            if filling.to_do:
+                yield filling
+            return
+        names = {_LEASE.format(other, count): other for other in range(count)}
+        mine = _LEASE.format(own, count)
+        # Who is asked to do a shard does it, whoever had it before.
+        if filling.to_do and (lease := leases.Lease.take(store, mine, store.tag(mine))) is not None:
+            with lease:
+                yield filling
+        elif filling.to_do:
+            yield filling
+        while left := {row % count for row in filling.cache.pending()}:
+            dead = leases.wait_for_dead(store, [name for name, other in names.items() if other in left])
+            if dead is None:
+                return
+            name, tag = dead
+            taken, made = find_rows(filling.cache, [filling.old] if filling.old else [], (names[name], count))
+            if (lease := leases.Lease.take(store, name, tag)) is not None:
+                console.info(
+                    f"{filling.cache.path}: the process of --shard {names[name]}/{count} shows no sign of life; its "
+                    f"{len(taken) + len(made)} rows are done here"
+                )
+                with lease:
+                    yield replace(filling, taken=taken, made=made)
+        for name in names:
+            store.delete(name)  # of who was killed after its last row

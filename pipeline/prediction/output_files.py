@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
-from textdiff.metrics.pixels import entropy
-from textdiff.metrics.uncertainty import jensen_shannon
+from textdiff.metrics.pixels import entropy, jensen_shannon
 from textdiff.options.run import Outputs
 from textdiff.outputs import FORMATS, require
 

@@ -1,8 +1,9 @@
 """A finished run put to use on images that are in no cache."""
 
-__all__ = ["Predictor"]
+__all__ = ["MixedPredictor", "Predictor", "margin_of", "open_predictor"]
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -14,13 +15,18 @@ from textdiff.cache import Item
 from textdiff.errors import UserError
 from textdiff.images.images import SYMMETRIES, symmetry
 from textdiff.images.tiles import Grid, cut, stitch
-from textdiff.pipeline.prediction.margins import margin_of
+from textdiff.models.backbones.load import backbone_kind
+from textdiff.models.networks.models import get_model
+from textdiff.pipeline.mixture import mixed
 from textdiff.pipeline.prediction.preprocessing import Preprocessor
 from textdiff.pipeline.prediction.tile_log import Said, TileLog, key_of
 from textdiff.pipeline.prediction.unlike import Contrast, Likeness
 from textdiff.pipeline.predictions import FittedNetwork, enlarge, mean_of_views, predictions, shows_nothing
 from textdiff.pipeline.runs import Run
 from textdiff.readers.directions import directions_of
+
+_MOST_MORE = 3
+"""How many times as many tiles along a side a margin may cost that nobody asked for."""
 
 
 class Predictor:
@@ -172,3 +178,131 @@ class Predictor:
                 self.blank += shows_nothing(self._fitted.network, item)
                 self._taken = self._contrast.add(item)
             yield item
+
+
+def open_predictor(
+    run: Run, device: str = "auto", backbone: str | None = None, views: int = 1, margin: int | None = None
+) -> Predictor:
+    """The predictor of a run, be it combined of several; arguments and errors as for ``Predictor``."""
+    kind = MixedPredictor if run.combined else Predictor
+    return kind(run, device, backbone, views, margin)
+
+
+class MixedPredictor(Predictor):
+    """A ``Predictor`` for each of the runs that a combined one consists of, asked one after the other.
+
+    Args:
+        run: a combined one.
+        device: as for ``Predictor``.
+        backbone: another place of the backbone, where those runs that need one have the same.
+        views, margin: as for ``Predictor``.
+
+    Raises:
+        UserError: as ``Predictor``; a backbone is given and the runs have several; a run is not as it was.
+    """
+
+    def __init__(
+        self, run: Run, device: str = "auto", backbone: str | None = None, views: int = 1, margin: int | None = None
+    ) -> None:
+        run.check_members()
+        readers = [member.reads.activations for member in run.members]
+        made = [member.config["fingerprint"]["backbone_sha256"] for member in run.members if member.reads.activations]
+        if backbone is not None and len(set(made)) != 1:
+            what = f"has runs of {len(set(made))} backbones" if made else "needs no backbone"
+            raise UserError(f"--backbone {backbone}: {run.path} {what}; leave it out")
+        self._weights: Sequence[float] = run.weights
+        shared = margin_of(run, margin)
+        self._parts = [
+            Predictor(member, device, backbone if reads else None, views, shared)
+            for member, reads in zip(run.members, readers, strict=True)
+        ]
+        self.seen = self.blank = 0
+        self.mpp, self.classes = self._parts[0].mpp, self._parts[0].classes
+        self.reads_text = any(part.reads_text for part in self._parts)
+
+    def grid(self, height: int, width: int) -> Grid | None:
+        """The tiles that an image (height, width) is predicted by, the same for all runs; None if it is not cut."""
+        return self._parts[0].grid(height, width)
+
+    def start(self, log: Path | None = None, name: str = "") -> None:
+        """Begins an image that comes tile by tile; each run has a log of its own beside ``log``."""
+        for number, part in enumerate(self._parts):
+            part.start(log and log.with_name(f"{log.name}.{number}"), name)
+
+    def end(self, done: bool) -> None:
+        """Ends it, and its logs with it."""
+        for part in self._parts:
+            part.end(done)
+
+    @property
+    def distance(self) -> float | None:
+        """The last image's distance from the training images, by the run that finds it the furthest away."""
+        known = [distance for part in self._parts if (distance := part.distance) is not None]
+        return max(known, default=None)
+
+    @property
+    def unlike(self) -> str:
+        """What to say of the last image if it is unlike the training images of a run; empty otherwise."""
+        return next((what for part in self._parts if (what := part.unlike)), "")
+
+    def tile(self, pixels: NDArray[np.uint8], description: str = "", each: bool = False) -> NDArray[np.float32]:
+        """What all runs stand for together, and if ``each`` then what every run says: (1 + runs, classes, h, w)."""
+        members = np.concatenate([part.tile(pixels, description) for part in self._parts])
+        self.seen, self.blank = self._parts[0].seen, min(part.blank for part in self._parts)
+        together = mixed(members, self._weights)[None]
+        return np.concatenate([together, members]) if each else together
+
+    def apart(self, members: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Of what ``members`` or ``tile`` gives what all stand for together, and each run where they were asked for."""
+        return members[0], members[1:]
+
+
+def margin_of(run: Run, asked: int | None) -> int:
+    """The margin of the tiles that a run predicts by, in pixels of the tiles; 0 for a run without tiles.
+
+    By default as far as the run sees, so that tiles meet without a seam: they say what one piece would. That is known
+    where the backbone states its ``reach`` and the network looks at single pixels. Where it is not known, or where the
+    tiles are too small for that, there is none.
+
+    Args:
+        run: a finished run, be it combined; all its runs have the same tiles.
+        asked: what is asked for; None for the default.
+
+    Raises:
+        UserError: the margin that is asked for is too wide for the tiles, or the run has none.
+    """
+    made = run.config["fingerprint"]
+    if "tile" not in made:
+        if asked:
+            raise UserError(f"--margin {asked}: {run.path} sees an image as a whole, and needs none; leave it out")
+        return 0
+    tile, overlap = made["tile"], made["overlap"]
+    most = (tile - 2 * overlap) // 2
+    if asked is None:
+        wide = 0
+        for member in run.members if run.combined else [run]:
+            if (reach := _reach(member)) is None:
+                return 0
+            wide = max(wide, reach)
+        affordable = _MOST_MORE * (tile - overlap - 2 * wide) >= tile - overlap
+        return wide if wide <= most and affordable else 0
+    if asked > max(most, 0):
+        raise UserError(
+            f"--margin {asked}: tiles of {tile} pixels that share {overlap} have room for {most}; take that or less"
+        )
+    return asked
+
+
+def _reach(run: Run) -> int | None:
+    """How many pixels of a tile away what a run says of a pixel can come from; None where that is not known."""
+    if not get_model(run.config["model"]).pixelwise:
+        return None
+    made = run.config["fingerprint"]
+    reach = backbone_kind(run.config["about"]["backbone"]).reach
+    if reach is None:
+        return None
+    pixels: float = made["tile"] / made["image_size"]
+    enlarge: int = made.get("enlarge", 1)
+    # Where pixels are resized, each is of its neighbours too, on the way in and on the way out.
+    resized = 0 if pixels == enlarge == 1 else 2 * max(1.0, pixels)
+    return math.ceil(reach / enlarge * pixels + resized)

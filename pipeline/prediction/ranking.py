@@ -11,8 +11,7 @@ import numpy as np
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.files import write_text
-from textdiff.metrics.pixels import entropy
-from textdiff.metrics.uncertainty import jensen_shannon, mean_share
+from textdiff.metrics.pixels import entropy, jensen_shannon, mean_share
 from textdiff.options.run import Rank
 from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.prediction.coverage import candidate_rows, cover

@@ -13,8 +13,7 @@ from typing import Any
 from textdiff.errors import UserError, suggest
 from textdiff.models.backbones.checkpoints import load_unet
 from textdiff.models.backbones.corruption import PATCH
-from textdiff.models.backbones.fresh import fresh_unet
-from textdiff.models.backbones.unet import UNet
+from textdiff.models.backbones.unet import UNet, fresh_unet
 from textdiff.options.pretrain import Pretrain
 from textdiff.options.record import options
 from textdiff.pipeline.pretraining.objective import WINDOW

@@ -19,10 +19,10 @@ from textdiff.metrics.pixels import entropy
 from textdiff.models.networks.models import get_model
 from textdiff.options.run import Report
 from textdiff.outputs.colours import CONFUSIONS, UNSAID_VEIL, VEILED, class_colours
+from textdiff.pipeline.evaluation.calibration import in_words
 from textdiff.pipeline.evaluation.figures import veiled
 from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
 from textdiff.pipeline.evaluation.summary import weights_in_words
-from textdiff.pipeline.evaluation.trust import in_words
 from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.predictions import cached_predictions, view_count
 from textdiff.pipeline.reporting.caveats import caveats

@@ -10,10 +10,10 @@ import torch
 from textdiff.cache import FeatureCache, Loader
 from textdiff.errors import UserError
 from textdiff.experiments.experiment import open_experiment
+from textdiff.experiments.job_runner import trained_alike
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import trainer
-from textdiff.pipeline.training.same_weights import trained_alike
 from textdiff.pipeline.training.train import train_many
 from textdiff.tests import experiment_cases as cases
 

@@ -8,8 +8,8 @@ import torch
 
 from textdiff.cache import FeatureCache
 from textdiff.experiments import panel
+from textdiff.experiments.panel import WordAttention
 from textdiff.experiments.panel_figure import _attended
-from textdiff.experiments.word_attention import WordAttention
 from textdiff.models.text import load_text_encoder
 from textdiff.pipeline.runs import Run
 from textdiff.tests.text_cases import make_bert

@@ -18,7 +18,7 @@ from textdiff.images.tiff_writer import tiff_writer
 from textdiff.images.tiles import Grid
 from textdiff.metrics.calibration import tempered
 from textdiff.metrics.instances import components
-from textdiff.metrics.uncertainty import jensen_shannon
+from textdiff.metrics.pixels import jensen_shannon
 from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 
 RGB = np.random.default_rng(0).integers(0, 256, (301, 187, 3), dtype=np.uint8)

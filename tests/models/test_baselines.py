@@ -11,8 +11,8 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.models.backbones.blurs import Blurs
 from textdiff.models.backbones.corruption import q_sample, shared_noise
-from textdiff.models.backbones.fresh import fresh_unet
 from textdiff.models.backbones.load import load_backbone, resolve_backbone
+from textdiff.models.backbones.unet import fresh_unet
 from textdiff.options.extract import Extract
 from textdiff.options.tools import Download
 from textdiff.pipeline.extraction.config import resolve

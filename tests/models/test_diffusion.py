@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from textdiff.models.backbones import corruption as diffusion
-from textdiff.models.backbones.noised import Noised
+from textdiff.models.backbones.base import Noised
 
 
 @pytest.mark.parametrize("name", ["betas", "alphas_cumprod"])

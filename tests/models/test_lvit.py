@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from textdiff.errors import UserError
-from textdiff.models.networks.lvit import LViT
-from textdiff.models.networks.lvit_names import DEAD, to_reference
+from textdiff.models.networks.lvit import DEAD, LViT, to_reference
 from textdiff.tests.rival_cases import assert_equals_the_oracle, read_oracle
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,7 +9,7 @@ from torch import nn
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.models.backbones.checkpoints import load_unet, save_unet
-from textdiff.models.backbones.fresh import fresh_unet
+from textdiff.models.backbones.unet import fresh_unet
 from textdiff.models.networks.recipes import FAIR
 from textdiff.models.networks.tuned import Tuned
 from textdiff.options.experiments import Table1

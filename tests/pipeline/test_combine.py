@@ -13,7 +13,7 @@ from PIL import Image
 
 import textdiff
 from textdiff.cache import FeatureCache
-from textdiff.pipeline.mixture_weights import convex_grid
+from textdiff.pipeline.combine import convex_grid
 from textdiff.pipeline.predictions import predict_members
 from textdiff.pipeline.runs import Run, write_config
 from textdiff.pipeline.training.image_digests import image_digests

@@ -17,8 +17,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 
 from textdiff.cache import FeatureCache
-from textdiff.metrics.pixels import entropy
-from textdiff.metrics.uncertainty import jensen_shannon, mean_share
+from textdiff.metrics.pixels import entropy, jensen_shannon, mean_share
 from textdiff.pipeline import fit as fit_module
 from textdiff.pipeline.fit import FitConfig, fit, resume
 from textdiff.pipeline.prediction.predictor import Predictor

@@ -7,10 +7,10 @@ import pytest
 
 from textdiff.errors import UserError
 from textdiff.images.labels import said_counts
-from textdiff.readers import drawn_parts
+from textdiff.readers import slides
 from textdiff.readers.annotations import load_annotations
-from textdiff.readers.drawn_parts import DrawnParts
 from textdiff.readers.sample import Sample
+from textdiff.readers.slides import DrawnParts
 
 HEIGHT, WIDTH = 150, 210
 
@@ -41,7 +41,7 @@ def objects(seed: int, classes: tuple[str, ...]) -> list[dict]:
     ids=["classes", "objects", "sparse"],
 )
 def test_a_part_is_that_of_the_whole(tmp_path, monkeypatch, options, seed):
-    monkeypatch.setattr(drawn_parts, "_BLOCK", 32)
+    monkeypatch.setattr(slides, "_BLOCK", 32)
     path = tmp_path / "a.geojson"
     named = ("a",) if "instances" in options else ("a", "b", "c", "x*")
     path.write_text(json.dumps({"type": "FeatureCollection", "features": objects(seed, named)}))

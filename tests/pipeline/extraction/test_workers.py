@@ -17,7 +17,7 @@ from textdiff.errors import UserError
 from textdiff.options.extract import Extract
 from textdiff.pipeline import extract as stage
 from textdiff.pipeline.extraction import dask_crew
-from textdiff.pipeline.extraction.job_array import array_shard
+from textdiff.pipeline.extraction.config import array_shard
 from textdiff.pipeline.extraction.row_worker import Order, RowWorker, opened, part_of, parts, sealed
 from textdiff.tests.worker_cases import OPTIONS, check, of_array, rows
 

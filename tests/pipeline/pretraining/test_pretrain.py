@@ -14,9 +14,8 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.models.backbones.checkpoints import load_unet
 from textdiff.models.backbones.corruption import Masks, alphas_cumprod
-from textdiff.models.backbones.fresh import fresh_unet
 from textdiff.models.backbones.load import load_backbone, resolve_backbone
-from textdiff.models.backbones.unet import UNet
+from textdiff.models.backbones.unet import UNet, fresh_unet
 from textdiff.options.pretrain import Pretrain
 from textdiff.pipeline.pretrain import pretrain
 from textdiff.pipeline.pretraining.config import CONFIGS, command, rate, unet_arguments
