@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from textdiff.models.arguments import arguments
 from textdiff.models.backbones.layers import (
     AttentionBlock,
     Downsample,
@@ -50,20 +51,7 @@ class UNet(nn.Module):
         use_new_attention_order: bool = False,
     ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {
-            "image_size": image_size,
-            "in_channels": in_channels,
-            "model_channels": model_channels,
-            "out_channels": out_channels,
-            "num_res_blocks": num_res_blocks,
-            "attention_resolutions": sorted(attention_resolutions),
-            "channel_mult": list(channel_mult),
-            "num_heads": num_heads,
-            "num_head_channels": num_head_channels,
-            "use_scale_shift_norm": use_scale_shift_norm,
-            "resblock_updown": resblock_updown,
-            "use_new_attention_order": use_new_attention_order,
-        }
+        self.config = arguments(locals()) | {"attention_resolutions": sorted(attention_resolutions)}
         emb_channels = 4 * model_channels
         self.time_embed = nn.Sequential(
             nn.Linear(model_channels, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels)

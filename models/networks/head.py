@@ -6,13 +6,13 @@ The shortcuts are in :mod:`textdiff.models.networks.kernels`.
 __all__ = ["REFERENCE_WIDTH", "VARIANTS", "Head", "usual_width"]
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache
+from textdiff.models.arguments import arguments
 from textdiff.models.networks.kernels.attention import Attend, block_attention
 from textdiff.models.networks.kernels.levels import Pieces, project_level
 from textdiff.models.networks.kernels.pointwise import wants_large_products
@@ -101,27 +101,12 @@ class Head(TextDiff, Segmenter):
             raise ValueError(f"variant={variant!r}: use one of {', '.join(VARIANTS)}")
         if norm not in NORMS:
             raise ValueError(f"norm={norm!r}: use one of {', '.join(NORMS)}")
-        network: dict[str, Any] = {
-            "dims": list(dims),
-            "steps": steps,
-            "text_dim": text_dim,
-            "width": width,
-            "classes": classes,
-            "image_size": image_size,
+        config = arguments(locals()) | {
             "heads": heads or 8,
             "head_dim": head_dim or max(8, 64 * width // REFERENCE_WIDTH),
-            "variant": variant,
-            "hidden": list(hidden),
-            "norm": norm,
-            "standardise": standardise,
-            "positions": positions,
         }
-        super().__init__(**network)
-        self.blocks, self.times = blocks, times
-        self.config = network | {
-            "blocks": None if blocks is None else list(blocks),
-            "times": None if times is None else list(times),
-        }
+        super().__init__(**{name: value for name, value in config.items() if name not in ("blocks", "times")})
+        self.config, self.blocks, self.times = config, blocks, times
 
     def forward(
         self,

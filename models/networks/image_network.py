@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.errors import UserError
+from textdiff.models.arguments import arguments
 from textdiff.models.networks.augment import AUGMENTATIONS
 from textdiff.models.networks.kernels.upsample_conv import upsample
 from textdiff.models.networks.norms import set_norm
@@ -123,16 +124,9 @@ class Rival(ImageNetwork):
         norm: str = "batch",
     ) -> None:
         super().__init__()
+        self.config = arguments(locals())
         self.net = self.network(classes=classes, **net)
         set_norm(self.net, norm)
-        self.config = {
-            "net": dict(net),
-            "classes": classes,
-            "side": side,
-            "standardise": standardise,
-            "augment": augment,
-            "norm": norm,
-        }
 
     @classmethod
     def build(cls, cache: FeatureCache, options: FitConfig, recipe: Recipe) -> "Rival":

@@ -5,12 +5,12 @@ __all__ = ["DEAD", "LViT", "to_reference"]
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from textdiff.models.arguments import arguments
 from textdiff.models.networks.reference_names import copy_reference
 
 _LEVELS = range(4)
@@ -54,17 +54,9 @@ class LViT(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        self.config = arguments(locals())
         if image_size % _PATCH or image_size <= 0:
             raise ValueError(f"image_size {image_size}: must be a multiple of {_PATCH}, as 224")
-        self.config: dict[str, Any] = {
-            "classes": classes,
-            "image_size": image_size,
-            "width": width,
-            "heads": heads,
-            "text_tokens": text_tokens,
-            "text_dim": text_dim,
-            "dropout": dropout,
-        }
         self.image_size, self.text_shape = image_size, (text_tokens, text_dim)
         widths = [width << level for level in _LEVELS]  # 64, 128, 256, 512
         tokens = (image_size // _PATCH) ** 2

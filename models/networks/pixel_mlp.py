@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.images.labels import UNSAID
+from textdiff.models.arguments import arguments
 from textdiff.models.networks.pixels import Pixels
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Criterion, Reads, Segmenter, selected_levels
@@ -117,16 +118,8 @@ class PixelMLPs(Segmenter):
         count: int = MEMBERS,
     ) -> None:
         super().__init__()
+        self.config = arguments(locals())
         self.blocks, self.times = blocks, times
-        self.config = {
-            "channels": channels,
-            "classes": classes,
-            "image_size": image_size,
-            "standardise": standardise,
-            "blocks": None if blocks is None else list(blocks),
-            "times": None if times is None else list(times),
-            "count": count,
-        }
         self.networks = nn.ModuleList(PixelMLP(channels, classes) for _ in range(count))
         self.register_buffer("lowest", torch.full((count,), torch.inf))
         self.register_buffer("waited", torch.zeros(count, dtype=torch.int64))

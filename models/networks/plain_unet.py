@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache
+from textdiff.models.arguments import arguments
 from textdiff.models.networks.image_network import ImageNetwork
 from textdiff.models.networks.norms import NORMS
 from textdiff.models.networks.recipes import FAIR, Recipe
@@ -54,15 +55,7 @@ class PlainUNet(ImageNetwork):
         side: int | None = None,
     ) -> None:
         super().__init__()
-        self.config = {
-            "width": width,
-            "levels": levels,
-            "classes": classes,
-            "norm": norm,
-            "standardise": standardise,
-            "augment": augment,
-            "side": side,
-        }
+        self.config = arguments(locals())
         widths = [width << level for level in range(levels)]
         self.down = nn.ModuleList(
             _two_convolutions(before, after, norm) for before, after in zip([3, *widths[:-1]], widths, strict=True)

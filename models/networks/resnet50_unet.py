@@ -4,10 +4,10 @@ __all__ = ["ResNet50UNet"]
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
+from textdiff.models.arguments import arguments
 from textdiff.models.backbones.checkpoints import read_state
 from textdiff.models.networks.decoder_block import DecoderBlock
 from textdiff.models.networks.reference_names import copy_reference
@@ -38,12 +38,7 @@ class ResNet50UNet(nn.Module):
         decoder: Sequence[int] = (256, 128, 64, 32, 16),
     ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {
-            "classes": classes,
-            "width": width,
-            "layers": list(layers),
-            "decoder": list(decoder),
-        }
+        self.config = arguments(locals())
         self.encoder = _Encoder(width, layers)
         self.decoder = _Decoder(self.encoder.channels[::-1], decoder)
         head = nn.Conv2d(decoder[-1], 1 if classes == 2 else classes, 3, padding=1)

@@ -5,12 +5,12 @@ __all__ = ["SwinUNet"]
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from textdiff.errors import UserError
+from textdiff.models.arguments import arguments
 from textdiff.models.backbones.checkpoints import read_state
 from textdiff.models.networks.reference_names import copy_reference
 from textdiff.models.networks.window_attention import SwinBlock, resized_table
@@ -46,18 +46,11 @@ class SwinUNet(nn.Module):
         drop: float = 0.2,
     ) -> None:
         super().__init__()
+        self.config = arguments(locals())
         if image_size % 32 or image_size <= 0:
             raise ValueError(f"image_size {image_size}: must be a multiple of 32, as 224 or 256")
         if len(depths) != len(heads) or not 1 <= len(depths) <= 4:
             raise ValueError(f"depths {list(depths)}, heads {list(heads)}: each needs a number per stage, at most four")
-        self.config: dict[str, Any] = {
-            "classes": classes,
-            "image_size": image_size,
-            "width": width,
-            "depths": list(depths),
-            "heads": list(heads),
-            "drop": drop,
-        }
         self.image_size, self.window = image_size, image_size // 32
         stages = range(len(depths))
         widths = [width << stage for stage in stages]

@@ -4,12 +4,12 @@ __all__ = ["TransUNet"]
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from textdiff.models.arguments import arguments
 from textdiff.models.networks.decoder_block import DecoderBlock, convolution
 from textdiff.models.networks.kernels.upsample_conv import upsample
 from textdiff.models.networks.reference_names import copy_reference
@@ -54,24 +54,13 @@ class TransUNet(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        self.config = arguments(locals())
         if image_size < 32 or image_size % 16:
             raise ValueError(f"image_size {image_size}: use a multiple of 16 from 32 on")
         if width % 32:
             raise ValueError(f"width {width}: use a multiple of 32, the groups of a normalisation")
         if dim % heads:
             raise ValueError(f"dim {dim}: use a multiple of the {heads} heads")
-        self.config: dict[str, Any] = {
-            "classes": classes,
-            "image_size": image_size,
-            "width": width,
-            "units": list(units),
-            "dim": dim,
-            "depth": depth,
-            "heads": heads,
-            "mlp": mlp,
-            "decoder": list(decoder),
-            "dropout": dropout,
-        }
         self.transformer = _Transformer(image_size // 16, width, units, dim, depth, heads, mlp, dropout)
         self.decoder = _Decoder(dim, (8 * width, 4 * width, width, 0), decoder)
         self.segmentation_head = nn.Sequential(nn.Conv2d(decoder[-1], classes, 3, padding=1))

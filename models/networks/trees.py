@@ -13,6 +13,7 @@ from torch import Tensor
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
 from textdiff.images.labels import UNSAID
+from textdiff.models.arguments import arguments
 from textdiff.models.networks.pixels import Pixels, all_pixels
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Criterion, Reads, Segmenter, selected_levels
@@ -72,14 +73,8 @@ class Trees(Segmenter):
         times: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        self.config = arguments(locals())
         self.blocks, self.times = blocks, times
-        self.config = {
-            "classes": classes,
-            "image_size": image_size,
-            "iterations": iterations,
-            "blocks": None if blocks is None else list(blocks),
-            "times": None if times is None else list(times),
-        }
         for name, dtype in _ARRAYS.items():
             self.register_buffer(name, torch.zeros((0,) if name not in ("roots", "baseline") else (0, 0), dtype=dtype))
 

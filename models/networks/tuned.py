@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
+from textdiff.models.arguments import arguments
 from textdiff.models.backbones.adm import ADM, Untrained
 from textdiff.models.backbones.checkpoints import load_unet
 from textdiff.models.backbones.load import backbone_kind, resolve_backbone
@@ -50,15 +51,9 @@ class Tuned(ImageNetwork):
         augment: str = "symmetries",
     ) -> None:
         super().__init__()
+        self.config = arguments(locals())
         self.unet = fresh_unet(unet, _FRESH)
         self.unet.out[-1] = nn.Conv2d(self.unet.block_shapes()[len(self.unet.output_blocks) - 1][0], classes, 1)
-        self.config = {
-            "unet": dict(unet),
-            "classes": classes,
-            "side": side,
-            "standardise": standardise,
-            "augment": augment,
-        }
 
     @classmethod
     def build(cls, cache: FeatureCache, options: FitConfig, recipe: Recipe) -> "Tuned":
