@@ -1,6 +1,6 @@
 """Mistakes and mishaps that their reader can mend, and how they are told in one line."""
 
-__all__ = ["UserError", "choose", "explain", "nearest", "os_error", "suggest"]
+__all__ = ["UserError", "choose", "explain", "few", "nearest", "os_error", "suggest"]
 
 import difflib
 import errno
@@ -60,6 +60,14 @@ def choose(option: str, name: str, known: Mapping[str, _T]) -> _T:
     if name not in known:
         raise UserError(f"{option} {name}: must be one of {', '.join(known)}{suggest(name, known)}")
     return known[name]
+
+
+def few(names: Iterable[object], most: int, *, count: bool = False, between: str = ", ") -> str:
+    """The first ``most`` names, and where there are more ``, ...``, or if ``count`` how many more."""
+    shown = [str(name) for name in names]
+    more = len(shown) - most
+    rest = f" and {more} more" if count else ", ..."
+    return between.join(shown[:most]) + (rest if more > 0 else "")
 
 
 def nearest(path: Path) -> str:

@@ -21,6 +21,7 @@ from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.rows import CacheError, DamagedError
 from textdiff.cache.stores import Store
 from textdiff.cache.verify import Fault, bad_metadata, count, find_faults, row_faults
+from textdiff.errors import few
 from textdiff.places import located
 
 SHOWN = 5
@@ -107,9 +108,7 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
                 mended = _put_over(directory / "new", store)
         else:
             mended = _remake_metadata(here)
-    console.warn(
-        f"{path}: was damaged, and is repaired: {', '.join(mended[:SHOWN])}" + (", ..." * (len(mended) > SHOWN))
-    )
+    console.warn(f"{path}: was damaged, and is repaired: {few(mended, SHOWN)}")
     cache = FeatureCache.open(path, writable=True)
     vouched = ledger.vouched_rows(cache)
     if bad := [row for row, sound in vouched.items() if not sound]:

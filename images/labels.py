@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textdiff.errors import few
 from textdiff.images.formats import BadImageError, alpha_note, is_shape, open_stored
 from textdiff.images.masks import binary_mask, check_single
 
@@ -38,13 +39,12 @@ def class_map(
         labels[numbers == unlabelled] = 0
     if int(labels.max()) > len(names):
         strange = np.unique(numbers[labels > len(names)])
-        shown = ", ".join(str(value) for value in strange[:4]) + (", ..." if len(strange) > 4 else "")
         lone = unlabelled is None and len(strange) == 1
         void = f", or add --unlabelled-value {strange[0]} if nothing is said there" if lone else ""
         raise BadImageError(
             path,
-            f"has {'values' if len(strange) > 1 else 'the value'} {shown}, and --classes names 1..{len(names)} "
-            f"({', '.join(names)})",
+            f"has {'values' if len(strange) > 1 else 'the value'} {few(strange, 4)}, "
+            f"and --classes names 1..{len(names)} ({', '.join(names)})",
             f"number the classes from 1, or name all of them{void}",
         )
     found = labels.astype(np.uint8)

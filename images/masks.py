@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from textdiff.errors import few
 from textdiff.images.formats import BadImageError, Stored, alpha_note, is_shape, open_stored, read_bytes
 from textdiff.images.levels import FEW, Levels, foreground_level
 
@@ -247,8 +248,7 @@ def _by_palette(path: str | os.PathLike[str], stored: Stored, palette: NDArray[n
 
 
 def _several(path: str | os.PathLike[str], what: str, shown: Sequence[str], fix: str) -> BadImageError:
-    values = ", ".join(shown[:_SHOWN]) + (", ..." if len(shown) > _SHOWN else "")
-    return BadImageError(path, f"is not a mask of two classes ({what} {values})", fix)
+    return BadImageError(path, f"is not a mask of two classes ({what} {few(shown, _SHOWN)})", fix)
 
 
 def _advice(values: NDArray[Any]) -> str:

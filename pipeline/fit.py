@@ -24,7 +24,7 @@ import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError
+from textdiff.errors import UserError, few
 from textdiff.files import sha256_file
 from textdiff.models.device import choose_device, describe_device, resolve_precision
 from textdiff.models.networks.models import get_model, get_recipe
@@ -268,9 +268,10 @@ def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[lis
     cache.check_done(rows, "annotated train or val images")
     ids = {split: {cache.rows[row].id for row in rows if cache.rows[row].split == split} for split in ("train", "val")}
     if silent := silent_images(cache, [row for row in rows if cache.rows[row].view == 0], cache.mask):
-        named = ", ".join(silent[:_NAMED]) + (", ..." if len(silent) > _NAMED else "")
         size = f"{cache.image_size}x{cache.image_size} pixels"
-        console.warn(f"masks of {len(silent)} images say nothing at {size}, so they are not drawn: {named}")
+        console.warn(
+            f"masks of {len(silent)} images say nothing at {size}, so they are not drawn: {few(silent, _NAMED)}"
+        )
         ids = {split: names.difference(silent) for split, names in ids.items()}
     available = sorted(ids["train"])
     if not available:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from textdiff.errors import UserError, suggest
+from textdiff.errors import UserError, few, suggest
 from textdiff.files import stamp
 from textdiff.images.formats import BadImageError, read_bytes
 from textdiff.images.labels import UNSAID
@@ -222,7 +222,7 @@ def _labels(sample: Sample, source: Path | Slice, drawn: Sequence[Drawn]) -> tup
             raise BadImageError(source, f"has an outline without a class ({without.place})", "give it a class")
     elif not sample.instances:
         if len(named) > 1:
-            what = f"outlines {len(named)} classes ({', '.join(named[:4])}{', ...' if len(named) > 4 else ''})"
+            what = f"outlines {len(named)} classes ({few(named, 4)})"
             raise BadImageError(source, what, f"name them with --classes {','.join(named)}")
         if named and without is not None:
             what = f"outlines the class {named[0]}, and an object without a class ({without.place})"

@@ -15,7 +15,7 @@ __all__ = ["mask_place", "masks_alone", "matched_sample", "read_folder"]
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, few
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.annotations import is_outlined, listed_annotations
 from textdiff.readers.layouts import known_layout, masks_among, masks_elsewhere
@@ -84,8 +84,7 @@ def _without_image(sources: list[Path | Slice]) -> list[Problem]:
         if isinstance(source, Slice):
             listed.setdefault(source.file, []).append(source.dataset)
     for file, names in listed.items():
-        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-        problems.append(note(str(file), f"lists images that are not in images/: {len(names)} ({shown})"))
+        problems.append(note(str(file), f"lists images that are not in images/: {len(names)} ({few(names, 4)})"))
     return problems
 
 

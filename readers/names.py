@@ -24,6 +24,7 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from textdiff.errors import few
 from textdiff.images.scaled import SLIDES
 from textdiff.images.slide_dicom import dicom_slides, further_files
 from textdiff.options.shared import LATEST
@@ -96,7 +97,7 @@ def unfollowed(root: Path) -> str:
     """
     below = (path.relative_to(root) for path in root.rglob("*") if path.is_symlink() and not path.is_file())
     names = sorted(path.as_posix() for path in below if path.name != LATEST and all(map(visible_name, path.parts)))
-    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    shown = few(names, 6, count=True)
     said = "links to a directory or to nothing are not followed"
     return f"{said} ({shown}); name the directories that they lead to" if names else ""
 
@@ -104,7 +105,7 @@ def unfollowed(root: Path) -> str:
 def listing(folder: Path) -> str:
     """The first names in a folder, for a message."""
     names = sorted(p.name + ("/" if p.is_dir() else "") for p in visible(folder))
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "nothing"
+    return few(names, 6, count=True) if names else "nothing"
 
 
 def key_of(name: str) -> str:

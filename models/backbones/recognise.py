@@ -4,10 +4,10 @@ __all__ = ["check_entries", "recognise"]
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, few
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -36,8 +36,8 @@ def recognise(shapes: Shapes, image_size: int, source: str) -> dict[str, Any]:
     missing = [name for name in _ANCHORS if len(shapes.get(name, ())) < 2]
     if missing:
         raise UserError(
-            f"{source}: not an ADM UNet (guided-diffusion): no {_few(missing)} among its {len(shapes)} entries"
-            f" ({_few(shapes)}); use OpenAI's 256x256_diffusion_uncond.pt, one of ddpm-segmentation's, or your own"
+            f"{source}: not an ADM UNet (guided-diffusion): no {few(missing, 3)} among its {len(shapes)} entries"
+            f" ({few(shapes, 3)}); use OpenAI's 256x256_diffusion_uncond.pt, one of ddpm-segmentation's, or your own"
         )
     if "label_emb.weight" in shapes:
         raise UserError(
@@ -88,14 +88,9 @@ def check_entries(found: Shapes, expected: Shapes, source: str) -> None:
         if name in found and found[name] != expected[name]
     ]
     parts = [
-        f"{len(names)} {what} ({_few(names)})"
+        f"{len(names)} {what} ({few(names, 3)})"
         for names, what in ((missing, "missing"), (unknown, "unknown"), (other, "of another shape"))
         if names
     ]
     if parts:
         raise UserError(f"{source}: does not fit the ADM UNet: of {len(expected)} entries {', '.join(parts)}")
-
-
-def _few(names: Iterable[str]) -> str:
-    shown = list(names)
-    return ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from textdiff import console
-from textdiff.errors import UserError
+from textdiff.errors import UserError, few
 from textdiff.files import check_free_space, sha256_file
 from textdiff.models.downloads.download import download
 
@@ -46,7 +46,9 @@ def download_monuseg(target: Path, url: str | None = None) -> Path:
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         if faults := check_monuseg(target):
-            raise UserError(f"{target}: already there and not as expected: {_told(faults)}; remove it or name another")
+            raise UserError(
+                f"{target}: already there and not as expected: {few(faults, 3, count=True)}; remove it or name another"
+            )
         console.info(f"{target}: complete and verified; nothing to do")
         return target
     if url is None:
@@ -113,7 +115,7 @@ def _unpack(archive: Path, target: Path, origin: str) -> None:
                         faults.append(f"{name}: differs")
                     progress.advance()
         if faults:
-            raise UserError(f"{origin}: not the MoNuSeg of LViT: {_told(faults)}")
+            raise UserError(f"{origin}: not the MoNuSeg of LViT: {few(faults, 3, count=True)}")
         if target.is_dir():
             target.rmdir()  # empty, as was found before
         partial.rename(target)
@@ -157,11 +159,6 @@ def _direct(url: str) -> str:
             raise UserError(f"{url}: a folder on Google Drive; download it in a browser and give its path with --url")
         return url
     return f"https://drive.usercontent.google.com/download?id={match[1]}&export=download&confirm=t"
-
-
-def _told(faults: list[str]) -> str:
-    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-    return ", ".join(faults[:3]) + more
 
 
 def _manifest() -> dict[str, tuple[int, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, few
 
 _PREFIXES = {
     "down.": "down",
@@ -64,8 +64,7 @@ def copy_reference(
         if name in state and state[name].shape != value.shape
     ]
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"the weights do not fit this {network}: {'; '.join(wrong[:3])}{more}; {fix}")
+        raise UserError(f"the weights do not fit this {network}: {few(wrong, 3, count=True, between='; ')}; {fix}")
     with torch.no_grad():
         for name, value in into.items():
             value.copy_(state[name])

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textdiff.errors import UserError, explain
+from textdiff.errors import UserError, explain, few
 
 _POSITIONS = "Transformer/posembed_input/pos_embedding"
 # TransUNet's names and theirs; each pattern is for what the ones before have left.
@@ -68,8 +68,8 @@ def read_vit(path: Path, shapes: Mapping[str, tuple[int, ...]], heads: int) -> d
         except ValueError as error:
             wrong.append(str(error))
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"{path}: {'; '.join(wrong[:3])}{more}; use Google's R50+ViT-B_16.npz, of ImageNet-21k")
+        said = few(wrong, 3, count=True, between="; ")
+        raise UserError(f"{path}: {said}; use Google's R50+ViT-B_16.npz, of ImageNet-21k")
     return state
 
 

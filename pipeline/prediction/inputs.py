@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textdiff import console
-from textdiff.errors import UserError
+from textdiff.errors import UserError, few
 from textdiff.images.scaled import Scaled
 from textdiff.images.slide_dicom import dicom_slides, further_files
 from textdiff.options.run import Predict
@@ -84,7 +84,7 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
             unnamed = sorted({*files}.difference(images))
             left = [file for file in unnamed if of_mirax.isdisjoint(file.parents)]
             others = [file.relative_to(path).as_posix() for file in left]
-            named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
+            named = few(others, _NAMED, count=True)
             if not images:
                 there = f"; its files are {named}, and any file that is named itself is read" if others else ""
                 raise UserError(f"{path}: holds no images ({', '.join(IMAGES)}){there}")
