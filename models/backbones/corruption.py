@@ -1,17 +1,6 @@
 """What is done to an image before a backbone sees it: what the backbone was trained to undo."""
 
-__all__ = [
-    "CORRUPTIONS",
-    "PATCH",
-    "STEPS",
-    "Corruption",
-    "Masks",
-    "Noise",
-    "alphas_cumprod",
-    "betas",
-    "q_sample",
-    "shared_noise",
-]
+__all__ = ["CORRUPTIONS", "PATCH", "STEPS", "Corruption", "Masks", "Noise", "alphas_cumprod", "betas"]
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
@@ -45,7 +34,7 @@ class Corruption(ABC):
 
     @abstractmethod
     def apply(self, x0: Tensor, t: Tensor, drawn: Tensor) -> Tensor:
-        """The images as they are seen at steps ``t``.
+        """The images as they are seen at steps ``t``, of ``x0``'s dtype and on its device.
 
         Args:
             x0: (B, 3, H, W) float in [-1, 1].
@@ -62,13 +51,14 @@ class Noise(Corruption):
         return rng.standard_normal((3, size, size), np.float32)
 
     def shared(self, size: int, seed: int) -> Tensor:
-        """As ``shared_noise``."""
-        return shared_noise(seed, size)
+        """Standard normal, (1, 3, size, size), on the CPU so that every device and worker sees the same noise."""
+        return torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
     def apply(self, x0: Tensor, t: Tensor, drawn: Tensor) -> Tensor:
-        """As ``q_sample``."""
-        height, width = x0.shape[-2:]
-        return q_sample(x0, t, drawn[..., :height, :width])
+        """sqrt(a_t) x0 + sqrt(1 - a_t) noise (Ho et al. 2020, equation 4); of one image as many as there are steps."""
+        at, (height, width) = t.to(x0.device), x0.shape[-2:]
+        signal, spread = (table[at][:, None, None, None] for table in _tables(x0.device, x0.dtype))
+        return signal * x0 + spread * drawn[..., :height, :width]
 
 
 class Masks(Corruption):
@@ -103,29 +93,17 @@ CORRUPTIONS: dict[str, type[Corruption]] = {"noise": Noise, "masked": Masks}
 """By the objective of ``pretrain``, which a checkpoint records."""
 
 
-def betas(steps: int = STEPS) -> NDArray[np.float64]:
-    """The linear schedule's variances, (steps,) float64, scaled so that any number of steps ends at the same noise.
+def betas() -> NDArray[np.float64]:
+    """The linear schedule's variances, (1000,) float64: 1e-4 to 0.02.
 
-    Ho et al. (2020, https://arxiv.org/abs/2006.11239), section 4: 1e-4 to 0.02 over 1000 steps.
+    Ho et al. (2020, https://arxiv.org/abs/2006.11239), section 4.
     """
-    scale = 1000 / steps
-    return np.linspace(scale * 1e-4, scale * 0.02, steps, dtype=np.float64)
+    return np.linspace(1e-4, 0.02, STEPS, dtype=np.float64)
 
 
-def alphas_cumprod(steps: int = STEPS) -> NDArray[np.float64]:
-    """The share of the signal's variance left at each timestep, (steps,) float64: products of 1 - beta."""
-    return np.cumprod(1 - betas(steps), dtype=np.float64)
-
-
-def q_sample(x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """Noises images to timesteps: sqrt(a_t) x0 + sqrt(1 - a_t) noise (Ho et al., equation 4).
-
-    ``x0`` (B or 1, C, H, W) float in [-1, 1], ``t`` (B,) integers in 0..999, ``noise`` (B or 1, C, H, W) standard
-    normal. Gives (B, C, H, W) of ``x0``'s dtype on ``x0``'s device.
-    """
-    at = t.to(x0.device)
-    signal, spread = (table[at][:, None, None, None] for table in _tables(x0.device, x0.dtype))
-    return signal * x0 + spread * noise
+def alphas_cumprod() -> NDArray[np.float64]:
+    """The share of the signal's variance left at each timestep, (1000,) float64: products of 1 - beta."""
+    return np.cumprod(1 - betas(), dtype=np.float64)
 
 
 @lru_cache(8)
@@ -134,11 +112,3 @@ def _tables(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     with torch.inference_mode(False):  # they may be asked for in training next
         a = torch.from_numpy(alphas_cumprod())  # float64: rounded once, after the square root
         return a.sqrt().to(dtype).to(device), (1 - a).sqrt().to(dtype).to(device)
-
-
-def shared_noise(seed: int, image_size: int = 256) -> Tensor:
-    """The one draw of noise that every image is given, (1, 3, image_size, image_size) float32.
-
-    Drawn on the CPU whatever device computes, so that every device and every worker sees the same noise.
-    """
-    return torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(seed))

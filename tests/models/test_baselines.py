@@ -10,7 +10,7 @@ import textdiff
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.models.backbones.blurs import Blurs
-from textdiff.models.backbones.corruption import q_sample, shared_noise
+from textdiff.models.backbones.corruption import Noise
 from textdiff.models.backbones.load import load_backbone, resolve_backbone
 from textdiff.models.backbones.unet import fresh_unet
 from textdiff.options.extract import Extract
@@ -75,7 +75,7 @@ def test_extract_fit_and_predict_go_through_it(tmp_path, textdiff_once):
     assert (cache.steps, cache.blocks[16], len(cache.rows)) == ((0,), (3, 64, 64), 2 + 8 * 3)
     # The finest level is the image itself, with the noise of step 0 as every backbone sees it.
     image = torch.from_numpy(cache.image(0)).permute(2, 0, 1)[None] / 127.5 - 1
-    noised = q_sample(image, torch.tensor([0]), shared_noise(0, 64))
+    noised = Noise().apply(image, torch.tensor([0]), Noise().shared(64, 0))
     np.testing.assert_allclose(cache.features(0, 16)[0], noised[0], atol=1e-3)
     fit = ["fit", "--cache", "cache/lab.zarr", "--variant", "no-text", "--epochs", "12", "--device", "cpu"]
     textdiff_once(tmp_path, *fit)
