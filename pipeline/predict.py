@@ -3,7 +3,6 @@
 __all__ = ["predict"]
 
 import errno
-import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,7 @@ from textdiff.outputs.objects import object_record, significant
 from textdiff.outputs.overlay import write_overlay
 from textdiff.pipeline.evaluation.calibration import LOW_DICE, Calibration
 from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
-from textdiff.pipeline.prediction.inputs import RECORDS, Input, gather
+from textdiff.pipeline.prediction.inputs import Input, gather
 from textdiff.pipeline.prediction.output_files import OVERLAY, OutputFiles
 from textdiff.pipeline.prediction.predictor import Predictor, margin_of, open_predictor
 from textdiff.pipeline.prediction.preprocessing import missing_text
@@ -63,8 +62,7 @@ def predict(options: Predict) -> Iterator[Path]:
     outputs.check_run(bool(run.members) or get_model(run.config["model"]).votes)
     calibration = Calibration.load(run).at(outputs.temperature)
     records = Records(folder, run, outputs, calibration)
-    _check_names(inputs, folder, outputs, records)
-    _check_foreign(inputs, folder, outputs, overwrite)
+    records.check_places(inputs, overwrite)
     if not overwrite:
         records.check()
     done: list[Input] = []
@@ -320,37 +318,3 @@ class _Batch:
             line |= {"pixel_width_um": significant(size[0]), "pixel_height_um": significant(size[1])}
         line |= {"expected_dice": round(expected, 4), "flagged": flagged}
         return line if distance is None else line | {"distance": round(distance, 2)}
-
-
-def _check_names(inputs: Sequence[Input], folder: Path, outputs: OutputFiles, records: Records) -> None:
-    writers: dict[Path, Input] = {}
-    for one in inputs:
-        for path in (*outputs.files(folder, one.name), records.path(one)):
-            other = writers.setdefault(path, one)
-            if other is not one and other.path == one.path:
-                raise UserError(f"{one.path}: is named twice; name it once")
-            if other is not one:
-                raise UserError(
-                    f"{one.path} and {other.path}: both would write {path.name}; rename one, or predict them into two "
-                    "--out"
-                )
-
-
-def _check_foreign(inputs: Sequence[Input], folder: Path, outputs: OutputFiles, overwrite: bool) -> None:
-    """Checks that no image is written over, and in a folder that has no results yet no other file either."""
-    sources = {os.path.realpath(one.path) for one in inputs if isinstance(one.path, Path)}
-    ours = overwrite or (folder / RECORDS).is_dir()
-    names = ("predictions.csv", "images.csv", "groups.csv", "summary.csv")
-    tables = [] if ours else [folder / name for name in names]
-    results = (
-        path for one in inputs for kind in (outputs.files, outputs.large_files) for path in kind(folder, one.name)
-    )
-    for path in (*results, *tables):
-        if os.path.realpath(path) in sources:
-            raise UserError(f"{path}: is an image to be segmented, and its mask would replace it; choose another --out")
-        # A name that is too long for a file is told when that image's turn comes.
-        if not ours and os.path.isfile(path):  # noqa: PTH113
-            raise UserError(
-                f"{path}: is there already and no result of `textdiff predict`; choose another --out, or replace it "
-                "with --overwrite"
-            )

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,40 @@ class Records:
                 raise UserError(
                     f"{self._folder}: holds results of other settings ({name} {there.get(name)}, now "
                     f"{self._settings.get(name)}); choose another --out, or start anew with --overwrite"
+                )
+
+    def check_places(self, inputs: Sequence[Input], overwrite: bool) -> None:
+        """Checks that no two images are written to one place and none is written over, nor files that are no results.
+
+        Raises:
+            UserError: two would be, an image would be, or the folder has such files and no results yet.
+        """
+        writers: dict[Path, Input] = {}
+        for one in inputs:
+            for path in (*self._outputs.files(self._folder, one.name), self.path(one)):
+                other = writers.setdefault(path, one)
+                if other is not one and other.path == one.path:
+                    raise UserError(f"{one.path}: is named twice; name it once")
+                if other is not one:
+                    raise UserError(
+                        f"{one.path} and {other.path}: both would write {path.name}; rename one, or predict them into "
+                        "two --out"
+                    )
+        sources = {os.path.realpath(one.path) for one in inputs if isinstance(one.path, Path)}
+        ours = overwrite or (self._folder / RECORDS).is_dir()
+        kinds = (self._outputs.files, self._outputs.large_files)
+        results = [path for one in inputs for kind in kinds for path in kind(self._folder, one.name)]
+        tables = () if ours else ("predictions.csv", "images.csv", "groups.csv", "summary.csv")
+        for path in (*results, *(self._folder / name for name in tables)):
+            if os.path.realpath(path) in sources:
+                raise UserError(
+                    f"{path}: is an image to be segmented, and its mask would replace it; choose another --out"
+                )
+            # A name that is too long for a file is told when that image's turn comes.
+            if not ours and os.path.isfile(path):  # noqa: PTH113
+                raise UserError(
+                    f"{path}: is there already and no result of `textdiff predict`; choose another --out, or replace "
+                    "it with --overwrite"
                 )
 
     def claim(self, replaced: Iterable[Input] = ()) -> None:
