@@ -8,7 +8,7 @@ from typing import Any
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.experiments.nested_bootstrap import Estimate
-from textdiff.experiments.result_tables import Outcome, Table, compared, notes, points, score, write_files
+from textdiff.experiments.result_tables import Outcome, Table, compared, notes, points, score, write_tables
 from textdiff.experiments.results import gather
 from textdiff.experiments.setup import conduct, plan_methods
 from textdiff.experiments.text_leak import SUSPECT, leak_warning, told_by_words
@@ -53,19 +53,13 @@ def text_check(options: TextCheck) -> Outcome:
     table = Table(("variant", "runs", "Dice %", "gain of full, points", "full is"), rows, lines)
     records = [one for result in results.values() for one in result.records(results["full"])]
     summary = {
-        "schema": 1,
-        "kind": "text-check",
-        "dataset": experiment.dataset,
-        "split": "val",
         "truth": options.truth,
-        "fingerprint_hash": experiment.fingerprint_hash,
         "says": said,
         "gains": {name: gain and gain._asdict() for name, gain in gains.items()},
         "told_by_words": [one._asdict() | {"suspect": one.suspect} for one in told],
         "suspect_from": SUSPECT,
-        "missing": [job.name for job in experiment.missing()],
     }
-    return write_files(experiment.path / "text-check", table, records, summary)._replace(failures=failures)
+    return write_tables(experiment, table, records, summary)._replace(failures=failures)
 
 
 def _sentence(gains: Mapping[str, Estimate | None]) -> str:
