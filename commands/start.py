@@ -78,6 +78,10 @@ def start(options: Start) -> list[Path]:
         return []
     encoder = choice.encoder if choice else FeatureCache.open(where).about["text_encoder"]
     _fit(where, there, encoder, dry)
+    if "unlabelled_value" in known:
+        trees = ["textdiff", "fit", "--cache", str(where), "--model", "trees"]
+        _say("Of a few strokes boosted trees have learned more than this network. To see what they make of yours:")
+        _say(f"    {shlex.join(trees)} && textdiff score")
     if split or any(sample.split == "test" for sample in masked):
         _do("Score. The test images, which were not learned from, tell how good it is.", ["score"], dry)
         _do("Report. One file to look at and to send, with every image and what to doubt.", ["report"], dry)

@@ -110,8 +110,9 @@ def test_strokes_in_place_of_masks_are_told_of_and_taken_in_where_the_cache_is_t
     assert f"textdiff start slides {' '.join((*classes, *said))}" in with_classes
     assert textdiff_once(tmp_path, "start", "slides", *said, "--dry-run").stderr.count("textdiff start") == 1
     Image.fromarray(np.uint8([[0, 1], [255, 255]]).repeat(16, 0).repeat(16, 1)).save(folder / "masks/0.png")
-    after = textdiff_once(tmp_path, "start", "slides", *said, "--dry-run").stdout.splitlines()
-    check, extract, *_ = map(shlex.split, after)
+    after = textdiff_once(tmp_path, "start", "slides", *said, "--dry-run")
+    assert "    textdiff fit --cache cache/slides.zarr --model trees && textdiff score" in after.stderr.splitlines()
+    check, extract, *_ = map(shlex.split, after.stdout.splitlines())
     assert check[-2:] == [*said]
     assert extract == ["textdiff", "extract", "--cache", "cache/slides.zarr", "--update", *said]
     assert shlex.split(told) == extract  # what napari is prepared by is what takes its strokes in

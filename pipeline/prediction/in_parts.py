@@ -249,13 +249,17 @@ class _Work:
         }
         if area:
             line["probability"] = round(self._likelihood / area, 6)
+            line["mean_area"] = significant(area * per_pixel / sum(self._objects))
         if streamed.pixel_size is not None:
             square = area * per_pixel * streamed.pixel_area
             line |= {"area_um2": significant(square), "area_mm2": significant(square / 1e6)}
+            if area:
+                line["mean_area_um2"] = significant(square / sum(self._objects))
+            whole = streamed.height * streamed.width * per_pixel * streamed.pixel_area / 1e6
+            if looked_at := whole if self._tissue is None else self._tissue:
+                line["objects_per_mm2"] = significant(sum(self._objects) / looked_at)
         if self._tissue is not None:
             line["tissue_mm2"] = significant(self._tissue)
-            if self._tissue:
-                line["objects_per_mm2"] = significant(sum(self._objects) / self._tissue)
         # Where all was left out, nothing is expected and nothing found: that is 1.
         line["expected_dice"] = self._agreement.dice
         left_out = len(self._grid) - len(self._places)

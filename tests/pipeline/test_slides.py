@@ -218,6 +218,11 @@ def test_glass_is_left_out_and_changes_nothing_where_there_is_tissue(predicted, 
     (line,) = csv.DictReader((predicted / "tissue/images.csv").open())
     assert "tiles show no tissue and are background" in line["notes"]
     assert float(line["tissue_mm2"]) == pytest.approx(0.36 * 480 * 640 / 1e6, rel=0.2)
+    objects = [*csv.DictReader((predicted / "tissue/predictions.csv").open())]
+    for area in ("area", "area_um2"):
+        mean = np.mean([float(found[area]) for found in objects])
+        assert float(line[f"mean_{area}"]) == pytest.approx(mean, rel=1e-6)
+    assert float(line["objects_per_mm2"]) == pytest.approx(len(objects) / float(line["tissue_mm2"]), rel=1e-5)
     one, other = (tifffile.imread(predicted / f"{name}/b.tif") > 0 for name in ("tissue", "of-slide"))
     _, inside = cases.tissue(*SIZE, seed=1)
     nuclei = inside[::2, ::2]
