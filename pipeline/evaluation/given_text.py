@@ -13,6 +13,7 @@ import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache, Item
+from textdiff.images.directions import directions_of
 from textdiff.images.images import SYMMETRIES
 from textdiff.metrics.intervals import Interval
 from textdiff.pipeline.evaluation.class_scores import mean_of_some
@@ -20,7 +21,6 @@ from textdiff.pipeline.evaluation.object_scores import metrics_table
 from textdiff.pipeline.evaluation.score_tables import ScoreRow, score_table
 from textdiff.pipeline.prediction.preprocessing import TextEmbedder
 from textdiff.pipeline.runs import Run
-from textdiff.readers.directions import directions_of
 
 _SLUG = 24
 

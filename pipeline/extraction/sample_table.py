@@ -8,6 +8,7 @@ from typing import Any
 from textdiff import console
 from textdiff.cache import Row
 from textdiff.errors import UserError
+from textdiff.images.directions import Directions, read_directions
 from textdiff.images.images import SYMMETRIES
 from textdiff.images.labels import UNSAID
 from textdiff.images.scaled import Scaled
@@ -16,7 +17,6 @@ from textdiff.options.protocol import get_protocol
 from textdiff.pipeline.extraction.config import ExtractConfig
 from textdiff.readers import datasets
 from textdiff.readers.datasets import Inspected
-from textdiff.readers.directions import Directions, read_directions
 from textdiff.readers.slides import slide_places
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from textdiff import __version__
 from textdiff.cache import Item
 from textdiff.errors import UserError
+from textdiff.images.directions import directions_of
 from textdiff.images.images import SYMMETRIES, symmetry
 from textdiff.images.tiles import Grid, cut, stitch
 from textdiff.models.backbones.load import backbone_kind
@@ -23,7 +24,6 @@ from textdiff.pipeline.prediction.tile_log import Said, TileLog, key_of
 from textdiff.pipeline.prediction.unlike import Contrast, Likeness
 from textdiff.pipeline.predictions import FittedNetwork, enlarge, mean_of_views, predictions, shows_nothing
 from textdiff.pipeline.runs import Run
-from textdiff.readers.directions import directions_of
 
 _MOST_MORE = 3
 """How many times as many tiles along a side a margin may cost that nobody asked for."""

@@ -12,6 +12,7 @@ import torch
 
 from textdiff.cache import FeatureCache, Item
 from textdiff.errors import UserError
+from textdiff.images.directions import directions_of
 from textdiff.options.extract import Extract
 from textdiff.options.option import AnyPath
 from textdiff.pipeline.extraction.config import resolve, tiling
@@ -19,7 +20,6 @@ from textdiff.pipeline.extraction.prepare import Prepared, preparation
 from textdiff.pipeline.extraction.sample_table import mask_kind, read_samples, sample_table
 from textdiff.pipeline.prediction.preprocessing import Preprocessor
 from textdiff.pipeline.runs import Run
-from textdiff.readers.directions import directions_of
 
 _PLACES = ("data", "backbone", "text_encoder", "direction_words")
 

@@ -8,10 +8,10 @@ from PIL import Image
 
 import textdiff
 from textdiff.cache import FeatureCache
+from textdiff.images.directions import read_directions
 from textdiff.metrics.pixels import dice
 from textdiff.models.networks.variants import assign_texts
 from textdiff.pipeline.prediction.predictor import Predictor
-from textdiff.readers.directions import read_directions
 from textdiff.tests.run_cases import newest
 
 WORDS = read_directions()

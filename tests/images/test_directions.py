@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from textdiff.errors import UserError
+from textdiff.images.directions import Directions, read_directions
 from textdiff.images.images import SYMMETRIES, symmetry
-from textdiff.readers.directions import Directions, read_directions
 
 WORDS = read_directions()
 CORNERS = {(0, 0): "upper left", (0, 2): "upper right", (2, 0): "lower left", (2, 2): "lower right"}
