@@ -1,10 +1,11 @@
-"""Sentences that turn along with their picture: "at the upper left" of a picture is at the lower left of it turned.
+"""What sentences say of places in a picture: how they turn along with it, and a map of the places they name.
 
-The words are in ``directions.toml``, and users add their own. What becomes of a direction is read off from
-:func:`textdiff.images.images.symmetry` itself, so that words and pictures cannot come apart.
+"At the upper left" of a picture is at the lower left of it turned. The words are in ``directions.toml``, and users add
+their own. What becomes of a direction is read off from :func:`textdiff.images.images.symmetry` itself, so that words
+and pictures cannot come apart.
 """
 
-__all__ = ["Directions", "directions_of", "read_directions"]
+__all__ = ["Directions", "Place", "directions_of", "read_directions"]
 
 import re
 import tomllib
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
 
 from textdiff.errors import UserError
 from textdiff.images.images import symmetry
@@ -24,9 +27,13 @@ _OWN = Path(__file__).with_name("directions.toml")
 _SIDES = {(0, -1): 0, (0, 1): 1, (-1, 0): 2, (1, 0): 3}
 """The places of left, right, up and down in a line of the table, by (rows down, columns to the right)."""
 _MIRRORED = (1, 0, 2, 3)
+_MIDDLE = 6
 _JOINED = re.compile(r"\s+|-|/|,\s*|\s+(?:and|or)\s+(?:the\s+)?")
 """What stands between words that belong to the same noun, as in "left and right lung"."""
 _BESIDE = re.compile(r"\s+|-")
+_CLAUSE = re.compile(r"[.;:]")
+_SOFTNESS = 0.03
+"""Of the map of places: a share of the picture's side over which an edge fades, as no sentence is exact."""
 _NOUN = re.compile(r"[\s-]+(?!(?:a|an|and|are|as|at|by|for|from|has|in|is|of|on|or|that|the|to|was|were|with)\b)\w")
 _ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
 
@@ -37,7 +44,7 @@ class _Word(NamedTuple):
     start: int
     end: int
     side: int
-    """0 to 3 for left, right, up and down; 4 and 5 for along rows and along columns."""
+    """0 to 3 for left, right, up and down; 4 and 5 for along rows and along columns; 6 for between up and down."""
     lines: tuple[int, ...]
     """The lines of the table that it stands in."""
     before_noun: bool
@@ -51,6 +58,8 @@ class Directions:
     directions: tuple[tuple[str, str, str, str], ...]
     axes: tuple[tuple[str, str], ...]
     patient: tuple[str, ...]
+    middle: tuple[str, ...]
+    denied: tuple[str, ...]
     keep: tuple[str, ...]
 
     @classmethod
@@ -82,7 +91,7 @@ class Directions:
         """The text as it is true of the picture's view of this number, as ``images.symmetry`` counts them."""
         sides, swapped = _turned_sides(view)
         parts, done = [], 0
-        words = self._found(text)
+        words = [word for word in self._found(text) if word.side != _MIDDLE]
         number = 0
         while number < len(words):
             word = words[number]
@@ -101,6 +110,41 @@ class Directions:
                 done = one.end
             number += len(group)
         return "".join(parts) + text[done:]
+
+    def place_map(self, text: str, size: int, view: int = 0) -> NDArray[np.float32]:
+        """A map of the places that a text names, for a network whose pixels are to know what is said of them.
+
+        Left and right are halves of the picture, and so are up and down; before a part of the patient, which has a
+        middle too, upper, middle and lower are thirds, and left is the patient's, at the right. Places that are named
+        together, as in "upper and lower left lung", are all in it: it is the maximum of one map of each. A clause that
+        denies something names no place, nor does a phrase that tells where one thing is beside another.
+
+        Args:
+            text: of the picture as it lies.
+            size: height and width of the map, in pixels.
+            view: the picture's view, as ``images.symmetry`` counts them; the map turns along.
+
+        Returns:
+            (size, size) float32, 1 in the places named and 0 elsewhere, with soft edges; 1 everywhere where none is.
+        """
+        named = [box.drawn(size) for box in self.places(text)]
+        return symmetry(np.max(named, axis=0) if named else np.ones((size, size), np.float32), view)
+
+    def places(self, text: str) -> list["Place"]:
+        """The places that a text names, in its order; see ``place_map``."""
+        found = []
+        start = 0
+        for end in [*(match.end() for match in _CLAUSE.finditer(text)), len(text)]:
+            clause, start = text[start:end], end
+            if not self._denying.search(clause):
+                found += _places_of(clause, [word for word in self._found(clause) if self._stands(word)])
+        return found
+
+    def _stands(self, word: _Word) -> bool:
+        """Whether a word tells a place: axes do not, nor phrases such as "to the left of", nor any other middle."""
+        if word.side == _MIDDLE:
+            return word.of_patient
+        return word.side < 4 and not all(any(" " in name for name in self.directions[line]) for line in word.lines)
 
     def _turned(self, word: _Word, sides: Sequence[int], swapped: bool, shared: set[int]) -> str:
         """What is to stand in a word's place, in small letters."""
@@ -133,7 +177,7 @@ class Directions:
     def _known(self) -> dict[str, tuple[int, tuple[int, ...]]]:
         """By word its side and the lines it stands in; a word of two sides is taken to be what it was first."""
         known: dict[str, tuple[int, tuple[int, ...]]] = {}
-        for table, first in ((self.directions, 0), (self.axes, 4)):
+        for table, first in ((self.directions, 0), (self.axes, 4), ([(word,) for word in self.middle], _MIDDLE)):
             for number, line in enumerate(table):
                 for side, word in enumerate(line, start=first):
                     known_side, lines = known.get(_key(word), (side, ()))
@@ -148,9 +192,72 @@ class Directions:
         return re.compile(rf"(?<!\w)(?:{'|'.join(map(_spaced, phrases)) or '(?!)'})(?!\w)", re.IGNORECASE)
 
     @cached_property
+    def _denying(self) -> re.Pattern[str]:
+        words = "|".join(_spaced(_key(word)) for word in self.denied) or "(?!)"
+        return re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+
+    @cached_property
     def _part(self) -> re.Pattern[str]:
         parts = "|".join(_spaced(_key(word)) for word in self.patient) or "(?!)"
         return re.compile(rf"(?:{_NOUN.pattern}*){{0,2}}?[\s-]+(?:{parts})(?!\w)", re.IGNORECASE)
+
+
+class Place(NamedTuple):
+    """A part of a picture, by what a text says across and down it."""
+
+    across: tuple[tuple[float, float], ...]
+    """From and to, as shares of the width; one span at least."""
+    down: tuple[tuple[float, float], ...]
+    """The same of the height."""
+
+    def drawn(self, size: int) -> NDArray[np.float32]:
+        """(size, size) float32, 1 inside and 0 outside, and between them half-way at the edge."""
+        centres = (np.arange(size) + 0.5) / size
+        across, down = (np.max([_span(centres, *span) for span in spans], axis=0) for spans in self)
+        product: NDArray[np.float32] = np.outer(down, across).astype(np.float32)
+        return product
+
+
+def _span(centres: NDArray[np.float64], start: float, end: float) -> NDArray[np.float64]:
+    """How much of each pixel lies between two shares of a side; the picture's own edges are not soft."""
+    edges = [(centres - start) / _SOFTNESS] if start > 0 else []
+    edges += [(end - centres) / _SOFTNESS] if end < 1 else []
+    inside = np.ones_like(centres)
+    for edge in edges:
+        inside = inside * expit(edge)
+    return inside
+
+
+def _places_of(text: str, words: Sequence[_Word]) -> list[Place]:
+    """The places that the words of a clause name: those that belong to the same noun name one, or several corners."""
+    groups: list[list[_Word]] = []
+    for word in words:
+        joint = text[groups[-1][-1].end : word.start] if groups else ""
+        if groups and _JOINED.fullmatch(joint) and not (_both(groups[-1]) and not _BESIDE.fullmatch(joint)):
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    return [_place(group) for group in groups]
+
+
+def _both(words: Sequence[_Word]) -> bool:
+    """Whether words tell a place across and one down."""
+    return any(word.side < 2 for word in words) and any(word.side >= 2 for word in words)
+
+
+def _place(words: Sequence[_Word]) -> Place:
+    spans: tuple[dict[tuple[float, float], None], ...] = {}, {}
+    for word in words:
+        if word.side < 2:
+            half = word.side ^ word.of_patient
+            spans[0][half / 2, (half + 1) / 2] = None
+        elif word.of_patient:
+            third = {2: 0, _MIDDLE: 1, 3: 2}[word.side]
+            spans[1][third / 3, (third + 1) / 3] = None
+        else:
+            spans[1][(word.side - 2) / 2, (word.side - 1) / 2] = None
+    across, down = (tuple(span) or ((0.0, 1.0),) for span in spans)
+    return Place(across, down)
 
 
 def read_directions(path: str | PathLike[str] | None = None) -> Directions:

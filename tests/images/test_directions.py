@@ -76,3 +76,61 @@ def test_a_table_that_is_none_is_refused(tmp_path, said):
     (tmp_path / "words.toml").write_text(said)
     with pytest.raises(UserError, match=r"words.toml: no table of direction words .* write TOML, as in"):
         read_directions(tmp_path / "words.toml")
+
+
+@pytest.mark.parametrize("view", range(SYMMETRIES))
+@pytest.mark.parametrize("corner", CORNERS)
+def test_the_map_of_a_corner_is_bright_where_the_corner_is_in_the_turned_picture(corner, view):
+    picture = np.zeros((3, 3), np.uint8)
+    picture[corner] = 1
+    seen = np.argwhere(symmetry(picture, view))[0]
+    found = WORDS.place_map(f"A spot at the {CORNERS[corner]}.", 30, view)
+    y, x = np.unravel_index(found.argmax(), found.shape)
+    assert (y // 10, x // 10) == tuple(seen)
+    assert found.mean() == pytest.approx(1 / 4, abs=0.01)
+
+
+L, R, UP, MID, LOW = "left", "right", "upper", "middle", "lower"
+
+
+@pytest.mark.parametrize(
+    ("text", "lit"),
+    [
+        # The thirds from top to bottom that are lit in each half of the picture; a patient's left is at the right.
+        ("Two infected areas, all left lung and all right lung.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
+        ("One infected area, upper middle right lung.", {L: (UP, MID)}),
+        ("middle lower left lung and upper right lung", {R: (MID, LOW), L: (UP,)}),
+        ("upper and lower left lung", {R: (UP, LOW)}),
+        ("lower and middle left lung", {R: (MID, LOW)}),
+        ("left and right upper lobes", {L: (UP,), R: (UP,)}),
+        ("Consolidation of the right middle lobe.", {L: (MID,)}),
+        ("The left lung is clear; infected right lung.", {L: (UP, MID, LOW)}),
+        ("No effusion on the left.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
+        ("A cell to the left of the gland, in the middle.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
+        ("Nuclei are spread evenly.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
+        ("Cells in the right half.", {R: (UP, MID, LOW)}),
+        ("", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
+    ],
+)  # fmt: skip
+def test_the_map_is_lit_where_the_text_says(text, lit):
+    found = WORDS.place_map(text, 60)
+    at = {UP: 10, MID: 30, LOW: 50}
+    seen = {
+        side: tuple(third for third, row in at.items() if found[row, column] > 0.9)
+        for side, column in ((L, 10), (R, 50))
+    }
+    assert {side: thirds for side, thirds in seen.items() if thirds} == lit
+    assert ((found < 0.1) | (found > 0.9))[list(at.values())][:, [10, 50]].all()
+
+
+@pytest.mark.parametrize(
+    ("together", "each"),
+    [
+        ("left lung and right lung", ("left lung", "right lung")),
+        ("upper, middle and lower left lung", ("upper left lung", "middle left lung", "lower left lung")),
+        ("upper left and lower right", ("upper left", "lower right")),
+    ],
+)
+def test_the_map_of_places_named_together_is_the_maximum_of_theirs(together, each):
+    maps = [WORDS.place_map(text, 60) for text in each]
+    np.testing.assert_array_equal(WORDS.place_map(together, 60), np.max(maps, axis=0))
