@@ -73,6 +73,8 @@ def compare(options: Compare) -> Outcome:
         if variants is None or result.point["method"] in variants
     ]
     _check(experiments, rows, variants)
+    if len(rows) == 1:
+        raise UserError(f"compare: {rows[0].name} is the only row; name another experiment or run to compare it with")
     counts = {row.result.point["labels"] for row in rows}
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     names = list(dict.fromkeys(row.name for row in rows))
@@ -205,8 +207,8 @@ def _column(row: _Row, with_labels: bool, with_dataset: bool) -> str:
 def _opened(paths: Sequence[Path]) -> dict[str, Experiment]:
     """By the names of their directories, or by their paths if two are called alike; single fits by their cache's."""
     resolved = [path.resolve() for path in paths]
-    if len(resolved) < 2 or len(set(resolved)) < len(resolved):
-        raise UserError("compare: name at least two directories of experiments or runs, and none twice")
+    if len(set(resolved)) < len(resolved):
+        raise UserError("compare: name no directory twice")
     runs = [path for path in resolved if not (path / FILE).exists() and (path / "config.json").exists()]
     others = [path for path in resolved if path not in runs]
     short = len({path.name for path in others}) == len(others)

@@ -86,11 +86,24 @@ def test_compare_takes_differences_within_each_of_several_data_sets(ablated, els
     assert "data set" in textdiff_once(tmp_path, "compare", str(ablated), str(place)).stdout
 
 
+def test_rows_of_one_experiment_are_compared_with_each_other(ablated, textdiff_once):
+    """As ``ablate`` does with the full method; here against whichever row is asked for."""
+    printed = textdiff_once(ablated, "compare", str(ablated), "--against", "shuffled-text@ablate-tiny", "--json").stdout
+    there = json.loads((ablated / "ablate.json").read_text())["rows"]
+    (own,) = (row["difference"] for row in json.loads(printed)["rows"] if _dice(row, "full"))
+    (known,) = (row["difference"] for row in there if _dice(row, "shuffled-text"))
+    assert own == pytest.approx(-known)
+
+
+def _dice(row: dict, method: str) -> bool:
+    return (row["method"], row["truth"], row["metric"]) == (method, "clean", "dice")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["{here}"], "name at least two directories"),
-        (["{here}", "{here}"], "none twice"),
+        (["{here}", "--variants", "full"], "compare: full@ablate-tiny is the only row; name another experiment"),
+        (["{here}", "{here}"], "name no directory twice"),
         (["{here}", "nowhere"], "nowhere: no such directory of an experiment"),
         (["{here}", "{there}", "--against", "full"], "--against full: not among the rows, which are full@ablate-tiny"),
         (["{here}", "{there}", "--variants", "concat"], "--variants concat: no row"),
