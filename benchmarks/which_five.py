@@ -27,8 +27,7 @@ from scipy.spatial.distance import cdist
 
 from textdiff.cache import FeatureCache
 from textdiff.experiments.nested_bootstrap import nested_bootstrap
-from textdiff.metrics.pixels import entropy
-from textdiff.metrics.uncertainty import jensen_shannon
+from textdiff.metrics.pixels import entropy, jensen_shannon
 from textdiff.models.networks.pixels import Pixels
 from textdiff.pipeline.prediction.coverage import cover_order, described
 from textdiff.tables import markdown_table
