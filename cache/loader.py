@@ -38,6 +38,10 @@ class Item:
     """(1, L) bool."""
     image: torch.Tensor | None = None
     """(1, 3, H, W) uint8 RGB, where the loader was asked for images."""
+    sentence: str = ""
+    """The text in words, as it is true of the image before it was turned; empty where there is none."""
+    view: int = 0
+    """How the image was turned, as ``images.symmetry`` counts, and beyond it how its colours were varied."""
     ready: "tuple[torch.cuda.Event | None, ...]" = field(default=(), repr=False, compare=False)
     """On a GPU, when it is all there: the consumer's stream waits for that, its thread does not."""
 
@@ -158,7 +162,8 @@ class Loader:
             kept = [self.steps.index(step) for step in self.steps if step in steps]
             by_step = [level.chunk(len(self.steps), dim=1) for level in features]
             features = [torch.cat([level[step] for step in kept], 1) for level in by_step]
-        narrow = replace(item, features=features, tokens=tokens, token_mask=token_mask, ready=(ready,))
+        said = self.cache.sentence(donor)
+        narrow = replace(item, features=features, tokens=tokens, token_mask=token_mask, sentence=said, ready=(ready,))
         self._hand_over(narrow)
         return narrow
 
@@ -174,7 +179,8 @@ class Loader:
                 features = [unpack(packed, h, w) for packed, (_, h, w) in zip(features, shapes, strict=True)]
                 ready = self._mark()
             words = self._texts.get(text) or self._keep(self._texts, text, self._read_text(donor))
-        return Item(row, features, mask, *words[:2], image, (ready, words[2]))
+        said = self.cache.sentence(donor), self.cache.rows[row].view
+        return Item(row, features, mask, *words[:2], image, *said, (ready, words[2]))
 
     def _mark(self) -> torch.cuda.Event | None:
         """The moment when what was asked of the loader's stream so far is there."""

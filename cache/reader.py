@@ -3,6 +3,7 @@
 __all__ = ["TABLE", "CacheReader"]
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -197,6 +198,15 @@ class CacheReader:
     def text_of(self, entry: Row) -> str:
         """The text of an entry of the table, in words; empty where there is none."""
         return self.texts[entry.text] if entry.text >= 0 else ""
+
+    def sentence(self, row: int) -> str:
+        """The text of the row's image in words, as it is before it turns with a view; empty where there is none."""
+        return self._sentences[self.rows[row].id]
+
+    @cached_property
+    def _sentences(self) -> dict[str, str]:
+        """By image the text of its first view."""
+        return {entry.id: self.text_of(entry) for entry in sorted(self.rows, key=lambda entry: -entry.view)}
 
     def text(self, row: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The row's text as tokens (L, D) float32 and mask (L,) bool, without masked padding at its end.

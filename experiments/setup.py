@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 
@@ -36,21 +36,35 @@ RIVALS: tuple[Method, ...] = ("unet", "unet-fair")
 SEEDS_PER_DRAW = 100
 
 
-def methods() -> dict[str, tuple[str, str | None, Variant, int | None]]:
-    """The rows that tables can have, by name: network, recipe (None for that of the options), variant and rounds."""
-    found: dict[str, tuple[str, str | None, Variant, int | None]] = {}
+class Fitted(NamedTuple):
+    """What is fitted for a row of a table: the options of those names."""
+
+    model: str
+    recipe: str | None
+    """None for that of the experiment's options."""
+    variant: Variant
+    unlabelled: int | None
+    places: bool
+
+
+def methods() -> dict[str, Fitted]:
+    """The rows that tables can have, by name."""
+    found: dict[str, Fitted] = {}
     for model, network in all_models().items():
         recipes = (None,) if model == FitConfig.model else network.recipes
         for recipe, variant, rounds in product(recipes, network.variants, (None, 1)):
-            found[method_name(model, recipe, variant, rounds)] = model, recipe, cast(Variant, variant), rounds
+            for places in {False, network.maps_places and variant != "no-text"}:
+                name = method_name(model, recipe, variant, rounds, places)
+                found[name] = Fitted(model, recipe, cast(Variant, variant), rounds, places)
     return found
 
 
 def method_config(base: FitConfig, method: Method, rival_epochs: int | None) -> FitConfig:
     """The options of a method: a variant of the head, or another network, which shares nothing with it but the data."""
-    model, recipe, variant, rounds = methods()[method]
+    model, recipe, variant, rounds, places = methods()[method]
     if model == base.model:
-        return replace(base, variant=variant, unlabelled=rounds or base.unlabelled)
+        places = places or (base.places and variant != "no-text")  # which names none
+        return replace(base, variant=variant, unlabelled=rounds or base.unlabelled, places=places)
     return FitConfig(
         cache=base.cache,
         model=model,
@@ -59,6 +73,7 @@ def method_config(base: FitConfig, method: Method, rival_epochs: int | None) -> 
         recipe=recipe,
         epochs=rival_epochs,
         unlabelled=rounds,
+        places=places,
         precision=base.precision,
         device=base.device,
     )
@@ -81,10 +96,9 @@ def check_methods(rows: Sequence[Method], cache: FeatureCache, elsewhere: Collec
             if absent := [part for part in row.split("+") if part not in (*rows, *elsewhere)]:
                 raise UserError(f"{row}: is a mean of rows, and {absent[0]} is none; name it, too: {absent[0]},{row}")
             continue
-        model, _, variant, _ = known[row]
-        variants = get_model(model).variants
+        variants = get_model(known[row].model).variants
         if len(variants) > 1:
-            check_variant(variant, cache, variants)
+            check_variant(known[row].variant, cache, variants)
 
 
 def repetitions(options: Options, cache: FeatureCache, labels: int) -> list[tuple[int, int]]:

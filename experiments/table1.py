@@ -98,8 +98,8 @@ def _check_same_images(options: Table1) -> None:
 
 def _by_default(row: str, options: Table1) -> bool:
     """Whether a row is in the table unless rows are named: the paper's systems, and what reads text without its own."""
-    model, recipe, variant, rounds = methods()[row]
-    if rounds:
+    model, recipe, variant, rounds, places = methods()[row]
+    if rounds or places:
         return False
     if model == FitConfig.model:
         return variant in (METHOD, "no-text", "shuffled-text")

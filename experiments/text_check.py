@@ -34,8 +34,8 @@ def text_check(options: TextCheck) -> Outcome:
         )
     # The last weights: those that are best on the validation images would be chosen by what they are measured by.
     common: dict[str, Any] = {"select": "last", "validate_every": options.epochs}
-    more = {"positions": True} if options.positions else {}
-    ablation = options.part(Ablate, split="val", seeds=1, set=common | more)
+    common |= {"positions": options.positions, "places": options.places}
+    ablation = options.part(Ablate, split="val", seeds=1, set=common)
     plan = plan_methods("text-check", ablation, cache, _METHODS, options.labels)
     experiment, failures = conduct(ablation, plan, cache)
     results = {result.point["method"]: result for result in gather(experiment)}

@@ -211,6 +211,8 @@ class TextCheck(Repeated):
     """Passes over the training images."""
     positions: bool = False
     """Tell each pixel where it is, as fit --positions does."""
+    places: bool = False
+    """Give each pixel what its text says of its place, as fit --places does."""
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,8 @@ class Head(Record):
     positions: bool = False
     """Tell each pixel where it is in the image, or in its tile, which a text that names a place needs; not the
     paper's."""
+    places: bool = False
+    """Give each pixel what its text says of its place, as a map of the places that the text names; not the paper's."""
 
 
 @dataclass(frozen=True)

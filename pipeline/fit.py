@@ -141,6 +141,8 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, shown)
     if config.positions and not get_model(config.model).locates:
         raise UserError(f"--positions: {get_model(config.model).title} takes none; leave it out")
+    if config.places:
+        _check_places(config, cache)
     network = get_model(config.model).build(cache, config, recipe)
     window = _window(config, recipe, cache, network)
     pretrained = _begin_pretrained(config, network, cache)
@@ -180,6 +182,21 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
             run.path.rmdir()
         raise
     return run
+
+
+def _check_places(config: FitConfig, cache: FeatureCache) -> None:
+    """Refuses ``--places`` where no text is read, or where what the network sees is not the image that the text is of.
+
+    Raises:
+        UserError: for that.
+    """
+    model = get_model(config.model)
+    if not model.maps_places:
+        raise UserError(f"--places: {model.title} takes none; leave it out")
+    if config.variant == "no-text":
+        raise UserError("--places: the variant no-text reads no text; leave one of them out")
+    if cache.rows[0].tile:
+        raise UserError(f"--places: {cache.path} holds tiles, and a text says where in the whole image; leave it out")
 
 
 def resume(run: Run, device: str | None = None, cache: Location | None = None) -> Path:

@@ -40,7 +40,7 @@ from textdiff.pipeline.sealed import read_sealed, write_sealed
 from textdiff.pipeline.training.image_digests import CONTROLS, changed_images, check_fitted, shortened
 from textdiff.places import located
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of ``config.json``; it goes up whenever what is in it changes."""
 SCORES_SCHEMA = 3
 IDENTITY = "textdiff.run"
@@ -92,7 +92,8 @@ class Run:
         if self.combined:
             return " + ".join(run["label"] for run in self.config["runs"])
         options = self.config["fit"]
-        name = method_name(options["model"], options["recipe"], options["variant"], options["unlabelled"])
+        facts = (options[name] for name in ("model", "recipe", "variant", "unlabelled", "places"))
+        name = method_name(*facts)
         return f"{name}, mean of {options['ensemble']}" if options["ensemble"] else name
 
     @property

@@ -6,12 +6,13 @@ The shortcuts are in :mod:`textdiff.models.networks.kernels`.
 __all__ = ["REFERENCE_WIDTH", "VARIANTS", "Head", "usual_width"]
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from textdiff.cache import FeatureCache
+from textdiff.cache import FeatureCache, Item
 from textdiff.models.arguments import arguments
 from textdiff.models.networks.kernels.attention import Attend, block_attention
 from textdiff.models.networks.kernels.levels import Pieces, project_level
@@ -20,7 +21,7 @@ from textdiff.models.networks.kernels.upsample_conv import conv_upsampled
 from textdiff.models.networks.norms import NORMS
 from textdiff.models.networks.recipes import OF_THE_METHOD, Recipe
 from textdiff.models.networks.reference_names import copy_reference, to_reference
-from textdiff.models.networks.segmenter import Reads, Segmenter, Window, selected_levels
+from textdiff.models.networks.segmenter import Reads, Segmenter, Window, place_words, selected_levels
 from textdiff.models.networks.textdiff import TextDiff, mean_token, placed, standardised
 from textdiff.models.networks.variants import VARIANTS as ALL_VARIANTS
 from textdiff.models.networks.variants import check_variant, head_variant
@@ -67,6 +68,8 @@ class Head(TextDiff, Segmenter):
         positions: tell every pixel where it is, by two more channels of each level before the projection, which every
             level then has. Not in the paper. The places are those in what the network sees at once: the image, or the
             tile, in its view.
+        places: give every pixel what the text says of its place, by one more channel of each level: the table of words
+            by which ``Directions.place_map`` draws it. Not in the paper.
         blocks: which of a cache's blocks the levels are; all by default.
         times: which of a cache's diffusion steps; all by default.
     """
@@ -78,6 +81,7 @@ class Head(TextDiff, Segmenter):
     recipes = OF_THE_METHOD
     steady = True
     locates = True
+    maps_places = True
 
     def __init__(
         self,
@@ -94,6 +98,7 @@ class Head(TextDiff, Segmenter):
         norm: str = "batch",
         standardise: bool = False,
         positions: bool = False,
+        places: Mapping[str, Any] | None = None,
         blocks: Sequence[int] | None = None,
         times: Sequence[int] | None = None,
     ) -> None:
@@ -105,7 +110,9 @@ class Head(TextDiff, Segmenter):
             "heads": heads or 8,
             "head_dim": head_dim or max(8, 64 * width // REFERENCE_WIDTH),
         }
-        super().__init__(**{name: value for name, value in config.items() if name not in ("blocks", "times")})
+        rest = ("blocks", "times", "places")
+        plain = {name: value for name, value in config.items() if name not in rest}
+        super().__init__(**plain, mapped=places is not None)
         self.config, self.blocks, self.times = config, blocks, times
 
     def forward(
@@ -279,9 +286,17 @@ class Head(TextDiff, Segmenter):
             norm=recipe.norm,
             standardise=recipe.standardise,
             positions=options.positions,
+            places=place_words(cache, options),
             blocks=options.blocks,
             times=options.steps,
         )
+
+    def inputs(self, items: Sequence[Item]) -> tuple[Any, ...]:
+        """As of any network; with ``places`` each level has the map as its last channel."""
+        features, *text = super().inputs(items)
+        if self.config["places"]:
+            features = [torch.cat([x, self.place_maps(items, x.shape[-1]).to(x.dtype)], 1) for x in features]
+        return features, *text
 
     def grid(self, cache: FeatureCache) -> int:
         """The pixels that a position of the coarsest level stands for."""

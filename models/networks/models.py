@@ -66,13 +66,20 @@ def get_recipe(model: str, name: str) -> Recipe:
     return recipes[name]
 
 
-def method_name(model: str, recipe: str | None, variant: str, unlabelled: int | None = None) -> str:
+def method_name(
+    model: str, recipe: str | None, variant: str, unlabelled: int | None = None, places: bool = False
+) -> str:
     """What a row of a table is called: ``no-text``, ``unet``, ``unet-fair``, ``lvit-fair-shuffled-text``.
 
     Variants of the method go without its name and recipe, and so do the full variant and the default recipe of others.
-    After a round of self-training it is ``no-text-unlabelled``, after two ``no-text-unlabelled-2``.
+    With maps of the places that texts name it is ``full-places``. After a round of self-training it is
+    ``no-text-unlabelled``, after two ``no-text-unlabelled-2``.
     """
-    rounds = ["unlabelled" if unlabelled else "", str(unlabelled) if (unlabelled or 0) > 1 else ""]
+    rounds = [
+        "places" if places else "",
+        "unlabelled" if unlabelled else "",
+        str(unlabelled) if (unlabelled or 0) > 1 else "",
+    ]
     if model == FitConfig.model:
         return "-".join(part for part in [variant, *rounds] if part)
     recipes = get_model(model).recipes

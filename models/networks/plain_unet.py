@@ -32,6 +32,7 @@ class PlainUNet(ImageNetwork):
             to -1 to 1.
         augment: a key of ``augment.AUGMENTATIONS``.
         side: pixels that images are resized to, a multiple as well; None for their own.
+        channels: of what it is given: an image's three, and more for a network made of it.
     """
 
     title = "a plain U-Net"
@@ -53,12 +54,14 @@ class PlainUNet(ImageNetwork):
         standardise: bool = False,
         augment: str = "symmetries",
         side: int | None = None,
+        channels: int = 3,
     ) -> None:
         super().__init__()
         self.config = arguments(locals())
         widths = [width << level for level in range(levels)]
         self.down = nn.ModuleList(
-            _two_convolutions(before, after, norm) for before, after in zip([3, *widths[:-1]], widths, strict=True)
+            _two_convolutions(before, after, norm)
+            for before, after in zip([channels, *widths[:-1]], widths, strict=True)
         )
         self.pool = nn.MaxPool2d(2)
         upwards = list(zip(widths[:0:-1], widths[-2::-1], strict=True))

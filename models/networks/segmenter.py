@@ -1,8 +1,10 @@
 """What training, scoring and prediction ask of a network of stage two."""
 
-__all__ = ["Criterion", "Reads", "Segmenter", "Window", "padded_texts", "selected_levels"]
+__all__ = ["Criterion", "Reads", "Segmenter", "Window", "padded_texts", "place_words", "selected_levels"]
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -14,6 +16,8 @@ from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.errors import UserError
+from textdiff.images.directions import Directions, directions_of, read_directions
+from textdiff.images.images import SYMMETRIES
 from textdiff.models.networks.recipes import Recipe
 from textdiff.options.fit import FitConfig
 
@@ -75,6 +79,8 @@ class Segmenter(nn.Module):
     recorded. ``forward`` is ``scores_of(*prepare(...))``, of which ``scores_of`` is what is recorded."""
     locates: ClassVar[bool] = False
     """Whether it can be told where its pixels are (``fit --positions``)."""
+    maps_places: ClassVar[bool] = False
+    """Whether it can be given a map of the places that the text names (``fit --places``)."""
     pixelwise: ClassVar[bool] = False
     """Whether what it says of a pixel depends on nothing but the activations there."""
     usual: ClassVar[bool] = True
@@ -161,6 +167,15 @@ class Segmenter(nn.Module):
         features = [torch.cat(level) for level in zip(*(item.features for item in items), strict=True)]
         return (features, *padded_texts(items)) if self.reads.text else (features,)
 
+    def place_maps(self, items: Sequence[Item], size: int) -> Tensor:
+        """Maps of the places that the items' sentences name, turned as the images are: (B, 1, size, size) float32."""
+        drawn = [self._words.place_map(item.sentence, size, item.view % SYMMETRIES) for item in items]
+        return torch.from_numpy(np.stack(drawn)[:, None]).to(self.device)
+
+    @cached_property
+    def _words(self) -> Directions:
+        return Directions.of(self.config["places"])
+
     def loader(self, cache: FeatureCache, device: torch.device) -> Loader:
         """Reads of each row what ``inputs`` needs, and what tells whether it is blank."""
         return Loader(cache, device, blocks=self.blocks, steps=self.times, images=self.blank_below is not None)
@@ -210,6 +225,18 @@ def padded_texts(items: Sequence[Item]) -> tuple[Tensor | None, Tensor | None]:
         return None, None
     pad = torch.nn.utils.rnn.pad_sequence
     return pad(tokens, batch_first=True), pad(masks, batch_first=True)
+
+
+def place_words(cache: FeatureCache, options: FitConfig) -> dict[str, Any] | None:
+    """The table of direction words that ``--places`` draws its maps by, JSON-able; None without the option.
+
+    It is that of the cache, by which its texts turn, with our own lists where that has none of its own.
+    """
+    if not options.places:
+        return None
+    known = read_directions()
+    words = directions_of(cache.about) or known
+    return replace(words, middle=words.middle or known.middle, denied=words.denied or known.denied).record()
 
 
 def selected_levels(cache: FeatureCache, options: FitConfig) -> tuple[list[int], int]:

@@ -1,9 +1,9 @@
-"""The plain U-Net with the text in it: the pixels of its coarsest levels attend to the sentence's tokens."""
+"""The plain U-Net with the text in it: attended to by its coarsest levels, or as a map of the places it names."""
 
 __all__ = ["TextUNet"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from textdiff.cache import FeatureCache, Item
 from textdiff.models.networks.plain_unet import PlainUNet
 from textdiff.models.networks.recipes import FAIR, Recipe
-from textdiff.models.networks.segmenter import Reads, padded_texts
+from textdiff.models.networks.segmenter import Reads, padded_texts, place_words
 from textdiff.models.networks.textdiff import CrossAttention
 from textdiff.models.networks.variants import check_variant
 from textdiff.options.fit import FitConfig
@@ -20,6 +20,7 @@ from textdiff.options.fit import FitConfig
 _READING = 2
 _HEADS, _HEAD_DIM = 8, 32
 _WAVES = 3
+_AS_LOUD = 3  # as the three colours together, each from -1 to 1
 _GAIN = 10  # else what begins at zero would stay too small to matter within the few hundred steps of the recipe
 
 
@@ -31,12 +32,15 @@ class TextUNet(PlainUNet):
     pixel's query also knows its place, without which "left" has nothing to hold on to. What the text adds is zero
     before the first step, so that the fit starts as the U-Net's with the same seed.
 
+    With ``places`` nothing attends: the text is a map of the places that it names, a fourth channel of the image.
+
     A sentence that names a place is true of the image as it lies. So this network does not turn images by itself but
     takes the cache's views, whose texts turn along (``extract --views 8``).
 
     Args:
         text_dim: width D of the token embeddings.
         variant: ``full``, or ``no-text``, which is the U-Net itself.
+        places: the table of words by which ``Directions.place_map`` draws the map; None for attention in its place.
         norm, augment: as for the U-Net.
         others: the other arguments of the U-Net.
     """
@@ -45,15 +49,22 @@ class TextUNet(PlainUNet):
     reads = Reads(image=True, text=True)
     variants = ("full", "no-text", "shuffled-text", "constant-text")
     cached_views = True
+    maps_places = True
     recipes: ClassVar = {"default": FAIR._replace(augment="none")}
 
     def __init__(
-        self, text_dim: int, variant: str = "full", norm: str = "own", augment: str = "none", **others: Any
+        self,
+        text_dim: int,
+        variant: str = "full",
+        norm: str = "own",
+        augment: str = "none",
+        places: Mapping[str, Any] | None = None,
+        **others: Any,
     ) -> None:
-        super().__init__(norm=norm, augment=augment, **others)
+        super().__init__(norm=norm, augment=augment, **{"channels": 3 if places is None else 4} | others)
         width, levels = self.config["width"], self.config["levels"]
-        self.config |= {"text_dim": text_dim, "variant": variant}
-        reading = range(levels - _READING, levels) if variant == "full" else ()
+        self.config |= {"text_dim": text_dim, "variant": variant, "places": places}
+        reading = range(levels - _READING, levels) if variant == "full" and places is None else ()
         self.read = nn.ModuleDict({str(level): _Reading(width << level, text_dim) for level in reading})
 
     @classmethod
@@ -70,17 +81,30 @@ class TextUNet(PlainUNet):
             standardise=recipe.standardise,
             augment=recipe.augment,
             side=cls.side(cache, recipe),
+            places=place_words(cache, options),
         )
 
     def inputs(self, items: Sequence[Item]) -> tuple[Tensor, ...]:
-        """The images, (B, 3, S, S) uint8, and unless it reads none their texts (B, L, D) and masks (B, L)."""
+        """The images, (B, 3, S, S) uint8, and what it reads of their texts.
+
+        That is their tokens (B, L, D) and masks (B, L), or their maps (B, 1, side, side), or nothing.
+        """
         images = super().inputs(items)
+        if self.config["places"]:
+            return *images, self.place_maps(items, self.config["side"] or images[0].shape[-1])
         if self.config["variant"] == "no-text":
             return images
         text, mask = padded_texts(items)
         assert text is not None
         assert mask is not None
         return *images, text, mask
+
+    def scores(self, x: Tensor, *more: Tensor) -> Tensor:
+        """(B, 3, H, W) float -> (B, classes, H, W) before the softmax; ``more`` is what ``inputs`` gives of texts."""
+        if self.config["places"]:
+            (drawn,) = more
+            x, more = torch.cat([x, _AS_LOUD * (2 * drawn.to(x.dtype) - 1)], 1), ()
+        return super().scores(x, *more)
 
     def told(self, x: Tensor, level: int, *more: Tensor) -> Tensor:
         """A level going down, (B, C, h, w), with what the text says to each of its pixels."""
@@ -91,6 +115,8 @@ class TextUNet(PlainUNet):
 
     def attention(self, image: Tensor, *more: Tensor) -> Tensor | None:
         """That of the finer of the two levels that read: the mean over the heads. A pixel is the query."""
+        if not self.read:
+            return None
         x = self.seen(image)
         for level, convolve in enumerate(self.down):
             x = convolve(self.pool(x) if level else x)

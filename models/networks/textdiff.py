@@ -103,13 +103,14 @@ class TextDiff(nn.Module):
         norm: str,
         standardise: bool,
         positions: bool,
+        mapped: bool = False,
     ) -> None:
         super().__init__()
         self.variant, self.width, self.image_size = variant, width, image_size
         self.standardise, self.positions = standardise, positions
         self.down = nn.ModuleDict()
         self.routes: list[str | None] = []  # by level: the name of its projection
-        sizes = [steps * dim + (2 if positions else 0) for dim in dims]
+        sizes = [steps * dim + (2 if positions else 0) + mapped for dim in dims]
         later = list(dict.fromkeys(size for size in sizes[1:] if size != width))
         for k, size in enumerate(sizes):
             name = None if size == width else str(later.index(size) + 2) if k else "1"

@@ -48,7 +48,7 @@ class GivenText:
         """Items of rows of a cache with this text in place of their own."""
         for item in items:
             tokens, mask = self.views[cache.rows[item.row].view % len(self.views)]
-            yield replace(item, tokens=tokens, token_mask=mask)
+            yield replace(item, tokens=tokens, token_mask=mask, sentence=self.text)
 
     @property
     def count(self) -> int:

@@ -4,6 +4,7 @@ __all__ = ["MixedPredictor", "Predictor", "margin_of", "open_predictor"]
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -174,6 +175,7 @@ class Predictor:
         for view in range(self._views):
             text = self._words.turned(description, view) if self._words else description
             item = self._preprocess(symmetry(pixels, view), text)
+            item = replace(item, sentence=description, view=view)
             if view == 0:
                 self.blank += shows_nothing(self._fitted.network, item)
                 self._taken = self._contrast.add(item)

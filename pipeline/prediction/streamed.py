@@ -95,7 +95,7 @@ class StreamedImages(FeatureCache):
             for row in rows:
                 ready = self._prepared(row)
                 item = preprocess(ready.image, ready.text, self.texts[self.rows[texts[row]].text])
-                yield replace(item, row=row)
+                yield replace(item, row=row, sentence=self.sentence(texts[row]), view=self.rows[row].view)
 
         return made()
 

@@ -17,7 +17,8 @@ UP, NONE, DOWN = (Estimate(mean, mean - 0.01, mean + 0.01, 5, 5, 8) for mean in 
 def checked(tmp_path_factory, textdiff_once):
     root = tmp_path_factory.mktemp("checked")
     cases.make_cache(root / "c.zarr")
-    command = ("text-check", "--cache", "c.zarr", "--draws", "2", "--labels", "2", "--epochs", "2", "--positions")
+    command = ("text-check", "--cache", "c.zarr", "--draws", "2", "--labels", "2", "--epochs", "2")
+    command += ("--positions", "--places")
     return root, command, textdiff_once(root, *command, "--jobs", "1")
 
 
@@ -32,6 +33,9 @@ def test_the_check_pairs_fits_with_and_without_texts_on_validation_images(checke
     for name in ("no-text", "shuffled-text"):
         assert found["gains"][name]["mean"] == pytest.approx(-rows[name]["difference"])
     assert rows["full"]["mean"] - rows["no-text"]["mean"] == pytest.approx(found["gains"]["no-text"]["mean"])
+    fits = {name: json.loads(next(root.glob(f"runs/*/{name}-d0-s0/config.json")).read_text())["fit"] for name in rows}
+    assert [fit["positions"] for fit in fits.values()] == [True] * 3
+    assert [fit["places"] for fit in fits.values()] == [True, False, True]
     assert found["says"] in said.stdout
     assert "1 val images" in said.stdout
     again = textdiff_once(root, *command, "--jobs", "1")

@@ -15,7 +15,7 @@ from textdiff.pipeline.runs import Run
 from textdiff.tests.text_cases import make_bert
 
 WORDS = ("the", "nu", "##clei", "are", "dense", "sparse", ".", "left")
-FITS = {"full": ("--positions",), "none": ("--variant", "no-text")}
+FITS = {"full": ("--positions", "--places"), "none": ("--variant", "no-text")}
 FITS |= {"shuffled": ("--variant", "shuffled-text"), "concat": ("--variant", "concat")}
 FITS |= {"two": ("--ensemble", "2"), "whole": ("--model", "text-unet")}
 

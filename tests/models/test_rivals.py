@@ -27,7 +27,7 @@ from textdiff.tests.text_cases import make_bert
 
 WAYS = {
     "unet": ("--recipe", "fair", "--width", "4"),
-    "text-unet": ("--width", "4"),
+    "text-unet": ("--width", "4", "--places"),
     "resnet50-unet": ("--recipe", "default"),
     "transunet": ("--recipe", "fair", "--select", "best"),
     "swin-unet": ("--recipe", "fair"),
