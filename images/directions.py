@@ -231,12 +231,20 @@ def _span(centres: NDArray[np.float64], start: float, end: float) -> NDArray[np.
 def _places_of(text: str, words: Sequence[_Word]) -> list[Place]:
     """The places that the words of a clause name: those that belong to the same noun name one, or several corners."""
     groups: list[list[_Word]] = []
+    continued: list[bool] = []
     for word in words:
         joint = text[groups[-1][-1].end : word.start] if groups else ""
-        if groups and _JOINED.fullmatch(joint) and not (_both(groups[-1]) and not _BESIDE.fullmatch(joint)):
+        joined = bool(groups) and bool(_JOINED.fullmatch(joint))
+        if joined and not (_both(groups[-1]) and not _BESIDE.fullmatch(joint)):
             groups[-1].append(word)
         else:
             groups.append([word])
+            continued.append(joined)
+    for number, group in enumerate(groups):
+        if continued[number] and not _both(group):
+            # In "right middle and lower lobes" both are at the right.
+            across = group[0].side < 2
+            group += [word for word in groups[number - 1] if (word.side < 2) != across]
     return [_place(group) for group in groups]
 
 

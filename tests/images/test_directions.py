@@ -129,6 +129,11 @@ def test_the_map_is_lit_where_the_text_says(text, lit):
         ("left lung and right lung", ("left lung", "right lung")),
         ("upper, middle and lower left lung", ("upper left lung", "middle left lung", "lower left lung")),
         ("upper left and lower right", ("upper left", "lower right")),
+        ("right middle and lower lobes", ("right middle lobe", "right lower lobe")),
+        ("left upper, middle and lower lobes", ("left upper lobe", "left middle lobe", "left lower lobe")),
+        ("lower left and right lung", ("lower left lung", "lower right lung")),
+        ("upper left and right lower lobes", ("upper left lobe", "right lower lobe")),
+        ("lower left lung and right lung", ("lower left lung", "right lung")),
     ],
 )
 def test_the_map_of_places_named_together_is_the_maximum_of_theirs(together, each):
