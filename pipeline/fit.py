@@ -12,7 +12,7 @@ __all__ = [
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from functools import partial
@@ -26,6 +26,7 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError, few
 from textdiff.files import sha256_file
+from textdiff.images.directions import Directions
 from textdiff.models.device import choose_device, describe_device, resolve_precision
 from textdiff.models.networks.models import get_model, get_recipe
 from textdiff.models.networks.recipes import Recipe
@@ -144,6 +145,11 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     if config.places:
         _check_places(config, cache)
     network = get_model(config.model).build(cache, config, recipe)
+    if config.places and not _names_places(cache, network, train_ids):
+        console.warn(
+            "--places: no text of the training images names a place by words that are known, so their maps say "
+            "nothing; give your words with extract --direction-words (docs/texts.md)"
+        )
     window = _window(config, recipe, cache, network)
     pretrained = _begin_pretrained(config, network, cache)
     shown_ids = [entry.id for entry in cache.rows if entry.split == "train"] if config.unlabelled else train_ids
@@ -197,6 +203,12 @@ def _check_places(config: FitConfig, cache: FeatureCache) -> None:
         raise UserError("--places: the variant no-text reads no text; leave one of them out")
     if cache.rows[0].tile:
         raise UserError(f"--places: {cache.path} holds tiles, and a text says where in the whole image; leave it out")
+
+
+def _names_places(cache: FeatureCache, network: Segmenter, ids: Sequence[str]) -> bool:
+    """Whether a text of these images names a place, by the network's table of words."""
+    words, wanted = Directions.of(network.config["places"]), set(ids)
+    return any(words.places(cache.sentence(row)) for row, entry in enumerate(cache.rows) if entry.id in wanted)
 
 
 def resume(run: Run, device: str | None = None, cache: Location | None = None) -> Path:

@@ -1,5 +1,6 @@
 """Maps of the places that texts name, ``fit --places``: what only the text tells is found, by every command."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -88,3 +89,21 @@ def test_where_there_is_no_place_to_draw_it_is_refused(root, textdiff_once, opti
     if not (root / "tiles.zarr").exists():
         textdiff_once(root, "extract", *COMMON, "--tile", "32", "--cache", "tiles.zarr")
     assert said in textdiff_once(root, *FIT, "--places", *options, status=2).stderr
+
+
+def test_texts_whose_words_for_places_are_not_known_are_told(root, tmp_path, textdiff_once):
+    shutil.copytree(root / "data", tmp_path / "data")
+    table = tmp_path / "data/texts.csv"
+    english, german = ("upper left", "upper right", "lower"), ("oben links", "oben rechts", "unten")
+    said = table.read_text()
+    for ours, theirs in zip(english, german, strict=True):
+        said = said.replace(f"Cells are dense at the {ours}", f"Dichte Zellen {theirs}")
+    table.write_text(re.sub("unten .*,", "unten.,", said))
+    (tmp_path / "words.toml").write_text('directions = [["links", "rechts", "oben", "unten"]]')
+    warned = []
+    for options in ((), ("--direction-words", "words.toml")):
+        cache = f"{len(options)}.zarr"
+        textdiff_once(tmp_path, "extract", *COMMON, *options, "--cache", cache)
+        fitted = textdiff_once(tmp_path, "fit", "--cache", cache, "--places", "--epochs", "1")
+        warned.append("no text of the training images names a place" in fitted.stderr)
+    assert warned == [True, False]
