@@ -116,8 +116,9 @@ class Directions:
 
         Left and right are halves of the picture, and so are up and down; before a part of the patient, which has a
         middle too, upper, middle and lower are thirds, and left is the patient's, at the right. Places that are named
-        together, as in "upper and lower left lung", are all in it: it is the maximum of one map of each. A clause that
-        denies something names no place, nor does a phrase that tells where one thing is beside another.
+        together, as in "upper and lower left lung", are all in it: it is the maximum of one map of each. In "right
+        middle and lower lobes" both are at the right. A clause that denies something names no place, nor does a phrase
+        that tells where one thing is beside another.
 
         Args:
             text: of the picture as it lies.
