@@ -48,13 +48,15 @@ def _read(
     path = Path(path)
     content, config = _content(path)
     state = _without_prefix(_unwrapped(content, path))
-    if whole := next((name for name, tensor in state.items() if not tensor.is_floating_point()), None):
-        kind = str(state[whole].dtype).removeprefix("torch.")
-        raise UserError(f"{path}: holds whole numbers ({whole}, {kind}), as quantised weights are; give them as floats")
     if config is None:
         config = recognise({name: tuple(tensor.shape) for name, tensor in state.items()}, image_size, str(path))
     config |= overrides
-    return state, config, _fitting(state, config, path)
+    unet = _fitting(state, config, path)
+    # Only now: other networks have whole numbers beside their weights, and are better told what they are not.
+    if whole := next((name for name, tensor in state.items() if not tensor.is_floating_point()), None):
+        kind = str(state[whole].dtype).removeprefix("torch.")
+        raise UserError(f"{path}: holds whole numbers ({whole}, {kind}), as quantised weights are; give them as floats")
+    return state, config, unet
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -53,6 +53,13 @@ def test_weights_that_are_whole_numbers_are_refused(tmp_path, state, dtype):
     one_line(caught)
 
 
+def test_another_network_with_whole_numbers_is_told_to_be_another_and_not_quantised(tmp_path):
+    torch.save({"bn1.num_batches_tracked": torch.tensor(3), "bn1.weight": torch.ones(8)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a\.pt: not an ADM UNet") as caught:
+        load_unet(tmp_path / "a.pt")
+    one_line(caught)
+
+
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
 def test_a_flipped_bit_is_found_or_harmless(tmp_path, unet, state, name):
     path = tmp_path / name
