@@ -1,1 +1,1 @@
-"""What `extract` consists of: its options, the sample table, the plan, rows made ready for the UNet."""
+"""What `extract` consists of: its options resolved, the sample table, rows made ready for the UNet."""
