@@ -33,7 +33,7 @@ _JOINED = re.compile(r"\s+|-|/|,\s*|\s+(?:and|or)\s+(?:the\s+)?")
 _BESIDE = re.compile(r"\s+|-")
 _CLAUSE = re.compile(r"[.;:]")
 _SOFTNESS = 0.03
-"""Of the map of places: a share of the picture's side over which an edge fades, as no sentence is exact."""
+"""The share of the picture's side over which an edge of the map of places fades, as no sentence is exact."""
 _NOUN = re.compile(r"[\s-]+(?!(?:a|an|and|are|as|at|by|for|from|has|in|is|of|on|or|that|the|to|was|were|with)\b)\w")
 _ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
 

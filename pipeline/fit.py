@@ -201,6 +201,8 @@ def _check_places(config: FitConfig, cache: FeatureCache) -> None:
         raise UserError(f"--places: {model.title} takes none; leave it out")
     if config.variant == "no-text":
         raise UserError("--places: the variant no-text reads no text; leave one of them out")
+    if cache.text_dim is None:
+        raise UserError(f"--places: {cache.path} was extracted with --text-encoder none; extract with a text encoder")
     if cache.rows[0].tile:
         raise UserError(f"--places: {cache.path} holds tiles, and a text says where in the whole image; leave it out")
 

@@ -82,12 +82,14 @@ def test_predict_draws_the_map_of_the_text_it_is_given(root, textdiff_once, netw
     [
         (("--model", "unet"), "--places: a plain U-Net takes none; leave it out"),
         (("--variant", "no-text"), "--places: the variant no-text reads no text; leave one of them out"),
+        (("--cache", "none.zarr"), "none.zarr was extracted with --text-encoder none; extract with a text encoder"),
         (("--cache", "tiles.zarr"), "tiles.zarr holds tiles, and a text says where in the whole image; leave it out"),
     ],
 )
 def test_where_there_is_no_place_to_draw_it_is_refused(root, textdiff_once, options, said):
     if not (root / "tiles.zarr").exists():
         textdiff_once(root, "extract", *COMMON, "--tile", "32", "--cache", "tiles.zarr")
+        textdiff_once(root, "extract", *COMMON[:-1], "none", "--cache", "none.zarr")
     assert said in textdiff_once(root, *FIT, "--places", *options, status=2).stderr
 
 
