@@ -84,4 +84,6 @@ def _views(info: dict[str, Any]) -> str:
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_words(part)}" for name, part in value.items())
+    if isinstance(value, list) and (len(value) > 6 or any(isinstance(part, list) for part in value)):
+        return f"{len(value)} entries"  # the table of direction words has hundreds of words
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -9,7 +9,7 @@ __all__ = ["Directions", "Place", "directions_of", "read_directions"]
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from os import PathLike
@@ -28,13 +28,16 @@ _SIDES = {(0, -1): 0, (0, 1): 1, (-1, 0): 2, (1, 0): 3}
 """The places of left, right, up and down in a line of the table, by (rows down, columns to the right)."""
 _MIRRORED = (1, 0, 2, 3)
 _MIDDLE = 6
-_JOINED = re.compile(r"\s+|-|/|,\s*|\s+(?:and|or)\s+(?:the\s+)?")
-"""What stands between words that belong to the same noun, as in "left and right lung"."""
+_SMALL = r"(?:a|an|and|are|as|at|by|for|from|has|in|is|of|on|or|that|the|to|was|were|with)\b"
+_JOINED = re.compile(
+    r"\s+|-|/|,\s*|\s+(?:and|or)\s+(?:the\s+)?"
+    rf"|(?:\s+(?!{_SMALL})\w+){{1,2}}\s+(?:of|in)\s+(?:(?:the|both)\s+)*"
+)
+"""What stands between words of the same place: "left and right lung", "upper third of the left lung"."""
 _BESIDE = re.compile(r"\s+|-")
-_CLAUSE = re.compile(r"[.;:]")
 _SOFTNESS = 0.03
 """The share of the picture's side over which an edge of the map of places fades, as no sentence is exact."""
-_NOUN = re.compile(r"[\s-]+(?!(?:a|an|and|are|as|at|by|for|from|has|in|is|of|on|or|that|the|to|was|were|with)\b)\w")
+_NOUN = re.compile(rf"[\s-]+(?!{_SMALL})\w")
 _ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
 
 
@@ -60,6 +63,8 @@ class Directions:
     patient: tuple[str, ...]
     middle: tuple[str, ...]
     denied: tuple[str, ...]
+    absent: tuple[str, ...]
+    contrast: tuple[str, ...]
     keep: tuple[str, ...]
 
     @classmethod
@@ -117,8 +122,8 @@ class Directions:
         Left and right are halves of the picture, and so are up and down; before a part of the patient, which has a
         middle too, upper, middle and lower are thirds, and left is the patient's, at the right. Places that are named
         together, as in "upper and lower left lung", are all in it: it is the maximum of one map of each. In "right
-        middle and lower lobes" both are at the right. A clause that denies something names no place, nor does a phrase
-        that tells where one thing is beside another.
+        middle and lower lobes" both are at the right. A clause that denies something names no place but before a part
+        such as ", no effusion", nor does a phrase that tells where one thing is beside another.
 
         Args:
             text: of the picture as it lies.
@@ -134,11 +139,10 @@ class Directions:
     def places(self, text: str) -> list["Place"]:
         """The places that a text names, in its order; see ``place_map``."""
         found = []
-        start = 0
-        for end in [*(match.end() for match in _CLAUSE.finditer(text)), len(text)]:
-            clause, start = text[start:end], end
-            if not self._denying.search(clause):
-                found += _places_of(clause, [word for word in self._found(clause) if self._stands(word)])
+        for clause in self._clause.split(text):
+            told = self._absent.split(clause, maxsplit=1)[0]
+            if not self._denying.search(told):
+                found += _places_of(told, [word for word in self._found(told) if self._stands(word)])
         return found
 
     def _stands(self, word: _Word) -> bool:
@@ -190,17 +194,24 @@ class Directions:
     def _pattern(self) -> re.Pattern[str]:
         # Of phrases that begin alike the longest counts, and one that is kept hides the words in it.
         phrases = sorted({*self._known, *map(_key, self.keep)}, key=len, reverse=True)
-        return re.compile(rf"(?<!\w)(?:{'|'.join(map(_spaced, phrases)) or '(?!)'})(?!\w)", re.IGNORECASE)
+        return re.compile(_any_of(phrases), re.IGNORECASE)
+
+    @cached_property
+    def _clause(self) -> re.Pattern[str]:
+        return re.compile(rf"[.;:]|{_any_of(self.contrast)}", re.IGNORECASE)
 
     @cached_property
     def _denying(self) -> re.Pattern[str]:
-        words = "|".join(_spaced(_key(word)) for word in self.denied) or "(?!)"
-        return re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+        return re.compile(_any_of(self.denied), re.IGNORECASE)
+
+    @cached_property
+    def _absent(self) -> re.Pattern[str]:
+        # "The left lung shows no opacity" denies what stands before, and ", no effusion" does not.
+        return re.compile(rf",\s*(?:and\s+|with\s+|there\s+(?:is|are)\s+)*{_any_of(self.absent)}", re.IGNORECASE)
 
     @cached_property
     def _part(self) -> re.Pattern[str]:
-        parts = "|".join(_spaced(_key(word)) for word in self.patient) or "(?!)"
-        return re.compile(rf"(?:{_NOUN.pattern}*){{0,2}}?[\s-]+(?:{parts})(?!\w)", re.IGNORECASE)
+        return re.compile(rf"(?:{_NOUN.pattern}*){{0,2}}?[\s-]+{_any_of(self.patient)}", re.IGNORECASE)
 
 
 class Place(NamedTuple):
@@ -318,8 +329,10 @@ def _key(word: str) -> str:
     return " ".join(word.lower().split())
 
 
-def _spaced(phrase: str) -> str:
-    return r"\s+".join(map(re.escape, phrase.split()))
+def _any_of(phrases: Iterable[str]) -> str:
+    """A pattern of whole words; of no phrases, one that is nowhere."""
+    spaced = (r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases)
+    return rf"(?<!\w)(?:{'|'.join(spaced) or '(?!)'})(?!\w)"
 
 
 def _alike(old: str, new: str) -> str:
