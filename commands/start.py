@@ -270,8 +270,10 @@ def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None
         return
     again = ("textdiff", "start", str(options.dir))
     opened = FeatureCache.open(cache)
-    names = [one.id for one in cover(opened, FIRST)]
     of = {sample.id: sample.image for sample in samples}
+    # What is kept for the test would teach nothing.
+    to_learn_from = {sample.id for sample in samples if sample.split == "train"} or of.keys()
+    names = [one.id for one in cover(opened) if one.id in to_learn_from][:FIRST]
     _say(
         f"Begin with these {len(names)}, which stand for the others in what the network sees:",
         *(f"    {of.get(name, name)}" for name in names),

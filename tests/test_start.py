@@ -122,6 +122,19 @@ def test_strokes_in_place_of_masks_are_told_of_and_taken_in_where_the_cache_is_t
     assert shlex.split(again[0]) == check
 
 
+def test_images_that_are_kept_for_the_test_are_not_named_to_learn_from(tmp_path, textdiff_once):
+    folder = draw(tmp_path / "slides", 6, 0)
+    splits = ("test", "train", "test", "train", "test", "val")
+    (folder / "texts.csv").write_text("image,text,split\n" + "".join(f"{n},,{of}\n" for n, of in enumerate(splits)))
+    plain = ("--preset", "rgb", "--text-encoder", "none", "--image-size", "32")
+    textdiff_once(tmp_path, "extract", "--dataset", "folder", "--data", "slides", *plain)
+    said = textdiff_once(tmp_path, "start", "slides", "--dry-run").stderr
+    assert {line.strip() for line in said.splitlines() if line.startswith("    slides/images/")} == {
+        *("slides/images/1.png", "slides/images/3.png")
+    }
+    assert "Begin with these 2" in said
+
+
 def test_trees_on_filters_learn_from_strokes_until_masks_are_whole(tmp_path, textdiff_once):
     """By the measurements of docs/research/2026-11-26-scribbles.md."""
     folder, said = draw(tmp_path / "slides", 4, 4), ("--unlabelled-value", "255")
