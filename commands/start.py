@@ -21,7 +21,7 @@ from textdiff.options.reading import ReadOptions
 from textdiff.options.tools import Start
 from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.prediction.coverage import cover
-from textdiff.pipeline.preset_choice import PresetChoice, choose_preset
+from textdiff.pipeline.preset_choice import PresetChoice, choose_preset, strokes_of
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.training.image_digests import changed_images
 from textdiff.readers.datasets import read_dataset
@@ -51,37 +51,55 @@ def start(options: Start) -> list[Path]:
     root, dry = Path(options.dir), options.dry_run
     if options.dataset == "folder":
         _refuse_loose_images(root)
-    where = Path("cache") / f"{root.resolve().stem if root.is_file() else root.resolve().name}.zarr"
-    made = _made(where, root)
+    stem = root.resolve().stem if root.is_file() else root.resolve().name
+    usual, of_strokes = Path("cache") / f"{stem}.zarr", Path("cache") / f"{stem}-filters.zarr"
+    caches = {where: made for where in (usual, of_strokes) if (made := _made(where, root)) is not None}
+    before = next(iter(caches.values()), None)
     asked = {name: value for name in _OF_MASKS if (value := getattr(options, name))}
-    known = {name: made[name] for name in _OF_MASKS if made and name in made} | asked
+    known = {name: made[name] for made in caches.values() for name in _OF_MASKS if name in made} | asked
     samples, _ = read_dataset(options.dataset, root, ReadOptions(**known))
     of_masks = _words(known)
     if not samples:
         _check(options, True, of_masks)
     masked = [sample for sample in samples if sample.mask is not None]
     learned_from = any(sample.split == "train" for sample in masked)
-    draws = made is None and len(masked) >= ENOUGH and all(sample.split == "train" for sample in samples)
-    split = ["--test", "0.25"] if draws else ["--test", str(made["test"])] if made and made.get("test") else []
-    tiles = _tiles(samples) if made is None else [f"--{name}={made[name]}" for name in ("mpp", "tile") if name in made]
+    draws = before is None and len(masked) >= ENOUGH and all(sample.split == "train" for sample in samples)
+    split = ["--test", "0.25"] if draws else ["--test", str(before["test"])] if before and before.get("test") else []
+    tiles = (
+        _tiles(samples)
+        if before is None
+        else [f"--{name}={before[name]}" for name in ("mpp", "tile") if name in before]
+    )
 
-    choice = choose_preset(samples) if made is None else None
+    strokes = strokes_of(samples)
+    where = of_strokes if strokes.most and not (usual in caches and _has_filters(usual)) else usual
+    made = caches.get(where)
+    choice = choose_preset(samples, strokes.most) if made is None else None
     _say(*(choice.why if choice else ()))
-    if tiles and made is None:
+    _say(*strokes.why(where, of_strokes in caches))
+    if tiles and before is None:
         _say(f"There are slides, so they are looked at in tiles, at {tiles[1]} µm per pixel (docs/slides.md).")
     _check(options, learned_from, [*of_masks, *split, *tiles])
-    _extract(options, where, choice, _words(asked), [*split, *tiles])
+    side = options.image_size or (before or {}).get("image_size")
+    size = ["--image-size", str(side)] if options.image_size or (side and made is None) else []
+    if made is None:
+        _extract(options, where, choice, [*size, *of_masks, *split, *tiles])
+    else:
+        # What it was made with it knows, but not what another cache was made with since.
+        new = {name: value for name, value in known.items() if name in asked or made.get(name) != value}
+        _extract(options, where, None, [*_words(new), *size])
 
     there = store_at(where).occupied()
     if not learned_from:
         _ask_for_masks(options, samples, where if there else None, of_masks)
         return []
     encoder = choice.encoder if choice else FeatureCache.open(where).about["text_encoder"]
-    _fit(where, there, encoder, dry)
-    if "unlabelled_value" in known:
-        trees = ["textdiff", "fit", "--cache", str(where), "--model", "trees"]
+    trees = choice.preset == "filters" if choice else _has_filters(where)
+    _fit(where, there, trees, encoder, dry)
+    if "unlabelled_value" in known and not trees and not strokes.seen:
+        by_trees = ["textdiff", "fit", "--cache", str(where), "--model", "trees"]
         _say("Of a few strokes boosted trees have learned more than this network. To see what they make of yours:")
-        _say(f"    {shlex.join(trees)} && textdiff score")
+        _say(f"    {shlex.join(by_trees)} && textdiff score")
     if split or any(sample.split == "test" for sample in masked):
         _do("Score. The test images, which were not learned from, tell how good it is.", ["score"], dry)
         _do("Report. One file to look at and to send, with every image and what to doubt.", ["report"], dry)
@@ -198,30 +216,33 @@ def _made(where: Path, root: Path) -> dict[str, Any] | None:
     return made
 
 
-def _extract(
-    options: Start, where: Path, choice: PresetChoice | None, of_masks: Sequence[str], split: Sequence[str]
-) -> None:
+def _has_filters(where: Path) -> bool:
+    """Whether a cache is one of filters, from which trees learn."""
+    return bool(FeatureCache.open(where).about["backbone"] == "filters")
+
+
+def _extract(options: Start, where: Path, choice: PresetChoice | None, more: Sequence[str]) -> None:
     """Fills the cache; without a ``choice`` it is there already."""
-    size = ["--image-size", str(options.image_size)] if options.image_size else []
     if choice is None:
         why = f"{where} is there: it goes on with the options that it was made with, and takes in new images and masks."
-        _do(f"Extract. {why}", ["extract", "--cache", str(where), "--update", *of_masks, *size], options.dry_run)
+        _do(f"Extract. {why}", ["extract", "--cache", str(where), "--update", *more], options.dry_run)
         return
     preset = ["--preset", choice.preset] if choice.preset != "paper" else []
     if choice.encoder != get_preset(options.dataset, choice.preset).text_encoder:
         preset += ["--text-encoder", choice.encoder]
-    words = ["--dataset", options.dataset, "--data", str(options.dir), *preset, *size, *of_masks, *split]
-    words += ["--cache", str(where)]
-    why = "The frozen network looks at every image once, and what it sees is kept in a cache."
+    words = ["--dataset", options.dataset, "--data", str(options.dir), *preset, *more, "--cache", str(where)]
+    what = "Filters look" if choice.preset == "filters" else "The frozen network looks"
+    why = f"{what} at every image once, and what comes of it is kept in a cache."
     _do(f"Extract. {why}", ["extract", *words], options.dry_run)
 
 
-def _fit(where: Path, there: bool, encoder: str, dry: bool) -> None:
+def _fit(where: Path, there: bool, trees: bool, encoder: str, dry: bool) -> None:
     run = _fitted(FeatureCache.open(where)) if there else None
     if run is None:
-        variant = ["--variant", "no-text"] if encoder == "none" else []
-        why = "A small network learns from the images with masks, on what the cache holds."
-        _do(f"Fit. {why}", ["fit", "--cache", str(where), *variant], dry)
+        chosen = ["--model", "trees"] if trees else ["--variant", "no-text"] if encoder == "none" else []
+        learner = "Boosted trees learn" if trees else "A small network learns"
+        why = f"{learner} from the images with masks, on what the cache holds."
+        _do(f"Fit. {why}", ["fit", "--cache", str(where), *chosen], dry)
     elif not run.finished:
         _do(f"Fit. {run.path} was stopped, and goes on from its last checkpoint.", ["fit", "--resume"], dry)
     else:
@@ -249,8 +270,10 @@ def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None
         return
     again = ("textdiff", "start", str(options.dir))
     opened = FeatureCache.open(cache)
-    names = [one.id for one in cover(opened, FIRST)]
     of = {sample.id: sample.image for sample in samples}
+    # What is kept for the test would teach nothing.
+    to_learn_from = {sample.id for sample in samples if sample.split == "train"} or of.keys()
+    names = [one.id for one in cover(opened) if one.id in to_learn_from][:FIRST]
     _say(
         f"Begin with these {len(names)}, which stand for the others in what the network sees:",
         *(f"    {of.get(name, name)}" for name in names),

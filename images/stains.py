@@ -1,6 +1,6 @@
 """What the colours of an image tell: whether it is grey or a stained section, and where the haematoxylin is."""
 
-__all__ = ["Kind", "haematoxylin", "kind_of"]
+__all__ = ["GREY", "Kind", "haematoxylin", "kind_of", "spread"]
 
 from typing import Any, Literal
 
@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["grey", "H&E", "colour"]
-_SPREAD = 4.0
-"""Levels between an image's brightest and darkest channel, in the mean: compression leaves one or two in a grey one."""
-_AT_ONCE = 1 << 20
+GREY = 4.0
+"""The mean ``spread`` below which an image is grey: compression leaves one or two."""
+_AT_ONCE = 1 << 17
 """Pixels that are taken apart at once: the logarithms take ten times the memory of the pixels."""
 
 
@@ -21,10 +21,17 @@ def kind_of(image: NDArray[np.uint8]) -> Kind:
     is a guess by the mean colour, for choosing defaults: it tells sections from photographs, not from purple flowers.
     """
     pixels = image.reshape(-1, 3)
-    if np.ptp(pixels, axis=1).mean() < _SPREAD:
+    if spread(image).mean() < GREY:
         return "grey"
     red, green, blue = pixels.mean(0)
     return "H&E" if green < min(red, blue) else "colour"
+
+
+def spread(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Levels between the brightest and the darkest channel of each pixel of (..., 3), (...)."""
+    red, green, blue = np.moveaxis(image, -1, 0)
+    levels: NDArray[np.uint8] = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return levels
 
 
 def haematoxylin(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:

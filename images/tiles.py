@@ -7,7 +7,7 @@ of which the network saw one side only, hardly counts where another tile has it 
 that it does not count there at all: the tile was given these pixels as surroundings of the others.
 """
 
-__all__ = ["Band", "Grid", "background", "cut", "reblock", "stitch"]
+__all__ = ["Band", "Grid", "Pixels", "background", "cut", "reblock", "stitch"]
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -88,6 +88,34 @@ class Band(NamedTuple):
         wide = background((*self.values.shape[:-1], right - left))
         wide[..., self.x - left : self.x - left + self.values.shape[-1]] = self.values
         return wide
+
+
+class Pixels:
+    """The pixels of tiles, as long as rows of theirs are to be asked for."""
+
+    def __init__(self) -> None:
+        self._tiles: list[tuple[int, int, NDArray[np.uint8]]] = []
+
+    def add(self, y: int, x: int, pixels: NDArray[np.uint8]) -> None:
+        """Keeps a tile, (h, w, 3)."""
+        self._tiles.append((y, x, pixels))
+
+    def take(self, y: int, x: int, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The part of the image that begins at (y, x), (h, w, 3), and which of its pixels (h, w) a tile shows.
+
+        What ends above the end of it is forgotten, so parts are asked for from the top to the bottom.
+        """
+        image, shown = np.zeros((*shape, 3), np.uint8), np.zeros(shape, bool)
+        bottom, right = y + shape[0], x + shape[1]
+        for top, left, pixels in self._tiles:
+            part = pixels[max(0, y - top) : max(0, bottom - top), max(0, x - left) : max(0, right - left)]
+            place = tuple(
+                slice(first, first + length)
+                for first, length in zip((max(0, top - y), max(0, left - x)), part.shape, strict=False)
+            )
+            image[place], shown[place] = part, True
+        self._tiles = [tile for tile in self._tiles if tile[0] + len(tile[2]) > bottom]
+        return image, shown
 
 
 def background(shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -6,7 +6,8 @@ first pixels; two objects that meet further down are one with the smaller number
 
 __all__ = ["ObjectStream", "WholeObject", "draw_runs"]
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,12 @@ class WholeObject:
 
     number: int
     class_number: int
-    area: int = 0
-    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
-    """Over its pixels, of x, of y and of the likelihood."""
-    corners: tuple[int, int, int, int] = (1 << 40, 1 << 40, 0, 0)
+    area: int
+    sums: NDArray[np.float64]
+    """Over its pixels, of x, of y and of each of the values that the stream was given."""
+    corners: tuple[int, int, int, int]
     """Left, top, right and bottom of its bounding box, the last two exclusive."""
-    pieces: list[Runs] = field(default_factory=list)
+    pieces: list[Runs]
 
     def mask(self, step: int = 1) -> NDArray[np.bool_]:
         """(h, w), its pixels within its box; with ``step`` every so many rows and columns of them."""
@@ -62,13 +63,13 @@ class ObjectStream:
         self._row = 0
 
     def add(
-        self, labels: NDArray[np.uint8], likelihood: NDArray[np.floating], left: int = 0
+        self, labels: NDArray[np.uint8], values: Sequence[NDArray[np.floating]], left: int = 0
     ) -> tuple[list[WholeObject], Runs, NDArray[np.int64]]:
         """Takes the next rows.
 
         Args:
             labels: (h, w) classes, 0 for the background, which is also what lies beside these columns.
-            likelihood: (h, w), the probability of each pixel's class.
+            values: (h, w) each, of which objects get the sums over their pixels; as many in every call.
             left: the column that they begin at.
 
         Returns:
@@ -77,7 +78,7 @@ class ObjectStream:
         """
         height = len(labels)
         runs, classes = _runs_of(labels)
-        likely = _sums(runs, likelihood)
+        sums = np.stack([_sums(runs, each) for each in values], 1)
         runs[:, 1:] += left
         above = self._above
         # The row above is row -1, in front of the others.
@@ -85,7 +86,7 @@ class ObjectStream:
         group = _connected(every, np.concatenate([above[:, 2], classes]), above[:, 3])
         number = self._numbers(group, above[:, 3])
         found = number[group][len(above) :]
-        self._measure(runs, classes, found, likely)
+        self._measure(runs, classes, found, sums)
         last = runs[:, 0] == height - 1
         self._above = np.column_stack([runs[last, 1:], classes[last], found[last]])
         self._row += height
@@ -131,18 +132,18 @@ class ObjectStream:
         return number
 
     def _measure(
-        self, runs: Runs, classes: NDArray[np.int64], number: NDArray[np.int64], likely: NDArray[np.float64]
+        self, runs: Runs, classes: NDArray[np.int64], number: NDArray[np.int64], sums: NDArray[np.float64]
     ) -> None:
-        """Adds the runs of these rows, each of which has the likelihood ``likely`` in all, to their objects."""
+        """Adds the runs of these rows, over each of which the values have these ``sums``, to their objects."""
         if not len(runs):
             return
         order = np.argsort(number, kind="stable")
-        runs, classes, number, likely = runs[order], classes[order], number[order], likely[order]
+        runs, classes, number, sums = runs[order], classes[order], number[order], sums[order]
         row, start, stop = runs.T
         length = stop - start
         first = np.flatnonzero(np.diff(number, prepend=-1))
-        sums = np.stack([(start + stop) / 2 * length, (row + self._row + 0.5) * length, likely], 1)
-        sums = np.add.reduceat(sums, first)
+        places = np.stack([(start + stop) / 2 * length, (row + self._row + 0.5) * length], 1)
+        sums = np.add.reduceat(np.concatenate([places, sums], 1), first)
         areas = np.add.reduceat(length, first)
         low = np.minimum.reduceat(np.column_stack([start, row + self._row]), first)
         high = np.maximum.reduceat(np.column_stack([stop, row + self._row + 1]), first)

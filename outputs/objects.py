@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.outputs.polygons import Polygon, trace
+from textdiff.outputs.shapes import eccentricities, hull_areas, runs_of_pixels
 
 
 class Found(NamedTuple):
@@ -121,8 +122,9 @@ def segmentation(
 
     centroids = zip(mean(x + 0.5).tolist(), mean(y + 0.5).tolist(), strict=True)
     likely = mean(likelihood[y, x]).tolist()
-    shapes = _eccentricities(number, x, y, mean, pixel_size or (1.0, 1.0)).tolist()
-    hulls = _hull_areas(number, x, y, count)
+    of, runs = runs_of_pixels(number, x, y)
+    shapes = eccentricities(of, runs, count, pixel_size or (1.0, 1.0)).tolist()
+    hulls = hull_areas(of, runs, count)
     stains = [None] * count if stain is None else mean(stain(image[y, x])).tolist()
     places = ndimage.find_objects(objects)
     boxes = [(across.start, down.start, across.stop - across.start, down.stop - down.start) for down, across in places]
@@ -144,53 +146,6 @@ def segmentation(
         class_names=tuple(class_names),
         pixel_size=pixel_size,
     )
-
-
-def _eccentricities(
-    number: NDArray[np.integer[Any]],
-    x: NDArray[Any],
-    y: NDArray[Any],
-    mean: Callable[[NDArray[Any]], NDArray[np.float64]],
-    pixel_size: tuple[float, float],
-) -> NDArray[np.float64]:
-    """What ``regionprops`` calls eccentricity, of all objects at once: a slide has a million, and it takes them singly.
-
-    Args:
-        number: (N,) the object, from 0 on, that each pixel belongs to.
-        x: (N,) the pixel's column.
-        y: (N,) its row.
-        mean: of values of the pixels (N,) over each object.
-        pixel_size: its width and height: pixels that are not square squeeze an image, and not what it shows.
-    """
-    across, down = ((axis - mean(axis)[number]) * side for axis, side in zip((x, y), pixel_size, strict=True))
-    xx, yy, xy = mean(across**2), mean(down**2), mean(across * down)
-    middle, half = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
-    longest = middle + half
-    found: NDArray[np.float64] = np.sqrt(np.divide(2 * half, longest, where=longest > 0, out=np.zeros_like(half)))
-    return found.clip(0, 1)
-
-
-def _hull_areas(number: NDArray[np.integer[Any]], x: NDArray[Any], y: NDArray[Any], count: int) -> NDArray[np.float64]:
-    """The area of each object's convex hull, (count,), of its pixels with their corners: that of a square is its own.
-
-    Args:
-        number: (N,) the object, from 0 on, that each pixel belongs to.
-        x: (N,) the pixel's column.
-        y: (N,) its row; pixels come row by row, from left to right.
-        count: of objects, each with a pixel at least.
-    """
-    from scipy.spatial import ConvexHull
-
-    if not count:
-        return np.zeros(0)
-    order = np.argsort(number, kind="stable")
-    number, x, y = number[order], x[order], y[order]
-    # Of an object's row the first and the last pixel are enough.
-    new = np.flatnonzero(np.diff(number, prepend=-1) | np.diff(y, prepend=-1))
-    left, right, row = x[new], x[np.append(new[1:], len(x)) - 1] + 1, y[new]
-    corners = np.stack([np.stack([side, end], -1) for side in (left, right) for end in (row, row + 1)], 1)
-    starts = np.flatnonzero(np.diff(number[new], prepend=-1))
-    return np.array([ConvexHull(points.reshape(-1, 2)).volume for points in np.split(corners, starts[1:])])
 
 
 def object_record(segmented: Subject, found: Found) -> dict[str, str | int | float]:

@@ -1,24 +1,30 @@
 """Which preset suits some images on this machine, and what speaks for it."""
 
-__all__ = ["PresetChoice", "choose_preset"]
+__all__ = ["PresetChoice", "Strokes", "choose_preset", "strokes_of"]
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from textdiff.errors import UserError
+from textdiff.images.bands import large_size
+from textdiff.images.labels import UNSAID
 from textdiff.images.scaled import Scaled
+from textdiff.images.slide_files import is_slide
 from textdiff.images.stains import Kind, kind_of
 from textdiff.models.device import choose_device, describe_device
 from textdiff.models.downloads.hub import locate
 from textdiff.models.weights import MissingWeightsError, resolve_weights
-from textdiff.readers.decoding import load_image
+from textdiff.readers.decoding import load_image, load_mask
 from textdiff.readers.sample import Sample
 
 _LOOKED_AT = 5
-"""Images whose colours are looked at."""
+"""Images whose colours, and masks whose silence, are looked at."""
+_WHOLE = 0.5
+"""The share of its pixels that a mask says something of from which on it is no longer called strokes."""
 _TITLES: dict[Kind, str] = {
     "grey": "grey, as radiographs are",
     "H&E": "like H&E",
@@ -36,8 +42,64 @@ class PresetChoice(NamedTuple):
     """Sentences that say so."""
 
 
-def choose_preset(samples: Sequence[Sample]) -> PresetChoice:
-    """The preset for these images on this machine, and what speaks for it."""
+class Strokes(NamedTuple):
+    """What a few masks of training images that may be silent in places are."""
+
+    sparse: int
+    """Those that say something of less than half of their pixels."""
+    seen: int
+
+    @property
+    def most(self) -> bool:
+        """Whether most of them are strokes."""
+        return 2 * self.sparse > self.seen
+
+    def why(self, where: Path, before: bool) -> list[str]:
+        """A sentence on what they are taken for, and what that decides; none where none was seen.
+
+        Args:
+            where: the cache that is chosen for that.
+            before: there is a cache of strokes.
+        """
+        if not self.seen:
+            return []
+        if self.most:
+            return [
+                f"{self.sparse} of the {self.seen} masks that were looked at say something of less than half of their "
+                "pixels, so they are strokes. Of strokes boosted trees on filters have learned more than any network "
+                "(on H&E: docs/research/2026-11-26-scribbles.md), so trees are fitted, without texts, on the cache "
+                f"{where}."
+            ]
+        then = ", and trees on filters are fitted no longer" if before else ""
+        return [
+            f"{self.seen - self.sparse} of the {self.seen} masks that were looked at say something of half of their "
+            f"pixels or more, so they are whole masks and no strokes{then}: the cache is {where}."
+        ]
+
+
+def strokes_of(samples: Sequence[Sample]) -> Strokes:
+    """Looks at a few masks; at none of a slide or a large TIFF, whose tiles may be whole where the rest is silent."""
+    able = [
+        one
+        for one in samples
+        if one.mask is not None and one.unlabelled is not None and one.split == "train" and not _in_parts(one)
+    ]
+    found = list[bool]()
+    for one in _few(able):
+        assert not isinstance(one.image, Scaled)
+        try:
+            height, width = load_image(one.image).pixels.shape[:2]
+            found.append(float(np.mean(load_mask(one, height, width).labels != UNSAID)) < _WHOLE)
+        except UserError:  # what cannot be read, the check names
+            continue
+    return Strokes(sum(found), len(found))
+
+
+def choose_preset(samples: Sequence[Sample], strokes: bool = False) -> PresetChoice:
+    """The preset for these images on this machine, and what speaks for it.
+
+    Of ``strokes``, trees on filters learned more than any network did (docs/research/2026-11-26-scribbles.md).
+    """
     kind, texts = _kind(samples), sum(bool(sample.text) for sample in samples)
     masks, device = sum(sample.mask is not None for sample in samples), choose_device("auto")
     try:
@@ -54,6 +116,8 @@ def choose_preset(samples: Sequence[Sample]) -> PresetChoice:
         why[0] += f" They look {_TITLES[kind]}."
     here = "here" if paper else "not here, and nothing is downloaded unless you ask with `textdiff download adm-256`"
     gpu = "This machine has no GPU" if device.type == "cpu" else f"This machine computes on {describe_device(device)}"
+    if strokes:
+        return PresetChoice("filters", "none", why)
     why.append(f"{gpu}. The paper's weights, adm-256, are {here}.")
     if preset == "paper":
         why.append("So the preset is paper: its network is here, and a GPU to run it on.")
@@ -78,8 +142,8 @@ def choose_preset(samples: Sequence[Sample]) -> PresetChoice:
 def _kind(samples: Sequence[Sample]) -> Kind | None:
     """What most of a few images look like; slides are not looked at, and what cannot be read, the check names."""
     found: Counter[Kind] = Counter()
-    for index in np.linspace(0, len(samples) - 1, min(_LOOKED_AT, len(samples))).round().astype(int):
-        image = samples[index].image
+    for sample in _few(samples):
+        image = sample.image
         if isinstance(image, Scaled):
             continue
         try:
@@ -87,3 +151,20 @@ def _kind(samples: Sequence[Sample]) -> Kind | None:
         except UserError:
             continue
     return found.most_common(1)[0][0] if found else None
+
+
+def _few(samples: Sequence[Sample]) -> list[Sample]:
+    """Some of them, from the first to the last."""
+    places = np.linspace(0, len(samples) - 1, min(_LOOKED_AT, len(samples))).round().astype(int)
+    return [samples[index] for index in places]
+
+
+def _in_parts(sample: Sample) -> bool:
+    """Whether its image or its mask is too large to be held; what is not there, the check names."""
+    if isinstance(sample.image, Scaled):
+        return True
+    try:
+        files = [path for path in (sample.image, sample.mask) if isinstance(path, Path) and path.is_file()]
+        return any(is_slide(path) or large_size(path) is not None for path in files)
+    except OSError:
+        return True

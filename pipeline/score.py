@@ -323,7 +323,10 @@ def scored_rows(cache: FeatureCache, split: str) -> list[int]:
     annotated = [row for row in rows if cache.rows[row].mask_sha256 is not None]
     ids, masked = ({cache.rows[row].id for row in some} for some in (rows, annotated))
     if not annotated:
-        raise UserError(f"{cache.path}: the {split} split has no image with a mask, so there is nothing to score")
+        raise UserError(
+            f"{cache.path}: the {split} split has no image with a mask, so there is nothing to score; "
+            f"{_what_to_score(cache, split)}"
+        )
     cache.check_done(annotated, f"of {len(masked)} {split} images")
     if len(masked) < len(ids):
         console.warn(f"{len(ids) - len(masked)} of {len(ids)} {split} images have no mask and are not scored")
@@ -332,6 +335,15 @@ def scored_rows(cache: FeatureCache, split: str) -> list[int]:
             raise UserError(f"{cache.path}: no mask of a {split} image says anything, so there is nothing to score")
         console.warn(f"masks of {len(silent)} {split} images say nothing and are not scored: {shortened(silent)}")
     return [row for row in annotated if cache.rows[row].id not in silent]
+
+
+def _what_to_score(cache: FeatureCache, split: str) -> str:
+    """What to do where no image of a split has a mask."""
+    masked = {entry.split for entry in cache.rows if entry.mask_sha256 is not None}
+    other = next((name for name in ("test", "val") if name in masked), None)
+    score = "" if other is None else f"use --split {other}, or "
+    update = "" if isinstance(cache, StreamedImages) else f", and run `textdiff extract --cache {cache.path} --update`"
+    return f"{score}give masks to images of the split {split} (column split of texts.csv){update}"
 
 
 def _seen_truth(cache: FeatureCache, row: int) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 import json
 import runpy
 import shlex
+import shutil
 import socket
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from textdiff.cache import FeatureCache
 from textdiff.models.weights import MissingWeightsError
 from textdiff.pipeline import preset_choice
 from textdiff.pipeline.preset_choice import choose_preset
@@ -109,9 +111,8 @@ def test_strokes_in_place_of_masks_are_told_of_and_taken_in_where_the_cache_is_t
     with_classes = textdiff_once(tmp_path, "start", "slides", *classes, "--dry-run").stderr
     assert f"textdiff start slides {' '.join((*classes, *said))}" in with_classes
     assert textdiff_once(tmp_path, "start", "slides", *said, "--dry-run").stderr.count("textdiff start") == 1
-    Image.fromarray(np.uint8([[0, 1], [255, 255]]).repeat(16, 0).repeat(16, 1)).save(folder / "masks/0.png")
+    Image.fromarray(np.uint8([[0, 1], [0, 255]]).repeat(16, 0).repeat(16, 1)).save(folder / "masks/0.png")
     after = textdiff_once(tmp_path, "start", "slides", *said, "--dry-run")
-    assert "    textdiff fit --cache cache/slides.zarr --model trees && textdiff score" in after.stderr.splitlines()
     check, extract, *_ = map(shlex.split, after.stdout.splitlines())
     assert check[-2:] == [*said]
     assert extract == ["textdiff", "extract", "--cache", "cache/slides.zarr", "--update", *said]
@@ -119,6 +120,67 @@ def test_strokes_in_place_of_masks_are_told_of_and_taken_in_where_the_cache_is_t
     textdiff_once(tmp_path, *extract[1:])
     again = textdiff_once(tmp_path, "start", "slides", "--dry-run").stdout.splitlines()
     assert shlex.split(again[0]) == check
+
+
+def test_images_that_are_kept_for_the_test_are_not_named_to_learn_from(tmp_path, textdiff_once):
+    folder = draw(tmp_path / "slides", 6, 0)
+    splits = ("test", "train", "test", "train", "test", "val")
+    (folder / "texts.csv").write_text("image,text,split\n" + "".join(f"{n},,{of}\n" for n, of in enumerate(splits)))
+    plain = ("--preset", "rgb", "--text-encoder", "none", "--image-size", "32")
+    textdiff_once(tmp_path, "extract", "--dataset", "folder", "--data", "slides", *plain)
+    said = textdiff_once(tmp_path, "start", "slides", "--dry-run").stderr
+    assert {line.strip() for line in said.splitlines() if line.startswith("    slides/images/")} == {
+        *("slides/images/1.png", "slides/images/3.png")
+    }
+    assert "Begin with these 2" in said
+
+
+def test_trees_on_filters_learn_from_strokes_until_masks_are_whole(tmp_path, textdiff_once):
+    """By the measurements of docs/research/2026-11-26-scribbles.md."""
+    folder, said = draw(tmp_path / "slides", 4, 4), ("--unlabelled-value", "255")
+    (folder / "texts.csv").write_text("image,text,split\n0.png,,train\n1.png,,train\n2.png,,train\n3.png,,test\n")
+    whole = {name: np.asarray(Image.open(folder / f"masks/{name}.png")) > 0 for name in "0123"}
+
+    def paint(names: str, share: float) -> None:
+        for name in names:
+            silent = np.arange(32)[:, None] >= share * 32
+            Image.fromarray(np.where(silent, 255, whole[name]).astype(np.uint8)).save(folder / f"masks/{name}.png")
+
+    paint("012", 0.4)
+    paint("3", 1)
+    plain = ("--preset", "rgb", "--text-encoder", "none", "--image-size", "32", "--cache", "cache/slides.zarr", *said)
+    textdiff_once(tmp_path, "extract", "--dataset", "folder", "--data", "slides", *plain)
+    first = textdiff_once(tmp_path, "start", "slides", *said)
+    assert "3 of the 3 masks that were looked at say something of less than half of their pixels" in first.stderr
+    run = (tmp_path / "runs/latest").resolve()
+    config = json.loads((run / "config.json").read_text())
+    assert (config["model"], Path(config["cache"]).name) == ("trees", "slides-filters.zarr")
+    assert FeatureCache.open(tmp_path / "cache/slides-filters.zarr").about["backbone"] == "filters"
+    lines = [line.strip() for line in first.stdout.splitlines() if line.startswith("    textdiff ")]
+    assert lines == [
+        f"textdiff data check --dataset folder --data slides {' '.join(said)}",
+        f"textdiff extract --dataset folder --data slides --preset filters --image-size 32 {' '.join(said)} "
+        "--cache cache/slides-filters.zarr",
+        "textdiff fit --cache cache/slides-filters.zarr --model trees",
+        *("textdiff score", "textdiff report"),
+    ]
+
+    # What is printed gives the same, elsewhere and by itself.
+    shutil.copytree(folder, tmp_path / "other/slides")
+    for line in lines:
+        textdiff_once(tmp_path / "other", *shlex.split(line)[1:])
+    scores = [json.loads((path / "runs/latest/scores.json").read_text()) for path in (tmp_path, tmp_path / "other")]
+    assert scores[0]["images"] == scores[1]["images"]
+
+    second = textdiff_once(tmp_path, "start", "slides")
+    assert commands(second.stdout) == ["data check", "extract --cache", "score", "report"]
+    assert "slides-filters.zarr --update" in second.stdout
+
+    paint("01", 1)
+    told = textdiff_once(tmp_path, "start", "slides", "--dry-run")
+    assert "2 of the 3 masks that were looked at say something of half of their pixels or more" in told.stderr
+    assert "trees on filters are fitted no longer: the cache is cache/slides.zarr" in told.stderr
+    assert "textdiff fit --cache cache/slides.zarr --variant no-text" in told.stdout
 
 
 @pytest.mark.parametrize(("own", "mpp"), [(0.25, "0.5"), (0.9, "0.9")])

@@ -24,11 +24,12 @@ from textdiff.images.tiff_writer import PIECE, tiff_writer
 from textdiff.images.tiles import Band, Grid, background, cut, reblock, stitch
 from textdiff.images.tissue import tissue_places
 from textdiff.metrics.calibration import Agreement
-from textdiff.metrics.object_stream import ObjectStream, WholeObject, draw_runs
+from textdiff.metrics.object_stream import WholeObject, draw_runs
 from textdiff.outputs import FORMATS
 from textdiff.outputs.format import Sink, Streamed
 from textdiff.outputs.objects import Found, object_record, significant
 from textdiff.outputs.polygons import Polygon, trace
+from textdiff.pipeline.prediction.found_in_parts import FoundInParts
 from textdiff.pipeline.predictions import most_likely
 
 LARGEST_TRACED = 1 << 25
@@ -89,9 +90,10 @@ def segment_streamed(
                 "a few hundred pixels; use a run on a cache of `textdiff extract --tile 256`"
             )
         work = _Work(image, grid, asked, base, files)
-        lines = files.enter_context(files.enter_context(atomic_path(objects)).open("w", encoding="utf-8"))
+        lines = files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
         spool = files.enter_context(tempfile.TemporaryFile())
         work.second_pass(spool, work.first_pass(lines, spool))
+        work.write_objects(files.enter_context(atomic_path(objects)), lines)
         line = work.line()
         partial = files.enter_context(atomic_path(work.written[-1]))
         partial.write_text(json.dumps(work.summary(line), ensure_ascii=False, indent=1) + "\n", "utf-8")
@@ -115,9 +117,7 @@ class _Work:
             width=image.width,
             scale=(1.0, 1.0) if view is None else view.scale,
         )
-        self._objects, self._areas = [0] * classes, [0] * classes
-        """The areas are in pixels of the rows that come."""
-        self._likelihood, self._notes = 0.0, list[str]()
+        self._found, self._notes = FoundInParts(self._streamed, asked.min_area), list[str]()
         self._agreement = Agreement(*np.zeros((4, classes)))
         # Two members will do for all runs: of some the first is what the others stand for together.
         self._nothing = asked.pictures(background((2, classes + 1, 1, 1)))
@@ -142,21 +142,17 @@ class _Work:
         Returns:
             The class of each object by its number, and its final number.
         """
-        stream = ObjectStream()
-        classes: dict[int, int] = {}
+        found = self._found
 
-        def end(found: list[WholeObject]) -> None:
-            for one in found:
-                if one.area >= self._asked.min_area:
-                    classes[one.number] = one.class_number
-                    lines.write(json.dumps(self._counted(one), ensure_ascii=False) + "\n")
+        def write(whole: Sequence[tuple[WholeObject, Found]]) -> None:
+            lines.writelines(json.dumps(self._told(*one), ensure_ascii=False) + "\n" for one in whole)
 
         with console.Progress(len(self._places), f"predict {self._name.name}", "tiles") as progress:
-            for _, left, block in reblock(self._bands(progress), PIECE):
+            for y, left, block in reblock(self._bands(progress), PIECE):
                 if not block.size:
                     for suffix, picture in self._nothing.items():
                         self._write[suffix](np.zeros((block.shape[-2], 0), picture.dtype), left)
-                    end(stream.skip(block.shape[-2]))
+                    write(found.skip(block.shape[-2]))
                     np.save(spool, np.zeros((0, 4), np.int32), allow_pickle=False)
                     continue
                 for suffix, picture in self._asked.pictures(block).items():
@@ -164,14 +160,11 @@ class _Work:
                 probability = self._asked.together(block)
                 labels, told = most_likely(probability)[0], self._asked.told(probability)
                 self._agreement = self._agreement.plus(Agreement.of(told, labels))
-                ended, runs, numbers = stream.add(labels, told.max(0), left)
-                np.save(spool, np.column_stack([runs, numbers]).astype(np.int32), allow_pickle=False)
-                end(ended)
-            end(stream.finish())
-        final = stream.final_numbers()
-        of_class = np.zeros(stream.count + 1, np.int32)
-        of_class[list(classes)] = list(classes.values())
-        return np.stack([of_class[final], np.where(of_class[final] > 0, final, 0)]).astype(np.int32)
+                whole, runs = found.add(y, left, labels, told.max(0))
+                np.save(spool, runs, allow_pickle=False)
+                write(whole)
+            write(found.finish())
+        return found.kept()
 
     def _bands(self, progress: console.Progress) -> Iterator[Band]:
         """Bands of the stitched probabilities (members, classes, h, w)."""
@@ -185,6 +178,7 @@ class _Work:
                 for _, x in row:
                     width = min(grid.size, image.width - x)
                     pixels = image.region(y, x, height, width) if rows is None else rows[:, x : x + width]
+                    self._found.see(y, x, pixels)
                     for sink in self._sinks:
                         sink.tile(y, x, pixels)
                     found = self._asked.predict(cut(pixels, 0, 0, grid.size))
@@ -193,14 +187,16 @@ class _Work:
 
         if self._places:
             return stitch(grid, tiles(), self._places)
-        return iter([Band(0, 0, np.zeros((1, len(self._objects) + 1, image.height, 0), np.float32))])
+        return iter([Band(0, 0, np.zeros((1, len(self._asked.class_names) + 1, image.height, 0), np.float32))])
 
-    def _counted(self, one: WholeObject) -> dict[str, Any]:
-        """Counts an object and tells it to those who write objects; returns its line of ``predictions.csv``."""
-        self._objects[one.class_number - 1] += 1
-        self._areas[one.class_number - 1] += one.area
-        self._likelihood += float(one.sums[2])
-        found = _found(one, self._streamed.scale)
+    def write_objects(self, path: Path, lines: IO[str]) -> None:
+        """Writes the lines of ``first_pass`` as they are to be told."""
+        lines.seek(0)
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(self._found.stated(lines))
+
+    def _told(self, one: WholeObject, found: Found) -> dict[str, Any]:
+        """Tells an object to those who write objects; returns its line of ``predictions.csv``."""
         polygons = self._outline(one) if self._sinks else []
         for sink in self._sinks:
             sink.found(found, polygons)
@@ -220,7 +216,7 @@ class _Work:
     def second_pass(self, spool: IO[bytes], kept: NDArray[np.int32]) -> None:
         """Draws the runs again, now that it is known which of them are one object and which are too small."""
         spool.seek(0)
-        white = np.uint8(255 if len(self._objects) == 1 else 1)
+        white = np.uint8(255 if len(self._asked.class_names) == 1 else 1)
         for y in range(0, self._image.height, PIECE):
             height, band = min(PIECE, self._image.height - y), np.load(spool, allow_pickle=False)
             if not len(band):
@@ -238,26 +234,26 @@ class _Work:
 
     def line(self) -> dict[str, Any]:
         """What was found, for a line of ``images.csv``; areas are in pixels of the finest level."""
-        streamed, area = self._streamed, sum(self._areas)
+        streamed, objects, area = self._streamed, sum(self._found.objects), sum(self._found.areas)
         per_pixel = streamed.scale[0] * streamed.scale[1]
-        named = zip(streamed.class_names, self._objects, strict=True)
+        named = zip(streamed.class_names, self._found.objects, strict=True)
         line: dict[str, Any] = {
-            "objects": sum(self._objects),
+            "objects": objects,
             "area": round(area * per_pixel),
             "share": round(area / (streamed.height * streamed.width), 6),
             "counts": " ".join(f"{name}={count}" for name, count in named),
+            **self._found.means(),
         }
         if area:
-            line["probability"] = round(self._likelihood / area, 6)
-            line["mean_area"] = significant(area * per_pixel / sum(self._objects))
+            line["mean_area"] = significant(area * per_pixel / objects)
         if streamed.pixel_size is not None:
             square = area * per_pixel * streamed.pixel_area
             line |= {"area_um2": significant(square), "area_mm2": significant(square / 1e6)}
             if area:
-                line["mean_area_um2"] = significant(square / sum(self._objects))
+                line["mean_area_um2"] = significant(square / objects)
             whole = streamed.height * streamed.width * per_pixel * streamed.pixel_area / 1e6
             if looked_at := whole if self._tissue is None else self._tissue:
-                line["objects_per_mm2"] = significant(sum(self._objects) / looked_at)
+                line["objects_per_mm2"] = significant(objects / looked_at)
         if self._tissue is not None:
             line["tissue_mm2"] = significant(self._tissue)
         # Where all was left out, nothing is expected and nothing found: that is 1.
@@ -271,7 +267,7 @@ class _Work:
         streamed, tissue = self._streamed, line.get("tissue_mm2")
         square = streamed.scale[0] * streamed.scale[1] * streamed.pixel_area / 1e6
         classes = {}
-        for name, count, area in zip(streamed.class_names, self._objects, self._areas, strict=True):
+        for name, count, area in zip(streamed.class_names, self._found.objects, self._found.areas, strict=True):
             facts: dict[str, Any] = {"objects": count}
             if square:
                 facts["area_mm2"] = significant(area * square)
@@ -289,18 +285,3 @@ class _Work:
             "classes": classes,
             "notes": line["notes"],
         }
-
-
-def _found(one: WholeObject, scale: tuple[float, float]) -> Found:
-    """An object in pixels of the finest level."""
-    (along_x, along_y), (left, top, right, bottom) = scale, one.corners
-    first = (int(left * along_x), int(top * along_y))
-    last = (int(np.ceil(right * along_x - 1e-6)), int(np.ceil(bottom * along_y - 1e-6)))
-    return Found(
-        one.number,
-        one.class_number,
-        round(one.area * along_x * along_y),
-        (float(one.sums[0]) / one.area * along_x, float(one.sums[1]) / one.area * along_y),
-        (*first, last[0] - first[0], last[1] - first[1]),
-        float(one.sums[2]) / one.area,
-    )

@@ -148,6 +148,17 @@ def test_a_large_image_is_segmented_as_a_small_one(tmp_path):
     assert line["objects"] == components(RGB[..., 0] > 127).max() == len((tmp_path / "o").read_text().splitlines())
 
 
+@pytest.mark.parametrize("tint", [2, 40])
+def test_a_grey_image_has_shapes_and_no_stain(tmp_path, tint):
+    pixels = np.repeat(RGB[..., :1].clip(0, 200), 3, 2) + np.uint8([tint, 0, 0])
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb")
+    asked = by_threshold(lambda height, width: Grid(height, width, 96, 20))
+    _, line = segment_streamed(tmp_path / "a.tif", tmp_path / "out/a", tmp_path / "o", asked)
+    objects = [json.loads(each) for each in (tmp_path / "o").read_text().splitlines()]
+    assert all({"eccentricity", "solidity"} < one.keys() for one in objects)
+    assert ({"haematoxylin" in one for one in objects}, "mean_haematoxylin" in line) == ({tint == 40}, tint == 40)
+
+
 def test_a_map_of_all_members_but_the_first_has_one_to_look_at_where_there_is_nothing(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb", tile=(64, 64))
     asked = by_threshold(lambda height, width: Grid(height, width, 96, 20))

@@ -13,7 +13,7 @@ def streamed(labels: np.ndarray, likelihood: np.ndarray, cuts: list[int]):
     """Every object, and the map of their numbers."""
     stream, found, bands = ObjectStream(), [], []
     for first, end in zip([0, *cuts], [*cuts, len(labels)], strict=True):
-        ended, runs, numbers = stream.add(labels[first:end], likelihood[first:end])
+        ended, runs, numbers = stream.add(labels[first:end], [likelihood[first:end], 2 - likelihood[first:end]])
         found += ended
         bands.append((runs, numbers, end - first))
     found += stream.finish()
@@ -40,7 +40,8 @@ def test_objects_are_those_of_the_whole_map(seed, height, width, classes, data):
         y, x = np.nonzero(inside)
         assert one.area == inside.sum()
         assert one.class_number == labels[inside][0]
-        np.testing.assert_allclose(one.sums, [(x + 0.5).sum(), (y + 0.5).sum(), likelihood[inside].sum()], rtol=1e-5)
+        of_values = [values[inside].sum() for values in (likelihood, 2 - likelihood)]
+        np.testing.assert_allclose(one.sums, [(x + 0.5).sum(), (y + 0.5).sum(), *of_values], rtol=1e-5)
         left, top, right, bottom = one.corners
         assert (left, top, right, bottom) == (x.min(), y.min(), x.max() + 1, y.max() + 1)
         np.testing.assert_array_equal(one.mask(), inside[top:bottom, left:right])
@@ -71,7 +72,9 @@ def test_bands_may_begin_and_end_at_any_column_beside_which_there_is_background(
     stream, parts = ObjectStream(), []
     for number, (left, right) in enumerate(ends):
         band = slice(5 * number, 5 * number + 5)
-        parts += stream.add(labels[band, left:right], likelihood[band, left:right], left)[0]
+        parts += stream.add(
+            labels[band, left:right], [likelihood[band, left:right], 2 - likelihood[band, left:right]], left
+        )[0]
     parts += stream.finish()
     whole, _ = streamed(labels, likelihood, [])
     facts = [sorted((one.area, *one.corners, *one.sums.tolist()) for one in found) for found in (parts, whole)]
@@ -84,6 +87,6 @@ def test_what_is_held_does_not_grow_with_the_rows_gone_by(rows):
     band = np.zeros((8, 12), np.uint8)
     band[2:5, 3:6] = 1
     for _ in range(rows):
-        ended, *_ = stream.add(band, np.ones(band.shape))
+        ended, *_ = stream.add(band, [np.ones(band.shape)])
         assert [one.area for one in ended] == [9]
     assert stream._open == {}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -248,3 +249,19 @@ def test_a_data_set_that_only_has_the_name_is_not_compared(make_lvit, tmp_path, 
     said = textdiff_once(tmp_path, "score", "--run", str(run.path)).stdout
     assert "78.67" not in said
     assert "The published scores are left out: they are of 14 test images, here are 2" in said
+
+
+def test_a_split_without_masks_is_told_with_what_to_do_about_it(tmp_path, textdiff_once):
+    data = write_folder(tmp_path / "data", names="abcde", text="A text.")
+    (data / "texts.csv").write_text((data / "texts.csv").read_text().replace("test", "val", 1))
+    hidden = [(data / f"masks/{name}.png").rename(tmp_path / f"{name}.png") for name in "de"]
+    cache = textdiff.extract("folder", data=data, cache=tmp_path / "c.zarr", classes=CLASSES, **EXTRACT)
+    textdiff.fit(cache, variant="no-text", epochs=1, runs=tmp_path / "runs")
+    said = textdiff_once(tmp_path, "score", status=2).stderr
+    assert "the test split has no image with a mask, so there is nothing to score; use --split val, or give" in said
+    textdiff_once(tmp_path, "score", "--split", "val")
+    for path in hidden:
+        path.rename(data / "masks" / path.name)
+    update = said[said.index("`textdiff ") + 1 : said.rindex("`")]
+    textdiff_once(tmp_path, *shlex.split(update)[1:])
+    textdiff_once(tmp_path, "score")
