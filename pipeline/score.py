@@ -323,7 +323,11 @@ def scored_rows(cache: FeatureCache, split: str) -> list[int]:
     annotated = [row for row in rows if cache.rows[row].mask_sha256 is not None]
     ids, masked = ({cache.rows[row].id for row in some} for some in (rows, annotated))
     if not annotated:
-        raise UserError(f"{cache.path}: the {split} split has no image with a mask, so there is nothing to score")
+        raise UserError(
+            f"{cache.path}: the {split} split has no image with a mask, so there is nothing to score; "
+            "keep some for it by the column split, or by --val 0.2 --test 0.2 of `textdiff extract --update`, and fit "
+            "again"
+        )
     cache.check_done(annotated, f"of {len(masked)} {split} images")
     if len(masked) < len(ids):
         console.warn(f"{len(ids) - len(masked)} of {len(ids)} {split} images have no mask and are not scored")

@@ -104,7 +104,7 @@ def test_a_given_text_and_another_split_are_scored_as_by_the_cache(root, scored,
     ("change", "words"),
     [
         ((), ["--data and --cache", "give one"]),
-        ("masks", ["the test split has no image with a mask"]),
+        ("masks", ["the test split has no image with a mask", "--test 0.2"]),
         ("split", ["c0 is a test image now", "was fitted on it"]),
         ("backbone", ["not the backbone that"]),
     ],
