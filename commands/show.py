@@ -37,7 +37,7 @@ def paths(result: Any, options: Any, as_json: bool) -> None:
 
 def run(result: Any, options: Any, as_json: bool) -> None:
     """Prints a run's directory, and says what to do with it."""
-    print(os.fspath(result))
+    print(os.fspath(result), flush=True)
     opened = result.open_cache(getattr(options, "cache", None))
     scored = any(row.split == "test" and row.has_mask for row in opened.rows)
     what = "score" if scored else "predict IMAGES"

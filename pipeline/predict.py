@@ -308,8 +308,8 @@ class _Batch:
         if what := self.predictor.unlike:
             found.append((what, "look at its mask before it is used"))
         if flagged := self.calibration.flags(expected):
-            limit = f"{100 * expected:.1f} is expected, and flagged is what is below {100 * self.calibration.limit:.1f}"
-            what = f"likely has a Dice below {100 * LOW_DICE:.0f} ({limit})"
+            why = f"{100 * expected:.1f} is expected; the limit is {100 * self.calibration.limit:.1f}"
+            what = f"likely has a Dice below {100 * LOW_DICE:.0f} ({why})"
             found.append((what, "look at its mask before it is used"))
         for remark in found:
             self.remarks.say(one.path, *remark)
