@@ -44,8 +44,8 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 COMMANDS = {
     "start": Command(Start, "commands.start:start", show.paths),
     "extract": Command(Extract, "pipeline.extract:extract", show.cache),
-    "fit": Command(Fit, "pipeline.fit:fit_or_resume", show.paths),
-    "combine": Command(Combine, "pipeline.combine:combine", show.paths),
+    "fit": Command(Fit, "pipeline.fit:fit_or_resume", show.run),
+    "combine": Command(Combine, "pipeline.combine:combine", show.run),
     "score": Command(Score, "pipeline.score:score", show.scores, as_json=True),
     "report": Command(Report, "pipeline.reporting.report:write_report", show.paths),
     "predict": Command(Predict, "pipeline.predict:predict", show.paths),
@@ -83,6 +83,8 @@ def main() -> None:
             setattr(sys, stream, Path(os.devnull).open("r" if stream == "stdin" else "w"))  # noqa: SIM115
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if not arguments or (len(arguments) == 1 and arguments[0] in GROUPS):
+        arguments.append("--help")  # who names no command asks which there are; Typer makes an error of it
     # Pillow's remark on large images: the limit is ours, and an image beyond it gets a line that says what to do.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     with stop_on_signals() as received:

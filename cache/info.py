@@ -14,6 +14,9 @@ from textdiff.tables import text_table
 if TYPE_CHECKING:
     from textdiff.cache.feature_cache import FeatureCache
 
+_SHOWN = 6
+"""A longer list is counted in the place of being shown."""
+
 
 def cache_info(cache: "FeatureCache") -> dict[str, Any]:
     """See ``FeatureCache.info``."""
@@ -84,6 +87,8 @@ def _views(info: dict[str, Any]) -> str:
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_words(part)}" for name, part in value.items())
-    if isinstance(value, list) and (len(value) > 6 or any(isinstance(part, list) for part in value)):
-        return f"{len(value)} entries"  # the table of direction words has hundreds of words
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    if len(value) > _SHOWN or any(isinstance(part, list) for part in value):  # a table of words, as of turned texts
+        return f"({len(value)})"
+    return ",".join(map(str, value))

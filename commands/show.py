@@ -12,6 +12,7 @@ __all__ = [
     "panel",
     "paths",
     "ranking",
+    "run",
     "scores",
 ]
 
@@ -19,6 +20,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -33,6 +35,15 @@ def paths(result: Any, options: Any, as_json: bool) -> None:
         print(os.fspath(path))
 
 
+def run(result: Any, options: Any, as_json: bool) -> None:
+    """Prints a run's directory, and says what to do with it."""
+    print(os.fspath(result), flush=True)
+    opened = result.open_cache(getattr(options, "cache", None))
+    scored = any(row.split == "test" and row.has_mask for row in opened.rows)
+    what = "score" if scored else "predict IMAGES"
+    console.info(f"next: textdiff {what} --run {shlex.quote(os.fspath(result))}")
+
+
 def cache(result: Any, options: Any, as_json: bool) -> None:
     """Says what to do with a cache that is complete."""
     if not options.dry_run and not result.pending():
@@ -41,7 +52,7 @@ def cache(result: Any, options: Any, as_json: bool) -> None:
             if not all(row.has_mask for row in result.rows):
                 console.info(f"next: textdiff next --cache {place}; it names the images to draw masks of first")
         else:
-            variant = " --variant no-text" if result.text_dim is None else ""
+            variant = "" if result.text_dim and any(result.texts) else " --variant no-text"
             console.info(f"next: textdiff fit --cache {place}{variant}")
 
 
@@ -67,8 +78,17 @@ def ranking(result: Any, options: Any, as_json: bool) -> None:
     print(_json([line._asdict() for line in shown]) if as_json else format_ranking(shown))
     if result.file is not None:
         console.info(f"wrote {result.file}: all {len(result.candidates)} candidates")
-    place = shlex.quote(str(result.cache))
-    console.info(f"once some have their mask in the data set: textdiff extract --cache {place} --update; fit")
+    place = shlex.quote(_short(result.cache))
+    console.info("next, once some of them have their mask in the data set:")
+    console.info(f"    textdiff extract --cache {place} --update && textdiff fit --cache {place}")
+
+
+def _short(place: Any) -> str:
+    """A path as it is typed from here, if it is below; any other, and an address, as it is."""
+    try:
+        return str(place.relative_to(Path.cwd()))
+    except (AttributeError, ValueError):
+        return str(place)
 
 
 def demo(result: Any, options: Any, as_json: bool) -> None:

@@ -104,11 +104,13 @@ def start(options: Start) -> list[Path]:
         _do("Score. The test images, which were not learned from, tell how good it is.", ["score"], dry)
         _do("Report. One file to look at and to send, with every image and what to doubt.", ["report"], dry)
     else:
-        _say(
-            "",
-            "There is no score, because no image with a mask is kept for the test. Annotate more, and write test "
-            "into the column split of some in texts.csv, and train into the others.",
-        )
+        _say("", "There is no score, because no image with a mask is kept for the test.")
+        if all(sample.split == "train" for sample in samples):
+            draw = shlex.join(["textdiff", "extract", "--cache", str(where), "--update", "--test", "0.25"])
+            again = shlex.join(["textdiff", "start", str(root), *of_masks])
+            _say("Annotate more. This keeps a quarter of them for it, and scores:", f"    {draw} && {again}")
+        else:
+            _say("Annotate more, and write test into the column split of some in texts.csv.")
     if len(masked) < len(samples):
         left = f"--dataset {options.dataset} --data {shlex.quote(str(root))}"
         _say("", "Next. This segments the images that have no mask:", f"    textdiff predict {left} --out predictions")

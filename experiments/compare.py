@@ -32,6 +32,7 @@ from textdiff.pipeline.evaluation.figures import is_figure
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run
 from textdiff.places import located
+from textdiff.readers.locations import name_of_data
 
 COSTS = ("parameters", "MB", "seconds")
 COMPARABLE = ("ablate", "curve", "table1", "text-check")
@@ -235,7 +236,7 @@ def _fits(runs: Sequence[Run], split: str) -> dict[str, Experiment]:
             Plan("fit", {}, split, jobs),
             located(cache),
             config["fingerprint_hash"],
-            str(config["about"].get("dataset", "data")),
+            name_of_data(config["about"]),
             0,
             None,
         )

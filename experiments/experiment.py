@@ -25,6 +25,7 @@ from textdiff.files import write_json
 from textdiff.pipeline.fit import FitConfig
 from textdiff.pipeline.runs import Run
 from textdiff.places import Location, located
+from textdiff.readers.locations import name_of_data
 
 SCHEMA = 1
 FILE = "experiment.json"
@@ -171,7 +172,7 @@ def plan_experiment(path: Path, plan: Plan, cache: FeatureCache, threads: int, g
         "cache": str(cache.path.resolve()),
         "fingerprint_hash": cache.fingerprint_hash,
         "table_hash": table_hash,
-        "dataset": str(cache.about.get("dataset", "data")),
+        "dataset": name_of_data(cache.about),
         "threads": threads,
         "jobs": [asdict(job) for job in plan.jobs],
     }

@@ -141,6 +141,7 @@ def plan_methods(
         UserError: options that the cache does not allow.
     """
     elsewhere = elsewhere or {}
+    rows = list(dict.fromkeys(rows))  # one that is named, and a row anyhow, is one row
     check_methods(rows, cache, elsewhere)
     known, base, jobs = methods(), options.fit_config(cache.path, options.device), []
     for count in [labels] if isinstance(labels, int) else labels:

@@ -35,7 +35,10 @@ def text_check(options: TextCheck) -> Outcome:
     # The last weights: those that are best on the validation images would be chosen by what they are measured by.
     common: dict[str, Any] = {"select": "last", "validate_every": options.epochs}
     common |= {"positions": options.positions, "places": options.places}
-    ablation = options.part(Ablate, split="val", seeds=1, set=common)
+    asked = [word for word in ("positions", "places") if common[word]]
+    # With each of them it is another check, in a directory of its own.
+    name = options.name or "-".join([cache.path.stem, *asked])
+    ablation = options.part(Ablate, split="val", seeds=1, set=common, name=name)
     plan = plan_methods("text-check", ablation, cache, _METHODS, options.labels)
     experiment, failures = conduct(ablation, plan, cache)
     results = {result.point["method"]: result for result in gather(experiment)}
@@ -47,7 +50,8 @@ def text_check(options: TextCheck) -> Outcome:
     ]
     told = told_by_words(cache)
     said, warning = _sentence(gains), leak_warning(told)
-    short = f"Short fits of {options.epochs} epochs: they tell whether texts help, not how good a model can be."
+    by = "".join(f", --{word}" for word in asked)
+    short = f"Short fits of {options.epochs} epochs{by}: they tell whether texts help, not how good a model can be."
     lines = [said, *([f"WARNING: {warning}"] if warning else []), short]
     lines += notes(experiment, results.values(), options.truth)
     table = Table(("variant", "runs", "Dice %", "gain of full, points", "full is"), rows, lines)

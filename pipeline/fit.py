@@ -150,6 +150,9 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
             "--places: no text of the training images names a place by words that are known, so their maps say "
             "nothing; give your words with extract --direction-words (docs/texts.md)"
         )
+    learns_texts = network.reads.text and config.variant != "no-text" and "no-text" in network.variants
+    if learns_texts and not any(_texts(cache, train_ids)):
+        console.warn("no training image has a text, so nothing is learnt from texts; fit with --variant no-text")
     window = _window(config, recipe, cache, network)
     pretrained = _begin_pretrained(config, network, cache)
     shown_ids = [entry.id for entry in cache.rows if entry.split == "train"] if config.unlabelled else train_ids
@@ -188,6 +191,12 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
             run.path.rmdir()
         raise
     return run
+
+
+def _texts(cache: FeatureCache, ids: Sequence[str]) -> set[str]:
+    """The distinct texts of some images, in all their forms; none of a cache that was made without a text encoder."""
+    known = {row.text for row in cache.rows if row.id in set(ids)}
+    return {cache.texts[number] for number in known if number >= 0}
 
 
 def _check_places(config: FitConfig, cache: FeatureCache) -> None:

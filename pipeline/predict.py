@@ -308,7 +308,8 @@ class _Batch:
         if what := self.predictor.unlike:
             found.append((what, "look at its mask before it is used"))
         if flagged := self.calibration.flags(expected):
-            what = f"has a Dice below {100 * LOW_DICE:.0f}, likely ({100 * expected:.0f} is expected)"
+            why = f"{100 * expected:.1f} is expected; the limit is {100 * self.calibration.limit:.1f}"
+            what = f"likely has a Dice below {100 * LOW_DICE:.0f} ({why})"
             found.append((what, "look at its mask before it is used"))
         for remark in found:
             self.remarks.say(one.path, *remark)

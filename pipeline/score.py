@@ -342,8 +342,11 @@ def _what_to_score(cache: FeatureCache, split: str) -> str:
     masked = {entry.split for entry in cache.rows if entry.mask_sha256 is not None}
     other = next((name for name in ("test", "val") if name in masked), None)
     score = "" if other is None else f"use --split {other}, or "
-    update = "" if isinstance(cache, StreamedImages) else f", and run `textdiff extract --cache {cache.path} --update`"
-    return f"{score}give masks to images of the split {split} (column split of texts.csv){update}"
+    masks = f"{score}give masks to images of the split {split} (column split of texts.csv)"
+    if isinstance(cache, StreamedImages):
+        return masks
+    update = f"`textdiff extract --cache {cache.path} --update`"
+    return f"{masks} and run {update}, or keep some by its --val 0.2 --test 0.2 and fit again"
 
 
 def _seen_truth(cache: FeatureCache, row: int) -> np.ndarray | None:

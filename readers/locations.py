@@ -1,9 +1,11 @@
-"""Where data sets are looked for when the command line does not say."""
+"""Where data sets are looked for when the command line does not say, and what they are called."""
 
-__all__ = ["find_data"]
+__all__ = ["OWN", "find_data", "name_of_data"]
 
 import os
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
 
 from textdiff.errors import UserError
 
@@ -35,3 +37,15 @@ def find_data(dataset: str) -> Path:
             return place
     looked = ", ".join(str(place) for place in places)
     raise UserError(f"--data: no {folder} directory in {looked}; give its place with --data, or set TEXTDIFF_DATA")
+
+
+def name_of_data(about: Mapping[str, Any]) -> str:
+    """What tables and reports call a data set: a lab's own by its directory or file, any other by its layout.
+
+    Args:
+        about: what a cache says of itself.
+    """
+    layout = str(about.get("dataset", "data"))
+    place = PurePath(str(about.get("options", {}).get("data", ""))) if layout in OWN else PurePath()
+    name = place.stem if place.suffix in (".h5", ".hdf5") else place.name
+    return name if name not in ("", "..") else layout

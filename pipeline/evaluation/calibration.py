@@ -278,9 +278,13 @@ def in_words(trust: Mapping[str, Any]) -> tuple[str, str]:
     else:
         line += f". There is no temperature: {trust['missing']}."
     flag = trust["flag"]
-    how = "chosen by validation images" if flag["chosen"] else "fixed, as validation images are too few to choose by"
+    how = "chosen by the validation images" if flag["chosen"] else "fixed, as there are too few validation images"
+    counts = [
+        f"{flag[found]} of the {flag[of]} whose Dice is {side} {100 * flag['low']:.0f}"
+        for found, of, side in (("hits", "images_low", "below"), ("false_alarms", "images_not_low", "not below"))
+        if flag[of]
+    ]
     return line, (
-        f"Flagged as likely below a Dice of {100 * flag['low']:.0f} (an expected Dice below {100 * flag['limit']:.1f}, "
-        f"{how}): {flag['hits']} of the {flag['images_low']} images that are below, and {flag['false_alarms']} of the "
-        f"{flag['images_not_low']} that are not."
+        f"Images flagged to be checked, those of an expected Dice below {100 * flag['limit']:.1f} ({how}): "
+        f"{', and '.join(counts)}."
     )

@@ -120,6 +120,6 @@ def difference_table(
     parts = (
         "Difference to this run's own scores, image by image:",
         score_table(rows, markdown=markdown),
-        metrics_table(further, "Differences too, at the original size.", markdown=markdown),
+        metrics_table(further, "These differences are at the original size, too.", markdown=markdown),
     )
     return "\n\n".join(part for part in parts if part)

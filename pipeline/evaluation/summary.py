@@ -20,6 +20,7 @@ from textdiff.pipeline.evaluation.object_scores import metrics_table
 from textdiff.pipeline.evaluation.published import Published
 from textdiff.pipeline.evaluation.score_tables import ScoreRow, score_table
 from textdiff.pipeline.runs import SCORES_SCHEMA, Run
+from textdiff.readers.locations import name_of_data
 from textdiff.tables import markdown as escape
 
 
@@ -196,12 +197,12 @@ def _fitted_lines(run: Run) -> str:
     )
     seed, members = options["seed"], options["ensemble"]
     seeds = f"mean of {members} networks, seeds {seed} to {seed + members - 1}" if members else f"seed {seed}"
-    return f"""* data set {escape(str(about["dataset"]))}, {escape(made_with)}
+    return f"""* data set {escape(name_of_data(about))}, {escape(made_with)}
 * {seeds}, {options["epochs"]} epochs"""
 
 
 def _combined_lines(config: Mapping[str, Any]) -> str:
     runs = config["runs"]
     parts = (f"{100 * one['weight']:.3g} % {escape(one['label'])} ({escape(one['run'])})" for one in runs)
-    return f"""* data set {escape(str(config["about"]["dataset"]))}
+    return f"""* data set {escape(name_of_data(config["about"]))}
 * mean of {len(runs)} runs, {weights_in_words(config)}: {", ".join(parts)}"""

@@ -130,12 +130,12 @@ def missing_text(run: Run) -> str:
     if run.combined:
         return next(missing_text(member) for member in run.members if member.reads.text)
     config = run.config
+    measured = f'what that costs: textdiff score --run {run.path} --text ""'
+    if config["fit"].get("places"):
+        return f"the run draws a map of the places in it, and is given one that is bright everywhere; {measured}"
     does = "averages" if config["fit"]["variant"] == "concat" else "attends to"
     tokens = "special tokens and the padding" if config["fingerprint"]["pad_to"] else "special tokens"
     known = (
         " instead of the one sentence that it was fitted with" if config["fit"]["variant"] == "constant-text" else ""
     )
-    return (
-        f"the run reads it, so it is given the empty string and {does} its {tokens} alone{known}; "
-        f'what that costs: textdiff score --run {run.path} --text ""'
-    )
+    return f"the run reads it, so it is given the empty string and {does} its {tokens} alone{known}; {measured}"

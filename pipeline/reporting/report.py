@@ -31,6 +31,7 @@ from textdiff.pipeline.reporting.measured import Measured
 from textdiff.pipeline.runs import Run, of_split
 from textdiff.pipeline.score import scored_rows
 from textdiff.pipeline.training.image_digests import changes, image_digests, shortened
+from textdiff.readers.locations import name_of_data
 
 _TRUTHS = {
     "clean": ("Mask by area", "is resized to the size of the network's output."),
@@ -69,7 +70,7 @@ def write_report(options: Report) -> Path:
         "name": run.path.name,
         "split": split,
         "facts": {
-            "dataset": str(summary["about"].get("dataset", "")),
+            "dataset": name_of_data(summary["about"]),
             "made": run.label,
             "labels": summary["labels"],
             "images": len(summary["images"]),
@@ -216,7 +217,7 @@ def _options(run: Run, cache: FeatureCache, views: int) -> list[list[str]]:
     revision = config.get("git") or ""
     schedule = f"a tenth from epoch {fit['decay_epoch']}" if fit["schedule"] == "step" else fit["schedule"]
     rows = {
-        "data set": about.get("dataset"),
+        "data set": name_of_data(about),
         "protocol": f"{about.get('protocol')} (extract), {fit['protocol']} (fit)",
         "backbone": f"{about.get('backbone')}, sha256 {made['backbone_sha256'][:12]}…",
         "blocks": ", ".join(map(str, cache.blocks)),
@@ -249,7 +250,7 @@ def _options(run: Run, cache: FeatureCache, views: int) -> list[list[str]]:
 
 def _combined_options(run: Run, views: int) -> list[list[str]]:
     config = run.config
-    rows = [["data set", str(config["about"].get("dataset"))]]
+    rows = [["data set", name_of_data(config["about"])]]
     rows += [[f"run {one['run']}", f"{one['label']}, weight {one['weight']:.3g}"] for one in config["runs"]]
     rows += [["weights", weights_in_words(config)], ["labels", f"{len(config['train_ids'])} in all"]]
     rows += [["image size", f"{config['fingerprint']['image_size']} px"]]

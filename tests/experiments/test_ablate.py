@@ -49,6 +49,13 @@ def test_done_jobs_are_not_done_again(ablated, cache, textdiff_once):
     assert (ablated / "ablate.md").read_bytes() == table
 
 
+def test_a_u_net_that_is_named_is_still_one_row(cache, tmp_path, textdiff_once):
+    options = ("--variants", "unet-fair", "--labels", "2", "--draws", "1", "--seeds", "1", "--rival-epochs", "1")
+    textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *options, "--jobs", "1", "--device", "cpu")
+    jobs = open_experiment(tmp_path / "runs/ablate-tiny").plan.jobs
+    assert [job.name for job in jobs] == ["unet-fair-d0-s0", "unet-d0-s0"]
+
+
 def test_other_options_are_refused_with_what_differs(ablated, cache, textdiff_once):
     changed = ["--draws", "3", "--epochs", "5"]
     result = textdiff_once(

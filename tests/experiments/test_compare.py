@@ -6,7 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from textdiff.experiments.experiment import open_experiment
 from textdiff.pipeline.runs import Run, write_config
@@ -84,6 +86,32 @@ def test_compare_takes_differences_within_each_of_several_data_sets(ablated, els
     assert rows["made-up", "full"] is rows["qata", "full"] is None
     assert rows["made-up", "shuffled-text"] == rows["qata", "shuffled-text"] is not None
     assert "data set" in textdiff_once(tmp_path, "compare", str(ablated), str(place)).stdout
+
+
+def test_two_folders_of_ones_own_are_two_data_sets_and_have_the_folders_names(tmp_path, textdiff_once):
+    for size, name in enumerate(("lungs", "livers.v2"), start=4):
+        for folder in ("images/train", "images/test", "masks"):
+            (tmp_path / name / folder).mkdir(parents=True)
+        for image, split in (("a", "train"), ("b", "test")):
+            pixels = np.zeros((32, 32), np.uint8)
+            pixels[size:20, 4:20] = 255
+            Image.fromarray(pixels).save(tmp_path / name / "masks" / f"{image}.png")
+            Image.fromarray(pixels // 2 + size).save(tmp_path / name / "images" / split / f"{image}.png")
+        textdiff_once(
+            tmp_path,
+            *("extract", "--dataset", "folder", "--data", name, "--cache", f"{name}.zarr", "--preset", "rgb"),
+            *("--text-encoder", "none", "--image-size", "32"),
+        )
+        fit = ("fit", "--cache", f"{name}.zarr", "--variant", "no-text", "--epochs", "1", "--runs", f"runs-{name}")
+        textdiff_once(tmp_path, *fit)
+    runs = [
+        next(path for path in (tmp_path / f"runs-{name}").iterdir() if path.name != "latest")
+        for name in ("lungs", "livers.v2")
+    ]
+    shown = textdiff_once(tmp_path, "compare", *map(str, runs)).stdout
+    assert {line.split()[0] for line in shown.splitlines() if " no-text " in line} >= {"lungs", "livers.v2"}
+    textdiff_once(tmp_path, "score", "--run", str(runs[1]))
+    assert "* data set livers.v2, backbone rgb" in (runs[1] / "report.md").read_text()
 
 
 def test_rows_of_one_experiment_are_compared_with_each_other(ablated, textdiff_once):

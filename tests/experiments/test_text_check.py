@@ -24,9 +24,9 @@ def checked(tmp_path_factory, textdiff_once):
 
 def test_the_check_pairs_fits_with_and_without_texts_on_validation_images(checked, textdiff_once):
     root, command, said = checked
-    found = json.loads((root / "runs/text-check-c/text-check.json").read_text())
+    found = json.loads((root / "runs/text-check-c-positions-places/text-check.json").read_text())
     assert found["split"] == "val"
-    plan = json.loads((root / "runs/text-check-c/experiment.json").read_text())
+    plan = json.loads((root / "runs/text-check-c-positions-places/experiment.json").read_text())
     assert plan["options"]["fit.select"] == "last"
     rows = {row["method"]: row for row in found["rows"] if (row["truth"], row["metric"]) == ("clean", "dice")}
     assert list(rows) == ["full", "no-text", "shuffled-text"]

@@ -104,15 +104,17 @@ def helps(tmp_path_factory, textdiff_once) -> dict[str, str]:
     return {name: textdiff_once(root, *name.split(), "--help").stdout for name in COMMANDS}
 
 
-def test_summaries_fit_a_line_of_eighty_columns(textdiff_once, tmp_path):
+def test_summaries_fit_a_line_of_eighty_columns_and_are_shown_where_no_command_is_named(textdiff_once, tmp_path):
     lines = textdiff_once(tmp_path, "--help").stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert not [line for line in lines[lines.index("Commands:") :] if line.endswith("...")]
     for name in {name.split()[0] for name in COMMANDS}:
         expected = GROUPS.get(name) or summary(COMMANDS[name].record)
         assert any(line.split(maxsplit=1) == [name, expected] for line in lines), name
+    assert textdiff_once(tmp_path).stdout.splitlines() == lines
     for group in GROUPS:
-        assert "..." not in textdiff_once(tmp_path, group, "--help").stdout.split("Commands:")[1]
+        assert "..." not in (shown := textdiff_once(tmp_path, group, "--help").stdout).split("Commands:")[1]
+        assert textdiff_once(tmp_path, group).stdout == shown
 
 
 @pytest.mark.parametrize("name", COMMANDS)

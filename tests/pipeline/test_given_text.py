@@ -227,6 +227,23 @@ def test_predict_says_what_a_missing_text_does_and_how_to_measure_it(made, varia
     assert f'textdiff score --run {run} --text ""' in said
 
 
+def test_a_data_set_without_texts_is_fitted_without_them_or_the_user_is_told(encoder, tmp_path, textdiff_once):
+    for folder in ("images", "masks"):
+        (tmp_path / "plain" / folder).mkdir(parents=True)
+        Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(tmp_path / "plain" / folder / "a.png")
+    smallest = ("--backbone", "rgb", "--image-size", "32", "--text-encoder", str(encoder))
+    made = textdiff_once(tmp_path, "extract", "--dataset", "folder", "--data", "plain", *smallest)
+    assert made.stderr.splitlines()[-1] == "next: textdiff fit --cache cache/plain.zarr --variant no-text"
+    told = "no training image has a text"
+    fit = ("fit", "--cache", "cache/plain.zarr", "--epochs", "1")
+    assert told in textdiff_once(tmp_path, *fit).stderr
+    done = textdiff_once(tmp_path, *fit, "--variant", "no-text")
+    assert told not in done.stderr
+    # Nothing is there to be scored, and that is said with the fix.
+    assert done.stderr.splitlines()[-1] == f"next: textdiff predict IMAGES --run {done.stdout.strip()}"
+    assert "by its --val 0.2 --test 0.2 and fit again" in textdiff_once(tmp_path, "score", status=2).stderr
+
+
 def test_a_predictor_says_so_once_and_only_where_the_run_reads_text(made, capsys):
     image = made / "own/Test_Folder/img/test_000.tif"
     for name, times in (("own-full", 1), ("own-no-text", 0)):

@@ -75,6 +75,8 @@ def test_predict_draws_the_map_of_the_text_it_is_given(root, textdiff_once, netw
         here = mask[y : y + 16, x : x + 16].sum()
         assert here > 200
         assert mask.sum() - here < 60
+    without = ("predict", "one.png", "--run", str(newest(root / network).path), "--out", f"out-{network}-none")
+    assert "is given one that is bright everywhere" in " ".join(textdiff_once(root, *without).stderr.split())
 
 
 @pytest.mark.parametrize(

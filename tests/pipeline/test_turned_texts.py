@@ -44,6 +44,13 @@ def texts_of(cache: FeatureCache) -> dict[tuple[str, int], str]:
     return {(row.id, row.view): cache.texts[row.text] for row in cache.rows}
 
 
+def test_the_table_of_words_is_counted_and_not_shown_with_the_facts_of_a_cache(root, textdiff_once):
+    lines = textdiff_once(root, "cache", "info", "c.zarr").stdout.splitlines()
+    (line,) = (line for line in lines if line.startswith("turned texts"))
+    assert f"directions ({len(WORDS.directions)})" in line
+    assert max(map(len, lines)) < 160
+
+
 def test_each_view_has_the_text_that_is_true_of_it(root):
     found = texts_of(FeatureCache.open(root / "c.zarr"))
     assert found == {(name, view): WORDS.turned(text, view) for name, text in TEXTS.items() for view in range(8)}

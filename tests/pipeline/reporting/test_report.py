@@ -239,6 +239,12 @@ def test_browser_reads_curves_under_the_pointer_and_by_keys(view, scored):
 def test_browser_fits_the_page_to_its_width_with_readable_text(view, width, scheme):
     view.resize(width, 844, mobile=width < 500)
     assert view.evaluate("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
+    assert view.evaluate(  # no word of a head is broken
+        "[...document.querySelectorAll('#table thead button')].every(({firstChild}) =>"
+        " [...firstChild.data.matchAll(/\\S+/g)].every(word => { const r = new Range();"
+        " r.setStart(firstChild, word.index); r.setEnd(firstChild, word.index + word[0].length);"
+        " return r.getClientRects().length <= 1; }))"
+    )
     assert view.evaluate(
         "[...document.querySelectorAll('.chart svg text')].every(e => { const [a, b] = [e, e.ownerSVGElement]"
         ".map(n => n.getBoundingClientRect()); return a.left >= b.left - 1 && a.right <= b.right + 1; })"
