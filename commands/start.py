@@ -49,7 +49,7 @@ def start(options: Start) -> list[Path]:
         UserError: the folder is not read as a data set, its check found errors, or a command failed.
     """
     root, dry = Path(options.dir), options.dry_run
-    if options.dataset == "folder":
+    if get_preset(options.dataset).mask_place:
         _refuse_loose_images(root)
     where = Path("cache") / f"{root.resolve().stem if root.is_file() else root.resolve().name}.zarr"
     made = _made(where, root)
