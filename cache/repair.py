@@ -162,6 +162,6 @@ def _put_over(new: Path, store: Store) -> list[str]:
         with suppress(chunks.ChunkError):
             if store.get(key) == (new / file).read_bytes():
                 continue
-        store.adopt(new / file, key)
+        store.move_in(new / file, key)
         moved.append(key)
     return moved

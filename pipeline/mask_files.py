@@ -15,7 +15,7 @@ from textdiff.files import atomic_path, sha256_file
 from textdiff.images.labels import UNSAID
 from textdiff.images.scaled import Scaled
 from textdiff.options.extract import Extract
-from textdiff.options.option import load
+from textdiff.options.option import imported
 from textdiff.pipeline.extraction.config import ExtractConfig, resolve
 from textdiff.readers.datasets import read_dataset
 from textdiff.readers.decoding import load_image, load_mask
@@ -147,7 +147,7 @@ class MaskFiles:
         mask, image = sample.mask, sample.image
         if mask is None:
             known = get_preset(config.dataset).mask_place
-            place: Path | None = load(known)(config.data, image) if known and isinstance(image, Path) else None
+            place: Path | None = imported(known)(config.data, image) if known and isinstance(image, Path) else None
             if place is None:
                 raise UserError(
                     f"{name}: a data set of this layout has no place for a mask; use a folder (docs/data.md)"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from textdiff.errors import UserError, choose
-from textdiff.options.option import load
+from textdiff.options.option import imported
 from textdiff.readers import READERS
 
 
@@ -112,7 +112,7 @@ def find_data(dataset: str) -> Path:
     """
     known = get_preset(dataset)
     if known.synthetic:
-        made: Path = load(known.synthetic)(Path("data") / dataset)
+        made: Path = imported(known.synthetic)(Path("data") / dataset)
         return made
     if known.own:
         raise UserError(f"--data: missing; --dataset {dataset} needs the place of your {known.own}")

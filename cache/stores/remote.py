@@ -244,7 +244,7 @@ class RemoteStore(Store):
                 self.delete(ROOT)
                 self.remove(self.everything().keys() - {UNFINISHED})
             keys = [file.relative_to(new).as_posix() for file in sorted(new.rglob("*")) if file.is_file()]
-            self.map(lambda key: self.adopt(new / key, key), [key for key in keys if key != ROOT])
+            self.map(lambda key: self.move_in(new / key, key), [key for key in keys if key != ROOT])
             self._known.clear()
             self.put_if(ROOT, (new / ROOT).read_bytes(), "create")
             self.delete(UNFINISHED)
@@ -254,7 +254,7 @@ class RemoteStore(Store):
         with tempfile.TemporaryDirectory(prefix="textdiff-") as directory:
             yield Path(directory)
 
-    def adopt(self, file: Path, key: str) -> None:
+    def move_in(self, file: Path, key: str) -> None:
         self.put(key, [file.read_bytes()])
 
     @contextmanager

@@ -1,6 +1,6 @@
 """What any process does that fills rows of a cache which is there already: the same on a device, a node, a cluster."""
 
-__all__ = ["Job", "Order", "Part", "RowWorker", "opened", "part_of", "parts", "sealed"]
+__all__ = ["Job", "Order", "Part", "RowWorker", "opened", "part_of", "sealed", "split_rows"]
 
 import pickle
 import platform
@@ -68,7 +68,7 @@ class Part:
     facts: Mapping[str, Inspected]
 
 
-def parts(cache: FeatureCache, rows: Sequence[int], size: int) -> list[list[int]]:
+def split_rows(cache: FeatureCache, rows: Sequence[int], size: int) -> list[list[int]]:
     """``rows`` in parts of about ``size``; the views and tiles of an image, which is decoded once, stay together."""
     found: list[list[int]] = []
     for row in rows:
