@@ -188,7 +188,7 @@ class Option:
             return words
         if self.required or self.shape == "mapping" or any(self.default is none for none in (None, False, "", ())):
             return ""
-        return self.written(self.default)
+        return self.flag if self.default is True else self.written(self.default)
 
     def described(self) -> str:
         """The help with the default, or that there is none."""
