@@ -19,6 +19,7 @@ from textdiff.cache.chunks import MissingError
 from textdiff.cache.stores import leases
 from textdiff.cache.stores.base import Store
 from textdiff.cache.stores.remote import RemoteStore
+from textdiff.files import alive
 
 # Beside the table, as what lists the group should not come across it.
 WRITING = "table/.writing-"
@@ -79,7 +80,7 @@ def _clear(store: RemoteStore) -> None:
     for key in _writers(store):
         with suppress(MissingError, ValueError, TypeError, KeyError):
             said = json.loads(store.get(key))
-            if said["here"] == _here() and not _runs(said["pid"]):
+            if said["here"] == _here() and not alive(said["pid"]):
                 store.delete(key)
 
 
@@ -87,15 +88,3 @@ def _here() -> str:
     """The machine and, where there are several, the container whose numbers of processes ours is one of."""
     namespace = Path("/proc/self/ns/pid")
     return f"{platform.node()} {namespace.readlink() if namespace.is_symlink() else ''}"
-
-
-def _runs(pid: int) -> bool:
-    if os.name != "posix":  # elsewhere a signal of 0 is none
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
