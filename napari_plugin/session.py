@@ -23,7 +23,7 @@ from textdiff.images.labels import UNSAID
 from textdiff.metrics.pixels import entropy
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.options.option import AnyPath
-from textdiff.options.protocol import get_protocol
+from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.mask_files import MaskFiles
 from textdiff.pipeline.prediction.coverage import cover_order, described, evenly
 from textdiff.pipeline.predictions import FittedNetwork, enlarge, predict_members
@@ -244,7 +244,7 @@ class Session:
         if name not in self._painted and name in self._unshown:
             return self._unshown[name]
         labels = self._painted[name] - np.uint8(1) if name in self._painted else self._files.read(name)[0]
-        rule, size = get_protocol(self.cache.about["protocol"]).resize, self.cache.image_size
+        rule, size = PROTOCOLS[self.cache.about["protocol"]].resize, self.cache.image_size
         said = resize_mask(labels, size, rule, classes=len(self.cache.classes) + 1)
         if name not in self._painted:
             self._unshown[name] = said

@@ -33,7 +33,7 @@ from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.models.networks.variants import assign_texts
 from textdiff.options.fit import Fit, FitConfig
-from textdiff.options.protocol import get_protocol
+from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.evaluation.calibration import Calibration, calibrate
 from textdiff.pipeline.prediction.blank import blank_limit
 from textdiff.pipeline.prediction.unlike import FILE as LIKENESS
@@ -336,7 +336,7 @@ def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device, image
     resolved = replace(
         config,
         recipe=name,
-        epochs=config.epochs or recipe.epochs or epochs or get_protocol(config.protocol).epochs,
+        epochs=config.epochs or recipe.epochs or epochs or PROTOCOLS[config.protocol].epochs,
         learning_rate=config.learning_rate or rate,
         schedule=config.schedule or recipe.schedule,
         decay_epoch=recipe.decay_epoch if config.decay_epoch is None else config.decay_epoch,

@@ -19,7 +19,7 @@ from textdiff.images.scaled import Scaled
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.load import load_backbone, moved, resolve_backbone
 from textdiff.models.device import choose_device, resolve_precision
-from textdiff.options.protocol import get_protocol
+from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.extraction.config import ExtractConfig
 from textdiff.pipeline.extraction.fill_rows import fill_rows, full_disk
 from textdiff.pipeline.extraction.filling import Filling
@@ -129,7 +129,7 @@ class RowWorker:
             raise UserError(
                 f"{platform.node()}: its weights of {config.backbone} are not those the cache was made with; copy them"
             )
-        protocol = get_protocol(config.protocol)
+        protocol = PROTOCOLS[config.protocol]
         network = load_backbone(resolved, config.image_size, where, config.seed, protocol.colour, config.enlarge)
         self._resize = protocol.resize
         self._backbone = Extractor(

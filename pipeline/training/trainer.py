@@ -24,7 +24,7 @@ from textdiff.models.device import autocast, synchronize
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Criterion, Segmenter
 from textdiff.models.tensor_files import load_state, save_state, save_tensors
-from textdiff.options.protocol import get_protocol
+from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.predictions import logits_of
 from textdiff.pipeline.runs import IDENTITY, Run
 from textdiff.pipeline.training import recorded
@@ -74,7 +74,7 @@ class Trainer:
         self.texts = run.texts(cache)
         self.network = network.to(device)
         self.recipe = Recipe(**run.config["recipe"])
-        dice_on = get_protocol(self.options["protocol"]).dice_on
+        dice_on = PROTOCOLS[self.options["protocol"]].dice_on
         own = partial(segmentation_loss, dice_weight=self.options["dice_weight"], dice_on=dice_on)
         self._criterion: Criterion = LOSSES.get(self.recipe.loss, own)
         self.optimizer = _optimizer(network, self.recipe, self.options["learning_rate"], device)
