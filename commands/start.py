@@ -19,10 +19,10 @@ from textdiff.errors import UserError
 from textdiff.images.slide_files import is_slide, open_slide
 from textdiff.options.reading import ReadOptions
 from textdiff.options.tools import Start
-from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.prediction.coverage import cover
 from textdiff.pipeline.preset_choice import PresetChoice, choose_preset
 from textdiff.pipeline.runs import Run, find_run
+from textdiff.pipeline.training.begin import draw_images
 from textdiff.pipeline.training.image_digests import changed_images
 from textdiff.readers.datasets import read_dataset
 from textdiff.readers.names import IMAGES, visible

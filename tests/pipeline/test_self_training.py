@@ -15,8 +15,8 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.images.images import symmetry
 from textdiff.images.labels import UNSAID
-from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training.begin import draw_images
 from textdiff.pipeline.training.image_digests import changed_images, check_fitted
 from textdiff.pipeline.training.self_training import SoftLabels, soft_labels
 from textdiff.tests.run_cases import newest
