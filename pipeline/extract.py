@@ -1,6 +1,6 @@
 """Stage one: every image once through the noised UNet, its decoder activations and its text into the cache."""
 
-__all__ = ["Crew", "ExtractConfig", "extract"]
+__all__ = ["Crew", "ExtractConfig", "Work", "extract"]
 
 import os
 import textwrap
@@ -54,7 +54,7 @@ def extract(options: Extract) -> FeatureCache:
     config = resolve(options)
     say_shard(config.shard, options.shard, os.environ)
     with _hire(config) as crew:
-        work = _Work(config, crew)
+        work = Work(config, crew)
         filling = begin_filling(config, work.plan(), work.embed)
         work.encoder = None  # its memory is for the backbone
         return work.fill(filling)
@@ -102,7 +102,7 @@ def _hire(config: ExtractConfig) -> Iterator[Crew | None]:
         yield None
 
 
-class _Work:
+class Work:
     """What the options stand for: found, read and checked, before any work is done on it.
 
     Args:

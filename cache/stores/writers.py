@@ -4,7 +4,7 @@ Each says that it is there, by a lease of its own, and looks for the other only 
 least sees the other: who writes waits, and who removes gives it up.
 """
 
-__all__ = ["WRITING", "removing", "writing"]
+__all__ = ["WRITING", "removing", "this_host", "writing"]
 
 import json
 import os
@@ -33,7 +33,7 @@ def writing(store: Store) -> Iterator[None]:
     if not isinstance(store, RemoteStore):
         yield
         return
-    lease = leases.Lease.take(store, WRITING + uuid.uuid4().hex, here=_here(), pid=os.getpid())
+    lease = leases.Lease.take(store, WRITING + uuid.uuid4().hex, here=this_host(), pid=os.getpid())
     assert lease is not None
     try:
         _clear(store)
@@ -80,11 +80,11 @@ def _clear(store: RemoteStore) -> None:
     for key in _writers(store):
         with suppress(MissingError, ValueError, TypeError, KeyError):
             said = json.loads(store.get(key))
-            if said["here"] == _here() and not alive(said["pid"]):
+            if said["here"] == this_host() and not alive(said["pid"]):
                 store.delete(key)
 
 
-def _here() -> str:
+def this_host() -> str:
     """The machine and, where there are several, the container whose numbers of processes ours is one of."""
     namespace = Path("/proc/self/ns/pid")
     return f"{platform.node()} {namespace.readlink() if namespace.is_symlink() else ''}"

@@ -109,7 +109,7 @@ def test_members_learn_from_the_mean_of_all_members_of_the_first_fit(lab, textdi
         p.append(back.reshape(2, 32, 32))
     p = np.mean(p, 0)
     expected = p * (1 + (p * np.log(p)).sum(0) / np.log(2))
-    assert np.allclose(mass._mass[0], expected, atol=2e-3)
+    assert np.allclose(mass.mass[0], expected, atol=2e-3)
 
 
 def test_drawn_labels_are_in_expectation_the_soft_ones_and_turn_with_the_view(lab, used):

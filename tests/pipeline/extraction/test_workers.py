@@ -45,7 +45,7 @@ def cache(place, tmp_path):
 
 def begun(place, cache):
     """A cache without rows, the order to fill it, and what is known of its samples."""
-    work = stage._Work(stage.resolve(options(place, cache)), None)
+    work = stage.Work(stage.resolve(options(place, cache)), None)
     filling = stage.begin_filling(work.config, work.plan(), work.embed)
     return filling.cache, Order.of(work.config, filling.cache), {fact.sample.id: fact for fact in work.facts}
 
