@@ -45,31 +45,7 @@ from typing import TYPE_CHECKING
 from textdiff.errors import UserError
 
 if TYPE_CHECKING:
-    from textdiff.api import (
-        CacheDataset,
-        FeatureCache,
-        Predictor,
-        Run,
-        Scores,
-        ablate,
-        combine,
-        compare,
-        curve,
-        extract,
-        fit,
-        open_cache,
-        open_run,
-        panel,
-        predict,
-        pretrain,
-        rank,
-        report,
-        resume,
-        score,
-        sweep,
-        table1,
-        text_check,
-    )
+    from textdiff.api import *  # noqa: F403
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,7 @@
 """Files that are either whole or absent, and the space there is for them."""
 
 __all__ = [
+    "alive",
     "atomic_directory",
     "atomic_path",
     "check_free_space",
@@ -118,7 +119,7 @@ def _sweep(directory: Path) -> None:
     with os.scandir(directory) as entries:
         found = [(entry, match) for entry in entries if (match := _LEFTOVER.fullmatch(entry.name))]
     for entry, match in found:
-        if match["token"] == _TOKEN or _alive(int(match["pid"])):
+        if match["token"] == _TOKEN or alive(int(match["pid"])):
             continue
         with contextlib.suppress(OSError):
             if entry.is_dir(follow_symlinks=False):
@@ -127,7 +128,10 @@ def _sweep(directory: Path) -> None:
                 Path(entry.path).unlink()
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this machine has not ended, as far as that can be told."""
+    if os.name != "posix":  # elsewhere a signal of 0 is none
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, distributions, entry_points
 from typing import Any, TypeVar
 
 from textdiff.errors import UserError
-from textdiff.options.option import load
+from textdiff.options.option import imported
 
 T = TypeVar("T")
 _GROUPS = "textdiff."
@@ -64,7 +64,7 @@ class _OnDemand(Mapping[str, Any]):
         return name in self._places
 
     def __getitem__(self, name: str) -> Any:
-        return load(self._places[name])
+        return imported(self._places[name])
 
 
 class _Registry(Mapping[str, T]):

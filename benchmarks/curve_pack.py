@@ -12,12 +12,12 @@ from PIL import Image
 
 from textdiff.files import write_text
 from textdiff.images.images import read_image, resize_image, resize_mask
-from textdiff.options.protocol import get_protocol
+from textdiff.options.protocol import PROTOCOLS
 from textdiff.readers.datasets import read_dataset
 from textdiff.tables import csv_table
 
 SIDE = 256  # pixels of the target's images
-RULE = get_protocol("clean").resize
+RULE = PROTOCOLS["clean"].resize
 NAMES = {
     "he": ("he-unlabelled", "monuseg", "MoNuSeg"),
     "cxr": ("cxr-unlabelled", "folder", "cxr-lesions"),

@@ -1,6 +1,6 @@
 """A new cache: built aside with all its metadata, then put in its place in one step."""
 
-__all__ = ["Contents", "build_cache", "fill_cache", "make_attributes", "read_attributes", "read_table", "rewrite_about"]
+__all__ = ["CachePlan", "Contents", "build_cache", "fill_cache", "read_attributes", "read_table", "rewrite_about"]
 
 import errno
 import hashlib
@@ -8,9 +8,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
@@ -20,10 +21,30 @@ from textdiff.cache import chunks
 from textdiff.cache.fingerprint import canonical, digest_of
 from textdiff.cache.layout import FORMAT, SCHEMA, Layout
 from textdiff.cache.ledger import texts_digest
-from textdiff.cache.rows import CacheError, DamagedError, unpack_table
+from textdiff.cache.rows import CacheError, DamagedError, Row, check_rows, pack_table, unpack_table
 from textdiff.cache.stores import Store, store_at
 from textdiff.errors import UserError
 from textdiff.places import Location
+
+
+class CachePlan(TypedDict):
+    """What a cache is to hold, all but the embeddings of its texts."""
+
+    fingerprint: Mapping[str, Any]
+    """All that determines the rows, JSON-able. Its "dtype" is float16 (default), float32 or int8; with "instances",
+    uint16 or uint32, rows also hold object numbers; "classes" names the mask's values 1, 2 ..."""
+    rows: Sequence[Row]
+    """The sample table."""
+    blocks: Mapping[int, tuple[int, int, int]]
+    """The native shape (C, h, w) of each block's activations."""
+    steps: Sequence[int]
+    """The diffusion steps."""
+    image_size: int
+    """H = W of the stored images and of the upsampled features."""
+    texts: NotRequired[Sequence[str]]
+    """The distinct texts that ``Row.text`` refers to; none by default."""
+    about: NotRequired[Mapping[str, Any] | None]
+    """JSON-able facts that do not determine the features, such as the data set's name; none by default."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,42 @@ class Contents:
     """(n, L, D) float32; None leaves the embeddings out, though the layout may have them."""
     token_mask: np.ndarray | None = None
     """(n, L) uint8."""
+
+    @classmethod
+    def of(
+        cls, plan: CachePlan, tokens: npt.ArrayLike | None = None, token_mask: npt.ArrayLike | None = None
+    ) -> "Contents":
+        """What a plan asks for, with the embeddings (n, L, D) of its texts and their mask (n, L), if there are any.
+
+        The attributes have checksums of all that belongs to no row, and one over themselves.
+
+        Raises:
+            ValueError: they contradict each other.
+        """
+        rows, texts, fingerprint = plan["rows"], plan.get("texts", ()), plan["fingerprint"]
+        check_rows(rows, texts)
+        values = None if tokens is None else np.ascontiguousarray(tokens, dtype="<f4")
+        mask = None if token_mask is None else np.ascontiguousarray(token_mask).astype(bool).astype(np.uint8)
+        check_text(texts, values, mask)
+        table, shape = pack_table(rows, texts), None if values is None else values.shape
+        layout = Layout.of(rows, plan["blocks"], plan["steps"], plan["image_size"], fingerprint, len(table), shape)
+        parts = [] if values is None or mask is None else zip(values, mask, strict=True)
+        # The canonical form, so that equal caches have equal bytes in whatever order the fields were given.
+        attributes: dict[str, Any] = {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            "textdiff": textdiff.__version__,
+            "about": json.loads(canonical(plan.get("about") or {})),
+            "fingerprint": json.loads(canonical(fingerprint)),
+            "fingerprint_hash": digest_of(fingerprint),
+            "blocks": {str(block): list(size) for block, size in layout.blocks.items()},
+            "steps": list(layout.steps),
+            "image_size": layout.image_size,
+            "tokens": None if layout.tokens is None else list(layout.tokens),
+            "table_sha256": hashlib.sha256(table).hexdigest(),
+            "texts_digest": texts_digest(chunks.checksum(part) for text in parts for part in text),
+        }
+        return cls(layout, table, attributes | {"checksum": _checksum(attributes)}, values, mask)
 
 
 def build_cache(path: Location, contents: Contents, overwrite: bool) -> None:
@@ -63,34 +120,6 @@ def build_cache(path: Location, contents: Contents, overwrite: bool) -> None:
             raise UserError(f"{path}: cannot be made ({error.strerror}); choose another --cache") from error
         error.filename = error.filename or str(path)  # Zarr's has none
         raise
-
-
-def make_attributes(
-    layout: Layout,
-    fingerprint: Mapping[str, Any],
-    about: Mapping[str, Any],
-    table: bytes,
-    tokens: np.ndarray | None,
-    token_mask: np.ndarray | None,
-) -> dict[str, Any]:
-    """The attributes of a new cache, with checksums of all that belongs to no row, and over themselves."""
-    texts = [] if tokens is None or token_mask is None else zip(tokens, token_mask, strict=True)
-    # The canonical form, so that equal caches have equal bytes in whatever order the fields were given.
-    attributes: dict[str, Any] = {
-        "format": FORMAT,
-        "schema": SCHEMA,
-        "textdiff": textdiff.__version__,
-        "about": json.loads(canonical(about)),
-        "fingerprint": json.loads(canonical(fingerprint)),
-        "fingerprint_hash": digest_of(fingerprint),
-        "blocks": {str(block): list(shape) for block, shape in layout.blocks.items()},
-        "steps": list(layout.steps),
-        "image_size": layout.image_size,
-        "tokens": None if layout.tokens is None else list(layout.tokens),
-        "table_sha256": hashlib.sha256(table).hexdigest(),
-        "texts_digest": texts_digest(chunks.checksum(part) for text in texts for part in text),
-    }
-    return attributes | {"checksum": _checksum(attributes)}
 
 
 def rewrite_about(path: Location, attributes: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,28 +5,19 @@ __all__ = ["FeatureCache"]
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from textdiff.cache import chunks
 from textdiff.cache.cast import Cast
-from textdiff.cache.create import (
-    Contents,
-    build_cache,
-    check_text,
-    make_attributes,
-    read_attributes,
-    read_table,
-    rewrite_about,
-)
+from textdiff.cache.create import CachePlan, Contents, build_cache, read_attributes, read_table, rewrite_about
 from textdiff.cache.fingerprint import differing_fields, differing_rows, same_features
 from textdiff.cache.info import cache_info
-from textdiff.cache.layout import Layout
 from textdiff.cache.ledger import entry_key
 from textdiff.cache.reader import TABLE, CacheReader
-from textdiff.cache.rows import CacheError, DamagedError, Row, check_rows, pack_table
+from textdiff.cache.rows import CacheError, DamagedError, Row
 from textdiff.cache.stores import store_at
 from textdiff.cache.verify import Fault, verify_rows
 from textdiff.cache.writer import checked_pixels, take_over_row, write_row
@@ -50,17 +41,11 @@ class FeatureCache(CacheReader):
         cls,
         path: str | os.PathLike[str],
         *,
-        fingerprint: Mapping[str, Any],
-        rows: Sequence[Row],
-        blocks: Mapping[int, tuple[int, int, int]],
-        steps: Sequence[int],
-        image_size: int,
-        texts: Sequence[str] = (),
         tokens: npt.ArrayLike | None = None,
         token_mask: npt.ArrayLike | None = None,
-        about: Mapping[str, Any] | None = None,
         overwrite: bool = False,
         rows_to_write: int = 0,
+        **plan: Unpack[CachePlan],
     ) -> Self:
         """Makes a cache without rows; one of the same fingerprint that is there already is opened instead.
 
@@ -68,71 +53,43 @@ class FeatureCache(CacheReader):
 
         Args:
             path: where to, a directory.
-            fingerprint: all that determines the rows, JSON-able. Its "dtype" is float16 (default), float32 or int8;
-                with "instances", uint16 or uint32, rows also hold object numbers; "classes" names the mask's values
-                1, 2 ...
-            rows: the sample table.
-            blocks: the native shape (C, h, w) of each block's activations.
-            steps: the diffusion steps.
-            image_size: H = W of the stored images and of the upsampled features.
-            texts: the distinct texts that ``Row.text`` refers to.
             tokens: (n, L, D) float32 embeddings of the texts, or None.
             token_mask: (n, L) bool, False where there is padding, or None.
-            about: JSON-able facts that do not determine the features, such as the data set's name.
             overwrite: replace a TextDiff cache that is there.
             rows_to_write: how many are about to be; without free space for them nothing is made or replaced.
+            plan: what it is to hold: ``fingerprint``, ``rows``, ``blocks``, ``steps``, ``image_size`` and, where there
+                are any, ``texts`` and facts ``about`` it; see ``CachePlan``.
 
         Raises:
             CacheError: another cache is there, or something that is no cache.
             UserError: the disk is full, or has too little free space for the rows.
             ValueError: arguments that contradict each other.
         """
-        path = located(path)
+        path, contents = located(path), Contents.of(plan, tokens, token_mask)
         store = store_at(path)
-        check_rows(rows, texts)
-        values = None if tokens is None else np.ascontiguousarray(tokens, dtype="<f4")
-        mask = None if token_mask is None else np.ascontiguousarray(token_mask).astype(bool).astype(np.uint8)
-        check_text(texts, values, mask)
         if overwrite or not store.occupied():
-            table = pack_table(rows, texts)
-            shape = None if values is None else values.shape
-            layout = Layout.of(rows, blocks, steps, image_size, fingerprint, len(table), shape)
             check_free_space(
                 path,
-                rows_to_write * layout.row_nbytes,
+                rows_to_write * contents.layout.row_nbytes,
                 f"the {rows_to_write} rows need",
                 "free some, choose another --cache, fewer --blocks or --steps. Nothing was written",
                 store.nbytes() if overwrite else 0,
             )
-            attributes = make_attributes(layout, fingerprint, about or {}, table, values, mask)
-            build_cache(path, Contents(layout, table, attributes, values, mask), overwrite)
+            build_cache(path, contents, overwrite)
         cache = cls.open(path, writable=True)
-        cache.check_fingerprint(fingerprint)
-        cache._refuse(cache.differing_table(rows, texts))
+        cache.check_fingerprint(plan["fingerprint"])
+        cache._refuse(cache.differing_table(plan["rows"], plan.get("texts", ())))
         return cache
 
     @classmethod
-    def plan(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        fingerprint: Mapping[str, Any],
-        rows: Sequence[Row],
-        blocks: Mapping[int, tuple[int, int, int]],
-        steps: Sequence[int],
-        image_size: int,
-        texts: Sequence[str] = (),
-        about: Mapping[str, Any] | None = None,
-    ) -> Self:
+    def plan(cls, path: str | os.PathLike[str], **plan: Unpack[CachePlan]) -> Self:
         """The cache that ``create`` would make, without making it: no row exists, and nothing is on the disk.
 
         Raises:
             ValueError: arguments that contradict each other.
         """
-        check_rows(rows, texts)
-        table = pack_table(rows, texts)
-        layout = Layout.of(rows, blocks, steps, image_size, fingerprint, len(table), None)
-        cache = cls(located(path), make_attributes(layout, fingerprint, about or {}, table, None, None), table, False)
+        contents = Contents.of(plan)
+        cache = cls(located(path), contents.attributes, contents.table, False)
         cache._identity = None  # whatever is at the path by now, it is not this cache
         return cache
 

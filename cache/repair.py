@@ -7,16 +7,15 @@ is, the metadata are: the root says what they have to be. Neither the root nor t
 __all__ = ["repair", "repair_cache"]
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from textdiff import console
 from textdiff.cache import chunks, ledger
-from textdiff.cache.create import Contents, fill_cache, read_attributes, read_table
+from textdiff.cache.create import CachePlan, Contents, fill_cache, read_attributes, read_table
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.rows import CacheError, DamagedError
 from textdiff.cache.stores import Store
@@ -72,14 +71,14 @@ def _said_of(cache: FeatureCache, rows: int, texts: bool) -> str:
     return f"dropped {what}; {again} makes them anew, and nothing else"
 
 
-def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) -> None:
+def repair(path: str | os.PathLike[str], plan: CachePlan, embed: Embed) -> None:
     """Makes anew what is damaged or missing of metadata, table and texts, and says so; does nothing where nothing is.
 
     If anything was, all rows are checked as they are when they are first read, and bad ones leave the ledger.
 
     Args:
         path: of the cache.
-        plan: the arguments of ``FeatureCache.plan`` for the cache that would be made there now.
+        plan: of the cache that would be made there now.
         embed: is asked only where embeddings are damaged.
 
     Raises:
@@ -100,8 +99,9 @@ def repair(path: str | os.PathLike[str], plan: Mapping[str, Any], embed: Embed) 
     store = planned.store
     with store.locked():
         if here is None or texts_bad:
-            own = {} if here is None else {"rows": here.rows, "texts": here.texts, "about": here.about}
-            asked = dict(plan) | own
+            asked = plan.copy()
+            if here is not None:
+                asked["rows"], asked["texts"], asked["about"] = here.rows, here.texts, here.about
             tokens, token_mask = embed(asked["texts"])
             with store.workplace() as directory:
                 FeatureCache.create(directory / "new", **asked, tokens=tokens, token_mask=token_mask)
@@ -162,6 +162,6 @@ def _put_over(new: Path, store: Store) -> list[str]:
         with suppress(chunks.ChunkError):
             if store.get(key) == (new / file).read_bytes():
                 continue
-        store.adopt(new / file, key)
+        store.move_in(new / file, key)
         moved.append(key)
     return moved

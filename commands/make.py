@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperArgument, TyperCommand
 
-from textdiff.options.option import Option, load
+from textdiff.options.option import Option, imported
 from textdiff.options.record import Record, options, summary
 
 
@@ -65,7 +65,7 @@ def add(app: typer.Typer, name: str, command: Command) -> None:
         values = {name: _value(by_name[name], value) for name, value in given.items() if value not in (None, [])}
         record = command.record.of((), values, name)
         taken = [getattr(record, name) for name in command.takes] or [record]
-        command.show(load(f"textdiff.{command.run}")(*taken), record, as_json)
+        command.show(imported(f"textdiff.{command.run}")(*taken), record, as_json)
 
     parameters = [_parameter(option) for option in shown]
     if command.as_json:

@@ -19,10 +19,10 @@ from textdiff.errors import UserError
 from textdiff.images.slide_files import is_slide, open_slide
 from textdiff.options.reading import ReadOptions
 from textdiff.options.tools import Start
-from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.prediction.coverage import cover
 from textdiff.pipeline.preset_choice import PresetChoice, choose_preset, strokes_of
 from textdiff.pipeline.runs import Run, find_run
+from textdiff.pipeline.training.begin import draw_images
 from textdiff.pipeline.training.image_digests import changed_images
 from textdiff.readers.datasets import read_dataset
 from textdiff.readers.names import IMAGES, visible
@@ -49,7 +49,7 @@ def start(options: Start) -> list[Path]:
         UserError: the folder is not read as a data set, its check found errors, or a command failed.
     """
     root, dry = Path(options.dir), options.dry_run
-    if options.dataset == "folder":
+    if get_preset(options.dataset).mask_place:
         _refuse_loose_images(root)
     stem = root.resolve().stem if root.is_file() else root.resolve().name
     usual, of_strokes = Path("cache") / f"{stem}.zarr", Path("cache") / f"{stem}-filters.zarr"

@@ -8,8 +8,7 @@ from typing import Any
 from textdiff.cache import FeatureCache, export_hdf5
 from textdiff.options.tools import CacheExport, CacheInfo, DataCheck
 from textdiff.pipeline.check import Check, check_dataset
-from textdiff.readers.locations import find_data
-from textdiff.readers.presets import get_preset
+from textdiff.readers.presets import find_data, get_preset
 
 
 def data_check(options: DataCheck) -> Check:

@@ -32,7 +32,7 @@ from textdiff.pipeline.evaluation.figures import is_figure
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run
 from textdiff.places import located
-from textdiff.readers.locations import name_of_data
+from textdiff.readers.presets import name_of_data
 
 COSTS = ("parameters", "MB", "seconds")
 COMPARABLE = ("ablate", "curve", "table1", "text-check")

@@ -25,7 +25,7 @@ from textdiff.files import write_json
 from textdiff.pipeline.fit import FitConfig
 from textdiff.pipeline.runs import Run
 from textdiff.places import Location, located
-from textdiff.readers.locations import name_of_data
+from textdiff.readers.presets import name_of_data
 
 SCHEMA = 1
 FILE = "experiment.json"

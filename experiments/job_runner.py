@@ -135,12 +135,12 @@ class JobRunner:
         if self._loader is None or self._reads != (blocks, steps):
             self._loader = None  # its memory goes before the next one takes its own
             device = choose_device(jobs[0].config.device)
-            budget = self._budget(self.cache, blocks, device)
+            budget = self.budget(self.cache, blocks, device)
             self._loader = Loader(self.cache, device, blocks=blocks, steps=steps, budget_bytes=budget)
             self._reads = blocks, steps
         return self._loader
 
-    def _budget(self, cache: FeatureCache, blocks: Sequence[int], device: torch.device) -> int | None:
+    def budget(self, cache: FeatureCache, blocks: Sequence[int], device: torch.device) -> int | None:
         """Memory for rows on the device: all that are ever asked for, if there is room."""
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
         if free is None:

@@ -1,6 +1,6 @@
 """The picture that ``panel`` makes."""
 
-__all__ = ["PanelRow", "Prediction", "panel_figure"]
+__all__ = ["PanelRow", "Prediction", "attended", "panel_figure"]
 
 import textwrap
 from pathlib import Path
@@ -71,7 +71,7 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
         truth = error_picture(_sized(row.image, first.truth), first.truth, first.truth)
         pictures: list[NDArray[Any] | None] = [row.image, None, truth]
         pictures += [error_picture(_sized(row.image, p.truth), p.truth, p.mask) for p in row.predictions]
-        pictures += [_attended(row.image, first.truth, shares) for _, shares in row.words]
+        pictures += [attended(row.image, first.truth, shares) for _, shares in row.words]
         for left, picture in zip(lefts, pictures, strict=True):
             if picture is None:
                 lines = textwrap.wrap(printable(" ".join(row.text.split())), 24, max_lines=11, placeholder=" ...") or [
@@ -94,7 +94,7 @@ def panel_figure(path: Path, rows: list[PanelRow]) -> None:
     save_picture(figure, path)
 
 
-def _attended(
+def attended(
     image: NDArray[np.uint8], truth: NDArray[np.uint8], shares: NDArray[np.float32] | None
 ) -> NDArray[np.uint8]:
     """The map, coloured from its smallest number to its largest, with the truth's outline; without one a pale image."""

@@ -1,6 +1,6 @@
 """Does what is missing of an experiment, in as many processes as there is room for."""
 
-__all__ = ["choose_processes", "run_experiment", "serve"]
+__all__ = ["choose_processes", "run_experiment", "serve", "start_process"]
 
 import json
 import math
@@ -123,7 +123,7 @@ def _elsewhere(
             failures.extend(found)
             progress.advance(len(todo[name]), note=name)
 
-    workers = [_start(experiment, number, processes) for number in range(processes)]
+    workers = [start_process(experiment, number, processes) for number in range(processes)]
     if dead := list(filter(None, attend_all(workers, lambda worker: _serve(worker, names, done)))):
         raise UserError(
             f"{experiment.path}: a process died while it did {dead[0]} (see the worker logs there); "
@@ -132,7 +132,7 @@ def _elsewhere(
     return failures
 
 
-def _start(experiment: Experiment, number: int, processes: int) -> "subprocess.Popen[str]":
+def start_process(experiment: Experiment, number: int, processes: int) -> "subprocess.Popen[str]":
     """A worker; its messages go to a file, because those of several would be mixed."""
     environment = {"OMP_NUM_THREADS": str(experiment.threads), "MKL_NUM_THREADS": str(experiment.threads)}
     if gpus := _gpus(_device(experiment)):

@@ -28,8 +28,8 @@ from textdiff.models.networks.variants import check_variant
 from textdiff.options.experiments import VARIED, Ablate, Curve, Method, Table1
 from textdiff.options.experiments import Experiment as Options
 from textdiff.options.fit import FitConfig, Variant
-from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.score import scored_rows
+from textdiff.pipeline.training.begin import draw_images
 
 RIVALS: tuple[Method, ...] = ("unet", "unet-fair")
 """Those that are rows by default: a plain one, and the best that could be made of it."""

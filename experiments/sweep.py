@@ -1,6 +1,6 @@
 """Figure 3 of the paper: what each decoder block holds at each diffusion step, with and without the text."""
 
-__all__ = ["sweep", "sweep_plan", "sweep_table"]
+__all__ = ["fewest_bytes", "sweep", "sweep_plan", "sweep_table"]
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -126,13 +126,13 @@ def sweep_table(experiment: Experiment, truth: str) -> Outcome:
     titles = [title.replace("Dice %", f"Dice % {text}") for title in metrics for text in ("with text", "without")]
     columns = ("block", "step", "MB a row", *titles, "text against none, points", "")
     columns += ("against all, points", "") if whole else ()
-    said = [*_fewest(results.values(), whole, main), *notes(experiment, results.values(), truth)]
+    said = [*fewest_bytes(results.values(), whole, main), *notes(experiment, results.values(), truth)]
     table = Table(columns, rows, said)
     outcome = write_tables(experiment, table, records, {"truth": truth})
     return outcome._replace(files=[*outcome.files, *_draw(experiment, results, truth)])
 
 
-def _fewest(results: Iterable[Result], whole: Mapping[bool, Result], metric: str) -> list[str]:
+def fewest_bytes(results: Iterable[Result], whole: Mapping[bool, Result], metric: str) -> list[str]:
     """A line that names the fewest bytes a row that were not seen to lose against all; nothing to be compared with all.
 
     With text where there is one. Of as many bytes the better.

@@ -34,7 +34,7 @@ from textdiff.options.experiments import FILTERS, Table1
 from textdiff.options.fit import FitConfig
 from textdiff.pipeline.combine import check_caches
 from textdiff.pipeline.evaluation.published import ARTEFACTS
-from textdiff.pipeline.fit import draw_images
+from textdiff.pipeline.training.begin import draw_images
 from textdiff.pipeline.training.epochs import rows_by_tile
 
 METHOD, BAR = "full", "trees"

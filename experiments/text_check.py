@@ -1,6 +1,6 @@
 """Whether a user's own sentences help: a few short fits with and without them, paired, on validation images."""
 
-__all__ = ["text_check"]
+__all__ = ["in_one_sentence", "text_check"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -49,7 +49,7 @@ def text_check(options: TextCheck) -> Outcome:
         for name, result in results.items()
     ]
     told = told_by_words(cache)
-    said, warning = _sentence(gains), leak_warning(told)
+    said, warning = in_one_sentence(gains), leak_warning(told)
     by = "".join(f", --{word}" for word in asked)
     short = f"Short fits of {options.epochs} epochs{by}: they tell whether texts help, not how good a model can be."
     lines = [said, *([f"WARNING: {warning}"] if warning else []), short]
@@ -66,7 +66,7 @@ def text_check(options: TextCheck) -> Outcome:
     return write_tables(experiment, table, records, summary)._replace(failures=failures)
 
 
-def _sentence(gains: Mapping[str, Estimate | None]) -> str:
+def in_one_sentence(gains: Mapping[str, Estimate | None]) -> str:
     """What the two differences mean, in one sentence."""
     none, others = gains["no-text"], gains["shuffled-text"]
     if none is None or others is None:

@@ -58,7 +58,7 @@ class ObjectStream:
 
     def __init__(self) -> None:
         self.count, self.same = 0, dict[int, int]()
-        self._open: dict[int, WholeObject] = {}
+        self.unfinished: dict[int, WholeObject] = {}
         self._above = np.zeros((0, 4), np.int64)  # runs of the last row: start, stop, class, number
         self._row = 0
 
@@ -91,8 +91,8 @@ class ObjectStream:
         self._above = np.column_stack([runs[last, 1:], classes[last], found[last]])
         self._row += height
         going_on = set(self._above[:, 3].tolist())
-        ended = sorted(self._open.keys() - going_on)
-        return [self._open.pop(each) for each in ended], runs, found
+        ended = sorted(self.unfinished.keys() - going_on)
+        return [self.unfinished.pop(each) for each in ended], runs, found
 
     def skip(self, rows: int) -> list[WholeObject]:
         """Takes so many rows of background, and returns the objects that end above them."""
@@ -101,8 +101,8 @@ class ObjectStream:
 
     def finish(self) -> list[WholeObject]:
         """The objects that reach to the end."""
-        ended = [self._open[each] for each in sorted(self._open)]
-        self._open, self._above = {}, self._above[:0]
+        ended = [self.unfinished[each] for each in sorted(self.unfinished)]
+        self.unfinished, self._above = {}, self._above[:0]
         return ended
 
     def final_numbers(self) -> NDArray[np.int64]:
@@ -120,8 +120,8 @@ class ObjectStream:
             has = int(number[index])
             if has and has != old:
                 small, large = min(has, old), max(has, old)
-                if large in self._open:
-                    self._open[small].take(self._open.pop(large))
+                if large in self.unfinished:
+                    self.unfinished[small].take(self.unfinished.pop(large))
                     self.same[large] = small
                 number[index] = small
             else:
@@ -157,10 +157,10 @@ class ObjectStream:
                 (int(low[index, 0]), int(low[index, 1]), int(high[index, 0]), int(high[index, 1])),
                 [piece],
             )
-            if part.number in self._open:
-                self._open[part.number].take(part)
+            if part.number in self.unfinished:
+                self.unfinished[part.number].take(part)
             else:
-                self._open[part.number] = part
+                self.unfinished[part.number] = part
 
 
 def draw_runs(runs: Runs, values: NDArray[np.integer], shape: tuple[int, int]) -> NDArray[np.integer]:

@@ -4,7 +4,7 @@ Labels are numbered as they are painted: 0 where nothing is said, 1 for the back
 the cache and in the files the background is 0 and what is not said has a number of its own.
 """
 
-__all__ = ["Prediction", "Session", "Shown"]
+__all__ = ["Prediction", "Session", "ShownImage"]
 
 import shlex
 from collections.abc import Generator
@@ -23,7 +23,7 @@ from textdiff.images.labels import UNSAID
 from textdiff.metrics.pixels import entropy
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.options.option import AnyPath
-from textdiff.options.protocol import get_protocol
+from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.mask_files import MaskFiles
 from textdiff.pipeline.prediction.coverage import cover_order, described, evenly
 from textdiff.pipeline.predictions import FittedNetwork, enlarge, predict_members
@@ -32,7 +32,7 @@ from textdiff.pipeline.training.quick import one_thread, quick_fit, quick_networ
 from textdiff.places import located
 
 
-class Shown(NamedTuple):
+class ShownImage(NamedTuple):
     """What is shown of an image."""
 
     image: NDArray[np.uint8]
@@ -134,7 +134,7 @@ class Session:
         """Whether an image is for ``train``, ``val`` or ``test``."""
         return self.cache.rows[self._rows[name]].split
 
-    def show(self, name: str) -> Shown:
+    def show(self, name: str) -> ShownImage:
         """An image with its text, and what is painted on it: by you, or what the data set's mask says.
 
         Raises:
@@ -145,7 +145,7 @@ class Session:
             found, self._seen[name] = self._files.read(name)
             self._painted[name] = found + np.uint8(1)  # bytes go round: 255, which is not said, becomes 0
         pen = max(1, -(-max(entry.height, entry.width) // self.cache.image_size)) * 2
-        return Shown(image, self.cache.text_of(entry), self._painted[name].copy(), pen)
+        return ShownImage(image, self.cache.text_of(entry), self._painted[name].copy(), pen)
 
     def paint(self, name: str, labels: NDArray[np.integer]) -> None:
         """Takes what is painted on an image that was shown, (H, W) as it is painted.
@@ -244,7 +244,7 @@ class Session:
         if name not in self._painted and name in self._unshown:
             return self._unshown[name]
         labels = self._painted[name] - np.uint8(1) if name in self._painted else self._files.read(name)[0]
-        rule, size = get_protocol(self.cache.about["protocol"]).resize, self.cache.image_size
+        rule, size = PROTOCOLS[self.cache.about["protocol"]].resize, self.cache.image_size
         said = resize_mask(labels, size, rule, classes=len(self.cache.classes) + 1)
         if name not in self._painted:
             self._unshown[name] = said

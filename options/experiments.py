@@ -72,11 +72,11 @@ class Fits(Record):
     """Fits."""
 
     epochs: Count | None = None
-    """Passes over the training images; those of the recipe by default."""
+    """Passes over the training images; as many as the recipe has by default."""
     learning_rate: Annotated[float | None, Range(above=0, below=1)] = None
     """Learning rate; that of the recipe by default."""
     batch_size: Count | None = None
-    """Images per optimiser step; those of the recipe by default."""
+    """Images per optimiser step; as many as the recipe has by default."""
     set: Mapping[str, Any] = field(default_factory=dict)
     """Any other option of fit, as in --set width=96; repeatable."""
 
@@ -105,8 +105,8 @@ class Rivals(Record):
     """Other networks."""
 
     rival_epochs: Count | None = None
-    """Passes over the training images of the other networks, whose other options are their recipes'; theirs by
-    default."""
+    """Passes over the training images of the other networks, whose other options are their recipes'; as many as these
+    have by default."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,8 +58,8 @@ class Head(Record):
     """What the head reads."""
 
     width: Count | None = None
-    """Channels of the attention block; by default 768, or three times the narrowest block of a small backbone.
-    Channels of the first level for unet; 32 by default."""
+    """Channels of the attention block; by default those of the narrowest block at all steps together, 768 at most.
+    Channels of the first level for unet and text-unet; 32 by default."""
     blocks: Sequence[int] | None = None
     """Blocks of the cache to read, as in 8,12; all by default."""
     steps: Sequence[int] | None = None

@@ -1,6 +1,18 @@
 """One option: its name, its type, the values that it takes, and how the command line writes them."""
 
-__all__ = ["Again", "AnyPath", "Argument", "Exists", "InStore", "Known", "Metavar", "Option", "Range", "Usual", "load"]
+__all__ = [
+    "Again",
+    "AnyPath",
+    "Argument",
+    "Exists",
+    "InStore",
+    "Known",
+    "Metavar",
+    "Option",
+    "Range",
+    "Usual",
+    "imported",
+]
 
 import dataclasses
 import importlib
@@ -86,7 +98,7 @@ class Known(NamedTuple):
 
     def names(self) -> Collection[str]:
         """The names."""
-        names: Collection[str] | Callable[[], Collection[str]] = load(self.place)
+        names: Collection[str] | Callable[[], Collection[str]] = imported(self.place)
         return names() if callable(names) else names
 
 
@@ -172,11 +184,11 @@ class Option:
     def default_in_words(self) -> str:
         """The default as the command line writes it, or in words; empty where the help says it, or there is none."""
         if usual := self._mark(Usual):
-            words: str = load(usual.place)(self.name)
+            words: str = imported(usual.place)(self.name)
             return words
         if self.required or self.shape == "mapping" or any(self.default is none for none in (None, False, "", ())):
             return ""
-        return self.written(self.default)
+        return self.flag if self.default is True else self.written(self.default)
 
     def described(self) -> str:
         """The help with the default, or that there is none."""
@@ -309,7 +321,7 @@ class Option:
         return next((mark for mark in self.marks if isinstance(mark, kind)), None)
 
 
-def load(place: str) -> Any:
+def imported(place: str) -> Any:
     """What ``module:attribute`` names, imported now."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)

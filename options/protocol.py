@@ -4,11 +4,9 @@ DESIGN, section 4, lists the differences. ``clean`` is the default; ``paper`` ex
 compared with like.
 """
 
-__all__ = ["PROTOCOLS", "Protocol", "get_protocol"]
+__all__ = ["PROTOCOLS", "Protocol"]
 
 from dataclasses import dataclass
-
-from textdiff.errors import choose
 
 
 @dataclass(frozen=True)
@@ -38,12 +36,3 @@ PROTOCOLS = {
         "paper", colour="bgr", resize="bilinear", pad_to=10, dice_on="logits", epochs=50, turn_texts=False
     ),
 }
-
-
-def get_protocol(name: str) -> Protocol:
-    """The protocol called ``name``.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    return choose("--protocol", name, PROTOCOLS)

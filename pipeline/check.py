@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from textdiff import console
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.datasets import Inspected, alike, inspect, leaks, read_dataset
@@ -92,8 +91,7 @@ def check_dataset(
         UserError: as ``read_dataset``: it is not even the layout.
     """
     samples, listed = read_dataset(name, root, options)
-    with console.Progress(len(samples), "check", "images") as progress:
-        inspected, found = inspect(samples, progress.advance, tiled=tile is not None)
+    inspected, found = inspect(samples, tiled=tile is not None)
     between = leaks(inspected)
     grouped = [problem for problem in listed if "of the same group" in problem.what]
     others = [problem for problem in [*listed, *found] if problem not in between and problem not in grouped]

@@ -1,6 +1,6 @@
 """What on this machine would keep TextDiff from working well, each with its fix."""
 
-__all__ = ["Check", "diagnose", "memory_limit"]
+__all__ = ["EXAMINATIONS", "Check", "diagnose", "memory_limit", "requirements"]
 
 import importlib
 import operator
@@ -50,23 +50,10 @@ def diagnose(directory: Path) -> list[Check]:
     Args:
         directory: where caches are to be stored; it need not exist.
     """
-    examinations: tuple[tuple[str, Callable[[], list[Check]]], ...] = (
-        ("Python", _python),
-        ("packages", _packages),
-        ("torch", lambda: [_import("torch")]),
-        ("device", _device),
-        ("memory", _memory),
-        ("zarr", _zarr),
-        ("transformers", lambda: [_import("transformers")]),
-        ("disk", lambda: _disk(directory)),
-        ("weights", _weights),
-        ("plug-ins", _plug_ins),
-        ("hub", _hub),
-    )
     checks: list[Check] = []
-    for what, examine in examinations:
+    for what, examine in EXAMINATIONS.items():
         try:
-            checks += examine()
+            checks += examine(directory)
         except Exception as error:
             said = " ".join(str(error).split())  # one line, whatever the library printed into its message
             detail = f"the check failed with {type(error).__name__}: {said}".rstrip(": ")
@@ -85,15 +72,15 @@ def _python() -> list[Check]:
 
 
 def _packages() -> list[Check]:
-    faults = [problem for name, wanted in _requirements().items() if (problem := _problem(name, wanted))]
+    faults = [problem for name, wanted in requirements().items() if (problem := _problem(name, wanted))]
     if faults:
         return [Check("FAIL", "packages", ", ".join(faults), _REINSTALL)]
-    return [Check("PASS", "packages", f"all {len(_requirements())} required ones in their ranges")]
+    return [Check("PASS", "packages", f"all {len(requirements())} required ones in their ranges")]
 
 
 def _import(name: str) -> Check:
     """A package that is installed can still fail to load: a missing library, a mixed-up environment."""
-    wanted = _requirements()[name]
+    wanted = requirements()[name]
     if problem := _problem(name, wanted):
         return Check("FAIL", name, problem, f'pip install "{name}{wanted}"')
     importlib.import_module(name)
@@ -269,7 +256,7 @@ def _hub() -> list[Check]:
     return [Check("PASS", "hub", f"{endpoint} reachable")]
 
 
-def _requirements() -> dict[str, str]:
+def requirements() -> dict[str, str]:
     """What the installed package needs at run time, as ``{"zarr": "<4,>=3.1.3"}``: pyproject.toml is the one source."""
     lines = [line for line in metadata.requires("textdiff") or [] if ";" not in line]
     pairs = (re.match(r"([\w.-]+)\s*(.*)", line) for line in lines)
@@ -297,3 +284,18 @@ def _release(version: str) -> tuple[int, ...]:
     numbers = re.match(r"\d+(\.\d+)*", version)
     parts = [int(part) for part in numbers[0].split(".")] if numbers else []
     return tuple(parts + [0] * (6 - len(parts)))  # 2.6 and 2.6.0 are one release
+
+
+EXAMINATIONS: dict[str, Callable[[Path], list[Check]]] = {
+    "Python": lambda _: _python(),
+    "packages": lambda _: _packages(),
+    "torch": lambda _: [_import("torch")],
+    "device": lambda _: _device(),
+    "memory": lambda _: _memory(),
+    "zarr": lambda _: _zarr(),
+    "transformers": lambda _: [_import("transformers")],
+    "disk": _disk,
+    "weights": lambda _: _weights(),
+    "plug-ins": lambda _: _plug_ins(),
+    "hub": lambda _: _hub(),
+}  # each by its name, and given where caches are to be stored

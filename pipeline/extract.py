@@ -1,6 +1,6 @@
 """Stage one: every image once through the noised UNet, its decoder activations and its text into the cache."""
 
-__all__ = ["Crew", "ExtractConfig", "extract"]
+__all__ = ["Crew", "ExtractConfig", "Work", "extract"]
 
 import os
 import textwrap
@@ -16,6 +16,7 @@ import numpy as np
 
 from textdiff import console
 from textdiff.cache import FeatureCache
+from textdiff.cache.create import CachePlan
 from textdiff.cache.stores import store_at
 from textdiff.errors import UserError
 from textdiff.files import check_free_space, free_space
@@ -24,7 +25,7 @@ from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.load import load_backbone
 from textdiff.models.device import choose_device, describe_device, resolve_precision
 from textdiff.options.extract import Extract
-from textdiff.options.protocol import get_protocol
+from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.extraction.config import ExtractConfig, check_fit, require_models, resolve, say_shard, tiling
 from textdiff.pipeline.extraction.fill_rows import fill_rows, full_disk
 from textdiff.pipeline.extraction.filling import Filling, begin_filling, end_filling, shares
@@ -53,7 +54,7 @@ def extract(options: Extract) -> FeatureCache:
     config = resolve(options)
     say_shard(config.shard, options.shard, os.environ)
     with _hire(config) as crew:
-        work = _Work(config, crew)
+        work = Work(config, crew)
         filling = begin_filling(config, work.plan(), work.embed)
         work.encoder = None  # its memory is for the backbone
         return work.fill(filling)
@@ -101,7 +102,7 @@ def _hire(config: ExtractConfig) -> Iterator[Crew | None]:
         yield None
 
 
-class _Work:
+class Work:
     """What the options stand for: found, read and checked, before any work is done on it.
 
     Args:
@@ -110,7 +111,7 @@ class _Work:
     """
 
     def __init__(self, config: ExtractConfig, crew: Crew | None) -> None:
-        self.config, self.crew, self.protocol = config, crew, get_protocol(config.protocol)
+        self.config, self.crew, self.protocol = config, crew, PROTOCOLS[config.protocol]
         self.device = choose_device("cpu" if crew else config.device)
         self.precision = crew.precision if crew else resolve_precision(config.precision, self.device)
         self.resolved = require_models(config.dataset, config.data, config.backbone, config.text_encoder)
@@ -130,8 +131,8 @@ class _Work:
         """Tokens and their mask, as the encoder gives them; nothing without one."""
         return self.encoder.encode(texts) if self.encoder else (None, None)
 
-    def plan(self) -> dict[str, Any]:
-        """The cache as it is to be, as arguments of :meth:`FeatureCache.plan`."""
+    def plan(self) -> CachePlan:
+        """The cache as it is to be."""
         config, protocol, encoder, network = self.config, self.protocol, self.encoder, self.network
         tiles = tiling(config)
         words = turning(config)

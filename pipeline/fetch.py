@@ -10,13 +10,14 @@ from textdiff.models.downloads.hub import locate, snapshot
 from textdiff.models.downloads.monuseg_files import download_monuseg
 from textdiff.models.weights import CHECKPOINTS, TEXT_ENCODERS, fetch_weights
 from textdiff.options.tools import Download
-from textdiff.readers.locations import FOLDERS
+from textdiff.readers.presets import get_preset
 
-KNOWN = (*CHECKPOINTS, *TEXT_ENCODERS, "monuseg")
+DATA_SETS = {"monuseg": download_monuseg}
+KNOWN = (*CHECKPOINTS, *TEXT_ENCODERS, *DATA_SETS)
 
 
 def download(options: Download) -> Path:
-    """Fetches a backbone, a text encoder or ``monuseg`` by its name, unless it is in place, and gives its path.
+    """Fetches a backbone, a text encoder or a data set by its name, unless it is in place, and gives its path.
 
     Raises:
         UserError: no such name; it cannot be fetched; what came is not what it should be.
@@ -28,8 +29,8 @@ def download(options: Download) -> Path:
         if url is not None:
             raise UserError(f"--url {url}: {name} comes from the hub; name a mirror of it in HF_ENDPOINT")
         return (locate(name) if to is None else None) or snapshot(name, to)
-    if name == "monuseg":
-        return download_monuseg(to or Path("data") / FOLDERS[name], url)
+    if name in DATA_SETS:
+        return DATA_SETS[name](to or Path("data") / get_preset(name).directory, url)
     if name in BACKBONES:
         raise UserError(f"{name}: nothing to download; extract --backbone {name} takes it as it is")
     raise UserError(f"{name}: nothing of this name{suggest(name, KNOWN)}; known are {', '.join(KNOWN)}")

@@ -15,10 +15,11 @@ from textdiff.files import atomic_path, sha256_file
 from textdiff.images.labels import UNSAID
 from textdiff.images.scaled import Scaled
 from textdiff.options.extract import Extract
+from textdiff.options.option import imported
 from textdiff.pipeline.extraction.config import ExtractConfig, resolve
 from textdiff.readers.datasets import read_dataset
 from textdiff.readers.decoding import load_image, load_mask
-from textdiff.readers.folder import mask_place
+from textdiff.readers.presets import get_preset
 from textdiff.readers.sample import Sample
 
 _LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
@@ -145,9 +146,8 @@ class MaskFiles:
             raise UserError(f"{name}: the data set of {self.cache.path} is not where it was; put it back to save")
         mask, image = sample.mask, sample.image
         if mask is None:
-            place = None
-            if config.dataset == "folder" and isinstance(image, Path):
-                place = mask_place(Path(config.data), image)
+            known = get_preset(config.dataset).mask_place
+            place: Path | None = imported(known)(config.data, image) if known and isinstance(image, Path) else None
             if place is None:
                 raise UserError(
                     f"{name}: a data set of this layout has no place for a mask; use a folder (docs/data.md)"

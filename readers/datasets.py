@@ -102,14 +102,11 @@ def _at(image: Path | Slice | Scaled, options: ReadOptions) -> Path | Slice | Sc
     return Scaled(image, options.mpp, options.own_mpp)
 
 
-def inspect(
-    samples: list[Sample], progress: Callable[[int], object] | None = None, *, tiled: bool = False
-) -> tuple[list[Inspected], list[Problem]]:
+def inspect(samples: list[Sample], *, tiled: bool = False) -> tuple[list[Inspected], list[Problem]]:
     """Decodes every image and mask once, in a few threads; at most one image or mask per thread is in memory.
 
     Args:
         samples: of ``read_dataset``.
-        progress: is told 1 for each sample that is done.
         tiled: images are going to be cut into tiles, so that their shape is nothing to remark, and a large TIFF is
             looked at a few rows at a time.
 
@@ -119,11 +116,11 @@ def inspect(
     inspected, problems = [], []
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     try:
-        for fact, found in pool.map(partial(_inspect, tiled=tiled), samples):
-            inspected.append(fact)
-            problems += found
-            if progress is not None:
-                progress(1)
+        with console.Progress(len(samples), "check", "images") as progress:
+            for fact, found in pool.map(partial(_inspect, tiled=tiled), samples):
+                inspected.append(fact)
+                problems += found
+                progress.advance()
     finally:
         # After Ctrl-C the thousands of files that are still queued must not be read first.
         pool.shutdown(cancel_futures=True)

@@ -1,18 +1,22 @@
-"""What a data set's experiments share: which activations, at which steps, from which models."""
+"""What is known of each data set: where it usually is, and which activations, steps and models suit it."""
 
-__all__ = ["NANO", "PRESETS", "Preset", "get_preset", "usual"]
+__all__ = ["NANO", "PRESETS", "PRESET_KINDS", "Preset", "find_data", "get_preset", "name_of_data", "usual"]
 
+import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Any
 
-from textdiff.errors import choose
+from textdiff.errors import UserError, choose
+from textdiff.options.option import imported
 from textdiff.readers import READERS
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Defaults of one data set. Every field can be overridden on the command line.
+    """Facts and defaults of one data set. Every default can be overridden on the command line.
 
     Blocks and steps of ``monuseg`` and ``qata`` are those of the TextDiff paper (Feng, MICCAI 2024, section 3.1).
     """
@@ -26,21 +30,38 @@ class Preset:
     text_encoder: str = "clinical-biobert"
     views: int = 1
     jitter: str | None = None
+    """Colours to vary where there are several views."""
+    directory: str = ""
+    """The usual name of its directory, where that is not its own name."""
+    own: str = ""
+    """What a lab gives as its own data, which has no usual place; empty for a data set that has one."""
+    synthetic: str = ""
+    """``module:function`` that makes it in a directory, unless it is there; empty for one that was photographed."""
+    mask_place: str = ""
+    """``module:function`` that says where a mask belongs that is yet to come; empty where there is no such place."""
 
 
 _USUAL = (6, 8, 12, 16)
 PRESETS = {
     preset.dataset: preset
     for preset in (
-        Preset("monuseg", blocks=(6, 8, 12, 16)),
-        Preset("qata", blocks=(4, 6, 8, 12)),
+        # In varied colours a small backbone, with ``fair-long``, did better on Val.
+        Preset("monuseg", blocks=(6, 8, 12, 16), jitter="he", directory="MoNuSeg"),
+        Preset("qata", blocks=(4, 6, 8, 12), directory="QaTa-COV19"),
         # Not in the paper; CT slices of the same disease, with the same kind of sentences, as QaTa-COV19's radiographs.
-        Preset("mosmed", blocks=(4, 6, 8, 12)),
+        Preset("mosmed", blocks=(4, 6, 8, 12), directory="MosMedDataPlus"),
         # A lab's own data, of which nothing is known.
-        Preset("folder", blocks=_USUAL),
-        Preset("hdf5", blocks=_USUAL),
-        # Synthetic, and made on the spot: nothing has to be downloaded for it.
-        Preset("phantom", blocks=(6, 8, 12, 16), image_size=128, backbone="nano-he", text_encoder="minilm"),
+        Preset("folder", blocks=_USUAL, own="directory", mask_place="textdiff.readers.folder:mask_place"),
+        Preset("hdf5", blocks=_USUAL, own="HDF5 file"),
+        # Nothing has to be downloaded for it.
+        Preset(
+            "phantom",
+            blocks=(6, 8, 12, 16),
+            image_size=128,
+            backbone="nano-he",
+            text_encoder="minilm",
+            synthetic="textdiff.readers.phantom:ensure_phantom",
+        ),
     )
 }
 
@@ -67,8 +88,6 @@ PRESET_KINDS: dict[str, dict[str, Any]] = {
         "enlarge": 4,
     },
 }
-JITTER = {"monuseg": "he"}
-"""Whose views a small backbone is to see in varied colours: where that, with ``fair-long``, did better on Val."""
 
 
 def get_preset(dataset: str, kind: str = "paper") -> Preset:
@@ -80,8 +99,45 @@ def get_preset(dataset: str, kind: str = "paper") -> Preset:
     """
     known = {name: PRESETS.get(name, Preset(name, blocks=_USUAL)) for name in READERS}
     preset, fitting = choose("--dataset", dataset, known), choose("--preset", kind, PRESET_KINDS)
-    jitter = JITTER.get(dataset) if fitting.get("views", 1) > 1 else None
-    return replace(preset, **fitting, jitter=jitter)
+    found = replace(preset, **fitting)
+    return found if found.views > 1 else replace(found, jitter=None)
+
+
+def find_data(dataset: str) -> Path:
+    """The directory of a data set: under ``$TEXTDIFF_DATA``, ``data/`` or ``datasets/``, by its usual name.
+
+    A synthetic one is made in ``data/`` if it is not there yet.
+
+    Raises:
+        UserError: it is in none of them.
+    """
+    known = get_preset(dataset)
+    if known.synthetic:
+        made: Path = imported(known.synthetic)(Path("data") / dataset)
+        return made
+    if known.own:
+        raise UserError(f"--data: missing; --dataset {dataset} needs the place of your {known.own}")
+    folder = known.directory or dataset
+    roots = [Path(os.environ["TEXTDIFF_DATA"])] if os.environ.get("TEXTDIFF_DATA") else []
+    places = [root / folder for root in (*roots, Path("data"), Path("datasets"))]
+    for place in places:
+        if place.is_dir():
+            return place
+    looked = ", ".join(str(place) for place in places)
+    raise UserError(f"--data: no {folder} directory in {looked}; give its place with --data, or set TEXTDIFF_DATA")
+
+
+def name_of_data(about: Mapping[str, Any]) -> str:
+    """What tables and reports call a data set: a lab's own by its directory or file, any other by its layout.
+
+    Args:
+        about: what a cache says of itself.
+    """
+    layout = str(about.get("dataset", "data"))
+    own = layout in PRESETS and PRESETS[layout].own
+    place = PurePath(str(about.get("options", {}).get("data", ""))) if own else PurePath()
+    name = place.stem if place.suffix in (".h5", ".hdf5") else place.name
+    return name if name not in ("", "..") else layout
 
 
 def usual(option: str) -> str:

@@ -1,6 +1,6 @@
 """Slides and their masks: what they are like, which tiles are worth a look; and what a part of any image holds."""
 
-__all__ = ["DrawnParts", "Part", "PartReader", "slide_mask_properties", "slide_places", "slide_properties"]
+__all__ = ["BLOCK", "DrawnParts", "Part", "PartReader", "slide_mask_properties", "slide_places", "slide_properties"]
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -30,7 +30,7 @@ from textdiff.readers.sample import Sample, Slice
 _LONGEST = 512
 _Labels = tuple[NDArray[np.uint8], NDArray[np.uint32] | None]
 """Class numbers (h, w), and object numbers where they are kept."""
-_BLOCK = 2048
+BLOCK = 2048
 _NOWHERE = np.full((2, 2), -1.0)
 
 
@@ -238,7 +238,7 @@ class DrawnParts:
         classes = max(2, len(self._sample.classes) + 1)
         counts, largest, seen = np.zeros(classes, np.int64), 0, 0
         for y, x in self._blocks():
-            labels, numbers = self.read(y, x, min(_BLOCK, self.height - y), min(_BLOCK, self.width - x))
+            labels, numbers = self.read(y, x, min(BLOCK, self.height - y), min(BLOCK, self.width - x))
             counts += said_counts(labels, classes)
             largest, seen = max(largest, 0 if numbers is None else int(numbers.max())), seen + labels.size
         if self.found.rest < classes:
@@ -247,11 +247,11 @@ class DrawnParts:
 
     def _blocks(self) -> list[tuple[int, int]]:
         """Where there may be something of an object."""
-        touched = np.zeros((-(-self.height // _BLOCK), -(-self.width // _BLOCK)), bool)
+        touched = np.zeros((-(-self.height // BLOCK), -(-self.width // BLOCK)), bool)
         for low, high in zip(self._low, self._high, strict=True):
-            (left, top), (right, bottom) = (np.maximum(end, 0) // _BLOCK for end in (low, high))
+            (left, top), (right, bottom) = (np.maximum(end, 0) // BLOCK for end in (low, high))
             touched[int(top) : int(bottom) + 1, int(left) : int(right) + 1] = True
-        return [(int(row) * _BLOCK, int(column) * _BLOCK) for row, column in np.argwhere(touched)]
+        return [(int(row) * BLOCK, int(column) * BLOCK) for row, column in np.argwhere(touched)]
 
     def _inside(self, y: int, x: int, height: int, width: int) -> NDArray[np.bool_]:
         """Which objects, in their order, have a box that reaches into a part."""

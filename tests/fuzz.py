@@ -184,15 +184,17 @@ def checkpoints() -> Iterator[bytes]:
         yield Path(folder, "a.safetensors").read_bytes()
 
 
-def run_files(name: str) -> Iterator[bytes]:
+def run_file(name: str) -> Iterator[bytes]:
     yield (run_folder() / name).read_bytes()
 
 
 def run_folder() -> Path:
     """A run of one epoch, made once and kept beside the mutations; by another state of the program, another one."""
-    from textdiff.pipeline import fit, runs
+    from textdiff.pipeline import fit, run_files, runs
+    from textdiff.pipeline.training import begin
 
-    made_by = hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in (fit, runs))).hexdigest()[:12]
+    modules = (fit, begin, run_files, runs)
+    made_by = hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in modules)).hexdigest()[:12]
     root = Path(tempfile.gettempdir()) / f"fuzz-run-{made_by}"
     if not (root / "runs/latest").exists():
         from PIL import Image
@@ -298,8 +300,8 @@ READERS: dict[str, Reader] = {
     "jsonl": (".jsonl", lambda: tables("jsonl"), read_table),
     "outlines": (".xml", outlines, read_outlines),
     "checkpoint": (".safetensors", checkpoints, read_checkpoint),
-    "head": (".safetensors", lambda: run_files("head.safetensors"), read_run),
-    "config": (".json", lambda: run_files("config.json"), read_run),
+    "head": (".safetensors", lambda: run_file("head.safetensors"), read_run),
+    "config": (".json", lambda: run_file("config.json"), read_run),
 }
 
 

@@ -96,7 +96,7 @@ def activations(backbone: Extractor, images: np.ndarray, texts: Sequence[str] = 
     draw = np.random.default_rng(list(hashlib.sha256(image.tobytes()).digest()))
     shapes = backbone.network.levels(backbone.image_size)
     return {
-        block: torch.from_numpy(draw.standard_normal((1, len(backbone._steps), *shapes[block]), dtype=np.float32))
+        block: torch.from_numpy(draw.standard_normal((1, len(backbone.steps), *shapes[block]), dtype=np.float32))
         for block in backbone.blocks
     }
 

@@ -99,17 +99,17 @@ def bucket(**faults: int) -> Iterator[Proxy]:
     """An empty bucket behind a proxy, which this process and those it starts speak to; ``s3://bucket``."""
     import pytest
 
-    from textdiff.cache.stores.remote import _client
+    from textdiff.cache.stores.remote import client
 
     with s3() as port, pytest.MonkeyPatch.context() as patch:
         proxy = Proxy(port, **faults)
         for name, value in settings(proxy.url).items():
             patch.setenv(name, value)
-        _client.cache_clear()
+        client.cache_clear()
         try:
             yield proxy
         finally:
-            _client.cache_clear()
+            client.cache_clear()
             proxy.shutdown()
             proxy.server_close()
 

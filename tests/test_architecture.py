@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from textdiff.models.backbones import BACKBONES
+from textdiff.models.networks.models import MODELS
+from textdiff.outputs import FORMATS
+from textdiff.readers import READERS
+
 ROOT = Path(__file__).resolve().parents[1]
 # From the top down; folders of one storey do not know each other.
 STOREYS = (
@@ -78,3 +83,17 @@ def test_there_is_one_of_each(call, folders, place):
         if call in {getattr(node, "attr", "") for node in ast.walk(ast.parse(path.read_text("utf-8")))}
     ]
     assert [str(path.relative_to(ROOT)) for path in found] == [place]
+
+
+def test_nothing_goes_by_the_name_of_a_plug_in():
+    """What differs between backbones, networks, layouts and formats is a fact that each of them states."""
+    names = {*BACKBONES, *MODELS, *READERS, *FORMATS} - {"textdiff", "rgb"}  # the package, and an order of channels
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
+        for path in ROOT.rglob("*.py")
+        if path.relative_to(ROOT).parts[0].removesuffix(".py") in HEIGHT
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Compare)
+        and names & {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+    ]
+    assert found == []

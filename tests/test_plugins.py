@@ -81,13 +81,25 @@ def test_a_plug_in_that_cannot_be_used_is_refused_in_one_line(other_package, ent
     assert next(iter(joined)) == "ours"  # the list can still be shown
 
 
-def test_the_help_looks_for_no_plug_in():
-    program = (
-        "import sys, textdiff.cli, textdiff.plugins as plugins\nsys.argv = ['textdiff', '--help']\n"
-        "try: textdiff.cli.main()\nfinally: print(plugins._found.cache_info().currsize)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1] == "0", done
+LOOKING = """
+import importlib.metadata, sys
+find = importlib.metadata.entry_points
+
+def entry_points(group):
+    print("looked for", group, file=sys.stderr)
+    return find(group=group)
+
+importlib.metadata.entry_points = entry_points
+import textdiff.cli
+textdiff.cli.main()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "looked"), [(["--help"], False), (["fit", "--model", "none"], True)])
+def test_the_help_looks_for_no_plug_in(arguments, looked):
+    command = [sys.executable, "-c", LOOKING, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ("looked for textdiff." in done.stderr) == looked, done
 
 
 BACKBONE = """
@@ -230,7 +242,7 @@ def test_doctor_lists_what_packages_add_and_what_of_it_cannot_be_used(other_pack
     other_package("lab", {"backbones": ENTRIES["backbones"], "readers": ENTRIES["readers"]}, lab_backbone=BACKBONE,
                   lab_reader=READER)  # fmt: skip
     other_package("lab_two", wrong, lab_format=FORMAT, lab_network="import sys\nsys.exit(3)")
-    lines = [str(line) for line in doctor._plug_ins()]
+    lines = [str(line) for line in doctor.EXAMINATIONS["plug-ins"](Path())]
     assert lines[0] == "PASS  plug-ins: lab 1.2 adds toy (backbones), toys (readers)"
     for line, words in zip(
         lines[1:],
@@ -258,7 +270,8 @@ def test_doctor_passes_over_what_a_hidden_release_of_a_package_adds(other_packag
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.1\n")
     (info / "entry_points.txt").write_text("[textdiff.readers]\nolder = lab_older:READER\n")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "behind")])
-    assert [str(line) for line in doctor._plug_ins()] == ["PASS  plug-ins: lab 1.2 adds toys (readers)"]
+    [line] = doctor.EXAMINATIONS["plug-ins"](Path())
+    assert str(line) == "PASS  plug-ins: lab 1.2 adds toys (readers)"
 
 
 def test_the_package_of_the_page_does_what_it_says(other_package, tmp_path, monkeypatch):

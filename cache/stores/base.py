@@ -90,7 +90,7 @@ class Store(ABC):
         """A directory to make objects in, removed at the end."""
 
     @abstractmethod
-    def adopt(self, file: Path, key: str) -> None:
+    def move_in(self, file: Path, key: str) -> None:
         """Makes a file of the workplace an object, whatever is in its place."""
 
     @abstractmethod

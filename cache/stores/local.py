@@ -96,7 +96,7 @@ class LocalStore(Store):
         final = self.path.resolve()
         return staging(final.parent, final.name)
 
-    def adopt(self, file: Path, key: str) -> None:
+    def move_in(self, file: Path, key: str) -> None:
         target = self.path / key
         for directory in reversed(target.relative_to(self.path).parents):
             if (self.path / directory).exists() and not (self.path / directory).is_dir():

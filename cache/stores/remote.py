@@ -5,7 +5,7 @@ so the order alone keeps the promises. Of a row the ledger's entry is put last, 
 before leaves objects that nobody vouches for, and that the next one writes again.
 """
 
-__all__ = ["ROOT", "UNFINISHED", "RemoteStore"]
+__all__ = ["ROOT", "UNFINISHED", "RemoteStore", "client"]
 
 import os
 import tempfile
@@ -61,7 +61,7 @@ def _library() -> Any:
 
 
 @cache
-def _client(bucket: str) -> Any:
+def client(bucket: str) -> Any:
     """The store of a bucket or container, with what the provider's usual environment variables say."""
     _processes.add(os.getpid())
     obstore = _library()
@@ -89,7 +89,7 @@ class RemoteStore(Store):
                 f"{self.url}: cannot be read in a process that was forked; start it anew, as in "
                 'DataLoader(..., multiprocessing_context="spawn")'
             )
-        return _client(self.url.bucket)
+        return client(self.url.bucket)
 
     def name(self, key: str) -> str:
         """A key as the bucket has it."""
@@ -244,7 +244,7 @@ class RemoteStore(Store):
                 self.delete(ROOT)
                 self.remove(self.everything().keys() - {UNFINISHED})
             keys = [file.relative_to(new).as_posix() for file in sorted(new.rglob("*")) if file.is_file()]
-            self.map(lambda key: self.adopt(new / key, key), [key for key in keys if key != ROOT])
+            self.map(lambda key: self.move_in(new / key, key), [key for key in keys if key != ROOT])
             self._known.clear()
             self.put_if(ROOT, (new / ROOT).read_bytes(), "create")
             self.delete(UNFINISHED)
@@ -254,7 +254,7 @@ class RemoteStore(Store):
         with tempfile.TemporaryDirectory(prefix="textdiff-") as directory:
             yield Path(directory)
 
-    def adopt(self, file: Path, key: str) -> None:
+    def move_in(self, file: Path, key: str) -> None:
         self.put(key, [file.read_bytes()])
 
     @contextmanager

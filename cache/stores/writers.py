@@ -4,7 +4,7 @@ Each says that it is there, by a lease of its own, and looks for the other only 
 least sees the other: who writes waits, and who removes gives it up.
 """
 
-__all__ = ["WRITING", "removing", "writing"]
+__all__ = ["WRITING", "removing", "this_host", "writing"]
 
 import json
 import os
@@ -19,6 +19,7 @@ from textdiff.cache.chunks import MissingError
 from textdiff.cache.stores import leases
 from textdiff.cache.stores.base import Store
 from textdiff.cache.stores.remote import RemoteStore
+from textdiff.files import alive
 
 # Beside the table, as what lists the group should not come across it.
 WRITING = "table/.writing-"
@@ -32,7 +33,7 @@ def writing(store: Store) -> Iterator[None]:
     if not isinstance(store, RemoteStore):
         yield
         return
-    lease = leases.Lease.take(store, WRITING + uuid.uuid4().hex, here=_here(), pid=os.getpid())
+    lease = leases.Lease.take(store, WRITING + uuid.uuid4().hex, here=this_host(), pid=os.getpid())
     assert lease is not None
     try:
         _clear(store)
@@ -79,23 +80,11 @@ def _clear(store: RemoteStore) -> None:
     for key in _writers(store):
         with suppress(MissingError, ValueError, TypeError, KeyError):
             said = json.loads(store.get(key))
-            if said["here"] == _here() and not _runs(said["pid"]):
+            if said["here"] == this_host() and not alive(said["pid"]):
                 store.delete(key)
 
 
-def _here() -> str:
+def this_host() -> str:
     """The machine and, where there are several, the container whose numbers of processes ours is one of."""
     namespace = Path("/proc/self/ns/pid")
     return f"{platform.node()} {namespace.readlink() if namespace.is_symlink() else ''}"
-
-
-def _runs(pid: int) -> bool:
-    if os.name != "posix":  # elsewhere a signal of 0 is none
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -35,7 +35,7 @@ class Extractor:
     ) -> None:
         self.network, self.blocks, self.image_size = network, tuple(blocks), image_size
         self.device, self.precision = device, precision
-        self._steps = torch.tensor(tuple(steps), device=device)
+        self.steps = torch.tensor(tuple(steps), device=device)
         if device.type == "cuda":
             network.tune(precision)
 
@@ -70,11 +70,11 @@ class Extractor:
     @torch.inference_mode()
     def _features(self, x: torch.Tensor, texts: Sequence[str] | None = None) -> dict[int, torch.Tensor]:
         # The copies of the images, one for each step, go through the network as one batch.
-        images, steps = len(x), len(self._steps)
+        images, steps = len(x), len(self.steps)
         copies = x[:, None].expand(-1, steps, -1, -1, -1).flatten(0, 1)
         read = [text for text in texts or [""] * images for _ in range(steps)]
         with autocast(self.device, self.precision):
-            grids = self.network.features(copies, self._steps.repeat(images), read, self.blocks)
+            grids = self.network.features(copies, self.steps.repeat(images), read, self.blocks)
         return {block: grid.view(images, steps, *grid.shape[1:]) for block, grid in grids.items()}
 
     def estimate_seconds(self) -> float:

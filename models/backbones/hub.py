@@ -38,7 +38,7 @@ class Hub(Backbone):
 
     Args:
         model: the network, of the transformers library.
-        twin: the same without weights, on the meta device, which tells shapes.
+        weightless: the same without weights, on the meta device, which tells shapes.
         mean: of each channel that it was trained with.
         deviation: likewise.
         scale: what pixels in 0..255 are multiplied by first.
@@ -52,11 +52,11 @@ class Hub(Backbone):
     _deviation: Tensor
 
     def __init__(
-        self, model: Any, twin: Any, mean: Sequence[float], deviation: Sequence[float], scale: float, name: str
+        self, model: Any, weightless: Any, mean: Sequence[float], deviation: Sequence[float], scale: float, name: str
     ) -> None:
         super().__init__()
         self.model, self._name = model, name
-        self._twin = (twin,)  # in a tuple it is no part of this module, and is not moved
+        self._weightless = (weightless,)  # in a tuple it is no part of this module, and is not moved
         self._options = _options(model)
         self._side = _stride(model)
         self._special = _special_tokens(model)
@@ -82,9 +82,9 @@ class Hub(Backbone):
         directory, name = found.path.parent, found.name
         mean, deviation, scale = _normalisation(name, directory)
         with quiet():
-            twin = _tower(name, architecture(name, directory, _KIND))
+            weightless = _tower(name, architecture(name, directory, _KIND))
             model = load_model(name, directory, _KIND, _tower, _SPARE)
-        backbone = cls(model, twin, mean, deviation, scale, name)
+        backbone = cls(model, weightless, mean, deviation, scale, name)
         backbone.licence = licence_of(directory)
         backbone.revision = revision_of(name)
         backbone.levels(image_size)
@@ -94,7 +94,7 @@ class Hub(Backbone):
         """The shapes that the library itself gives, without computing anything."""
         x = torch.empty(1, 3, *self._sides(image_size, image_size), device="meta")
         try:
-            states = self._states(self._twin[0], x)
+            states = self._states(self._weightless[0], x)
         except UserError:
             raise
         except Exception as error:  # of any kind: the code is the library's

@@ -4,7 +4,7 @@ The images are those of the MoNuSeg challenge (https://monuseg.grand-challenge.o
 and the sentences those of LViT (https://arxiv.org/abs/2206.14718), all under CC BY-NC-SA 4.0.
 """
 
-__all__ = ["LVIT", "check_monuseg", "download_monuseg"]
+__all__ = ["LVIT", "check_monuseg", "direct_url", "download_monuseg", "listed_files"]
 
 import hashlib
 import json
@@ -56,7 +56,7 @@ def download_monuseg(target: Path, url: str | None = None) -> Path:
             "monuseg: its authors publish no direct address for the prepared data; see section 1 of "
             f"{LVIT}#readme, then give the zip file's address or path with --url"
         )
-    needed = sum(size for size, _ in _manifest().values())
+    needed = sum(size for size, _ in listed_files().values())
     if "://" not in url:
         if not Path(url).is_file():
             raise UserError(
@@ -66,7 +66,7 @@ def download_monuseg(target: Path, url: str | None = None) -> Path:
         _unpack(Path(url), target, url)
         return target
     _make_place(target, 2 * needed)  # the zip file is about as large as what is in it
-    archive = download(_direct(url), _beside(target, "download.zip"))
+    archive = download(direct_url(url), _beside(target, "download.zip"))
     try:
         _unpack(archive, target, url)
     except UserError:
@@ -79,7 +79,7 @@ def download_monuseg(target: Path, url: str | None = None) -> Path:
 def check_monuseg(root: Path) -> list[str]:
     """What is wrong with a copy of the data set: ``Train_Folder/img/x.png: missing`` or ``...: differs``."""
     faults = []
-    for name, (size, sha256) in _manifest().items():
+    for name, (size, sha256) in listed_files().items():
         path = root / name
         if not path.is_file():
             faults.append(f"{name}: missing")
@@ -97,7 +97,7 @@ def _unpack(archive: Path, target: Path, origin: str) -> None:
         raise UserError(
             f"{origin}: gives {what} instead of a zip file; download it in a browser and give its path with --url"
         )
-    manifest = _manifest()
+    manifest = listed_files()
     partial = _beside(target, f"{uuid.uuid4().hex[:8]}.partial")
     try:
         faults = []
@@ -151,7 +151,7 @@ def _extract(content: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> str
     return digest.hexdigest()
 
 
-def _direct(url: str) -> str:
+def direct_url(url: str) -> str:
     """The address of a file behind Google Drive's share link, past its question about large files."""
     match = re.match(r"https://(?:drive|docs)\.google\.com/(?:file/d/|(?:open|uc)\?(?:.*&)?id=)([\w-]+)", url)
     if match is None:
@@ -161,7 +161,7 @@ def _direct(url: str) -> str:
     return f"https://drive.usercontent.google.com/download?id={match[1]}&export=download&confirm=t"
 
 
-def _manifest() -> dict[str, tuple[int, str]]:
+def listed_files() -> dict[str, tuple[int, str]]:
     """Size in bytes and SHA-256 of every file, by its path in the data set."""
     entries: dict[str, tuple[int, str]] = json.loads(MANIFEST.read_text(encoding="utf-8"))
     return entries

@@ -1,6 +1,6 @@
 """Random changes of training images, for networks that read images."""
 
-__all__ = ["AUGMENTATIONS", "turned"]
+__all__ = ["AUGMENTATIONS", "turned", "turned_and_scaled"]
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,14 +40,14 @@ def _turns(item: Item, draw: np.random.Generator) -> Item:
     if draw.random() < 0.5:
         return turned(item, int(draw.integers(4, 8)))
     if draw.random() < 0.5:
-        return _moved(item, float(draw.integers(-20, 20)), 1.0, "nearest")
+        return turned_and_scaled(item, float(draw.integers(-20, 20)), 1.0, "nearest")
     return item
 
 
 def _scales(item: Item, draw: np.random.Generator) -> Item:
     """GLoRIA's: with probability 1/2 larger or smaller by up to a tenth and turned by up to 10 degrees."""
     if draw.random() < 0.5:
-        return _moved(item, float(draw.uniform(-10, 10)), float(draw.uniform(0.9, 1.1)), "bilinear")
+        return turned_and_scaled(item, float(draw.uniform(-10, 10)), float(draw.uniform(0.9, 1.1)), "bilinear")
     return item
 
 
@@ -65,7 +65,7 @@ def _symmetry(x: Tensor, view: int) -> Tensor:
     return quarter.flip(-1) if view >= 4 else quarter
 
 
-def _moved(item: Item, degrees: float, scale: float, mode: str) -> Item:
+def turned_and_scaled(item: Item, degrees: float, scale: float, mode: str) -> Item:
     """The item turned about its middle and made larger by ``scale``; classes are taken from the nearest pixel."""
     assert item.image is not None
     angle = np.deg2rad(degrees)

@@ -1,6 +1,6 @@
 """Boosted trees on single pixels' activations: with the backbone ``filters``, what a lab has without any network."""
 
-__all__ = ["Trees"]
+__all__ = ["ARRAYS", "Trees"]
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
@@ -21,7 +21,7 @@ from textdiff.options.fit import FitConfig
 
 MOST_VALUES = 1 << 29
 """Activations that are trained on at most, 2 GB of them: of more pixels a part is drawn."""
-_ARRAYS = {
+ARRAYS = {
     "feature": torch.int64,
     "threshold": torch.float64,
     "left": torch.int64,
@@ -75,7 +75,7 @@ class Trees(Segmenter):
         super().__init__()
         self.config = arguments(locals())
         self.blocks, self.times = blocks, times
-        for name, dtype in _ARRAYS.items():
+        for name, dtype in ARRAYS.items():
             self.register_buffer(name, torch.zeros((0,) if name not in ("roots", "baseline") else (0, 0), dtype=dtype))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -114,7 +114,7 @@ class Trees(Segmenter):
         truth = torch.cat(labels)
         each = len(images[0])
         said = (truth != UNSAID).nonzero()[:, 0]
-        chosen = said[self._drawn(len(said), images[0][torch.zeros(1, dtype=torch.int64)].shape[1], seed)]
+        chosen = said[self.drawn(len(said), images[0][torch.zeros(1, dtype=torch.int64)].shape[1], seed)]
         pixels = torch.cat([image[chosen[chosen // each == i] % each] for i, image in enumerate(images)]).numpy()
         truth = truth[chosen]
         model = HistGradientBoostingClassifier(
@@ -136,12 +136,12 @@ class Trees(Segmenter):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         """Makes room for as many nodes as the trees have."""
-        for name in _ARRAYS:
+        for name in ARRAYS:
             if isinstance(stored := state_dict.get(prefix + name), Tensor):
                 setattr(self, name, torch.empty_like(stored))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    def _drawn(self, count: int, channels: int, seed: int) -> Tensor:
+    def drawn(self, count: int, channels: int, seed: int) -> Tensor:
         """The pixels that are trained on, in ascending order: all, or as many as memory is meant to hold."""
         if count * channels <= MOST_VALUES:
             return torch.arange(count)
@@ -166,7 +166,7 @@ class Trees(Segmenter):
             "baseline": np.asarray(model._baseline_prediction).reshape(1, -1),
             "labels": model.classes_,
         }
-        for name, dtype in _ARRAYS.items():
+        for name, dtype in ARRAYS.items():
             setattr(self, name, torch.from_numpy(np.ascontiguousarray(arrays[name])).to(dtype))
 
     def _scores(self, pixels: Tensor, feature: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError, choose
+from textdiff.errors import UserError
 
 VARIANTS = {
     "full": "the method: cross-attention to the image's own text",
@@ -20,7 +20,7 @@ VARIANTS = {
 
 
 def check_variant(variant: str, cache: FeatureCache, variants: Collection[str] = VARIANTS) -> None:
-    """Refuses a variant that does not exist, or that needs texts where the cache holds none.
+    """Refuses a variant that needs texts where the cache holds none.
 
     Args:
         variant: the one asked for.
@@ -28,9 +28,8 @@ def check_variant(variant: str, cache: FeatureCache, variants: Collection[str] =
         variants: those of the network.
 
     Raises:
-        UserError: with the variants there are, or how to make a cache with texts.
+        UserError: with how to make a cache with texts.
     """
-    choose("--variant", variant, VARIANTS)
     if variant != "no-text" and cache.text_dim is None:
         other = "use --variant no-text, or " if "no-text" in variants else ""
         raise UserError(

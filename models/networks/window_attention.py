@@ -46,10 +46,11 @@ class SwinBlock(nn.Module):
         h = self.norm1(x).roll((-self.shift, -self.shift), (1, 2))
         h = self.attn(_windows(h, self.window), self.barred)
         h = _joined(h, x.shape[1], self.window).roll((self.shift, self.shift), (1, 2))
-        x = x + self._branch(h)
-        return x + self._branch(self.mlp(self.norm2(x)))
+        x = x + self.drop_branch(h)
+        return x + self.drop_branch(self.mlp(self.norm2(x)))
 
-    def _branch(self, x: Tensor) -> Tensor:
+    def drop_branch(self, x: Tensor) -> Tensor:
+        """A branch with some images' zeroed in training, and the others' scaled up for it."""
         if not self.training or self.drop == 0:
             return x
         kept = x.new_empty(len(x), 1, 1, 1).bernoulli_(1 - self.drop)

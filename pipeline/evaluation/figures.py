@@ -1,6 +1,16 @@
 """Pictures of results: image, truth, prediction and errors side by side."""
 
-__all__ = ["Case", "confusion_legend", "error_picture", "is_figure", "overlay_figure", "save_picture", "veiled"]
+__all__ = [
+    "GAP",
+    "PANEL",
+    "Case",
+    "confusion_legend",
+    "error_picture",
+    "is_figure",
+    "overlay_figure",
+    "save_picture",
+    "veiled",
+]
 
 import os
 import textwrap
@@ -30,7 +40,7 @@ from textdiff.outputs.colours import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PANEL, _GAP, _MARGIN, _LINE = 2.7, 0.08, 0.2, 0.19  # inches
+PANEL, GAP, _MARGIN, _LINE = 2.7, 0.08, 0.2, 0.19  # inches
 _CAPTION_LINES = 3
 _CLASSES_IN_A_LINE, _CLASS_LETTERS = 5, 24
 # Of a large image that was thinned outlines would cover everything: from this share of edges on masks are filled.
@@ -68,8 +78,8 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
     from matplotlib.patches import Rectangle
 
     captions = [_caption(case.text) for case in cases]
-    tall = [_PANEL * case.image.shape[0] / case.image.shape[1] for case in cases]
-    width = 2 * _MARGIN + 4 * _PANEL + 3 * _GAP
+    tall = [PANEL * case.image.shape[0] / case.image.shape[1] for case in cases]
+    width = 2 * _MARGIN + 4 * PANEL + 3 * GAP
     used = [1.5 * _LINE + height + _LINE * (len(lines) + 1.5) for height, lines in zip(tall, captions, strict=True)]
     several = len(classes) > 1
     colours = [hex_colour(colour) for colour in class_colours(len(classes))]
@@ -84,7 +94,7 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
 
     top = height - _MARGIN
     for column, heading in enumerate(("image", "truth", "prediction", "errors")):
-        middle = _MARGIN + column * (_PANEL + _GAP) + _PANEL / 2
+        middle = _MARGIN + column * (PANEL + GAP) + PANEL / 2
         write(middle, top, heading, ha="center", va="top", color="0.35", fontsize=10)
     top -= 1.4 * _LINE
     for case, lines, panel in zip(cases, captions, tall, strict=True):
@@ -99,8 +109,8 @@ def overlay_figure(path: str | os.PathLike[str], cases: list[Case], classes: Seq
         ]
         outlines = (None, truth, prediction, None)
         for column, (picture, outline) in enumerate(zip(pictures, outlines, strict=True)):
-            left = _MARGIN + column * (_PANEL + _GAP)
-            axes = figure.add_axes((left / width, (top - panel) / height, _PANEL / width, panel / height))
+            left = _MARGIN + column * (PANEL + GAP)
+            axes = figure.add_axes((left / width, (top - panel) / height, PANEL / width, panel / height))
             axes.set_axis_off()
             axes.imshow(picture, aspect="auto")
             crowded = outline is not None and _edges(outline) > _CROWDED

@@ -3,7 +3,7 @@
 __all__ = ["ARTEFACTS", "LVIT", "PUBLISHED", "TEXTDIFF", "Comparison", "Published", "published_for"]
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 TEXTDIFF = "Feng, MICCAI 2024, https://arxiv.org/abs/2407.05323"
@@ -82,10 +82,28 @@ _MONUSEG_TEST = {
     "TCGA-ZF-A9R5-01A-01-TS1": ("966b04a86252191f", "fdbc008864211282"),
 }
 # Of QaTa-COV19 no digests are at hand: it is known by how many test images it has, and by how they are called.
-_QATA_TEST, _QATA_NAME = 2113, re.compile(r"covid_\d+|sub-S\d+_ses-E\d+_.*")
+_QATA_NAME = re.compile(r"covid_\d+|sub-S\d+_ses-E\d+_.*")
+_Images = Mapping[str, Sequence[Any]]
 
 
-def published_for(dataset: str, images: Mapping[str, Sequence[Any]], sparse: int = 0) -> Comparison:
+def _not_monuseg(images: _Images) -> int:
+    return sum(tuple(facts[:2]) != _MONUSEG_TEST.get(name) for name, facts in images.items())
+
+
+def _not_qata(images: _Images) -> int:
+    strange = sum(not _QATA_NAME.fullmatch(name) for name in images)
+    # Some of its images come from other collections, with other names.
+    return strange if strange > len(images) / 2 else 0
+
+
+_TEST: dict[str, tuple[int, Callable[[_Images], int]]] = {
+    "monuseg": (len(_MONUSEG_TEST), _not_monuseg),
+    "qata": (2113, _not_qata),
+}
+"""How many test images the scores are of, and what counts those among some images that are none of them."""
+
+
+def published_for(dataset: str, images: _Images, sparse: int = 0) -> Comparison:
     """The published scores of a data set, if these images are the test images that they are of.
 
     Args:
@@ -98,13 +116,8 @@ def published_for(dataset: str, images: Mapping[str, Sequence[Any]], sparse: int
     if sparse:
         why = f"they are of full masks, and {sparse} of {len(images)} masks here say nothing of some pixels"
         return Comparison((), f"The published scores are left out: {why}.")
-    if dataset == "monuseg":
-        strange = sum(tuple(facts[:2]) != _MONUSEG_TEST.get(name) for name, facts in images.items())
-        expected = len(_MONUSEG_TEST)
-    else:
-        strange = sum(not _QATA_NAME.fullmatch(name) for name in images)
-        # Some of its images come from other collections, with other names.
-        strange, expected = (strange if strange > len(images) / 2 else 0), _QATA_TEST
+    expected, count_others = _TEST[dataset]
+    strange = count_others(images)
     if not strange and len(images) == expected:
         return Comparison(PUBLISHED[dataset], "")
     other = f", and {strange} of these are other images or have other masks" if strange else ""

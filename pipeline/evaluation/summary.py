@@ -19,8 +19,9 @@ from textdiff.pipeline.evaluation.image_predictions import TRUTHS, panels
 from textdiff.pipeline.evaluation.object_scores import metrics_table
 from textdiff.pipeline.evaluation.published import Published
 from textdiff.pipeline.evaluation.score_tables import ScoreRow, score_table
-from textdiff.pipeline.runs import SCORES_SCHEMA, Run
-from textdiff.readers.locations import name_of_data
+from textdiff.pipeline.run_files import SCORES_SCHEMA
+from textdiff.pipeline.runs import Run
+from textdiff.readers.presets import name_of_data
 from textdiff.tables import markdown as escape
 
 

@@ -23,8 +23,7 @@ from textdiff.options.option import InStore
 from textdiff.options.reading import Place, ReadOptions
 from textdiff.options.shared import Jitter
 from textdiff.places import Location, located
-from textdiff.readers.locations import OWN, find_data
-from textdiff.readers.presets import PRESET_KINDS, get_preset
+from textdiff.readers.presets import PRESET_KINDS, find_data, get_preset
 
 _OF_THE_CACHE = (Place, Features, Cutting, ReadOptions)
 """The options that say what a cache holds; the others say how it is filled."""
@@ -110,9 +109,9 @@ def _place(options: Extract) -> Location:
     if options.cache is not None:
         return located(options.cache)
     assert options.dataset is not None
-    if options.dataset not in OWN:
-        return Path("cache") / f"{options.dataset}.zarr"
     usual = get_preset(options.dataset, options.preset)
+    if not usual.own:
+        return Path("cache") / f"{options.dataset}.zarr"
     encoder = str(options.text_encoder or usual.text_encoder)
     data = options.data or _require_data(options.dataset, str(options.backbone or usual.backbone), encoder)
     place = Path(data).resolve()

@@ -23,7 +23,7 @@ from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.options.shared import Precision
-from textdiff.pipeline.extraction.row_worker import Job, parts, sealed
+from textdiff.pipeline.extraction.row_worker import Job, sealed, split_rows
 from textdiff.pipeline.extraction.timings import Timings
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class DaskCrew:
 
         from textdiff.pipeline.extraction.dask_task import fill_part
 
-        todo = deque(parts(job.cache, rows, task_rows(len(rows), self._count())))
+        todo = deque(split_rows(job.cache, rows, task_rows(len(rows), self._count())))
         under_way: dict[object, tuple[Future[Any], list[int]]] = {}
         order = sealed(job.order)
         try:

@@ -17,7 +17,7 @@ from textdiff import console
 from textdiff.errors import UserError
 from textdiff.models.device import choose_device, resolve_precision
 from textdiff.options.shared import Precision
-from textdiff.pipeline.extraction.row_worker import Job, Order, Part, RowWorker, opened, parts, sealed
+from textdiff.pipeline.extraction.row_worker import Job, Order, Part, RowWorker, opened, sealed, split_rows
 from textdiff.pipeline.extraction.timings import Timings
 from textdiff.pipeline.worker_process import attend_all, start_worker
 
@@ -61,7 +61,7 @@ class _Work:
     """The parts that are still to be done, shared by the threads that attend to one worker each."""
 
     def __init__(self, job: Job, size: int) -> None:
-        self._job, self._todo = job, deque(parts(job.cache, job.rows, size))
+        self._job, self._todo = job, deque(split_rows(job.cache, job.rows, size))
         self._given = 0
         self._changed = threading.Condition()
         self._error: str | None = None

@@ -2,13 +2,13 @@
 
 __all__ = ["Filling", "begin_filling", "end_filling", "shares", "take_over"]
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from textdiff import console
 from textdiff.cache import CacheError, FeatureCache, Row
 from textdiff.cache.chunks import ChunkError
+from textdiff.cache.create import CachePlan
 from textdiff.cache.fingerprint import same_features
 from textdiff.cache.repair import Embed, repair
 from textdiff.cache.rows import DamagedError, most_views
@@ -46,14 +46,14 @@ class Filling:
         return [*self.taken, *self.made]
 
 
-def begin_filling(config: ExtractConfig, plan: Mapping[str, Any], embed: Embed) -> Filling:
+def begin_filling(config: ExtractConfig, plan: CachePlan, embed: Embed) -> Filling:
     """Opens the cache that is to be filled, repaired if it is damaged; makes it where it is not there yet.
 
     It grows in its place, or beside a cache that is there of other samples. A dry run changes nothing.
 
     Args:
         config: where, which shard's rows, and whether to overwrite or to update.
-        plan: the arguments of ``FeatureCache.plan`` for the cache that is wanted.
+        plan: of the cache that is wanted.
         embed: makes the embeddings of texts.
 
     Raises:

@@ -1,6 +1,6 @@
 """What any process does that fills rows of a cache which is there already: the same on a device, a node, a cluster."""
 
-__all__ = ["Job", "Order", "Part", "RowWorker", "opened", "part_of", "parts", "sealed"]
+__all__ = ["Job", "Order", "Part", "RowWorker", "opened", "part_of", "sealed", "split_rows"]
 
 import pickle
 import platform
@@ -19,7 +19,7 @@ from textdiff.images.scaled import Scaled
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.backbones.load import load_backbone, moved, resolve_backbone
 from textdiff.models.device import choose_device, resolve_precision
-from textdiff.options.protocol import get_protocol
+from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.extraction.config import ExtractConfig
 from textdiff.pipeline.extraction.fill_rows import fill_rows, full_disk
 from textdiff.pipeline.extraction.filling import Filling
@@ -68,7 +68,7 @@ class Part:
     facts: Mapping[str, Inspected]
 
 
-def parts(cache: FeatureCache, rows: Sequence[int], size: int) -> list[list[int]]:
+def split_rows(cache: FeatureCache, rows: Sequence[int], size: int) -> list[list[int]]:
     """``rows`` in parts of about ``size``; the views and tiles of an image, which is decoded once, stay together."""
     found: list[list[int]] = []
     for row in rows:
@@ -129,7 +129,7 @@ class RowWorker:
             raise UserError(
                 f"{platform.node()}: its weights of {config.backbone} are not those the cache was made with; copy them"
             )
-        protocol = get_protocol(config.protocol)
+        protocol = PROTOCOLS[config.protocol]
         network = load_backbone(resolved, config.image_size, where, config.seed, protocol.colour, config.enlarge)
         self._resize = protocol.resize
         self._backbone = Extractor(

@@ -13,7 +13,7 @@ from textdiff.images.images import SYMMETRIES
 from textdiff.images.labels import UNSAID
 from textdiff.images.scaled import Scaled
 from textdiff.images.tiles import Grid
-from textdiff.options.protocol import get_protocol
+from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.extraction.config import ExtractConfig
 from textdiff.readers import datasets
 from textdiff.readers.datasets import Inspected
@@ -27,8 +27,7 @@ def read_samples(config: ExtractConfig) -> list[Inspected]:
         UserError: it is not there, or has errors; the images that have them are left out if so asked for.
     """
     samples, problems = datasets.read_dataset(config.dataset, config.data, config)
-    with console.Progress(len(samples), "check", "images") as progress:
-        inspected, found = datasets.inspect(samples, progress.advance, tiled=config.tile is not None)
+    inspected, found = datasets.inspect(samples, tiled=config.tile is not None)
     problems += found
     if config.skip_bad:
         bad = [problem for problem in problems if problem.severity == "error"]
@@ -44,7 +43,7 @@ def read_samples(config: ExtractConfig) -> list[Inspected]:
 
 def turning(config: ExtractConfig) -> Directions | None:
     """The table of words by which texts turn with the views of their images; None where they stay as they are."""
-    turn = get_protocol(config.protocol).turn_texts if config.turn_texts is None else config.turn_texts
+    turn = PROTOCOLS[config.protocol].turn_texts if config.turn_texts is None else config.turn_texts
     return read_directions(config.direction_words) if turn else None
 
 

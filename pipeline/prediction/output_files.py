@@ -14,6 +14,8 @@ from textdiff.options.run import Outputs
 from textdiff.outputs import FORMATS, require
 
 OVERLAY = "overlay"
+ALWAYS = "png"
+"""The format that every mask is written in; of an image that is not held a TIFF takes its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +47,14 @@ class OutputFiles(Outputs):
         """What is asked for and cannot be made of an image that is not held: why, by the file's name."""
         refused = {}
         for kind in dict.fromkeys(self.format or ()):
-            if FORMATS[kind].stream is None and kind != "png":
+            if FORMATS[kind].stream is None and kind != ALWAYS:
                 reason = f"{name}: is too large to be held, and {FORMATS[kind].title} is written at once"
                 refused[f"{name}{FORMATS[kind].suffix}"] = f"{reason}; use --format geojson or ome-zarr"
         return refused
 
     def files(self, folder: Path, name: str) -> dict[Path, tuple[str, bool]]:
         """Every file of an image and what it is: a format or a picture, and whether it holds the numbers of objects."""
-        formats = dict.fromkeys(("png", *(self.format or ())))
+        formats = dict.fromkeys((ALWAYS, *(self.format or ())))
         files = {folder / f"{name}{FORMATS[kind].suffix}": (kind, False) for kind in formats}
         if self.objects:
             numbered = [kind for kind in formats if FORMATS[kind].single]

@@ -56,7 +56,7 @@ class Crops:
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], int, NDArray[np.float32]]:
         """Sample ``index`` of an endless sequence: crop (S, S, 3) uint8, timestep, what the corruption draws for it."""
         epoch, place = divmod(index, len(self.images))
-        image = self.cache[self.images[self._order(epoch)[place]]]
+        image = self.cache[self.images[self.order(epoch)[place]]]
         rng = np.random.default_rng([self.seed, 1, index])
         crop = jitter(self._crop(image, rng), self.modality, rng)
         view = int(rng.integers(8))
@@ -70,7 +70,8 @@ class Crops:
         rng = np.random.default_rng([self.seed, 2, *image.name.encode()])
         return self._crop(self.cache[image], rng, middle=True), self.corruption.draw(self.size, rng)
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The places of the images in an epoch: the same for the same seed."""
         return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.images))
 
     def _crop(self, image: NDArray[np.uint8], rng: np.random.Generator, middle: bool = False) -> NDArray[np.uint8]:
@@ -94,21 +95,21 @@ class ImageCache:
 
     def __init__(self, limit: int) -> None:
         self.limit, self.bytes = limit, 0
-        self._images: OrderedDict[Path, NDArray[np.uint8]] = OrderedDict()
+        self.kept: OrderedDict[Path, NDArray[np.uint8]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __getitem__(self, path: Path) -> NDArray[np.uint8]:
         with self._lock:
-            if path in self._images:
-                self._images.move_to_end(path)
-                return self._images[path]
+            if path in self.kept:
+                self.kept.move_to_end(path)
+                return self.kept[path]
         image = read_image(path)  # outside the lock: workers decode at the same time
         with self._lock:
-            if path not in self._images:
-                self._images[path] = image
+            if path not in self.kept:
+                self.kept[path] = image
                 self.bytes += image.nbytes
             while self.bytes > self.limit:
-                self.bytes -= self._images.popitem(last=False)[1].nbytes
+                self.bytes -= self.kept.popitem(last=False)[1].nbytes
         return image
 
 

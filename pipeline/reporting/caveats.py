@@ -5,6 +5,7 @@ __all__ = ["Caveat", "caveats"]
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from textdiff.options.fit import FitConfig
 from textdiff.pipeline.evaluation.class_scores import presence_note
 from textdiff.pipeline.evaluation.summary import weights_in_words
 from textdiff.pipeline.training.image_digests import shortened
@@ -43,7 +44,8 @@ def caveats(config: Mapping[str, Any], summary: Mapping[str, Any], log: Sequence
 
 
 def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Caveat]:
-    if summary["about"].get("dataset") == "phantom":
+    dataset = PRESETS.get(str(summary["about"].get("dataset")))
+    if dataset is not None and dataset.synthetic:
         text = "Synthetic data: the phantom shows that the program works, and nothing about real images."
         yield Caveat("warning", text)
     if summary["split"] == "train":
@@ -150,7 +152,7 @@ def _comparison(summary: Mapping[str, Any]) -> Iterator[Caveat]:
     about = summary["about"]
     ours = (("backbone", about["backbone"]), ("text encoder", about["text_encoder"]))
     other = [f"{what} {name} ({paper})" for (what, name), paper in zip(ours, _PAPER, strict=True) if name != paper]
-    if summary["model"] != "textdiff":
+    if summary["model"] != FitConfig.model:
         yield Caveat("note", f"A comparison: the network is a {summary['model']}, not TextDiff's.")
     elif other:
         text = f"Not the paper's models, so not like for like: {' and '.join(other)}."

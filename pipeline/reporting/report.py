@@ -31,7 +31,7 @@ from textdiff.pipeline.reporting.measured import Measured
 from textdiff.pipeline.runs import Run, of_split
 from textdiff.pipeline.score import scored_rows
 from textdiff.pipeline.training.image_digests import changes, image_digests, shortened
-from textdiff.readers.locations import name_of_data
+from textdiff.readers.presets import name_of_data
 
 _TRUTHS = {
     "clean": ("Mask by area", "is resized to the size of the network's output."),

@@ -4,7 +4,7 @@ All are over the pixels of which the labels say something: where they are ``UNSA
 get no gradient.
 """
 
-__all__ = ["DICE_WEIGHT", "LOSSES", "segmentation_loss", "soft_dice_loss"]
+__all__ = ["DICE_WEIGHT", "LOSSES", "ordered_cross_entropy", "segmentation_loss", "soft_dice_loss"]
 
 from collections.abc import Callable
 from functools import partial
@@ -111,12 +111,13 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     labels = labels.long()
     if logits.is_cuda and logits.dim() > 2:
         # For images PyTorch's own adds up in any order there, so that two runs' losses would differ in the last digits.
-        return _ordered_cross_entropy(logits, labels)
+        return ordered_cross_entropy(logits, labels)
     mean = F.cross_entropy(logits, labels, ignore_index=UNSAID)
     return torch.where((labels != UNSAID).any(), mean, mean.new_zeros(()))
 
 
-def _ordered_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def ordered_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean cross-entropy over what is said, by sums that add up in the same order on every run."""
     truth, said = _truth(labels, logits)
     mean = -(logits.log_softmax(1) * truth).sum() / labels.numel()
     # One exactly where all is said, so that full masks give the digits that they would give without it.

@@ -74,7 +74,7 @@ class SoftLabels:
     """
 
     def __init__(self, run: Run, cache: FeatureCache, mass: NDArray[np.float16]) -> None:
-        self._options, self._mass, self._cache = run.config["fit"], mass, cache
+        self._options, self.mass, self._cache = run.config["fit"], mass, cache
         self.tiles = _tiles(run, cache)
         self._number = {row: number for number, tile in enumerate(self.tiles) for row in tile}
 
@@ -102,9 +102,9 @@ class SoftLabels:
     def drawn(self, row: int, epoch: int) -> NDArray[np.int64]:
         """The class numbers (S, S) of a row in an epoch, ``UNSAID`` where nothing is said."""
         number = self._number[row]
-        classes, *shape = self._mass.shape[1:]
+        classes, *shape = self.mass.shape[1:]
         generator = np.random.default_rng([self._options["seed"], _DRAW, epoch, number])
-        below = np.cumsum(self._mass[number], 0, dtype=np.float32)
+        below = np.cumsum(self.mass[number], 0, dtype=np.float32)
         labels = (generator.random(shape, np.float32) >= below).sum(0)
         labels[labels == classes] = UNSAID
         return symmetry(labels, self._cache.rows[row].view % SYMMETRIES)

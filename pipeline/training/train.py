@@ -1,6 +1,6 @@
 """The training loop of stage two, with checkpoints that resume to the very same weights."""
 
-__all__ = ["train_many"]
+__all__ = ["say_plan", "train_many"]
 
 import os
 import time
@@ -66,7 +66,7 @@ def train_many(
         for (run, network), own in zip(runs, soft, strict=True)
     ]
     if len(fits) == 1 and not fits[0].over:
-        _say_plan(fits[0], training, len(validation))
+        say_plan(fits[0], training, len(validation))
     total = max(fit.options["epochs"] for fit in fits)
     failed: list[UserError] = []
     with console.Progress(total, "fit", "epochs", done=min(fit.state.epoch for fit in fits)) as progress:
@@ -123,7 +123,7 @@ def _make_deterministic(device: torch.device) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) -> None:
+def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) -> None:
     """Says what is fitted, how, on which images and where, and about how long it takes.
 
     Args:

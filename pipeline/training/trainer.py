@@ -24,7 +24,7 @@ from textdiff.models.device import autocast, synchronize
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Criterion, Segmenter
 from textdiff.models.tensor_files import load_state, save_state, save_tensors
-from textdiff.options.protocol import get_protocol
+from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.predictions import logits_of
 from textdiff.pipeline.runs import IDENTITY, Run
 from textdiff.pipeline.training import recorded
@@ -74,7 +74,7 @@ class Trainer:
         self.texts = run.texts(cache)
         self.network = network.to(device)
         self.recipe = Recipe(**run.config["recipe"])
-        dice_on = get_protocol(self.options["protocol"]).dice_on
+        dice_on = PROTOCOLS[self.options["protocol"]].dice_on
         own = partial(segmentation_loss, dice_weight=self.options["dice_weight"], dice_on=dice_on)
         self._criterion: Criterion = LOSSES.get(self.recipe.loss, own)
         self.optimizer = _optimizer(network, self.recipe, self.options["learning_rate"], device)
@@ -107,7 +107,7 @@ class Trainer:
         network, epoch = self.network, self.state.epoch
         network.train()
         labelled = self.labelled.shown(items)
-        shown = self._own(labelled if self.soft is None else self.soft.shown(labelled, epoch))
+        shown = self.narrowed(labelled if self.soft is None else self.soft.shown(labelled, epoch))
         fitted = network.learn(shown, seed, self.options["learning_rate"], self._criterion)
         if fitted is not None:
             self.losses.append(fitted)
@@ -168,7 +168,7 @@ class Trainer:
         seconds = 0.0
         with torch.random.fork_rng(_generators(self.device)):
             trial = copy.deepcopy(self.network).train()
-            own = list(self._own(self.labelled.shown([item])))
+            own = list(self.narrowed(self.labelled.shown([item])))
             size = min(self.options["batch_size"], trial.steps_of_row)
             inputs, labels = next(trial.batches(own, size, 0, 0))
             inputs, labels = self._part(trial, inputs, labels, np.random.default_rng(0))
@@ -190,7 +190,7 @@ class Trainer:
 
     def validate(self, items: Iterator[Item]) -> Iterator[None]:
         """Counts right and wrong pixels of the validation images, a row at a time; nobody waits for the counts."""
-        for item in self._own(items):
+        for item in self.narrowed(items):
             assert item.mask is not None
             logits = logits_of(self.network, item, self.options["precision"])
             found, there = logits.argmax(1)[0], item.mask[0].to(logits.device)
@@ -296,7 +296,7 @@ class Trainer:
                 f"fit --resume --run {self.run.path}`, which begins at the first epoch and gives the same weights"
             ) from error
 
-    def _own(self, items: Iterable[Item]) -> Iterator[Item]:
+    def narrowed(self, items: Iterable[Item]) -> Iterator[Item]:
         """What this run sees of rows read for several: its blocks, its steps, its text."""
         for item in items:
             yield self.loader.narrowed(item, self.texts[item.row], self.network.blocks, self.network.times)

@@ -78,7 +78,7 @@ def test_a_writer_keeps_everything_and_one_that_comes_meanwhile_waits(url, monke
 
     child = cases.in_child(lambda: None)
     cases.ended(child)
-    facts = {"here": writers._here(), "pid": child}
+    facts = {"here": writers.this_host(), "pid": child}
     store.put("table/.writing-killed", [json.dumps(facts).encode()])  # on this machine nobody has to wait to know
     with removing(store) as lease:
         assert lease is not None

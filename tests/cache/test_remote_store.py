@@ -206,11 +206,11 @@ def test_what_a_user_can_mend_gets_one_line(proxy, url, environment, words, monk
             monkeypatch.setitem(sys.modules, name, None)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    remote._client.cache_clear()
+    remote.client.cache_clear()
     try:
         said = textdiff_once(tmp_path, "cache", "info", url, status=2).stderr
     finally:
-        remote._client.cache_clear()
+        remote.client.cache_clear()
     assert said.startswith("error: ")
     assert said.count("\n") == 1
     assert all(word in said for word in words)

@@ -51,7 +51,7 @@ def started(monkeypatch, tmp_path, device, processes):
     config = SimpleNamespace(device=device)
     experiment = SimpleNamespace(path=tmp_path, threads=1, plan=SimpleNamespace(jobs=[SimpleNamespace(config=config)]))
     for number in range(processes):
-        pool._start(experiment, number, processes)
+        pool.start_process(experiment, number, processes)
     return made
 
 
@@ -78,4 +78,4 @@ def test_rows_that_stay_share_what_is_free_of_the_gpu(gpus, monkeypatch):
         cache.rows = [None] * rows
         runner = job_runner.JobRunner.__new__(job_runner.JobRunner)
         runner.processes = 2
-        assert runner._budget(cache, [6], torch.device("cuda")) == expected
+        assert runner.budget(cache, [6], torch.device("cuda")) == expected

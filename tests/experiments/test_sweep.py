@@ -75,7 +75,8 @@ def test_sweep_names_the_fewest_bytes_that_were_not_seen_to_lose(costs, named):
         return Result(point, 1, runs={(0, 0): {"dice_clean": images}})
 
     whole = result(None, None, 0.0)
-    line = sweep._fewest([whole, *(result(*key, cost) for key, cost in costs.items())], {True: whole}, "dice_clean")
+    results = [whole, *(result(*key, cost) for key, cost in costs.items())]
+    line = sweep.fewest_bytes(results, {True: whole}, "dice_clean")
     assert named in line[0]
 
 

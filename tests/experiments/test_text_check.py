@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from textdiff.experiments.nested_bootstrap import Estimate
-from textdiff.experiments.text_check import _sentence
+from textdiff.experiments.text_check import in_one_sentence
 from textdiff.experiments.text_leak import Told, explained, leak_warning, mask_numbers, word_table
 from textdiff.tests import experiment_cases as cases
 
@@ -54,7 +54,7 @@ def test_the_check_pairs_fits_with_and_without_texts_on_validation_images(checke
     ],
 )
 def test_what_the_differences_mean_is_one_sentence(against, others, begins):
-    said = _sentence({"no-text": against, "shuffled-text": others})
+    said = in_one_sentence({"no-text": against, "shuffled-text": others})
     assert said.startswith(begins)
     assert said.count(". ") == 0
 

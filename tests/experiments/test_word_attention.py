@@ -9,7 +9,7 @@ import torch
 from textdiff.cache import FeatureCache
 from textdiff.experiments import panel
 from textdiff.experiments.panel import WordAttention
-from textdiff.experiments.panel_figure import _attended
+from textdiff.experiments.panel_figure import attended
 from textdiff.models.text import load_text_encoder
 from textdiff.pipeline.runs import Run
 from textdiff.tests.text_cases import make_bert
@@ -132,12 +132,12 @@ def test_a_map_is_drawn_brightest_where_the_attention_is_largest():
     shares[1, 2] = 0.12
     image, truth = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8)
     image[:16] = 255  # which is not to be seen
-    picture = _attended(image, truth, shares)
+    picture = attended(image, truth, shares)
     row, column = divmod(int(picture.astype(int).sum(2).argmax()), 32)
     assert (row // 8, column // 8) == (1, 2)
     assert len(np.unique(picture[:, :4].reshape(-1, 3), axis=0)) == 1
     truth[20:28, 20:28] = 1
-    lined = (_attended(image, truth, shares) == 255).all(2)
+    lined = (attended(image, truth, shares) == 255).all(2)
     assert lined.sum() == 4 * 7
     assert lined[20, 20:28].all()
 

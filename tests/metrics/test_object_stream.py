@@ -89,4 +89,4 @@ def test_what_is_held_does_not_grow_with_the_rows_gone_by(rows):
     for _ in range(rows):
         ended, *_ = stream.add(band, [np.ones(band.shape)])
         assert [one.area for one in ended] == [9]
-    assert stream._open == {}
+    assert stream.unfinished == {}

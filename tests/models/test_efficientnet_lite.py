@@ -46,7 +46,7 @@ def test_levels_and_scores_are_those_of_the_published_program(oracles, oracle_fi
 def test_nothing_is_computed_beyond_the_coarsest_level():
     backbone = load_backbone(resolve_backbone("efficientnet-lite0"), 64, CPU)
     image, seen = torch.zeros(1, 3, 64, 64, dtype=torch.uint8), []
-    for block in backbone.net._blocks:
+    for block in backbone.net.get_submodule("_blocks"):
         block.register_forward_hook(lambda *_: seen.append(1))
     counts = [(list(backbone.features(image, torch.tensor([0]), [""], which)), len(seen)) for which in ([1], [4, 2])]
     assert counts == [([1], 1), ([2, 4], 12)]

@@ -114,11 +114,11 @@ def test_monuseg_already_there_is_checked_and_not_touched(small_monuseg, tmp_pat
     ],
 )
 def test_a_share_link_of_google_drive_becomes_the_address_of_its_file(shared):
-    assert monuseg_files._direct(shared).startswith("https://drive.usercontent.google.com/download?id=1a-B_c&")
+    assert monuseg_files.direct_url(shared).startswith("https://drive.usercontent.google.com/download?id=1a-B_c&")
 
 
 def test_the_manifest_is_that_of_the_real_data(real_monuseg):
-    manifest = monuseg_files._manifest()
+    manifest = monuseg_files.listed_files()
     kinds = [name.split("/")[1] for name in manifest if name.count("/") == 2]
     assert (kinds.count("img"), kinds.count("labelcol"), len(manifest)) == (44, 44, 91)
     assert check_monuseg(real_monuseg) == []

@@ -9,7 +9,7 @@ import torch
 from textdiff.cache import Item
 from textdiff.errors import UserError
 from textdiff.images.images import symmetry
-from textdiff.models.networks.augment import AUGMENTATIONS, _moved
+from textdiff.models.networks.augment import AUGMENTATIONS, turned_and_scaled
 from textdiff.models.networks.head import Head
 from textdiff.models.networks.models import get_recipe
 from textdiff.models.networks.plain_unet import PlainUNet
@@ -150,13 +150,13 @@ def test_scales_change_half_of_the_images():
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 def test_a_turn_is_about_the_middle_by_its_angle_and_none_changes_nothing(mode):
     item = picture()
-    same = _moved(item, 0.0, 1.0, mode)
+    same = turned_and_scaled(item, 0.0, 1.0, mode)
     assert torch.equal(same.image, item.image)
     assert torch.equal(same.mask, item.mask)
-    quarter = _moved(item, 90.0, 1.0, mode)
+    quarter = turned_and_scaled(item, 90.0, 1.0, mode)
     assert any(torch.equal(quarter.mask[0], torch.rot90(item.mask[0], turns)) for turns in (1, 3))
     for angle, scale in ((17.0, 1.0), (0.0, 1.1), (-10.0, 0.9)):
-        moved = _moved(item, angle, scale, mode).mask[0].numpy() > 0
+        moved = turned_and_scaled(item, angle, scale, mode).mask[0].numpy() > 0
         assert moved.sum() == pytest.approx(DISC.sum() * scale**2, rel=0.05)
         before, after = (np.argwhere(disc).mean(0) - 19.5 for disc in (DISC, moved))
         assert np.hypot(*after) == pytest.approx(np.hypot(*before) * scale, abs=0.3)

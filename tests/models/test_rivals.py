@@ -213,7 +213,7 @@ def test_lvit_is_given_the_texts_of_its_variant(made, tmp_path, variant):
     rows = [row for row, entry in enumerate(cache.rows) if entry.split == "train"]
     own = [cache.text(row)[0] for row in rows]
     assert not np.array_equal(own[0], own[1])
-    given = [network.inputs([item])[1][0].numpy() for item in fit._own(fit.loader.epoch(rows))]
+    given = [network.inputs([item])[1][0].numpy() for item in fit.narrowed(fit.loader.epoch(rows))]
     assert {x.shape for x in given} == {(10, 32)}
     # A text of so few tokens is filled with zeros.
     length = len(own[0])

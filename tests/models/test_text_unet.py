@@ -109,7 +109,7 @@ def test_it_is_trained_on_each_view_with_the_text_that_is_true_of_it(cache, tmp_
     rows = [row for row, entry in enumerate(cache.rows) if entry.split == "train"]
     assert network.cached_views
     assert len({cache.texts[cache.rows[row].text] for row in rows}) == 4
-    for item in network.augment(fit._own(loader.epoch(rows)), seed=0, epoch=0):
+    for item in network.augment(fit.narrowed(loader.epoch(rows)), seed=0, epoch=0):
         images, text, mask = network.inputs([item])
         own = cache.text(item.row)
         assert np.array_equal(images[0].permute(1, 2, 0).numpy(), cache.image(item.row))

@@ -60,9 +60,9 @@ def test_probabilities_are_those_of_scikit_learn_and_a_class_that_was_never_seen
 
 
 def test_all_pixels_are_trained_on_unless_they_are_more_than_memory_is_meant_to_hold(monkeypatch):
-    assert len(Trees(2, SIZE)._drawn(1000, 4, seed=0)) == 1000
+    assert len(Trees(2, SIZE).drawn(1000, 4, seed=0)) == 1000
     monkeypatch.setattr(trees, "MOST_VALUES", 400)
-    drawn, other = (Trees(2, SIZE)._drawn(1000, 4, seed) for seed in (0, 1))
+    drawn, other = (Trees(2, SIZE).drawn(1000, 4, seed) for seed in (0, 1))
     assert len(set(drawn.tolist())) == 100
     assert (drawn.diff() > 0).all()
     assert drawn.max() > 900
@@ -86,7 +86,7 @@ def made(tmp_path_factory, make_lvit_once, textdiff_once) -> Path:
 def test_a_run_keeps_them_as_arrays_and_is_used_without_scikit_learn(made, textdiff_once, monkeypatch):
     run = newest(made / "runs")
     stored, network = load_file(run.path / "head.safetensors"), run.load_network()
-    assert {name: value.dtype for name, value in stored.items()} == trees._ARRAYS
+    assert {name: value.dtype for name, value in stored.items()} == trees.ARRAYS
     assert len(network.roots) == 100
     cache = FeatureCache.open(made / "cache.zarr")
     fit = Trees(2, 32, blocks=[16])

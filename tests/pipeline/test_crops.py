@@ -117,7 +117,7 @@ def test_crop_at_a_quarter_is_the_average_of_four_by_four_pixels(images):
 
 def test_every_epoch_shows_every_image_once_in_a_new_order(images):
     crops = crops_of(images)
-    orders = [tuple(crops._order(epoch)) for epoch in range(4)]
+    orders = [tuple(crops.order(epoch)) for epoch in range(4)]
     assert all(sorted(order) == list(range(6)) for order in orders)
     assert len(set(orders)) > 1
 
@@ -203,5 +203,5 @@ def test_decoded_images_kept_in_memory_are_bounded(images):
     for path in (*images, *images):
         np.testing.assert_array_equal(cache[path], np.asarray(Image.open(path)))
         assert cache.bytes <= cache.limit
-        assert cache.bytes == sum(image.nbytes for image in cache._images.values())
-    assert len(cache._images) == 3
+        assert cache.bytes == sum(image.nbytes for image in cache.kept.values())
+    assert len(cache.kept) == 3

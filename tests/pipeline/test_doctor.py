@@ -125,7 +125,7 @@ def test_a_missing_package_is_named(monkeypatch):
 
 def test_the_ranges_checked_are_those_of_pyproject():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    wanted = doctor._requirements()
+    wanted = doctor.requirements()
     assert len(wanted) == len(project["dependencies"])
     for line in project["dependencies"]:
         name = next(name for name in wanted if line.startswith(name))
@@ -142,17 +142,14 @@ def test_a_package_that_does_not_load_fails_with_the_reason(monkeypatch):
     assert "OSError: libtorch.so: cannot open shared object file" in check.detail
 
 
-@pytest.mark.parametrize(
-    "part",
-    ["_python", "_packages", "_import", "_device", "_memory", "_zarr", "_disk", "_weights", "_hub"],
-)
+@pytest.mark.parametrize("part", doctor.EXAMINATIONS)
 def test_a_check_that_raises_becomes_a_line_and_the_others_go_on(monkeypatch, part):
     def broken(*_):
         raise RuntimeError("boom")
 
     monkeypatch.setattr(weights, "status", lambda: [("PASS", "weights", "verified", "")])
     before = diagnose(Path())
-    monkeypatch.setattr(doctor, part, broken)
+    monkeypatch.setitem(doctor.EXAMINATIONS, part, broken)
     after = diagnose(Path())
     assert [check.what for check in after] == [check.what for check in before]
     changed = [check for check, old in zip(after, before, strict=True) if check.detail != old.detail]
@@ -295,7 +292,7 @@ def test_a_hub_that_hangs_is_not_waited_for(monkeypatch, hub):
     monkeypatch.setattr(doctor, "PATIENCE", 0.2)
     hub.delay = 1.0
     start = time.monotonic()
-    [check] = doctor._hub()
+    [check] = doctor.EXAMINATIONS["hub"](Path())
     assert time.monotonic() - start < 0.8
     assert check.status == "WARN"
 
@@ -309,7 +306,7 @@ def test_a_name_look_up_that_hangs_is_not_waited_for(monkeypatch):
 
     monkeypatch.setattr(doctor.urllib.request, "urlopen", hang)
     start = time.monotonic()
-    [check] = doctor._hub()
+    [check] = doctor.EXAMINATIONS["hub"](Path())
     assert time.monotonic() - start < 0.8
     assert check.status == "WARN"
     assert "no answer" in check.detail

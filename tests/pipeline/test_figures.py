@@ -43,7 +43,7 @@ def test_errors_have_the_area_and_the_colour_of_their_kind(tmp_path):
     masks = case()
     overlay_figure(tmp_path / "a.png", [masks])
     pixels = picture(tmp_path / "a.png")[200:-140]  # without the legend
-    panel = (figures._PANEL * 150) ** 2
+    panel = (figures.PANEL * 150) ** 2
     for colour, region in (
         (TRUE_POSITIVE, masks.truth & masks.prediction),
         (FALSE_POSITIVE, ~masks.truth & masks.prediction),
@@ -59,8 +59,8 @@ def test_of_several_classes_each_has_its_outline_and_one_taken_for_another_is_an
     right, confused = case(truth=truth, prediction=truth), case(truth=truth, prediction=np.where(truth == 2, 1, truth))
 
     def drawn(panels: np.ndarray, column: int, colour: tuple[int, int, int]) -> int:
-        step = round((figures._PANEL + figures._GAP) * 150)
-        panel = panels[:, 30 + column * step : 30 + column * step + round(figures._PANEL * 150)]
+        step = round((figures.PANEL + figures.GAP) * 150)
+        panel = panels[:, 30 + column * step : 30 + column * step + round(figures.PANEL * 150)]
         return int((np.abs(panel - np.array(colour)).max(axis=2) < 60).sum())
 
     found = {}
@@ -68,7 +68,7 @@ def test_of_several_classes_each_has_its_outline_and_one_taken_for_another_is_an
         overlay_figure(tmp_path / "a.png", [shown], ["tumour", "stroma"])
         pixels = picture(tmp_path / "a.png")[100:-200]
         found[name] = [[drawn(pixels, column, colour) > 300 for colour in (first, second)] for column in (0, 1, 2)]
-        wrong = count(pixels, WRONG_CLASS) / (figures._PANEL * 150) ** 2
+        wrong = count(pixels, WRONG_CLASS) / (figures.PANEL * 150) ** 2
         assert wrong == pytest.approx((shown.truth != shown.prediction).mean(), rel=0.08)
         assert count(pixels, FALSE_POSITIVE) == count(pixels, FALSE_NEGATIVE) == 0
     assert found["right"] == [[False, False], [True, True], [True, True]]
@@ -108,7 +108,7 @@ def test_panels_keep_the_aspect_of_the_image(tmp_path):
     overlay_figure(tmp_path / "square.png", [case()])
     overlay_figure(tmp_path / "tall.png", [case(size=(128, 64))])
     grown = picture(tmp_path / "tall.png").shape[0] - picture(tmp_path / "square.png").shape[0]
-    assert grown == pytest.approx(figures._PANEL * 150, abs=2)
+    assert grown == pytest.approx(figures.PANEL * 150, abs=2)
 
 
 def test_same_cases_give_the_same_bytes(tmp_path):
@@ -127,6 +127,6 @@ def test_a_crowd_of_specks_is_filled_as_outlines_would_cover_the_image(tmp_path)
     specks = np.random.default_rng(0).random((300, 300)) < 0.25
     overlay_figure(tmp_path / "a.png", [case(size=(300, 300), truth=specks, prediction=specks)])
     pixels = picture(tmp_path / "a.png")
-    truth = pixels[300:600, int(figures._PANEL * 150) + 100 :][:, :300]
+    truth = pixels[300:600, int(figures.PANEL * 150) + 100 :][:, :300]
     # A quarter of it is yellow; outlines and their shade would hide all of the image.
     assert truth[..., 2].mean() == pytest.approx(0.75 * 230 + 0.25 * (0.25 * 230 + 0.75 * 66), rel=0.1)

@@ -54,7 +54,7 @@ def test_the_plan_changes_no_weights(lab, textdiff_once, monkeypatch):
     for _ in range(2):
         textdiff_once(lab, *FIT, "--epochs", "1")
         weights.append((lab / "runs/latest/head.safetensors").read_bytes())
-        monkeypatch.setattr(train, "_say_plan", lambda *_: None)
+        monkeypatch.setattr(train, "say_plan", lambda *_: None)
     assert weights[0] == weights[1]
 
 

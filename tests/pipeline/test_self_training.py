@@ -15,8 +15,8 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.images.images import symmetry
 from textdiff.images.labels import UNSAID
-from textdiff.pipeline.fit import draw_images
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training.begin import draw_images
 from textdiff.pipeline.training.image_digests import changed_images, check_fitted
 from textdiff.pipeline.training.self_training import SoftLabels, soft_labels
 from textdiff.tests.run_cases import newest
@@ -109,7 +109,7 @@ def test_members_learn_from_the_mean_of_all_members_of_the_first_fit(lab, textdi
         p.append(back.reshape(2, 32, 32))
     p = np.mean(p, 0)
     expected = p * (1 + (p * np.log(p)).sum(0) / np.log(2))
-    assert np.allclose(mass._mass[0], expected, atol=2e-3)
+    assert np.allclose(mass.mass[0], expected, atol=2e-3)
 
 
 def test_drawn_labels_are_in_expectation_the_soft_ones_and_turn_with_the_view(lab, used):

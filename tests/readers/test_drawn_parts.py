@@ -41,7 +41,7 @@ def objects(seed: int, classes: tuple[str, ...]) -> list[dict]:
     ids=["classes", "objects", "sparse"],
 )
 def test_a_part_is_that_of_the_whole(tmp_path, monkeypatch, options, seed):
-    monkeypatch.setattr(slides, "_BLOCK", 32)
+    monkeypatch.setattr(slides, "BLOCK", 32)
     path = tmp_path / "a.geojson"
     named = ("a",) if "instances" in options else ("a", "b", "c", "x*")
     path.write_text(json.dumps({"type": "FeatureCollection", "features": objects(seed, named)}))

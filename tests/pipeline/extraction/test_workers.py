@@ -18,7 +18,7 @@ from textdiff.options.extract import Extract
 from textdiff.pipeline import extract as stage
 from textdiff.pipeline.extraction import dask_crew
 from textdiff.pipeline.extraction.config import array_shard
-from textdiff.pipeline.extraction.row_worker import Order, RowWorker, opened, part_of, parts, sealed
+from textdiff.pipeline.extraction.row_worker import Order, RowWorker, opened, part_of, sealed, split_rows
 from textdiff.tests.worker_cases import OPTIONS, check, of_array, rows
 
 ROWS = 61
@@ -45,7 +45,7 @@ def cache(place, tmp_path):
 
 def begun(place, cache):
     """A cache without rows, the order to fill it, and what is known of its samples."""
-    work = stage._Work(stage.resolve(options(place, cache)), None)
+    work = stage.Work(stage.resolve(options(place, cache)), None)
     filling = stage.begin_filling(work.config, work.plan(), work.embed)
     return filling.cache, Order.of(work.config, filling.cache), {fact.sample.id: fact for fact in work.facts}
 
@@ -54,7 +54,7 @@ def test_a_part_that_is_given_again_is_not_made_again(place, cache):
     cache, order, facts = begun(place, cache)
     worker = RowWorker(opened(sealed(order)))
     told = []
-    for part in parts(cache, range(ROWS), 25):
+    for part in split_rows(cache, range(ROWS), 25):
         given = opened(sealed(part_of(cache, facts, part)))
         assert [worker.fill(given, told.append).rows for _ in range(2)] == [len(part), 0]
     assert sum(told) == 2 * ROWS
