@@ -20,7 +20,7 @@ from textdiff.images.slide_files import is_slide, open_slide
 from textdiff.options.reading import ReadOptions
 from textdiff.options.tools import Start
 from textdiff.pipeline.prediction.coverage import cover
-from textdiff.pipeline.preset_choice import PresetChoice, choose_preset, strokes_of
+from textdiff.pipeline.preset_choice import OF_STROKES, PresetChoice, choose_preset, strokes_of
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.training.begin import draw_images
 from textdiff.pipeline.training.image_digests import changed_images
@@ -52,7 +52,7 @@ def start(options: Start) -> list[Path]:
     if get_preset(options.dataset).mask_place:
         _refuse_loose_images(root)
     stem = root.resolve().stem if root.is_file() else root.resolve().name
-    usual, of_strokes = Path("cache") / f"{stem}.zarr", Path("cache") / f"{stem}-filters.zarr"
+    usual, of_strokes = Path("cache") / f"{stem}.zarr", Path("cache") / f"{stem}-{OF_STROKES}.zarr"
     caches = {where: made for where in (usual, of_strokes) if (made := _made(where, root)) is not None}
     before = next(iter(caches.values()), None)
     asked = {name: value for name in _OF_MASKS if (value := getattr(options, name))}
@@ -94,7 +94,7 @@ def start(options: Start) -> list[Path]:
         _ask_for_masks(options, samples, where if there else None, of_masks)
         return []
     encoder = choice.encoder if choice else FeatureCache.open(where).about["text_encoder"]
-    trees = choice.preset == "filters" if choice else _has_filters(where)
+    trees = choice.preset == OF_STROKES if choice else _has_filters(where)
     _fit(where, there, trees, encoder, dry)
     if "unlabelled_value" in known and not trees and not strokes.seen:
         by_trees = ["textdiff", "fit", "--cache", str(where), "--model", "trees"]
@@ -220,7 +220,7 @@ def _made(where: Path, root: Path) -> dict[str, Any] | None:
 
 def _has_filters(where: Path) -> bool:
     """Whether a cache is one of filters, from which trees learn."""
-    return bool(FeatureCache.open(where).about["backbone"] == "filters")
+    return bool(FeatureCache.open(where).about["backbone"] == OF_STROKES)
 
 
 def _extract(options: Start, where: Path, choice: PresetChoice | None, more: Sequence[str]) -> None:
@@ -233,7 +233,7 @@ def _extract(options: Start, where: Path, choice: PresetChoice | None, more: Seq
     if choice.encoder != get_preset(options.dataset, choice.preset).text_encoder:
         preset += ["--text-encoder", choice.encoder]
     words = ["--dataset", options.dataset, "--data", str(options.dir), *preset, *more, "--cache", str(where)]
-    what = "Filters look" if choice.preset == "filters" else "The frozen network looks"
+    what = "Filters look" if choice.preset == OF_STROKES else "The frozen network looks"
     why = f"{what} at every image once, and what comes of it is kept in a cache."
     _do(f"Extract. {why}", ["extract", *words], options.dry_run)
 

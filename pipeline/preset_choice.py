@@ -1,6 +1,6 @@
 """Which preset suits some images on this machine, and what speaks for it."""
 
-__all__ = ["PresetChoice", "Strokes", "choose_preset", "strokes_of"]
+__all__ = ["OF_STROKES", "PresetChoice", "Strokes", "choose_preset", "strokes_of"]
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +21,8 @@ from textdiff.models.weights import MissingWeightsError, resolve_weights
 from textdiff.readers.decoding import load_image, load_mask
 from textdiff.readers.sample import Sample
 
+OF_STROKES = "filters"
+"""The preset, and its backbone, on which boosted trees learn from strokes (docs/research/2026-11-26-scribbles.md)."""
 _LOOKED_AT = 5
 """Images whose colours, and masks whose silence, are looked at."""
 _WHOLE = 0.5
@@ -96,10 +98,7 @@ def strokes_of(samples: Sequence[Sample]) -> Strokes:
 
 
 def choose_preset(samples: Sequence[Sample], strokes: bool = False) -> PresetChoice:
-    """The preset for these images on this machine, and what speaks for it.
-
-    Of ``strokes``, trees on filters learned more than any network did (docs/research/2026-11-26-scribbles.md).
-    """
+    """The preset for these images on this machine, or for ``strokes``, and what speaks for it."""
     kind, texts = _kind(samples), sum(bool(sample.text) for sample in samples)
     masks, device = sum(sample.mask is not None for sample in samples), choose_device("auto")
     try:
@@ -117,7 +116,7 @@ def choose_preset(samples: Sequence[Sample], strokes: bool = False) -> PresetCho
     here = "here" if paper else "not here, and nothing is downloaded unless you ask with `textdiff download adm-256`"
     gpu = "This machine has no GPU" if device.type == "cpu" else f"This machine computes on {describe_device(device)}"
     if strokes:
-        return PresetChoice("filters", "none", why)
+        return PresetChoice(OF_STROKES, "none", why)
     why.append(f"{gpu}. The paper's weights, adm-256, are {here}.")
     if preset == "paper":
         why.append("So the preset is paper: its network is here, and a GPU to run it on.")
