@@ -54,7 +54,8 @@ class Check:
         if said := self.summary["said"]:
             lines += ["", _said_table(said)]
         longest = f"; the longest has {texts['longest']} {texts['unit']}" if texts["distinct"] else ""
-        lines += ["", f"texts: {texts['distinct']} distinct, {texts['empty']} images with an empty one{longest}"]
+        said = f"{texts['distinct']} distinct, {texts['empty']} images with an empty one{longest}"
+        lines += ["", f"texts: {'none' if texts['distinct'] == 1 and texts['empty'] else said}"]
         for title, said in (
             ("error", alike(self.errors)),
             ("leak", list(map(str, self.leaks))),

@@ -34,7 +34,7 @@ from textdiff.readers.names import (
     visible,
 )
 from textdiff.readers.objects import has_object_folders, read_object_folders
-from textdiff.readers.sample import Problem, Sample, Slice, Split
+from textdiff.readers.sample import UNMASKED, Problem, Sample, Slice, Split
 from textdiff.readers.splits import parse_split, settle_splits
 from textdiff.readers.texts import TextRow, find_table, matched_texts, read_texts
 
@@ -209,7 +209,7 @@ def matched_sample(
     if table and not row.text:
         problems.append(note(where, f"has no {column} in {table.name}: its text is empty"))
     if masks is not None and not masks:
-        problems.append(note(where, "has no mask: it is unlabelled"))
+        problems.append(note(where, UNMASKED))
     return Sample(key, split or named or "train", path, own[0] if own else None, row.text, row.group)
 
 

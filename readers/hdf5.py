@@ -30,7 +30,7 @@ from textdiff.images.formats import MAX_BYTES, REPLACE, BadImageError, check_siz
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.hdf5_trial import comes_to_an_end
 from textdiff.readers.names import error, note, sort_problems
-from textdiff.readers.sample import Problem, Sample, Slice
+from textdiff.readers.sample import UNMASKED, Problem, Sample, Slice
 from textdiff.readers.splits import parse_split, settle_splits, unknown_split
 from textdiff.readers.table_reader import doubt, one_line
 
@@ -261,7 +261,7 @@ def _labelled(root: Path, images: Any, masks: Any, names: list[str], problems: l
         problems.append(error(f"{masks.name.strip('/')}/{name}", "is a mask without an image", "add it or remove it"))
     for name in names:
         if name not in masks:
-            problems.append(note(f"{images.name.strip('/')}/{name}", "has no mask: it is unlabelled"))
+            problems.append(note(f"{images.name.strip('/')}/{name}", UNMASKED))
     return set(masks.keys())
 
 

@@ -1,6 +1,6 @@
 """One image with its mask and its text, and what can be wrong with them: what every reader returns."""
 
-__all__ = ["LoadedMask", "Problem", "Sample", "Slice", "Split"]
+__all__ = ["UNMASKED", "UNSPLIT", "LoadedMask", "Problem", "Sample", "Slice", "Split"]
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.images.scaled import Scaled
+
+UNMASKED = "has no mask: it is unlabelled"
+UNSPLIT = "has no splits: all its images are for training, and nothing can be scored"
 
 Split = Literal["train", "val", "test"]
 

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.names import note
-from textdiff.readers.sample import Problem, Sample, Split
+from textdiff.readers.sample import UNSPLIT, Problem, Sample, Split
 
 _NAMES: dict[str, Split] = {
     "train": "train",
@@ -106,8 +106,7 @@ def settle_splits(
             raise UserError(f"--val, --test: {where} has splits of its own; leave these options out, or its splits")
         samples = draw_splits(samples, options)
     elif samples and not given:
-        what = "has no splits: all its images are for training, and nothing can be scored"
-        problems.append(note(where, what, "draw some with --val 0.2 --test 0.2, or add a column split"))
+        problems.append(note(where, UNSPLIT, "draw some with --val 0.2 --test 0.2, or add a column split"))
     groups: dict[str, Sample] = {}
     alike: dict[str, Sample] = {}
     for sample in samples:

@@ -49,6 +49,7 @@ def test_a_folder_is_led_to_its_first_masks_then_to_a_report_and_not_fitted_twic
     first = textdiff_once(tmp_path, "start", "slides", "--image-size", "32")
     assert commands(first.stdout) == ["data check", "extract --dataset"]
     assert "texts.csv: is not there: all texts are empty" in first.stderr
+    assert "texts: none" in first.stdout
     assert "no training image has a mask is no reason to stop" in first.stderr
     named = [line.strip() for line in first.stderr.splitlines() if line.startswith("    slides/images/")]
     assert len(set(named)) == 4

@@ -15,7 +15,7 @@ from textdiff.images.slide_dicom import dicom_slides, further_files
 from textdiff.options.run import Predict
 from textdiff.readers.datasets import read_dataset, report
 from textdiff.readers.names import IMAGES, is_utf8, key_of, unfollowed, visible_name
-from textdiff.readers.sample import Slice
+from textdiff.readers.sample import UNMASKED, UNSPLIT, Slice
 from textdiff.readers.table_reader import ENDINGS, decode_text, read_table
 
 RECORDS = ".records"
@@ -141,7 +141,7 @@ def from_dataset(name: str, root: Path, text: str) -> list[Input]:
         UserError: as ``read_dataset``, or every image has a mask.
     """
     samples, problems = read_dataset(name, root)
-    report(problems)
+    report([problem for problem in problems if problem.what not in (UNMASKED, UNSPLIT)])  # which is no matter here
     inputs = [
         Input(sample.id, sample.image, sample.text or text, sample.group)
         for sample in samples

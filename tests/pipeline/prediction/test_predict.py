@@ -120,6 +120,11 @@ def test_a_data_set_gives_its_images_without_a_mask(made, tmp_path, textdiff_onc
     result = textdiff_once(made, "predict", "--dataset", "monuseg", "--data", str(data), "--out", str(tmp_path / "out"))
     assert "1 of 6 images have no mask" in result.stderr
     assert [row["image"] for row in read_csv(tmp_path / "out/images.csv")] == ["train_001"]
+    shutil.move(data / "Test_Folder/img", tmp_path / "own/images")
+    arguments = ("--dataset", "folder", "--data", str(tmp_path / "own"), "--out", str(tmp_path / "of-folder"))
+    result = textdiff_once(made, "predict", *arguments)
+    assert "3 of 3 images have no mask" in result.stderr
+    assert not [what for what in ("is unlabelled", "has no splits") if what in result.stderr]
 
 
 def test_score_measures_objects_and_outlines_of_the_predicted_masks(made, tmp_path, textdiff_once):
