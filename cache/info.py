@@ -14,8 +14,8 @@ from textdiff.tables import text_table
 if TYPE_CHECKING:
     from textdiff.cache.feature_cache import FeatureCache
 
-_SHOWN = 6
-"""A longer list is counted in the place of being shown."""
+_SHOWN = 4
+"""A longer list of words is counted in the place of being shown."""
 
 
 def cache_info(cache: "FeatureCache") -> dict[str, Any]:
@@ -89,6 +89,7 @@ def _words(value: Any) -> str:
         return ", ".join(f"{name} {_words(part)}" for name, part in value.items())
     if not isinstance(value, list):
         return str(value)
-    if len(value) > _SHOWN or any(isinstance(part, list) for part in value):  # a table of words, as of turned texts
+    words = any(isinstance(part, str) for part in value)
+    if (words and len(value) > _SHOWN) or any(isinstance(part, list) for part in value):  # as of turned texts
         return f"({len(value)})"
     return ",".join(map(str, value))

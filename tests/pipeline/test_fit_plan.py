@@ -34,7 +34,7 @@ def test_the_plan_names_recipe_images_device_and_time(lab, textdiff_once):
         assert part in before
     assert "choose nothing" in before
     assert "fitted on 2 images" in after
-    assert result.stdout.strip() not in result.stderr  # the run's path is said once
+    assert after.rstrip().endswith(f"next: textdiff score --run {result.stdout.strip()}")
 
 
 def test_a_better_epoch_than_the_one_kept_is_named(lab, textdiff_once):

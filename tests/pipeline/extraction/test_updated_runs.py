@@ -83,7 +83,7 @@ def test_next_names_the_command_that_keeps_what_there_is(lab, fitted, textdiff_o
     lab.extract(update=True)
     said = textdiff_once(lab.root, "next", "--run", str(fitted), "--cache", str(lab.cache))
     assert "aa" in said.stdout
-    assert f"textdiff extract --cache {lab.cache} --update" in said.stderr
+    assert f"textdiff extract --cache {lab.cache.relative_to(lab.root)} --update" in said.stderr
 
 
 def test_an_experiment_does_not_go_on_with_other_images(lab):
