@@ -162,8 +162,10 @@ def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[lis
         ids = {split: names.difference(silent) for split, names in ids.items()}
     available = sorted(ids["train"])
     if not available:
-        what = "says anything" if silent else "is there"
-        raise UserError(f"{cache.path}: no mask of a training image {what}, so there is nothing to fit")
+        what, fix = "is there", f"draw some, and run `textdiff extract --cache {cache.path} --update`"
+        if silent:
+            what, fix = "says anything", "draw wider strokes, or extract with a larger --image-size"
+        raise UserError(f"{cache.path}: no mask of a training image {what}, so there is nothing to fit; {fix}")
     if labels is not None and labels > len(available):
         raise UserError(
             f"--labels {labels}: the cache has {len(available)} annotated training images; use 1..{len(available)}"

@@ -314,3 +314,22 @@ def test_data_check_tells_what_each_mask_says(made, textdiff_once):
     own = json.loads(as_json.stdout)["said"]["a"]
     assert own["said"] == SAID == own["background"] + own["foreground"]
     assert own["pixels"] == SIZE * SIZE
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        (np.full((SIZE, SIZE), UNSAID, np.uint8), "says anything, so there is nothing to fit; draw wider strokes"),
+        (None, "is there, so there is nothing to fit; draw some, and run `textdiff extract --cache c.zarr --update`"),
+    ],
+    ids=["silent", "none"],
+)
+def test_a_fit_without_a_mask_to_learn_from_says_what_to_draw(tmp_path, textdiff_once, mask, said):
+    write(tmp_path / "data", {"a": sparse("a"), "e": sparse("e")})
+    place = tmp_path / "data/masks/a.png"
+    place.unlink() if mask is None else Image.fromarray(mask).save(place)
+    textdiff_once(
+        tmp_path, "extract", "--dataset", "folder", "--data", "data", "--preset", "rgb", "--image-size", str(SIZE),
+        *("--views", "1", "--text-encoder", "none", "--unlabelled-value", "255", "--cache", "c.zarr"),
+    )  # fmt: skip
+    assert f"no mask of a training image {said}" in textdiff_once(tmp_path, "fit", "--cache", "c.zarr", status=2).stderr
