@@ -112,7 +112,7 @@ L, R, UP, MID, LOW = "left", "right", "upper", "middle", "lower"
         ("Left lung, right lung clear.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
         ("The left lung shows no opacity.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
         ("Shadowing in the left mid zone; heart size is normal.", {R: (MID,)}),
-        ("Shadowing at the right base.", {L: (UP, MID, LOW)}),
+        ("Dense at the left base of the crypt.", {L: (UP, MID, LOW)}),
         ("Opacity in the upper third of the left lung.", {R: (UP,)}),
         ("Upper zone opacities in both the right and the left lung.", {L: (UP,), R: (UP,)}),
         ("No effusion on the left.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
