@@ -14,10 +14,10 @@ from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.files import write_json
 from textdiff.pipeline.evaluation.class_scores import Scores
 from textdiff.pipeline.evaluation.image_predictions import ImagePrediction, image_predictions, truth_scores
+from textdiff.pipeline.evaluation.scored_rows import scored_rows
 from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.predictions import FittedNetwork, Predicted, cached_predictions, predictions, view_count
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.score import scored_rows
 from textdiff.pipeline.training.image_digests import image_digests
 
 SCHEMA = 2

@@ -21,11 +21,11 @@ from textdiff.metrics.pixels import confusion, pooled_dice
 from textdiff.options.experiments import Panel
 from textdiff.pipeline.evaluation.figures import is_figure
 from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
+from textdiff.pipeline.evaluation.scored_rows import scored_rows
 from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.prediction.preprocessing import TextEmbedder
 from textdiff.pipeline.predictions import FittedNetwork, attention_of, cached_predictions
 from textdiff.pipeline.runs import Run, find_run
-from textdiff.pipeline.score import scored_rows
 
 
 class Choice(NamedTuple):

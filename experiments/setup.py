@@ -28,7 +28,7 @@ from textdiff.models.networks.variants import check_variant
 from textdiff.options.experiments import VARIED, Ablate, Curve, Method, Table1
 from textdiff.options.experiments import Experiment as Options
 from textdiff.options.fit import FitConfig, Variant
-from textdiff.pipeline.score import scored_rows
+from textdiff.pipeline.evaluation.scored_rows import scored_rows
 from textdiff.pipeline.training.begin import draw_images
 
 RIVALS: tuple[Method, ...] = ("unet", "unet-fair")

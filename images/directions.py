@@ -5,7 +5,7 @@ their own. What becomes of a direction is read off from :func:`textdiff.images.i
 and pictures cannot come apart.
 """
 
-__all__ = ["Directions", "Place", "directions_of", "read_directions"]
+__all__ = ["Directions", "directions_of", "read_directions"]
 
 import re
 import tomllib
@@ -18,10 +18,10 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from textdiff.errors import UserError
 from textdiff.images.images import symmetry
+from textdiff.images.named_place import Place
 
 _OWN = Path(__file__).with_name("directions.toml")
 _SIDES = {(0, -1): 0, (0, 1): 1, (-1, 0): 2, (1, 0): 3}
@@ -35,8 +35,6 @@ _JOINED = re.compile(
 )
 """What stands between words of the same place: "left and right lung", "upper third of the left lung"."""
 _BESIDE = re.compile(r"\s+|-")
-_SOFTNESS = 0.03
-"""The share of the picture's side over which an edge of the map of places fades, as no sentence is exact."""
 _NOUN = re.compile(rf"[\s-]+(?!{_SMALL})\w")
 _ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
 
@@ -136,7 +134,7 @@ class Directions:
         named = [box.drawn(size) for box in self.places(text)]
         return symmetry(np.max(named, axis=0) if named else np.ones((size, size), np.float32), view)
 
-    def places(self, text: str) -> list["Place"]:
+    def places(self, text: str) -> list[Place]:
         """The places that a text names, in its order; see ``place_map``."""
         found = []
         for clause in self._clause.split(text):
@@ -212,32 +210,6 @@ class Directions:
     @cached_property
     def _part(self) -> re.Pattern[str]:
         return re.compile(rf"(?:{_NOUN.pattern}*){{0,2}}?[\s-]+{_any_of(self.patient)}", re.IGNORECASE)
-
-
-class Place(NamedTuple):
-    """A part of a picture, by what a text says across and down it."""
-
-    across: tuple[tuple[float, float], ...]
-    """From and to, as shares of the width; one span at least."""
-    down: tuple[tuple[float, float], ...]
-    """The same of the height."""
-
-    def drawn(self, size: int) -> NDArray[np.float32]:
-        """(size, size) float32, 1 inside and 0 outside, and between them half-way at the edge."""
-        centres = (np.arange(size) + 0.5) / size
-        across, down = (np.max([_span(centres, *span) for span in spans], axis=0) for spans in self)
-        product: NDArray[np.float32] = np.outer(down, across).astype(np.float32)
-        return product
-
-
-def _span(centres: NDArray[np.float64], start: float, end: float) -> NDArray[np.float64]:
-    """How much of each pixel lies between two shares of a side; the picture's own edges are not soft."""
-    edges = [(centres - start) / _SOFTNESS] if start > 0 else []
-    edges += [(end - centres) / _SOFTNESS] if end < 1 else []
-    inside = np.ones_like(centres)
-    for edge in edges:
-        inside = inside * expit(edge)
-    return inside
 
 
 def _places_of(text: str, words: Sequence[_Word]) -> list[Place]:

@@ -25,11 +25,11 @@ from textdiff.options.option import AnyPath
 from textdiff.options.run import Combine
 from textdiff.pipeline.evaluation.calibration import calibrate
 from textdiff.pipeline.evaluation.class_scores import class_confusions, scores_of_counts
+from textdiff.pipeline.evaluation.scored_rows import scored_rows
 from textdiff.pipeline.mixture import Mixture, mixed
 from textdiff.pipeline.predictions import cached_predictions, mean_of_views
 from textdiff.pipeline.program import git_revision, versions
 from textdiff.pipeline.runs import Run, find_run, new_run_dir, point_latest, write_config
-from textdiff.pipeline.score import scored_rows
 from textdiff.pipeline.training.image_digests import check_fitted, unlabelled_digests
 
 _COPIED = ("config.json", "head.safetensors", "likeness.safetensors", "log.csv")

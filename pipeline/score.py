@@ -1,11 +1,10 @@
 """Metrics of a finished run over a split: tables, per-image scores and overlays."""
 
-__all__ = ["Scores", "score", "scored_rows"]
+__all__ = ["Scores", "score"]
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import write_text
 from textdiff.images import formats
-from textdiff.images.images import resize_mask
 from textdiff.images.labels import UNSAID
 from textdiff.options.run import Score
 from textdiff.pipeline.evaluation.calibration import Calibration, Trust, in_words
@@ -34,6 +32,7 @@ from textdiff.pipeline.evaluation.image_predictions import (
 from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.score_tables import write_scores
+from textdiff.pipeline.evaluation.scored_rows import scored_rows
 from textdiff.pipeline.evaluation.summary import averages, cases, page, record, tables
 from textdiff.pipeline.mixture import Mixture, open_fitted
 from textdiff.pipeline.prediction.streamed import StreamedImages
@@ -47,7 +46,6 @@ from textdiff.pipeline.training.image_digests import (
     image_digests,
     shortened,
 )
-from textdiff.pipeline.training.labelled import silent_images
 
 BOOTSTRAP_SEED = 0
 
@@ -311,47 +309,3 @@ def _left_out(count: int, too_large: Sequence[str], sparse: Sequence[str], metri
     if asked and len(without) == count:
         raise UserError(f"--metrics {','.join(further)}: {what}; use --metrics dice,iou")
     return f"{what}: {'it has' if len(without) == 1 else 'they have'} Dice and IoU only."
-
-
-def scored_rows(cache: FeatureCache, split: str) -> list[int]:
-    """The annotated rows of a split: of training images the unturned views only, of the others all that are cached.
-
-    Those of an image whose mask says nothing are left out, and so are those of one that says too little to be seen at
-    the cache's image size.
-    """
-    rows = [r for r, entry in enumerate(cache.rows) if entry.split == split and (entry.view == 0 or split != "train")]
-    annotated = [row for row in rows if cache.rows[row].mask_sha256 is not None]
-    ids, masked = ({cache.rows[row].id for row in some} for some in (rows, annotated))
-    if not annotated:
-        raise UserError(
-            f"{cache.path}: the {split} split has no image with a mask, so there is nothing to score; "
-            f"{_what_to_score(cache, split)}"
-        )
-    cache.check_done(annotated, f"of {len(masked)} {split} images")
-    if len(masked) < len(ids):
-        console.warn(f"{len(ids) - len(masked)} of {len(ids)} {split} images have no mask and are not scored")
-    if silent := silent_images(cache, annotated, partial(_seen_truth, cache)):
-        if len(silent) == len(masked):
-            raise UserError(f"{cache.path}: no mask of a {split} image says anything, so there is nothing to score")
-        console.warn(f"masks of {len(silent)} {split} images say nothing and are not scored: {shortened(silent)}")
-    return [row for row in annotated if cache.rows[row].id not in silent]
-
-
-def _what_to_score(cache: FeatureCache, split: str) -> str:
-    """What to do where no image of a split has a mask."""
-    masked = {entry.split for entry in cache.rows if entry.mask_sha256 is not None}
-    other = next((name for name in ("test", "val") if name in masked), None)
-    score = "" if other is None else f"use --split {other}, or "
-    masks = f"{score}give masks to images of the split {split} (column split of texts.csv)"
-    if isinstance(cache, StreamedImages):
-        return masks
-    update = f"`textdiff extract --cache {cache.path} --update`"
-    return f"{masks} and run {update}, or keep some by its --val 0.2 --test 0.2 and fit again"
-
-
-def _seen_truth(cache: FeatureCache, row: int) -> np.ndarray | None:
-    """The truth of a row as it is first scored: in the cache's image size, but for tiles."""
-    truth = cache.truth(row)
-    if truth is None or cache.rows[row].tile:
-        return truth
-    return resize_mask(truth, cache.image_size, "area", len(cache.classes) + 1)

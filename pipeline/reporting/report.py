@@ -22,6 +22,7 @@ from textdiff.outputs.colours import CONFUSIONS, UNSAID_VEIL, VEILED, class_colo
 from textdiff.pipeline.evaluation.calibration import in_words
 from textdiff.pipeline.evaluation.figures import veiled
 from textdiff.pipeline.evaluation.image_predictions import image_predictions, panels
+from textdiff.pipeline.evaluation.scored_rows import scored_rows
 from textdiff.pipeline.evaluation.summary import weights_in_words
 from textdiff.pipeline.mixture import open_fitted
 from textdiff.pipeline.predictions import cached_predictions, view_count
@@ -29,7 +30,6 @@ from textdiff.pipeline.reporting.caveats import caveats
 from textdiff.pipeline.reporting.html_page import data_uri, render_page
 from textdiff.pipeline.reporting.measured import Measured
 from textdiff.pipeline.runs import Run, of_split
-from textdiff.pipeline.score import scored_rows
 from textdiff.pipeline.training.image_digests import changes, image_digests, shortened
 from textdiff.readers.presets import name_of_data
 

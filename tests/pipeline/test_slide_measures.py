@@ -16,7 +16,7 @@ from textdiff.images import formats
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "slide_cases.py")))
 SIDES = (320, 340)
-"""Of the picture at 1 µm: more than the 256 rows of a band, and nine tiles of 128 pixels."""
+"""The picture has these at 1 µm: more than the 256 rows of a band, and nine tiles of 128 pixels."""
 BAND = 256
 FIT = ("--variant", "no-text", "--width", "16", "--epochs", "4")
 

@@ -153,6 +153,7 @@ def test_what_changed_is_named_and_not_stored_and_the_next_commands_mend_it(tmp_
         # The cache is of the data set as it was; what to do is said.
         assert "--update keeps" in extract(*options, status=2)
         extract(*options, "--update")
+        assert FeatureCache.open(tmp_path / "c.zarr").done().all()
         extract(*options, cache="scratch.zarr")
         assert files(tmp_path / "c.zarr") == files(tmp_path / "scratch.zarr")
 
