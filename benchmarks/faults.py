@@ -18,7 +18,8 @@ from pathlib import Path
 from textdiff import console
 from textdiff.tables import markdown_table
 from textdiff.tests.bucket_faults import BUCKET_FAULTS, BucketScene
-from textdiff.tests.fault_cases import FAULTS, Outcome, Scene, Server, try_fault
+from textdiff.tests.fault_cases import FAULTS, Outcome, Scene, try_fault
+from textdiff.tests.fault_server import Server
 from textdiff.tests.object_store import bucket
 
 NAMES = ("kind", "times", "rows lost", "rows wrong", "bytes equal", "one line or none")

@@ -31,11 +31,20 @@ def test_each_kind_of_fault_is_found(tmp_path, fault):
         "prints": "print('x', file=sys.stderr)",
         "ends": "os.abort()",
     }[fault]
+    plain = "from textdiff.tests.fuzz_readers import READERS\n"
+    reader = f"""
+from textdiff.tests.fuzz_readers import READERS, outlines
+
+def broken(path):
+    if path.read_bytes() != next(outlines()):  # the first file must be sound
+        {broken}
+
+READERS = {{"outlines": (".xml", outlines, broken)}}
+"""
     source = PROGRAM.read_text(encoding="utf-8").replace("SECONDS = 10.0", "SECONDS = 1.0")
-    sound = "if path.read_bytes() == next(outlines()):\n        return\n    "
+    assert plain in source
     program = tmp_path / "fuzz.py"
-    head = "def read_outlines(path: Path) -> None:\n    "
-    program.write_text(source.replace(head, f"{head}{sound}{broken}\n    "), encoding="utf-8")
+    program.write_text(source.replace(plain, reader), encoding="utf-8")
     process = subprocess.run(
         [sys.executable, str(program), "outlines", "--mutations", "1"], capture_output=True, text=True, check=False
     )

@@ -3,4 +3,4 @@
 import runpy
 from pathlib import Path
 
-runpy.run_path(str(Path(__file__).parents[1] / "fault_cases.py"))["install_fault"]()
+runpy.run_path(str(Path(__file__).parents[1] / "fault_server.py"))["install_fault"]()

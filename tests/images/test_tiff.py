@@ -2,10 +2,6 @@
 
 import io
 import struct
-import tracemalloc
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +14,8 @@ from textdiff.images.bands import open_image_bands, open_mask_bands
 from textdiff.images.decode import decode
 from textdiff.images.formats import open_stored
 from textdiff.images.tiff import open_tiff
+from textdiff.tests.tiff_cases import DRAW, RGB, H, W, with_tag, written
 
-DRAW = np.random.default_rng(5)
-H, W = 70, 50
-RGB = DRAW.integers(0, 256, (H, W, 3), dtype=np.uint8)
 SMOOTH = np.cumsum(DRAW.integers(-3, 4, (H, W, 3)), axis=0).clip(-90, 90).astype(np.int16) + 128
 SMOOTH = SMOOTH.astype(np.uint8)
 ARRAYS = {
@@ -49,20 +43,6 @@ COMPRESSIONS = {
     "lzma": "lzma",
     "zstd": "zstd",
 }
-
-
-def written(pixels: np.ndarray, **options: object) -> bytes:
-    out = io.BytesIO()
-    options.setdefault("photometric", "rgb" if pixels.ndim == 3 else "minisblack")
-    tifffile.imwrite(out, pixels, metadata=options.pop("metadata", None), **options)
-    return out.getvalue()
-
-
-def with_tag(data: bytes, code: int, value: object) -> bytes:
-    out = io.BytesIO(data)
-    with tifffile.TiffFile(out, mode="r+") as tiff:
-        tiff.pages.first.tags[code].overwrite(value)
-        return out.getvalue()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -285,60 +265,6 @@ def test_what_is_not_read_is_named(tmp_path, data, what):
     assert "damaged" not in str(raised.value)
     with pytest.raises(UserError, match=f"a.tif: {what}"), open_image_bands(tmp_path / "a.tif"):
         pass
-
-
-@contextmanager
-def at_most(size: int) -> Iterator[None]:
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < size
-    finally:
-        tracemalloc.stop()
-
-
-def shared_strips() -> bytes:
-    data = written(np.zeros((4000, 4000), np.uint8), compression="zlib", rowsperstrip=40)
-    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-        offset, count = tiff.pages.first.dataoffsets[0], tiff.pages.first.databytecounts[0]
-    strips = data[offset : offset + count]
-    return with_tag(with_tag(data, 273, [offset] * 100), 279, [len(data) - offset - len(strips)] * 100)
-
-
-def swollen_strip() -> bytes:
-    """One row of an image, whose strip unpacks to 300 MB."""
-    data = written(RGB[:1], compression="zlib", rowsperstrip=1)
-    strip = zlib.compress(bytes(300 << 20))
-    return with_tag(with_tag(data + strip, 273, len(data)), 279, len(strip))
-
-
-@pytest.mark.parametrize(
-    ("data", "what"),
-    [
-        (shared_strips(), "is damaged: its pieces overlap"),
-        (with_tag(written(RGB, tile=(16, 16), compression="zlib"), 322, 1 << 20), "does not have a place for each"),
-        (
-            with_tag(with_tag(written(RGB[:9, :9], tile=(16, 16)), 322, 1 << 16), 323, 1 << 16),
-            "has pieces of 65536x65536",
-        ),
-        (with_tag(written(RGB, compression="zlib"), 277, 65), "truncated or damaged"),
-        (with_tag(written(RGB, compression="zlib"), 257, 10**9), "does not have a place for each of its pieces"),
-        (
-            with_tag(with_tag(written(RGB * 1.0, rowsperstrip=H), 257, 8000), 256, 9000),
-            "does not have a place for each of its pieces",
-        ),
-    ],
-    ids=["strips that overlap", "wide tiles", "giant tiles", "channels", "rows", "doubles"],
-)
-def test_small_files_do_not_ask_for_a_large_memory(data, what):
-    with at_most(8 * len(data) + 1_000_000), pytest.raises(UserError, match=what):
-        decode("a.tif", data)
-
-
-def test_a_piece_is_not_unpacked_beyond_what_it_may_hold():
-    data = swollen_strip()
-    with at_most(10_000_000):
-        decode("a.tif", data)
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "group4", "jpeg"])

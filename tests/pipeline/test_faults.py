@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from textdiff.tests.fault_cases import FAULTS, Scene, Server, try_fault
+from textdiff.tests.fault_cases import FAULTS, Scene, try_fault
+from textdiff.tests.fault_server import Server
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's /proc")  # noqa: PTH112
 FEW = {"SIGKILL at a random moment": 1, "EIO on write": 1, "a flipped byte in each kind of object": 1}
