@@ -50,6 +50,8 @@ def main() -> None:
     form.image.value = name
     # What the data set's mask says is the truth; the window starts without it.
     truth = np.asarray(viewer.layers[LABELS].data).astype(int) - 1
+    if not (truth > 0).any():
+        parser.error(f"--cache {options.cache}: has no mask of {name} to draw strokes by; make it with masks")
     strokes = stroke_by_stroke(truth > 0, PEN, np.random.default_rng(0))
     painted = np.zeros(truth.shape, np.uint8)
 

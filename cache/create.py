@@ -68,8 +68,13 @@ class Contents:
         The attributes have checksums of all that belongs to no row, and one over themselves.
 
         Raises:
+            TypeError: a field of the plan is missing, or there is one that plans do not have.
             ValueError: they contradict each other.
         """
+        if missing := sorted(CachePlan.__required_keys__ - plan.keys()):
+            raise TypeError(f"a cache needs {', '.join(missing)} too; see CachePlan")
+        if unknown := sorted(plan.keys() - CachePlan.__annotations__.keys()):
+            raise TypeError(f"a cache has no {', '.join(unknown)}; see CachePlan")
         rows, texts, fingerprint = plan["rows"], plan.get("texts", ()), plan["fingerprint"]
         check_rows(rows, texts)
         values = None if tokens is None else np.ascontiguousarray(tokens, dtype="<f4")

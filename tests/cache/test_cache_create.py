@@ -109,3 +109,13 @@ def test_contradictory_arguments_make_no_cache(tmp_path, change):
     with pytest.raises(ValueError, match=r"\w"):
         cases.make(tmp_path / "c.zarr", **change)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change", [{"text": cases.TEXTS}, {"blocks": None}], ids=["misspelt", "missing"])
+def test_fields_that_are_misspelt_or_missing_make_no_cache(tmp_path, change):
+    plan = {"fingerprint": {}, "rows": cases.make_rows(), "steps": cases.STEPS, "image_size": cases.SIZE}
+    plan |= {"texts": cases.TEXTS, "blocks": cases.BLOCKS} | change
+    given = {name: value for name, value in plan.items() if value is not None}
+    with pytest.raises(TypeError, match=f"{next(iter(change))}.*see CachePlan"):
+        FeatureCache.create(tmp_path / "c.zarr", **given)
+    assert not list(tmp_path.iterdir())
