@@ -9,7 +9,7 @@ __all__ = ["Directions", "directions_of", "read_directions"]
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from os import PathLike
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textdiff.errors import UserError
+from textdiff.images.denials import Denials, any_of
 from textdiff.images.images import symmetry
 from textdiff.images.named_place import Place
 
@@ -62,6 +63,8 @@ class Directions:
     middle: tuple[str, ...]
     denied: tuple[str, ...]
     absent: tuple[str, ...]
+    lacking: tuple[str, ...]
+    findings: tuple[str, ...]
     contrast: tuple[str, ...]
     keep: tuple[str, ...]
 
@@ -120,8 +123,9 @@ class Directions:
         Left and right are halves of the picture, and so are up and down; before a part of the patient, which has a
         middle too, upper, middle and lower are thirds, and left is the patient's, at the right. Places that are named
         together, as in "upper and lower left lung", are all in it: it is the maximum of one map of each. In "right
-        middle and lower lobes" both are at the right. A clause that denies something names no place but before a part
-        such as ", no effusion", nor does a phrase that tells where one thing is beside another.
+        middle and lower lobes" both are at the right. A clause that denies something names no place, but for a finding
+        that is told before ", no effusion" and the like; nor does a phrase that tells where one thing is beside
+        another.
 
         Args:
             text: of the picture as it lies.
@@ -136,12 +140,11 @@ class Directions:
 
     def places(self, text: str) -> list[Place]:
         """The places that a text names, in its order; see ``place_map``."""
-        found = []
-        for clause in self._clause.split(text):
-            told = self._absent.split(clause, maxsplit=1)[0]
-            if not self._denying.search(told):
-                found += _places_of(told, [word for word in self._found(told) if self._stands(word)])
-        return found
+        told = self._denials.told(text, lambda part: bool(self._told(part)))
+        return [place for part in told for place in self._told(part)]
+
+    def _told(self, part: str) -> list[Place]:
+        return _places_of(part, [word for word in self._found(part) if self._stands(word)])
 
     def _stands(self, word: _Word) -> bool:
         """Whether a word tells a place: axes do not, nor phrases such as "to the left of", nor any other middle."""
@@ -192,24 +195,15 @@ class Directions:
     def _pattern(self) -> re.Pattern[str]:
         # Of phrases that begin alike the longest counts, and one that is kept hides the words in it.
         phrases = sorted({*self._known, *map(_key, self.keep)}, key=len, reverse=True)
-        return re.compile(_any_of(phrases), re.IGNORECASE)
+        return re.compile(any_of(phrases), re.IGNORECASE)
 
     @cached_property
-    def _clause(self) -> re.Pattern[str]:
-        return re.compile(rf"[.;:]|{_any_of(self.contrast)}", re.IGNORECASE)
-
-    @cached_property
-    def _denying(self) -> re.Pattern[str]:
-        return re.compile(_any_of(self.denied), re.IGNORECASE)
-
-    @cached_property
-    def _absent(self) -> re.Pattern[str]:
-        # "The left lung shows no opacity" denies what stands before, and ", no effusion" does not.
-        return re.compile(rf",\s*(?:and\s+|with\s+|there\s+(?:is|are)\s+)*{_any_of(self.absent)}", re.IGNORECASE)
+    def _denials(self) -> Denials:
+        return Denials(self.denied, self.absent, self.lacking, self.findings, self.contrast)
 
     @cached_property
     def _part(self) -> re.Pattern[str]:
-        return re.compile(rf"(?:{_NOUN.pattern}*){{0,2}}?[\s-]+{_any_of(self.patient)}", re.IGNORECASE)
+        return re.compile(rf"(?:{_NOUN.pattern}*){{0,2}}?[\s-]+{any_of(self.patient)}", re.IGNORECASE)
 
 
 def _places_of(text: str, words: Sequence[_Word]) -> list[Place]:
@@ -299,12 +293,6 @@ def _words(value: Any, length: int | None = None) -> bool:
 
 def _key(word: str) -> str:
     return " ".join(word.lower().split())
-
-
-def _any_of(phrases: Iterable[str]) -> str:
-    """A pattern of whole words; of no phrases, one that is nowhere."""
-    spaced = (r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases)
-    return rf"(?<!\w)(?:{'|'.join(spaced) or '(?!)'})(?!\w)"
 
 
 def _alike(old: str, new: str) -> str:

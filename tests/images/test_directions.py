@@ -71,6 +71,20 @@ def test_a_table_of_ones_own_comes_first_and_adds_to_the_other(tmp_path):
     assert Directions.of(own.record()) == own
 
 
+def test_denials_of_another_language_are_read_by_its_own_words(tmp_path):
+    table = tmp_path / "words.toml"
+    table.write_text(
+        'directions = [["links", "rechts", "oben", "unten"]]\npatient = ["Lunge"]\ndenied = ["kein", "ohne", "frei"]\n'
+        'absent = ["kein"]\nlacking = ["ohne"]\nfindings = ["Verschattung"]\ncontrast = ["aber"]\n'
+    )
+    own = read_directions(table)
+    (left,) = WORDS.places("left")
+    for told in ("Verschattung links, kein Erguss rechts", "Verschattung links ohne Erguss rechts"):
+        assert own.places(told) == [left]
+    assert own.places("Rechts frei, aber links Verschattung") == [left]
+    assert not own.places("Links ohne Erguss") + own.places("Links: kein Erguss")
+
+
 @pytest.mark.parametrize("said", ["direction = []", 'directions = [["links"]]', 'keep = "links"', "nonsense"])
 def test_a_table_that_is_none_is_refused(tmp_path, said):
     (tmp_path / "words.toml").write_text(said)
@@ -91,6 +105,7 @@ def test_the_map_of_a_corner_is_bright_where_the_corner_is_in_the_turned_picture
 
 
 L, R, UP, MID, LOW = "left", "right", "upper", "middle", "lower"
+ALL = {L: (UP, MID, LOW), R: (UP, MID, LOW)}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +134,19 @@ L, R, UP, MID, LOW = "left", "right", "upper", "middle", "lower"
         ("A cell to the left of the gland, in the middle.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
         ("Nuclei are spread evenly.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
         ("Cells in the right half.", {R: (UP, MID, LOW)}),
-        ("", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
+        ("", ALL),
+        # What is told before a denial counts where it tells of a finding; else it says where there is none.
+        ("Left lower lobe opacity without effusion in the right lung.", {R: (LOW,)}),
+        ("Pneumonia of the left lung and no opacity of the right lung.", {R: (UP, MID, LOW)}),
+        ("Right lung: clear. Left lung: opacity.", {R: (UP, MID, LOW)}),
+        ("The left lung, however, is clear.", ALL),
+        ("The right lung, while hyperinflated, shows no consolidation.", ALL),
+        ("In the left lung, no consolidation.", ALL),
+        ("The left lung is well expanded without consolidation.", ALL),
+        ("Lungs without consolidation in the left lower lobe.", ALL),
+        ("No consolidation, effusion or pneumothorax in the left lung.", ALL),
+        ("Absence of opacity in the left lung.", ALL),
+        ("A drain in the left chest.", {R: (UP, MID, LOW)}),
     ],
 )  # fmt: skip
 def test_the_map_is_lit_where_the_text_says(text, lit):
