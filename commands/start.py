@@ -9,17 +9,17 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.cache.stores import store_at
+from textdiff.commands.start_advice import ask_for_masks, say, tell_how_to_score
 from textdiff.errors import UserError
 from textdiff.images.slide_files import is_slide, open_slide
 from textdiff.options.reading import ReadOptions
 from textdiff.options.tools import Start
-from textdiff.pipeline.prediction.coverage import cover
 from textdiff.pipeline.preset_choice import OF_STROKES, PresetChoice, choose_preset, strokes_of
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.training.begin import draw_images
@@ -30,8 +30,6 @@ from textdiff.readers.objects import has_object_folders
 from textdiff.readers.presets import get_preset
 from textdiff.readers.sample import Sample
 
-FIRST = 5
-"""Images to annotate to begin with: as many as the paper's experiment has."""
 ENOUGH = 8
 """Annotated images from which on a quarter is kept for the test: two images at least, and six to learn from."""
 _OF_MASKS = ("annotations", "classes", "unlabelled_value", "instances")
@@ -53,32 +51,37 @@ def start(options: Start) -> list[Path]:
         _refuse_loose_images(root)
     stem = root.resolve().stem if root.is_file() else root.resolve().name
     usual, of_strokes = Path("cache") / f"{stem}.zarr", Path("cache") / f"{stem}-{OF_STROKES}.zarr"
-    caches = {where: made for where in (usual, of_strokes) if (made := _made(where, root)) is not None}
-    before = next(iter(caches.values()), None)
+    found = {usual: _made(usual, root)}
+    with suppress(UserError):  # of another folder it matters only where it is needed, below
+        found[of_strokes] = _made(of_strokes, root)
+    caches = {where: made for where, made in found.items() if made is not None}
     asked = {name: value for name in _OF_MASKS if (value := getattr(options, name))}
     known = {name: made[name] for made in caches.values() for name in _OF_MASKS if name in made} | asked
     samples, _ = read_dataset(options.dataset, root, ReadOptions(**known))
     of_masks = _words(known)
     if not samples:
         _check(options, True, of_masks)
+    strokes = strokes_of(samples)
+    where = of_strokes if strokes.most and not (usual in caches and _has_filters(usual)) else usual
+    made = _made(where, root)
+    before = made or next(iter(caches.values()), None)
     masked = [sample for sample in samples if sample.mask is not None]
     learned_from = any(sample.split == "train" for sample in masked)
     draws = before is None and len(masked) >= ENOUGH and all(sample.split == "train" for sample in samples)
-    split = ["--test", "0.25"] if draws else ["--test", str(before["test"])] if before and before.get("test") else []
+    # Images that are kept from one cache are kept from the other, too.
+    kept = {name: one[name] for one in (*caches.values(), made or {}) for name in ("val", "test") if one.get(name)}
+    split = ["--test", "0.25"] if draws else [word for name in kept for word in (f"--{name}", str(kept[name]))]
     tiles = (
         _tiles(samples)
         if before is None
         else [f"--{name}={before[name]}" for name in ("mpp", "tile") if name in before]
     )
 
-    strokes = strokes_of(samples)
-    where = of_strokes if strokes.most and not (usual in caches and _has_filters(usual)) else usual
-    made = caches.get(where)
     choice = choose_preset(samples, strokes.most) if made is None else None
-    _say(*(choice.why if choice else ()))
-    _say(*strokes.why(where, of_strokes in caches))
+    say(*(choice.why if choice else ()))
+    say(*strokes.why(where, of_strokes in caches))
     if tiles and before is None:
-        _say(f"There are slides, so they are looked at in tiles, at {tiles[1]} µm per pixel (docs/slides.md).")
+        say(f"There are slides, so they are looked at in tiles, at {tiles[1]} µm per pixel (docs/slides.md).")
     _check(options, learned_from, [*of_masks, *split, *tiles])
     side = options.image_size or (before or {}).get("image_size")
     size = ["--image-size", str(side)] if options.image_size or (side and made is None) else []
@@ -87,36 +90,32 @@ def start(options: Start) -> list[Path]:
     else:
         # What it was made with it knows, but not what another cache was made with since.
         new = {name: value for name, value in known.items() if name in asked or made.get(name) != value}
-        _extract(options, where, None, [*_words(new), *size])
+        drawn = split if any(made.get(name) != value for name, value in kept.items()) else []
+        _extract(options, where, None, [*_words(new), *size, *drawn])
 
     there = store_at(where).occupied()
     if not learned_from:
-        _ask_for_masks(options, samples, where if there else None, of_masks)
+        ask_for_masks(options, samples, where if there else None, of_masks)
         return []
     encoder = choice.encoder if choice else FeatureCache.open(where).about["text_encoder"]
     trees = choice.preset == OF_STROKES if choice else _has_filters(where)
     _fit(where, there, trees, encoder, dry)
     if "unlabelled_value" in known and not trees and not strokes.seen:
         by_trees = ["textdiff", "fit", "--cache", str(where), "--model", "trees"]
-        _say("Of a few strokes boosted trees have learned more than this network. To see what they make of yours:")
-        _say(f"    {shlex.join(by_trees)} && textdiff score")
-    if split or any(sample.split == "test" for sample in masked):
+        say("Of a few strokes boosted trees have learned more than this network. To see what they make of yours:")
+        say(f"    {shlex.join(by_trees)} && textdiff score")
+    tested = [row for row in FeatureCache.open(where).rows if row.split == "test"] if there and not dry else None
+    if any(row.has_mask for row in tested) if tested is not None else split or any(of.split == "test" for of in masked):
         _do("Score. The test images, which were not learned from, tell how good it is.", ["score"], dry)
         _do("Report. One file to look at and to send, with every image and what to doubt.", ["report"], dry)
     else:
-        _say("", "There is no score, because no image with a mask is kept for the test.")
-        if all(sample.split == "train" for sample in samples):
-            draw = shlex.join(["textdiff", "extract", "--cache", str(where), "--update", "--test", "0.25"])
-            again = shlex.join(["textdiff", "start", str(root), *of_masks])
-            _say("Annotate more. This keeps a quarter of them for it, and scores:", f"    {draw} && {again}")
-        else:
-            _say("Annotate more, and write test into the column split of some in texts.csv.")
+        tell_how_to_score(options, samples, where, tested or [], of_masks)
     if len(masked) < len(samples):
         left = f"--dataset {options.dataset} --data {shlex.quote(str(root))}"
-        _say("", "Next. This segments the images that have no mask:", f"    textdiff predict {left} --out predictions")
-        _say("This tells which image to annotate next:", "    textdiff next")
-    if there and not tiles:
-        _say(
+        say("", "Next. This segments the images that have no mask:", f"    textdiff predict {left} --out predictions")
+        say("This tells which image to annotate next:", "    textdiff next")
+    if there and not tiles and get_preset(options.dataset).mask_place:
+        say(
             "To paint and correct masks and see the new result within seconds, napari has a plugin of TextDiff:",
             f"    pip install 'textdiff[napari]' && napari    # Plugins > Annotate (TextDiff), and give it {where}",
         )
@@ -144,16 +143,11 @@ def _tiles(samples: Sequence[Sample]) -> list[str]:
     return ["--mpp", f"{mpp:g}", "--tile", "256"]
 
 
-def _say(*lines: str) -> None:
-    for line in lines:
-        console.info(line)
-
-
 def _do(why: str, words: Sequence[str], dry: bool) -> bool:
     """Says why, prints the command, runs it as the command line would, and returns whether it found nothing wrong."""
     from textdiff.cli import STOPPED, app
 
-    _say("", why)
+    say("", why)
     command = ["textdiff", *words]
     print(f"    {shlex.join(command)}", flush=True)
     if dry:
@@ -178,7 +172,7 @@ def _check(options: Start, masked: bool, split: Sequence[str]) -> None:
         raise UserError(
             f"{options.dir}: is not sound, as said above; mend what is named and run the same command again"
         )
-    _say("That no training image has a mask is no reason to stop: below it is told which to annotate.")
+    say("That no training image has a mask is no reason to stop: below it is told which to annotate.")
 
 
 def _refuse_loose_images(root: Path) -> None:
@@ -248,7 +242,7 @@ def _fit(where: Path, there: bool, trees: bool, encoder: str, dry: bool) -> None
     elif not run.finished:
         _do(f"Fit. {run.path} was stopped, and goes on from its last checkpoint.", ["fit", "--resume"], dry)
     else:
-        _say("", f"Fit. {run.path} has learned from these images already, so it is not done again.")
+        say("", f"Fit. {run.path} has learned from these images already, so it is not done again.")
 
 
 def _fitted(cache: FeatureCache) -> Run | None:
@@ -262,43 +256,3 @@ def _fitted(cache: FeatureCache) -> Run | None:
     if not same or (config["train_ids"], config["val_ids"]) != draw_images(cache, None, 0):
         return None
     return None if changed_images(config, cache, run.texts(cache)) else run
-
-
-def _ask_for_masks(options: Start, samples: Sequence[Sample], cache: Path | None, of_masks: Sequence[str]) -> None:
-    """Names the images to annotate first, and tells how."""
-    _say("", "Annotate. No training image has a mask yet, so there is nothing to learn from.")
-    if cache is None:
-        _say(f"Once the cache is there, {FIRST} images are named that stand for the others.")
-        return
-    again = ("textdiff", "start", str(options.dir))
-    opened = FeatureCache.open(cache)
-    of = {sample.id: sample.image for sample in samples}
-    # What is kept for the test would teach nothing.
-    to_learn_from = {sample.id for sample in samples if sample.split == "train"} or of.keys()
-    names = [one.id for one in cover(opened) if one.id in to_learn_from][:FIRST]
-    _say(
-        f"Begin with these {len(names)}, which stand for the others in what the network sees:",
-        *(f"    {of.get(name, name)}" for name in names),
-        "Draw a mask of each, as large as the image, and save it in a folder masks beside images, called as the image: "
-        f"masks/{names[0]}.png. It is a PNG in grey, with 255 or 1 on what you look for, and 0 elsewhere.",
-        "In napari: open the image, add a labels layer, paint with 1, and save that layer as PNG.",
-        "In GIMP: add a black layer, paint on it in white, and export that layer alone as PNG.",
-        "In Aperio ImageScope: draw outlines, and save the annotations, an XML called as the image.",
-        "The page docs/data.md tells of several classes, numbered objects, and outlines of other programs. Then:",
-        f"    {shlex.join([*again, *of_masks])}",
-    )
-    strokes = "--unlabelled-value" in of_masks
-    if not any(row.tile for row in opened.rows) and not {"--instances", "--annotations"} & {*of_masks}:
-        update = ["textdiff", "extract", "--cache", str(cache), "--update", "--unlabelled-value", "255"]
-        _say(
-            "A few strokes in place of a whole mask are enough to begin with. In napari a plugin of TextDiff shows the "
-            "mask that they give while you paint (docs/napari.md):",
-            *([] if strokes else [f"    {shlex.join(update)}"]),
-            f"    pip install 'textdiff[napari]' && napari    # Plugins > Annotate (TextDiff), and give it {cache}",
-        )
-    if not strokes:
-        _say(
-            "Strokes of another program have 1 on what you look for, 0 on the background, and 255 where you say "
-            "nothing. Then:",
-            f"    {shlex.join([*again, *of_masks, '--unlabelled-value', '255'])}",
-        )

@@ -7,6 +7,7 @@ import shutil
 import socket
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -182,6 +183,71 @@ def test_trees_on_filters_learn_from_strokes_until_masks_are_whole(tmp_path, tex
     assert "2 of the 3 masks that were looked at say something of half of their pixels or more" in told.stderr
     assert "trees on filters are fitted no longer: the cache is cache/slides.zarr" in told.stderr
     assert "textdiff fit --cache cache/slides.zarr --variant no-text" in told.stdout
+
+
+PLAIN = ("--preset", "rgb", "--text-encoder", "none", "--image-size", "32")
+
+
+def test_strokes_that_come_after_the_cache_of_images_are_scored_as_the_advice_says(tmp_path, textdiff_once):
+    folder, said = draw(tmp_path / "slides", 8, 8), ("--unlabelled-value", "255")
+    extract = ("extract", "--dataset", "folder", "--data", "slides", *PLAIN)
+    textdiff_once(tmp_path, *extract)
+    for path in (folder / "masks").iterdir():
+        whole = np.asarray(Image.open(path)) > 0
+        Image.fromarray(np.where(np.arange(32)[:, None] % 8 < 3, whole, 255).astype(np.uint8)).save(path)
+    first = textdiff_once(tmp_path, "start", "slides", *said).stderr
+    (advice,) = (line.strip() for line in first.splitlines() if "--test 0.25 &&" in line)
+    assert advice.startswith("textdiff extract --cache cache/slides-filters.zarr ")
+    told = [textdiff_once(tmp_path, *shlex.split(line)[1:]) for line in advice.split(" && ")]
+    assert commands(told[1].stdout)[-2:] == ["score", "report"]
+    assert "There is no score" not in told[1].stderr
+
+    # Those images are kept for the test where masks come to be whole, too.
+    for path in (folder / "masks").iterdir():
+        Image.fromarray(np.minimum(np.asarray(Image.open(path)), 1)).save(path)
+    whole = textdiff_once(tmp_path, "start", "slides", *said)
+    assert "textdiff extract --cache cache/slides.zarr --update --unlabelled-value 255 --test 0.25" in whole.stdout
+    caches = [FeatureCache.open(tmp_path / f"cache/slides{name}.zarr") for name in ("", "-filters")]
+    kept = [{row.id for row in cache.rows if row.split == "test"} for cache in caches]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 2
+
+
+def test_a_folder_called_as_the_cache_of_strokes_of_another_is_in_the_way_of_strokes_only(tmp_path, textdiff_once):
+    for name in ("slides", "slides-filters"):
+        draw(tmp_path / name, 2, 2)
+    textdiff_once(tmp_path, "extract", "--dataset", "folder", "--data", "slides-filters", *PLAIN)
+    said = textdiff_once(tmp_path, "start", "slides", "--dry-run").stdout
+    assert "--cache cache/slides.zarr" in said
+    strokes = np.full((32, 32), 255, np.uint8)
+    strokes[:2] = [[0], [1]]
+    for name in "01":
+        Image.fromarray(strokes).save(tmp_path / f"slides/masks/{name}.png")
+    refused = textdiff_once(tmp_path, "start", "slides", "--unlabelled-value", "255", "--dry-run", status=2).stderr
+    assert "cache/slides-filters.zarr: was made of" in refused
+
+
+def test_masks_are_asked_for_of_test_images_where_none_of_them_has_one(tmp_path, textdiff_once):
+    folder = draw(tmp_path / "slides", 4, 2)
+    (folder / "texts.csv").write_text("image,text,split\n0,,train\n1,,train\n2,,test\n3,,test\n")
+    textdiff_once(tmp_path, "extract", "--dataset", "folder", "--data", "slides", *PLAIN)
+    said = textdiff_once(tmp_path, "start", "slides").stderr
+    assert "There is no score" in said
+    assert {line.strip() for line in said.splitlines() if line.startswith("    slides/images/")} == {
+        f"slides/images/{name}.png" for name in "23"
+    }
+
+
+def test_what_is_said_of_masks_suits_the_layout(tmp_path, textdiff_once):
+    with h5py.File(tmp_path / "lab.h5", "w") as file:
+        file["images"] = np.random.default_rng(0).integers(0, 255, (4, 32, 32, 3), np.uint8)
+    textdiff_once(tmp_path, "extract", "--dataset", "hdf5", "--data", "lab.h5", *PLAIN)
+    said = textdiff_once(tmp_path, "start", "lab.h5", "--dataset", "hdf5").stderr
+    (again,) = (line.strip() for line in said.splitlines() if line.startswith("    textdiff start"))
+    assert again == "textdiff start lab.h5 --dataset hdf5"
+    assert "where this layout has its masks (docs/data.md)" in said
+    assert "PNG" not in said
+    assert "napari" not in said  # it finds no place there to save a mask in
 
 
 @pytest.mark.parametrize(("own", "mpp"), [(0.25, "0.5"), (0.9, "0.9")])
