@@ -119,7 +119,8 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
 
 def _texts(cache: FeatureCache, ids: Sequence[str]) -> set[str]:
     """The distinct texts of some images, in all their forms; none of a cache that was made without a text encoder."""
-    known = {row.text for row in cache.rows if row.id in set(ids)}
+    wanted = set(ids)
+    known = {row.text for row in cache.rows if row.id in wanted}
     return {cache.texts[number] for number in known if number >= 0}
 
 
