@@ -38,10 +38,12 @@ def paths(result: Any, options: Any, as_json: bool) -> None:
 def run(result: Any, options: Any, as_json: bool) -> None:
     """Prints a run's directory, and says what to do with it."""
     print(os.fspath(result), flush=True)
-    opened = result.open_cache(getattr(options, "cache", None))
+    cache = getattr(options, "cache", None)
+    opened, words = result.open_cache(cache), ["--run", os.fspath(result)]
     scored = any(row.split == "test" and row.has_mask for row in opened.rows)
-    what = "score" if scored else "predict IMAGES"
-    console.info(f"next: textdiff {what} --run {shlex.quote(os.fspath(result))}")
+    if scored and cache is not None and str(opened.path.resolve()) != result.config["cache"]:
+        words += ["--cache", str(cache)]  # it is not where the fit began
+    console.info(f"next: textdiff {'score' if scored else 'predict IMAGES'} {shlex.join(words)}")
 
 
 def cache(result: Any, options: Any, as_json: bool) -> None:

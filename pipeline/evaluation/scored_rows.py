@@ -14,6 +14,8 @@ from textdiff.images.images import resize_mask
 from textdiff.pipeline.prediction.streamed import StreamedImages
 from textdiff.pipeline.training.image_digests import shortened
 from textdiff.pipeline.training.labelled import silent_images
+from textdiff.readers import READERS
+from textdiff.readers.presets import get_preset
 
 
 def scored_rows(cache: FeatureCache, split: str) -> list[int]:
@@ -45,11 +47,16 @@ def _what_to_score(cache: FeatureCache, split: str) -> str:
     masked = {entry.split for entry in cache.rows if entry.mask_sha256 is not None}
     other = next((name for name in ("test", "val") if name in masked), None)
     score = "" if other is None else f"use --split {other}, or "
-    masks = f"{score}give masks to images of the split {split} (column split of texts.csv)"
+    kind = get_preset(str(cache.about["dataset"])) if cache.about.get("dataset") in READERS else None
+    column = "column split of texts.csv" if kind is not None and kind.mask_place else "docs/data.md"
+    masks = f"{score}give masks to images of the split {split} ({column})"
     if isinstance(cache, StreamedImages):
         return masks
-    update = f"`textdiff extract --cache {shlex.quote(str(cache.path))} --update`"
-    return f"{masks} and run {update}, or keep some by its --val 0.2 --test 0.2 and fit again"
+    masks += f" and run `textdiff extract --cache {shlex.quote(str(cache.path))} --update`"
+    options = cache.about.get("options", {})
+    if {"val", "test"} & {*options} or all(entry.split == "train" for entry in cache.rows):
+        return f"{masks}, or keep some by its --val 0.2 --test 0.2 and fit again"
+    return masks  # of a data set with splits of its own none are drawn
 
 
 def _seen_truth(cache: FeatureCache, row: int) -> np.ndarray | None:

@@ -37,6 +37,19 @@ def test_the_plan_names_recipe_images_device_and_time(lab, textdiff_once):
     assert after.rstrip().endswith(f"next: textdiff score --run {result.stdout.strip()}")
 
 
+def test_the_next_command_finds_a_cache_that_is_elsewhere_by_now(lab, textdiff_once):
+    run = textdiff_once(lab, *FIT, "--epochs", "1", "--seed", "5").stdout.strip()
+    (lab / run / "head.safetensors").unlink()
+    (lab / "c.zarr").rename(lab / "moved.zarr")
+    try:
+        said = textdiff_once(lab, "fit", "--resume", "--run", run, "--cache", "moved.zarr").stderr
+        command = said.splitlines()[-1].removeprefix("next: textdiff ")
+        assert command.split()[0] == "score"
+        textdiff_once(lab, *command.split())
+    finally:
+        (lab / "moved.zarr").rename(lab / "c.zarr")
+
+
 def test_a_better_epoch_than_the_one_kept_is_named(lab, textdiff_once):
     # A rate that cannot settle: some epoch is better on the validation image than the last one.
     said = textdiff_once(lab, *FIT, "--epochs", "8", "--learning-rate", "0.03").stderr

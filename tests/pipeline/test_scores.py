@@ -6,6 +6,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -259,9 +260,25 @@ def test_a_split_without_masks_is_told_with_what_to_do_about_it(tmp_path, textdi
     textdiff.fit(cache, variant="no-text", epochs=1, runs=tmp_path / "runs")
     said = textdiff_once(tmp_path, "score", status=2).stderr
     assert "the test split has no image with a mask, so there is nothing to score; use --split val, or give" in said
+    assert "--val 0.2" not in said  # which would be refused, as these splits are given
     textdiff_once(tmp_path, "score", "--split", "val")
     for path in hidden:
         path.rename(data / "masks" / path.name)
     update = said[said.index("`textdiff ") + 1 : said.rindex("`")]
     textdiff_once(tmp_path, *shlex.split(update)[1:])
+    textdiff_once(tmp_path, "score")
+
+
+def test_what_to_do_without_test_images_is_what_the_layout_allows(tmp_path, textdiff_once):
+    draw = np.random.default_rng(0)
+    with h5py.File(tmp_path / "lab.h5", "w") as file:
+        file["images"] = draw.integers(0, 255, (6, 32, 32, 3), np.uint8)
+        file["masks"] = draw.integers(0, 2, (6, 32, 32), np.uint8)
+    cache = textdiff.extract("hdf5", data=tmp_path / "lab.h5", cache=tmp_path / "c.zarr", **EXTRACT)
+    textdiff.fit(cache, variant="no-text", epochs=1, runs=tmp_path / "runs")
+    said = textdiff_once(tmp_path, "score", status=2).stderr
+    assert "texts.csv" not in said
+    assert "(docs/data.md)" in said
+    textdiff_once(tmp_path, *shlex.split(said[said.index("`textdiff ") + 1 : said.rindex("`")])[1:], "--test", "0.2")
+    textdiff.fit(cache.path, variant="no-text", epochs=1, runs=tmp_path / "runs")
     textdiff_once(tmp_path, "score")
