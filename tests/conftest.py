@@ -15,12 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 SHARED = Path(os.environ.get("TEXTDIFF_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 # What a script starts in the background ignores SIGINT, and so would every process that a test means to interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An example that takes long on a busy machine is no fault.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
