@@ -130,6 +130,8 @@ def find_data(dataset: str) -> Path:
 def name_of_data(about: Mapping[str, Any]) -> str:
     """What tables and reports call a data set: a lab's own by its directory or file, any other by its layout.
 
+    One of its own that is called as a layout has both names: published scores are beside that of the layout only.
+
     Args:
         about: what a cache says of itself.
     """
@@ -137,7 +139,9 @@ def name_of_data(about: Mapping[str, Any]) -> str:
     own = layout in PRESETS and PRESETS[layout].own
     place = PurePath(str(about.get("options", {}).get("data", ""))) if own else PurePath()
     name = place.stem if place.suffix in (".h5", ".hdf5") else place.name
-    return name if name not in ("", "..") else layout
+    if name in ("", ".."):
+        return layout
+    return f"{name} ({layout})" if name in READERS else name
 
 
 def usual(option: str) -> str:
