@@ -3,7 +3,8 @@
 __all__ = ["check_pairs", "check_scored", "compare", "fit_costs"]
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from textdiff.pipeline.evaluation.figures import is_figure
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run
 from textdiff.places import located
-from textdiff.readers.presets import name_of_data
+from textdiff.readers.presets import PRESETS, name_of_data
 
 COSTS = ("parameters", "MB", "seconds")
 COMPARABLE = ("ablate", "curve", "table1", "text-check")
@@ -67,10 +68,12 @@ def compare(options: Compare) -> Outcome:
     if out is not None:
         _check_places(out)
     experiments = _opened([Path(path) for path in options.experiments])
+    results = {place: list(gather(experiment)) for place, experiment in experiments.items()}
+    experiments = _of_same_images(experiments, results)
     rows = [
         _Row(place, experiment.dataset, result)
         for place, experiment in experiments.items()
-        for result in gather(experiment)
+        for result in results[place]
         if variants is None or result.point["method"] in variants
     ]
     _check(experiments, rows, variants)
@@ -109,8 +112,8 @@ def compare(options: Compare) -> Outcome:
         for note in (*missing_note(experiment), *views_note(row.result for row in rows if row.place == place))
     ]
     for dataset in datasets:
-        results = [row.result for row in rows if row.dataset == dataset]
-        own += [*absence_note(results, truth), *interval_notes(first[dataset], results, truth)]
+        within = [row.result for row in rows if row.dataset == dataset]
+        own += [*absence_note(within, truth), *interval_notes(first[dataset], within, truth)]
     common = "Differences are over the draws and seeds that both rows have, which may be fewer than a row's own."
     costs_note = (
         "parameters: with the frozen backbone, without the text encoder. MB: of an image in the cache, which extract "
@@ -244,6 +247,23 @@ def _fits(runs: Sequence[Run], split: str) -> dict[str, Experiment]:
             run = experiment.run(job)
             evaluate([run], run.open_cache(), choose_device("auto"), split)
         found[name] = experiment
+    return found
+
+
+def _of_same_images(
+    experiments: Mapping[str, Experiment], results: Mapping[str, Sequence[Result]]
+) -> dict[str, Experiment]:
+    """The experiments, where folders of one's own with the same scored images and masks are one data set.
+
+    One with strokes beside one with full masks is such a case. It is called as the first of them.
+    """
+    found, known = dict[str, Experiment](), list[tuple[dict[str, list[Any]], str]]()
+    for place, experiment in experiments.items():
+        name, images = experiment.dataset, next((one.images for one in results[place] if one.runs), {})
+        if images and (name not in PRESETS or PRESETS[name].own):
+            name = next((before for same, before in known if same == images), name)
+            known.append((images, name))
+        found[place] = replace(experiment, dataset=name)
     return found
 
 

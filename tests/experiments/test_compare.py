@@ -114,6 +114,18 @@ def test_two_folders_of_ones_own_are_two_data_sets_and_have_the_folders_names(tm
     assert named == ["monuseg (folder)", "livers.v2"]
     few = ("--labels", "1", "--draws", "1", "--seeds", "1", "--epochs", "1", "--no-unet", "--variants", "no-text")
     assert "published" not in textdiff_once(tmp_path, "ablate", "--cache", "monuseg.zarr", *few).stdout
+    # The same images in another folder, of which the training image has strokes in place of its mask.
+    shutil.copytree(tmp_path / "livers.v2", tmp_path / "strokes")
+    whole = np.asarray(Image.open(tmp_path / "strokes/masks/a.png"))
+    painted = np.where(np.arange(32)[:, None] < 12, whole, 128).astype(np.uint8)
+    Image.fromarray(painted).save(tmp_path / "strokes/masks/a.png")
+    data = ("--dataset", "folder", "--data", "strokes", "--unlabelled-value", "128", "--cache", "strokes.zarr")
+    textdiff_once(tmp_path, "extract", *data, "--preset", "rgb", "--text-encoder", "none", "--image-size", "32")
+    fit = ("fit", "--cache", "strokes.zarr", "--variant", "no-text", "--epochs", "1", "--runs", "runs-strokes")
+    strokes = textdiff_once(tmp_path, *fit).stdout.strip()
+    rows = json.loads(textdiff_once(tmp_path, "compare", str(runs[1]), strokes, "--json").stdout)["rows"]
+    assert {row["dataset"] for row in rows} == {"livers.v2"}
+    assert any(row["experiment"] == "fit-strokes-1" and row["difference"] is not None for row in rows)
     textdiff_once(tmp_path, "score", "--run", str(runs[1]))
     assert "* data set livers.v2, backbone rgb" in (runs[1] / "report.md").read_text()
 
