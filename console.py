@@ -5,12 +5,25 @@ Standard output is kept for results, so ``textdiff score --json | jq`` works wha
 Names and texts come from others, and a terminal obeys escape codes in them: whatever is printed passes ``printable``.
 """
 
-__all__ = ["Progress", "SafeOutput", "duration", "info", "printable", "size", "warn"]
+__all__ = [
+    "Progress",
+    "SafeOutput",
+    "counted",
+    "duration",
+    "form",
+    "info",
+    "printable",
+    "shares",
+    "size",
+    "some",
+    "warn",
+]
 
 import json
 import re
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -65,6 +78,37 @@ def warn(message: str) -> None:
     info(f"warning: {message}")
 
 
+def counted(count: int, what: str, many: str = "") -> str:
+    """A number of things: ``1 image``, ``2 images``; ``many`` is the plural where it is no ``s`` more."""
+    return f"{count} {form(count, what, many or f'{what}s')}"
+
+
+def form(count: int, one: str, many: str) -> str:
+    """The word that goes with a number of things: ``has`` or ``have``."""
+    return one if count == 1 else many
+
+
+def some(count: int, total: int, what: str, one: str, many: str) -> str:
+    """A part of a number of things, and the verb: ``1 of 9 images has``, ``2 of 9 images have``."""
+    return f"{count} of {counted(total, what)} {form(count, one, many)}"
+
+
+def shares(parts: Sequence[float]) -> list[int]:
+    """What each part is of their sum in whole percent, so rounded that these add up to 100.
+
+    The largest remainders are rounded up; zeros where there is nothing to share.
+    """
+    whole = sum(parts)
+    if whole <= 0:
+        return [0] * len(parts)
+    exact = [100 * part / whole for part in parts]
+    found = [int(share) for share in exact]
+    by_remainder = sorted(range(len(parts)), key=lambda index: found[index] - exact[index])
+    for index in by_remainder[: 100 - sum(found)]:
+        found[index] += 1
+    return found
+
+
 def size(count: float) -> str:
     """A number of bytes for people: ``141.6 MB``. Decimal units, as disks are sold."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -75,7 +119,9 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span for people: ``45 s``, ``12 min 05 s``, ``3 h 20 min``."""
+    """A time span for people: ``14 ms``, ``4.5 s``, ``45 s``, ``12 min 05 s``, ``3 h 20 min``."""
+    if 0 < seconds < 0.1:
+        return f"{1000 * seconds:.2g} ms"
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from textdiff.cache.codec import upsample
 from textdiff.cache.feature_cache import FeatureCache
+from textdiff.console import counted, form
 from textdiff.errors import UserError, choose
 from textdiff.options.shared import Split
 
@@ -61,7 +62,8 @@ class CacheDataset(Dataset[dict[str, Any]]):
             raise UserError(f"{self.cache.path}: has no {kind}{' with a mask' if annotated else ''}")
         if missing := len(set(self.rows) & set(self.cache.pending())):
             raise UserError(
-                f"{self.cache.path}: {missing} rows are not made yet; run the same `textdiff extract` again"
+                f"{self.cache.path}: {counted(missing, 'row')} {form(missing, 'is', 'are')} not made yet; "
+                "run the same `textdiff extract` again"
             )
 
     def __len__(self) -> int:

@@ -49,7 +49,9 @@ class Leftover(NamedTuple):
     """What its removal frees: a file that has another name frees nothing."""
 
     def __str__(self) -> str:
-        size = f"{self.files} files, {console.size(self.nbytes)}" if self.files else "left where it is"
+        size = (
+            f"{console.counted(self.files, 'file')}, {console.size(self.nbytes)}" if self.files else "left where it is"
+        )
         return f"{self.path}: {self.what}, {size}"
 
 
@@ -77,7 +79,8 @@ def collect(path: str | os.PathLike[str], delete: bool = False) -> list[Leftover
         result, left = _collect_remote(cache, path, delete)
     else:
         result, left = _collect_local(cache, path, delete)
-    total = f"{sum(one.files for one in result)} files, {console.size(sum(one.nbytes for one in result))}"
+    count = console.counted(sum(one.files for one in result), "file")
+    total = f"{count}, {console.size(sum(one.nbytes for one in result))}"
     if not result:
         console.info(f"{path}: there is nothing to remove")
     else:
@@ -218,7 +221,8 @@ def _updates(path: Location) -> Iterator[_Found]:
     for place in updates(path):
         try:
             done = FeatureCache.open(place).done()
-            what = f"an update that was begun, {int(done.sum())} of {len(done)} rows; extract --update goes on with it"
+            rows = f"{int(done.sum())} of {console.counted(len(done), 'row')}"
+            what = f"an update that was begun, {rows}; extract --update goes on with it"
         except CacheError:
             what = "an update that was begun, damaged"
         yield what, place

@@ -67,7 +67,12 @@ def format_info(info: dict[str, Any]) -> str:
         "masks": ", ".join(info["classes"])
         + (f"; objects in {info['instances']}" if info["instances"] else "")
         + ("; 255 where nothing is said" if info["sparse"] else ""),
-        "texts": f"{info['texts']}" + (f", {tokens[1]} tokens of {tokens[2]}" if tokens else ", without embeddings"),
+        "texts": f"{info['texts']}"
+        + (
+            f", up to {console.counted(tokens[1], 'token')} each, {tokens[2]} numbers a token"
+            if tokens
+            else ", without embeddings"
+        ),
         "on disk": f"{console.size(info['bytes_on_disk'])}, {console.size(info['row_bytes'])} a row, {info['dtype']}",
         "upsampled": f"{console.size(info['logical_bytes'])}, as other Zarr readers see it",
         **{name.replace("_", " "): _words(value) for name, value in info["about"].items()},

@@ -64,7 +64,7 @@ def repair_cache(path: str | os.PathLike[str]) -> list[Fault]:
 
 def _said_of(cache: FeatureCache, rows: int, texts: bool) -> str:
     """What was dropped, and how it comes again."""
-    what = " and ".join([f"{rows} rows"] * (rows > 0) + ["embeddings of texts"] * texts)
+    what = " and ".join([console.counted(rows, "row")] * (rows > 0) + ["embeddings of texts"] * texts)
     if not what:
         return "all is as it was written again"
     again = f"textdiff extract --cache {cache.path}" if "options" in cache.about else "the textdiff extract of before"
@@ -113,7 +113,9 @@ def repair(path: str | os.PathLike[str], plan: CachePlan, embed: Embed) -> None:
     vouched = ledger.vouched_rows(cache)
     if bad := [row for row, sound in vouched.items() if not sound]:
         cache.forget(bad)
-        console.warn(f"{path}: {len(bad)} of {len(vouched)} rows lack chunks or have others than their own; made anew")
+        lacking = console.some(len(bad), len(vouched), "row", "lacks", "lack")
+        own = console.form(len(bad), "has others than its own", "have others than their own")
+        console.warn(f"{path}: {lacking} chunks or {own}; made anew")
 
 
 def _remake_metadata(cache: FeatureCache) -> list[str]:

@@ -74,7 +74,8 @@ def count(faults: Sequence[Fault]) -> str:
     """How much is wrong, in words."""
     bad = len({fault.row for fault in faults if fault.row is not None})
     others = sum(fault.row is None for fault in faults)
-    return f"{bad} bad rows" + (f" and {others} faults of what belongs to no row" if others else "")
+    said = console.counted(bad, "bad row")
+    return said + (f" and {console.counted(others, 'fault')} of what belongs to no row" if others else "")
 
 
 def verify_rows(cache: "CacheReader", progress: Callable[[], object] | None = None) -> list[Fault]:

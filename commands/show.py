@@ -79,7 +79,7 @@ def ranking(result: Any, options: Any, as_json: bool) -> None:
     shown = result.candidates[: options.top]
     print(_json([line._asdict() for line in shown]) if as_json else format_ranking(shown))
     if result.file is not None:
-        console.info(f"wrote {result.file}: all {len(result.candidates)} candidates")
+        console.info(f"wrote {result.file}: {console.counted(len(result.candidates), 'candidate')}")
     place = shlex.quote(_short(result.cache))
     console.info("next, once some of them have their mask in the data set:")
     console.info(f"    textdiff extract --cache {place} --update && textdiff fit --cache {place}")

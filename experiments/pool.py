@@ -57,13 +57,13 @@ def run_experiment(experiment: Experiment, processes: int) -> list[str]:
     todo = groups_to_do(experiment)
     total, missing = len(experiment.plan.jobs), len(experiment.missing())
     if not missing:
-        console.info(f"{experiment.path}: all {total} jobs are done")
+        console.info(f"{experiment.path}: {console.form(total, 'the only job is', f'all {total} jobs are')} done")
         return []
     processes = min(processes, len(todo))
     console.info(
-        f"{experiment.path}: {missing} of {total} jobs to do, {processes} "
-        f"{'process' if processes == 1 else 'processes'} of {experiment.threads} "
-        f"{'thread' if experiment.threads == 1 else 'threads'}{_on_gpus(experiment, processes)}; "
+        f"{experiment.path}: {missing} of {console.counted(total, 'job')} to do, {processes} "
+        f"{console.form(processes, 'process', 'processes')} of "
+        f"{console.counted(experiment.threads, 'thread')}{_on_gpus(experiment, processes)}; "
         "stop it whenever you like, the same command goes on"
     )
     with console.Progress(total, experiment.plan.kind, "jobs", done=total - missing) as progress:

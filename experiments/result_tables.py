@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from textdiff.console import printable
+from textdiff.console import counted, form, printable
 from textdiff.experiments.experiment import Experiment
 from textdiff.experiments.nested_bootstrap import Estimate
 from textdiff.experiments.results import Result
@@ -148,7 +148,10 @@ def views_note(results: Iterable[Result]) -> list[str]:
 def missing_note(experiment: Experiment) -> list[str]:
     """A line that says how much is missing, if anything is."""
     missing, total = len(experiment.missing()), len(experiment.plan.jobs)
-    return [f"INCOMPLETE: {missing} of {total} jobs are missing; the same command does them."] if missing else []
+    if not missing:
+        return []
+    which = f"{missing} of {counted(total, 'job')} {form(missing, 'is', 'are')} missing"
+    return [f"INCOMPLETE: {which}; the same command does {form(missing, 'it', 'them')}."]
 
 
 def interval_notes(experiment: Experiment, results: Collection[Result], truth: str) -> list[str]:
@@ -159,8 +162,8 @@ def interval_notes(experiment: Experiment, results: Collection[Result], truth: s
     lines = []
     draws, runs, images = (max(getattr(estimate, name) for estimate in there) for name in ("draws", "runs", "images"))
     lines.append(
-        f"{experiment.dataset}, {images} {experiment.plan.split} images, truth: {TRUTHS[truth]}; "
-        f"means over {_count(draws, 'draw')} of training images, {_count(runs, 'run')} in all, with 95% intervals "
+        f"{experiment.dataset}, {counted(images, f'{experiment.plan.split} image')}, truth: {TRUTHS[truth]}; "
+        f"means over {counted(draws, 'draw')} of training images, {counted(runs, 'run')} a row, with 95% intervals "
         "(bootstrap over draws, seeds within draws, and images)."
     )
     # All are scored on the same images.
@@ -172,10 +175,6 @@ def interval_notes(experiment: Experiment, results: Collection[Result], truth: s
     if experiment.plan.split == "test":
         lines.append("Choosing among these rows by these numbers makes the test images validation images.")
     return lines
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def write_tables(

@@ -51,7 +51,8 @@ def text_check(options: TextCheck) -> Outcome:
     told = told_by_words(cache)
     said, warning = in_one_sentence(gains), leak_warning(told)
     by = "".join(f", --{word}" for word in asked)
-    short = f"Short fits of {options.epochs} epochs{by}: they tell whether texts help, not how good a model can be."
+    epochs = counted(options.epochs, "epoch")
+    short = f"Short fits of {epochs}{by}: they tell whether texts help, not how good a model can be."
     lines = [said, *([f"WARNING: {warning}"] if warning else []), short]
     lines += notes(experiment, results.values(), options.truth)
     table = Table(("variant", "runs", "Dice %", "gain of full, points", "full is"), rows, lines)

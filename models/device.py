@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from textdiff.console import counted
 from textdiff.errors import UserError
 from textdiff.options.shared import Precision
 
@@ -47,7 +48,8 @@ def describe_device(device: torch.device) -> str:
         return f"{device}, {properties.name}, {properties.total_memory / 2**30:.0f} GiB"
     if device.type == "mps":
         return f"mps, {platform.machine()}"
-    return f"cpu, {torch.get_num_threads()} threads of {os.cpu_count()} cores, {platform.machine()}"
+    threads = f"{counted(torch.get_num_threads(), 'thread')} of {counted(os.cpu_count() or 1, 'core')}"
+    return f"cpu, {threads}, {platform.machine()}"
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache, Loader
+from textdiff.console import counted
 from textdiff.errors import UserError
 from textdiff.images.images import resize_mask
 from textdiff.images.labels import UNSAID
@@ -177,7 +178,7 @@ class Session:
         pixels = sum(int(np.count_nonzero(labels != UNSAID)) for labels in said.values())
         network = yield from quick_fit(self.cache, said, self._loader)
         self._network = _Network(network, self._loader)
-        return f"{pixels} pixels of {len(said)} image{'s' if len(said) > 1 else ''}"
+        return f"{counted(int(pixels), 'pixel')} of {counted(len(said), 'image')}"
 
     @one_thread()
     def predict(self, name: str) -> Prediction:

@@ -12,6 +12,7 @@ from magicgui.widgets import ComboBox, Container, FileEdit, Label, ProgressBar, 
 from napari.qt.threading import create_worker
 from numpy.typing import NDArray
 
+from textdiff.console import counted, form
 from textdiff.errors import explain
 from textdiff.napari_plugin.session import Session
 
@@ -76,7 +77,7 @@ class Annotate(Container[Any]):
         self.legend.value = "Paint with " + ", ".join(f"{i} {what}" for i, what in enumerate(self.session.legend))
         with self.image.changed.blocked():
             self.image.reset_choices()
-        self._say(f"{len(self.session.names)} images.")
+        self._say(f"{counted(len(self.session.names), 'image')}.")
         self._busy(False)
         self._show(self.session.names[0])
         if self.session.can_predict:
@@ -153,7 +154,7 @@ class Annotate(Container[Any]):
             return
         places = np.nonzero(np.asarray(labels.data) == 0)
         labels.data_setitem(places, np.maximum(found.data[places], 1))
-        self._say(f"{len(places[0])} pixels are taken from the prediction.")
+        self._say(f"{counted(len(places[0]), 'pixel')} {form(len(places[0]), 'is', 'are')} taken from the prediction.")
 
     def _save(self) -> None:
         self._take()

@@ -25,6 +25,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from textdiff.console import form
 from textdiff.errors import UserError, nearest
 from textdiff.options.option import AnyPath, Exists, InStore, Known, Range
 from textdiff.options.record import Record
@@ -90,7 +91,8 @@ class Runs(Record):
         begun = sorted(file.parent for file in runs.glob("*/config.json"))
         if begun:
             newest = max(begun, key=lambda path: path.stat().st_mtime_ns)
-            raise UserError(f"{latest}: not there, and {runs} has {len(begun)} runs; name one, as with --run {newest}")
+            which = form(len(begun), "1 run; name it", f"{len(begun)} runs; name one")
+            raise UserError(f"{latest}: not there, and {runs} has {which}, as with --run {newest}")
         empty = sorted(path for path in runs.glob("*") if path.is_dir() and path.name != LATEST)
         what = f", only {empty[-1].name} of a fit that ended before it began" if empty else nearest(runs)
         raise UserError(f"{runs}: no run yet{what}; make one with `textdiff fit`, or name one with --run")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from textdiff.console import counted
 from textdiff.errors import UserError
 from textdiff.options.reading import ReadOptions
 from textdiff.readers.datasets import Inspected, alike, inspect, leaks, read_dataset
@@ -54,7 +55,7 @@ class Check:
         if said := self.summary["said"]:
             lines += ["", _said_table(said)]
         longest = f"; the longest has {texts['longest']} {texts['unit']}" if texts["distinct"] else ""
-        said = f"{texts['distinct']} distinct, {texts['empty']} images with an empty one{longest}"
+        said = f"{texts['distinct']} distinct, {counted(texts['empty'], 'image')} with an empty one{longest}"
         lines += ["", f"texts: {'none' if texts['distinct'] == 1 and texts['empty'] else said}"]
         for title, said in (
             ("error", alike(self.errors)),

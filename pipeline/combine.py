@@ -101,7 +101,7 @@ def combine_runs(
             weighed = [one | {"weight": weight} for one, weight in zip(config["runs"], chosen, strict=True)]
             write_config(made, config | {"runs": weighed, "weighed": found})
             shown = ", ".join(f"{run.path.name} {weight:.3g}" for run, weight in zip(runs, chosen, strict=True))
-            console.info(f"weights by {found['images']} validation images: {shown}")
+            console.info(f"weights by {console.counted(found['images'], 'validation image')}: {shown}")
         # Asked for anew, as the weights may be others than those that were read first.
         made = Run(made.path)
         try:

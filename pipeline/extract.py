@@ -206,7 +206,8 @@ class Work:
         backbone = Extractor(self.network, config.steps, self.blocks, config.image_size, self.device, self.precision)
         with full_disk(config.cache, cache):
             if filling.old is not None:
-                console.info(f"{config.cache}: {len(filling.taken)} rows are taken over, {len(filling.made)} are made")
+                kept, made = (console.counted(len(rows), "row") for rows in (filling.taken, filling.made))
+                console.info(f"{config.cache}: taken over: {kept}, made: {made}")
             if filling.made or filling.old is None:
                 where = self.crew.where if self.crew else describe_device(self.device)
                 _say_plan(cache, filling.made, config, where, self.precision)
@@ -235,7 +236,7 @@ def _say_plan(cache: FeatureCache, pending: Sequence[int], config: ExtractConfig
     """Says what is about to happen and refuses what cannot."""
     total = len(cache.rows)
     if not pending:
-        console.info(f"{config.cache}: complete, {total} rows; nothing to do")
+        console.info(f"{config.cache}: complete, {console.counted(total, 'row')}; nothing to do")
         return
     needed = len(pending) * cache.row_nbytes
     shapes = ", ".join(f"b{block:02d} {c}@{h}" for block, (c, h, _) in cache.blocks.items())
@@ -253,11 +254,16 @@ def _say_plan(cache: FeatureCache, pending: Sequence[int], config: ExtractConfig
         console.info(said)
     free = f" of {console.size(free_space(config.cache))} free" if isinstance(config.cache, Path) else ""
     console.info(
-        f"{config.cache}: {len(pending)} of {total} rows to do, {console.size(cache.row_nbytes)} each, "
-        f"{console.size(needed)}{free}"
+        f"{config.cache}: {len(pending)} of {console.counted(total, 'row')} to do, "
+        f"{console.size(cache.row_nbytes)} each, {console.size(needed)}{free}"
     )
     fix = "free some, choose another --cache, fewer --blocks or --steps"
-    check_free_space(config.cache, needed, f"the {len(pending)} rows need", fix)
+    check_free_space(
+        config.cache,
+        needed,
+        f"the {console.counted(len(pending), 'row')} {console.form(len(pending), 'needs', 'need')}",
+        fix,
+    )
 
 
 def _turned_texts(cache: FeatureCache) -> str:
@@ -271,7 +277,8 @@ def _turned_texts(cache: FeatureCache) -> str:
         return ""
     first, other = (textwrap.shorten(cache.texts[number], 90) for number in next(iter(turned.items())))
     return (
-        f"{len(turned)} of {len(set(own.values()))} texts tell directions and turn with the views, as "
+        f"{console.some(len(turned), len(set(own.values())), 'text', 'tells', 'tell')} directions and "
+        f"{console.form(len(turned), 'turns', 'turn')} with the views, as "
         f'"{first}" to "{other}"; --no-turn-texts leaves them'
     )
 

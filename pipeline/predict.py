@@ -75,7 +75,8 @@ def predict(options: Predict) -> Iterator[Path]:
         else:
             (done if not overwrite and records.is_done(one) else left).append(one)
     if done:
-        console.info(f"{len(done)} of {len(inputs)} images are done already (--overwrite: do them again)")
+        are = console.some(len(done), len(inputs), "image", "is", "are")
+        console.info(f"{are} done already (--overwrite: do {console.form(len(done), 'it', 'them')} again)")
     if left and calibration.missing:
         console.info(f"probabilities have no temperature: {calibration.missing}")
     backbone = None if options.backbone is None else str(options.backbone)
@@ -93,8 +94,12 @@ def predict(options: Predict) -> Iterator[Path]:
     yield from tables
     unfit = sum(bool(records.refused(one)) for one in inputs if one.name not in bad)
     if bad or unfit:
-        parts = [f"{len(bad)} of {len(inputs)} images could not be segmented"] if bad else []
-        parts += [f"{unfit} of {len(inputs)} images do not fit a format that was asked for"] if unfit else []
+        parts = [f"{len(bad)} of {console.counted(len(inputs), 'image')} could not be segmented"] if bad else []
+        parts += (
+            [f"{console.some(unfit, len(inputs), 'image', 'does', 'do')} not fit a format that was asked for"]
+            if unfit
+            else []
+        )
         raise UserError(
             f"{', and '.join(parts)} (named above and in {folder / 'images.csv'}); everything else is done"
             + (": mend these and run the same command again" if bad else "")
@@ -118,7 +123,9 @@ class _Batch:
         predictor = self.predictor
         without = sum(not one.text for one in left)
         if predictor.reads_text and without:
-            console.warn(f"{without} of {len(left)} images have no text (--text): {missing_text(self.run)}")
+            console.warn(
+                f"{console.some(without, len(left), 'image', 'has', 'have')} no text (--text): {missing_text(self.run)}"
+            )
         try:
             with console.Progress(len(left), "predict") as progress:
                 for one in left:

@@ -142,7 +142,8 @@ def calibrate(run: Run, cache: FeatureCache, device: Any = "auto") -> None:
         console.info(f"no temperature: {found.missing}")
         return
     console.info(
-        f"probabilities get the temperature {found.temperature:.2f}, by {found.images} validation images (calibration "
+        f"probabilities get the temperature {found.temperature:.2f}, by "
+        f"{console.counted(found.images, 'validation image')} (calibration "
         f"error {100 * found.error:.2f} %, then {100 * found.error_tempered:.2f} %)"
     )
 
@@ -273,7 +274,7 @@ def in_words(trust: Mapping[str, Any]) -> tuple[str, str]:
     first, *after = (found["error"] for found in trust["reliability"])
     line = f"Expected calibration error of the pixels: {percent(first)} %"
     if after:
-        found = f"{trust['temperature']:.2f} of {trust['validation_images']} validation images"
+        found = f"{trust['temperature']:.2f} of {console.counted(trust['validation_images'], 'validation image')}"
         line += f", and {percent(after[0])} % at the temperature {found}."
     else:
         line += f". There is no temperature: {trust['missing']}."

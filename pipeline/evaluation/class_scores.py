@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textdiff.console import counted, some
 from textdiff.images.labels import UNSAID
 from textdiff.metrics.intervals import Interval, bootstrap_mean
 from textdiff.metrics.pixels import Confusion, confusion, dice_from_iou, iou_of_counts
@@ -112,7 +113,7 @@ def presence_note(present: Mapping[str, int], images: int) -> str:
         present: for each class, how many images have it.
         images: how many there are.
     """
-    rare = [f"{name} is in {count} of {images} images" for name, count in present.items() if count < images]
+    rare = [f"{name} is in {count} of {counted(images, 'image')}" for name, count in present.items() if count < images]
     if not rare:
         return ""
     return (
@@ -132,7 +133,6 @@ def said_note(sparse: int, images: int, said: int, pixels: int) -> str:
     """
     if not sparse:
         return ""
-    return (
-        f"{sparse} of {images} masks say nothing of some pixels: Dice and IoU are over {said:,} of {pixels:,} pixels "
-        f"({100 * said / pixels:.2f} %)."
-    )
+    masks = some(sparse, images, "mask", "says", "say")
+    share = f"{said:,} of {pixels:,} pixels ({100 * said / pixels:.2f} %)"
+    return f"{masks} nothing of some pixels: Dice and IoU are over {share}."

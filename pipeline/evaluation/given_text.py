@@ -68,7 +68,7 @@ class GivenText:
     def line(self) -> str:
         """What the images were given, for people; at most 80 columns wide."""
         what = f'"{" ".join(self.text.split())}"' if self.text else "no text, the empty string"
-        return textwrap.fill(f"Given to every image: {what} ({self.count} tokens)", 80)
+        return textwrap.fill(f"Given to every image: {what} ({console.counted(self.count, 'token')})", 80)
 
 
 def paired_differences(

@@ -34,11 +34,16 @@ def scored_rows(cache: FeatureCache, split: str) -> list[int]:
         )
     cache.check_done(annotated, f"of {len(masked)} {split} images")
     if len(masked) < len(ids):
-        console.warn(f"{len(ids) - len(masked)} of {len(ids)} {split} images have no mask and are not scored")
+        left = len(ids) - len(masked)
+        has, is_ = console.form(left, "has", "have"), console.form(left, "is", "are")
+        console.warn(f"{left} of {len(ids)} {split} images {has} no mask and {is_} not scored")
     if silent := silent_images(cache, annotated, partial(_seen_truth, cache)):
         if len(silent) == len(masked):
             raise UserError(f"{cache.path}: no mask of a {split} image says anything, so there is nothing to score")
-        console.warn(f"masks of {len(silent)} {split} images say nothing and are not scored: {shortened(silent)}")
+        whose = "the mask of 1" if len(silent) == 1 else f"the masks of {len(silent)}"
+        says, is_ = ("says", "is") if len(silent) == 1 else ("say", "are")
+        what = f"{whose} of {console.counted(len(masked), f'{split} image')} {says} nothing and {is_} not scored"
+        console.warn(f"{what}: {shortened(silent)}")
     return [row for row in annotated if cache.rows[row].id not in silent]
 
 

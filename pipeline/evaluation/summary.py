@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
-from textdiff.console import printable
+from textdiff.console import counted, printable
 from textdiff.metrics.intervals import Interval
 from textdiff.pipeline.evaluation.class_scores import mean_of_some, mean_scores, presence_note
 from textdiff.pipeline.evaluation.figures import Case
@@ -173,19 +173,28 @@ def page(run: Run, split: str, table: str, overlay: str, count: int) -> str:
 
 {table}
 
-Means over {count} images with bootstrap 95% intervals over images; they do not cover the draw of training images.
+{_means(count)}
 
 ![Best, median and worst image]({overlay})
 
 {lines}
-* {len(config["train_ids"])} training images: {escape(", ".join(config["train_ids"]))}
+* {counted(len(config["train_ids"]), "training image")}: {escape(", ".join(config["train_ids"]))}
 """
+
+
+def _means(count: int) -> str:
+    if count == 1:
+        return "Scores of 1 image, which has no interval."
+    return (
+        f"Means over {count} images with bootstrap 95% intervals over images; they do not cover the draw of training "
+        "images."
+    )
 
 
 def weights_in_words(config: Mapping[str, Any]) -> str:
     """How the weights of a combined run's runs came about."""
     weighed = config["weighed"]
-    return f"weighed by the Dice of {weighed['images']} validation images" if weighed else "equally weighed"
+    return f"weighed by the Dice of {counted(weighed['images'], 'validation image')}" if weighed else "equally weighed"
 
 
 def _fitted_lines(run: Run) -> str:
@@ -198,8 +207,9 @@ def _fitted_lines(run: Run) -> str:
     )
     seed, members = options["seed"], options["ensemble"]
     seeds = f"mean of {members} networks, seeds {seed} to {seed + members - 1}" if members else f"seed {seed}"
+    epochs = f", {counted(options['epochs'], 'epoch')}" if config["parameters"] else ""  # trees have none
     return f"""* data set {escape(name_of_data(about))}, {escape(made_with)}
-* {seeds}, {options["epochs"]} epochs"""
+* {seeds}{epochs}"""
 
 
 def _combined_lines(config: Mapping[str, Any]) -> str:

@@ -126,10 +126,11 @@ def end_filling(filling: Filling) -> FeatureCache:
         return cache
     left = len(cache.pending())
     if left and cache.store.occupied():  # else another process has put it in its place
-        console.info(f"{old.path}: {left} rows of the update are left to other processes; until then it stays")
+        rows = f"{console.counted(left, 'row')} of the update {console.form(left, 'is', 'are')}"
+        console.info(f"{old.path}: {rows} left to other processes; until then it stays")
         return cache
     put_in_place(cache.path, old.path)
-    console.info(f"{old.path}: updated, {len(cache.rows)} rows")
+    console.info(f"{old.path}: updated, {console.counted(len(cache.rows), 'row')}")
     return FeatureCache.open(old.path)
 
 
@@ -168,7 +169,7 @@ def _check_update_space(old: FeatureCache, planned: FeatureCache, kept: int, mad
     of_kept = planned.image_size**2 if linked else planned.row_nbytes  # its mask is new in any case
     needed = made * planned.row_nbytes + kept * of_kept
     copies = "" if linked else f" and copies of the {kept} others"
-    what = f"beside the old cache, which stays until they are there, {made} new rows{copies} need"
+    what = f"beside the old cache, which stays until they are there, {console.counted(made, 'new row')}{copies} need"
     check_free_space(old.path, needed, what, "free some. Nothing was written")
 
 

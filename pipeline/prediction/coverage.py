@@ -105,7 +105,8 @@ def candidate_rows(cache: FeatureCache) -> list[int]:
     if not there:
         raise UserError(f"{cache.path}: no candidate has been extracted yet; run the same `textdiff extract` again")
     if lacking:
-        console.warn(f"{len(lacking)} candidates are not extracted yet and not ranked")
+        are = console.form(len(lacking), "is", "are")
+        console.warn(f"{console.counted(len(lacking), 'candidate')} {are} not extracted yet and not ranked")
     return there
 
 

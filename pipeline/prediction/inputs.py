@@ -150,7 +150,8 @@ def from_dataset(name: str, root: Path, text: str) -> list[Input]:
     if not inputs:
         where = "give their directory instead" if root.is_dir() else "copy its images into a file without masks"
         raise UserError(f"{root}: every image has a mask; to segment them all the same, {where}")
-    console.info(f"{len(inputs)} of {len(samples)} images have no mask and are segmented")
+    have = console.some(len(inputs), len(samples), "image", "has", "have")
+    console.info(f"{have} no mask and {console.form(len(inputs), 'is', 'are')} segmented")
     return inputs
 
 

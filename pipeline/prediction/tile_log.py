@@ -104,7 +104,8 @@ class TileLog:
     def _tell(self) -> None:
         """Says, once, how much was known."""
         if self._known and self._recalled:
-            console.info(f"{self._name}: goes on after {self._recalled} tiles of the prediction that was stopped")
+            tiles = console.counted(self._recalled, "tile")
+            console.info(f"{self._name}: goes on after {tiles} of the prediction that was stopped")
         self._known = False
 
     def _give_up(self, error: OSError) -> None:

@@ -5,6 +5,7 @@ __all__ = ["Caveat", "caveats"]
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from textdiff.console import counted, some
 from textdiff.options.fit import FitConfig
 from textdiff.pipeline.evaluation.class_scores import presence_note
 from textdiff.pipeline.evaluation.summary import weights_in_words
@@ -72,8 +73,9 @@ def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Cav
     if summary.get("sparse"):
         means, images = summary["scores"][summary["primary"]], len(summary["images"])
         share = 100 * means["said"] / means["pixels"]
+        masks = some(len(summary["sparse"]), images, "mask", "says", "say")
         text = (
-            f"{len(summary['sparse'])} of {images} masks say nothing of some pixels: the scores are over "
+            f"{masks} nothing of some pixels: the scores are over "
             f"{means['said']:,} of {means['pixels']:,} pixels ({share:.2g} %), and tell nothing of the others."
         )
         yield Caveat("warning", text)
@@ -94,7 +96,7 @@ def _certainty(summary: Mapping[str, Any], primary: str) -> Iterator[Caveat]:
         yield Caveat("warning", f"Wide interval: the 95% interval of the Dice spans {width:.1f} points.")
     failed = sum(image[f"dice_{primary}"] == 0 for image in summary["images"])
     if failed:
-        yield Caveat("warning", f"{failed} of {dice['n']} images have a Dice of 0.")
+        yield Caveat("warning", f"{some(failed, dice['n'], 'image', 'has', 'have')} a Dice of 0.")
     text = "The intervals are over the scored images; they do not cover the draw of the training images."
     yield Caveat("note", text)
 
@@ -159,7 +161,9 @@ def _comparison(summary: Mapping[str, Any]) -> Iterator[Caveat]:
         yield Caveat("warning", text)
     labels = {row["labels"] for row in summary["published"] if row["method"] == "TextDiff"}
     if labels and summary["labels"] not in labels:
-        yield Caveat("warning", f"{summary['labels']} training images; the paper's TextDiff had {min(labels)}.")
+        yield Caveat(
+            "warning", f"{counted(summary['labels'], 'training image')}; the paper's TextDiff had {min(labels)}."
+        )
     preset = PRESETS.get(str(about.get("dataset")))
     if preset is not None and about.get("protocol") != "paper":
         text = "Made with the clean protocol; of the three rows, “Paper’s mask” is scored as the published numbers are."

@@ -143,12 +143,14 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
         optimiser = {"adam": "Adam", "sgd": "SGD"}[config["recipe"]["optimiser"]]
         console.info(
             f"recipe {options['recipe']}: {options['epochs']} epochs, {optimiser} at {options['learning_rate']:g} "
+        epochs = console.counted(options["epochs"], "epoch")
             f"({options['schedule']}), batches of {options['batch_size']}; "
             f"{'the epoch with the best validation Dice' if selects else 'the last epoch'} is kept"
         )
     console.info(
-        f"{images} training images{f' in {len(training)} tiles' if len(training) > images else ''}"
-        f"{f', a random one of {views} views each time' if views > 1 else ''}; {val_images} validation images"
+        f"{console.counted(images, 'training image')}{f' in {len(training)} tiles' if len(training) > images else ''}"
+        f"{f', a random one of {views} views each time' if views > 1 else ''}; "
+        f"{console.counted(val_images, 'validation image')}"
         f"{'' if selects or not val_images else ', which are watched and choose nothing'}"
     )
     _say_pixels(fit)
@@ -156,7 +158,8 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
     if fit.soft:
         count, parts = config["unlabelled"]["count"], len(fit.soft.tiles)
         console.info(
-            f"in each epoch {more} of {f'{parts} tiles of ' if parts > count else ''}{count} images without labels, "
+            f"in each epoch {more} of {f'{parts} tiles of ' if parts > count else ''}"
+            f"{console.counted(count, 'image')} without labels, "
             "whose labels are drawn from what the fit before says of them"
         )
     rows = len(training) * views + validated

@@ -256,9 +256,12 @@ class Trainer:
         save_tensors(self.run.path / "head.safetensors", weights, {IDENTITY: self.run.identity})
         self.checkpoint.unlink(missing_ok=True)
         images = len(self.run.config["train_ids"])
-        count = f"{images} images" + (f" in {tiles} tiles" if tiles > images else "")
-        kept = f"epoch {state.best_epoch}" + (f" (validation Dice {100 * state.best_dice:.2f})" if validated else "")
-        console.info(f"fitted on {count}; the weights of {kept} are kept{self._better()}")
+        count = console.counted(images, "image") + (f" in {tiles} tiles" if tiles > images else "")
+        dice = f" (validation Dice {100 * state.best_dice:.2f})" if validated else ""
+        if not self.run.config["parameters"]:  # trees are grown once, and have neither epochs nor weights
+            console.info(f"fitted on {count}{dice}")
+            return
+        console.info(f"fitted on {count}; the weights of epoch {state.best_epoch}{dice} are kept{self._better()}")
 
     def _better(self) -> str:
         """What is to be said of an epoch with a higher validation Dice than the one whose weights are kept."""

@@ -148,7 +148,7 @@ def test_repairing_and_extracting_again_restores_the_very_bytes(copy, whole, cap
     assert [fault.row for fault in verify_cache(copy.path)] == [None, 3, 5]
     assert copy.pending() == [5]  # looking changes nothing
     assert (
-        f"2 bad rows and 1 faults of what belongs to no row; textdiff cache repair {copy.path}"
+        f"2 bad rows and 1 fault of what belongs to no row; textdiff cache repair {copy.path}"
         in capsys.readouterr().err
     )
     assert [fault.row for fault in repair_cache(copy.path)] == [None, 3, 5]

@@ -37,7 +37,7 @@ def test_the_check_pairs_fits_with_and_without_texts_on_validation_images(checke
     assert [fit["positions"] for fit in fits.values()] == [True] * 3
     assert [fit["places"] for fit in fits.values()] == [True, False, True]
     assert found["says"] in said.stdout
-    assert "1 val images" in said.stdout
+    assert "made-up, 1 val image, truth" in said.stdout
     again = textdiff_once(root, *command, "--jobs", "1")
     assert again.stdout == said.stdout
 
