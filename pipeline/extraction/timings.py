@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+from textdiff import console
+
 STAGES = {"read": "reading", "device": "the device", "write": "writing"}
 """By the stages, in their order, what is said to be the limit."""
 
@@ -36,10 +38,15 @@ class Timings:
         return max(STAGES, key=self.waited.__getitem__)
 
     def __str__(self) -> str:
-        whole = sum(self.waited.values()) + self.rest or 1.0
-        parts = dict(self.waited) | ({"rest": self.rest} if self.rest / whole >= _WORTH_SAYING else {})
-        shares = ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in parts.items())
-        return f"{shares}; limit: {STAGES[self.limit]}"
+        parts = dict(self.waited) | {"rest": max(0.0, self.rest)}
+        if parts["rest"] < _WORTH_SAYING * sum(parts.values()):
+            del parts["rest"]
+        found = ", ".join(
+            f"{name} {share} %" for name, share in zip(parts, console.shares([*parts.values()]), strict=True)
+        )
+        # Of a handful of rows it says nothing which of three small numbers is the largest.
+        limit = "none of these" if parts.get("rest", 0) > self.waited[self.limit] else STAGES[self.limit]
+        return f"{found}; limit: {limit}"
 
     @property
     def rest(self) -> float:

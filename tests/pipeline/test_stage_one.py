@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -177,6 +178,25 @@ def test_timings_are_shares_and_add_up():
     both = Timings.total([one, one])
     assert (both.rows, both.nbytes, both.seconds, both.busy["write"]) == (6, 60, 20.0, 8.0)
     assert str(both) == str(one)
+
+
+@pytest.mark.parametrize(
+    ("waited", "seconds", "limit"),
+    [
+        ((0.155, 0.183, 0.007), 1.0, "none of these"),
+        ((1 / 3, 1 / 3, 1 / 3), 1.0, "reading"),
+        ((0.996, 0.002, 0.002), 1.0, "reading"),
+        ((0.2, 0.3, 0.1), 0.9, "none of these" if 0.9 - 0.6 > 0.3 else "the device"),
+    ],
+)
+def test_the_shares_of_the_time_add_up_to_100(waited, seconds, limit):
+    stages = dict(zip(("read", "device", "write"), waited, strict=True))
+    said = str(Timings(1, 1, seconds, stages, stages))
+    found = [int(share) for share in re.findall(r"(\d+) %", said)]
+    assert sum(found) == 100
+    exact = [*(100 * one / seconds for one in waited), 100 * (1 - sum(waited) / seconds)]
+    assert np.abs(np.subtract(found, exact[: len(found)])).max() < 1
+    assert said.endswith(f"limit: {limit}")
 
 
 def test_rows_of_an_image_have_one_reader_and_come_in_order():
