@@ -112,6 +112,9 @@ def inspect(samples: list[Sample], *, tiled: bool = False) -> tuple[list[Inspect
 
     Returns:
         What is known of every sample, in the order of ``samples``, and what was found wrong.
+
+    Raises:
+        UserError: what is said to say nothing is the foreground of all masks.
     """
     inspected, problems = [], []
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
@@ -124,6 +127,7 @@ def inspect(samples: list[Sample], *, tiled: bool = False) -> tuple[list[Inspect
     finally:
         # After Ctrl-C the thousands of files that are still queued must not be read first.
         pool.shutdown(cancel_futures=True)
+    _require_foreground(inspected)
     inspected, differing = _of_one_value(inspected)
     return inspected, problems + differing + _of_other_shares(inspected) + leaks(inspected)
 
@@ -203,6 +207,30 @@ def leaks(inspected: Sequence[Inspected]) -> list[Problem]:
             what = f"is the same image as {_where(first.image)}: scores would be too good"
             problems.append(Problem("note", _where(fact.sample.image), what, "keep it in one split"))
     return problems
+
+
+def _require_foreground(inspected: Sequence[Inspected]) -> None:
+    """Refuses masks of two classes of which ``--unlabelled-value`` has left background alone, in all of them.
+
+    They are whole masks of 0 and 255, or in none the foreground has been annotated yet: either way no network could
+    learn it, and without this it would be seen after hours.
+    """
+    masks = [
+        (fact.sample.unlabelled, fact.mask)
+        for fact in inspected
+        if fact.mask and fact.sample.unlabelled and not fact.sample.classes
+    ]
+    said, pixels = sum(mask.said for _, mask in masks), sum(mask.height * mask.width for _, mask in masks)
+    if not 0 < said < pixels or any(any(mask.counts[1:]) for _, mask in masks):
+        return
+    value = masks[0][0]
+    held = f"the only mask holds 0 and {value} alone"
+    if len(masks) > 1:
+        held = f"all {len(masks)} masks hold 0 and {value} alone"
+    raise UserError(
+        f"--unlabelled-value {value}: {held}, so that no foreground is left; leave the option out if {value} is the "
+        "foreground, else store the foreground as 1"
+    )
 
 
 def _of_other_shares(inspected: Sequence[Inspected]) -> list[Problem]:

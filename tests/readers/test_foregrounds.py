@@ -93,3 +93,26 @@ def test_a_mask_that_is_mostly_foreground_where_most_are_not_is_told(tmp_path, i
     wanted = "is foreground in 92.2% of its pixels, and half of the masks in at most 7.8%"
     assert {problem.what for problem in said} <= {wanted}
     assert all(fact.usable for fact in facts)
+
+
+@pytest.mark.parametrize("command", [("data", "check"), ("extract", "--preset", "rgb", "--image-size", "32")])
+def test_whole_masks_of_which_the_foreground_is_said_to_be_unknown_are_refused_in_one_line(
+    tmp_path, textdiff_once, command
+):
+    folder(tmp_path / "data", [png(MASK * 255)] * 3)
+    common = ("--dataset", "folder", "--data", "data")
+    done = textdiff_once(tmp_path, *command, *common, "--unlabelled-value", "255", status=2)
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert line == (
+        "error: --unlabelled-value 255: all 3 masks hold 0 and 255 alone, so that no foreground is left; leave the "
+        "option out if 255 is the foreground, else store the foreground as 1"
+    )
+    assert not list(tmp_path.glob("cache/*"))
+
+
+def test_masks_of_which_one_shows_foreground_may_say_nothing_elsewhere(tmp_path, textdiff_once):
+    strokes = np.full_like(MASK, 255)
+    strokes[:4], strokes[-4:] = 0, 1
+    folder(tmp_path / "data", [png(MASK * 255), png(MASK * 255), png(strokes)])
+    options = ("--dataset", "folder", "--data", "data", "--unlabelled-value", "255")
+    assert "sound: 0 errors" in textdiff_once(tmp_path, "data", "check", *options).stdout
