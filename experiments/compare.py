@@ -35,6 +35,10 @@ from textdiff.pipeline.runs import Run
 from textdiff.places import located
 from textdiff.readers.presets import PRESETS, name_of_data
 
+SECONDS = (
+    "seconds: the median time of a fit, where it ran; of fits that are trained side by side each has an equal share."
+)
+"""What a table says of its column."""
 COSTS = ("parameters", "MB", "seconds")
 COMPARABLE = ("ablate", "curve", "table1", "text-check")
 _Images = dict[str, Sequence[Any]]
@@ -116,8 +120,8 @@ def compare(options: Compare) -> Outcome:
         own += [*absence_note(within, truth), *interval_notes(first[dataset], within, truth)]
     common = "Differences are over the draws and seeds that both rows have, which may be fewer than a row's own."
     costs_note = (
-        "parameters: with the frozen backbone, without the text encoder. MB: of an image in the cache, which extract "
-        "made once. seconds: the median time of a fit, where it ran."
+        "parameters: with the frozen backbone, without the text encoder. MB: of a row of the cache (an image, or each "
+        f"of its views or tiles), which extract made once. {SECONDS}"
     )
     table = Table(columns, lines, [*dict.fromkeys(own), common, costs_note])
     summary: dict[str, Any] = {

@@ -84,7 +84,7 @@ def draws_figure(stem: Path, rows: Sequence[tuple[str, Result]], metric: str, ti
     for index, (name, result) in enumerate(rows):
         draws: dict[int, list[float]] = {}
         for (draw, _), scores in sorted(result.runs.items()):
-            draws.setdefault(draw, []).append(100 * float(scores[metric].mean()))
+            draws.setdefault(draw, []).append(100 * float(np.nanmean(scores[metric])))
         means = [float(np.mean(seeds)) for seeds in draws.values()]
         x = index + 0.18 + np.linspace(-_WIDTH, _WIDTH, len(means))
         ax.scatter(x, means, s=14, color=colour(index), alpha=0.6, linewidths=0)

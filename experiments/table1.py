@@ -10,7 +10,7 @@ from pathlib import Path
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.experiments.compare import check_pairs, check_scored, fit_costs
+from textdiff.experiments.compare import SECONDS, check_pairs, check_scored, fit_costs
 from textdiff.experiments.experiment import FILE, Experiment, Plan, check_plan
 from textdiff.experiments.plots import draws_figure
 from textdiff.experiments.result_tables import (
@@ -180,8 +180,7 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
         *views_note(results),
         *absence_note(results, truth),
         *interval_notes(first, results, truth),
-        "trained: parameters that are trained; in all: with the frozen backbone, without the text encoder. "
-        "seconds: the median time of a fit, where it ran.",
+        f"trained: parameters that are trained; in all: with the frozen backbone, without the text encoder. {SECONDS}",
         *_names(rows),
         *_shortening(first),
         *([why_not] if why_not else []),

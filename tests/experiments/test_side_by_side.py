@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from textdiff.experiments.experiment import open_experiment
 from textdiff.experiments.job_runner import trained_alike
 from textdiff.pipeline.fit import FitConfig, begin, fit, initial_network
 from textdiff.pipeline.runs import Run
-from textdiff.pipeline.training import trainer
+from textdiff.pipeline.training import train, trainer
 from textdiff.pipeline.training.train import train_many
 from textdiff.tests import experiment_cases as cases
 
@@ -50,6 +51,19 @@ def test_side_by_side_reads_a_row_once_for_all(cache, tmp_path, monkeypatch):
     read.clear()  # of the training images before the first step, each run by itself
     train_many(pairs, cache, torch.device("cpu"), Loader(cache, "cpu", resident="never"))
     assert len(read) == 2 * 6 * len(cases.BLOCKS)  # epochs, images: as many as one fit alone
+
+
+def test_the_seconds_of_fits_side_by_side_add_up_to_those_that_passed(cache, tmp_path, monkeypatch):
+    base = FitConfig(cache=cache.path, epochs=2, width=8, validate_every=1)
+    names = ("full", "no-text", "concat")
+    runs = [begin(replace(base, variant=name), lambda _, name=name: tmp_path / name) for name in names]
+    pairs = [(run, initial_network(run)) for run in runs]
+    ticks = count()
+    monkeypatch.setattr(train.time, "perf_counter", lambda: 3.0 * next(ticks))  # one at the start, one at the end
+    train_many(pairs, cache, torch.device("cpu"), Loader(cache, "cpu"))
+    monkeypatch.undo()
+    logs = [run.log() for run in runs]
+    assert [[line["seconds"] for line in log] for log in logs] == [[1.0, 1.0]] * 3
 
 
 def test_networks_that_see_other_images_cannot_be_side_by_side(cache, tmp_path):
