@@ -55,12 +55,12 @@ def ablation_table(experiment: Experiment, truth: str, against: str) -> Outcome:
     reference = results[against]
     shown = score_columns(results.values(), truth)
     rows, records = [], []
-    for method, result in results.items():
-        line = [method, str(result.point["labels"]), result.progress]
+    for result in results.values():
+        line = [result.name, str(result.point["labels"]), result.progress]
         rows.append(line + cells(result, shown, truth, [reference]))
         records += result.records(reference)
     published, why_not = published_beside(experiment, results.values())
-    columns = ("variant", "labels", "runs", *shown, *difference_columns(against))
+    columns = ("variant", "labels", "runs", *shown, *difference_columns(reference.name))
     for row in published:
         line = [f"published: {row.method}", str(row.labels), "", f"{row.dice:.2f}", f"{row.iou:.2f}"]
         rows.append(line + [""] * (len(columns) - len(line)))
@@ -68,11 +68,13 @@ def ablation_table(experiment: Experiment, truth: str, against: str) -> Outcome:
     table = Table(columns, rows, [*said, why_not] if why_not else said)
     summary = {
         "truth": truth,
-        "against": against,
+        "against": reference.name,
         "published": [row._asdict() for row in published],
         "published_left_out": why_not,
     }
     outcome = write_tables(experiment, table, records, summary)
     stem = experiment.path / "ablate"
-    figure = draws_figure(stem, list(results.items()), f"dice_{truth}", title(experiment, truth))
+    figure = draws_figure(
+        stem, [(one.name, one) for one in results.values()], f"dice_{truth}", title(experiment, truth)
+    )
     return outcome._replace(files=[*outcome.files, *figure])

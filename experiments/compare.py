@@ -54,7 +54,11 @@ class _Row(NamedTuple):
     @property
     def name(self) -> str:
         """As ``--against`` names it: ``no-text@ablate-monuseg``."""
-        return f"{self.result.point['method']}@{self.place}"
+        return f"{self.result.name}@{self.place}"
+
+    def is_called(self, name: str) -> bool:
+        """Whether ``--against`` means this row: by its name, or as the command of its experiment named it."""
+        return name in (self.name, f"{self.result.point['method']}@{self.place}")
 
 
 def compare(options: Compare) -> Outcome:
@@ -78,7 +82,7 @@ def compare(options: Compare) -> Outcome:
         _Row(place, experiment.dataset, result)
         for place, experiment in experiments.items()
         for result in results[place]
-        if variants is None or result.point["method"] in variants
+        if variants is None or not {result.point["method"], result.name}.isdisjoint(variants)
     ]
     _check(experiments, rows, variants)
     if len(rows) == 1:
@@ -86,9 +90,12 @@ def compare(options: Compare) -> Outcome:
     counts = {row.result.point["labels"] for row in rows}
     datasets = list(dict.fromkeys(row.dataset for row in rows))
     names = list(dict.fromkeys(row.name for row in rows))
-    references = list(options.against or names[:1])
-    if wrong := [name for name in references if name not in names]:
-        raise UserError(f"--against {wrong[0]}: not among the rows, which are {', '.join(names)}")
+    references = []
+    for asked in options.against or names[:1]:
+        called = [row.name for row in rows if row.is_called(asked)]
+        if not called:
+            raise UserError(f"--against {asked}: not among the rows, which are {', '.join(names)}")
+        references.append(called[0])
     shown = score_columns((row.result for row in rows), truth)
     sizes = {place: _row_nbytes(experiment) for place, experiment in experiments.items()}
     lines, records = [], []
@@ -96,8 +103,8 @@ def compare(options: Compare) -> Outcome:
         labels = row.result.point["labels"]
         costs, nbytes = fit_costs(experiments[row.place], row.result), sizes[row.place]
         line = [row.dataset] * (len(datasets) > 1)
-        line += [row.place, row.result.point["method"], str(labels), row.result.progress]
-        line += [costs["in_all"], "" if nbytes is None else f"{nbytes / 1e6:.1f}", costs["seconds"]]
+        line += [row.place, row.result.name, str(labels), row.result.progress]
+        line += [costs["in_all"], "" if nbytes is None else f"{nbytes / 1e6:.3g}", costs["seconds"]]
         others = {name: _reference(rows, name, row) for name in references}
         lines.append(line + cells(row.result, shown, truth, others.values()))
         for name, other in others.items():
@@ -167,7 +174,7 @@ def _reference(rows: Sequence[_Row], name: str, row: _Row) -> Result | None:
     method = name.partition("@")[0]
     found = next((r for r in same if r.name == name), None)
     if found is None and all(r.name != name for r in rows if r.dataset == row.dataset):
-        found = next((r for r in same if r.result.point["method"] == method), None)
+        found = next((r for r in same if r.result.name == method), None)
     return found.result if found else None
 
 
@@ -209,7 +216,7 @@ def _column(row: _Row, with_labels: bool, with_dataset: bool) -> str:
     """What stands below a row's column in the figure."""
     labels = f"\n{row.result.point['labels']} labels" if with_labels else ""
     dataset = f"\n{row.dataset}" if with_dataset else ""
-    return f"{row.result.point['method']}\n{row.place}{labels}{dataset}"
+    return f"{row.result.name}\n{row.place}{labels}{dataset}"
 
 
 def _opened(paths: Sequence[Path]) -> dict[str, Experiment]:
@@ -283,7 +290,7 @@ def _check(experiments: dict[str, Experiment], rows: Sequence[_Row], variants: S
                 f"{place} and {first_place}: of another split, {experiment.plan.split} and {first.plan.split}; "
                 "not to be compared"
             )
-    methods = {row.result.point["method"] for row in rows}
+    methods = {row.result.name for row in rows} | {row.result.point["method"] for row in rows}
     if missing := [name for name in variants or () if name not in methods]:
         raise UserError(
             f"--variants {missing[0]}: no row of these experiments, which have {', '.join(sorted(methods))}"

@@ -40,14 +40,14 @@ def curve(options: Curve) -> Outcome:
 def curve_table(experiment: Experiment, truth: str) -> Outcome:
     """The table and the figure of what has finished; differences are taken to the first method, at equal numbers."""
     results = gather(experiment)
-    methods = list(dict.fromkeys(result.point["method"] for result in results))
-    reference = {result.point["labels"]: result for result in results if result.point["method"] == methods[0]}
+    methods = list(dict.fromkeys(result.name for result in results))
+    reference = {result.point["labels"]: result for result in results if result.name == methods[0]}
     shown = score_columns(results, truth)
     rows, records = [], []
     for result in results:
-        method, labels = result.point["method"], result.point["labels"]
+        labels = result.point["labels"]
         against = reference[labels]
-        rows.append([str(labels), method, result.progress, *cells(result, shown, truth, [against])])
+        rows.append([str(labels), result.name, result.progress, *cells(result, shown, truth, [against])])
         records += result.records(against)
     columns = ("labels", "variant", "runs", *shown, *difference_columns(methods[0]))
     table = Table(columns, rows, notes(experiment, results, truth))
@@ -59,7 +59,7 @@ def _draw(experiment: Experiment, results: list[Result], methods: list[str], tru
     figure, (ax,) = new_figure(5.6, 3.8)
     counts = sorted({result.point["labels"] for result in results})
     for index, method in enumerate(methods):
-        own = [result for result in results if result.point["method"] == method]
+        own = [result for result in results if result.name == method]
         # A few per cent to the side, so that bars of different methods do not hide each other.
         shift = 1.035 ** (index - (len(methods) - 1) / 2)
         x = [result.point["labels"] * shift for result in own]

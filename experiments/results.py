@@ -14,6 +14,8 @@ from textdiff.errors import UserError
 from textdiff.experiments.evaluate import SCHEMA
 from textdiff.experiments.experiment import Experiment
 from textdiff.experiments.nested_bootstrap import Estimate, nested_bootstrap
+from textdiff.models.networks.models import method_name
+from textdiff.options.fit import FitConfig
 from textdiff.pipeline.evaluation.class_scores import said_note
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 
@@ -25,6 +27,8 @@ class Result:
     """The runs of one point: one row of a table, one place in a figure."""
 
     point: dict[str, Any]
+    name: str = ""
+    """What a row of a table is called; empty where results are told apart by other things than a method."""
     jobs: int = 0
     """How many there are to be."""
     images: dict[str, list[Any]] = field(default_factory=dict)
@@ -84,6 +88,7 @@ class Result:
             found.append(
                 {
                     **self.point,
+                    **({"method": self.name} if self.name else {}),
                     "truth": truth,
                     "metric": metric,
                     "mean": mean and mean.mean,
@@ -110,8 +115,10 @@ def gather(experiment: Experiment) -> list[Result]:
     """
     results: dict[str, Result] = {}
     images: dict[str, list[Any]] | None = None
+    names = _names(experiment)
     for job in experiment.plan.jobs:
-        result = results.setdefault(json.dumps(job.point, sort_keys=True), Result(job.point))
+        called = names.get(str(job.point.get("method")), "")
+        result = results.setdefault(json.dumps(job.point, sort_keys=True), Result(job.point, called))
         result.jobs += 1
         file = experiment.scores_file(job)
         if not file.is_file():
@@ -132,6 +139,28 @@ def gather(experiment: Experiment) -> list[Result]:
         result.images = own
         result.runs[job.draw, job.seed] = scores
     return list(results.values())
+
+
+def _names(experiment: Experiment) -> dict[str, str]:
+    """What the methods of an experiment are called.
+
+    With ``places``, which all fits may share (``--set places=true``), the variant has another name than alone. The list
+    of jobs has the shorter one, which names directories.
+    """
+    own = {str(job.point["method"]): job for job in experiment.plan.jobs if "method" in job.point}
+    names = {method: method for method in own}
+    for method, job in own.items():
+        # An option that is younger than the experiment is not in its list.
+        fit = job.fit
+        if not job.members and experiment.plan.kind != "fit" and fit["model"] == FitConfig.model:
+            names[method] = method_name(
+                fit["model"], None, fit["variant"], fit.get("unlabelled"), fit.get("places", False)
+            )
+    for method, job in own.items():
+        if job.members:
+            names[method] = "+".join(names.get(part, part) for part in method.split("+"))
+    # Two rows of one name would be told apart by nothing.
+    return names if len(set(names.values())) == len(names) else {method: method for method in own}
 
 
 def _estimate(runs: dict[tuple[int, int], Images]) -> Estimate | None:

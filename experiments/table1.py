@@ -151,13 +151,13 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
     check_pairs({place or "method": experiment for place, experiment in experiments.items()})
     first = experiments[""]
     rows = {
-        place or str(result.point["method"]): (experiment, result)
+        place or result.name: (experiment, result)
         for place, experiment in experiments.items()
         for result in gather(experiment)
     }
     check_scored((name, result) for name, (_, result) in rows.items())
     results = [result for _, result in rows.values()]
-    against = [name for name in (METHOD, FILTERS) if name in rows]
+    against = [name for name, (_, result) in rows.items() if result.point["method"] == METHOD or name == FILTERS]
     shown = score_columns(results, truth)
     lines, records = [], []
     for name, (experiment, result) in rows.items():

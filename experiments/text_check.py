@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from textdiff.cache import FeatureCache
+from textdiff.console import counted
 from textdiff.errors import UserError
 from textdiff.experiments.nested_bootstrap import Estimate
 from textdiff.experiments.result_tables import Outcome, Table, compared, notes, points, score, write_tables
@@ -45,7 +46,7 @@ def text_check(options: TextCheck) -> Outcome:
     metric = f"dice_{options.truth}"
     gains = {name: results["full"].minus(results[name], metric) for name in _METHODS[1:]}
     rows = [
-        [name, result.progress, score(result.estimate(metric)), *compared(gains.get(name))]
+        [result.name, result.progress, score(result.estimate(metric)), *compared(gains.get(name))]
         for name, result in results.items()
     ]
     told = told_by_words(cache)
@@ -55,12 +56,13 @@ def text_check(options: TextCheck) -> Outcome:
     short = f"Short fits of {epochs}{by}: they tell whether texts help, not how good a model can be."
     lines = [said, *([f"WARNING: {warning}"] if warning else []), short]
     lines += notes(experiment, results.values(), options.truth)
-    table = Table(("variant", "runs", "Dice %", "gain of full, points", "full is"), rows, lines)
+    full = results["full"].name
+    table = Table(("variant", "runs", "Dice %", f"gain of {full}, points", f"{full} is"), rows, lines)
     records = [one for result in results.values() for one in result.records(results["full"])]
     summary = {
         "truth": options.truth,
         "says": said,
-        "gains": {name: gain and gain._asdict() for name, gain in gains.items()},
+        "gains": {results[name].name: gain and gain._asdict() for name, gain in gains.items()},
         "told_by_words": [one._asdict() | {"suspect": one.suspect} for one in told],
         "suspect_from": SUSPECT,
     }

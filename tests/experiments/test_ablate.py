@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import torch
 from textdiff.experiments import job_runner
 from textdiff.experiments.experiment import open_experiment
 from textdiff.pipeline.fit import fit
-from textdiff.tests.experiment_cases import FITS, ablate_options, assert_equal_runs
+from textdiff.tests.experiment_cases import FITS, ablate, ablate_options, assert_equal_runs
 
 
 def test_ablate_makes_normal_runs_of_every_method_on_the_same_draws(ablated, textdiff_once):
@@ -54,6 +55,27 @@ def test_a_u_net_that_is_named_is_still_one_row(cache, tmp_path, textdiff_once):
     textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *options, "--jobs", "1", "--device", "cpu")
     jobs = open_experiment(tmp_path / "runs/ablate-tiny").plan.jobs
     assert [job.name for job in jobs] == ["unet-fair-d0-s0", "unet-d0-s0"]
+
+
+def test_rows_are_called_by_what_was_fitted_also_where_all_fits_share_the_option(cache, tmp_path, textdiff_once):
+    shared = [*ablate_options("full,no-text"), "--set", "places=true"]
+    path = ablate(tmp_path, cache, shared, textdiff_once)
+    assert json.loads((path / "full-d0-s0/config.json").read_text())["fit"]["places"]
+    assert {row["method"] for row in json.loads((path / "ablate.json").read_text())["rows"]} == {
+        "full-places",
+        "no-text",
+    }
+    for suffix in (".md", ".tex", ".csv"):
+        text = (path / f"ablate{suffix}").read_text()
+        assert "full-places" in text
+        assert not re.search(r"\bfull(?!-places)\b", text)
+    # The list of jobs is as older versions wrote it, and goes on; what was called by the shorter name is found by it.
+    jobs = {job["point"]["method"] for job in json.loads((path / "experiment.json").read_text())["jobs"]}
+    assert jobs == {"full", "no-text"}
+    place = f"ablate-{cache.path.stem}"
+    for name in ("full", "full-places"):
+        said = textdiff_once(tmp_path, "compare", str(path), "--against", f"{name}@{place}")
+        assert f"Dice against full-places@{place}" in said.stdout
 
 
 def test_other_options_are_refused_with_what_differs(ablated, cache, textdiff_once):

@@ -70,6 +70,23 @@ def test_the_figure_has_a_dot_for_each_draw_at_its_mean(fake, monkeypatch):
     assert [label.get_text() for label in ax.get_xticklabels()] == ["full", "no-text", "a_b&c"]
 
 
+def test_an_image_without_a_score_leaves_the_dots_to_the_others(fake, monkeypatch):
+    for file in fake.path.glob("*/images-test.json"):
+        record = json.loads(file.read_text())
+        record["scores"]["dice_paper"][2] = None  # a mask that says too little to be seen by this rule
+        file.write_text(json.dumps(record))
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, stem: drawn.append(figure) or [])
+    ablation_table(fake, "paper", "full")
+    dots = [points.get_offsets()[:, 1] for points in drawn[0].axes[0].collections if hasattr(points, "get_sizes")]
+    (full,) = (result for result in gather(fake) if result.name == "full")
+    means = [
+        100 * np.mean([np.delete(full.runs[draw, seed]["dice_paper"], 2).mean() for seed in range(2)])
+        for draw in range(3)
+    ]
+    np.testing.assert_allclose(dots[0], means)
+
+
 def test_table_of_what_has_finished_says_how_many_are_missing(fake):
     for name in ("full-d2-s0", "full-d2-s1", "no-text-d0-s0"):
         (fake.path / name / "images-test.json").unlink()

@@ -29,11 +29,12 @@ def test_the_check_pairs_fits_with_and_without_texts_on_validation_images(checke
     plan = json.loads((root / "runs/text-check-c-positions-places/experiment.json").read_text())
     assert plan["options"]["fit.select"] == "last"
     rows = {row["method"]: row for row in found["rows"] if (row["truth"], row["metric"]) == ("clean", "dice")}
-    assert list(rows) == ["full", "no-text", "shuffled-text"]
-    for name in ("no-text", "shuffled-text"):
+    assert list(rows) == ["full-places", "no-text", "shuffled-text-places"]
+    for name in ("no-text", "shuffled-text-places"):
         assert found["gains"][name]["mean"] == pytest.approx(-rows[name]["difference"])
-    assert rows["full"]["mean"] - rows["no-text"]["mean"] == pytest.approx(found["gains"]["no-text"]["mean"])
-    fits = {name: json.loads(next(root.glob(f"runs/*/{name}-d0-s0/config.json")).read_text())["fit"] for name in rows}
+    assert rows["full-places"]["mean"] - rows["no-text"]["mean"] == pytest.approx(found["gains"]["no-text"]["mean"])
+    names = ("full", "no-text", "shuffled-text")  # of the directories
+    fits = {name: json.loads(next(root.glob(f"runs/*/{name}-d0-s0/config.json")).read_text())["fit"] for name in names}
     assert [fit["positions"] for fit in fits.values()] == [True] * 3
     assert [fit["places"] for fit in fits.values()] == [True, False, True]
     assert found["says"] in said.stdout
