@@ -172,9 +172,9 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
     left = options["epochs"] - fit.state.epoch
     # A forward pass alone is about a third of a step.
     rows = left * (len(training) + more) + left / options["validate_every"] * validated / 3
-    console.info(
-        f"estimated time: {console.duration(rows * step)}, epochs {fit.state.epoch + 1} to {options['epochs']}"
-    )
+    first, last = fit.state.epoch + 1, options["epochs"]
+    span = f"epochs {first} to {last}" if first < last else f"epoch {last}"
+    console.info(f"estimated time: {console.duration(rows * step)}, {span}")
 
 
 def _say_pixels(fit: Trainer) -> None:

@@ -71,6 +71,13 @@ def test_the_plan_changes_no_weights(lab, textdiff_once, monkeypatch):
     assert weights[0] == weights[1]
 
 
+def test_one_is_not_many(lab, textdiff_once, monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    said = textdiff_once(lab, *FIT, "--epochs", "1").stderr
+    for words in ("cpu, 1 thread of ", "recipe fair: 1 epoch, ", ", epoch 1\n"):
+        assert words in said
+
+
 def test_patience_waits_for_a_validation(lab, textdiff_once):
     said = textdiff_once(lab, *FIT[:-1], "3", "--epochs", "9", "--patience", "1", "--learning-rate", "0.3").stderr
     with (lab / "runs/latest/log.csv").open() as file:
