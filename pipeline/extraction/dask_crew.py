@@ -58,6 +58,8 @@ def dask_crew(scheduler: str, device: str, precision: Precision) -> Iterator["Da
         raise UserError('--scheduler: needs Dask; pip install "textdiff[dask]"') from None
     with _quiet(), _cluster(scheduler) as cluster:
         try:
+            if isinstance(cluster, str):
+                _check_address(cluster)
             client = Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise UserError(
@@ -66,6 +68,21 @@ def dask_crew(scheduler: str, device: str, precision: Precision) -> Iterator["Da
             ) from None
         with client:
             yield DaskCrew(client, scheduler, device, precision)
+
+
+def _check_address(address: str) -> None:
+    """Refuses what is no address before there is a client: one that was made for it would fail once more when it ends.
+
+    Raises:
+        ValueError: no port, or a protocol that Dask does not know.
+    """
+    from distributed.comm.addressing import parse_address, parse_host_port
+    from distributed.comm.registry import get_backend
+
+    protocol, place = parse_address(address)
+    get_backend(protocol)
+    if protocol != "inproc":  # a scheduler in this process has no port
+        parse_host_port(place)
 
 
 class DaskCrew:
@@ -86,8 +103,7 @@ class DaskCrew:
     @property
     def where(self) -> str:
         """Who and where they are, in a few words."""
-        count = self._count()
-        return f"{count} Dask {'worker' if count == 1 else 'workers'} ({self._scheduler})"
+        return f"{console.counted(self._count(), 'Dask worker')} ({self._scheduler})"
 
     def fill(self, job: Job) -> Timings:
         """Has the rows made; see ``Crew``."""

@@ -177,6 +177,16 @@ def test_workers_that_cannot_be_had_are_one_line(place, tmp_path, monkeypatch, g
     assert not (tmp_path / "cache.zarr").exists()
 
 
+@pytest.mark.parametrize("scheduler", ["nowhere", "bogus://127.0.0.1:8786"])
+def test_what_is_no_address_begins_no_client_which_would_end_in_a_traceback(monkeypatch, scheduler):
+    monkeypatch.setattr("distributed.Client", lambda *_, **__: pytest.fail("a client was made"))
+    with (
+        pytest.raises(UserError, match=f"--scheduler {scheduler}: no Dask scheduler"),
+        dask_crew.dask_crew(scheduler, "cpu", "auto"),
+    ):
+        pass
+
+
 def test_without_dask_the_command_to_install_it_is_told(place, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match=r'needs Dask; pip install "textdiff\[dask\]"'):
