@@ -152,7 +152,7 @@ def read_attributes(path: Location) -> dict[str, Any]:
     attributes = _attributes(store)
     if attributes is None:
         if not store.occupied():
-            raise CacheError(f"{path}: no such cache; make it with textdiff extract, or name another with --cache")
+            raise CacheError(f"{path}: no such cache; make it with textdiff extract, or name another")
         if not _has_table(store):
             raise CacheError(f"{path}: not a TextDiff cache; name a directory that textdiff extract made")
     elif _intact(attributes):

@@ -237,18 +237,23 @@ def import_hdf5(
         if texts_digest(chunks.checksum(part) for text in parts for part in text) != attributes["texts_digest"]:
             raise ValueError("its text embeddings are not those that were written")
         digests = file["samples/digest"].asstr()[:].tolist()
-        cache = FeatureCache.create(
-            cache_path,
-            fingerprint=json.loads(attributes["fingerprint"]),
-            rows=rows,
-            blocks=blocks,
-            steps=json.loads(attributes["steps"]),
-            image_size=int(attributes["image_size"]),
-            texts=texts,
-            tokens=tokens,
-            token_mask=token_mask,
-            about=json.loads(attributes["about"]),
-        )
+        try:
+            cache = FeatureCache.create(
+                cache_path,
+                fingerprint=json.loads(attributes["fingerprint"]),
+                rows=rows,
+                blocks=blocks,
+                steps=json.loads(attributes["steps"]),
+                image_size=int(attributes["image_size"]),
+                texts=texts,
+                tokens=tokens,
+                token_mask=token_mask,
+                about=json.loads(attributes["about"]),
+            )
+        except CacheError as error:  # what extract could do about it, an import cannot
+            raise CacheError(
+                f"{cache_path}: what is there is not the cache that {path} was written from; name a place that is free"
+            ) from error
         with writing(cache.store):
             for row in cache.pending():
                 entry = rows[row]

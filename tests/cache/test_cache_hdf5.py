@@ -110,6 +110,18 @@ def test_stopped_import_goes_on(whole, tmp_path):
     assert cases.tree(other.path) == cases.tree(whole.path)
 
 
+def test_an_import_leaves_another_cache_alone_and_names_no_option_that_it_lacks(whole, tmp_path):
+    export_hdf5(whole, tmp_path / "c.h5")
+    other = cases.make(tmp_path / "other.zarr", fingerprint=cases.FINGERPRINT | {"dtype": "float32"})
+    before = cases.tree(other.path)
+    for place in (other.path, tmp_path):
+        with pytest.raises(
+            CacheError, match=r"is not the cache that .*c\.h5 was written from; name a place that is free$"
+        ):
+            import_hdf5(tmp_path / "c.h5", place)
+    assert cases.tree(other.path) == before
+
+
 @pytest.mark.parametrize(("content", "words"), [(None, "no such file"), (b"text", "not an HDF5 file")])
 def test_what_is_no_export_gets_one_line(tmp_path, content, words):
     if content is not None:
