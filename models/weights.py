@@ -103,6 +103,13 @@ class ResolvedWeights(NamedTuple):
     """``files.stamp`` of the file before its digest was computed; None without a file."""
 
 
+def _names() -> list[str]:
+    """The backbones for a message, each once: ``untrained:`` stands for all that begin so."""
+    whole = [name for name in BACKBONES if ":" not in name]
+    begun = [name for name in BACKBONES if name.endswith(":") and name[:-1] not in whole]
+    return [*whole, *(f"{name}..." for name in begun)]
+
+
 class MissingWeightsError(UserError):
     """Named weights are not in place, and have not been fetched."""
 
@@ -132,10 +139,14 @@ def resolve_weights(name_or_path: str | os.PathLike[str], *, download: bool = Tr
     if name not in CHECKPOINTS:
         path = Path(name).expanduser()
         if not path.is_file():
+            if path.is_dir():
+                raise UserError(
+                    f"{name}: a directory, not a checkpoint file; give a file in it, or the directory as hub:{name} if "
+                    f"transformers saved it, as sd:{name} if diffusers did"
+                )
             raise UserError(
-                f"{name}: {'a directory, not a' if path.is_dir() else 'no such'} checkpoint file"
-                f"{suggest(name, BACKBONES) or nearest(path)}; name a backbone ({', '.join(BACKBONES)}) or "
-                "give the path of a checkpoint"
+                f"{name}: no such checkpoint file{suggest(name, BACKBONES) or nearest(path)}; name a backbone "
+                f"({', '.join(_names())}) or give the path of a checkpoint"
             )
         return _resolved(name, path)
     weights = CHECKPOINTS[name]

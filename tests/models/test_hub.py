@@ -237,7 +237,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(copied, harm, words):
     [
         ("hub:", ("names no model",)),
         ("hub:no/such/place", ("no such directory, and not an id",)),
-        ("hub:nobody/nothing", ("not in the hub's cache here", "HF_HUB_OFFLINE is set", "hub:DIR")),
+        ("hub:nobody/nothing", ("not in the hub's cache here", "HF_HUB_OFFLINE is set; unset it", "hub:DIR")),
     ],
 )
 def test_a_wrong_id_is_refused_in_one_line(monkeypatch, tmp_path, make_lvit, textdiff_once, name, words):

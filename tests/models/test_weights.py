@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -143,9 +144,13 @@ def test_a_name_that_is_nearly_right_is_met_with_the_right_one(place, wrong, mea
 
 
 def test_a_path_that_is_not_there_says_so(tmp_path, place):
-    with pytest.raises(UserError, match=r"gone\.pt: no such checkpoint file; name a backbone"):
+    with pytest.raises(UserError, match=r"gone\.pt: no such checkpoint file; name a backbone") as error:
         resolve_backbone(tmp_path / "gone.pt")
-    with pytest.raises(UserError, match="a directory, not a checkpoint file"):
+    names = re.findall(r"efficientnet-lite0|untrained:\S*|hub:\S*|sd:\S*", str(error.value))
+    assert names == ["efficientnet-lite0", "untrained:...,", "hub:...,", "sd:...)"]
+    with pytest.raises(
+        UserError, match=rf"a directory, not a checkpoint file; give .*as hub:{re.escape(str(tmp_path))} "
+    ):
         resolve_backbone(tmp_path)
 
 
