@@ -113,7 +113,7 @@ class Filling(Precise):
         """Refuses a part that is none, and two ways to treat the cache that is there."""
         super().check()
         if self.shard != "slurm" and not 0 <= self.shard[0] < self.shard[1]:
-            raise UserError(f"--shard {self.shard[0]}/{self.shard[1]}: must be i/n with 0 <= i < n")
+            raise UserError(f"--shard {self.shard[0]}/{self.shard[1]}: must be I/N with 0 <= I < N, as in 0/2 and 1/2")
         if self.overwrite and self.update:
             raise UserError("--overwrite makes all rows anew, --update keeps those that still hold; give one of them")
         if self.devices and self.scheduler:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from textdiff.errors import UserError
 from textdiff.options.option import AnyPath, Exists, Range
 from textdiff.options.record import Record
-from textdiff.options.shared import Count, Jitter, Natural, Precise, Seed
+from textdiff.options.shared import Count, Jitter, Natural, Precise, Precision, Seed
 
 Positive = Annotated[float, Range(above=0)]
 AtLeastZero = Annotated[float, Range(least=0)]
@@ -111,6 +111,8 @@ class Watching(Precise):
     """Compile the network with torch.compile; on GPUs only by default."""
     data_licence: str = ""
     """Licence and attribution of the images, for the metadata."""
+    precision: Precision = "auto"
+    """Precision to compute in: auto is bfloat16 on GPUs and CPUs that multiply in it, float32 elsewhere."""
 
 
 @dataclass(frozen=True)
