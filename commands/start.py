@@ -15,7 +15,7 @@ from typing import Any
 
 from textdiff.cache import FeatureCache
 from textdiff.cache.stores import store_at
-from textdiff.commands.start_advice import ask_for_masks, say, tell_how_to_score
+from textdiff.commands.start_advice import ask_for_masks, say, tell_how_to_score, tell_of_places
 from textdiff.errors import UserError
 from textdiff.images.slide_files import is_slide, open_slide
 from textdiff.options.reading import ReadOptions
@@ -110,6 +110,8 @@ def start(options: Start) -> list[Path]:
         _do("Report. One file to look at and to send, with every image and what to doubt.", ["report"], dry)
     else:
         tell_how_to_score(options, samples, where, tested or [], of_masks)
+    if there and not (trees or tiles or encoder == "none"):
+        tell_of_places(where, FeatureCache.open(where))
     if len(masked) < len(samples):
         left = f"--dataset {options.dataset} --data {shlex.quote(str(root))}"
         say("", "Next. This segments the images that have no mask:", f"    textdiff predict {left} --out predictions")

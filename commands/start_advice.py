@@ -1,6 +1,6 @@
-"""What ``start`` says of masks that are yet to be drawn: of which images first, and how."""
+"""What ``start`` says of masks that are yet to be drawn, and of networks to try beside the one that it fits."""
 
-__all__ = ["ask_for_masks", "say", "tell_how_to_score"]
+__all__ = ["ask_for_masks", "say", "tell_how_to_score", "tell_of_places"]
 
 import shlex
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from textdiff import console
 from textdiff.cache import FeatureCache, Row
+from textdiff.images.directions import directions_of
 from textdiff.options.tools import Start
 from textdiff.pipeline.prediction.coverage import cover
 from textdiff.readers.presets import get_preset
@@ -44,6 +45,29 @@ def tell_how_to_score(
     else:
         column = "in texts.csv" if get_preset(options.dataset).mask_place else "(docs/data.md)"
         say(f"Annotate more, and write test into the column split of some {column}.")
+
+
+def tell_of_places(where: Path, cache: FeatureCache) -> None:
+    """Names the network that is given a map of places, if most texts of the images to learn from name one.
+
+    Args:
+        where: the cache, as commands name it.
+        cache: the same one, open.
+    """
+    learned = [
+        row
+        for row, entry in enumerate(cache.rows)
+        if entry.split == "train" and entry.has_mask and not (entry.view or entry.tile)
+    ]
+    words = directions_of(cache.about)
+    if words is None or 2 * sum(bool(words.places(cache.sentence(row))) for row in learned) <= len(learned):
+        return
+    fit = shlex.join(["textdiff", "fit", "--cache", str(where), "--model", "text-unet", "--places"])
+    say(
+        "Most texts name a place. A U-Net that is given a map of it did best on chest X-rays (docs/texts.md). To see "
+        "what it makes of yours:",
+        f"    {fit} && textdiff score",
+    )
 
 
 def _again(options: Start) -> list[str]:

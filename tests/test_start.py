@@ -250,6 +250,15 @@ def test_what_is_said_of_masks_suits_the_layout(tmp_path, textdiff_once):
     assert "napari" not in said  # it finds no place there to save a mask in
 
 
+@pytest.mark.parametrize(("texts", "told"), [(("left", "right", "lower"), True), (("left", "small", "large"), False)])
+def test_a_map_of_places_is_named_where_most_texts_name_one(tmp_path, textdiff_once, texts, told):
+    folder = draw(tmp_path / "lab", 4, 4, GREY)
+    lines = [f"{index}.png,A nodule on the {word} side.,train" for index, word in enumerate(texts)]
+    (folder / "texts.csv").write_text("\n".join(["image,text,split", *lines, "3.png,A nodule.,test"]) + "\n")
+    said = textdiff_once(tmp_path, "start", "lab", "--image-size", "32").stderr
+    assert ("fit --cache cache/lab.zarr --model text-unet --places && textdiff score" in said) is told
+
+
 @pytest.mark.parametrize(("own", "mpp"), [(0.25, "0.5"), (0.9, "0.9")])
 def test_slides_are_looked_at_in_tiles_no_finer_than_they_are(tmp_path, textdiff_once, own, mpp):
     pytest.importorskip("openslide")
