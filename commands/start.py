@@ -114,7 +114,9 @@ def start(options: Start) -> list[Path]:
         tell_of_places(where, FeatureCache.open(where))
     if len(masked) < len(samples):
         left = f"--dataset {options.dataset} --data {shlex.quote(str(root))}"
-        say("", "Next. This segments the images that have no mask:", f"    textdiff predict {left} --out predictions")
+        all_of_them = "all images, as predict knows of no --annotations"
+        which = all_of_them if "annotations" in known else "the images that have no mask"
+        say("", f"Next. This segments {which}:", f"    textdiff predict {left} --out predictions")
         say("This tells which image to annotate next:", "    textdiff next")
     if there and not tiles and get_preset(options.dataset).mask_place:
         say(

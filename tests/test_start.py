@@ -16,6 +16,7 @@ from PIL import Image
 from textdiff.cache import FeatureCache
 from textdiff.models.weights import MissingWeightsError
 from textdiff.pipeline import preset_choice
+from textdiff.pipeline.prediction.inputs import from_dataset
 from textdiff.pipeline.preset_choice import choose_preset
 from textdiff.readers.sample import Sample
 
@@ -257,6 +258,16 @@ def test_a_map_of_places_is_named_where_most_texts_name_one(tmp_path, textdiff_o
     (folder / "texts.csv").write_text("\n".join(["image,text,split", *lines, "3.png,A nodule.,test"]) + "\n")
     said = textdiff_once(tmp_path, "start", "lab", "--image-size", "32").stderr
     assert ("fit --cache cache/lab.zarr --model text-unet --places && textdiff score" in said) is told
+
+
+def test_images_whose_outlines_lie_elsewhere_are_said_to_be_segmented_too(tmp_path, textdiff_once):
+    draw(tmp_path / "slides", 2, 0)
+    (tmp_path / "outlines").mkdir()
+    square = {"type": "Polygon", "coordinates": [[[4, 4], [20, 4], [20, 20], [4, 4]]]}
+    (tmp_path / "outlines/0.geojson").write_text(json.dumps({"type": "Feature", "geometry": square, "properties": {}}))
+    said = textdiff_once(tmp_path, "start", "slides", "--annotations", "outlines", "--dry-run").stderr
+    assert "segments all images" in said
+    assert len(from_dataset("folder", tmp_path / "slides", "")) == 2
 
 
 @pytest.mark.parametrize(("own", "mpp"), [(0.25, "0.5"), (0.9, "0.9")])
