@@ -15,13 +15,14 @@ from textdiff.errors import UserError
 from textdiff.images.directions import directions_of
 from textdiff.options.extract import Extract
 from textdiff.options.option import AnyPath
-from textdiff.pipeline.extraction.config import resolve, tiling
+from textdiff.pipeline.extraction.config import ExtractConfig, resolve, tiling
 from textdiff.pipeline.extraction.prepare import Prepared, preparation
 from textdiff.pipeline.extraction.sample_table import mask_kind, read_samples, sample_table
 from textdiff.pipeline.prediction.preprocessing import Preprocessor
 from textdiff.pipeline.runs import Run
+from textdiff.readers.datasets import read_dataset
 
-_PLACES = ("data", "backbone", "text_encoder", "direction_words")
+_PLACES = ("data", "annotations", "backbone", "text_encoder", "direction_words")
 
 
 class StreamedImages(FeatureCache):
@@ -45,7 +46,7 @@ class StreamedImages(FeatureCache):
             raise UserError(f"--data {data}: {run.path} does not say how its data set was read; score it by its cache")
         options = {name: value for name, value in given.items() if name not in _PLACES}
         options |= {"data": data, "cache": data, "backbone": about["backbone"], "text_encoder": about["text_encoder"]}
-        config = resolve(Extract(**options))
+        config = _without_needless_draws(resolve(Extract(**options)))
         inspected = read_samples(config)
         kind = mask_kind(inspected)
         here, there = (tuple(fingerprint.get("classes", ())) for fingerprint in (kind, made))
@@ -118,3 +119,12 @@ class StreamedImages(FeatureCache):
     def instances(self, row: int) -> np.ndarray | None:
         """As of a cache."""
         return self._prepared(row).instances
+
+
+def _without_needless_draws(config: ExtractConfig) -> ExtractConfig:
+    """The options with which to read a data set: where it has splits of its own, none are drawn as the run's were."""
+    if not config.draws:
+        return config
+    plain = replace(config, val=None, test=None)
+    samples, _ = read_dataset(config.dataset, config.data, plain)
+    return plain if any(sample.split != "train" for sample in samples) else config

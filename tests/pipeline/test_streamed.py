@@ -128,3 +128,29 @@ def test_what_does_not_match_is_refused_in_one_line(root, scored, tmp_path, text
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert all(word in line for word in words), line
     assert "Traceback" not in result.stderr
+
+
+def test_another_data_set_is_read_with_its_own_splits_and_masks(root, tmp_path, textdiff_once):
+    """The run's test images were drawn, and its outlines lie beside its data set."""
+    (tmp_path / "outlines").mkdir()
+    for number in range(5):
+        square = {"type": "Polygon", "coordinates": [[[8, 8], [60, 8], [60, 50 + number], [8, 50], [8, 8]]]}
+        feature = json.dumps({"type": "Feature", "geometry": square, "properties": {}})
+        (tmp_path / f"outlines/c{number}.geojson").write_text(feature)
+    shutil.copytree(root / "data/images", tmp_path / "own/images")
+    smallest = ("--preset", "rgb", "--image-size", "32", "--text-encoder", "none", "--test", "0.2", "--cache", "c.zarr")
+    data = ("--dataset", "folder", "--data", "own", "--annotations", "outlines")
+    textdiff_once(tmp_path, "extract", *data, *smallest)
+    textdiff_once(tmp_path, "fit", "--cache", "c.zarr", "--variant", "no-text", "--epochs", "1")
+    shutil.copytree(root / "data", tmp_path / "other")
+    pixels = np.asarray(Image.open(root / "data/images/c3.png"))
+    for number in range(5):  # other pictures than those that the run was fitted on
+        Image.fromarray(pixels[::-1, ::-1] // (number + 2)).save(tmp_path / f"other/images/c{number}.png")
+    for name in ("images", "masks"):
+        for path in (tmp_path / "other" / name).iterdir():
+            path.rename(path.with_name(f"d{path.name}"))
+    table = (root / "data/texts.csv").read_text().replace("\nc", "\ndc")
+    (tmp_path / "other/texts.csv").write_text(table)
+    textdiff_once(tmp_path, "score", "--data", "other")
+    scores = json.loads((newest(tmp_path / "runs").path / "scores.json").read_text())
+    assert {image["id"] for image in scores["images"]} == {"dc3", "dc4"}
