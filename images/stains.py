@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Kind = Literal["grey", "H&E", "colour"]
 GREY = 4.0
 """The mean ``spread`` below which an image is grey: compression leaves one or two."""
+_GLASS = 220
+"""The level of its darkest channel from which on a pixel is glass, or paper."""
 _AT_ONCE = 1 << 17
 """Pixels that are taken apart at once: the logarithms take ten times the memory of the pixels."""
 
@@ -20,18 +22,25 @@ def kind_of(image: NDArray[np.uint8]) -> Kind:
     Both stains let blue and red pass and hold green back, which makes it the darkest channel of a stained section. That
     is a guess by the mean colour, for choosing defaults: it tells sections from photographs, not from purple flowers.
     """
-    pixels = image.reshape(-1, 3)
-    if spread(image).mean() < GREY:
+    levels, count = spread(image)
+    if not count:
+        levels, count = int(np.ptp(image, axis=-1).sum(dtype=np.int64)), image[..., 0].size
+    if levels < GREY * count:
         return "grey"
-    red, green, blue = pixels.mean(0)
+    red, green, blue = image.reshape(-1, 3).mean(0)
     return "H&E" if green < min(red, blue) else "colour"
 
 
-def spread(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Levels between the brightest and the darkest channel of each pixel of (..., 3), (...)."""
-    red, green, blue = np.moveaxis(image, -1, 0)
-    levels: NDArray[np.uint8] = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    return levels
+def spread(pixels: NDArray[np.uint8]) -> tuple[int, int]:
+    """The levels between the brightest and the darkest channel of pixels (..., 3), added up, and of how many.
+
+    Glass, which is all but white, is left out: a few cells on it are no grey image.
+    """
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    low = np.minimum(np.minimum(red, green), blue)
+    levels: NDArray[np.uint8] = np.maximum(np.maximum(red, green), blue) - low
+    seen = low < _GLASS
+    return int(levels.sum(dtype=np.int64, where=seen)), int(seen.sum())
 
 
 def haematoxylin(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -37,8 +37,8 @@ class FoundInParts:
         self._likelihood = 0.0
         self._shapes = dict.fromkeys(("eccentricity", "solidity", "haematoxylin"), 0.0)
         """The sum of each over the objects."""
-        self._pixels, self._shown, self._spread = Pixels(), 0, 0
-        """What is still needed of the tiles, how many pixels they show so far, and the ``spread`` of these in all."""
+        self._pixels, self._seen, self._spread = Pixels(), 0, 0
+        """What is still needed of the tiles, how many of their pixels were no glass, and the ``spread`` of these."""
 
     def see(self, y: int, x: int, pixels: NDArray[np.uint8]) -> None:
         """Takes a tile, RGB (h, w, 3), before any band that it shows a pixel of."""
@@ -75,7 +75,7 @@ class FoundInParts:
     @property
     def grey(self) -> bool:
         """Whether what the tiles showed is grey, as ``kind_of`` tells it of an image that is held."""
-        return self._spread < GREY * self._shown
+        return self._spread < GREY * self._seen or not self._seen
 
     def stated(self, lines: Iterable[str]) -> Iterator[str]:
         """Lines of JSON of all objects as they are to be told: of a grey image without a stain.
@@ -101,8 +101,8 @@ class FoundInParts:
     def _stain(self, y: int, x: int, labels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """The haematoxylin of the part with ``labels`` (h, w) that begins at (y, x), (h, w), 0 in the background."""
         pixels, shown = self._pixels.take(y, x, labels.shape)
-        self._shown += int(shown.sum())
-        self._spread += int(spread(pixels).sum(dtype=np.int64))  # it is 0 where nothing is shown
+        levels, count = spread(pixels[shown])
+        self._spread, self._seen = self._spread + levels, self._seen + count
         stain = np.zeros(labels.shape)
         stain[labels > 0] = haematoxylin(pixels[labels > 0])
         return stain

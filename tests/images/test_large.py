@@ -14,6 +14,7 @@ from textdiff.errors import UserError
 from textdiff.images import formats
 from textdiff.images.bands import large_size, open_image_bands
 from textdiff.images.images import read_image
+from textdiff.images.stains import kind_of
 from textdiff.images.tiff_writer import tiff_writer
 from textdiff.images.tiles import Grid
 from textdiff.metrics.calibration import tempered
@@ -157,6 +158,16 @@ def test_a_grey_image_has_shapes_and_no_stain(tmp_path, tint):
     objects = [json.loads(each) for each in (tmp_path / "o").read_text().splitlines()]
     assert all({"eccentricity", "solidity"} < one.keys() for one in objects)
     assert ({"haematoxylin" in one for one in objects}, "mean_haematoxylin" in line) == ({tint == 40}, tint == 40)
+
+
+def test_few_cells_on_much_glass_have_a_stain(tmp_path):
+    pixels = np.full((301, 187, 3), 250, np.uint8)
+    pixels[40:60, 30:50] = (150, 80, 170)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb")
+    assert kind_of(pixels) == "H&E"
+    asked = by_threshold(lambda height, width: Grid(height, width, 96, 20))
+    _, line = segment_streamed(tmp_path / "a.tif", tmp_path / "out/a", tmp_path / "o", asked)
+    assert "mean_haematoxylin" in line
 
 
 def test_a_map_of_all_members_but_the_first_has_one_to_look_at_where_there_is_nothing(tmp_path):
