@@ -214,12 +214,24 @@ class _Batch:
         stain = None if kind_of(image) == "grey" else haematoxylin
         segmented = segmentation(one.name, image, labels, told.max(0), objects, self.run.classes, size, stain)
         levels = (int(image.min()), int(image.max()))
-        expected = Agreement.of(told, labels).dice
-        line = self._line(one, image.shape[:2], size, notes + more, expected, levels) | image_record(segmented)
+        line = self._line(
+            one, image.shape[:2], size, notes + more, self._expected(image, told, labels), levels
+        ) | image_record(segmented)
         self.records.begin(one)
         refused = yield from self._write(segmented, outputs.pictures(told, members))
         found = [object_record(segmented, one) for one in segmented.found]
         return {"sha256": sha256, "image": line, "objects": found, "refused": refused}
+
+    def _expected(self, image: NDArray[np.uint8], told: NDArray[np.float32], labels: NDArray[Any]) -> float:
+        """The Dice to be expected of the image just predicted, (H, W, 3), of which ``told`` is told at its own size.
+
+        What the network sees as a whole is judged at the network's size, by which the limit was chosen, and at which
+        ``score`` counts its hits: enlarged probabilities have softer edges, and would let one expect less.
+        """
+        if self.predictor.grid(*image.shape[:2]) is not None:
+            return Agreement.of(told, labels).dice
+        own, _ = self.predictor.apart(self.predictor.native)
+        return Agreement.of(self.calibration.tempered(own), own.argmax(0)).dice
 
     def _write(self, segmented: Segmentation, maps: dict[str, np.ndarray]) -> Generator[Path, None, dict[str, str]]:
         """Yields the files of an image; returns why others could not be written, by their names."""

@@ -74,6 +74,8 @@ class Predictor:
         self.start()
         self.seen = self.blank = 0
         """What the network was to see so far, images or tiles, and how many of them were blank."""
+        self.native = np.empty((0, self.classes, 0, 0), np.float32)
+        """What ``tile`` gave last as the network said it, before it was enlarged: (members, classes, S, S)."""
 
     def grid(self, height: int, width: int) -> Grid | None:
         """The tiles that an image (height, width) is predicted by, as the run's cache was cut; None if it was not."""
@@ -163,7 +165,8 @@ class Predictor:
         shown = [mean_of_views(enumerate(map(network.combined, views)))[None]] if network.votes or not each else []
         if each:
             shown.append(mean_of_views(enumerate(views)))
-        members = enlarge(np.concatenate(shown), *pixels.shape[:2])
+        self.native = np.concatenate(shown)
+        members = enlarge(self.native, *pixels.shape[:2])
         return Said(members, self._taken, self.blank > blank)
 
     def apart(self, members: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -250,6 +253,7 @@ class MixedPredictor(Predictor):
     def tile(self, pixels: NDArray[np.uint8], description: str = "", each: bool = False) -> NDArray[np.float32]:
         """What all runs stand for together, and if ``each`` then what every run says: (1 + runs, classes, h, w)."""
         members = np.concatenate([part.tile(pixels, description) for part in self._parts])
+        self.native = mixed(np.concatenate([part.native for part in self._parts]), self._weights)[None]
         self.seen, self.blank = self._parts[0].seen, min(part.blank for part in self._parts)
         together = mixed(members, self._weights)[None]
         return np.concatenate([together, members]) if each else together

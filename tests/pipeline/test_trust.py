@@ -96,6 +96,21 @@ def test_scores_have_the_error_before_and_after_the_flags_and_the_same_dice_as_w
     ]
 
 
+def test_an_image_has_the_expected_dice_in_predict_that_it_has_in_score_whatever_its_size(
+    small_runs, run, tmp_path, textdiff_once
+):
+    (scored,) = run.scores()["images"]
+    picture = np.asarray(Image.open(small_runs / f"data/images/{scored['id']}.png"))
+    for times in (1, 3):  # what the network sees is the same
+        Image.fromarray(picture.repeat(times, 0).repeat(times, 1)).save(tmp_path / f"{times}.png")
+    command = ("predict", str(tmp_path / "1.png"), str(tmp_path / "3.png"), "--text", scored["text"])
+    textdiff_once(small_runs, *command, "--run", str(run.path), "--out", str(tmp_path / "out"))
+    with (tmp_path / "out/images.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["expected_dice"]) for line in lines] == pytest.approx([scored["expected_dice"]] * 2, abs=6e-5)
+    assert [line["flagged"] == "True" for line in lines] == [scored["flagged"]] * 2
+
+
 def test_what_is_told_has_the_temperature_and_masks_do_not_depend_on_it(small_runs, run, tmp_path, textdiff_once):
     temperature = kept(run)["temperature"]
     maps, masks, lines = {}, {}, {}
