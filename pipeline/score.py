@@ -302,9 +302,7 @@ def _left_out(count: int, too_large: Sequence[str], sparse: Sequence[str], metri
         (too_large, f"more than {formats.MAX_MEGAPIXELS} megapixels, too large"),
         (sparse, "masks that say nothing in places, too little"),
     )
-    what = " and ".join(
-        f"{len(ids)} of {count} images {'has' if len(ids) == 1 else 'have'} {why}" for ids, why in reasons if ids
-    )
+    what = " and ".join(f"{console.some(len(ids), count, 'image', 'has', 'have')} {why}" for ids, why in reasons if ids)
     what += f" for {', '.join(further)}"
     if asked and len(without) == count:
         raise UserError(f"--metrics {','.join(further)}: {what}; use --metrics dice,iou")

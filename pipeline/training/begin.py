@@ -159,7 +159,9 @@ def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[lis
     if silent := silent_images(cache, [row for row in rows if cache.rows[row].view == 0], cache.mask):
         size = f"{cache.image_size}x{cache.image_size} pixels"
         console.warn(
-            f"masks of {len(silent)} images say nothing at {size}, so they are not drawn: {few(silent, _NAMED)}"
+            f"the {console.form(len(silent), 'mask', 'masks')} of {console.counted(len(silent), 'image')} "
+            f"{console.form(len(silent), 'says', 'say')} nothing at {size}, so "
+            f"{console.form(len(silent), 'it is', 'they are')} not drawn: {few(silent, _NAMED)}"
         )
         ids = {split: names.difference(silent) for split, names in ids.items()}
     available = sorted(ids["train"])
@@ -170,7 +172,8 @@ def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[lis
         raise UserError(f"{cache.path}: no mask of a training image {what}, so there is nothing to fit; {fix}")
     if labels is not None and labels > len(available):
         raise UserError(
-            f"--labels {labels}: the cache has {len(available)} annotated training images; use 1..{len(available)}"
+            f"--labels {labels}: the cache has {console.counted(len(available), 'annotated training image')}; use "
+            f"{console.form(len(available), '1', f'1..{len(available)}')}"
         )
     if labels is not None:
         drawn = np.random.default_rng([seed, 0xD4A]).choice(len(available), size=labels, replace=False)

@@ -91,6 +91,6 @@ def test_what_is_not_there_is_one_clear_error(cache, options, message):
 def test_rows_that_are_not_made_yet_are_told(tmp_path):
     cache = cases.make_cache(tmp_path / "c.zarr")
     textdiff.FeatureCache.open(cache.path, writable=True).forget([0])
-    with pytest.raises(textdiff.UserError, match="1 rows are not made yet"):
+    with pytest.raises(textdiff.UserError, match="1 row is not made yet"):
         textdiff.CacheDataset(cache.path)
     assert len(textdiff.CacheDataset(cache.path, "test")) == 4

@@ -44,7 +44,7 @@ def test_compare_pairs_runs_of_the_same_draw_and_seed_across_caches(ablated, els
     # What a frozen backbone costs stands beside what it brings.
     nbytes = open_experiment(elsewhere).open_cache().row_nbytes
     assert again["row_bytes"] == str(nbytes)
-    assert f"{nbytes / 1e6:.1f}  {again['seconds']}" in re.sub("  +", "  ", result.stdout)
+    assert f"{nbytes / 1e6:.3g}  {again['seconds']}" in re.sub("  +", "  ", result.stdout)
     assert "ablate-other  full" in result.stdout
     assert "over the draws and seeds that both rows have" in result.stdout
     files = {path.name.removeprefix("both.v1") for path in (tmp_path / "tables").iterdir()}

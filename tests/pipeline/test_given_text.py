@@ -222,7 +222,7 @@ def test_predict_says_what_a_missing_text_does_and_how_to_measure_it(made, varia
     run, image = made / f"one-{variant}", made / "one/Test_Folder/img/test_000.tif"
     result = textdiff_once(made, "predict", str(image), "--run", str(run), "--out", str(tmp_path / "out"))
     said = " ".join(result.stderr.split())
-    assert "1 of 1 images have no text" in said
+    assert "1 of 1 image has no text" in said
     assert does in said
     assert f'textdiff score --run {run} --text ""' in said
 

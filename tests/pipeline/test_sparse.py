@@ -209,7 +209,7 @@ def test_the_cache_keeps_what_is_said_in_every_view(made):
 def test_an_image_whose_mask_says_nothing_is_named_and_not_drawn(fitted, made):
     config = json.loads((next((made / "runs").glob("cache-*")) / "config.json").read_text())
     assert config["train_ids"] == ["a", "b"]
-    assert f"masks of 1 images say nothing at {SIZE}x{SIZE} pixels, so they are not drawn: c" in fitted.stderr
+    assert f"the mask of 1 image says nothing at {SIZE}x{SIZE} pixels, so it is not drawn: c" in fitted.stderr
     counts = np.sum([np.bincount(sparse(name).ravel(), minlength=256) for name in "ab"], 0)
     said = f"{counts[0] + counts[1]:,} labelled training pixels: {counts[0]:,} background, {counts[1]:,} foreground"
     assert said in fitted.stderr
@@ -291,13 +291,13 @@ def test_a_table_of_several_runs_says_over_how_many_pixels_its_scores_are(fitted
     runs = [str(next((made / place).glob("cache-*"))) for place in ("runs", "others")]
     said = textdiff_once(made, "compare", *runs, "--json")
     count, total = SIZE * SIZE + SAID, 2 * SIZE * SIZE
-    note = f"1 of 2 masks say nothing of some pixels: Dice and IoU are over {count:,} of {total:,} pixels"
+    note = f"1 of 2 masks says nothing of some pixels: Dice and IoU are over {count:,} of {total:,} pixels"
     assert [line for line in json.loads(said.stdout)["notes"] if line.startswith(note)]
 
 
 def test_metrics_of_objects_are_refused_where_no_mask_has_them(fitted, made, textdiff_once):
     said = textdiff_once(made, "score", "--split", "val", "--metrics", "dice,aji", status=2)
-    assert "--metrics aji: 1 of 1 images has masks that say nothing in places" in said.stderr
+    assert "--metrics aji: 1 of 1 image has masks that say nothing in places" in said.stderr
 
 
 def test_an_image_that_says_nothing_is_next(fitted, made, textdiff_once):

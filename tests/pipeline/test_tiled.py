@@ -162,7 +162,7 @@ def test_a_large_tiff_gets_the_same_mask_as_when_it_is_read_whole(made, textdiff
     assert 0 < expected[0] < 1
     assert expected[0] == pytest.approx(expected[1], abs=2e-4)
     assert lines[0]["flagged"] == lines[1]["flagged"]
-    assert "1 of 1 images are done already" in textdiff_once(made, *arguments, "parts").stderr
+    assert "1 of 1 image is done already" in textdiff_once(made, *arguments, "parts").stderr
 
 
 def test_a_unet_is_fitted_scored_and_used_on_tiles_too(made, textdiff_once):

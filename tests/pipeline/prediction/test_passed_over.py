@@ -117,7 +117,7 @@ def test_a_result_that_others_wrote_is_named_and_stays(made, images, tmp_path, t
         passed = [line for line in result.stderr.splitlines() if "is not as `textdiff predict` wrote it" in line]
         assert len(passed) == len(names)
         assert f"{len(names)} of 3 images could not be segmented" in result.stderr
-    assert "1 of 3 images are done already" in second.stderr
+    assert "1 of 3 images is done already" in second.stderr
     assert {path: (out / path).read_bytes() for path in before} == before
     for path in before:
         (out / path).unlink()
@@ -152,7 +152,7 @@ def test_files_that_a_stopped_command_wrote_or_was_to_replace_are_its_own(
     textdiff_once(made, *command, "--min-area", "30")
     monkeypatch.setattr(predicting, "write_output", until_full)
     assert "the disk is full" in textdiff_once(made, *command, "--overwrite", status=2).stderr
-    assert "1 of 3 images are done already" in textdiff_once(made, *command).stderr
+    assert "1 of 3 images is done already" in textdiff_once(made, *command).stderr
 
 
 def test_results_inside_the_directory_are_not_images(made, images, textdiff_once):
@@ -172,7 +172,7 @@ def test_a_picture_beyond_a_format_is_named_and_everything_else_is_done(made, tm
             reason = f"aa: 32768x8 pixels, and {title} holds 32767 a side; use --format geojson or ome-zarr"
             assert result.stderr.count(f"not written: {reason}\n") == 1
             assert reason in read_csv(tmp_path / "out/images.csv")[0]["error"]
-        assert "1 of 2 images do not fit a format" in result.stderr
+        assert "1 of 2 images does not fit a format" in result.stderr
         assert ("2 of 2 images are done already" in result.stderr) == bool(times)
     first, second = read_csv(tmp_path / "out/images.csv")
     assert (first["image"], first["width"], second["image"], second["error"]) == ("aa", "32768", "zz", "")

@@ -118,7 +118,7 @@ def test_a_data_set_gives_its_images_without_a_mask(made, tmp_path, textdiff_onc
     data = Path(shutil.copytree(made / "data", tmp_path / "data"))
     (data / "Train_Folder/labelcol/train_001.png").unlink()
     result = textdiff_once(made, "predict", "--dataset", "monuseg", "--data", str(data), "--out", str(tmp_path / "out"))
-    assert "1 of 6 images have no mask" in result.stderr
+    assert "1 of 6 images has no mask" in result.stderr
     assert [row["image"] for row in read_csv(tmp_path / "out/images.csv")] == ["train_001"]
     shutil.move(data / "Test_Folder/img", tmp_path / "own/images")
     arguments = ("--dataset", "folder", "--data", str(tmp_path / "own"), "--out", str(tmp_path / "of-folder"))

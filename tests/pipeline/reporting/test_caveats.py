@@ -42,7 +42,7 @@ GOOD = [{"epoch": epoch + 1, "val_dice": value} for epoch, value in enumerate([0
         ({"split": "val"}, GOOD, "validation split"),
         ({}, [{"epoch": 1, "val_dice": 0.95}], "Validation unlike test"),
         ({}, [{"epoch": 1, "val_dice": 0.8}, *GOOD[:10]], "epoch 1 of 11"),
-        ({"present": {"nucleus": 1, "gland": 0}}, GOOD, "gland is in 0 of 1 images"),
+        ({"present": {"nucleus": 1, "gland": 0}}, GOOD, "gland is in 0 of 1 image"),
         ({"changed_since_fit": ["a: the mask", "b: the text"]}, GOOD, "a: the mask; 1 more"),
         ({"trust": {"reliability": [{"error": 0.01}, {"error": 0.03}]}}, GOOD, "1.0 % without it, 3.0 % with it"),
         ({"published": PUBLISHED, "about": ABOUT}, GOOD, "nano-he (adm-256)"),
