@@ -31,9 +31,10 @@ def write_ome_zarr(path: Path, segmented: Segmentation, numbered: bool = False) 
     """Writes a directory ``path``: the image, and beside it ``labels/classes`` and ``labels/objects``.
 
     The image is (c, y, x) uint8, labels are (y, x), uint8 and int32. Large ones get further levels of half the size
-    each (images by the mean of 2 x 2 pixels, labels by one pixel of them), with the scale and translation that put each
-    on the first one: in micrometres where the size of a pixel is known, otherwise in pixels, without a unit. ``path``
-    appears complete or not at all; one that is there is replaced.
+    each (images by the mean of 2 x 2 pixels, labels by the first of them), with the scale and translation that put each
+    on the first one, so that means lie between its pixels and labels on them: in micrometres where the size of a pixel
+    is known, otherwise in pixels, without a unit. ``path`` appears complete or not at all; one that is there is
+    replaced.
 
     Raises:
         UserError: ``path`` is something else than an OME-Zarr of before.
@@ -208,7 +209,9 @@ def _label_attributes(
     others = [{key: value for key, value in one.items() if key != "rgba"} for one in properties]
     # The standard wants at least one entry in each list, so that empty ones are left out.
     known = {key: value for key, value in (("colors", colours), ("properties", others)) if value}
-    return _multiscales(size, name, ["y", "x"], levels) | {"image-label": {"source": {"image": "../../"}} | known}
+    return _multiscales(size, name, ["y", "x"], levels, means=False) | {
+        "image-label": {"source": {"image": "../../"}} | known
+    }
 
 
 def _class_properties(names: Sequence[str]) -> list[dict[str, Any]]:
@@ -219,16 +222,17 @@ def _class_properties(names: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _multiscales(size: PixelSize | None, name: str, axes: list[str], levels: int) -> dict[str, Any]:
+def _multiscales(size: PixelSize | None, name: str, axes: list[str], levels: int, means: bool = True) -> dict[str, Any]:
+    """The levels and where they lie; ``means`` of pixels of the first one, or the first pixel of each block of it."""
     length = dict(zip("xy", size or (1.0, 1.0), strict=True))
     datasets = []
     for level in range(levels):
         factor = 2.0**level
         scale = [factor * length[axis] if axis != "c" else 1.0 for axis in axes]
-        # The centre of this level's first pixel, from that of the first level's.
-        shift = [(factor - 1) / 2 * length[axis] if axis != "c" else 0.0 for axis in axes]
+        # The centre of what this level's first pixel is of, from that of the first level's first pixel.
+        shift = [(factor - 1) / 2 * length[axis] if axis != "c" and means else 0.0 for axis in axes]
         transformations = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
-        datasets.append({"path": str(level), "coordinateTransformations": transformations[: 2 if level else 1]})
+        datasets.append({"path": str(level), "coordinateTransformations": transformations[: 2 if any(shift) else 1]})
     space = {"type": "space"} | ({"unit": "micrometer"} if size else {})
     kinds = [{"name": axis, **({"type": "channel"} if axis == "c" else space)} for axis in axes]
     return {"version": _VERSION, "multiscales": [{"name": name, "axes": kinds, "datasets": datasets}]}

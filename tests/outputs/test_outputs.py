@@ -111,8 +111,9 @@ def test_ome_zarr_satisfies_the_models_of_ngff_0_5(made, tmp_path):
         assert label.attributes.ome.image_label.source.image == "../../"
         first, second = label.attributes.ome.multiscales[0].datasets
         assert first.coordinateTransformations[0].scale == [1, 1]
-        assert [t.type for t in second.coordinateTransformations] == ["scale", "translation"]
-        assert second.coordinateTransformations[1].translation == [0.5, 0.5]
+        assert [t.type for t in second.coordinateTransformations] == ["scale"]
+    second = image.attributes.ome.multiscales[0].datasets[1]
+    assert second.coordinateTransformations[1].translation == [0, 0.5, 0.5]
 
 
 def test_lower_levels_are_the_mean_of_the_image_and_a_pixel_of_the_labels(made, tmp_path):
@@ -121,6 +122,22 @@ def test_lower_levels_are_the_mean_of_the_image_and_a_pixel_of_the_labels(made, 
     mean = image.reshape(3, 65, 2, 350, 2).mean((2, 4))
     assert np.abs(root["1"][:, :, :350] - mean).max() <= 0.5
     assert (root["labels/objects/1"][...] == made[0].objects[::2, ::2]).all()
+
+
+@pytest.mark.parametrize("size", [None, (0.25, 0.5)])
+def test_a_label_of_a_lower_level_lies_where_its_pixel_does_on_the_first(made, tmp_path, size):
+    root = zarr.open_group(write("ome-zarr", tmp_path, replace(made[0], pixel_size=size)), mode="r")
+    for name, whole in (("classes", made[0].labels), ("objects", made[0].objects)):
+        group = root[f"labels/{name}"]
+        for level in group.attrs["ome"]["multiscales"][0]["datasets"]:
+            place = np.indices(group[level["path"]].shape).astype(float)
+            for one in level["coordinateTransformations"]:
+                value = np.reshape(one[one["type"]], (2, 1, 1))
+                place = place * value if one["type"] == "scale" else place + value
+            y, x = place / np.reshape((size or (1, 1))[::-1], (2, 1, 1))
+            assert (y == y.round()).all()
+            assert (x == x.round()).all()
+            assert (whole[y.astype(int), x.astype(int)] == group[level["path"]][...]).all()
 
 
 def test_nifti_is_opened_by_nibabel_as_itk_would_place_the_image(made, tmp_path):
@@ -257,7 +274,9 @@ def test_micrometres_are_those_of_each_axis(made, tmp_path):
         assert [axis.get("unit") for axis in multiscale["axes"]][-2:] == ["micrometer", "micrometer"]
         first, second = (level["coordinateTransformations"] for level in multiscale["datasets"])
         assert (first[0]["scale"][-2:], second[0]["scale"][-2:]) == ([0.5, 0.25], [1.0, 0.5])
-        assert second[1]["translation"][-2:] == [0.25, 0.125]
+    assert second[0]["scale"] == [1.0, 0.5]
+    (multiscale,) = root.attrs["ome"]["multiscales"]
+    assert multiscale["datasets"][1]["coordinateTransformations"][1]["translation"][-2:] == [0.25, 0.125]
 
 
 @pytest.mark.parametrize(("size", "micrometres"), [(0.25, 20), (0.004, 0.2), (140.0, 10_000)])
