@@ -1,5 +1,6 @@
 """What is counted is said in the number that it has, and what is shared adds up."""
 
+import json
 import re
 
 import numpy as np
@@ -72,6 +73,10 @@ def test_a_data_set_of_one_image_of_each_kind_is_told_in_the_singular(tmp_path, 
         done = textdiff_once(tmp_path, *command.split())
         said += [done.stdout, done.stderr]
     said += [file.read_text() for kind in ("*.md", "*.html") for file in sorted((tmp_path / "runs").rglob(kind))]
+    page = next((tmp_path / "runs").rglob("report.html")).read_text()
+    shown = json.loads(re.search(r'<script[^>]*id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert shown["keptEpoch"] is None
+    assert not [one["text"] for one in shown["caveats"] if "epoch" in one["text"] or "weights" in one["text"]]
     assert any("fitted on 1 image (validation Dice" in text for text in said)  # trees have neither epochs nor weights
     assert any("1 of 2 test images has no mask and is not scored" in text for text in said)
     for text in said:

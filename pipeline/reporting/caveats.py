@@ -118,8 +118,10 @@ def _selection(
     if "runs" in config:
         yield Caveat("note", f"The mean of {len(config['runs'])} runs, {weights_in_words(config)}.")
         return
+    epochs = config.get("parameters", 1) > 0  # trees have none
     if not config["val_ids"]:
-        yield Caveat("note", "No validation images: the weights of the last epoch were kept.")
+        kept_last = ": the weights of the last epoch were kept" if epochs else ""
+        yield Caveat("note", f"No validation images{kept_last}.")
         return
     chosen = {int(line["epoch"]): line["val_dice"] for line in log if "val_dice" in line}
     if not chosen:  # the log of an ensemble is that of its members
@@ -127,20 +129,21 @@ def _selection(
     count, last = len(config["val_ids"]), config["fit"].get("select") == "last"
     kept = max(chosen) if last else max(chosen, key=chosen.__getitem__)
     reached = chosen[kept]
-    if count < _FEW_VALIDATION and not last:
+    if count < _FEW_VALIDATION and not last and epochs:
         text = f"The weights were selected on {count} validation image{'s' if count > 1 else ''} only."
         yield Caveat("warning", text)
     dice = summary["scores"][primary]["dice"]
     if summary["split"] == "test" and dice["low"] is not None and not dice["low"] <= reached <= dice["high"]:
         text = (
-            f"Validation unlike test: the kept weights have a validation Dice of {100 * reached:.1f}, outside the "
-            f"interval of the test images, {100 * dice['low']:.1f} to {100 * dice['high']:.1f}."
+            f"Validation unlike test: the {'kept weights' if epochs else 'trees'} have a validation Dice of "
+            f"{100 * reached:.1f}, outside the interval of the test images, {100 * dice['low']:.1f} to "
+            f"{100 * dice['high']:.1f}."
         )
         yield Caveat("warning", text)
     if len(log) >= 10 and kept <= len(log) / 10:
         text = f"The kept weights are those of epoch {kept} of {len(log)}: validation was never better after it."
         yield Caveat("warning", text)
-    if last:
+    if last and epochs:
         yield Caveat("note", "The weights of the last epoch were kept, as the recipe says.")
     elif len(chosen) > 1 and kept == len(chosen):
         yield Caveat("note", "The best epoch is the last one: a longer fit may do better.")

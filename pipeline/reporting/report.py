@@ -89,7 +89,7 @@ def write_report(options: Report) -> Path:
         "measured": measured.data(),
         "trust": summary["trust"] | {"lines": in_words(summary["trust"])},
         "log": log,
-        "keptEpoch": _kept_epoch(log, config["fit"].get("select", "best")),
+        "keptEpoch": _kept_epoch(log, config["fit"].get("select", "best")) if config.get("parameters", 1) else None,
         "training": _training(cache, config["train_ids"]),
         "options": _options(run, cache, summary["views"]),
         "versions": [[name, value] for name, value in config["versions"].items()],
