@@ -50,7 +50,7 @@ class Check:
         splits, texts = self.summary["splits"], self.summary["texts"]
         rows = [(title, *(show(split) for split in splits.values())) for title, show in _ROWS.items()]
         for name in self.summary["classes"]:
-            rows.append((f"{name} %", *(_percent(split["share"].get(name)) for split in splits.values())))
+            rows.append((f"{name} %, mean", *(_percent(split["share"].get(name)) for split in splits.values())))
         lines = [text_table(("", *splits), rows, "l" + "r" * len(splits))]
         if said := self.summary["said"]:
             lines += ["", _said_table(said)]

@@ -1,6 +1,7 @@
 """``textdiff data check``: everything that is wrong with a data set, in one pass."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -121,9 +122,21 @@ def test_shares_are_told_for_each_class(data):
         Image.fromarray(labels).save(data / f"masks/{number}.png")
     check = check_dataset("folder", data, ReadOptions(classes=("nucleus", "stroma")))
     assert check.summary["splits"]["val"]["share"] == {"nucleus": 0.25, "stroma": 0.125}
-    assert "stroma %" in check.table()
+    assert "stroma %, mean" in check.table()
     third = check_dataset("folder", data, ReadOptions(classes=("nucleus", "stroma", "vessel")))
     assert "val: has no pixel of the class vessel" in map(str, third.notes)
+
+
+def test_a_share_is_the_mean_over_the_masks_however_large_they_are(data):
+    train = [path for path in sorted((data / "images").iterdir()) if path.stem in ("0", "1")]
+    for path, size, part in zip(train, (20, 40), (5, 20), strict=True):
+        mask = np.zeros((size, size), np.uint8)
+        mask[:part] = 255
+        Image.fromarray(np.random.default_rng(size).integers(0, 255, (size, size, 3), np.uint8)).save(path)
+        Image.fromarray(mask).save(data / f"masks/{path.stem}.png")
+    check = check_dataset("folder", data)
+    assert check.summary["splits"]["train"]["share"]["foreground"] == (5 / 20 + 20 / 40) / 2  # of all pixels 0.45
+    assert re.search(r"foreground %, mean +37\.5", check.table())
 
 
 def test_masks_that_say_little_are_told_as_shares_and_not_as_inverted(data):
