@@ -160,7 +160,7 @@ def test_a_failed_job_is_named_and_the_others_are_done(cache, tmp_path, monkeypa
     options = ["--labels", "2", "--draws", "1", "--seeds", "1", "--variants", "full,no-text", "--no-unet", *FITS]
     result = textdiff_once(tmp_path, "ablate", "--cache", str(cache.path), *options, "--jobs", "1", status=2)
     assert "no-text-d0-s0: the loss is nan" in result.stderr
-    assert "INCOMPLETE: 1 of 2 jobs are missing" in result.stdout
+    assert "INCOMPLETE: 1 of 2 jobs is missing; the same command does it" in result.stdout
 
 
 @pytest.mark.parametrize(
