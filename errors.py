@@ -1,10 +1,11 @@
 """Mistakes and mishaps that their reader can mend, and how they are told in one line."""
 
-__all__ = ["UserError", "choose", "explain", "few", "nearest", "os_error", "suggest"]
+__all__ = ["UserError", "choose", "explain", "few", "nearest", "os_error", "quoted", "suggest"]
 
 import difflib
 import errno
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -42,6 +43,14 @@ class UserError(Exception):
     The message is one line that names the thing and the fix. The command line prints it after ``error:`` and exits
     with status 2, without a traceback (``--debug`` shows it).
     """
+
+
+def quoted(place: str | os.PathLike[str]) -> str:
+    """A path or address inside a command that is to be typed: as a shell reads it, with quotes where it needs them.
+
+    A path that a line begins with, or that it is about, stands there as it is.
+    """
+    return shlex.quote(os.fspath(place))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

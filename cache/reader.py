@@ -15,6 +15,7 @@ from textdiff.cache.int8 import unpack
 from textdiff.cache.layout import Layout, features_name
 from textdiff.cache.rows import CacheError, Row, unpack_table
 from textdiff.cache.stores import Store, store_at
+from textdiff.errors import quoted
 from textdiff.places import Location
 
 TABLE = "table/c.0"
@@ -256,7 +257,7 @@ class CacheReader:
         self.check_same()
         return CacheError(
             f"{self.path}: the embeddings of the texts are damaged: {name}: {error}; run textdiff cache repair "
-            f"{self.path}, then the same textdiff extract again"
+            f"{quoted(self.path)}, then the same textdiff extract again"
         )
 
     def _exists(self, row: int, entry: str) -> bool:
@@ -327,7 +328,7 @@ class CacheReader:
     def _damaged(self, row: int, what: str, error: object) -> CacheError:
         return CacheError(
             f"{self.path}: row {row} ({self.rows[row]}) is damaged: {what}: {error}; "
-            f"run textdiff cache repair {self.path}, then the same textdiff extract again"
+            f"run textdiff cache repair {quoted(self.path)}, then the same textdiff extract again"
         )
 
 

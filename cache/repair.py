@@ -20,7 +20,7 @@ from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.rows import CacheError, DamagedError
 from textdiff.cache.stores import Store
 from textdiff.cache.verify import Fault, bad_metadata, count, find_faults, row_faults
-from textdiff.errors import few
+from textdiff.errors import few, quoted
 from textdiff.places import located
 
 SHOWN = 5
@@ -67,7 +67,8 @@ def _said_of(cache: FeatureCache, rows: int, texts: bool) -> str:
     what = " and ".join([console.counted(rows, "row")] * (rows > 0) + ["embeddings of texts"] * texts)
     if not what:
         return "all is as it was written again"
-    again = f"textdiff extract --cache {cache.path}" if "options" in cache.about else "the textdiff extract of before"
+    known = "options" in cache.about
+    again = f"textdiff extract --cache {quoted(cache.path)}" if known else "the textdiff extract of before"
     return f"dropped {what}; {again} makes them anew, and nothing else"
 
 

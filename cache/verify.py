@@ -17,6 +17,7 @@ from zarr.storage import MemoryStore
 from textdiff import console
 from textdiff.cache import chunks, ledger
 from textdiff.cache.create import read_table
+from textdiff.errors import quoted
 
 if TYPE_CHECKING:
     from textdiff.cache.feature_cache import FeatureCache
@@ -57,9 +58,13 @@ def verify_cache(path: str | os.PathLike[str]) -> list[Fault]:
     """
     from textdiff.cache.feature_cache import FeatureCache
 
-    faults = find_faults(FeatureCache.open(path))
+    cache = FeatureCache.open(path)
+    faults = find_faults(cache)
     if faults:
-        console.info(f"{path}: {count(faults)}; textdiff cache repair {path} puts it right")
+        console.info(f"{path}: {count(faults)}; textdiff cache repair {quoted(path)} puts it right")
+    else:
+        made = len(cache.rows) - len(cache.pending())
+        console.info(f"{path}: {made} of {len(cache.rows)} rows are there, and all of these are sound")
     return faults
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import typer
 
 from textdiff import console
-from textdiff.errors import UserError
+from textdiff.errors import UserError, quoted
 
 
 def paths(result: Any, options: Any, as_json: bool) -> None:
@@ -49,13 +49,14 @@ def run(result: Any, options: Any, as_json: bool) -> None:
 def cache(result: Any, options: Any, as_json: bool) -> None:
     """Says what to do with a cache that is complete."""
     if not options.dry_run and not result.pending():
-        place = shlex.quote(str(result.path))
         if not any(row.split == "train" and row.has_mask for row in result.rows):
             if not all(row.has_mask for row in result.rows):
-                console.info(f"next: textdiff next --cache {place}; it names the images to draw masks of first")
+                console.info(
+                    f"next: textdiff next --cache {quoted(result.path)}; it names the images to draw masks of first"
+                )
         else:
             variant = "" if result.text_dim and any(result.texts) else " --variant no-text"
-            console.info(f"next: textdiff fit --cache {place}{variant}")
+            console.info(f"next: textdiff fit --cache {quoted(result.path)}{variant}")
 
 
 def scores(result: Any, options: Any, as_json: bool) -> None:
@@ -63,9 +64,9 @@ def scores(result: Any, options: Any, as_json: bool) -> None:
     print(result.json.rstrip() if as_json else result.table)
     for file in result.files:
         console.info(f"wrote {file}")
-    run = f"--run {shlex.quote(str(options.directory()))}"
+    run = f"--run {quoted(options.directory())}"
     run += "" if options.split == "test" else f" --split {options.split}"
-    run += "" if options.cache is None else f" --cache {shlex.quote(str(options.cache))}"
+    run += "" if options.cache is None else f" --cache {quoted(options.cache)}"
     if options.text is None:
         console.info(f"next: textdiff report {run}")
     elif result.summary["differences"] is None:
@@ -80,9 +81,9 @@ def ranking(result: Any, options: Any, as_json: bool) -> None:
     print(_json([line._asdict() for line in shown]) if as_json else format_ranking(shown))
     if result.file is not None:
         console.info(f"wrote {result.file}: {console.counted(len(result.candidates), 'candidate')}")
-    place = shlex.quote(_short(result.cache))
+    place = _short(result.cache)
     console.info("next, once some of them have their mask in the data set:")
-    console.info(f"    textdiff extract --cache {place} --update && textdiff fit --cache {place}")
+    console.info(f"    textdiff extract --cache {quoted(place)} --update && textdiff fit --cache {quoted(place)}")
 
 
 def _short(place: Any) -> str:

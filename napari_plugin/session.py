@@ -6,7 +6,6 @@ the cache and in the files the background is 0 and what is not said has a number
 
 __all__ = ["Prediction", "Session", "ShownImage"]
 
-import shlex
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache, Loader
 from textdiff.console import counted
-from textdiff.errors import UserError
+from textdiff.errors import UserError, quoted
 from textdiff.images.images import resize_mask
 from textdiff.images.labels import UNSAID
 from textdiff.metrics.pixels import entropy
@@ -121,9 +120,10 @@ class Session:
     @property
     def commands(self) -> str:
         """What goes on in a shell from masks that were saved, to the same trees in all their rounds."""
-        cache, (finest,) = shlex.quote(str(self.cache.path)), quick_network(self.cache).config["blocks"]
+        cache, (finest,) = self.cache.path, quick_network(self.cache).config["blocks"]
         return (
-            f"textdiff extract --cache {cache} --update\ntextdiff fit --cache {cache} --model trees --blocks {finest}"
+            f"textdiff extract --cache {quoted(cache)} --update\n"
+            f"textdiff fit --cache {quoted(cache)} --model trees --blocks {finest}"
         )
 
     @property

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from textdiff import console
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError
+from textdiff.errors import UserError, quoted
 from textdiff.files import atomic_path
 from textdiff.metrics.pixels import Confusion
 from textdiff.models.device import choose_device, describe_device
@@ -83,7 +83,9 @@ def combine_runs(
             named = ", ".join(one["run"] for one in run.config["runs"])
             raise UserError(f"{run.path}: is combined of runs itself ({named}); name these")
         if not run.finished:
-            raise UserError(f"{run.path}: not finished; finish it with `textdiff fit --resume --run {run.path}`")
+            raise UserError(
+                f"{run.path}: not finished; finish it with `textdiff fit --resume --run {quoted(run.path)}`"
+            )
     caches = [run.open_cache() for run in runs]
     _check_alike(runs, caches)
     if weights == "validation" and not any(entry.split == "val" and entry.has_mask for entry in caches[0].rows):

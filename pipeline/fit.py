@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from textdiff import console
-from textdiff.errors import UserError
+from textdiff.errors import UserError, quoted
 from textdiff.files import sha256_file
 from textdiff.models.device import choose_device
 from textdiff.models.networks.models import get_model
@@ -103,7 +103,7 @@ def resume(run: Run, device: str | None = None, cache: Location | None = None) -
     """
     finished = run.finished
     if finished and not Calibration.wanted(run):
-        raise UserError(f"{run.path}: finished already; `textdiff score --run {run.path}` scores it")
+        raise UserError(f"{run.path}: finished already; `textdiff score --run {quoted(run.path)}` scores it")
     device = device or run.config["fit"]["device"]
     if not finished:
         _finish(run, device, cache)
@@ -146,7 +146,7 @@ def _fit_teacher(run: Run, device: str, cache: Location | None) -> None:
     elif teacher.config != run.teacher_config():
         raise UserError(
             f"{teacher.path}: not the fit that {run.path} learns from, but another; remove it and run `textdiff fit "
-            f"--resume --run {run.path}`, which makes it again"
+            f"--resume --run {quoted(run.path)}`, which makes it again"
         )
     if not teacher.finished:
         console.info(f"{teacher.path}: the fit that says something of the images without labels")

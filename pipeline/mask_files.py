@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError
+from textdiff.errors import UserError, quoted
 from textdiff.files import atomic_path, sha256_file
 from textdiff.images.labels import UNSAID
 from textdiff.images.scaled import Scaled
@@ -51,7 +51,7 @@ class MaskFiles:
             return np.asarray(small.resize((entry.width, entry.height), Image.Resampling.BILINEAR))
         image, digest, _ = load_image(sample.image)
         if digest != entry.image_sha256:
-            update = f"`textdiff extract --cache {self.cache.path} --update`"
+            update = f"`textdiff extract --cache {quoted(self.cache.path)} --update`"
             raise UserError(f"{sample.image}: was changed since it was extracted; run {update}")
         return image
 
@@ -119,7 +119,7 @@ class MaskFiles:
         if not self.cache.sparse and unsaid.any():
             raise UserError(
                 f"{name}: is not painted all over, and the masks of this cache say everything; accept the prediction "
-                f"for the rest, or take strokes in: `textdiff extract --cache {self.cache.path} --update "
+                f"for the rest, or take strokes in: `textdiff extract --cache {quoted(self.cache.path)} --update "
                 "--unlabelled-value 255`, and open it again"
             )
         # The number of what is not said; where there is none, one that no class has.

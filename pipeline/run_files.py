@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from textdiff.cache.fingerprint import digest_of
-from textdiff.errors import UserError
+from textdiff.errors import UserError, quoted
 from textdiff.files import sha256_file
 from textdiff.models.networks.models import get_model, method_name
 from textdiff.models.networks.segmenter import Reads
@@ -154,7 +154,7 @@ class RunFiles:
             if (member.path / "config.json").is_file() and member.config != own:
                 raise UserError(
                     f"{member.path}: not this ensemble's member of seed {own['fit']['seed']}, but another run; remove "
-                    f"it and run `textdiff fit --resume --run {self.path}`, which makes it again"
+                    f"it and run `textdiff fit --resume --run {quoted(self.path)}`, which makes it again"
                 )
 
     @property
@@ -205,7 +205,7 @@ class RunFiles:
 
     def score_command(self, split: str) -> str:
         """How it is scored on a split."""
-        return f"`textdiff score --run {self.path}{'' if split == 'test' else f' --split {split}'}`"
+        return f"`textdiff score --run {quoted(self.path)}{'' if split == 'test' else f' --split {split}'}`"
 
     def scores(self, split: str = "test") -> dict[str, Any]:
         """What ``score`` stored of a split: its summary, with the per-image scores under ``images``.

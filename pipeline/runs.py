@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError, explain
+from textdiff.errors import UserError, explain, quoted
 from textdiff.files import write_text
 from textdiff.models.networks.ensemble import Ensemble
 from textdiff.models.networks.models import get_model
@@ -53,7 +53,7 @@ class Run(RunFiles):
         if unfinished := self.unfinished():
             raise UserError(
                 f"{unfinished[0]}: no head.safetensors, so this fit has not finished; "
-                f"finish it with `textdiff fit --resume --run {self.path}`"
+                f"finish it with `textdiff fit --resume --run {quoted(self.path)}`"
             )
         if self.combined:
             named = " or ".join(str(member.path) for member in self.members)
@@ -85,7 +85,7 @@ class Run(RunFiles):
             said = str(error).strip().split("\n")[0]
             raise UserError(
                 f"{file}: damaged, or not of this run's configuration ({said}); remove it and run `textdiff fit "
-                f"--resume --run {self.path}`, which makes it again"
+                f"--resume --run {quoted(self.path)}`, which makes it again"
             ) from error
         return network.eval()
 

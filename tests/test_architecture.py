@@ -1,6 +1,7 @@
 """The floor plan: which folder may import which. Arrows point down, and never in a circle."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,26 @@ def test_there_is_one_of_each(call, folders, place):
         if call in {getattr(node, "attr", "") for node in ast.walk(ast.parse(path.read_text("utf-8")))}
     ]
     assert [str(path.relative_to(ROOT)) for path in found] == [place]
+
+
+def test_a_path_in_a_command_to_be_typed_is_quoted_as_a_shell_reads_it():
+    """``textdiff fit --cache '/data/my slides.zarr'``; elsewhere a path stands as it is."""
+    command = re.compile(r"textdiff [a-z-]+( repair|( [^;:`]*)? --(cache|run|data|backbone)) $", flags=re.DOTALL)
+    asked, wrong = 0, []
+    for path in ROOT.rglob("*.py"):
+        place = path.relative_to(ROOT)
+        if place.parts[0].removesuffix(".py") not in HEIGHT:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            said = ""
+            for part in node.values if isinstance(node, ast.JoinedStr) else ():
+                if isinstance(part, ast.FormattedValue) and command.search(said):
+                    asked += 1
+                    if not ast.unparse(part.value).startswith("quoted("):
+                        wrong.append(f"{place}:{part.lineno}: {ast.unparse(part.value)}")
+                said += part.value if isinstance(part, ast.Constant) else "X"
+    assert wrong == []
+    assert asked > 20
 
 
 def test_nothing_goes_by_the_name_of_a_plug_in():

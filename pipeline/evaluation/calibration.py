@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.cache.fingerprint import digest_of
-from textdiff.errors import UserError
+from textdiff.errors import UserError, quoted
 from textdiff.images.labels import UNSAID
 from textdiff.metrics.calibration import Agreement, Reliability, chosen_limit, fitted_temperature, tempered
 from textdiff.metrics.pixels import Confusion
@@ -66,7 +66,7 @@ class Calibration:
             UserError: the file is damaged, or of another run.
         """
         file = run.path / _FILE
-        again = f"run `textdiff fit --resume --run {run.path}`"
+        again = f"run `textdiff fit --resume --run {quoted(run.path)}`"
         if not file.exists():
             why = (
                 f"none was looked for, as experiments do not; {again}"
@@ -272,20 +272,22 @@ def in_words(trust: Mapping[str, Any]) -> tuple[str, str]:
         return "-" if error is None or np.isnan(error) else f"{100 * error:.2f}"
 
     first, *after = (found["error"] for found in trust["reliability"])
-    line = f"Expected calibration error of the pixels: {percent(first)} %"
+    line = f"The expected calibration error of the pixels is {percent(first)} %"
     if after:
         found = f"{trust['temperature']:.2f} of {console.counted(trust['validation_images'], 'validation image')}"
         line += f", and {percent(after[0])} % at the temperature {found}."
     else:
         line += f". There is no temperature: {trust['missing']}."
     flag = trust["flag"]
-    how = "chosen by the validation images" if flag["chosen"] else "fixed, as there are too few validation images"
+    how = "a limit that validation images chose"
+    if not flag["chosen"]:
+        how = "a fixed limit, as there are too few validation images"
     counts = [
         f"{flag[found]} of the {flag[of]} whose Dice is {side} {100 * flag['low']:.0f}"
         for found, of, side in (("hits", "images_low", "below"), ("false_alarms", "images_not_low", "not below"))
         if flag[of]
     ]
     return line, (
-        f"Images flagged to be checked, those of an expected Dice below {100 * flag['limit']:.1f} ({how}): "
+        f"Images of which a Dice below {100 * flag['limit']:.1f} is expected ({how}) are flagged to be checked: "
         f"{', and '.join(counts)}."
     )

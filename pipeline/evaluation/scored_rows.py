@@ -2,14 +2,13 @@
 
 __all__ = ["scored_rows"]
 
-import shlex
 from functools import partial
 
 import numpy as np
 
 from textdiff import console
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError
+from textdiff.errors import UserError, quoted
 from textdiff.images.images import resize_mask
 from textdiff.pipeline.prediction.streamed import StreamedImages
 from textdiff.pipeline.training.image_digests import shortened
@@ -57,7 +56,7 @@ def _what_to_score(cache: FeatureCache, split: str) -> str:
     masks = f"{score}give masks to images of the split {split} ({column})"
     if isinstance(cache, StreamedImages):
         return masks
-    masks += f" and run `textdiff extract --cache {shlex.quote(str(cache.path))} --update`"
+    masks += f" and run `textdiff extract --cache {quoted(cache.path)} --update`"
     options = cache.about.get("options", {})
     if {"val", "test"} & {*options} or all(entry.split == "train" for entry in cache.rows):
         return f"{masks}, or keep some by its --val 0.2 --test 0.2 and fit again"

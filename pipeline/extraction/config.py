@@ -3,7 +3,6 @@
 __all__ = ["ExtractConfig", "array_shard", "check_fit", "require_models", "resolve", "say_shard", "tiling"]
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 from textdiff import console
 from textdiff.cache import CacheError, FeatureCache
 from textdiff.cache.stores import store_at
-from textdiff.errors import UserError
+from textdiff.errors import UserError, quoted
 from textdiff.models.backbones import BACKBONES
 from textdiff.models.backbones.base import Backbone
 from textdiff.models.backbones.load import backbone_kind, moved, resolve_backbone, usual_steps
@@ -250,7 +249,7 @@ def require_models(dataset: str, data: Path, backbone: str, text_encoder: str) -
     """
     found, missing = _models(backbone, text_encoder, download=True)
     if missing or found is None:
-        raise _refusal([], missing, dataset, shlex.quote(str(data)))
+        raise _refusal([], missing, dataset, data)
     return found
 
 
@@ -272,13 +271,13 @@ def _models(backbone: str, text_encoder: str, download: bool) -> tuple[ResolvedW
     return found, missing
 
 
-def _refusal(data: Sequence[str], models: Sequence[str], dataset: str, place: str) -> UserError:
+def _refusal(data: Sequence[str], models: Sequence[str], dataset: str, place: str | Path) -> UserError:
     missing = [*data, *models]
     said = missing[0]
     if len(missing) > 1:
         said = f"{len(missing)} things are missing: " + "; ".join(f"({i}) {what}" for i, what in enumerate(missing, 1))
     if models:
         encoder = "" if locate("minilm") else " --text-encoder none"
-        command = f"textdiff extract --dataset {dataset} --data {place} --preset nano{encoder}"
+        command = f"textdiff extract --dataset {dataset} --data {quoted(place)} --preset nano{encoder}"
         said += f". What works here and now, without a download: `{command}`"
     return UserError(said)

@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 
 from textdiff import console
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError
+from textdiff.errors import UserError, quoted
 from textdiff.pipeline.training.labelled import silent_images
 
 _MOST = 512
@@ -100,7 +100,7 @@ def candidate_rows(cache: FeatureCache) -> list[int]:
     if not rows:
         raise UserError(
             f"{cache.path}: no image is left to annotate, all have a mask; add images to the data set, then "
-            f"textdiff extract --cache {cache.path} --update"
+            f"textdiff extract --cache {quoted(cache.path)} --update"
         )
     if not there:
         raise UserError(f"{cache.path}: no candidate has been extracted yet; run the same `textdiff extract` again")

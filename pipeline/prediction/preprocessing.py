@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from textdiff.cache import Item
 from textdiff.cache.int8 import rounded
-from textdiff.errors import UserError
+from textdiff.errors import UserError, quoted
 from textdiff.images import images
 from textdiff.models import text
 from textdiff.models.backbones.extractor import Extractor
@@ -130,7 +130,7 @@ def missing_text(run: Run) -> str:
     if run.combined:
         return next(missing_text(member) for member in run.members if member.reads.text)
     config = run.config
-    measured = f'what that costs: textdiff score --run {run.path} --text ""'
+    measured = f'what that costs: textdiff score --run {quoted(run.path)} --text ""'
     if config["fit"].get("places"):
         return f"the run draws a map of the places in it, and is given one that is bright everywhere; {measured}"
     does = "averages" if config["fit"]["variant"] == "concat" else "attends to"

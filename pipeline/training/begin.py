@@ -3,7 +3,6 @@
 __all__ = ["begin", "draw_images"]
 
 import math
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache
-from textdiff.errors import UserError, few
+from textdiff.errors import UserError, few, quoted
 from textdiff.files import sha256_file
 from textdiff.images.directions import Directions
 from textdiff.models.device import choose_device, describe_device, resolve_precision
@@ -166,7 +165,7 @@ def draw_images(cache: FeatureCache, labels: int | None, seed: int) -> tuple[lis
         ids = {split: names.difference(silent) for split, names in ids.items()}
     available = sorted(ids["train"])
     if not available:
-        what, fix = "is there", f"draw some, and run `textdiff extract --cache {shlex.quote(str(cache.path))} --update`"
+        what, fix = "is there", f"draw some, and run `textdiff extract --cache {quoted(cache.path)} --update`"
         if silent:
             what, fix = "says anything", "draw wider strokes, or extract with a larger --image-size"
         raise UserError(f"{cache.path}: no mask of a training image {what}, so there is nothing to fit; {fix}")

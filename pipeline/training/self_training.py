@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache, Item
-from textdiff.errors import UserError
+from textdiff.errors import UserError, quoted
 from textdiff.files import atomic_path, check_free_space
 from textdiff.images.images import SYMMETRIES, symmetry
 from textdiff.images.labels import UNSAID
@@ -127,7 +127,8 @@ def soft_labels(run: Run, cache: FeatureCache, device: torch.device) -> SoftLabe
         _predict(run, teacher, cache, device, file, shape)
     mass = np.load(file, mmap_mode="r")
     if mass.shape != shape:
-        raise UserError(f"{file}: not of this run; remove it, and `textdiff fit --resume --run {run.path}` makes it")
+        again = f"`textdiff fit --resume --run {quoted(run.path)}`"
+        raise UserError(f"{file}: not of this run; remove it, and {again} makes it")
     return SoftLabels(run, cache, mass)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from textdiff import console
 from textdiff.cache import FeatureCache, Item, Loader
-from textdiff.errors import UserError, explain
+from textdiff.errors import UserError, explain, quoted
 from textdiff.files import write_text
 from textdiff.images.labels import UNSAID
 from textdiff.metrics.pixels import Confusion, pooled_dice
@@ -295,8 +295,9 @@ class Trainer:
             if explain(error):
                 raise
             raise UserError(
-                f"{self.checkpoint}: damaged, or of another run ({type(error).__name__}); remove it and run `textdiff "
-                f"fit --resume --run {self.run.path}`, which begins at the first epoch and gives the same weights"
+                f"{self.checkpoint}: damaged, or of another run ({type(error).__name__}); remove it and run "
+                f"`textdiff fit --resume --run {quoted(self.run.path)}`, which begins at the first epoch and gives the "
+                "same weights"
             ) from error
 
     def narrowed(self, items: Iterable[Item]) -> Iterator[Item]:
