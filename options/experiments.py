@@ -180,7 +180,7 @@ class Sweep(Fits, Experiment):
 class Curve(Fits, Rivals, Experiment):
     """Fit on more and more training images: the learning curve.
 
-    It has intervals. The same command continues where it was stopped.
+    The curve has intervals. The same command continues where it was stopped.
     """
 
     seeds: Seeds = 1
@@ -200,8 +200,8 @@ class Curve(Fits, Rivals, Experiment):
 class TextCheck(Repeated):
     """See in minutes whether your own sentences help.
 
-    Short fits with them, without them, and with those of other images, on the same draws, scored on validation images.
-    Differences are paired and have intervals. The same command continues where it was stopped.
+    It compares short fits with them, without them, and with those of other images, on the same draws, by validation
+    images. Differences are paired and have intervals. The same command continues where it was stopped.
     """
 
     _: KW_ONLY

@@ -153,7 +153,7 @@ class CacheRepair(OfCache):
 class CacheGc(OfCache):
     """List what nothing vouches for, and remove it if asked to.
 
-    Killed processes and abandoned updates leave it. What is in use or not of a cache stays.
+    Killed processes and abandoned updates leave it. What is in use stays, and so does what is not of a cache.
     """
 
     _: KW_ONLY

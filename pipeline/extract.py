@@ -245,7 +245,7 @@ def _say_plan(cache: FeatureCache, pending: Sequence[int], config: ExtractConfig
     console.info(f"blocks {shapes}; steps {', '.join(map(str, cache.steps))}; text encoder {config.text_encoder}")
     if config.views > 1:
         colours = f" in varied colours ({config.jitter})" if config.jitter else ""
-        console.info(f"{config.views} views of each annotated training image{colours}; --views 1 for one")
+        console.info(f"{config.views} views of each annotated training image{colours} are stored; --views 1 stores one")
     if config.test_views > 1:
         console.info(
             f"{config.test_views} views of each annotated validation and test image; scores are of the mean over them"

@@ -219,7 +219,7 @@ class _Scoring:
         overlay_figure(overlay, cases(cache, self.previews, records, primary), cache.classes)
         views, counted = self.views, found.truths[primary]
         notes = (
-            f"At the original size; predicted objects: {self.options.objects}, true ones: {objects['truth']}.",
+            f"Objects of the original size are by {self.options.objects}, the true ones by {objects['truth']}.",
             self.left_out,
             said_note(len(self.sparse), len(records), counted.get("said", 0), counted.get("pixels", 0)),
             why_not,

@@ -30,7 +30,7 @@ function measuredTables() {
   say("measured-note", `Objects of ${count}, whatever their class, at the images' own size. ` +
     `Intervals are 95% over ${over}${over === "groups" ? ", as objects of one patient are alike" : ""}. ` +
     "Haematoxylin is by colour deconvolution of the cached picture, with stains that are not fitted to this scanner." +
-    ("objects_per_mm2" in titles ? "" : " With textdiff report --own-mpp 0.25 there are densities and areas in micrometres."));
+    ("objects_per_mm2" in titles ? "" : " textdiff report --own-mpp 0.25 adds densities, and areas in micrometres."));
 }
 if (data.measured) measuredTables();
 else $("measured-section").hidden = true;
