@@ -130,7 +130,7 @@ CASES = {
     "no run at all": (lambda r: shutil.rmtree(r / "runs"), ("score",), ["textdiff fit"]),
     "an unknown split": (None, ("score", "--split", "tset"), ["tset"]),
     "no such image": (None, ("predict", "gone.png"), ["gone.png"]),
-    "an image that is none": (None, ("predict", "data/Train_Folder/Train_text.xlsx"), ["1 of 1 images"]),
+    "an image that is none": (None, ("predict", "data/Train_Folder/Train_text.xlsx"), ["1 of 1 image could"]),
     "a missing option": (None, ("extract",), ["--dataset"]),
     "an unknown command": (None, ("exract",), ["exract"]),
 }

@@ -169,7 +169,8 @@ def _check_update_space(old: FeatureCache, planned: FeatureCache, kept: int, mad
     of_kept = planned.image_size**2 if linked else planned.row_nbytes  # its mask is new in any case
     needed = made * planned.row_nbytes + kept * of_kept
     copies = "" if linked else f" and copies of the {kept} others"
-    what = f"beside the old cache, which stays until they are there, {console.counted(made, 'new row')}{copies} need"
+    needs = console.form(made, "needs", "need") if linked else "need"
+    what = f"beside the old cache, which stays until they are there, {console.counted(made, 'new row')}{copies} {needs}"
     check_free_space(old.path, needed, what, "free some. Nothing was written")
 
 
@@ -235,7 +236,8 @@ def shares(filling: Filling, shard: tuple[int, int]) -> Iterator[Filling]:
             if (lease := leases.Lease.take(store, name, tag)) is not None:
                 console.info(
                     f"{filling.cache.path}: the process of --shard {names[name]}/{count} shows no sign of life; its "
-                    f"{len(taken) + len(made)} rows are done here"
+                    f"{console.counted(len(taken) + len(made), 'row')} "
+                    f"{console.form(len(taken) + len(made), 'is', 'are')} done here"
                 )
                 with lease:
                     yield replace(filling, taken=taken, made=made)

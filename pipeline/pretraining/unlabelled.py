@@ -121,12 +121,12 @@ def survey(
     counts = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "none"
     if len(images) < 2:
         raise UserError(
-            f"{flag} {root}: {len(images)} of {len(files)} images can be used (skipped: {counts});"
+            f"{flag} {root}: {len(images)} of {console.counted(len(files), 'image')} can be used (skipped: {counts});"
             " at least 2 are needed, one of which is held out"
         )
     if not quiet:
         same = f", {duplicates} of them copies of others" if duplicates else ""
-        console.info(f"{len(images)} images, {pixels / 1e6:.1f} megapixels{same}; skipped: {counts}")
+        console.info(f"{console.counted(len(images), 'image')}, {pixels / 1e6:.1f} megapixels{same}; skipped: {counts}")
     counted = dict(sorted(skipped.items()))
     return Survey(root, tuple(images), pixels / 1e6, counted, duplicates, digest.hexdigest(), tuple(hashes))
 

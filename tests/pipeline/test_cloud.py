@@ -119,7 +119,7 @@ def test_extract_repairs_a_cache_in_a_bucket(proxy, data, local, textdiff_once):
         assert cloud.objects(url) == whole
     store.delete("ledger/c.1.0")
     store.put("features/b06/c.2.0.0.0.0", [bytes(len(whole["features/b06/c.2.0.0.0.0"]))])
-    assert "dropped 1 rows" in textdiff_once(data, "cache", "repair", url).stderr
+    assert "dropped 1 row;" in textdiff_once(data, "cache", "repair", url).stderr
     textdiff_once(data, "extract", "--cache", url)
     assert cloud.objects(url) == whole
 
@@ -207,7 +207,7 @@ def test_who_has_done_its_shard_goes_on_with_one_of_a_dead_process_and_leaves_th
     store.put("table/.lease-1-of-4", [b"{}"])  # as a killed process leaves it
     cache = extracted(url, shard=(0, 4))
     assert cache.pending() == [3]
-    assert "--shard 1/4 shows no sign of life; its 1 rows are done here" in capsys.readouterr().err
+    assert "--shard 1/4 shows no sign of life; its 1 row is done here" in capsys.readouterr().err
     assert not any(".lease" in key for key in store.everything())
     extracted(url)
     extracted("one.zarr")

@@ -67,7 +67,7 @@ def test_x_rays_may_be_grey_and_16_bit(tmp_path):
     assert len(survey(tmp_path, 16, "cxr", workers=1, quiet=True).images) == 2
 
 
-@pytest.mark.parametrize(("content", "message"), [([], "holds no images"), (["x.png"], "0 of 1 images can be used")])
+@pytest.mark.parametrize(("content", "message"), [([], "holds no images"), (["x.png"], "0 of 1 image can be used")])
 def test_directory_without_usable_images_is_an_error_that_says_so(tmp_path, content, message):
     for name in content:
         (tmp_path / name).write_bytes(b"no image")

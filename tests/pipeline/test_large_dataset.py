@@ -172,7 +172,7 @@ def test_a_split_of_large_images_only_is_scored_and_reported(made, lowered, text
 def test_metrics_that_no_image_has_are_refused_before_any_work(made, lowered, textdiff_once):
     root, _ = made
     found = textdiff_once(root, "score", "--split", "val", "--metrics", "dice,hd95", status=2).stderr
-    assert "--metrics hd95: 1 of 1 images has more than 0.007 megapixels, too large for hd95" in found
+    assert "--metrics hd95: 1 of 1 image has more than 0.007 megapixels, too large for hd95" in found
     assert "use --metrics dice,iou" in found
     textdiff_once(root, "score", "--split", "val", "--metrics", "dice,iou")
 

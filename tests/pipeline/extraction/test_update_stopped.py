@@ -133,7 +133,7 @@ def test_a_disk_without_room_beside_the_old_cache_refuses_and_nothing_is_made(la
         return lambda _: SimpleNamespace(free=int(rows * row))
 
     monkeypatch.setattr(shutil, "disk_usage", free(0.5))
-    with pytest.raises(UserError, match=r"beside the old cache.* 1 new rows need"):
+    with pytest.raises(UserError, match=r"beside the old cache.* 1 new row needs"):
         lab.extract(update=True)
 
     link = os.link
@@ -145,7 +145,7 @@ def test_a_disk_without_room_beside_the_old_cache_refuses_and_nothing_is_made(la
 
     monkeypatch.setattr(os, "link", no_links)
     monkeypatch.setattr(shutil, "disk_usage", free(5))
-    with pytest.raises(UserError, match=r"1 new rows and copies of the 6 others need"):
+    with pytest.raises(UserError, match=r"1 new row and copies of the 6 others need"):
         lab.extract(update=True)
     assert files(lab.cache) == before
     assert left_beside(lab) == []
