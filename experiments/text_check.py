@@ -53,7 +53,7 @@ def text_check(options: TextCheck) -> Outcome:
     said, warning = in_one_sentence(gains), leak_warning(told)
     by = "".join(f", --{word}" for word in asked)
     epochs = counted(options.epochs, "epoch")
-    short = f"Short fits of {epochs}{by}: they tell whether texts help, not how good a model can be."
+    short = f"These are short fits of {epochs}{by}: they tell whether texts help, not how good a model can be."
     lines = [said, *([f"WARNING: {warning}"] if warning else []), short]
     lines += notes(experiment, results.values(), options.truth)
     full = results["full"].name

@@ -73,8 +73,9 @@ def test_the_plan_changes_no_weights(lab, textdiff_once, monkeypatch):
 
 def test_one_is_not_many(lab, textdiff_once, monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)
-    said = textdiff_once(lab, *FIT, "--epochs", "1").stderr
-    for words in ("cpu, 1 thread of ", "recipe fair: 1 epoch, ", ", epoch 1\n"):
+    said = textdiff_once(lab, *FIT, "--epochs", "1", "--labels", "1").stderr
+    some = ("1 training image, ", "; 1 validation image, ", "fitted on 1 image;")
+    for words in ("cpu, 1 thread of ", "recipe fair: 1 epoch, ", ", epoch 1\n", *some):
         assert words in said
 
 
