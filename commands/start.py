@@ -228,6 +228,7 @@ def _extract(options: Start, where: Path, choice: PresetChoice | None, more: Seq
         _do(f"Extract. {why}", ["extract", "--cache", str(where), "--update", *more], options.dry_run)
         return
     preset = ["--preset", choice.preset] if choice.preset != "paper" else []
+    preset += ["--backbone", choice.backbone] if choice.backbone else []
     if choice.encoder != get_preset(options.dataset, choice.preset).text_encoder:
         preset += ["--text-encoder", choice.encoder]
     words = ["--dataset", options.dataset, "--data", str(options.dir), *preset, *more, "--cache", str(where)]

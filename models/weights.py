@@ -64,6 +64,13 @@ CHECKPOINTS = {
             licence="CC BY 4.0",
             sha256="1a75c493555972f04c4cbbc48b746527583e0ccf3d15123a243a347d942a5b26",
         ),
+        Weights(
+            name="nano-cxr",
+            file="nano-cxr.safetensors",
+            url="",
+            licence="CC BY 4.0",
+            sha256="fd5c34458319dcae48eb723709d3a71180e14698edd38c061a791622a1236a2b",
+        ),
     )
 }
 
@@ -125,8 +132,8 @@ def weights_dir() -> Path:
 def resolve_weights(name_or_path: str | os.PathLike[str], *, download: bool = True) -> ResolvedWeights:
     """A checkpoint file, and its hash.
 
-    ``nano-he`` ships with the package. ``adm-256`` is looked for at ``$TEXTDIFF_ADM_256``, then in ``weights_dir()``,
-    and is then downloaded. Anything else is a path.
+    ``nano-he`` and ``nano-cxr`` ship with the package. ``adm-256`` is looked for at ``$TEXTDIFF_ADM_256``, then in
+    ``weights_dir()``, and is then downloaded. Anything else is a path.
 
     Args:
         name_or_path: one of ``CHECKPOINTS``, or a path.

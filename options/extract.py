@@ -22,8 +22,8 @@ class Features(Record):
     """Network and text."""
 
     backbone: Annotated[AnyPath | None, Known("textdiff.models.backbones:BACKBONES"), FromPreset] = None
-    """Frozen network: adm-256, nano-he, efficientnet-lite0 (ImageNet's), a checkpoint file, hub:ID or sd:ID of the
-    Hugging Face hub or a directory, or none: rgb (the image and blurs of it), filters."""
+    """Frozen network: adm-256, nano-he (H&E), nano-cxr (chest X-rays), efficientnet-lite0 (ImageNet's), a checkpoint
+    file, hub:ID or sd:ID of the Hugging Face hub or a directory, or none: rgb (the image and blurs of it), filters."""
     text_encoder: Annotated[AnyPath | None, Known("textdiff.models.weights:KNOWN_ENCODERS"), FromPreset] = None
     """Text encoder: clinical-biobert, minilm, none, a hub id or a directory."""
     blocks: Annotated[Sequence[Natural] | Literal["all"] | None, FromPreset] = None

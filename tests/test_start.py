@@ -343,6 +343,17 @@ def test_the_preset_is_one_that_is_here(gpu, weights, encoders, text, expected, 
     Image.fromarray(np.full((8, 8, 3), GREY, np.uint8)).save(tmp_path / "a.png")
     choice = choose_preset([Sample("a", "train", tmp_path / "a.png", None, text)])
     assert (choice.preset, choice.encoder) == expected
+    assert choice.backbone == ("nano-cxr" if expected[0] == "nano" else None)
     assert "grey" in choice.why[0]
     assert ("a card" in choice.why[1], "no GPU" in choice.why[1]) == (gpu, not gpu)
     assert ("not here" in choice.why[1]) == (not weights)
+
+
+@pytest.mark.parametrize(("mode", "words"), [("L", ["--backbone", "nano-cxr"]), ("RGB", [])], ids=["grey", "H&E"])
+def test_grey_images_get_the_network_that_has_seen_radiographs(tmp_path, textdiff_once, mode, words):
+    for path in draw(tmp_path / "lab", 2, 1).glob("images/*"):
+        Image.open(path).convert(mode).save(path)
+    printed = textdiff_once(tmp_path, "start", "lab", "--dry-run").stdout
+    extract = next(shlex.split(line) for line in printed.splitlines() if line.startswith("    textdiff extract"))
+    assert extract[6:8] == ["--preset", "nano"]
+    assert [word for word in extract if "backbone" in word or "cxr" in word] == words

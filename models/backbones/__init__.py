@@ -18,6 +18,7 @@ BACKBONES: Mapping[str, type["Backbone"]] = registry(
         {
             "adm-256": "textdiff.models.backbones.adm:ADM",
             "nano-he": "textdiff.models.backbones.adm:ADM",
+            "nano-cxr": "textdiff.models.backbones.adm:ADM",
             "untrained:": "textdiff.models.backbones.adm:Untrained",
             "rgb": "textdiff.models.backbones.blurs:Blurs",
             "filters": "textdiff.models.backbones.filters:Filters",

@@ -126,15 +126,16 @@ def test_a_damaged_file_in_the_weights_directory_is_refused(place, small_adm):
         resolve_backbone("adm-256")
 
 
-def test_the_packaged_backbone_needs_no_network(tmp_path, place, monkeypatch):
+@pytest.mark.parametrize("name", ["nano-he", "nano-cxr"])
+def test_a_packaged_backbone_needs_no_network(tmp_path, place, monkeypatch, name):
     monkeypatch.setattr(weights, "PACKAGED", tmp_path)
-    with pytest.raises(UserError, match=r"nano-he\.safetensors is missing.*reinstall"):
-        resolve_backbone("nano-he")
-    put(tmp_path / "nano-he.safetensors")
-    with pytest.raises(UserError, match=rf"nano-he\.safetensors is damaged, its sha256 is {SHA256}; reinstall"):
-        resolve_backbone("nano-he")
+    with pytest.raises(UserError, match=rf"{name}\.safetensors is missing.*reinstall"):
+        resolve_backbone(name)
+    put(tmp_path / f"{name}.safetensors")
+    with pytest.raises(UserError, match=rf"{name}\.safetensors is damaged, its sha256 is {SHA256}; reinstall"):
+        resolve_backbone(name)
     monkeypatch.undo()
-    assert resolve_backbone("nano-he").path == fetch_weights("nano-he").path
+    assert resolve_backbone(name).path == fetch_weights(name).path
 
 
 @pytest.mark.parametrize(("wrong", "meant"), [("adm256", "adm-256"), ("nano_he", "nano-he"), ("ADM-256", "adm-256")])
@@ -222,7 +223,7 @@ def test_status_tells_missing_verified_and_damaged_apart(place, small_adm):
 
 
 def test_status_names_every_backbone_and_text_encoder(place):
-    assert [what for _, what, _, _ in status()] == ["adm-256", "nano-he", "clinical-biobert", "minilm"]
+    assert [what for _, what, _, _ in status()] == ["adm-256", "nano-he", "nano-cxr", "clinical-biobert", "minilm"]
 
 
 def test_weights_are_known_without_loading_pytorch():

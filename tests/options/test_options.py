@@ -200,7 +200,7 @@ def test_a_mistyped_word_gets_the_one_that_was_meant(textdiff_once, tmp_path, wo
     [
         ("extract --dtype fl", ["float16", "float32"]),
         ("extract --dataset m", ["monuseg", "mosmed"]),
-        ("extract --backbone na", ["nano-he"]),
+        ("extract --backbone na", ["nano-he", "nano-cxr"]),
         ("score --metrics dice,a", ["dice,aji"]),
         ("predict --format geo", ["geojson"]),
         ("fit --rec", ["--recipe"]),
