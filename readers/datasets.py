@@ -21,7 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Literal
 
 from textdiff import console
@@ -32,12 +31,11 @@ from textdiff.options.reading import ReadOptions
 from textdiff.readers import READERS
 from textdiff.readers.annotations import is_outlined
 from textdiff.readers.inspection import Inspected, inspect_image, inspect_mask
-from textdiff.readers.sample import Problem, Sample, Slice
+from textdiff.readers.masks_together import of_one_value, of_other_shares, require_foreground
+from textdiff.readers.sample import Problem, Sample, Slice, where_of
 from textdiff.readers.slides import slide_mask_properties, slide_properties
 
 _SHOWN = 20
-_FEW = 0.25
-"""The share of its pixels below which a mask has little foreground."""
 _NO_CONTRAST = 10
 """Levels below which a picture shows nothing whatever is in it; what counts as blank has less contrast than that."""
 
@@ -127,9 +125,9 @@ def inspect(samples: list[Sample], *, tiled: bool = False) -> tuple[list[Inspect
     finally:
         # After Ctrl-C the thousands of files that are still queued must not be read first.
         pool.shutdown(cancel_futures=True)
-    _require_foreground(inspected)
-    inspected, differing = _of_one_value(inspected)
-    return inspected, problems + differing + _of_other_shares(inspected) + leaks(inspected)
+    require_foreground(inspected)
+    inspected, differing = of_one_value(inspected)
+    return inspected, problems + differing + of_other_shares(inspected) + leaks(inspected)
 
 
 def report(problems: list[Problem]) -> None:
@@ -204,99 +202,9 @@ def leaks(inspected: Sequence[Inspected]) -> list[Problem]:
     for fact in inspected:
         first = seen.setdefault(fact.image.content, fact.sample)
         if fact.image.content and first.split != fact.sample.split:
-            what = f"is the same image as {_where(first.image)}: scores would be too good"
-            problems.append(Problem("note", _where(fact.sample.image), what, "keep it in one split"))
+            what = f"is the same image as {where_of(first.image)}: scores would be too good"
+            problems.append(Problem("note", where_of(fact.sample.image), what, "keep it in one split"))
     return problems
-
-
-def _require_foreground(inspected: Sequence[Inspected]) -> None:
-    """Refuses masks of two classes of which ``--unlabelled-value`` has left background alone, in all of them.
-
-    They are whole masks of 0 and 255, or in none the foreground has been annotated yet: either way no network could
-    learn it, and without this it would be seen after hours.
-    """
-    masks = [
-        (fact.sample.unlabelled, fact.mask)
-        for fact in inspected
-        if fact.mask and fact.sample.unlabelled and not fact.sample.classes
-    ]
-    said, pixels = sum(mask.said for _, mask in masks), sum(mask.height * mask.width for _, mask in masks)
-    if not 0 < said < pixels or any(any(mask.counts[1:]) for _, mask in masks):
-        return
-    value = masks[0][0]
-    held = f"the only mask holds 0 and {value} alone"
-    if len(masks) > 1:
-        held = f"all {len(masks)} masks hold 0 and {value} alone"
-    raise UserError(
-        f"--unlabelled-value {value}: {held}, so that no foreground is left; leave the option out if {value} is the "
-        "foreground, else store the foreground as 1"
-    )
-
-
-def _of_other_shares(inspected: Sequence[Inspected]) -> list[Problem]:
-    """A note for each picture of a mask of two classes that is mostly foreground, where most masks are mostly not.
-
-    Some programs invert the masks that they save, and nothing in one of them tells.
-    """
-    masks = [
-        (fact.sample.mask, fact.mask.shares[0])
-        for fact in inspected
-        if fact.usable and fact.sample.mask and fact.mask and len(fact.mask.counts) == 2 and all(fact.mask.counts)
-        if not is_outlined(fact.sample.mask)
-    ]
-    middle = median(share for _, share in masks) if masks else 1.0
-    return [
-        Problem(
-            "note",
-            _where(source),
-            f"is foreground in {share:.1%} of its pixels, and half of the masks in at most {middle:.1%}",
-            "check that it is not inverted",
-        )
-        for source, share in masks
-        if middle < _FEW and share > 1 - _FEW
-    ]
-
-
-def _of_one_value(inspected: Sequence[Inspected]) -> tuple[list[Inspected], list[Problem]]:
-    """``inspected``, and an error for each value of the foreground but the most common.
-
-    They may be of different classes.
-
-    {0, 1} beside {0, 255} is no exception: a map of classes whose border is void can hold nothing else.
-    """
-    found, problems = list(inspected), list[Problem]()
-    # Outlines have a name for it and pictures a number: neither contradicts the other.
-    for outlined in (False, True):
-        alike = [fact for fact in found if fact.sample.mask and is_outlined(fact.sample.mask) == outlined]
-        unlike, differing = _unlike_most(alike)
-        problems += differing
-        found = [replace(fact, usable=fact.usable and fact.sample.id not in unlike) for fact in found]
-    return found, problems
-
-
-def _unlike_most(inspected: Sequence[Inspected]) -> tuple[set[str], list[Problem]]:
-    """The samples whose foreground is not stored as that of most, and an error for each value that they have."""
-    masks: dict[str, list[Inspected]] = {}
-    for fact in inspected:
-        if fact.mask and fact.mask.value and fact.usable:
-            masks.setdefault(fact.mask.value, []).append(fact)
-    if len(masks) < 2:
-        return set(), []
-    usual, *others = sorted(masks, key=lambda value: -len(masks[value]))
-
-    def named(value: str) -> str:
-        count = len(masks[value])
-        return f"the foreground {value} ({count} mask{'s' if count > 1 else ''})"
-
-    problems = []
-    for value in others:
-        first, example = masks[value][0].sample.mask, masks[usual][0].sample.mask
-        assert first is not None
-        assert example is not None
-        what = f"has {named(value)}, and {_where(example)} has {named(usual)}"
-        fix = "store one value in all masks, or name the values of classes with --classes"
-        problems.append(Problem("error", _where(first), what, fix))
-    return {fact.sample.id for value in others for fact in masks[value]}, problems
 
 
 def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
@@ -304,7 +212,7 @@ def _inspect(sample: Sample, tiled: bool) -> tuple[Inspected, list[Problem]]:
     known = Inspected(sample)
 
     def say(severity: Literal["error", "note"], source: Path | Slice | Scaled, what: str, fix: str = "") -> None:
-        problems.append(Problem(severity, _where(source), what, fix))
+        problems.append(Problem(severity, where_of(source), what, fix))
 
     try:
         image = (
@@ -339,7 +247,7 @@ def _inspect_mask(known: Inspected, source: Path | Slice, tiled: bool, say: Call
         say("note", source, note)
     if image.height and (mask.height, mask.width) not in ((image.height, image.width), image.finest):
         size = f"{mask.width}x{mask.height}"
-        what = f"is {size} pixels, but its image {_where(known.sample.image)} is {image.width}x{image.height}"
+        what = f"is {size} pixels, but its image {where_of(known.sample.image)} is {image.width}x{image.height}"
         say("error", source, what, "export the mask at the image's size")
     elif not any(mask.counts):
         say("note", source, "says nothing of any pixel: it is neither fitted on nor scored", "annotate it")
@@ -350,11 +258,6 @@ def _inspect_mask(known: Inspected, source: Path | Slice, tiled: bool, say: Call
     elif mask.single:
         say("note", source, f"numbers a single object {mask.objects}: it looks like a plain mask", "check --instances")
     return replace(known, mask=mask)
-
-
-def _where(source: Path | Slice | Scaled) -> str:
-    """``Train_Folder/img/a.png``: enough to find it, short enough to read."""
-    return "/".join(source.parts[-3:])
 
 
 class Remarks:

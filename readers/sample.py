@@ -1,6 +1,6 @@
 """One image with its mask and its text, and what can be wrong with them: what every reader returns."""
 
-__all__ = ["UNMASKED", "UNSPLIT", "LoadedMask", "Problem", "Sample", "Slice", "Split"]
+__all__ = ["UNMASKED", "UNSPLIT", "LoadedMask", "Problem", "Sample", "Slice", "Split", "where_of"]
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,11 @@ class Slice:
 
     def __fspath__(self) -> str:
         return str(self)
+
+
+def where_of(source: Path | Slice | Scaled) -> str:
+    """``Train_Folder/img/a.png``: enough to find it, short enough to read."""
+    return "/".join(source.parts[-3:])
 
 
 @dataclass(frozen=True)
