@@ -15,7 +15,7 @@ from typing import Any
 
 from textdiff.cache import FeatureCache
 from textdiff.cache.stores import store_at
-from textdiff.commands.start_advice import ask_for_masks, say, tell_how_to_score, tell_of_places
+from textdiff.commands.start_advice import and_score, ask_for_masks, say, tell_how_to_score, tell_of_places
 from textdiff.errors import UserError
 from textdiff.images.slide_files import is_slide, open_slide
 from textdiff.options.reading import ReadOptions
@@ -100,18 +100,22 @@ def start(options: Start) -> list[Path]:
     encoder = choice.encoder if choice else FeatureCache.open(where).about["text_encoder"]
     trees = choice.preset == OF_STROKES if choice else _has_filters(where)
     _fit(where, there, trees, encoder, dry)
+    tested = [row for row in FeatureCache.open(where).rows if row.split == "test"] if there and not dry else None
+    if tested is not None:
+        scored = any(row.has_mask for row in tested)
+    else:
+        scored = bool(split) or any(of.split == "test" for of in masked)
     if "unlabelled_value" in known and not trees and not strokes.seen:
         by_trees = ["textdiff", "fit", "--cache", str(where), "--model", "trees"]
         say("Of a few strokes boosted trees have learned more than this network. To see what they make of yours:")
-        say(f"    {shlex.join(by_trees)} && textdiff score")
-    tested = [row for row in FeatureCache.open(where).rows if row.split == "test"] if there and not dry else None
-    if any(row.has_mask for row in tested) if tested is not None else split or any(of.split == "test" for of in masked):
+        say(f"    {and_score(by_trees, scored)}")
+    if scored:
         _do("Score. The test images, which were not learned from, tell how good it is.", ["score"], dry)
         _do("Report. One file to look at and to send, with every image and what to doubt.", ["report"], dry)
     else:
         tell_how_to_score(options, samples, where, tested or [], of_masks)
     if there and not (trees or tiles or encoder == "none"):
-        tell_of_places(where, FeatureCache.open(where))
+        tell_of_places(where, FeatureCache.open(where), scored)
     if len(masked) < len(samples):
         left = f"--dataset {options.dataset} --data {shlex.quote(str(root))}"
         all_of_them = "all images, as predict knows of no --annotations"

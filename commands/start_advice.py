@@ -1,6 +1,6 @@
 """What ``start`` says of masks that are yet to be drawn, and of networks to try beside the one that it fits."""
 
-__all__ = ["ask_for_masks", "say", "tell_how_to_score", "tell_of_places"]
+__all__ = ["and_score", "ask_for_masks", "say", "tell_how_to_score", "tell_of_places"]
 
 import shlex
 from collections.abc import Sequence
@@ -47,12 +47,18 @@ def tell_how_to_score(
         say(f"Annotate more, and write test into the column split of some {column}.")
 
 
-def tell_of_places(where: Path, cache: FeatureCache) -> None:
+def and_score(fit: Sequence[str], scored: bool) -> str:
+    """A fit to be typed, and the score after it, unless there is no mask to score it by."""
+    return shlex.join(fit) + (" && textdiff score" if scored else "")
+
+
+def tell_of_places(where: Path, cache: FeatureCache, scored: bool) -> None:
     """Names the network that is given a map of places, if most texts of the images to learn from name one.
 
     Args:
         where: the cache, as commands name it.
         cache: the same one, open.
+        scored: whether a test image has a mask.
     """
     learned = [
         row
@@ -62,11 +68,11 @@ def tell_of_places(where: Path, cache: FeatureCache) -> None:
     words = directions_of(cache.about)
     if words is None or 2 * sum(bool(words.places(cache.sentence(row))) for row in learned) <= len(learned):
         return
-    fit = shlex.join(["textdiff", "fit", "--cache", str(where), "--model", "text-unet", "--places"])
+    fit = ["textdiff", "fit", "--cache", str(where), "--model", "text-unet", "--places"]
     say(
         "Most texts name a place. A U-Net that is given a map of it did best on chest X-rays (docs/texts.md). To see "
         "what it makes of yours:",
-        f"    {fit} && textdiff score",
+        f"    {and_score(fit, scored)}",
     )
 
 

@@ -246,6 +246,18 @@ def test_what_is_said_of_masks_suits_the_layout(tmp_path, textdiff_once):
     assert "napari" not in said  # it finds no place there to save a mask in
 
 
+def test_networks_to_try_are_not_to_be_scored_where_no_mask_is_kept_for_it(tmp_path, textdiff_once):
+    folder = draw(tmp_path / "lab", 3, 2, GREY)
+    lines = [
+        "0.png,A nodule on the left side.,train",
+        "1.png,A nodule on the right side.,train",
+        "2.png,A nodule.,test",
+    ]
+    (folder / "texts.csv").write_text("\n".join(["image,text,split", *lines]) + "\n")
+    said = textdiff_once(tmp_path, "start", "lab", "--image-size", "32").stderr.splitlines()
+    assert "    textdiff fit --cache cache/lab.zarr --model text-unet --places" in said
+
+
 @pytest.mark.parametrize(("texts", "told"), [(("left", "right", "lower"), True), (("left", "small", "large"), False)])
 def test_a_map_of_places_is_named_where_most_texts_name_one(tmp_path, textdiff_once, texts, told):
     folder = draw(tmp_path / "lab", 4, 4, GREY)
