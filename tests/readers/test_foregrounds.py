@@ -116,3 +116,11 @@ def test_masks_of_which_one_shows_foreground_may_say_nothing_elsewhere(tmp_path,
     folder(tmp_path / "data", [png(MASK * 255), png(MASK * 255), png(strokes)])
     options = ("--dataset", "folder", "--data", "data", "--unlabelled-value", "255")
     assert "sound: 0 errors" in textdiff_once(tmp_path, "data", "check", *options).stdout
+
+
+def test_strokes_in_the_background_alone_are_no_whole_masks(tmp_path, textdiff_once):
+    strokes = np.full_like(MASK, 255)
+    strokes[:4] = 0
+    folder(tmp_path / "data", [png(strokes)] * 3)
+    options = ("--dataset", "folder", "--data", "data", "--unlabelled-value", "255")
+    assert "sound: 0 errors" in textdiff_once(tmp_path, "data", "check", *options).stdout
