@@ -77,7 +77,8 @@ class RecordedSteps:
     kind if their tensors have the same shapes and types, and all else in their inputs is equal.
 
     Args:
-        network: what is trained; its steps depend on nothing but inputs and weights, and draw no numbers.
+        network: what is trained; its steps depend on nothing but inputs, weights, and numbers drawn by the device's
+            default generator, which a replayed graph draws by the generator's state of then.
         compute: inputs and labels to the loss.
         recorder: of the device.
     """

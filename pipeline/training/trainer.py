@@ -120,13 +120,13 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.options, epoch + step / self.steps, scores)
             part, truth = self._part(network, inputs, labels, places)
-            if self.steps_recorded is not None:
-                loss = self.steps_recorded(network.prepare(*part), truth)
-            else:
-                with _own_chance(self.device, [seed, 0xD0, epoch, step]):
+            with _own_chance(self.device, [seed, 0xD0, epoch, step]):
+                if self.steps_recorded is not None:
+                    loss = self.steps_recorded(network.prepare(*part), truth)
+                else:
                     loss = self._loss(network, network, part, truth)
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                    self.optimizer.zero_grad(set_to_none=True)
+                    loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.losses.append(loss.detach())
             del inputs, labels, part, truth, loss
