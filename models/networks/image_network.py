@@ -28,7 +28,6 @@ class ImageNetwork(Segmenter, ABC):
 
     cached_views = False
     reads = Reads(image=True)
-    steady = True
     darkest: ClassVar[float] = -1.0
     """What black becomes; white becomes 1."""
     multiple: ClassVar[int] = 1
@@ -112,6 +111,7 @@ class Rival(ImageNetwork):
 
     network: ClassVar[type[nn.Module]]
     """Its class, which has ``config`` and ``scores``."""
+    steady = True
     takes_size: ClassVar[bool] = False
     """Whether the network is made for one size of images, as its ``image_size``."""
 

@@ -37,6 +37,7 @@ class PlainUNet(ImageNetwork):
 
     title = "a plain U-Net"
     multiple = 16
+    steady = True
     # Two images a step, so that batch normalisation mostly sees more than one image.
     recipes: ClassVar = {
         "default": FAIR._replace(norm="batch"),

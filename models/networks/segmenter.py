@@ -75,8 +75,9 @@ class Segmenter(nn.Module):
     votes: ClassVar[bool] = False
     """Whether it consists of networks of which the majority decides; what they disagree on is then its uncertainty."""
     steady: ClassVar[bool] = False
-    """Whether a step launches the same kernels whatever the values of its inputs: then it can be recorded. ``forward``
-    is ``scores_of(*prepare(...))``, of which ``scores_of`` is what is recorded."""
+    """Whether a step launches the same kernels whatever the values of its inputs, and draws no numbers but by PyTorch's
+    default generators: then it can be recorded. ``forward`` is ``scores_of(*prepare(...))``, of which ``scores_of`` is
+    what is recorded."""
     locates: ClassVar[bool] = False
     """Whether it can be told where its pixels are (``fit --positions``)."""
     maps_places: ClassVar[bool] = False
