@@ -39,7 +39,6 @@ class Tuned(ImageNetwork):
 
     title = "the cache's backbone, tuned"
     usual = False
-    steady = True
     # Weights that know something already are changed less at a time; all else is what every network of images has.
     recipes: ClassVar = {"default": FAIR._replace(learning_rate=3e-4)}
 
