@@ -20,7 +20,7 @@ from textdiff.pipeline.predictions import FittedNetwork, Predicted, cached_predi
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.image_digests import image_digests
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def evaluate(
@@ -28,8 +28,8 @@ def evaluate(
 ) -> None:
     """Writes ``images-<split>.json`` into each run directory: Dice and IoU of every image, as ``score`` computes them.
 
-    It says over how many ``views`` each prediction is the mean, and what the images were (``facts``: see
-    ``image_digests``).
+    It says over how many ``views`` each prediction is the mean, whose the images are (``groups``), and what they were
+    (``facts``: see ``image_digests``).
 
     Args:
         runs: finished ones, on this cache.
@@ -89,13 +89,15 @@ def evaluate(
 
 
 def _write(run: Run, cache: FeatureCache, split: str, rows: Sequence[int], scores: Sequence[Scores]) -> None:
-    ids = list(dict.fromkeys(cache.rows[row].id for row in rows))
+    groups = {cache.rows[row].id: cache.rows[row].group for row in rows}
+    ids = list(groups)
     record = {
         "schema": SCHEMA,
         "split": split,
         "classes": cache.classes,
         "views": view_count(cache, rows),
         "ids": ids,
+        "groups": list(groups.values()),
         "facts": image_digests(cache, ids, run.texts(cache)),
         "scores": {name: [of_image[name] for of_image in scores] for name in scores[0]},
     }

@@ -30,7 +30,7 @@ from textdiff.experiments.experiment import Experiment
 from textdiff.experiments.nested_bootstrap import Estimate
 from textdiff.experiments.results import Result
 from textdiff.files import write_json, write_text
-from textdiff.metrics.intervals import Interval
+from textdiff.metrics.intervals import Interval, resampled
 from textdiff.pipeline.evaluation.class_scores import presence_note
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.evaluation.published import Comparison, published_for
@@ -160,11 +160,12 @@ def interval_notes(experiment: Experiment, results: Collection[Result], truth: s
     if not there:
         return []
     lines = []
+    groups = next(result.groups for result in results if result.runs)
     draws, runs, images = (max(getattr(estimate, name) for estimate in there) for name in ("draws", "runs", "images"))
     lines.append(
         f"{experiment.dataset}, {counted(images, f'{experiment.plan.split} image')}, truth: {TRUTHS[truth]}; "
         f"means over {counted(draws, 'draw')} of training images, {counted(runs, 'run')} a row, with 95% intervals "
-        "(bootstrap over draws, seeds within draws, and images)."
+        f"(bootstrap over draws, seeds within draws, and {resampled(groups)})."
     )
     # All are scored on the same images.
     lines += list({note: None for result in results if (note := result.said(truth))})

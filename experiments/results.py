@@ -3,6 +3,7 @@
 __all__ = ["Result", "gather"]
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -33,6 +34,8 @@ class Result:
     """How many there are to be."""
     images: dict[str, list[Any]] = field(default_factory=dict)
     """What the scores are of: by id the digests of image and mask, in the order of the scores."""
+    groups: tuple[str, ...] = ()
+    """Whose each image is; empty names where nothing is known."""
     classes: tuple[str, ...] = ("foreground",)
     views: int = 1
     """Over how many views each prediction is the mean."""
@@ -50,7 +53,7 @@ class Result:
     def estimate(self, metric: str) -> Estimate | None:
         """The mean with its interval over the images that have the score; None while nothing has finished."""
         if metric not in self._estimates:
-            self._estimates[metric] = _estimate({key: scores[metric] for key, scores in self.runs.items()})
+            self._estimates[metric] = _estimate({key: scores[metric] for key, scores in self.runs.items()}, self.groups)
         return self._estimates[metric]
 
     def minus(self, other: "Result | None", metric: str) -> Estimate | None:
@@ -61,7 +64,7 @@ class Result:
         if other is None or other is self:
             return None
         both = self.runs.keys() & other.runs.keys()
-        return _estimate({key: self.runs[key][metric] - other.runs[key][metric] for key in both})
+        return _estimate({key: self.runs[key][metric] - other.runs[key][metric] for key in both}, self.groups)
 
     def present(self, truth: str) -> dict[str, int]:
         """For each class, how many images have it; empty while nothing has finished."""
@@ -128,7 +131,7 @@ def gather(experiment: Experiment) -> list[Result]:
             record = json.loads(file.read_text(encoding="utf-8"))
             if record["schema"] != SCHEMA:
                 raise UserError(f"{file}: made by another version of TextDiff; {again}")
-            result.classes = tuple(record["classes"])
+            result.classes, result.groups = tuple(record["classes"]), tuple(record["groups"])
             own, result.views = {name: record["facts"][name][:2] for name in record["ids"]}, record["views"]
             scores = {name: np.array(values, dtype=np.float64) for name, values in record["scores"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -163,11 +166,14 @@ def _names(experiment: Experiment) -> dict[str, str]:
     return names if len(set(names.values())) == len(names) else {method: method for method in own}
 
 
-def _estimate(runs: dict[tuple[int, int], Images]) -> Estimate | None:
+def _estimate(runs: dict[tuple[int, int], Images], groups: Sequence[str]) -> Estimate | None:
     if not runs:
         return None
     draws: dict[int, list[Images]] = {}
     for draw, seed in sorted(runs):
         draws.setdefault(draw, []).append(runs[draw, seed])
     there = ~np.isnan(next(iter(runs.values())))
-    return nested_bootstrap([np.stack(seeds)[:, there] for seeds in draws.values()]) if there.any() else None
+    if not there.any():
+        return None
+    of_these = [group for group, known in zip(groups, there, strict=True) if known] if groups else ()
+    return nested_bootstrap([np.stack(seeds)[:, there] for seeds in draws.values()], groups=of_these)

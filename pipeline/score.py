@@ -172,6 +172,7 @@ class _Scoring:
         self.previews[image.row] = image.preview
         return {
             "id": entry.id,
+            **({"group": entry.group} if entry.group else {}),
             "split": entry.split,
             "text": self.given.text if self.given else cache.text_of(cache.rows[self.texts[image.row]]),
             **truth_scores(image, cache),
@@ -212,7 +213,8 @@ class _Scoring:
             "published": [row._asdict() for row in published],
             "published_left_out": why_not,
         }
-        summary = record(run, split, primary, found, more, BOOTSTRAP_SEED)
+        groups = [one.get("group", "") for one in records]
+        summary = record(run, split, primary, found, groups, more, BOOTSTRAP_SEED)
         suffix = of_split(split) + (given.suffix if given else "")
         written = write_scores(run.path, records, summary, suffix=suffix)
         overlay = run.path / f"overlay{suffix}.png"
@@ -232,7 +234,7 @@ class _Scoring:
             for markdown in (False, True)
         )
         report = run.path / f"report{suffix}.md"
-        write_text(report, page(run, split, markdown, overlay.name, len(records)))
+        write_text(report, page(run, split, markdown, overlay.name, groups))
         return Scores(plain, summary, [*written, overlay, report], written[1].read_text(encoding="utf-8"))
 
 

@@ -76,7 +76,7 @@ def mean_scores(records: Sequence[Mapping[str, Any]], suffix: str, seed: int, na
     """The means over images of what ``class_scores`` gives.
 
     Args:
-        records: the scores of every image.
+        records: the scores of every image, and the ``group`` of those that have one.
         suffix: names the truth.
         seed: of the bootstrap.
         name: of a class; otherwise it is the means over classes.
@@ -91,8 +91,8 @@ def mean_scores(records: Sequence[Mapping[str, Any]], suffix: str, seed: int, na
     found: dict[str, Any] = {}
     for metric in ("dice", "iou"):
         where = f"{metric}{tail}" if name else f"{metric}_present{tail}"
-        found[metric] = mean_of_some([record[f"{metric}{tail}"] for record in records], seed)
-        found[f"{metric}_present"] = mean_of_some([record[where] for record in present], seed)
+        found[metric] = mean_of_some(records, f"{metric}{tail}", seed)
+        found[f"{metric}_present"] = mean_of_some(present, where, seed)
     found["present"] = len(present)
     for key in () if name else ("said", "pixels"):
         if all(f"{key}_{suffix}" in record for record in records):
@@ -100,10 +100,14 @@ def mean_scores(records: Sequence[Mapping[str, Any]], suffix: str, seed: int, na
     return found
 
 
-def mean_of_some(values: Iterable[float | None], seed: int) -> Interval | None:
-    """The mean over the images that have a score, with its bootstrap interval; None where there is none."""
-    there = [value for value in values if value is not None]
-    return bootstrap_mean(there, seed=seed) if there else None
+def mean_of_some(records: Iterable[Mapping[str, Any]], name: str, seed: int) -> Interval | None:
+    """The mean of a score over the images that have it, with its bootstrap interval over the images or their groups.
+
+    None where no image has it.
+    """
+    there = [(record[name], record.get("group", "")) for record in records if record[name] is not None]
+    values, groups = [value for value, _ in there], [group for _, group in there]
+    return bootstrap_mean(values, groups=groups, seed=seed) if there else None
 
 
 def presence_note(present: Mapping[str, int], images: int) -> str:

@@ -96,8 +96,11 @@ def paired_differences(
         return None
 
     def mean(column: str) -> Interval | None:
-        pairs = [(record.get(column), before[record["id"]].get(column)) for record in records]
-        return mean_of_some([None if now is None or then is None else now - then for now, then in pairs], seed)
+        pairs = [(record, record.get(column), before[record["id"]].get(column)) for record in records]
+        by_image = [
+            {**record, column: None if now is None or then is None else now - then} for record, now, then in pairs
+        ]
+        return mean_of_some(by_image, column, seed)
 
     return {
         truth: {metric: found for metric in metrics if (found := mean(f"{metric}_{truth}")) is not None}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
 from textdiff.console import counted, printable
-from textdiff.metrics.intervals import Interval
+from textdiff.metrics.intervals import Interval, resampled
 from textdiff.pipeline.evaluation.class_scores import mean_of_some, mean_scores, presence_note
 from textdiff.pipeline.evaluation.figures import Case
 from textdiff.pipeline.evaluation.given_text import GivenText, difference_table
@@ -56,7 +56,7 @@ def averages(
     """
     present = [record for record in records if record["area_original"]]
     further = {
-        f"{metric}{suffix}": mean_of_some([record[f"{metric}_original"] for record in among], seed)
+        f"{metric}{suffix}": mean_of_some(among, f"{metric}_original", seed)
         for metric in metrics
         if metric not in ("dice", "iou")
         for suffix, among in (("", records), ("_present", present))
@@ -69,8 +69,13 @@ def averages(
     )
 
 
-def record(run: Run, split: str, primary: str, found: Averages, more: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """What ``scores.json`` says beside the scores of each image; ``more`` are the entries that depend on options."""
+def record(
+    run: Run, split: str, primary: str, found: Averages, groups: Sequence[str], more: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """What ``scores.json`` says beside the scores of each image, whose ``groups`` are resampled.
+
+    ``more`` are the entries that depend on options.
+    """
     scores: dict[str, dict[str, Any]] = {name: dict(value) for name, value in found.truths.items()}
     scores["original"] |= found.further
     for name, value in found.classes.items():
@@ -87,7 +92,7 @@ def record(run: Run, split: str, primary: str, found: Averages, more: Mapping[st
         "train_ids": run.config["train_ids"],
         "about": run.config["about"],
         "fingerprint_hash": run.config["fingerprint_hash"],
-        "bootstrap": {"resamples": 10_000, "level": 0.95, "seed": seed, "over": "images"},
+        "bootstrap": {"resamples": 10_000, "level": 0.95, "seed": seed, "over": resampled(groups)},
         "primary": primary,
         "present": found.present(primary, run.classes),
         "scores": scores,
@@ -165,15 +170,18 @@ def cases(
     return found
 
 
-def page(run: Run, split: str, table: str, overlay: str, count: int) -> str:
-    """``report.md``: the table, the figure in the file ``overlay``, and what the run is."""
+def page(run: Run, split: str, table: str, overlay: str, groups: Sequence[str]) -> str:
+    """``report.md``: the table, the figure in the file ``overlay``, and what the run is.
+
+    ``groups`` are those of the images.
+    """
     config = run.config
     lines = _combined_lines(config) if run.combined else _fitted_lines(run)
     return f"""# {escape(run.path.name)}: {split} split
 
 {table}
 
-{_means(count)}
+{_means(groups)}
 
 ![Best, median and worst image]({overlay})
 
@@ -182,12 +190,12 @@ def page(run: Run, split: str, table: str, overlay: str, count: int) -> str:
 """
 
 
-def _means(count: int) -> str:
-    if count == 1:
+def _means(groups: Sequence[str]) -> str:
+    if len(groups) == 1:
         return "Scores of 1 image, which has no interval."
     return (
-        f"Means over {count} images with bootstrap 95% intervals over images; they do not cover the draw of training "
-        "images."
+        f"Means over {len(groups)} images with bootstrap 95% intervals over {resampled(groups)}; they do not cover the "
+        "draw of training images."
     )
 
 

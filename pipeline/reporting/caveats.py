@@ -90,14 +90,17 @@ def _certainty(summary: Mapping[str, Any], primary: str) -> Iterator[Caveat]:
         text = f"Few images: the means are over {dice['n']} {which}, and percentile intervals over few are too narrow."
         yield Caveat("warning", text)
     if dice["low"] is None:
-        yield Caveat("warning", "One image has no interval: it says nothing about how images vary.")
+        what = "One image has" if dice["n"] == 1 else "Images of one group have"
+        yield Caveat("warning", f"{what} no interval: one says nothing about how others vary.")
     elif dice["high"] - dice["low"] > _WIDE:
         width = 100 * (dice["high"] - dice["low"])
         yield Caveat("warning", f"Wide interval: the 95% interval of the Dice spans {width:.1f} points.")
     failed = sum(image[f"dice_{primary}"] == 0 for image in summary["images"])
     if failed:
         yield Caveat("warning", f"{some(failed, dice['n'], 'image', 'has', 'have')} a Dice of 0.")
-    text = "The intervals are over the scored images; they do not cover the draw of the training images."
+    over = summary["bootstrap"]["over"]
+    over = "the scored images" if over == "images" else over
+    text = f"The intervals are over {over}; they do not cover the draw of the training images."
     yield Caveat("note", text)
 
 

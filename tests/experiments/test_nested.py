@@ -59,6 +59,20 @@ def test_images_are_paired_over_runs():
     assert many.high - many.low == pytest.approx(one.high - one.low, rel=0.05)
 
 
+def test_images_of_a_group_are_taken_together():
+    draws = list(np.random.default_rng(8).random((3, 2, 7)))
+    groups = [f"p{i // 3}" for i in range(21)]
+    alike = nested_bootstrap([np.repeat(draw, 3, axis=1) for draw in draws], groups=groups)
+    assert alike[:3] == pytest.approx(nested_bootstrap(draws)[:3])
+    assert alike.images == 21
+    unlike = np.random.default_rng(9).random((1, 4))
+    one, loop = (
+        nested_bootstrap([unlike], groups=["a", "a", "a", ""]),
+        bootstrap_mean(unlike[0], groups=["a"] * 3 + [""]),
+    )
+    assert one[:3] == pytest.approx(loop[:3], abs=2e-3)
+
+
 def test_a_constant_difference_has_no_spread_whatever_the_images():
     image = np.random.default_rng(6).normal(size=12)
     full, other = np.stack([image + 0.1] * 2), np.stack([image] * 2)
@@ -76,6 +90,7 @@ def test_the_same_values_give_the_same_interval():
 
 def test_one_image_of_one_run_has_no_interval():
     assert nested_bootstrap([np.array([[0.5]])]) == Estimate(0.5, None, None, 1, 1, 1)
+    assert nested_bootstrap([np.array([[0.5, 0.5]])], groups=["a", "a"]) == Estimate(0.5, None, None, 1, 1, 2)
 
 
 @pytest.mark.parametrize(

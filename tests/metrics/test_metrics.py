@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import stats
 from scipy.spatial import distance
 
-from textdiff.metrics.intervals import Interval, bootstrap_mean
+from textdiff.metrics.intervals import Interval, bootstrap_mean, resampled
 from textdiff.metrics.pixels import confusion, dice, dice_from_iou, entropy, iou
 from textdiff.pipeline.evaluation.class_scores import class_scores
 
@@ -153,8 +153,51 @@ def test_the_interval_is_the_same_for_the_same_seed_and_another_for_another():
     assert bootstrap_mean(values, seed=5) != bootstrap_mean(values, seed=6)
 
 
-def test_one_image_has_a_mean_but_no_interval():
+def test_one_image_or_one_group_has_a_mean_but_no_interval():
     assert bootstrap_mean([0.7]) == Interval(0.7, None, None, 1)
+    assert bootstrap_mean([0.25, 0.75], groups=["a", "a"]) == Interval(0.5, None, None, 2)
+
+
+def test_images_of_a_patient_say_as_much_as_one_image():
+    values = np.random.default_rng(7).random(9)
+    alike = bootstrap_mean(np.repeat(values, 4), groups=np.repeat([f"p{i}" for i in range(9)], 4).tolist())
+    assert alike[:3] == pytest.approx(bootstrap_mean(values)[:3])
+    assert alike.n == 36
+
+
+def test_groups_are_resampled_with_all_their_images():
+    """A loop written out; two images without a name are groups by themselves."""
+    rng = np.random.default_rng(8)
+    groups = ["a"] * 5 + ["b"] * 2 + ["c"] * 3 + ["", ""]
+    values = rng.random(12) + 0.5 * np.array([group == "a" for group in groups])
+    members = [range(5), range(5, 7), range(7, 10), [10], [11]]
+    means = []
+    for _ in range(20_000):
+        images = np.concatenate([members[group] for group in rng.integers(5, size=5)])
+        means.append(values[images].mean())
+    found = bootstrap_mean(values, groups=groups, seed=9)
+    assert found.mean == pytest.approx(values.mean())
+    assert [found.low, found.high] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.1 * np.std(means))
+    alone = bootstrap_mean(values, seed=9)
+    assert found.high - found.low > 1.2 * (alone.high - alone.low)
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (["", "", ""], "images"),
+        (["a", "b", ""], "images"),
+        (["a", "a", "b", "", ""], "the 4 groups of the 5 images"),
+        (["a", "a"], "the 1 group of the 2 images"),
+    ],
+)
+def test_what_is_resampled_is_said(groups, words):
+    assert resampled(groups) == words
+
+
+def test_a_group_is_needed_for_every_value():
+    with pytest.raises(ValueError, match="2 groups for 3 values"):
+        bootstrap_mean([0.1, 0.2, 0.3], groups=["a", "b"])
 
 
 def test_equal_scores_give_an_interval_of_no_width():

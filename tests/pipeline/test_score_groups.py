@@ -1,0 +1,82 @@
+"""Intervals of `score` and of experiments are over patients where the data say whose the images are."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+NAMES = [("a", "train", "p1"), ("b", "train", "p2"), ("v", "val", "p3")]
+NAMES += [(f"t{i}", "test", group) for i, group in enumerate(["p4", "p4", "p4", "p5", ""])]
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory, textdiff_once):
+    root = tmp_path_factory.mktemp("patients")
+    for kind in ("images", "masks"):
+        (root / "data" / kind).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number, (name, _, _) in enumerate(NAMES):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[number : number + 12, 4 : 16 + number] = 255
+        picture = np.where(mask[..., None], 90, 160) + rng.integers(0, 90, (32, 32, 3))
+        Image.fromarray(picture.astype(np.uint8)).save(root / f"data/images/{name}.png")
+        Image.fromarray(mask).save(root / f"data/masks/{name}.png")
+    lines = ["image,text,split,group", *(f"{name},,{split},{group}" for name, split, group in NAMES)]
+    (root / "data/texts.csv").write_text("\n".join(lines) + "\n")
+    extract = (
+        "extract",
+        "--dataset",
+        "folder",
+        "--data",
+        "data",
+        "--preset",
+        "rgb",
+        "--views",
+        "1",
+        "--image-size",
+        "32",
+    )
+    textdiff_once(root, *extract, "--text-encoder", "none", "--cache", "c.zarr")
+    textdiff_once(root, "fit", "--cache", "c.zarr", "--variant", "no-text", "--epochs", "3")
+    textdiff_once(root, "score")
+    textdiff_once(root, "report")
+    return root
+
+
+def over_patients(values, seed=0):
+    """Of five scores, the first three of one patient."""
+    rng = np.random.default_rng(seed)
+    members = [[0, 1, 2], [3], [4]]
+    drawn = rng.integers(3, size=(40_000, 3))
+    means = [np.concatenate([values[members[g]] for g in one]).mean() for one in drawn]
+    return np.quantile(means, [0.025, 0.975])
+
+
+def test_score_resamples_patients_and_says_so(scored):
+    run = scored / "runs/latest"
+    summary = json.loads((run / "scores.json").read_text())
+    assert summary["bootstrap"]["over"] == "the 3 groups of the 5 images"
+    assert [image.get("group", "") for image in summary["images"]] == ["p4", "p4", "p4", "p5", ""]
+    for metric in ("dice", "iou"):
+        values = np.array([image[f"{metric}_clean"] for image in summary["images"]])
+        found = summary["scores"]["clean"][metric]
+        assert found["mean"] == pytest.approx(values.mean())
+        assert [found["low"], found["high"]] == pytest.approx(over_patients(values), abs=0.1 * values.std() + 1e-9)
+    assert "bootstrap 95% intervals over the 3 groups of the 5 images" in (run / "report.md").read_text()
+    assert "The intervals are over the 3 groups of the 5 images" in (run / "report.html").read_text()
+    assert "group" in (run / "scores.csv").read_text().splitlines()[0].split(",")
+
+
+def test_experiments_resample_patients_and_say_so(scored, textdiff_once):
+    ablate = ("ablate", "--cache", "c.zarr", "--variants", "no-text", "--labels", "2", "--draws", "1", "--seeds", "1")
+    textdiff_once(scored, *ablate, "--epochs", "3", "--no-unet")
+    (table,) = (scored / "runs").glob("ablate-*/ablate.json")
+    note = (table.parent / "ablate.md").read_text()
+    assert "seeds within draws, and the 3 groups of the 5 images" in note
+    (images,) = table.parent.glob("no-text-*/images-test.json")
+    values = np.array(json.loads(images.read_text())["scores"]["dice_clean"])
+    (row,) = (
+        row for row in json.loads(table.read_text())["rows"] if (row["metric"], row["truth"]) == ("dice", "clean")
+    )
+    assert [row["low"], row["high"]] == pytest.approx(over_patients(values), abs=0.1 * values.std() + 1e-9)
