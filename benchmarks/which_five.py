@@ -46,6 +46,8 @@ class Images(NamedTuple):
     truth: Array
     """(images, pixels) bool."""
     splits: Array
+    groups: Array
+    """Whose each image is; empty where nothing is known."""
 
 
 def read(compared: Path, learned: Path, step: int, stride: int) -> Images:
@@ -61,7 +63,9 @@ def read(compared: Path, learned: Path, step: int, stride: int) -> Images:
         pixels.append(Pixels([level.float() for level in levels], size)[places].numpy())
         truth.append(other.mask(row).flatten()[places.numpy()] > 0)  # type: ignore[union-attr]
     points = np.stack([described(one, rows[name]) for name in own])
-    return Images(points, np.stack(pixels), np.stack(truth), np.array([other.rows[row].split for row in own.values()]))
+    entries = [other.rows[row] for row in own.values()]
+    splits, groups = (np.array([getattr(entry, name) for entry in entries]) for name in ("split", "group"))
+    return Images(points, np.stack(pixels), np.stack(truth), splits, groups)
 
 
 class Linear:
@@ -265,7 +269,7 @@ def main() -> None:
         gains = [one - base for one, base in zip(values, found["chance"], strict=True)]
         own = [one.mean() for one in gains]
         if options.on == "test":
-            trust = nested_bootstrap([one[None] for one in gains])
+            trust = nested_bootstrap([one[None] for one in gains], groups=images.groups[test].tolist())
             said = f"{trust.mean:+.2f} [{trust.low:+.2f}, {trust.high:+.2f}]"
         else:
             said = f"{np.mean(own):+.2f} ± {np.std(own) / np.sqrt(len(own)):.2f}"
