@@ -10,7 +10,7 @@ three lines: the untrained network, blurred pixels (``rgb``), ``filters``. No im
 
 Each part has a budget, and what would begin after --seconds is left out and named; the file of results is written
 after every measurement. The weights of the best network on validation images are written in pieces of less than 16 MB
-beside it, as soon as it is known: at 64 channels these are 58 MB. Heads are scored on validation images, and with
+beside it, as soon as it is known: at 64 channels these are 69 MB. Heads are scored on validation images, and with
 ``--splits val test`` on test images too, which choose nothing. Processes that have --work in common may share the
 parts (--only) and the backbones (--share).
 

@@ -89,7 +89,8 @@ class FitConfig(Training, Head, Precise):
     model: Model = "textdiff"
     """Network to train: textdiff, or one to compare with."""
     pretrained: Annotated[AnyPath | None, Exists("file of weights")] = None
-    """Weights to begin with: a ViT's for transunet, a Swin-T's for swin-unet, a ResNet-50's for resnet50-unet.
+    """Weights to begin with: a ViT's for transunet, a Swin-T's for swin-unet, a ResNet-50's for resnet50-unet, a
+    checkpoint like the cache's backbone for tuned.
     None by default."""
     variant: Variant = "full"
     """Variant of the method."""

@@ -57,7 +57,7 @@ class Score(OfRun, Computing):
     split: Split = "test"
     """Images to score on."""
     metrics: Sequence[Metric] = ("dice", "iou", "aji", "pq", "f1")
-    """Metrics to report; docs/metrics.md explains them."""
+    """Metrics to report, beside Dice and IoU, which always are; docs/metrics.md explains them."""
     objects: Objects = "components"
     """Way to tell the objects of the prediction apart; watershed splits those that touch."""
     min_area: Natural = 0
