@@ -16,6 +16,7 @@ __all__ = [
     "scores",
 ]
 
+import contextlib
 import json
 import os
 import shlex
@@ -87,11 +88,12 @@ def ranking(result: Any, options: Any, as_json: bool) -> None:
 
 
 def _short(place: Any) -> str:
-    """A path as it is typed from here, if it is below; any other, and an address, as it is."""
-    try:
-        return str(place.relative_to(Path.cwd()))
-    except (AttributeError, ValueError):
+    """A path as it is typed from here, if that is shorter; any other, and an address, as it is."""
+    if not isinstance(place, Path) or not place.is_absolute() or ".." in place.parts:
         return str(place)
+    with contextlib.suppress(ValueError):  # on another drive of Windows
+        return min(os.path.relpath(place), str(place), key=len)
+    return str(place)
 
 
 def demo(result: Any, options: Any, as_json: bool) -> None:
