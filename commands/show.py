@@ -16,18 +16,17 @@ __all__ = [
     "scores",
 ]
 
-import contextlib
 import json
 import os
 import shlex
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from textdiff import console
 from textdiff.errors import UserError, quoted
+from textdiff.places import from_here
 
 
 def paths(result: Any, options: Any, as_json: bool) -> None:
@@ -82,18 +81,9 @@ def ranking(result: Any, options: Any, as_json: bool) -> None:
     print(_json([line._asdict() for line in shown]) if as_json else format_ranking(shown))
     if result.file is not None:
         console.info(f"wrote {result.file}: {console.counted(len(result.candidates), 'candidate')}")
-    place = _short(result.cache)
+    place = from_here(result.cache)
     console.info("next, once some of them have their mask in the data set:")
     console.info(f"    textdiff extract --cache {quoted(place)} --update && textdiff fit --cache {quoted(place)}")
-
-
-def _short(place: Any) -> str:
-    """A path as it is typed from here, if that is shorter; any other, and an address, as it is."""
-    if not isinstance(place, Path) or not place.is_absolute() or ".." in place.parts:
-        return str(place)
-    with contextlib.suppress(ValueError):  # on another drive of Windows
-        return min(os.path.relpath(place), str(place), key=len)
-    return str(place)
 
 
 def demo(result: Any, options: Any, as_json: bool) -> None:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from textdiff.cache import FeatureCache, Row
 from textdiff.errors import UserError
-from textdiff.experiments.compare import check_scored
 from textdiff.experiments.experiment import open_experiment, plan_experiment
 from textdiff.experiments.job_runner import JobRunner
+from textdiff.experiments.pairs import check_scored
 from textdiff.experiments.results import Result
 from textdiff.experiments.table1 import _shortened, table1, table1_plan, table1_table
 from textdiff.files import sha256_file, write_json
