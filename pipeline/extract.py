@@ -206,8 +206,11 @@ class Work:
         backbone = Extractor(self.network, config.steps, self.blocks, config.image_size, self.device, self.precision)
         with full_disk(config.cache, cache):
             if filling.old is not None:
-                kept, made = (console.counted(len(rows), "row") for rows in (filling.taken, filling.made))
-                console.info(f"{config.cache}: taken over: {kept}, made: {made}")
+                kept, made = (
+                    f"{console.counted(len(rows), 'row')} {console.form(len(rows), 'is', 'are')}"
+                    for rows in (filling.taken, filling.made)
+                )
+                console.info(f"{config.cache}: {kept} taken over, and {made} made")
             if filling.made or filling.old is None:
                 where = self.crew.where if self.crew else describe_device(self.device)
                 _say_plan(cache, filling.made, config, where, self.precision)
