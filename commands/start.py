@@ -24,7 +24,7 @@ from textdiff.pipeline.preset_choice import OF_STROKES, PresetChoice, choose_pre
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.training.begin import draw_images
 from textdiff.pipeline.training.image_digests import changed_images
-from textdiff.readers.datasets import read_dataset
+from textdiff.readers.datasets import inspect, read_dataset
 from textdiff.readers.names import IMAGES, visible
 from textdiff.readers.objects import has_object_folders
 from textdiff.readers.presets import get_preset
@@ -83,6 +83,8 @@ def start(options: Start) -> list[Path]:
     if tiles and before is None:
         say(f"There are slides, so they are looked at in tiles, at {tiles[1]} µm per pixel (docs/slides.md).")
     _check(options, learned_from, [*of_masks, *split, *tiles])
+    if dry and strokes.seen and not strokes.shown:
+        inspect(samples, tiled=bool(tiles))  # what the check refuses then, with an --unlabelled-value
     side = options.image_size or (before or {}).get("image_size")
     size = ["--image-size", str(side)] if options.image_size or (side and made is None) else []
     if made is None:

@@ -52,6 +52,8 @@ class Strokes(NamedTuple):
     sparse: int
     """Those that say something of less than half of their pixels."""
     seen: int
+    shown: int
+    """Those that show what is looked for in some of their pixels."""
 
     @property
     def most(self) -> bool:
@@ -88,15 +90,17 @@ def strokes_of(samples: Sequence[Sample]) -> Strokes:
         for one in samples
         if one.mask is not None and one.unlabelled is not None and one.split == "train" and not _in_parts(one)
     ]
-    found = list[bool]()
+    sparse, shown = list[bool](), 0
     for one in _few(able):
         assert not isinstance(one.image, Scaled)
         try:
             height, width = load_image(one.image).pixels.shape[:2]
-            found.append(float(np.mean(load_mask(one, height, width).labels != UNSAID)) < _WHOLE)
+            said = (labels := load_mask(one, height, width).labels) != UNSAID
+            sparse.append(float(np.mean(said)) < _WHOLE)
+            shown += bool(np.any(labels[said]))
         except UserError:  # what cannot be read, the check names
             continue
-    return Strokes(sum(found), len(found))
+    return Strokes(sum(sparse), len(sparse), shown)
 
 
 def choose_preset(samples: Sequence[Sample], strokes: bool = False) -> PresetChoice:
