@@ -129,6 +129,8 @@ ALL = {L: (UP, MID, LOW), R: (UP, MID, LOW)}
         ("Shadowing in the left mid zone; heart size is normal.", {R: (MID,)}),
         ("Dense at the left base of the crypt.", {L: (UP, MID, LOW)}),
         ("Opacity in the upper third of the left lung.", {R: (UP,)}),
+        ("Opacity in the lower part of both lungs.", {L: (LOW,), R: (LOW,)}),
+        ("Dense upper and middle thirds of the lungs.", {L: (UP, MID), R: (UP, MID)}),
         ("Upper zone opacities in both the right and the left lung.", {L: (UP,), R: (UP,)}),
         ("No effusion on the left.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
         ("A cell to the left of the gland, in the middle.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
@@ -146,6 +148,7 @@ ALL = {L: (UP, MID, LOW), R: (UP, MID, LOW)}
         ("Lungs without consolidation in the left lower lobe.", ALL),
         ("No consolidation, effusion or pneumothorax in the left lung.", ALL),
         ("Absence of opacity in the left lung.", ALL),
+        ("Consolidation with no effusion in the left lung.", ALL),
         ("A drain in the left chest.", {R: (UP, MID, LOW)}),
     ],
 )  # fmt: skip
@@ -158,6 +161,14 @@ def test_the_map_is_lit_where_the_text_says(text, lit):
     }
     assert {side: thirds for side, thirds in seen.items() if thirds} == lit
     assert ((found < 0.1) | (found > 0.9))[list(at.values())][:, [10, 50]].all()
+
+
+@pytest.mark.parametrize(
+    ("text", "bright"),
+    [("lower part of both lungs", 1 / 3), ("lower half of both lungs", 1 / 2), ("lower part of the picture", 1 / 2)],
+)
+def test_the_lower_part_of_organs_is_a_third_and_half_of_them_a_half(text, bright):
+    assert WORDS.place_map(text, 60).mean() == pytest.approx(bright, abs=0.01)
 
 
 @pytest.mark.parametrize(
