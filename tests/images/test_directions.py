@@ -1,5 +1,8 @@
 """Texts that turn with their pictures: what becomes of the words for directions, and of those that are none."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -20,6 +23,21 @@ def test_the_words_say_where_a_bright_spot_is_in_the_turned_picture(places, view
         picture[place] = 255
         (seen,) = zip(*np.nonzero(symmetry(picture, view)), strict=True)
         assert WORDS.turned(f"A spot at the {words}.", view) == f"A spot at the {places[seen]}."
+
+
+def test_the_picture_of_the_page_shows_the_spot_where_its_sentences_say(tmp_path):
+    program = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/turned_texts_figure.py"))
+    panels = program["draw_figure"]().axes
+    for view, panel in enumerate(panels):
+        of_lung, of_picture = panel.get_title().replace("“", "").replace("”", "").split("\n")
+        assert [of_lung, of_picture] == [WORDS.turned(sentence, view) for sentence in program["SENTENCES"]]
+        seen = (
+            np.argwhere(np.asarray(panel.get_images()[0].get_array()) == program["SPOT"]).mean(0) * 3 // program["SIZE"]
+        )
+        assert of_picture == f"At the {CORNERS[seen[0], seen[1]]}."
+    assert len(panels) == SYMMETRIES
+    program["main"](str(tmp_path / "views.png"))
+    assert (tmp_path / "views.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("view", range(8))
