@@ -16,6 +16,7 @@ from typing import Any
 from textdiff.cache import FeatureCache
 from textdiff.cache.stores import store_at
 from textdiff.commands.start_advice import and_score, ask_for_masks, say, tell_how_to_score, tell_of_places
+from textdiff.console import counted
 from textdiff.errors import UserError
 from textdiff.images.slide_files import is_slide, open_slide
 from textdiff.options.reading import ReadOptions
@@ -200,7 +201,7 @@ def _refuse_loose_images(root: Path) -> None:
         place = shlex.quote(str(root))
         files = " ".join(f"{place}/*{suffix}" for suffix in sorted(set(loose)))
         raise UserError(
-            f"{root}: has {len(loose)} images, but not in a folder images, where they are looked for; "
+            f"{root}: has {counted(len(loose), 'image')}, but not in a folder images, where images are looked for; "
             f"`mkdir {place}/images && mv {files} {place}/images/`, then the same command again"
         )
 

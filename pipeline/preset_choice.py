@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from textdiff.console import form
 from textdiff.errors import UserError
 from textdiff.images.bands import large_size
 from textdiff.images.labels import UNSAID
@@ -71,16 +72,23 @@ class Strokes(NamedTuple):
             return []
         if self.most:
             return [
-                f"{self.sparse} of the {self.seen} masks that were looked at say something of less than half of their "
-                "pixels, so they are strokes. Of strokes boosted trees on filters have learned more than any network "
-                "(on H&E: docs/research/2026-11-26-scribbles.md), so trees are fitted, without texts, on the cache "
-                f"{where}."
+                f"{self._looked_at(self.sparse)} something of less than half of {form(self.sparse, 'its', 'their')} "
+                f"pixels, so {form(self.seen, 'it holds', 'they are')} strokes. Of strokes boosted trees on "
+                "filters have learned more than any network (on H&E: docs/research/2026-11-26-scribbles.md), so trees "
+                f"are fitted, without texts, on the cache {where}."
             ]
         then = ", and trees on filters are fitted no longer" if before else ""
+        whole = self.seen - self.sparse
         return [
-            f"{self.seen - self.sparse} of the {self.seen} masks that were looked at say something of half of their "
-            f"pixels or more, so they are whole masks and no strokes{then}: the cache is {where}."
+            f"{self._looked_at(whole)} something of half of {form(whole, 'its', 'their')} pixels or more, "
+            f"so {form(self.seen, 'it is a whole mask', 'they are whole masks')} and no strokes{then}: "
+            f"the cache is {where}."
         ]
+
+    def _looked_at(self, count: int) -> str:
+        if self.seen == 1:
+            return "The only mask that was looked at says"
+        return f"{count} of the {self.seen} masks that were looked at {form(count, 'says', 'say')}"
 
 
 def strokes_of(samples: Sequence[Sample]) -> Strokes:
