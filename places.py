@@ -1,7 +1,8 @@
 """Where a cache is: in a directory, or under a prefix of an object store, which has names as a path has."""
 
-__all__ = ["SCHEMES", "Location", "Url", "located"]
+__all__ = ["SCHEMES", "Location", "Url", "from_here", "located"]
 
+import contextlib
 import os
 import re
 from pathlib import Path, PurePosixPath
@@ -56,3 +57,12 @@ def located(name: str | os.PathLike[str]) -> Location:
     if found and not found[2].strip("/"):
         raise UserError(f"{os.fspath(name)}: names no bucket; write it as in {found[1]}://bucket/path/x.zarr")
     return Url(f"{found[1]}://{found[2]}") if found else Path(name)
+
+
+def from_here(place: Location) -> str:
+    """A path as it is typed from the working directory, if that is shorter; any other, and an address, as it is."""
+    if not isinstance(place, Path) or not place.is_absolute() or ".." in place.parts:
+        return str(place)
+    with contextlib.suppress(ValueError):  # on another drive of Windows
+        return min(os.path.relpath(place), str(place), key=len)
+    return str(place)

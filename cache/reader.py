@@ -15,6 +15,7 @@ from textdiff.cache.int8 import unpack
 from textdiff.cache.layout import Layout, features_name
 from textdiff.cache.rows import CacheError, Row, unpack_table
 from textdiff.cache.stores import Store, store_at
+from textdiff.console import counted
 from textdiff.errors import quoted
 from textdiff.places import Location
 
@@ -83,7 +84,7 @@ class CacheReader:
     def __repr__(self) -> str:
         blocks, steps = (", ".join(map(str, numbers)) for numbers in (self.blocks, self.steps))
         images = len({row.id for row in self.rows})
-        what = f"{len(self.rows)} rows of {images} images, {self.image_size}x{self.image_size}"
+        what = f"{counted(len(self.rows), 'row')} of {counted(images, 'image')}, {self.image_size}x{self.image_size}"
         return f"<FeatureCache {self.path}: {what}, blocks {blocks}, steps {steps}>"
 
     def done(self) -> npt.NDArray[np.bool_]:

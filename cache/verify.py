@@ -64,7 +64,9 @@ def verify_cache(path: str | os.PathLike[str]) -> list[Fault]:
         console.info(f"{path}: {count(faults)}; textdiff cache repair {quoted(path)} puts it right")
     else:
         made = len(cache.rows) - len(cache.pending())
-        console.info(f"{path}: {made} of {len(cache.rows)} rows are there, and all of these are sound")
+        console.info(
+            f"{path}: {console.some(made, len(cache.rows), 'row', 'is', 'are')} there, and what is there is sound"
+        )
     return faults
 
 

@@ -20,13 +20,13 @@ import json
 import os
 import shlex
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from textdiff import console
 from textdiff.errors import UserError, quoted
+from textdiff.places import from_here
 
 
 def paths(result: Any, options: Any, as_json: bool) -> None:
@@ -81,17 +81,9 @@ def ranking(result: Any, options: Any, as_json: bool) -> None:
     print(_json([line._asdict() for line in shown]) if as_json else format_ranking(shown))
     if result.file is not None:
         console.info(f"wrote {result.file}: {console.counted(len(result.candidates), 'candidate')}")
-    place = _short(result.cache)
+    place = from_here(result.cache)
     console.info("next, once some of them have their mask in the data set:")
     console.info(f"    textdiff extract --cache {quoted(place)} --update && textdiff fit --cache {quoted(place)}")
-
-
-def _short(place: Any) -> str:
-    """A path as it is typed from here, if it is below; any other, and an address, as it is."""
-    try:
-        return str(place.relative_to(Path.cwd()))
-    except (AttributeError, ValueError):
-        return str(place)
 
 
 def demo(result: Any, options: Any, as_json: bool) -> None:

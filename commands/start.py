@@ -16,6 +16,7 @@ from typing import Any
 from textdiff.cache import FeatureCache
 from textdiff.cache.stores import store_at
 from textdiff.commands.start_advice import and_score, ask_for_masks, say, tell_how_to_score, tell_of_places
+from textdiff.console import counted
 from textdiff.errors import UserError
 from textdiff.images.slide_files import is_slide, open_slide
 from textdiff.options.reading import ReadOptions
@@ -24,7 +25,7 @@ from textdiff.pipeline.preset_choice import OF_STROKES, PresetChoice, choose_pre
 from textdiff.pipeline.runs import Run, find_run
 from textdiff.pipeline.training.begin import draw_images
 from textdiff.pipeline.training.image_digests import changed_images
-from textdiff.readers.datasets import read_dataset
+from textdiff.readers.datasets import inspect, read_dataset
 from textdiff.readers.names import IMAGES, visible
 from textdiff.readers.objects import has_object_folders
 from textdiff.readers.presets import get_preset
@@ -83,6 +84,8 @@ def start(options: Start) -> list[Path]:
     if tiles and before is None:
         say(f"There are slides, so they are looked at in tiles, at {tiles[1]} µm per pixel (docs/slides.md).")
     _check(options, learned_from, [*of_masks, *split, *tiles])
+    if dry and strokes.seen and not strokes.shown:
+        inspect(samples, tiled=bool(tiles))  # what the check refuses then, with an --unlabelled-value
     side = options.image_size or (before or {}).get("image_size")
     size = ["--image-size", str(side)] if options.image_size or (side and made is None) else []
     if made is None:
@@ -198,7 +201,7 @@ def _refuse_loose_images(root: Path) -> None:
         place = shlex.quote(str(root))
         files = " ".join(f"{place}/*{suffix}" for suffix in sorted(set(loose)))
         raise UserError(
-            f"{root}: has {len(loose)} images, but not in a folder images, where they are looked for; "
+            f"{root}: has {counted(len(loose), 'image')}, but not in a folder images, where images are looked for; "
             f"`mkdir {place}/images && mv {files} {place}/images/`, then the same command again"
         )
 

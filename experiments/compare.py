@@ -1,10 +1,9 @@
 """Rows of several experiments in one table: other backbones, other recipes, on the same draws and images."""
 
-__all__ = ["check_pairs", "check_scored", "compare", "fit_costs"]
+__all__ = ["compare", "fit_costs"]
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from textdiff.errors import UserError
 from textdiff.experiments.evaluate import evaluate
 from textdiff.experiments.experiment import FILE, Experiment, Job, Plan, open_experiment
+from textdiff.experiments.pairs import check_pairs, check_scored, data_sets
 from textdiff.experiments.plots import draws_figure
 from textdiff.experiments.result_tables import (
     Outcome,
@@ -33,7 +33,7 @@ from textdiff.pipeline.evaluation.figures import is_figure
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run
 from textdiff.places import located
-from textdiff.readers.presets import PRESETS, name_of_data
+from textdiff.readers.presets import name_of_data
 
 SECONDS = (
     "seconds: the median time of a fit, where it ran; of fits that are trained side by side each has an equal share."
@@ -41,8 +41,6 @@ SECONDS = (
 """What a table says of its column."""
 COSTS = ("parameters", "MB", "seconds")
 COMPARABLE = ("ablate", "curve", "table1", "text-check")
-_Images = dict[str, Sequence[Any]]
-"""By id the digests of an image and its mask."""
 
 
 class _Row(NamedTuple):
@@ -77,7 +75,7 @@ def compare(options: Compare) -> Outcome:
         _check_places(out)
     experiments = _opened([Path(path) for path in options.experiments])
     results = {place: list(gather(experiment)) for place, experiment in experiments.items()}
-    experiments = _of_same_images(experiments, results)
+    experiments = data_sets(experiments, results)
     rows = [
         _Row(place, experiment.dataset, result)
         for place, experiment in experiments.items()
@@ -261,23 +259,6 @@ def _fits(runs: Sequence[Run], split: str) -> dict[str, Experiment]:
     return found
 
 
-def _of_same_images(
-    experiments: Mapping[str, Experiment], results: Mapping[str, Sequence[Result]]
-) -> dict[str, Experiment]:
-    """The experiments, where folders of one's own with the same scored images and masks are one data set.
-
-    One with strokes beside one with full masks is such a case. It is called as the first of them.
-    """
-    found, known = dict[str, Experiment](), list[tuple[dict[str, list[Any]], str]]()
-    for place, experiment in experiments.items():
-        name, images = experiment.dataset, next((one.images for one in results[place] if one.runs), {})
-        if images and (name not in PRESETS or PRESETS[name].own):
-            name = next((before for same, before in known if same == images), name)
-            known.append((images, name))
-        found[place] = replace(experiment, dataset=name)
-    return found
-
-
 def _check(experiments: dict[str, Experiment], rows: Sequence[_Row], variants: Sequence[str] | None) -> None:
     """Refuses what cannot stand in one table."""
     first_place, first = next(iter(experiments.items()))
@@ -298,46 +279,3 @@ def _check(experiments: dict[str, Experiment], rows: Sequence[_Row], variants: S
     for dataset in {experiment.dataset for experiment in experiments.values()}:
         check_scored((row.name, row.result) for row in rows if row.dataset == dataset)
         check_pairs({place: one for place, one in experiments.items() if one.dataset == dataset})
-
-
-def check_scored(rows: Iterable[tuple[str, Result]]) -> None:
-    """Refuses rows, by their names, that differences cannot be taken of image by image.
-
-    Raises:
-        UserError: they are scored on other images or masks, or on the same in another order.
-    """
-    scored = [(name, list(result.images.items())) for name, result in rows if result.runs]
-    for name, images in scored:
-        if images != scored[0][1]:
-            raise UserError(f"{name} and {scored[0][0]}: scored on other images or masks; not to be compared")
-
-
-def check_pairs(experiments: dict[str, Experiment]) -> None:
-    """Refuses experiments in which the same draw is of other images or masks.
-
-    Sparse masks may stand against full ones of the same images: what was annotated is then what is compared.
-
-    Raises:
-        UserError: it is.
-    """
-    known: dict[tuple[int, int], tuple[str, _Images, bool]] = {}
-    for place, experiment in experiments.items():
-        for labels, draw, images, sparse in _drawn(experiment):
-            seen_in, seen, before = known.setdefault((labels, draw), (place, images, sparse))
-            known[labels, draw] = (seen_in, seen, sparse or before)
-            compared = 1 if sparse or before else 2
-            if seen.keys() != images.keys() or any(seen[name][:compared] != images[name][:compared] for name in seen):
-                raise UserError(
-                    f"{place} and {seen_in}: draw {draw} of {labels} is of other images or masks, so that their runs "
-                    "are no pairs; make both caches of the same data set"
-                )
-
-
-def _drawn(experiment: Experiment) -> Iterable[tuple[int, int, _Images, bool]]:
-    """The number of labels, the draw, what was drawn, and whether of sparse masks, of each finished job."""
-    for job in experiment.plan.jobs:
-        if experiment.scores_file(job).is_file():
-            config = experiment.run(job).config
-            facts = config["images"]
-            images = {name: facts.get(name, [])[:2] for name in config["train_ids"]}
-            yield job.point["labels"], job.draw, images, "unlabelled" in config["fingerprint"]

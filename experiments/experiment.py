@@ -160,7 +160,7 @@ def plan_experiment(path: Path, plan: Plan, cache: FeatureCache, threads: int, g
         found, added = check_plan(path, plan, cache, grow)
         if not added:
             return found
-        console.info(f"{path}: {console.counted(len(added), 'job')} more than the {len(found.plan.jobs)} it had")
+        console.info(f"{path}: has {console.counted(len(added), 'job')} more than the {len(found.plan.jobs)} it had")
         threads, table_hash = found.threads, found.table_hash
     else:
         table_hash = cache.table_hash

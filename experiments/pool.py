@@ -61,8 +61,8 @@ def run_experiment(experiment: Experiment, processes: int) -> list[str]:
         return []
     processes = min(processes, len(todo))
     console.info(
-        f"{experiment.path}: {missing} of {console.counted(total, 'job')} to do, {processes} "
-        f"{console.form(processes, 'process', 'processes')} of "
+        f"{experiment.path}: {missing} of {console.counted(total, 'job')} {console.form(missing, 'is', 'are')} to do, "
+        f"by {processes} {console.form(processes, 'process', 'processes')} of "
         f"{console.counted(experiment.threads, 'thread')}{_on_gpus(experiment, processes)}; "
         "stop it whenever you like, the same command goes on"
     )

@@ -196,5 +196,5 @@ def conduct(options: Options, plan: Plan, cache: FeatureCache) -> tuple[Experime
     threads = max(1, torch.get_num_threads() // min(processes, groups))
     experiment = plan_experiment(path, plan, cache, threads)
     if begun:
-        console.info(f"{path}: going on")
+        console.info(f"{path}: goes on")
     return experiment, run_experiment(experiment, processes)

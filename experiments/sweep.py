@@ -54,9 +54,11 @@ def sweep_plan(options: Sweep, cache: FeatureCache) -> Plan:
     All heads on a block are one group, so the block is read once. All have one width, so that a block is not judged by
     its number of channels: by default that of a head on the whole cache. If ``together``, there are also heads on all
     blocks at one step, on a block at all steps, and on all at all: what fewer of them cost is measured against these.
+    One block is all blocks, and one step all steps: it is fitted on once.
 
     Raises:
-        UserError: a block or step is not in the cache, or other options that it does not allow.
+        UserError: a block or step is not in the cache, there is nothing to put together, or other options that the
+            cache does not allow.
     """
     blocks, steps = options.blocks or list(cache.blocks), options.steps or list(cache.steps)
     for name, values, there in (("blocks", blocks, list(cache.blocks)), ("steps", steps, list(cache.steps))):
@@ -65,14 +67,16 @@ def sweep_plan(options: Sweep, cache: FeatureCache) -> Plan:
                 f"--{name} {','.join(map(str, values))}: name some of those in {cache.path}: "
                 f"{','.join(map(str, there))}"
             )
+    if options.together and len(blocks) == len(steps) == 1:
+        raise UserError("--together: one block at one step is fitted on once; name more of them, or leave it out")
     if len(cache.blocks) == 1:
         console.warn(f"{cache.path} holds one block; `textdiff extract --blocks all` makes a cache with all of them")
     texts = (True, False) if cache.text_dim is not None else (False,)
     width = usual_width([channels for channels, _, _ in cache.blocks.values()], len(cache.steps))
     common = options.fit_config(options.cache, options.device)
     base = replace(common, width=common.width or width)
-    of_blocks: list[int | None] = [*sorted(blocks), *([None] if options.together else [])]
-    of_steps: list[int | None] = [*sorted(steps), *([None] if options.together else [])]
+    of_blocks: list[int | None] = [*sorted(blocks), *([None] if options.together and len(blocks) > 1 else [])]
+    of_steps: list[int | None] = [*sorted(steps), *([None] if options.together and len(steps) > 1 else [])]
     jobs = []
     for block, (draw, seed), step, text in product(
         of_blocks, repetitions(options, cache, options.labels), of_steps, texts
@@ -104,7 +108,12 @@ def sweep_plan(options: Sweep, cache: FeatureCache) -> Plan:
 def sweep_table(experiment: Experiment, truth: str) -> Outcome:
     """The table and the figure of what has finished."""
     results: dict[_Key, Result] = {(r.point["block"], r.point["step"], r.point["text"]): r for r in gather(experiment)}
-    whole = {text: result for (block, step, text), result in results.items() if block is None and step is None}
+    blocks, steps = ({key[i] for key in results} for i in (0, 1))
+    whole = {
+        text: result
+        for (block, step, text), result in results.items()
+        if None in blocks | steps and (block is None or len(blocks) == 1) and (step is None or len(steps) == 1)
+    }
     # The Dice that comes first, and where images lack a class that of the classes they have.
     metrics = {title: metric for title, metric in score_columns(results.values(), truth).items() if "Dice" in title}
     main = f"dice_{truth}"

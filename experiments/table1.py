@@ -10,8 +10,9 @@ from pathlib import Path
 
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
-from textdiff.experiments.compare import SECONDS, check_pairs, check_scored, fit_costs
+from textdiff.experiments.compare import SECONDS, fit_costs
 from textdiff.experiments.experiment import FILE, Experiment, Plan, check_plan
+from textdiff.experiments.pairs import check_pairs, check_scored
 from textdiff.experiments.plots import draws_figure
 from textdiff.experiments.result_tables import (
     Outcome,

@@ -35,6 +35,8 @@ _JOINED = re.compile(
     rf"|(?:\s+(?!{_SMALL})\w+){{1,2}}\s+(?:of|in)\s+(?:(?:the|both)\s+)*"
 )
 """What stands between words of the same place: "left and right lung", "upper third of the left lung"."""
+_PART_OF = rf"(?:[\s-]+(?!{_SMALL}|hal(?:f|ves)\b)\w+){{1,2}}\s+(?:of|in)\s+(?:(?:the|both)\s+)*"
+"""What stands between upper, middle or lower and a part of the patient: "lower part of both lungs"."""
 _BESIDE = re.compile(r"\s+|-")
 _NOUN = re.compile(rf"[\s-]+(?!{_SMALL})\w")
 _ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
@@ -51,6 +53,8 @@ class _Word(NamedTuple):
     """The lines of the table that it stands in."""
     before_noun: bool
     of_patient: bool
+    of_thirds: bool
+    """Whether up and down are thirds: also in "lower part of both lungs", where left would still be the picture's."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,8 @@ class Directions:
         """A map of the places that a text names, for a network whose pixels are to know what is said of them.
 
         Left and right are halves of the picture, and so are up and down; before a part of the patient, which has a
-        middle too, upper, middle and lower are thirds, and left is the patient's, at the right. Places that are named
+        middle too, upper, middle and lower are thirds, and left is the patient's, at the right; "lower part of both
+        lungs" is a third, and "lower half" of them a half. Places that are named
         together, as in "upper and lower left lung", are all in it: it is the maximum of one map of each. In "right
         middle and lower lobes" both are at the right. A clause that denies something names no place, but for a finding
         that is told before ", no effusion" and the like; nor does a phrase that tells where one thing is beside
@@ -149,7 +154,7 @@ class Directions:
     def _stands(self, word: _Word) -> bool:
         """Whether a word tells a place: axes do not, nor phrases such as "to the left of", nor any other middle."""
         if word.side == _MIDDLE:
-            return word.of_patient
+            return word.of_thirds
         return word.side < 4 and not all(any(" " in name for name in self.directions[line]) for line in word.lines)
 
     def _turned(self, word: _Word, sides: Sequence[int], swapped: bool, shared: set[int]) -> str:
@@ -174,9 +179,10 @@ class Directions:
             side, lines = self._known[key]
             after = text[match.end() :]
             before_noun, of_patient = bool(_NOUN.match(after)), bool(self._part.match(after))
+            of_thirds = of_patient or bool(self._part_of.match(after))
             if found and _JOINED.fullmatch(text[match.end() : found[-1].start]):
-                before_noun, of_patient = found[-1].before_noun, found[-1].of_patient
-            found.append(_Word(match.start(), match.end(), side, lines, before_noun, of_patient))
+                before_noun, of_patient, of_thirds = found[-1][-3:]
+            found.append(_Word(match.start(), match.end(), side, lines, before_noun, of_patient, of_thirds))
         return found[::-1]
 
     @cached_property
@@ -204,6 +210,10 @@ class Directions:
     @cached_property
     def _part(self) -> re.Pattern[str]:
         return re.compile(rf"(?:{_NOUN.pattern}*){{0,2}}?[\s-]+{any_of(self.patient)}", re.IGNORECASE)
+
+    @cached_property
+    def _part_of(self) -> re.Pattern[str]:
+        return re.compile(rf"{_PART_OF}(?:\w+\s+)?{any_of(self.patient)}", re.IGNORECASE)
 
 
 def _places_of(text: str, words: Sequence[_Word]) -> list[Place]:
@@ -237,7 +247,7 @@ def _place(words: Sequence[_Word]) -> Place:
         if word.side < 2:
             half = word.side ^ word.of_patient
             spans[0][half / 2, (half + 1) / 2] = None
-        elif word.of_patient:
+        elif word.of_thirds:
             third = {2: 0, _MIDDLE: 1, 3: 2}[word.side]
             spans[1][third / 3, (third + 1) / 3] = None
         else:

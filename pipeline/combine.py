@@ -109,7 +109,7 @@ def combine_runs(
         try:
             calibrate(made, caches[0], device)
         except UserError as error:  # caches that differ in their validation images have nothing else against them
-            console.warn(f"no temperature: {error}")
+            console.warn(f"there is no temperature: {error}")
     except BaseException:
         shutil.rmtree(made.path, ignore_errors=True)
         raise

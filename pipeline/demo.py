@@ -53,5 +53,5 @@ def _fitted(cache: Path, runs: Path, device: str) -> Run:
         return Run(fit(FitConfig(cache, epochs=EPOCHS, batch_size=BATCH_SIZE, device=device), runs))
     if not run.finished:
         return Run(resume(run, device))
-    console.info(f"{run.path}: fitted already")
+    console.info(f"{run.path}: is fitted already")
     return run

@@ -206,8 +206,11 @@ class Work:
         backbone = Extractor(self.network, config.steps, self.blocks, config.image_size, self.device, self.precision)
         with full_disk(config.cache, cache):
             if filling.old is not None:
-                kept, made = (console.counted(len(rows), "row") for rows in (filling.taken, filling.made))
-                console.info(f"{config.cache}: taken over: {kept}, made: {made}")
+                kept, made = (
+                    f"{console.counted(len(rows), 'row')} {console.form(len(rows), 'is', 'are')}"
+                    for rows in (filling.taken, filling.made)
+                )
+                console.info(f"{config.cache}: {kept} taken over, and {made} made")
             if filling.made or filling.old is None:
                 where = self.crew.where if self.crew else describe_device(self.device)
                 _say_plan(cache, filling.made, config, where, self.precision)
@@ -236,7 +239,7 @@ def _say_plan(cache: FeatureCache, pending: Sequence[int], config: ExtractConfig
     """Says what is about to happen and refuses what cannot."""
     total = len(cache.rows)
     if not pending:
-        console.info(f"{config.cache}: complete, {console.counted(total, 'row')}; nothing to do")
+        console.info(f"{config.cache}: is complete, with {console.counted(total, 'row')}; there is nothing to do")
         return
     needed = len(pending) * cache.row_nbytes
     shapes = ", ".join(f"b{block:02d} {c}@{h}" for block, (c, h, _) in cache.blocks.items())
@@ -248,14 +251,16 @@ def _say_plan(cache: FeatureCache, pending: Sequence[int], config: ExtractConfig
         console.info(f"{config.views} views of each annotated training image{colours} are stored; --views 1 stores one")
     if config.test_views > 1:
         console.info(
-            f"{config.test_views} views of each annotated validation and test image; scores are of the mean over them"
+            f"{config.test_views} views of each annotated validation and test image are stored; "
+            "scores are of the mean over them"
         )
     if said := _turned_texts(cache):
         console.info(said)
     free = f" of {console.size(free_space(config.cache))} free" if isinstance(config.cache, Path) else ""
     console.info(
-        f"{config.cache}: {len(pending)} of {console.counted(total, 'row')} to do, "
-        f"{console.size(cache.row_nbytes)} each, {console.size(needed)}{free}"
+        f"{config.cache}: {len(pending)} of {console.counted(total, 'row')} "
+        f"{console.form(len(pending), 'is', 'are')} to do, {console.size(cache.row_nbytes)} each, "
+        f"{console.size(needed)}{free}"
     )
     fix = "free some, choose another --cache, fewer --blocks or --steps"
     check_free_space(

@@ -149,7 +149,7 @@ def _fit_teacher(run: Run, device: str, cache: Location | None) -> None:
             f"--resume --run {quoted(run.path)}`, which makes it again"
         )
     if not teacher.finished:
-        console.info(f"{teacher.path}: the fit that says something of the images without labels")
+        console.info(f"{teacher.path}: is the fit that says something of the images without labels")
         _finish(teacher, device, cache)
 
 
@@ -160,5 +160,5 @@ def _fit_members(run: Run, device: str, cache: Location | None) -> None:
         if not (member.path / "config.json").is_file():
             write_config(member, run.member_config(number))
         if not member.finished:
-            console.info(f"{member.path}: member {number + 1} of {len(run.members)}")
+            console.info(f"{member.path}: is member {number + 1} of {len(run.members)}")
             _finish(member, device, cache)

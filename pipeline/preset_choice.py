@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from textdiff.console import form
 from textdiff.errors import UserError
 from textdiff.images.bands import large_size
 from textdiff.images.labels import UNSAID
@@ -52,6 +53,8 @@ class Strokes(NamedTuple):
     sparse: int
     """Those that say something of less than half of their pixels."""
     seen: int
+    shown: int
+    """Those that show what is looked for in some of their pixels."""
 
     @property
     def most(self) -> bool:
@@ -69,16 +72,23 @@ class Strokes(NamedTuple):
             return []
         if self.most:
             return [
-                f"{self.sparse} of the {self.seen} masks that were looked at say something of less than half of their "
-                "pixels, so they are strokes. Of strokes boosted trees on filters have learned more than any network "
-                "(on H&E: docs/research/2026-11-26-scribbles.md), so trees are fitted, without texts, on the cache "
-                f"{where}."
+                f"{self._looked_at(self.sparse)} something of less than half of {form(self.sparse, 'its', 'their')} "
+                f"pixels, so {form(self.seen, 'it holds', 'they are')} strokes. Of strokes boosted trees on "
+                "filters have learned more than any network (on H&E: docs/research/2026-11-26-scribbles.md), so trees "
+                f"are fitted, without texts, on the cache {where}."
             ]
         then = ", and trees on filters are fitted no longer" if before else ""
+        whole = self.seen - self.sparse
         return [
-            f"{self.seen - self.sparse} of the {self.seen} masks that were looked at say something of half of their "
-            f"pixels or more, so they are whole masks and no strokes{then}: the cache is {where}."
+            f"{self._looked_at(whole)} something of half of {form(whole, 'its', 'their')} pixels or more, "
+            f"so {form(self.seen, 'it is a whole mask', 'they are whole masks')} and no strokes{then}: "
+            f"the cache is {where}."
         ]
+
+    def _looked_at(self, count: int) -> str:
+        if self.seen == 1:
+            return "The only mask that was looked at says"
+        return f"{count} of the {self.seen} masks that were looked at {form(count, 'says', 'say')}"
 
 
 def strokes_of(samples: Sequence[Sample]) -> Strokes:
@@ -88,15 +98,17 @@ def strokes_of(samples: Sequence[Sample]) -> Strokes:
         for one in samples
         if one.mask is not None and one.unlabelled is not None and one.split == "train" and not _in_parts(one)
     ]
-    found = list[bool]()
+    sparse, shown = list[bool](), 0
     for one in _few(able):
         assert not isinstance(one.image, Scaled)
         try:
             height, width = load_image(one.image).pixels.shape[:2]
-            found.append(float(np.mean(load_mask(one, height, width).labels != UNSAID)) < _WHOLE)
+            said = (labels := load_mask(one, height, width).labels) != UNSAID
+            sparse.append(float(np.mean(said)) < _WHOLE)
+            shown += bool(np.any(labels[said]))
         except UserError:  # what cannot be read, the check names
             continue
-    return Strokes(sum(found), len(found))
+    return Strokes(sum(sparse), len(sparse), shown)
 
 
 def choose_preset(samples: Sequence[Sample], strokes: bool = False) -> PresetChoice:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textdiff.console import counted
 from textdiff.errors import UserError
 from textdiff.images.formats import MAX_BYTES, REPLACE, BadImageError, check_size, too_large
 from textdiff.options.reading import ReadOptions
@@ -253,7 +254,8 @@ def _labelled(root: Path, images: Any, masks: Any, names: list[str], problems: l
     if not hasattr(masks, "keys"):
         shape = masks.shape
         if shape and shape[0] != len(images):
-            raise UserError(f"{root}: has {len(images)} images and {len(masks)} masks; store one mask per image")
+            what = f"{counted(len(images), 'image')} and {counted(len(masks), 'mask')}"
+            raise UserError(f"{root}: has {what}; store one mask per image")
         if not (len(shape) == 3 or (len(shape) == 4 and (shape[3] in (1, 3) or shape[1] == 1))):
             raise UserError(f"{root}: {masks.name.strip('/')} has the shape {shape}; {_NUMBERS}")
         return set(names)

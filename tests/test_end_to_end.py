@@ -96,7 +96,7 @@ def test_extract_of_all_blocks_says_its_size_and_makes_nothing(made, tiny_backbo
     arguments = extract_arguments(made / "data", tiny_backbone, made / "all.zarr", "--blocks", "all", "--dry-run")
     result = textdiff_once(made, *arguments)
     assert all(f"b{block:02d} " in result.stderr for block in range(18))
-    assert "8 of 8 rows to do" in result.stderr
+    assert "8 of 8 rows are to do" in result.stderr
     assert not (made / "all.zarr").exists()
 
 

@@ -120,6 +120,16 @@ def test_strokes_in_place_of_masks_are_told_of_and_taken_in_where_the_cache_is_t
     assert shlex.split(again[0]) == check
 
 
+def test_a_dry_run_refuses_whole_masks_of_which_the_foreground_is_said_to_be_unknown(tmp_path, textdiff_once):
+    folder, said = draw(tmp_path / "slides", 7, 7), ("--unlabelled-value", "255", "--dry-run")
+    refused = textdiff_once(tmp_path, "start", "slides", *said, status=2)
+    assert "--unlabelled-value 255: all 7 masks hold 0 and 255 alone" in refused.stderr
+    assert commands(refused.stdout) == ["data check"]
+    # Of the masks that are looked at none has a foreground then, but another has.
+    Image.fromarray(np.uint8([[0, 1], [0, 255]]).repeat(16, 0).repeat(16, 1)).save(folder / "masks/5.png")
+    assert commands(textdiff_once(tmp_path, "start", "slides", *said).stdout)[-1] == "fit --cache"
+
+
 def test_images_that_are_kept_for_the_test_are_not_named_to_learn_from(tmp_path, textdiff_once):
     folder = draw(tmp_path / "slides", 6, 0)
     splits = ("test", "train", "test", "train", "test", "val")

@@ -49,7 +49,7 @@ def download_monuseg(target: Path, url: str | None = None) -> Path:
             raise UserError(
                 f"{target}: already there and not as expected: {few(faults, 3, count=True)}; remove it or name another"
             )
-        console.info(f"{target}: complete and verified; nothing to do")
+        console.info(f"{target}: is complete and verified; there is nothing to do")
         return target
     if url is None:
         raise UserError(

@@ -139,7 +139,7 @@ def calibrate(run: Run, cache: FeatureCache, device: Any = "auto") -> None:
     found = _found(_predicted(open_fitted(run, device), cache, rows), least)
     found.save(run)
     if found.temperature is None or found.error is None or found.error_tempered is None:
-        console.info(f"no temperature: {found.missing}")
+        console.info(f"there is no temperature: {found.missing}")
         return
     console.info(
         f"probabilities get the temperature {found.temperature:.2f}, by "

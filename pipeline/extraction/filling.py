@@ -130,7 +130,7 @@ def end_filling(filling: Filling) -> FeatureCache:
         console.info(f"{old.path}: {rows} left to other processes; until then it stays")
         return cache
     put_in_place(cache.path, old.path)
-    console.info(f"{old.path}: updated, {console.counted(len(cache.rows), 'row')}")
+    console.info(f"{old.path}: is updated, and has {console.counted(len(cache.rows), 'row')}")
     return FeatureCache.open(old.path)
 
 

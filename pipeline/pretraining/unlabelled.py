@@ -125,10 +125,16 @@ def survey(
             " at least 2 are needed, one of which is held out"
         )
     if not quiet:
-        same = f", {duplicates} of them copies of others" if duplicates else ""
-        console.info(f"{console.counted(len(images), 'image')}, {pixels / 1e6:.1f} megapixels{same}; skipped: {counts}")
+        copies = console.form(duplicates, "is a copy of another", "are copies of others")
+        same = f" ({duplicates} {copies})" if duplicates else ""
+        said = f"{flag} {root}: holds {console.counted(len(images), 'image')} that can be used{same}"
+        console.info(f"{said}, of {_pixels(pixels)} in all{f'; skipped are {counts}' if skipped else ''}")
     counted = dict(sorted(skipped.items()))
     return Survey(root, tuple(images), pixels / 1e6, counted, duplicates, digest.hexdigest(), tuple(hashes))
+
+
+def _pixels(count: int) -> str:
+    return f"{count / 1e6:.1f} megapixels" if count >= 10**6 else f"{count:,} pixels"
 
 
 def held_out(images: Sequence[Path], root: Path) -> tuple[list[Path], list[Path]]:

@@ -160,8 +160,8 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
     if fit.soft:
         count, parts = config["unlabelled"]["count"], len(fit.soft.tiles)
         console.info(
-            f"in each epoch {more} of {f'{parts} tiles of ' if parts > count else ''}"
-            f"{console.counted(count, 'image')} without labels, "
+            f"in each epoch there {console.form(more, 'is', 'are')} {more} of "
+            f"{f'{parts} tiles of ' if parts > count else ''}{console.counted(count, 'image')} without labels, "
             "whose labels are drawn from what the fit before says of them"
         )
     rows = len(training) * views + validated

@@ -88,7 +88,7 @@ class Trainer:
         self.checkpoint = run.path / "last.pt"
         if self.checkpoint.exists():
             self._load()
-            console.info(f"{run.path}: going on after epoch {self.state.epoch} of {self.options['epochs']}")
+            console.info(f"{run.path}: goes on after epoch {self.state.epoch} of {self.options['epochs']}")
         self.written, self.writing = time.monotonic(), 0.0
 
     @property

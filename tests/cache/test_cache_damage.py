@@ -155,7 +155,7 @@ def test_repairing_and_extracting_again_restores_the_very_bytes(copy, whole, cap
     assert "dropped 2 rows; the textdiff extract of before makes them anew" in capsys.readouterr().err
     assert copy.pending() == [3, 5]
     assert verify_cache(copy.path) == repair_cache(copy.path) == []
-    assert f"{copy.path}: 5 of 7 rows are there, and all of these are sound" in capsys.readouterr().err
+    assert f"{copy.path}: 5 of 7 rows are there, and what is there is sound" in capsys.readouterr().err
     cases.fill(copy)
     assert cases.tree(copy.path) == cases.tree(whole.path)
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -130,6 +131,28 @@ def test_two_folders_of_ones_own_are_two_data_sets_and_have_the_folders_names(tm
     assert "* data set livers.v2, backbone rgb" in (runs[1] / "report.md").read_text()
 
 
+def test_folders_that_are_called_alike_are_told_apart_by_their_caches(ablated, cache, tmp_path, textdiff_once):
+    """The scored images of a copy are made others; all of them, and then all but one."""
+    place = shutil.copytree(ablated, tmp_path / "ablate-other")
+    file = place / "experiment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"cache": str(tmp_path / "other.zarr")}))
+    for changed, status in ((4, 0), (3, 2)):
+        for path in place.glob("*/images-test.json"):
+            own = json.loads((ablated / path.relative_to(place)).read_text())
+            for name in sorted(own["ids"])[:changed]:
+                own["facts"][name][0] = f"another {name}"
+            path.write_text(json.dumps(own))
+        result = textdiff_once(tmp_path, "compare", str(ablated), str(place), "--json", status=status)
+        if status:
+            assert "make both caches of the same data set, with the same splits" in result.stderr
+            continue
+        rows = [row for row in json.loads(result.stdout)["rows"] if (row["truth"], row["metric"]) == ("clean", "dice")]
+        names = [f"made-up ({os.path.relpath(cache.path, tmp_path)})", "made-up (other.zarr)"]
+        assert [row["dataset"] for row in rows] == [names[0], names[0], names[1], names[1]]
+        # The differences are within each.
+        assert [row["difference"] is None for row in rows] == [True, False, True, False]
+
+
 def test_rows_of_one_experiment_are_compared_with_each_other(ablated, textdiff_once):
     """As ``ablate`` does with the full method; here against whichever row is asked for."""
     printed = textdiff_once(ablated, "compare", str(ablated), "--against", "shuffled-text@ablate-tiny", "--json").stdout
@@ -190,7 +213,7 @@ def test_a_comparison_says_which_predictions_are_means_over_views(ablated, elsew
     ("file", "entry", "message"),
     [
         ("full-d0-s0/config.json", "images", "draw 0 of 2 is of other images or masks"),
-        ("*/images-test.json", "facts", "scored on other images or masks; not to be compared"),
+        ("*/images-test.json", "facts", "scored on other images or masks, so that they are no pairs; make both caches"),
     ],
 )
 def test_masks_that_changed_between_the_experiments_are_told_by_their_digests(

@@ -58,6 +58,19 @@ def test_sweep_together_says_what_fewer_blocks_and_steps_cost(cache, tmp_path, t
     assert summary["notes"][0].startswith(("Fewest bytes", "Every selection"))
 
 
+def test_sweep_together_fits_once_on_a_step_that_is_the_only_one(cache, tmp_path, textdiff_once):
+    options = ["--cache", str(cache.path), "--steps", "50", "--together", *cases.FITS, "--jobs", "1"]
+    printed = textdiff_once(tmp_path, "sweep", *options).stdout
+    rows = json.loads((tmp_path / "runs/sweep-tiny/sweep.json").read_text())["rows"]
+    found = {(row["block"], row["step"], row["text"]) for row in rows}
+    assert found == {(block, 50, text) for block in (*cases.BLOCKS, None) for text in (True, False)}
+    lines = {line.split()[0]: line for line in printed.splitlines() if line.split()[1:2] == ["50"]}
+    # The last two columns are the difference from all, which all blocks have not from themselves.
+    assert {key: line.count("[") for key, line in lines.items()} == {"6": 4, "8": 4, "all": 3}
+    refused = textdiff_once(tmp_path, "sweep", *options, "--blocks", "8", status=2)
+    assert "one block at one step" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("costs", "named"),
     [

@@ -14,9 +14,9 @@ from PIL import Image
 
 from textdiff.cache import FeatureCache, Row
 from textdiff.errors import UserError
-from textdiff.experiments.compare import check_scored
 from textdiff.experiments.experiment import open_experiment, plan_experiment
 from textdiff.experiments.job_runner import JobRunner
+from textdiff.experiments.pairs import check_scored
 from textdiff.experiments.results import Result
 from textdiff.experiments.table1 import _shortened, table1, table1_plan, table1_table
 from textdiff.files import sha256_file, write_json
@@ -119,7 +119,7 @@ def test_a_finished_table_gets_a_mean_without_another_fit_even_after_a_kill(made
     half.mkdir(parents=True)
     models = f"full,unet,unet-fair,pixel-mlp,{MEAN},full+unet"
     more = [models if word.startswith("full,") else word for word in made.again]
-    assert "2 of 12 jobs to do" in textdiff_once(tmp_path, *more, *QUICK).stderr
+    assert "2 of 12 jobs are to do, by " in textdiff_once(tmp_path, *more, *QUICK).stderr
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert not half.exists()
     run = Run(tmp_path / "runs/table1-tiny/full+unet-d0-s0")

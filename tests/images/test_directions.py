@@ -1,5 +1,8 @@
 """Texts that turn with their pictures: what becomes of the words for directions, and of those that are none."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -20,6 +23,21 @@ def test_the_words_say_where_a_bright_spot_is_in_the_turned_picture(places, view
         picture[place] = 255
         (seen,) = zip(*np.nonzero(symmetry(picture, view)), strict=True)
         assert WORDS.turned(f"A spot at the {words}.", view) == f"A spot at the {places[seen]}."
+
+
+def test_the_picture_of_the_page_shows_the_spot_where_its_sentences_say(tmp_path):
+    program = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/turned_texts_figure.py"))
+    panels = program["draw_figure"]().axes
+    for view, panel in enumerate(panels):
+        of_lung, of_picture = panel.get_title().replace("“", "").replace("”", "").split("\n")
+        assert [of_lung, of_picture] == [WORDS.turned(sentence, view) for sentence in program["SENTENCES"]]
+        seen = (
+            np.argwhere(np.asarray(panel.get_images()[0].get_array()) == program["SPOT"]).mean(0) * 3 // program["SIZE"]
+        )
+        assert of_picture == f"At the {CORNERS[seen[0], seen[1]]}."
+    assert len(panels) == SYMMETRIES
+    program["main"](str(tmp_path / "views.png"))
+    assert (tmp_path / "views.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("view", range(8))
@@ -129,6 +147,8 @@ ALL = {L: (UP, MID, LOW), R: (UP, MID, LOW)}
         ("Shadowing in the left mid zone; heart size is normal.", {R: (MID,)}),
         ("Dense at the left base of the crypt.", {L: (UP, MID, LOW)}),
         ("Opacity in the upper third of the left lung.", {R: (UP,)}),
+        ("Opacity in the lower part of both lungs.", {L: (LOW,), R: (LOW,)}),
+        ("Dense upper and middle thirds of the lungs.", {L: (UP, MID), R: (UP, MID)}),
         ("Upper zone opacities in both the right and the left lung.", {L: (UP,), R: (UP,)}),
         ("No effusion on the left.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
         ("A cell to the left of the gland, in the middle.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
@@ -146,6 +166,7 @@ ALL = {L: (UP, MID, LOW), R: (UP, MID, LOW)}
         ("Lungs without consolidation in the left lower lobe.", ALL),
         ("No consolidation, effusion or pneumothorax in the left lung.", ALL),
         ("Absence of opacity in the left lung.", ALL),
+        ("Consolidation with no effusion in the left lung.", ALL),
         ("A drain in the left chest.", {R: (UP, MID, LOW)}),
     ],
 )  # fmt: skip
@@ -158,6 +179,14 @@ def test_the_map_is_lit_where_the_text_says(text, lit):
     }
     assert {side: thirds for side, thirds in seen.items() if thirds} == lit
     assert ((found < 0.1) | (found > 0.9))[list(at.values())][:, [10, 50]].all()
+
+
+@pytest.mark.parametrize(
+    ("text", "bright"),
+    [("lower part of both lungs", 1 / 3), ("lower half of both lungs", 1 / 2), ("lower part of the picture", 1 / 2)],
+)
+def test_the_lower_part_of_organs_is_a_third_and_half_of_them_a_half(text, bright):
+    assert WORDS.place_map(text, 60).mean() == pytest.approx(bright, abs=0.01)
 
 
 @pytest.mark.parametrize(

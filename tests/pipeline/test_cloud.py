@@ -63,7 +63,7 @@ def test_extract_fit_and_score_give_the_bytes_that_they_give_on_a_disk(proxy, da
     assert textdiff_once(root, "cache", "import", "lab.h5", f"{url}2").stdout == f"{url}2\n"
     assert cloud.objects(f"{url}2") == files(local)
     again = textdiff_once(root, "extract", "--cache", url)
-    assert "complete, 7 rows; nothing to do" in again.stderr
+    assert "is complete, with 7 rows; there is nothing to do" in again.stderr
     textdiff_once(root, "extract", "--cache", url, "--overwrite", "--dataset", "monuseg", *OPTIONS)
     assert cloud.objects(url) == files(local)
 

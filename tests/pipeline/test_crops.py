@@ -58,6 +58,11 @@ def test_stray_files_are_each_reported_once_skipped_and_counted(tmp_path, monkey
     said = capsys.readouterr().err
     for name in ("broken.png", "empty.jpg", "tiny.png", "grey.png", "deep.tif", "huge.png", "(storage)"):
         assert said.count(name) == 1
+    pixels = sum(np.prod(Image.open(path).size) for path in found.images)
+    assert (
+        f"{tmp_path}: holds 3 images that can be used (1 is a copy of another), of {pixels:,} pixels in all; "
+        "skipped are 1 16-bit, 2 broken, 1 grey, 1 huge, 1 tiny\n"
+    ) in said
 
 
 def test_x_rays_may_be_grey_and_16_bit(tmp_path):

@@ -159,7 +159,7 @@ def test_with_the_real_backbone_on_the_command_line(tmp_path, make_lvit, tiny_ba
     shutil.copy(data / "Train_Folder/labelcol/train_001.png", data / "Train_Folder/labelcol/train_000.png")
     assert "--update keeps 3 of 3" in textdiff_once(tmp_path, *arguments, "--cache", "c.zarr", status=2).stderr
     said = textdiff_once(tmp_path, *arguments, "--cache", "c.zarr", "--update").stderr
-    assert "taken over: 3 rows, made: 0 rows" in said
+    assert "c.zarr: 3 rows are taken over, and 0 rows are made" in said
     assert "next: textdiff fit --cache c.zarr --variant no-text\n" in said
     textdiff_once(tmp_path, *arguments, "--cache", "scratch.zarr")
     assert files(tmp_path / "c.zarr") == files(tmp_path / "scratch.zarr")
@@ -183,7 +183,7 @@ def test_a_dry_run_says_what_is_kept_and_leaves_everything_as_it_was(lab, forwar
     new_image(lab)
     before = files(lab.root)
     cache = lab.extract(update=True, dry_run=True)
-    assert "taken over: 6 rows, made: 1 row\n" in capsys.readouterr().err
+    assert ": 6 rows are taken over, and 1 row is made\n" in capsys.readouterr().err
     assert len(cache.rows) == 6
     assert files(lab.root) == before
     planned = lab.extract(lab.root / "not/yet.zarr", dry_run=True)

@@ -81,9 +81,19 @@ def test_a_report_is_not_made_of_scores_and_masks_that_are_not_of_each_other(lab
 def test_next_names_the_command_that_keeps_what_there_is(lab, fitted, textdiff_once):
     new_image(lab)
     lab.extract(update=True)
-    said = textdiff_once(lab.root, "next", "--run", str(fitted), "--cache", str(lab.cache))
-    assert "aa" in said.stdout
-    assert f"textdiff extract --cache {lab.cache.relative_to(lab.root)} --update" in said.stderr
+    run, cache = str(fitted), str(lab.cache)
+    (beside := lab.root / "beside").mkdir()
+    here = lab.cache.relative_to(lab.root)
+    # An absolute path, as a run records it too, is told as it is typed from where one stands.
+    for directory, given, told in (
+        (lab.root, cache, here),
+        (beside, cache, f"../{here}"),
+        (beside, f"../beside/../{here}", f"../beside/../{here}"),
+        (Path(beside.anchor), cache, cache.removeprefix(beside.anchor)),
+    ):
+        said = textdiff_once(directory, "next", "--run", run, "--cache", given)
+        assert "aa" in said.stdout
+        assert f"textdiff extract --cache {told} --update && textdiff fit --cache {told}\n" in said.stderr
 
 
 def test_an_experiment_does_not_go_on_with_other_images(lab):
