@@ -82,9 +82,9 @@ def fake_experiment(path: Path, cache: FeatureCache, methods=("full", "no-text",
         }
         file = experiment.scores_file(job)
         file.parent.mkdir(parents=True)
-        record = {"schema": 2, "split": "test", "classes": ["foreground"], "views": 1, "ids": list("abcdef")}
+        record = {"schema": 3, "split": "test", "classes": ["foreground"], "views": 1, "ids": list("abcdef")}
         facts = {name: [name, name, None, 1] for name in "abcdef"}
-        file.write_text(json.dumps(record | {"facts": facts, "scores": scores}))
+        file.write_text(json.dumps(record | {"groups": [""] * 6, "facts": facts, "scores": scores}))
     return experiment
 
 

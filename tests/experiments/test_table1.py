@@ -213,10 +213,10 @@ def test_the_printed_table_stands_beside_rows_of_the_same_images(cache, tmp_path
         for image in sorted(folder.glob("img/*"))
     }
     scores = {f"{metric}_{truth}": [0.5] * len(facts) for metric in METRICS for truth in TRUTHS}
-    record = {"schema": 2, "split": "test", "classes": ["foreground"], "views": 1, "ids": list(facts)}
+    record = {"schema": 3, "split": "test", "classes": ["foreground"], "views": 1, "ids": list(facts)}
     (job,) = experiment.plan.jobs
     begin(job.config, lambda _: experiment.run(job).path)
-    write_json(experiment.scores_file(job), record | {"facts": facts, "scores": scores})
+    write_json(experiment.scores_file(job), record | {"groups": [""] * len(facts), "facts": facts, "scores": scores})
     file = experiment.path / "experiment.json"
     write_json(file, json.loads(file.read_text(encoding="utf-8")) | {"dataset": "monuseg"})
     text = table1_table({"": open_experiment(experiment.path)}, "clean").text
