@@ -32,6 +32,7 @@ from textdiff.experiments.setup import conduct, experiment_path, methods, plan_m
 from textdiff.models.networks.models import get_model, get_recipe
 from textdiff.options.experiments import FILTERS, Table1
 from textdiff.options.fit import FitConfig
+from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.combine import check_caches
 from textdiff.pipeline.evaluation.published import ARTEFACTS
 from textdiff.pipeline.training.begin import draw_images
@@ -127,15 +128,17 @@ def table1_plan(options: Table1, cache: FeatureCache, rows: Sequence[str]) -> Pl
 
 
 def _shortened(config: FitConfig, cache: FeatureCache, most: int | None) -> FitConfig:
-    """The options with as many epochs as ``most`` steps make, where the recipe has more steps."""
-    steps = config.recipe and get_recipe(config.model, config.recipe).steps
-    if most is None or config.epochs or not steps or steps <= most:
+    """The options with as many epochs as ``most`` steps make, where a network of images takes more steps."""
+    if most is None or config.epochs or not config.recipe or not get_model(config.model).reads.image:
         return config
+    recipe = get_recipe(config.model, config.recipe)
     tiles = rows_by_tile(cache)
     drawn, _ = draw_images(cache, config.labels, config.draw_seed or 0)
     shown = sum(len(tiles[name]) for name in drawn)
-    batch = get_recipe(config.model, config.recipe or "").batch_size
-    return replace(config, epochs=math.ceil(most / math.ceil(shown / min(batch, shown))))
+    in_epoch = math.ceil(shown / min(recipe.batch_size, shown))
+    if (recipe.steps or (recipe.epochs or PROTOCOLS[config.protocol].epochs) * in_epoch) <= most:
+        return config
+    return replace(config, epochs=math.ceil(most / in_epoch))
 
 
 def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
@@ -211,12 +214,15 @@ def _names(rows: Collection[str]) -> list[str]:
 
 def _shortening(experiment: Experiment) -> list[str]:
     """A line that says which recipes were cut short."""
-    most = experiment.plan.options["max-steps"]
-    cut = {}
+    most, cut = experiment.plan.options["max-steps"], {}
     for job in experiment.plan.jobs:
         config = job.config
-        steps = get_recipe(config.model, config.recipe).steps if config.recipe else None
-        if most is not None and steps and steps > most and not experiment.plan.options["rival-epochs"]:
-            cut[job.point["method"]] = steps
-    told = ", ".join(f"{name} {most:,} of {steps:,}" for name, steps in cut.items())
-    return [f"CUT SHORT, in steps: {told}; without --max-steps all of them are done."] if told else []
+        # Epochs of these networks are given by --rival-epochs, or follow from the steps that they were cut to.
+        if most is None or not config.recipe or config.epochs in (None, experiment.plan.options["rival-epochs"]):
+            continue
+        recipe = get_recipe(config.model, config.recipe)
+        whole = recipe.epochs or PROTOCOLS[config.protocol].epochs
+        of = f"{most:,} of {recipe.steps:,} steps" if recipe.steps else f"{config.epochs:,} of {whole:,} epochs"
+        cut[job.point["method"]] = of
+    told = ", ".join(f"{name} {of}" for name, of in cut.items())
+    return [f"CUT SHORT: {told}; without --max-steps all of them are done."] if told else []
