@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from textdiff.cache import FeatureCache
+from textdiff.console import counted
 from textdiff.errors import UserError
 from textdiff.experiments.compare import SECONDS, check_pairs, check_scored, fit_costs
 from textdiff.experiments.experiment import FILE, Experiment, Plan, check_plan
@@ -185,7 +186,7 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
         *interval_notes(first, results, truth),
         f"trained: parameters that are trained; in all: with the frozen backbone, without the text encoder. {SECONDS}",
         *_names(rows),
-        *_shortening(first),
+        *_lengths(first),
         *([why_not] if why_not else []),
     ]
     if published:
@@ -212,17 +213,28 @@ def _names(rows: Collection[str]) -> list[str]:
     return notes
 
 
-def _shortening(experiment: Experiment) -> list[str]:
-    """A line that says which recipes were cut short."""
-    most, cut = experiment.plan.options["max-steps"], {}
+def _lengths(experiment: Experiment) -> list[str]:
+    """Lines that say which recipes are as long as their authors' own, on other data, and which were cut short."""
+    most, given = experiment.plan.options["max-steps"], experiment.plan.options["rival-epochs"]
+    whole, cut = dict[str, str](), dict[str, str]()
     for job in experiment.plan.jobs:
-        config = job.config
-        # Epochs of these networks are given by --rival-epochs, or follow from the steps that they were cut to.
-        if most is None or not config.recipe or config.epochs in (None, experiment.plan.options["rival-epochs"]):
+        config, row = job.config, job.point["method"]
+        if job.members or not config.recipe or (given is not None and config.epochs == given):
             continue
         recipe = get_recipe(config.model, config.recipe)
-        whole = recipe.epochs or PROTOCOLS[config.protocol].epochs
-        of = f"{most:,} of {recipe.steps:,} steps" if recipe.steps else f"{config.epochs:,} of {whole:,} epochs"
-        cut[job.point["method"]] = of
-    told = ", ".join(f"{name} {of}" for name, of in cut.items())
-    return [f"CUT SHORT: {told}; without --max-steps all of them are done."] if told else []
+        if most is not None and config.epochs is not None:
+            epochs = f"{config.epochs:,} of {recipe.epochs or PROTOCOLS[config.protocol].epochs:,} epochs"
+            cut[row] = f"{most:,} of {recipe.steps:,} steps" if recipe.steps else epochs
+        elif recipe.steps and config.epochs is None:
+            whole[row] = f"{row} makes {'at most ' if recipe.patience else ''}{recipe.steps:,} steps"
+    lines = []
+    if given is not None:
+        lines.append(
+            f"Other networks make {counted(given, 'epoch')} (--rival-epochs), however many their recipes have."
+        )
+    if whole:
+        lines.append(f"{', '.join(whole.values())}: as many as the authors made, on thousands of images.")
+    if cut:
+        told = ", ".join(f"{name} {of}" for name, of in cut.items())
+        lines.append(f"CUT SHORT: {told}; without --max-steps all of them are done.")
+    return lines
