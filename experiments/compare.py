@@ -9,8 +9,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from textdiff.errors import UserError
-from textdiff.experiments.evaluate import evaluate
-from textdiff.experiments.experiment import FILE, Experiment, Job, Plan, open_experiment
+from textdiff.experiments.experiment import FILE, Experiment, open_experiment
 from textdiff.experiments.pairs import check_pairs, check_scored, data_sets
 from textdiff.experiments.plots import draws_figure
 from textdiff.experiments.result_tables import (
@@ -26,14 +25,12 @@ from textdiff.experiments.result_tables import (
     write_files,
 )
 from textdiff.experiments.results import Result, gather
+from textdiff.experiments.single_fits import fits_as_experiments
 from textdiff.files import check_ours
-from textdiff.models.device import choose_device
 from textdiff.options.experiments import Compare
 from textdiff.pipeline.evaluation.figures import is_figure
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.runs import Run
-from textdiff.places import located
-from textdiff.readers.presets import name_of_data
 
 SECONDS = (
     "seconds: the median time of a fit, where it ran; of fits that are trained side by side each has an equal share."
@@ -227,36 +224,7 @@ def _opened(paths: Sequence[Path]) -> dict[str, Experiment]:
     short = len({path.name for path in others}) == len(others)
     opened = {path.name if short else str(path): open_experiment(path) for path in others}
     split = next((experiment.plan.split for experiment in opened.values()), "test")
-    return opened | _fits([Run(path) for path in runs], split)
-
-
-def _fits(runs: Sequence[Run], split: str) -> dict[str, Experiment]:
-    """Single fits as the jobs of an experiment for each cache, scored image by image where they are not yet."""
-    by_cache: dict[str, list[Run]] = {}
-    for run in runs:
-        by_cache.setdefault(run.config["cache"], []).append(run)
-    found = {}
-    for number, (cache, own) in enumerate(by_cache.items()):
-        jobs = [
-            Job(str(run.path), {"method": run.label, "labels": len(run.config["train_ids"])}, "", run.config["fit"])
-            for run in own
-        ]
-        config = own[0].config
-        name = f"fit-{Path(cache).stem}" + (f"-{number}" if number else "")
-        experiment = Experiment(
-            own[0].path.parent,
-            Plan("fit", {}, split, jobs),
-            located(cache),
-            config["fingerprint_hash"],
-            name_of_data(config["about"]),
-            0,
-            None,
-        )
-        for job in experiment.missing():
-            run = experiment.run(job)
-            evaluate([run], run.open_cache(), choose_device("auto"), split)
-        found[name] = experiment
-    return found
+    return opened | fits_as_experiments([Run(path) for path in runs], split)
 
 
 def _check(experiments: dict[str, Experiment], rows: Sequence[_Row], variants: Sequence[str] | None) -> None:

@@ -2,6 +2,7 @@
 
 __all__ = ["MARKERS", "draws_figure", "error_bars", "new_figure", "save_figure"]
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _WIDTH = 0.08
 """How far, in columns, the dots of draws are spread to either side, so as not to hide each other."""
+
+_LONGEST, _MANY = 12, 10
+"""Characters of a line below a column, and columns that may be wide."""
 
 
 def colour(index: int) -> str:
@@ -80,7 +84,8 @@ def draws_figure(stem: Path, rows: Sequence[tuple[str, Result]], metric: str, ti
         metric: of the results, as in ``dice_clean``.
         title: what the numbers are of.
     """
-    figure, (ax,) = new_figure(1.4 + 1.05 * len(rows), 3.8)
+    # All networks by all their recipes are twenty columns, which a page is to show large enough to be read.
+    figure, (ax,) = new_figure(1.4 + (1.05 if len(rows) <= _MANY else 0.8) * len(rows), 3.8)
     for index, (name, result) in enumerate(rows):
         draws: dict[int, list[float]] = {}
         for (draw, _), scores in sorted(result.runs.items()):
@@ -89,9 +94,20 @@ def draws_figure(stem: Path, rows: Sequence[tuple[str, Result]], metric: str, ti
         x = index + 0.18 + np.linspace(-_WIDTH, _WIDTH, len(means))
         ax.scatter(x, means, s=14, color=colour(index), alpha=0.6, linewidths=0)
         error_bars(ax, [index - 0.12], [result.estimate(metric)], index, name)
-    # A mean of several rows has each on a line, or its name would run into its neighbour's.
-    ax.set_xticks(range(len(rows)), [name.replace("+", "+\n") for name, _ in rows], fontsize=8)
+    ax.set_xticks(range(len(rows)), [_folded(name) for name, _ in rows], fontsize=8)
     ax.set_xlim(-0.6, len(rows) - 0.4)
     ax.set_ylabel(f"{metric.split('_', maxsplit=1)[0].capitalize()}, %")
     ax.set_title(f"{title}\nbars: 95% intervals, dots: draws of training images", fontsize=8)
     return save_figure(figure, stem)
+
+
+def _folded(name: str) -> str:
+    """A name on several lines, each of its rows on one of its own, so that it does not run into its neighbour's."""
+    lines: list[str] = []
+    for line in name.replace("+", "+\n").split("\n"):
+        lines.append("")
+        for part in re.split("(?<=-)", line):
+            if lines[-1] and len(lines[-1] + part) > _LONGEST:
+                lines.append("")
+            lines[-1] += part
+    return "\n".join(lines)

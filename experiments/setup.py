@@ -24,7 +24,6 @@ from textdiff.experiments.experiment import (
 )
 from textdiff.experiments.pool import choose_processes, run_experiment
 from textdiff.models.networks.models import all_models, get_model, method_name
-from textdiff.models.networks.variants import check_variant
 from textdiff.options.experiments import VARIED, Ablate, Curve, Method, Table1
 from textdiff.options.experiments import Experiment as Options
 from textdiff.options.fit import FitConfig, Variant
@@ -96,9 +95,12 @@ def check_methods(rows: Sequence[Method], cache: FeatureCache, elsewhere: Collec
             if absent := [part for part in row.split("+") if part not in (*rows, *elsewhere)]:
                 raise UserError(f"{row}: is a mean of rows, and {absent[0]} is none; name it, too: {absent[0]},{row}")
             continue
-        variants = get_model(known[row].model).variants
-        if len(variants) > 1:
-            check_variant(known[row].variant, cache, variants)
+        several = len(get_model(known[row].model).variants) > 1
+        if several and known[row].variant != "no-text" and cache.text_dim is None:
+            raise UserError(
+                f"{row}: reads texts, and {cache.path} was extracted with --text-encoder none; name rows that read "
+                "none, as no-text and unet, or extract with a text encoder"
+            )
 
 
 def repetitions(options: Options, cache: FeatureCache, labels: int) -> list[tuple[int, int]]:

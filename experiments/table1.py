@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from textdiff.cache import FeatureCache
+from textdiff.console import counted
 from textdiff.errors import UserError
 from textdiff.experiments.compare import SECONDS, fit_costs
 from textdiff.experiments.experiment import FILE, Experiment, Plan, check_plan
@@ -33,6 +34,7 @@ from textdiff.experiments.setup import conduct, experiment_path, methods, plan_m
 from textdiff.models.networks.models import get_model, get_recipe
 from textdiff.options.experiments import FILTERS, Table1
 from textdiff.options.fit import FitConfig
+from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.combine import check_caches
 from textdiff.pipeline.evaluation.published import ARTEFACTS
 from textdiff.pipeline.training.begin import draw_images
@@ -128,15 +130,17 @@ def table1_plan(options: Table1, cache: FeatureCache, rows: Sequence[str]) -> Pl
 
 
 def _shortened(config: FitConfig, cache: FeatureCache, most: int | None) -> FitConfig:
-    """The options with as many epochs as ``most`` steps make, where the recipe has more steps."""
-    steps = config.recipe and get_recipe(config.model, config.recipe).steps
-    if most is None or config.epochs or not steps or steps <= most:
+    """The options with as many epochs as ``most`` steps make, where a network of images takes more steps."""
+    if most is None or config.epochs or not config.recipe or not get_model(config.model).reads.image:
         return config
+    recipe = get_recipe(config.model, config.recipe)
     tiles = rows_by_tile(cache)
     drawn, _ = draw_images(cache, config.labels, config.draw_seed or 0)
     shown = sum(len(tiles[name]) for name in drawn)
-    batch = get_recipe(config.model, config.recipe or "").batch_size
-    return replace(config, epochs=math.ceil(most / math.ceil(shown / min(batch, shown))))
+    in_epoch = math.ceil(shown / min(recipe.batch_size, shown))
+    if (recipe.steps or (recipe.epochs or PROTOCOLS[config.protocol].epochs) * in_epoch) <= most:
+        return config
+    return replace(config, epochs=math.ceil(most / in_epoch))
 
 
 def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
@@ -183,7 +187,7 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
         *interval_notes(first, results, truth),
         f"trained: parameters that are trained; in all: with the frozen backbone, without the text encoder. {SECONDS}",
         *_names(rows),
-        *_shortening(first),
+        *_lengths(first),
         *([why_not] if why_not else []),
     ]
     if published:
@@ -210,14 +214,28 @@ def _names(rows: Collection[str]) -> list[str]:
     return notes
 
 
-def _shortening(experiment: Experiment) -> list[str]:
-    """A line that says which recipes were cut short."""
-    most = experiment.plan.options["max-steps"]
-    cut = {}
+def _lengths(experiment: Experiment) -> list[str]:
+    """Lines that say which recipes are as long as their authors' own, on other data, and which were cut short."""
+    most, given = experiment.plan.options["max-steps"], experiment.plan.options["rival-epochs"]
+    whole, cut = dict[str, str](), dict[str, str]()
     for job in experiment.plan.jobs:
-        config = job.config
-        steps = get_recipe(config.model, config.recipe).steps if config.recipe else None
-        if most is not None and steps and steps > most and not experiment.plan.options["rival-epochs"]:
-            cut[job.point["method"]] = steps
-    told = ", ".join(f"{name} {most:,} of {steps:,}" for name, steps in cut.items())
-    return [f"CUT SHORT, in steps: {told}; without --max-steps all of them are done."] if told else []
+        config, row = job.config, job.point["method"]
+        if job.members or not config.recipe or (given is not None and config.epochs == given):
+            continue
+        recipe = get_recipe(config.model, config.recipe)
+        if most is not None and config.epochs is not None:
+            epochs = f"{config.epochs:,} of {recipe.epochs or PROTOCOLS[config.protocol].epochs:,} epochs"
+            cut[row] = f"{most:,} of {recipe.steps:,} steps" if recipe.steps else epochs
+        elif recipe.steps and config.epochs is None:
+            whole[row] = f"{row} makes {'at most ' if recipe.patience else ''}{recipe.steps:,} steps"
+    lines = []
+    if given is not None:
+        lines.append(
+            f"Other networks make {counted(given, 'epoch')} (--rival-epochs), however many their recipes have."
+        )
+    if whole:
+        lines.append(f"{', '.join(whole.values())}: as many as the authors made, on thousands of images.")
+    if cut:
+        told = ", ".join(f"{name} {of}" for name, of in cut.items())
+        lines.append(f"CUT SHORT: {told}; without --max-steps all of them are done.")
+    return lines

@@ -146,7 +146,7 @@ class Table1(Fits, Rivals, Experiment):
     recipes: Sequence[Literal["default", "fair"]] = ("default", "fair")
     """Recipes of the rows by default."""
     max_steps: Count | None = None
-    """Steps that longer recipes are cut to, which the table says; none are cut by default."""
+    """Steps that longer recipes of networks of images are cut to, which the table says; none are cut by default."""
 
     def check(self) -> None:
         """Refuses the row of filters without them, and alone."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from textdiff.errors import UserError
 from textdiff.models.arguments import arguments
 from textdiff.models.backbones.checkpoints import read_state
 from textdiff.models.networks.decoder_block import DecoderBlock
@@ -83,8 +84,10 @@ class ResNet50UNet(nn.Module):
             for name, value in state.items()
             if name in ours or (not name.startswith("fc.") and name.rpartition(".")[2] not in _AVERAGES)
         }
-        fix = f"{path} must hold a ResNet-50 in torchvision's layout"
-        copy_reference(state, ours, "ResNet-50 U-Net's encoder", fix)
+        try:
+            copy_reference(state, ours, "ResNet-50 U-Net's encoder", "use a ResNet-50 in torchvision's layout")
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
 
 class _Encoder(nn.Module):

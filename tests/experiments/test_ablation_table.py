@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from textdiff.errors import UserError
 from textdiff.experiments import plots
 from textdiff.experiments.ablate import ablation_table
 from textdiff.experiments.result_tables import Table
-from textdiff.experiments.results import gather
+from textdiff.experiments.results import Result, gather
 from textdiff.tables import latex
 from textdiff.tests import experiment_cases as cases
 
@@ -68,6 +69,21 @@ def test_the_figure_has_a_dot_for_each_draw_at_its_mean(fake, monkeypatch):
         np.testing.assert_allclose(dots[number], by_draw)
     assert len(dots[2]) == 0
     assert [label.get_text() for label in ax.get_xticklabels()] == ["full", "no-text", "a_b&c"]
+
+
+@pytest.mark.parametrize("tail", ["", "\nfit-m"])
+@pytest.mark.parametrize("count", [4, 16])
+def test_names_below_the_columns_do_not_run_into_each_other(tmp_path, monkeypatch, tail, count):
+    names = ["text-unet-shuffled-text", "lvit-fair-shuffled-text", "full+unet-fair+filters", "no-text-recipe=fair"]
+    drawn = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, stem: drawn.append(figure) or [])
+    rows = [(names[number % 4] + tail, Result({})) for number in range(count)]
+    plots.draws_figure(tmp_path / "names", rows, "dice_clean", "a title")
+    drawn[0].draw_without_rendering()
+    labels = drawn[0].axes[0].get_xticklabels()
+    assert [label.get_text().replace("\n", "") for label in labels] == [name.replace("\n", "") for name, _ in rows]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
 
 
 def test_an_image_without_a_score_leaves_the_dots_to_the_others(fake, monkeypatch):

@@ -14,6 +14,7 @@ from PIL import Image
 from textdiff.experiments.experiment import open_experiment
 from textdiff.pipeline.runs import Run, write_config
 from textdiff.tests import experiment_cases as cases
+from textdiff.tests.run_cases import one_line
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,47 @@ def test_compare_takes_single_fits_and_pairs_them_with_those_of_an_experiment(ab
     # Threads may differ from the experiment's, and with them the last digits; pairs of other images would be far off.
     assert (rows["fit-tiny"]["runs"], rows["fit-tiny"]["verdict"]) == (2, "no difference seen")
     assert abs(rows["fit-tiny"]["difference"]) < 0.01
+
+
+def test_single_fits_that_differ_in_an_option_are_rows_of_their_own_and_the_same_fit_twice_is_refused(
+    cache, tmp_path, textdiff_once
+):
+    fit = ("fit", "--cache", str(cache.path), "--labels", "2", "--variant", "no-text", "--device", "cpu")
+    runs = {}
+    for name, options in {
+        "fair": ("--recipe", "fair", "--epochs", "2"),
+        "4": ("--width", "4", "--recipe", "default", "--epochs", "1"),
+        "8": ("--width", "8", "--recipe", "default", "--epochs", "1"),
+        "more": ("--width", "8", "--recipe", "default", "--epochs", "1", "--draw-seed", "1", "--seed", "100"),
+        "again": ("--width", "8", "--recipe", "default", "--epochs", "1"),
+    }.items():
+        runs[name] = textdiff_once(tmp_path, *fit, *options, "--runs", f"runs-{name}").stdout.strip()
+    again = runs.pop("again")
+    printed = textdiff_once(tmp_path, "compare", *runs.values(), "--json").stdout
+    rows = [row for row in json.loads(printed)["rows"] if (row["truth"], row["metric"]) == ("clean", "dice")]
+    assert {row["method"]: row["runs"] for row in rows} == {
+        "no-text-recipe=fair-width=none": 1,
+        "no-text-recipe=default-width=4": 1,
+        "no-text-recipe=default-width=8": 2,
+    }
+    scores = {
+        name: json.loads((tmp_path / run / "images-test.json").read_text())["scores"] for name, run in runs.items()
+    }
+    means = {name: float(np.mean(found["dice_clean"])) for name, found in scores.items()}
+    assert [row["mean"] for row in rows] == pytest.approx(
+        [means["fair"], means["4"], (means["8"] + means["more"]) / 2], abs=1e-12
+    )
+    against = ("--against", "no-text-recipe=default-width=4@fit-tiny", "--json")
+    printed = textdiff_once(tmp_path, "compare", *runs.values(), *against).stdout
+    found = {
+        row["method"]: row["difference"]
+        for row in json.loads(printed)["rows"]
+        if (row["truth"], row["metric"]) == ("clean", "dice")
+    }
+    assert found["no-text-recipe=default-width=8"] == pytest.approx(means["8"] - means["4"], abs=1e-12)
+    refused = one_line(textdiff_once(tmp_path, "compare", runs["8"], again, runs["4"], status=2).stderr)
+    assert "the same fit as" in refused
+    assert Path(again).name in refused
 
 
 def test_compare_takes_differences_within_each_of_several_data_sets(ablated, elsewhere, tmp_path, textdiff_once):

@@ -182,15 +182,38 @@ def test_a_mean_of_what_is_no_row_is_refused_before_anything_is_fitted(cache, tm
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("command", [("table1",), ("ablate",), ("table1", "--models", "no-text,lvit-fair")])
+def test_rows_that_read_texts_are_refused_of_a_cache_without_and_what_could_be_asked_for_is_named(
+    cache, tmp_path, textdiff_once, command
+):
+    made = {"fingerprint": cache.fingerprint, "blocks": cache.blocks, "steps": cache.steps, "image_size": 64}
+    FeatureCache.create(tmp_path / "silent.zarr", rows=[replace(row, text=-1) for row in cache.rows], texts=(), **made)
+    stderr = one_line(textdiff_once(tmp_path, *command, "--cache", "silent.zarr", status=2).stderr)
+    assert f"{'lvit-fair' if '--models' in command else 'full'}: reads texts, and silent.zarr" in stderr
+    assert "name rows that read none, as no-text and unet" in stderr
+
+
 def test_long_recipes_are_cut_only_when_asked_and_the_table_says_so(cache, tmp_path):
-    options = Table1(cache.path, labels=2, draws=1, models=["transunet", "unet"], runs=tmp_path)
-    epochs = {job.point["method"]: job.config.epochs for job in table1_plan(options, cache, options.models).jobs}
-    assert epochs == {"transunet": None, "unet": None}
-    cut = Table1(cache.path, labels=2, draws=1, models=["transunet", "unet"], max_steps=40, runs=tmp_path)
-    plan = table1_plan(cut, cache, cut.models)
-    assert {job.point["method"]: job.config.epochs for job in plan.jobs} == {"transunet": 40, "unet": None}
+    rows = ["full", "transunet", "lvit", "unet", "unet-fair", "pixel-mlp"]
+    options = Table1(cache.path, labels=3, draws=1, models=rows, runs=tmp_path)
+    plan = table1_plan(options, cache, rows)
+    assert {job.config.epochs for job in plan.jobs} == {None}
+    text = table1_table({"": plan_experiment(tmp_path / "table1-whole", plan, cache, 1)}, "clean").text
+    assert "transunet makes 13,950 steps: as many as the authors made, on thousands of images." in text
+    assert "CUT" not in text
+    # Three images in batches of two are two steps: a hundred epochs of the U-Net are 200 steps, LViT's 2,000 are 4,000.
+    plan = table1_plan(replace(options, max_steps=200), cache, rows)
+    epochs = {job.point["method"]: job.config.epochs for job in plan.jobs}
+    assert epochs == dict.fromkeys(rows) | {"transunet": 200, "lvit": 100}
     outcome = table1_table({"": plan_experiment(tmp_path / "table1-cut", plan, cache, 1)}, "clean")
-    assert "CUT SHORT, in steps: transunet 40 of 13,950" in outcome.text
+    assert "CUT SHORT: transunet 200 of 13,950 steps, lvit 100 of 2,000 epochs; without" in outcome.text
+    assert "as many as" not in outcome.text
+    # The length that is given for all of them is no shortening.
+    plan = table1_plan(replace(options, max_steps=20, rival_epochs=30), cache, rows)
+    assert {job.config.epochs for job in plan.jobs} == {None, 30}
+    text = table1_table({"": plan_experiment(tmp_path / "table1-given", plan, cache, 1)}, "clean").text
+    assert "Other networks make 30 epochs (--rival-epochs), however many their recipes have." in text
+    assert "CUT" not in text
 
 
 def test_an_epoch_of_a_cache_of_tiles_has_a_step_for_each_batch_of_tiles(tmp_path):

@@ -1,0 +1,109 @@
+"""Single fits as the runs of experiments, so that they stand in one table with those of ``ablate`` and the like."""
+
+__all__ = ["fits_as_experiments"]
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from textdiff.errors import UserError
+from textdiff.experiments.evaluate import evaluate
+from textdiff.experiments.experiment import Experiment, Job, Plan
+from textdiff.models.device import choose_device
+from textdiff.models.networks.recipes import Recipe
+from textdiff.options.fit import FitConfig
+from textdiff.pipeline.runs import Run
+from textdiff.places import located
+from textdiff.readers.presets import name_of_data
+
+# Where a fit ran, which repetition it is, and what its label tells.
+_TOLD = ("cache", "device", "labels", "seed", "draw_seed", "model", "variant", "ensemble", "unlabelled", "places")
+_OPTIONS = sorted({option.name for option in fields(FitConfig)}.difference(_TOLD))
+
+
+def fits_as_experiments(runs: Sequence[Run], split: str) -> dict[str, Experiment]:
+    """Single fits as the jobs of an experiment for each cache, scored image by image where they are not yet.
+
+    Fits of one label that differ in an option are rows of their own, called after it: ``unet-width=16``.
+
+    Raises:
+        UserError: one is not finished, or two are the same fit of the same draw and seed.
+    """
+    by_cache: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        by_cache.setdefault((run.config["cache"], run.config["fingerprint_hash"]), []).append(run)
+    found = {}
+    for number, ((cache, fingerprint_hash), own) in enumerate(by_cache.items()):
+        points = [
+            {"method": _name(run, [other for other in own if _alike(run, other)]), "labels": _labels(run)}
+            for run in own
+        ]
+        jobs = [Job(str(run.path), point, "", run.config["fit"]) for run, point in zip(own, points, strict=True)]
+        _check_different(jobs)
+        name = f"fit-{Path(cache).stem}" + (f"-{number}" if number else "")
+        experiment = Experiment(
+            own[0].path.parent,
+            Plan("fit", {}, split, jobs),
+            located(cache),
+            fingerprint_hash,
+            name_of_data(own[0].config["about"]),
+            0,
+            None,
+        )
+        for job in experiment.missing():
+            run = experiment.run(job)
+            evaluate([run], run.open_cache(), choose_device("auto"), split)
+        found[name] = experiment
+    return found
+
+
+def _labels(run: Run) -> int:
+    return len(run.config["train_ids"])
+
+
+def _alike(run: Run, other: Run) -> bool:
+    """Whether two fits would be runs of one row, but for what they do not have in common."""
+    return (run.label, _labels(run)) == (other.label, _labels(other))
+
+
+def _name(run: Run, alike: Sequence[Run]) -> str:
+    """What the row of a fit is called beside those that have its label."""
+    own, differing = _settings(run), []
+    for option in own:
+        # What a recipe sets is told by its name.
+        others = [_settings(one) for one in alike if option not in Recipe._fields or _recipe(one) == _recipe(run)]
+        if any(other[option] != own[option] for other in others):
+            differing.append(f"{option.replace('_', '-')}={own[option]}")
+    return "-".join([run.label, *differing])
+
+
+def _recipe(run: Run) -> str:
+    return str(run.config["fit"]["recipe"])
+
+
+def _settings(run: Run) -> dict[str, str]:
+    """What may tell a fit from another of its label, in words."""
+    fit = run.config["fit"]
+    shown = {option: _shown(option, fit.get(option)) for option in _OPTIONS}
+    return shown | ({"weights": "/".join(f"{weight:.3g}" for weight in run.weights)} if run.combined else {})
+
+
+def _shown(option: str, value: Any) -> str:
+    """A value without commas, which ``--against`` parts names by."""
+    if option == "pretrained" and value is not None:
+        return Path(value).name.replace(",", "-")
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value).lower()
+
+
+def _check_different(jobs: Sequence[Job]) -> None:
+    """Refuses two runs of one row of which only one could be seen.
+
+    Raises:
+        UserError: there are such.
+    """
+    known: dict[tuple[Any, ...], str] = {}
+    for job in jobs:
+        first = known.setdefault((*job.point.values(), job.draw, job.seed), job.name)
+        if first != job.name:
+            raise UserError(f"{job.name}: the same fit as {first}, of the same draw and seed; name one of them")
