@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from textdiff.console import some
 from textdiff.errors import UserError
 from textdiff.experiments.experiment import FILE, Experiment, open_experiment
 from textdiff.experiments.pairs import check_pairs, check_scored, data_sets
@@ -63,8 +64,8 @@ def compare(options: Compare) -> Outcome:
     Several data sets stand below each other, and differences are within each.
 
     Raises:
-        UserError: no experiment and no run, one of another kind, split or image; a row that does not exist; a file in
-            the place of one to be written that ``compare`` did not write.
+        UserError: no experiment and no run, one of another kind, split or image, or scored by an earlier version; a row
+            that does not exist; a file in the place of one to be written that ``compare`` did not write.
     """
     truth, variants = options.truth, options.variants
     out = None if options.out is None else Path(options.out)
@@ -223,6 +224,14 @@ def _opened(paths: Sequence[Path]) -> dict[str, Experiment]:
     others = [path for path in resolved if path not in runs]
     short = len({path.name for path in others}) == len(others)
     opened = {path.name if short else str(path): open_experiment(path) for path in others}
+    for experiment in opened.values():
+        jobs = experiment.plan.jobs
+        if before := sum(map(experiment.scored_before, jobs)):
+            raise UserError(
+                f"{experiment.path}: {some(before, len(jobs), 'run', 'was', 'were')} scored by an earlier version of "
+                f"TextDiff; repeat its command, textdiff {experiment.plan.kind} with the options of then, which scores "
+                "them anew and fits nothing again"
+            )
     split = next((experiment.plan.split for experiment in opened.values()), "test")
     return opened | fits_as_experiments([Run(path) for path in runs], split)
 

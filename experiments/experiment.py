@@ -13,6 +13,7 @@ __all__ = [
 ]
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
+from textdiff.experiments.evaluate import SCHEMA as SCORES_SCHEMA
 from textdiff.files import write_json
 from textdiff.pipeline.fit import FitConfig
 from textdiff.pipeline.runs import Run
@@ -94,12 +96,26 @@ class Experiment:
         return Run(self.path / job.name)
 
     def scores_file(self, job: Job) -> Path:
-        """The job's scores image by image; a job is done once it is there."""
+        """The job's scores image by image; a job is done once it is there, unless an earlier version made it."""
         return self.path / job.name / f"images-{self.plan.split}.json"
+
+    def scored_before(self, job: Job) -> bool:
+        """Whether a job's scores are of an earlier version, so that it is to be scored anew; its fit stays as it is."""
+        try:
+            with self.scores_file(job).open("rb") as file:
+                # The schema comes first: hundreds of files are asked, again and again.
+                schema = re.match(rb'\s*\{\s*"schema":\s*(\d+)', file.read(64))
+        except FileNotFoundError:
+            return False
+        return schema is not None and int(schema[1]) < SCORES_SCHEMA
 
     def missing(self) -> list[Job]:
         """The jobs that are not done, in the order of the plan."""
-        return [job for job in self.plan.jobs if not self.scores_file(job).is_file() or self.outdated(job)]
+        return [
+            job
+            for job in self.plan.jobs
+            if not self.scores_file(job).is_file() or self.scored_before(job) or self.outdated(job)
+        ]
 
     def outdated(self, job: Job) -> bool:
         """Whether a job is a mean, and one of its runs has been fitted anew since, to other weights."""

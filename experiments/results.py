@@ -111,7 +111,7 @@ class Result:
 
 
 def gather(experiment: Experiment) -> list[Result]:
-    """Reads the scores of all finished jobs, by point in the order of the plan.
+    """Reads the scores of all finished jobs, by point in the order of the plan; those of earlier versions are left out.
 
     Raises:
         UserError: a file is damaged, or runs were not scored on the same images.
@@ -124,7 +124,7 @@ def gather(experiment: Experiment) -> list[Result]:
         result = results.setdefault(json.dumps(job.point, sort_keys=True), Result(job.point, called))
         result.jobs += 1
         file = experiment.scores_file(job)
-        if not file.is_file():
+        if not file.is_file() or experiment.scored_before(job):
             continue
         again = "delete it and run the same command again"
         try:

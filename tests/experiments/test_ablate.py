@@ -18,6 +18,7 @@ from textdiff.experiments import job_runner
 from textdiff.experiments.experiment import open_experiment
 from textdiff.pipeline.fit import fit
 from textdiff.tests.experiment_cases import FITS, ablate, ablate_options, assert_equal_runs
+from textdiff.tests.run_cases import one_line
 
 
 def test_ablate_makes_normal_runs_of_every_method_on_the_same_draws(ablated, textdiff_once):
@@ -76,6 +77,24 @@ def test_rows_are_called_by_what_was_fitted_also_where_all_fits_share_the_option
     for name in ("full", "full-places"):
         said = textdiff_once(tmp_path, "compare", str(path), "--against", f"{name}@{place}")
         assert f"Dice against full-places@{place}" in said.stdout
+
+
+def test_scores_of_an_earlier_version_are_made_anew_by_the_same_command(ablated, cache, tmp_path, textdiff_once):
+    place = shutil.copytree(ablated, tmp_path / "runs/ablate-tiny")
+    scored = {file: file.read_bytes() for file in place.glob("*-d*/images-test.json")}
+    fitted = {file: file.stat().st_mtime_ns for file in place.glob("*-d*/head.safetensors")}
+    for file in list(scored)[:7]:
+        record = {name: value for name, value in json.loads(file.read_text()).items() if name != "groups"}
+        file.write_text(json.dumps(record | {"schema": 2}, indent=2))
+    refused = one_line(textdiff_once(tmp_path, "compare", str(place), status=2).stderr)
+    assert "7 of 8 runs were scored by an earlier version of TextDiff; repeat its command, textdiff ablate" in refused
+    options = ["--cache", str(cache.path), *ablate_options()]
+    only = textdiff_once(tmp_path, "ablate", *options, "--table-only").stdout
+    assert "INCOMPLETE: 7 of 8 jobs are missing; the same command does them." in only
+    said = textdiff_once(tmp_path, "ablate", *options, "--jobs", "1")
+    assert "INCOMPLETE" not in said.stdout
+    assert {file: file.read_bytes() for file in scored} == scored
+    assert {file: file.stat().st_mtime_ns for file in fitted} == fitted
 
 
 def test_other_options_are_refused_with_what_differs(ablated, cache, textdiff_once):
