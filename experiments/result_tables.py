@@ -30,7 +30,7 @@ from textdiff.experiments.experiment import Experiment
 from textdiff.experiments.nested_bootstrap import Estimate
 from textdiff.experiments.results import Result
 from textdiff.files import write_json, write_text
-from textdiff.metrics.intervals import Interval, resampled
+from textdiff.metrics.intervals import Interval, group_numbers, resampled
 from textdiff.pipeline.evaluation.class_scores import presence_note
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
 from textdiff.pipeline.evaluation.published import Comparison, published_for
@@ -160,13 +160,21 @@ def interval_notes(experiment: Experiment, results: Collection[Result], truth: s
     if not there:
         return []
     lines = []
-    groups = next(result.groups for result in results if result.runs)
+    groups = {tuple(group_numbers(result.groups)): result.groups for result in results if result.runs}
+    over = list(dict.fromkeys(resampled(own) for own in groups.values()))
     draws, runs, images = (max(getattr(estimate, name) for estimate in there) for name in ("draws", "runs", "images"))
     lines.append(
         f"{experiment.dataset}, {counted(images, f'{experiment.plan.split} image')}, truth: {TRUTHS[truth]}; "
         f"means over {counted(draws, 'draw')} of training images, {counted(runs, 'run')} a row, with 95% intervals "
-        f"(bootstrap over draws, seeds within draws, and {resampled(groups)})."
+        f"(bootstrap over draws, seeds within draws, and {' or '.join(over)})."
     )
+    if len(groups) > 1:
+        lines.append(
+            "Not all rows know alike whose the images are (their group), so their intervals are not over the same, and "
+            "those over images may be too narrow; make all caches of the same table of the data."
+        )
+    elif images > 1 and not any(*groups):
+        lines.append("All images are of one group, so that no interval covers what images of another would give.")
     # All are scored on the same images.
     lines += list({note: None for result in results if (note := result.said(truth))})
     if draws == 1:

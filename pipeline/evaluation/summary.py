@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from textdiff.cache import FeatureCache
 from textdiff.console import counted, printable
-from textdiff.metrics.intervals import Interval, resampled
+from textdiff.metrics.intervals import Interval, group_numbers, resampled
 from textdiff.pipeline.evaluation.class_scores import mean_of_some, mean_scores, presence_note
 from textdiff.pipeline.evaluation.figures import Case
 from textdiff.pipeline.evaluation.given_text import GivenText, difference_table
@@ -193,6 +193,8 @@ def page(run: Run, split: str, table: str, overlay: str, groups: Sequence[str]) 
 def _means(groups: Sequence[str]) -> str:
     if len(groups) == 1:
         return "Scores of 1 image, which has no interval."
+    if not group_numbers(groups).any():
+        return f"Means over {len(groups)} images of one group, which have no interval."
     return (
         f"Means over {len(groups)} images with bootstrap 95% intervals over {resampled(groups)}; they do not cover the "
         "draw of training images."

@@ -130,6 +130,24 @@ def test_scores_of_other_images_or_masks_are_refused(fake, other):
         ablation_table(fake, "clean", "full")
 
 
+@pytest.mark.parametrize(
+    ("of_full", "of_others", "said"),
+    [
+        ("ppp", "ppp", "All images are of one group, so that no interval covers"),
+        ("ppq", "ppq", "and the 2 groups of the 6 images)."),
+        ("ppq", ("", "", ""), "and the 2 groups of the 6 images or images).\nNot all rows know alike whose the images"),
+        ("ppq", "pqq", "the 2 groups of the 6 images).\nNot all rows know alike whose the images"),
+    ],
+)
+def test_a_table_says_whose_images_its_intervals_are_over(fake, of_full, of_others, said):
+    for file in fake.path.glob("*/images-test.json"):
+        groups = [*(of_full if file.parent.name.startswith("full") else of_others)] * 2
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"groups": groups}))
+    text = ablation_table(fake, "clean", "full").text
+    assert said in text
+    assert ("one group" in text, "Not all rows" in text) == ("one group" in said, "Not all rows" in said)
+
+
 def test_images_without_any_foreground_are_counted_and_have_a_mean_beside_them(fake):
     for file in fake.path.glob("*/images-test.json"):
         record = json.loads(file.read_text())

@@ -1,6 +1,7 @@
 """Intervals of `score` and of experiments are over patients where the data say whose the images are."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -66,6 +67,18 @@ def test_score_resamples_patients_and_says_so(scored):
     assert "bootstrap 95% intervals over the 3 groups of the 5 images" in (run / "report.md").read_text()
     assert "The intervals are over the 3 groups of the 5 images" in (run / "report.html").read_text()
     assert "group" in (run / "scores.csv").read_text().splitlines()[0].split(",")
+
+
+def test_images_of_one_patient_have_no_interval_and_score_says_so(scored, tmp_path, textdiff_once):
+    shutil.copytree(scored, tmp_path / "there", symlinks=True)
+    table = tmp_path / "there/data/texts.csv"
+    table.write_text(table.read_text().replace("p5", "p4").replace("t4,,test,", "t4,,test,p4"))
+    said = textdiff_once(tmp_path / "there", "score", "--data", "data")
+    run = tmp_path / "there/runs/latest"
+    dice = json.loads((run / "scores.json").read_text())["scores"]["clean"]["dice"]
+    assert (dice["low"], dice["high"], dice["n"]) == (None, None, 5)
+    assert "Means over 5 images of one group, which have no interval." in (run / "report.md").read_text()
+    assert "[" not in said.stdout.split("images\n")[1].split("\n\n")[0]
 
 
 def test_experiments_resample_patients_and_say_so(scored, textdiff_once):
