@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from textdiff.console import counted, some
+from textdiff.metrics.intervals import group_numbers
 from textdiff.options.fit import FitConfig
 from textdiff.pipeline.evaluation.class_scores import presence_note
 from textdiff.pipeline.evaluation.summary import weights_in_words
@@ -88,6 +89,12 @@ def _certainty(summary: Mapping[str, Any], primary: str) -> Iterator[Caveat]:
     if dice["n"] < _FEW_IMAGES:
         which = "image" if dice["n"] == 1 else "images"
         text = f"Few images: the means are over {dice['n']} {which}, and percentile intervals over few are too narrow."
+        yield Caveat("warning", text)
+    # What is resampled is patients: many images of few of them are few.
+    named = [image.get("group", "") for image in summary["images"] if image[f"dice_{primary}"] is not None]
+    groups = len(set(group_numbers(named).tolist()))
+    if groups < len(named) and 1 < groups < _FEW_IMAGES <= dice["n"]:
+        text = f"Few groups: the {dice['n']} images are of {groups}, and percentile intervals over few are too narrow."
         yield Caveat("warning", text)
     if dice["low"] is None:
         what = "One image has" if dice["n"] == 1 else "Images of one group have"

@@ -39,6 +39,7 @@ GOOD = [{"epoch": epoch + 1, "val_dice": value} for epoch, value in enumerate([0
         ({"dice": {"low": None, "high": None, "n": 1}}, GOOD, "One image has no interval"),
         ({"dice": {"low": None, "high": None, "n": 9}}, GOOD, "Images of one group have no interval"),
         ({"images": [{"dice_clean": 0}]}, GOOD, "Dice of 0"),
+        ({"images": [{"dice_clean": 1, "group": f"p{i % 3}"} for i in range(100)]}, GOOD, "100 images are of 3"),
         ({"about": {"dataset": "phantom"}}, GOOD, "Synthetic data"),
         ({"split": "train"}, GOOD, "training split"),
         ({"split": "val"}, GOOD, "validation split"),
