@@ -134,6 +134,8 @@ def gather(experiment: Experiment) -> list[Result]:
             result.classes, result.groups = tuple(record["classes"]), tuple(record["groups"])
             own, result.views = {name: record["facts"][name][:2] for name in record["ids"]}, record["views"]
             scores = {name: np.array(values, dtype=np.float64) for name, values in record["scores"].items()}
+            if len(result.groups) != len(record["ids"]):
+                raise ValueError(f"{len(result.groups)} groups of {len(record['ids'])} images")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file}: damaged ({error}); {again}") from None
         images = own if images is None else images

@@ -130,6 +130,13 @@ def test_scores_of_other_images_or_masks_are_refused(fake, other):
         ablation_table(fake, "clean", "full")
 
 
+def test_a_group_for_some_images_only_is_refused(fake):
+    file = fake.path / "full-d1-s0/images-test.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"groups": ["p"] * 5}))
+    with pytest.raises(UserError, match=r"full-d1-s0/images-test.json: damaged \(5 groups of 6 images\); delete it"):
+        ablation_table(fake, "clean", "full")
+
+
 @pytest.mark.parametrize(
     ("of_full", "of_others", "said"),
     [
