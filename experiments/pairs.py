@@ -21,7 +21,7 @@ class _DataSet(NamedTuple):
     images: Mapping[str, Sequence[Any]]
     """As ``Result.images``, the digests of image and mask; empty where nothing is scored, or it is a published one."""
     cache: Location
-    """Of the first experiment on it."""
+    """The cache of the first experiment on it."""
 
 
 def data_sets(experiments: Mapping[str, Experiment], results: Mapping[str, Sequence[Result]]) -> dict[str, Experiment]:

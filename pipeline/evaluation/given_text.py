@@ -96,10 +96,10 @@ def paired_differences(
         return None
 
     def mean(column: str) -> Interval | None:
-        pairs = [(record, record.get(column), before[record["id"]].get(column)) for record in records]
-        by_image = [
-            {**record, column: None if now is None or then is None else now - then} for record, now, then in pairs
-        ]
+        by_image = []
+        for record in records:
+            now, then = record.get(column), before[record["id"]].get(column)
+            by_image.append({**record, column: None if now is None or then is None else now - then})
         return mean_of_some(by_image, column, seed)
 
     return {

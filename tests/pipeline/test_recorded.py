@@ -1,7 +1,6 @@
 """Recorded steps train to the bits of steps that are not, on a stand-in for CUDA that records by doing again."""
 
 import contextlib
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -153,40 +152,45 @@ def options(cache, device, recipe, window, epochs=4):
     )
 
 
+def both_by_a_stand_in(config, tmp_path, monkeypatch):
+    """The weights of a fit without recording, and with it."""
+    made, plain = [], load_file(fit(config, tmp_path / "plain") / "head.safetensors")
+
+    class Steps(RecordedSteps):
+        def __init__(self, network, compute, recorder):
+            made.append(Again(network))
+            super().__init__(network, compute, made[-1])
+
+    monkeypatch.setattr(recorded, "recorder_for", lambda device: "a recorder")
+    monkeypatch.setattr(recorded, "RecordedSteps", Steps)
+    other = load_file(fit(config, tmp_path / "recorded") / "head.safetensors")
+    assert made[0].replayed > 0
+    return plain, other
+
+
+def both_on_a_gpu(config, tmp_path, monkeypatch, capsys):
+    """The same by CUDA graphs."""
+    kept, replayed = RecordedSteps.__call__, []
+    monkeypatch.setattr(RecordedSteps, "__call__", lambda self, *a: (kept(self, *a), replayed.append(self.count))[0])
+    found = load_file(fit(config, tmp_path / "recorded") / "head.safetensors")
+    assert "could not be recorded" not in capsys.readouterr().err
+    assert max(replayed) > 0
+    monkeypatch.setattr(recorded, "RECORD", False)
+    return load_file(fit(config, tmp_path / "plain") / "head.safetensors"), found
+
+
 @RECIPES
 def test_a_fit_of_recorded_steps_is_the_fit_without(cache, tmp_path, monkeypatch, recipe, window):
     """The trainer hands them what the whole network would see, with windows, and with texts of several lengths."""
-    made, config = [], options(cache, "cpu", recipe, window)
-    plain = load_file(fit(config, tmp_path / "plain") / "head.safetensors")
-
-    class Steps(RecordedSteps):
-        def __init__(self, network, compute, recorder):
-            made.append(Again(network))
-            super().__init__(network, compute, made[-1])
-
-    monkeypatch.setattr(recorded, "recorder_for", lambda device: "a recorder")
-    monkeypatch.setattr(recorded, "RecordedSteps", Steps)
-    other = load_file(fit(config, tmp_path / "recorded") / "head.safetensors")
-    assert made[0].replayed > 0
+    plain, other = both_by_a_stand_in(options(cache, "cpu", recipe, window), tmp_path, monkeypatch)
     assert all(torch.equal(plain[name], other[name]) for name in plain)
 
 
-@pytest.mark.parametrize("model", ["unet", "swin-unet", "lvit"])
-def test_networks_of_images_are_recorded_with_their_averages_and_dropout(cache, tmp_path, monkeypatch, model):
+@pytest.mark.parametrize(("model", "recipe"), [("unet", "default"), ("swin-unet", "fair"), ("lvit", "fair")])
+def test_networks_of_images_are_recorded_with_their_averages_and_dropout(cache, tmp_path, monkeypatch, model, recipe):
     """The first has running averages, the second drops branches, the third numbers."""
-    made, recipe = [], "default" if model == "unet" else "fair"
     config = FitConfig(cache=cache.path, model=model, recipe=recipe, epochs=4, batch_size=2, device="cpu")
-    plain = load_file(fit(config, tmp_path / "plain") / "head.safetensors")
-
-    class Steps(RecordedSteps):
-        def __init__(self, network, compute, recorder):
-            made.append(Again(network))
-            super().__init__(network, compute, made[-1])
-
-    monkeypatch.setattr(recorded, "recorder_for", lambda device: "a recorder")
-    monkeypatch.setattr(recorded, "RecordedSteps", Steps)
-    other = load_file(fit(config, tmp_path / "recorded") / "head.safetensors")
-    assert made[0].replayed > 0
+    plain, other = both_by_a_stand_in(config, tmp_path, monkeypatch)
     assert all(torch.equal(plain[name], other[name]) for name in plain)
 
 
@@ -194,21 +198,12 @@ def test_networks_of_images_are_recorded_with_their_averages_and_dropout(cache, 
 @pytest.mark.parametrize("device", ["cuda"], indirect=True)
 @pytest.mark.parametrize("model", EXACT + NEARLY)
 def test_on_a_gpu_networks_of_images_are_recorded(cache, tmp_path, monkeypatch, capsys, device, model):
-    config = FitConfig(cache=cache.path, model=model, epochs=4, batch_size=2, recipe="default", device=str(device))
-    if model not in ("unet", "text-unet"):
-        config = replace(config, recipe="fair")
-    kept, replayed = RecordedSteps.__call__, []
-    monkeypatch.setattr(RecordedSteps, "__call__", lambda self, *a: (kept(self, *a), replayed.append(self.count))[0])
-    found = load_file(fit(config, tmp_path / "recorded") / "head.safetensors")
-    assert "could not be recorded" not in capsys.readouterr().err
-    assert max(replayed) > 0
-    monkeypatch.setattr(recorded, "RECORD", False)
-    plain = load_file(fit(config, tmp_path / "plain") / "head.safetensors")
+    recipe = "default" if model in ("unet", "text-unet") else "fair"
+    config = FitConfig(cache=cache.path, model=model, epochs=4, batch_size=2, recipe=recipe, device=str(device))
+    plain, found = both_on_a_gpu(config, tmp_path, monkeypatch, capsys)
+    near = {"atol": 0.0, "rtol": 0.0} if model in EXACT else {"atol": 0.02, "rtol": 0.02}
     for name in plain:
-        if model in EXACT:
-            assert torch.equal(plain[name], found[name]), name
-        else:
-            torch.testing.assert_close(found[name], plain[name], atol=0.02, rtol=0.02)
+        torch.testing.assert_close(found[name], plain[name], **near)
 
 
 @pytest.mark.gpu
@@ -217,14 +212,7 @@ def test_on_a_gpu_networks_of_images_are_recorded(cache, tmp_path, monkeypatch, 
 def test_on_a_gpu_a_fit_of_recorded_steps_is_the_fit_without(
     cache, tmp_path, monkeypatch, capsys, device, recipe, window
 ):
-    config = options(cache, device, recipe, window)
-    kept, replayed = RecordedSteps.__call__, []
-    monkeypatch.setattr(RecordedSteps, "__call__", lambda self, *a: (kept(self, *a), replayed.append(self.count))[0])
-    found = load_file(fit(config, tmp_path / "recorded") / "head.safetensors")
-    assert "could not be recorded" not in capsys.readouterr().err
-    assert max(replayed) > 0
-    monkeypatch.setattr(recorded, "RECORD", False)
-    plain = load_file(fit(config, tmp_path / "plain") / "head.safetensors")
+    plain, found = both_on_a_gpu(options(cache, device, recipe, window), tmp_path, monkeypatch, capsys)
     assert all(torch.equal(plain[name], found[name]) for name in plain)
 
 
