@@ -224,7 +224,7 @@ class _Run:
         row: Row = {
             "step": self.step,
             "samples": self.step * self.config.batch_size,
-            "seconds": round(self.seconds, 1),
+            "seconds": round(self.seconds, 3),
             "lr": rate(self.config, self.step),
             "loss": self.loss_sum / max(self.loss_count, 1),
         }
