@@ -210,10 +210,10 @@ class Option:
         """
         if self.shape == "mapping":
             return dict(map(self._pair, texts))
-        if self.shape == "one":
-            return self._scalar(texts[-1])
         if self.words and texts[-1] in self.words:
             return texts[-1]
+        if self.shape == "one":
+            return self._scalar(texts[-1])
         if self.item is Path:
             return tuple(texts)  # an empty one would be the working directory
         parts = re.split("[,/]" if self.shape == "pair" else ",", ",".join(texts))
@@ -314,7 +314,7 @@ class Option:
         what = {bool: "True or False", int: "a whole number", float: "a finite number", str: "text", Path: "a path"}[
             self.item
         ]
-        form = f", in the form {self.metavar}" if self.shape != "one" else ""
+        form = f", in the form {self.metavar}" if self.shape != "one" else "".join(f" or {word}" for word in self.words)
         return UserError(f"{self.flag} {value}: must be {what}{form}")
 
     def _mark(self, kind: type[M]) -> M | None:
