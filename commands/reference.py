@@ -114,7 +114,7 @@ def _cells(network: type[Segmenter], recipe: Recipe) -> Iterator[str]:
     yield loss
     yield _seen(network, recipe)
     yield _NORMS[recipe.norm]
-    yield "the best on validation images" if recipe.select == "best" else "the last"
+    yield {"best": "the best on validation images", "last": "the last", "average": "their average"}[recipe.select]
 
 
 def _length(recipe: Recipe) -> str:

@@ -35,8 +35,8 @@ class Training(Record):
     """Epoch at which the schedule steps."""
     batch_size: Annotated[Count | None, FromRecipe] = None
     """Images per optimiser step."""
-    select: Annotated[Literal["best", "last"] | None, FromRecipe] = None
-    """Weights to keep: the best on the validation images, or the last."""
+    select: Annotated[Literal["best", "last", "average"] | None, FromRecipe] = None
+    """Weights to keep: the best on the validation images, the last, or the running average of those after each step."""
     window: Annotated[Natural | None, FromRecipe] = None
     """Side in pixels of the random square of an image that a step is made on; 0 for the whole image."""
     validate_every: Annotated[Count | None, FromRecipe] = None
@@ -49,8 +49,10 @@ class Training(Record):
     def check(self) -> None:
         """Refuses early stopping that keeps the last weights."""
         super().check()
-        if self.patience is not None and self.select == "last":
-            raise UserError(f"--patience {self.patience}: keeps the best weights, so it does not go with --select last")
+        if self.patience is not None and self.select in ("last", "average"):
+            raise UserError(
+                f"--patience {self.patience}: keeps the best weights, so it does not go with --select {self.select}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

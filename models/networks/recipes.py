@@ -1,6 +1,6 @@
 """How a network is trained unless the user says otherwise."""
 
-__all__ = ["FAIR", "OF_THE_METHOD", "Recipe", "usual"]
+__all__ = ["AVERAGED", "FAIR", "OF_THE_METHOD", "Recipe", "usual"]
 
 from typing import Literal, NamedTuple
 
@@ -18,8 +18,8 @@ class Recipe(NamedTuple):
     batch_size: int
     epochs: int | None
     """Passes over the training images; None for those that ``steps`` make, or else the protocol's."""
-    select: Literal["best", "last"]
-    """``best``: the weights with the highest validation Dice, ``last``: those at the end."""
+    select: Literal["best", "last", "average"]
+    """``best``: the weights with the highest validation Dice, ``last``: those at the end, ``average``: the average."""
     hidden: tuple[int, int] = (128, 32)
     """Channels of the pixel classifier."""
     norm: str = "batch"
@@ -58,6 +58,9 @@ FAIR = Recipe(
 Batch normalisation by each image's own statistics after training, the eight symmetries, and the loss of the method:
 docs/research has the measurements on validation images.
 """
+
+AVERAGED = FAIR._replace(select="average")
+"""``FAIR``, of which the running average of the weights is kept."""
 
 # For backbones much smaller than the paper's: docs/research has the measurements behind each choice.
 _FAIR = Recipe(

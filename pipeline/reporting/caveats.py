@@ -130,13 +130,15 @@ def _selection(
         return
     epochs = config.get("parameters", 1) > 0  # trees have none
     if not config["val_ids"]:
-        kept_last = ": the weights of the last epoch were kept" if epochs else ""
+        averaged = config["fit"].get("select") == "average"
+        what = "running average of the weights was" if averaged else "weights of the last epoch were"
+        kept_last = f": the {what} kept" if epochs else ""
         yield Caveat("note", f"No validation images{kept_last}.")
         return
     chosen = {int(line["epoch"]): line["val_dice"] for line in log if "val_dice" in line}
     if not chosen:  # the log of an ensemble is that of its members
         return
-    count, last = len(config["val_ids"]), config["fit"].get("select") == "last"
+    count, last = len(config["val_ids"]), config["fit"].get("select") in ("last", "average")
     kept = max(chosen) if last else max(chosen, key=chosen.__getitem__)
     reached = chosen[kept]
     if count < _FEW_VALIDATION and not last and epochs:

@@ -68,6 +68,8 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     if config.places:
         _check_places(config, cache)
     network = get_model(config.model).build(cache, config, recipe)
+    if config.select == "average" and not any(True for _ in network.parameters()):
+        raise UserError(f"--select average: {network.title} have no weights to average; leave it out")
     if config.places and not _names_places(cache, network, train_ids):
         console.warn(
             "--places: no text of the training images names a place by words that are known, so their maps say "
@@ -205,7 +207,7 @@ def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device, image
         batch_size=batch_size,
         select=select,
         patience=config.patience or (patience if select == "best" else None),
-        validate_every=config.validate_every or (every if select == recipe.select else 1),
+        validate_every=config.validate_every or (every if select in (recipe.select, "average") else 1),
         precision=resolve_precision(config.precision, device),
     )
     return resolved, recipe

@@ -144,10 +144,12 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
     if step is not None:
         optimiser = {"adam": "Adam", "sgd": "SGD"}[config["recipe"]["optimiser"]]
         epochs = console.counted(options["epochs"], "epoch")
+        kept = "the epoch with the best validation Dice" if selects else "the last epoch"
+        kept = "the running average of the weights" if options["select"] == "average" else kept
         console.info(
             f"recipe {options['recipe']}: {epochs}, {optimiser} at {options['learning_rate']:g} "
             f"({options['schedule']}), batches of {options['batch_size']}; "
-            f"{'the epoch with the best validation Dice' if selects else 'the last epoch'} is kept"
+            f"{kept} is kept"
         )
     console.info(
         f"{console.counted(images, 'training image')}{f' in {len(training)} tiles' if len(training) > images else ''}"

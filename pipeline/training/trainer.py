@@ -28,6 +28,7 @@ from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.predictions import logits_of
 from textdiff.pipeline.runs import IDENTITY, Run
 from textdiff.pipeline.training import recorded
+from textdiff.pipeline.training.average import RunningAverage
 from textdiff.pipeline.training.epochs import random_window
 from textdiff.pipeline.training.labelled import Labelled
 from textdiff.pipeline.training.losses import LOSSES, segmentation_loss
@@ -78,6 +79,8 @@ class Trainer:
         own = partial(segmentation_loss, dice_weight=self.options["dice_weight"], dice_on=dice_on)
         self._criterion: Criterion = LOSSES.get(self.recipe.loss, own)
         self.optimizer = _optimizer(network, self.recipe, self.options["learning_rate"], device)
+        averaged = self.options["select"] == "average"
+        self.average = RunningAverage(self.network) if averaged else None
         self.state, self.best = _State(), _copy(network)
         self.losses: list[torch.Tensor] = []
         self.counts: dict[tuple[str, int], list[torch.Tensor]] = {}
@@ -101,6 +104,11 @@ class Trainer:
         validated = bool(self.state.log) and self.state.log[-1].get("val_dice") is not None
         stopped = patience is not None and validated and waited >= patience
         return stopped or self.network.trained or self.state.epoch >= epochs
+
+    @property
+    def kept(self) -> Segmenter:
+        """The network that is validated, and whose weights are kept."""
+        return self.network if self.average is None else self.average.network
 
     def learn(self, items: Iterator[Item], seed: int) -> Iterator[None]:
         """One pass over the training images, a step at a time."""
@@ -128,6 +136,8 @@ class Trainer:
                     self.optimizer.zero_grad(set_to_none=True)
                     loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
+            if self.average is not None:
+                self.average.follow(network, epoch * self.steps + step)
             self.losses.append(loss.detach())
             del inputs, labels, part, truth, loss
             yield
@@ -192,7 +202,7 @@ class Trainer:
         """Counts right and wrong pixels of the validation images, a row at a time; nobody waits for the counts."""
         for item in self.narrowed(items):
             assert item.mask is not None
-            logits = logits_of(self.network, item, self.options["precision"])
+            logits = logits_of(self.kept, item, self.options["precision"])
             found, there = logits.argmax(1)[0], item.mask[0].to(logits.device)
             for label in range(1, logits.shape[1]):
                 said = there != UNSAID
@@ -225,9 +235,9 @@ class Trainer:
                 "fit with a smaller --learning-rate, or with --precision float32"
             )
         state.epoch += 1
-        last = self.options["select"] == "last" or not self.run.config["val_ids"]
+        last = self.options["select"] != "best" or not self.run.config["val_ids"]
         if last or (score is not None and score > state.best_dice):
-            state.best_epoch, self.best = state.epoch, _copy(self.network)
+            state.best_epoch, self.best = state.epoch, _copy(self.kept)
             state.best_dice = -1.0 if score is None else score
         line = {"epoch": state.epoch, "lr": self.optimizer.param_groups[0]["lr"], "loss": loss}
         line |= {"val_dice": score} if self.run.config["val_ids"] else {}
@@ -261,6 +271,9 @@ class Trainer:
         if not self.run.config["parameters"]:  # trees are grown once, and have neither epochs nor weights
             console.info(f"fitted on {count}{dice}")
             return
+        if self.options["select"] == "average":
+            console.info(f"fitted on {count}; the running average of the weights{dice} is kept")
+            return
         console.info(f"fitted on {count}; the weights of epoch {state.best_epoch}{dice} are kept{self._better()}")
 
     def _better(self) -> str:
@@ -277,6 +290,7 @@ class Trainer:
             "head": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
+            "average": None if self.average is None else self.kept.state_dict(),
             "state": asdict(self.state),
         }
         save_state(self.checkpoint, state)
@@ -287,6 +301,8 @@ class Trainer:
             if saved[IDENTITY] != self.run.identity:
                 raise ValueError
             self.network.load_state_dict(saved["head"])
+            if self.average is not None:
+                self.kept.load_state_dict(saved["average"])
             for saved_group, group in zip(saved["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
                 saved_group["fused"] = group["fused"]  # it goes with the device, which may be another now
             self.optimizer.load_state_dict(saved["optimizer"])
