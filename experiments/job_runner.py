@@ -110,10 +110,10 @@ class JobRunner:
             alike = {run: other for run in fresh if (other := trained_alike(run, self._begun(jobs[0].group)))}
             training = [run for run in fresh if run not in alike]
             # None gets a temperature: no table depends on it, and each run would read the validation images by itself.
-            if plain := [run for run in training if run.teacher is None]:
+            if plain := [run for run in training if not run.config["unlabelled"]]:
                 train_many([(run, initial_network(run)) for run in plain], cache, device, loader)
             for run in training:
-                if run.teacher is not None:  # it sees other images than those beside it, after another fit
+                if run.config["unlabelled"]:  # it sees other images than those beside it, or learns after another fit
                     resume(run, job_device, cache.path)
             for run, other in alike.items():
                 take_weights(run, initial_network(run), other)

@@ -24,9 +24,10 @@ from textdiff.experiments.experiment import (
 )
 from textdiff.experiments.pool import choose_processes, run_experiment
 from textdiff.models.networks.models import all_models, get_model, method_name
+from textdiff.models.networks.segmenter import Segmenter
 from textdiff.options.experiments import VARIED, Ablate, Curve, Method, Table1
 from textdiff.options.experiments import Experiment as Options
-from textdiff.options.fit import FitConfig, Variant
+from textdiff.options.fit import MEAN_TEACHER, FitConfig, Learned, Variant
 from textdiff.pipeline.evaluation.scored_rows import scored_rows
 from textdiff.pipeline.training.begin import draw_images
 
@@ -42,7 +43,7 @@ class Fitted(NamedTuple):
     recipe: str | None
     """None for that of the experiment's options."""
     variant: Variant
-    unlabelled: int | None
+    unlabelled: Learned | None
     places: bool
 
 
@@ -51,19 +52,23 @@ def methods() -> dict[str, Fitted]:
     found: dict[str, Fitted] = {}
     for model, network in all_models().items():
         recipes = (None,) if model == FitConfig.model else network.recipes
-        for recipe, variant, rounds in product(recipes, network.variants, (None, 1)):
+        for recipe, variant, unlabelled in product(recipes, network.variants, _ways(network)):
             for places in {False, network.maps_places and variant != "no-text"}:
-                name = method_name(model, recipe, variant, rounds, places)
-                found[name] = Fitted(model, recipe, cast(Variant, variant), rounds, places)
+                name = method_name(model, recipe, variant, unlabelled, places)
+                found[name] = Fitted(model, recipe, cast(Variant, variant), unlabelled, places)
     return found
+
+
+def _ways(network: type[Segmenter]) -> tuple[Learned | None, ...]:
+    return (None, 1, MEAN_TEACHER) if network.mean_teacher else (None, 1)
 
 
 def method_config(base: FitConfig, method: Method, rival_epochs: int | None) -> FitConfig:
     """The options of a method: a variant of the head, or another network, which shares nothing with it but the data."""
-    model, recipe, variant, rounds, places = methods()[method]
+    model, recipe, variant, unlabelled, places = methods()[method]
     if model == base.model:
         places = places or (base.places and variant != "no-text")  # which names none
-        return replace(base, variant=variant, unlabelled=rounds or base.unlabelled, places=places)
+        return replace(base, variant=variant, unlabelled=unlabelled or base.unlabelled, places=places)
     return FitConfig(
         cache=base.cache,
         model=model,
@@ -71,7 +76,7 @@ def method_config(base: FitConfig, method: Method, rival_epochs: int | None) -> 
         protocol=base.protocol,
         recipe=recipe,
         epochs=rival_epochs,
-        unlabelled=rounds,
+        unlabelled=unlabelled,
         places=places,
         precision=base.precision,
         device=base.device,

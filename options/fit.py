@@ -1,6 +1,6 @@
 """The options of ``fit``."""
 
-__all__ = ["Fit", "FitConfig", "Recipe", "Variant"]
+__all__ = ["MEAN_TEACHER", "Fit", "FitConfig", "Learned", "Recipe", "Variant"]
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -13,6 +13,9 @@ from textdiff.options.shared import CachePath, Count, Natural, Precise, Protocol
 
 Variant = Literal["full", "no-text", "concat", "shuffled-text", "constant-text"]
 Recipe = Annotated[str, Known("textdiff.models.networks.models:recipe_names", strict=True, listed=False)]
+MEAN_TEACHER: Literal["mean-teacher"] = "mean-teacher"
+Learned = int | Literal["mean-teacher"]
+"""How images without labels are learned from: rounds of self-training, or a mean teacher."""
 Model = Annotated[str, Known("textdiff.models.networks.models:MODELS", strict=True)]
 FromRecipe = Usual("textdiff.models.networks.recipes:usual")
 
@@ -104,9 +107,10 @@ class FitConfig(Training, Head, Precise):
     """Seed of the draw alone; --seed by default."""
     ensemble: Repeats | None = None
     """Fits, with seeds from --seed on, whose mean is used; a single one by default."""
-    unlabelled: Annotated[int | None, Range(least=1, most=2)] = None
-    """Rounds of self-training: fit again, 1 or 2 times, with what the fit before says of the training images that have
-    no label drawn; none by default."""
+    unlabelled: Annotated[Learned | None, Range(least=1, most=2)] = None
+    """Learn from the training images that have no label drawn, too: fit again, 1 or 2 times, with what the fit before
+    says of them; or mean-teacher, for a network of images: once, agreeing with its own average on them. Neither by
+    default."""
 
     def check(self) -> None:
         """Refuses parts of a pixel."""

@@ -113,15 +113,15 @@ class RunFiles:
     def member_config(self, number: int) -> dict[str, Any]:
         """The ``config`` of an ensemble's member: that of a single fit with a seed of its own."""
         own = {"fit": self.config["fit"] | {"seed": self.config["fit"]["seed"] + number, "ensemble": None}}
-        if unlabelled := self.config["unlabelled"]:
-            own["unlabelled"] = unlabelled | {"teacher": f"../../{TEACHER}"}
+        if self.teacher is not None:
+            own["unlabelled"] = self.config["unlabelled"] | {"teacher": f"../../{TEACHER}"}
         return self.config | own
 
     @property
     def teacher(self) -> Self | None:
         """The run of the round before, whose predictions this one learns from; None without self-training."""
-        unlabelled = self.config["unlabelled"]
-        return type(self)(self.path / unlabelled["teacher"]) if unlabelled else None
+        teacher = (self.config["unlabelled"] or {}).get("teacher")
+        return type(self)(self.path / teacher) if teacher else None
 
     def teacher_config(self) -> dict[str, Any]:
         """The ``config`` of ``teacher``: the same fit with one round less."""

@@ -28,6 +28,7 @@ class ImageNetwork(Segmenter, ABC):
 
     cached_views = False
     reads = Reads(image=True)
+    mean_teacher = True
     darkest: ClassVar[float] = -1.0
     """What black becomes; white becomes 1."""
     multiple: ClassVar[int] = 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from textdiff.errors import UserError, choose
 from textdiff.models.networks.recipes import Recipe
-from textdiff.options.fit import FitConfig
+from textdiff.options.fit import MEAN_TEACHER, FitConfig, Learned
 from textdiff.plugins import on_demand, registry
 
 if TYPE_CHECKING:  # listing the names imports no network
@@ -67,24 +67,22 @@ def get_recipe(model: str, name: str) -> Recipe:
 
 
 def method_name(
-    model: str, recipe: str | None, variant: str, unlabelled: int | None = None, places: bool = False
+    model: str, recipe: str | None, variant: str, unlabelled: Learned | None = None, places: bool = False
 ) -> str:
     """What a row of a table is called: ``no-text``, ``unet``, ``unet-fair``, ``lvit-fair-shuffled-text``.
 
     Variants of the method go without its name and recipe, and so do the full variant and the default recipe of others.
     With maps of the places that texts name it is ``full-places``. After a round of self-training it is
-    ``no-text-unlabelled``, after two ``no-text-unlabelled-2``.
+    ``no-text-unlabelled``, after two ``no-text-unlabelled-2``, and with a mean teacher ``unet-mean-teacher``.
     """
-    rounds = [
-        "places" if places else "",
-        "unlabelled" if unlabelled else "",
-        str(unlabelled) if (unlabelled or 0) > 1 else "",
-    ]
-    if model == FitConfig.model:
-        return "-".join(part for part in [variant, *rounds] if part)
-    recipes = get_model(model).recipes
-    parts = [model, recipe if recipe not in (None, next(iter(recipes))) else "", variant if variant != "full" else ""]
-    return "-".join(part for part in [*parts, *rounds] if part)
+    parts = [variant]
+    if model != FitConfig.model:
+        usual = next(iter(get_model(model).recipes))
+        parts = [model, "" if recipe in (None, usual) else recipe, "" if variant == "full" else variant]
+    parts.append("places" if places else "")
+    if unlabelled is not None:
+        parts.append({1: "unlabelled", 2: "unlabelled-2", MEAN_TEACHER: MEAN_TEACHER}[unlabelled])
+    return "-".join(part for part in parts if part)
 
 
 def recipe_names() -> list[str]:

@@ -82,6 +82,8 @@ class Segmenter(nn.Module):
     """Whether it can be told where its pixels are (``fit --positions``)."""
     maps_places: ClassVar[bool] = False
     """Whether it can be given a map of the places that the text names (``fit --places``)."""
+    mean_teacher: ClassVar[bool] = False
+    """Whether it can learn from images without labels by a mean teacher (``fit --unlabelled mean-teacher``)."""
     pixelwise: ClassVar[bool] = False
     """Whether what it says of a pixel depends on nothing but the activations there."""
     usual: ClassVar[bool] = True

@@ -22,7 +22,7 @@ from textdiff.models.networks.models import get_model, get_recipe
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.models.networks.variants import assign_texts
-from textdiff.options.fit import FitConfig
+from textdiff.options.fit import MEAN_TEACHER, FitConfig
 from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.prediction.blank import blank_limit
 from textdiff.pipeline.prediction.unlike import FILE as LIKENESS
@@ -32,7 +32,7 @@ from textdiff.pipeline.runs import SCHEMA, Run, write_config
 from textdiff.pipeline.training.epochs import rows_by_tile
 from textdiff.pipeline.training.image_digests import image_digests
 from textdiff.pipeline.training.labelled import Labelled, silent_images
-from textdiff.pipeline.training.self_training import unlabelled_record
+from textdiff.pipeline.training.unlabelled import unlabelled_record
 
 _NAMED = 8
 """Images that are named at most where many are left out."""
@@ -65,6 +65,11 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, shown)
     if config.positions and not get_model(config.model).locates:
         raise UserError(f"--positions: {get_model(config.model).title} takes none; leave it out")
+    if config.unlabelled == MEAN_TEACHER and not get_model(config.model).mean_teacher:
+        raise UserError(
+            f"--unlabelled {MEAN_TEACHER}: is for networks that read images, and {get_model(config.model).title} does "
+            "not; use --unlabelled 1"
+        )
     if config.places:
         _check_places(config, cache)
     network = get_model(config.model).build(cache, config, recipe)

@@ -1,63 +1,31 @@
 """Self-training: labels, drawn from the predictions of an earlier fit, for the training images that have none."""
 
-__all__ = ["WEIGHT", "SoftLabels", "forget_soft_labels", "soft_labels", "unlabelled_record"]
+__all__ = ["SoftLabels", "forget_soft_labels", "soft_labels"]
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from textdiff.cache import FeatureCache, Item
+from textdiff.cache import FeatureCache
 from textdiff.errors import UserError, quoted
 from textdiff.files import atomic_path, check_free_space
 from textdiff.images.images import SYMMETRIES, symmetry
 from textdiff.images.labels import UNSAID
 from textdiff.metrics.pixels import entropy
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, mean_of_rows
-from textdiff.pipeline.runs import TEACHER, Run
-from textdiff.pipeline.training.epochs import rows_by_tile
-from textdiff.pipeline.training.image_digests import image_digests, without_masks
+from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training.epochs import order_of
+from textdiff.pipeline.training.unlabelled import Unlabelled, unlabelled_tiles
 
-WEIGHT = "1 - entropy / log(classes)"
-"""How much a soft label counts, by how sure it is: from 0 for one that favours no class to 1 for a certain one."""
 _FILE = "soft-labels.npy"
-_DRAW, _PICK = 0x50F7, 0x9CC
+_DRAW = 0x50F7
 
 
-def unlabelled_record(
-    cache: FeatureCache, train_ids: Collection[str], rounds: int, texts: Mapping[int, int]
-) -> dict[str, Any]:
-    """What ``config.json`` says of self-training: the rounds, the weight, and which images were without labels.
-
-    These are all training images but ``train_ids``, with a mask or without; no mask of them is looked at.
-
-    Args:
-        cache: where the images are.
-        train_ids: those whose labels are drawn.
-        rounds: fits that follow the first.
-        texts: for every row the row whose text it is given.
-
-    Raises:
-        UserError: there is none, or one has rows to do.
-    """
-    ids = sorted({entry.id for entry in cache.rows if entry.split == "train"}.difference(train_ids))
-    if not ids:
-        raise UserError(
-            f"--unlabelled {rounds}: every training image of {cache.path} has its labels drawn; draw fewer with "
-            "--labels, or extract images without masks too"
-        )
-    cache.check_done([row for row, entry in enumerate(cache.rows) if entry.id in ids], "training images")
-    images = without_masks(image_digests(cache, ids, texts))
-    return {"rounds": rounds, "count": len(ids), "weight": WEIGHT, "teacher": TEACHER, "images": images}
-
-
-class SoftLabels:
+class SoftLabels(Unlabelled):
     """The labels that a run draws for its images without any, anew in each epoch.
 
     A pixel of which the teacher's probabilities are p, and their weight w = 1 - H(p) / log(classes) (Iscen et al., CVPR
@@ -73,41 +41,30 @@ class SoftLabels:
         mass: w p of each tile, (tiles, classes, S, S); a file may be mapped.
     """
 
+    use = "whose labels are drawn from what the fit before says of them"
+
     def __init__(self, run: Run, cache: FeatureCache, mass: NDArray[np.float16]) -> None:
-        self._options, self.mass, self._cache = run.config["fit"], mass, cache
-        self.tiles = _tiles(run, cache)
-        self._number = {row: number for number, tile in enumerate(self.tiles) for row in tile}
+        super().__init__(run, cache)
+        self.mass = mass
 
     def in_epoch(self, labelled: int) -> int:
         """How many tiles an epoch shows beside ``labelled`` ones: as many, or more if the epochs would not show all."""
-        epochs: int = self._options["epochs"]
+        epochs: int = self.options["epochs"]
         return min(len(self.tiles), max(labelled, math.ceil(len(self.tiles) / epochs)))
 
-    def picked(self, labelled: int, epoch: int) -> list[list[int]]:
-        """The tiles of an epoch, each with the rows of its views; drawn from (seed, epoch) alone."""
-        generator = np.random.default_rng([self._options["seed"], _PICK, epoch])
-        count = self.in_epoch(labelled)
-        return [self.tiles[i] for i in generator.choice(len(self.tiles), count, replace=False)]
+    def order(self, labelled: list[list[int]], views: slice, seed: int, epoch: int) -> list[int]:
+        """The rows of an epoch: both kinds of images in one random order."""
+        return order_of([*labelled, *(tile[views] for tile in self.picked(len(labelled), epoch))], seed, epoch)
 
-    def shown(self, items: Iterable[Item], epoch: int) -> Iterator[Item]:
-        """The items with labels drawn for those without, and the others as they are; a mask there is not looked at."""
-        for item in items:
-            if item.row not in self._number:
-                yield item
-                continue
-            labels = torch.from_numpy(self.drawn(item.row, epoch))[None]
-            device = next(read.device for read in (*item.features, item.image) if read is not None)
-            yield replace(item, mask=labels.to(device))
-
-    def drawn(self, row: int, epoch: int) -> NDArray[np.int64]:
+    def labels(self, row: int, epoch: int) -> NDArray[np.int64]:
         """The class numbers (S, S) of a row in an epoch, ``UNSAID`` where nothing is said."""
-        number = self._number[row]
+        number = self.number[row]
         classes, *shape = self.mass.shape[1:]
-        generator = np.random.default_rng([self._options["seed"], _DRAW, epoch, number])
+        generator = np.random.default_rng([self.options["seed"], _DRAW, epoch, number])
         below = np.cumsum(self.mass[number], 0, dtype=np.float32)
         labels = (generator.random(shape, np.float32) >= below).sum(0)
         labels[labels == classes] = UNSAID
-        return symmetry(labels, self._cache.rows[row].view % SYMMETRIES)
+        return symmetry(labels, self.cache.rows[row].view % SYMMETRIES)
 
 
 def soft_labels(run: Run, cache: FeatureCache, device: torch.device) -> SoftLabels | None:
@@ -121,7 +78,7 @@ def soft_labels(run: Run, cache: FeatureCache, device: torch.device) -> SoftLabe
     """
     if (teacher := run.teacher) is None:
         return None
-    file, tiles = teacher.path / _FILE, _tiles(run, cache)
+    file, tiles = teacher.path / _FILE, unlabelled_tiles(run, cache)
     shape = (len(tiles), len(cache.classes) + 1, cache.image_size, cache.image_size)
     if not file.exists():
         _predict(run, teacher, cache, device, file, shape)
@@ -139,17 +96,12 @@ def forget_soft_labels(run: Run) -> None:
             (run.teacher.path / _FILE).unlink(missing_ok=True)
 
 
-def _tiles(run: Run, cache: FeatureCache) -> list[list[int]]:
-    rows = rows_by_tile(cache)
-    return [tile for name in run.config["unlabelled"]["images"] for tile in rows[name]]
-
-
 def _predict(
     run: Run, teacher: Run, cache: FeatureCache, device: torch.device, file: Path, shape: tuple[int, ...]
 ) -> None:
     """Writes w p of every tile, from the mean over its views and the teacher's members, in one step."""
     check_free_space(file, 2 * math.prod(shape), "the soft labels need", "free some")
-    fitted, rows = FittedNetwork(teacher, device), [row for tile in _tiles(run, cache) for row in tile]
+    fitted, rows = FittedNetwork(teacher, device), [row for tile in unlabelled_tiles(run, cache) for row in tile]
     # In the texts of this run: of a control the images without labels must not keep their own.
     source = fitted.network.loader(cache, device).epoch(rows, run.texts(cache), keep=False)
     with atomic_path(file) as partial:

@@ -16,11 +16,13 @@ from textdiff.cache import FeatureCache, Loader
 from textdiff.errors import UserError
 from textdiff.models.device import describe_device
 from textdiff.models.networks.segmenter import Segmenter
+from textdiff.options.fit import MEAN_TEACHER
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.epochs import order_of, rows_by_tile
 from textdiff.pipeline.training.labelled import Labelled
 from textdiff.pipeline.training.self_training import soft_labels
 from textdiff.pipeline.training.trainer import Trainer
+from textdiff.pipeline.training.unlabelled import Unlabelled
 
 
 def train_many(
@@ -58,12 +60,12 @@ def train_many(
     loader = loader or network.loader(cache, device)
 
     _make_deterministic(device)
-    soft = [soft_labels(run, cache, device) for run, _ in runs]
-    more = soft[0].in_epoch(len(training)) if soft[0] else 0
-    rows_shown = len(training) + more
+    unlabelled = [_unlabelled(run, cache, device) for run, _ in runs]
+    more = unlabelled[0]
+    rows_shown = len(training) + (more.in_epoch(len(training)) if more else 0)
     fits = [
         Trainer(run, network, cache, loader, device, rows_shown, own)
-        for (run, network), own in zip(runs, soft, strict=True)
+        for (run, network), own in zip(runs, unlabelled, strict=True)
     ]
     if len(fits) == 1 and not fits[0].over:
         say_plan(fits[0], training, len(validation))
@@ -75,9 +77,8 @@ def train_many(
             epoch = min(fit.state.epoch for fit in going)
             # After a kill some checkpoints are older than others: those catch up first.
             turn = [fit for fit in going if fit.state.epoch == epoch]
-            picked = soft[0].picked(len(training), epoch) if soft[0] else []
-            shown = [*training, *(tile[views] for tile in picked)]
-            with closing(loader.epoch(order_of(shown, seed, epoch))) as items:
+            order = more.order(training, views, seed, epoch) if more else order_of(training, seed, epoch)
+            with closing(loader.epoch(order)) as items:
                 _in_step([fit.learn(own, seed) for fit, own in zip(turn, tee(items, len(turn)), strict=True)])
             if due := [fit for fit in turn if fit.due]:
                 with closing(loader.epoch(validation)) as items:
@@ -97,11 +98,21 @@ def train_many(
         raise failed[0]
 
 
+def _unlabelled(run: Run, cache: FeatureCache, device: torch.device) -> Unlabelled | None:
+    """The images without labels that a run learns from; None if it does not."""
+    if run.config["fit"]["unlabelled"] == MEAN_TEACHER:
+        return Unlabelled(run, cache)
+    return soft_labels(run, cache, device)
+
+
 def _images(run: Run, network: Segmenter) -> tuple[Any, ...]:
     """What decides which rows an epoch has, and in which order."""
     options = run.config["fit"]
     pixels = (options["label_pixels"], options["draw_seed"]) if options.get("label_pixels") else None
-    unlabelled = run.config["unlabelled"] and (run.config["unlabelled"]["images"], options["epochs"])
+    unlabelled = run.config["unlabelled"] and (
+        run.config["unlabelled"]["images"],
+        *(options[name] for name in ("unlabelled", "epochs", "batch_size")),
+    )
     return run.config["train_ids"], run.config["val_ids"], options["seed"], network.cached_views, pixels, unlabelled
 
 
@@ -158,13 +169,13 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
         f"{'' if selects or not val_images else ', which are watched and choose nothing'}"
     )
     _say_pixels(fit)
-    more = fit.soft.in_epoch(len(training)) if fit.soft else 0
-    if fit.soft:
-        count, parts = config["unlabelled"]["count"], len(fit.soft.tiles)
+    more = fit.unlabelled.in_epoch(len(training)) if fit.unlabelled else 0
+    if fit.unlabelled:
+        count, parts = config["unlabelled"]["count"], len(fit.unlabelled.tiles)
         console.info(
             f"in each epoch there {console.form(more, 'is', 'are')} {more} of "
             f"{f'{parts} tiles of ' if parts > count else ''}{console.counted(count, 'image')} without labels, "
-            "whose labels are drawn from what the fit before says of them"
+            + fit.unlabelled.use
         )
     rows = len(training) * views + validated
     if (stay := fit.loader.staying(rows)) < rows:
@@ -173,7 +184,8 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
         return
     left = options["epochs"] - fit.state.epoch
     # A forward pass alone is about a third of a step.
-    rows = left * (len(training) + more) + left / options["validate_every"] * validated / 3
+    forward = left / options["validate_every"] * validated + (left * more if fit.teacher else 0)
+    rows = left * (len(training) + more) + forward / 3
     first, last = fit.state.epoch + 1, options["epochs"]
     span = f"epochs {first} to {last}" if first < last else f"epoch {last}"
     console.info(f"estimated time: {console.duration(rows * step)}, {span}")

@@ -24,6 +24,7 @@ from textdiff.models.device import autocast, synchronize
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Criterion, Segmenter
 from textdiff.models.tensor_files import load_state, save_state, save_tensors
+from textdiff.options.fit import MEAN_TEACHER
 from textdiff.options.protocol import PROTOCOLS
 from textdiff.pipeline.predictions import logits_of
 from textdiff.pipeline.runs import IDENTITY, Run
@@ -32,8 +33,9 @@ from textdiff.pipeline.training.average import RunningAverage
 from textdiff.pipeline.training.epochs import random_window
 from textdiff.pipeline.training.labelled import Labelled
 from textdiff.pipeline.training.losses import LOSSES, segmentation_loss
+from textdiff.pipeline.training.mean_teacher import MeanTeacher
 from textdiff.pipeline.training.schedules import learning_rate
-from textdiff.pipeline.training.self_training import SoftLabels
+from textdiff.pipeline.training.unlabelled import Unlabelled
 from textdiff.tables import csv_table
 
 # Of the time, for checkpoints at most. That of the paper's head has 150 MB: on a GPU an epoch over five images is over
@@ -62,16 +64,19 @@ class Trainer:
         loader: Loader,
         device: torch.device,
         rows: int,
-        soft: SoftLabels | None = None,
+        unlabelled: Unlabelled | None = None,
     ) -> None:
-        self.run, self.cache, self.loader, self.device, self.soft = run, cache, loader, device, soft
+        self.run, self.cache, self.loader, self.device, self.unlabelled = run, cache, loader, device, unlabelled
         self.options: dict[str, Any] = run.config["fit"]
         self.labelled = Labelled(cache, self.options)
         self.samples: float = network.steps_of_row
         """The samples that a step can be made on in one row, on average."""
         if self.samples > 1 and not self.labelled.all:
             self.samples = int(self.labelled.counts(run.config["train_ids"]).sum()) / rows
-        self.steps = math.ceil(rows * self.samples / self.options["batch_size"])
+        with_teacher = self.options["unlabelled"] == MEAN_TEACHER
+        self.size: int = self.options["batch_size"] * (2 if with_teacher else 1)
+        """The samples of a step."""
+        self.steps = math.ceil(rows * self.samples / self.size)
         self.texts = run.texts(cache)
         self.network = network.to(device)
         self.recipe = Recipe(**run.config["recipe"])
@@ -79,13 +84,17 @@ class Trainer:
         own = partial(segmentation_loss, dice_weight=self.options["dice_weight"], dice_on=dice_on)
         self._criterion: Criterion = LOSSES.get(self.recipe.loss, own)
         self.optimizer = _optimizer(network, self.recipe, self.options["learning_rate"], device)
-        averaged = self.options["select"] == "average"
+        averaged = with_teacher or self.options["select"] == "average"
         self.average = RunningAverage(self.network) if averaged else None
+        self.teacher: MeanTeacher | None = None
+        if with_teacher:
+            steps = self.options["epochs"] * self.steps
+            self.teacher = MeanTeacher(self.kept, steps, self.options["precision"])
         self.state, self.best = _State(), _copy(network)
         self.losses: list[torch.Tensor] = []
         self.counts: dict[tuple[str, int], list[torch.Tensor]] = {}
         self.steps_recorded: recorded.RecordedSteps | None = None
-        if network.steady and (recorder := recorded.recorder_for(device)) is not None:
+        if self.teacher is None and network.steady and (recorder := recorded.recorder_for(device)) is not None:
             loss = partial(self._loss, network.scores_of, network)
             self.steps_recorded = recorded.RecordedSteps(network, loss, recorder)
         self.checkpoint = run.path / "last.pt"
@@ -115,7 +124,7 @@ class Trainer:
         network, epoch = self.network, self.state.epoch
         network.train()
         labelled = self.labelled.shown(items)
-        shown = self.narrowed(labelled if self.soft is None else self.soft.shown(labelled, epoch))
+        shown = self.narrowed(labelled if self.unlabelled is None else self.unlabelled.shown(labelled, epoch))
         fitted = network.learn(shown, seed, self.options["learning_rate"], self._criterion)
         if fitted is not None:
             self.losses.append(fitted)
@@ -123,7 +132,7 @@ class Trainer:
             return
         scores = [line.get("val_dice") for line in self.state.log]
         places = np.random.default_rng([seed, 0x81D, epoch])
-        batches = network.batches(shown, self.options["batch_size"], seed, epoch)
+        batches = network.batches(shown, self.size, seed, epoch)
         for step, (inputs, labels) in enumerate(batches):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.options, epoch + step / self.steps, scores)
@@ -132,7 +141,7 @@ class Trainer:
                 if self.steps_recorded is not None:
                     loss = self.steps_recorded(network.prepare(*part), truth)
                 else:
-                    loss = self._loss(network, network, part, truth)
+                    loss = self._step_loss(network, part, truth, epoch * self.steps + step)
                     self.optimizer.zero_grad(set_to_none=True)
                     loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
@@ -150,10 +159,15 @@ class Trainer:
             return inputs, labels
         grid = network.grid(self.cache)
         assert grid is not None
-        said = None if self.labelled.all and self.soft is None else (labels != UNSAID).cpu().numpy()
+        said = None if self.labelled.all and self.unlabelled is None else (labels != UNSAID).cpu().numpy()
         window = random_window(places, self.options["window"], labels.shape[-1], grid, said)
         labels = labels[:, window.top : window.top + window.size, window.left : window.left + window.size]
         return (*inputs, window), labels
+
+    def _step_loss(self, network: Segmenter, inputs: tuple[Any, ...], labels: torch.Tensor, step: int) -> torch.Tensor:
+        if self.teacher is None:
+            return self._loss(network, network, inputs, labels)
+        return self.teacher.loss(network, inputs, labels, self._criterion, step)
 
     def _loss(
         self,

@@ -120,14 +120,14 @@ def test_drawn_labels_are_in_expectation_the_soft_ones_and_turn_with_the_view(la
     mass[:, 1, 4:8], mass[:, 0, 4:8] = 1, 0
     labels = SoftLabels(used, cache, mass)
     row, *turned = labels.tiles[0]
-    drawn = np.stack([labels.drawn(row, epoch) for epoch in range(60)])
+    drawn = np.stack([labels.labels(row, epoch) for epoch in range(60)])
     assert (drawn[:, :4] == UNSAID).all()
     assert (drawn[:, 4:8] == 1).all()
     shares = [(drawn[:, 8:] == label).mean() for label in (0, 1, UNSAID)]
     assert np.allclose(shares, [0.5, 0.25, 0.25], atol=0.01)  # five standard deviations
     assert (drawn[0] != drawn[1]).any()
     for other in turned:
-        assert np.array_equal(labels.drawn(other, 3), symmetry(drawn[3], cache.rows[other].view))
+        assert np.array_equal(labels.labels(other, 3), symmetry(drawn[3], cache.rows[other].view))
 
 
 @pytest.mark.parametrize("stop", [2 + 3, 2 + 16 + 1, 2 + 16 + 2 + 5, 2 + 16 + 2 + 16 + 1])
