@@ -1,12 +1,13 @@
 """Mistakes and mishaps that their reader can mend, and how they are told in one line."""
 
-__all__ = ["UserError", "choose", "explain", "few", "nearest", "os_error", "quoted", "suggest"]
+__all__ = ["UserError", "choose", "explain", "few", "nearest", "one_of", "one_of_many", "os_error", "quoted", "suggest"]
 
 import difflib
 import errno
 import os
+import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,11 +54,29 @@ def quoted(place: str | os.PathLike[str]) -> str:
     return shlex.quote(os.fspath(place))
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean adm-256?)`` where a known name is close to ``name``, else nothing."""
+def suggest(name: str, known: Iterable[str], most: int = 1) -> str:
+    """`` (did you mean adm-256?)`` where known names are close to ``name``, the nearest ``most``, else nothing."""
     by_case = {other.lower(): other for other in known}
-    close = difflib.get_close_matches(name.lower(), by_case, n=1, cutoff=0.6) if name not in by_case.values() else []
-    return f" (did you mean {by_case[close[0]]}?)" if close else ""
+    found = difflib.get_close_matches(name.lower(), by_case, n=most, cutoff=0.6)
+    close = [by_case[other] for other in found] if name not in by_case.values() else []
+    return f" (did you mean {' or '.join([', '.join(close[:-1])] * (len(close) > 1) + close[-1:])}?)" if close else ""
+
+
+def one_of(name: str, known: Collection[str]) -> str:
+    """What a message says of ``name``, which is none of ``known``: ``must be one of a, b, c (did you mean b?)``."""
+    return f"must be one of {', '.join(known)}{suggest(name, known)}"
+
+
+def one_of_many(name: str, known: Mapping[str, str], listed: str) -> str:
+    """The same of names that are too many for a line: the nearest of them, and where all are ``listed``.
+
+    ``known`` has what each is, in words; where no name is close to ``name``, it is the first of which a word is it.
+    """
+    said = suggest(name, known, 3)
+    if not said:
+        word = re.compile(rf"\b{re.escape(name)}\b", re.IGNORECASE)
+        said = next((f" (did you mean {other}, {is_a}?)" for other, is_a in known.items() if word.search(is_a)), "")
+    return f"must be one of {len(known)} names{said}; {listed} lists them all"
 
 
 def choose(option: str, name: str, known: Mapping[str, _T]) -> _T:
@@ -67,7 +86,7 @@ def choose(option: str, name: str, known: Mapping[str, _T]) -> _T:
         UserError: there is none of that name; the line lists the names there are.
     """
     if name not in known:
-        raise UserError(f"{option} {name}: must be one of {', '.join(known)}{suggest(name, known)}")
+        raise UserError(f"{option} {name}: {one_of(name, known)}")
     return known[name]
 
 

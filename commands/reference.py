@@ -6,9 +6,11 @@ import inspect
 from collections.abc import Iterator
 
 from textdiff.cli import COMMANDS
+from textdiff.experiments.setup import methods
 from textdiff.models.networks.models import MODELS, get_model
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Segmenter
+from textdiff.options.experiments import FILTERS
 from textdiff.options.option import Option
 from textdiff.options.protocol import PROTOCOLS
 from textdiff.options.record import options
@@ -26,6 +28,11 @@ RECIPES = """## Networks and recipes
 size is that of `extract --image-size`, rounded up where a network needs a multiple of 16 or 32. The column on
 normalisation is about batch normalisation where a network has it. Where there are no validation images the last weights
 are kept.
+"""
+ROWS = """## Rows of tables
+
+`--models` of `table1`, `--variants` of `ablate`, `curve` and `compare`, and `--against` take rows by these names, and
+sums of them, as in `full+unet`. [Networks](networks.md#the-recipes) says how they are made up.
 """
 COLUMNS = ("network", "recipe", "how long", "optimiser", "learning rate", "loss", "sees", "normalisation", "keeps")
 
@@ -58,7 +65,9 @@ _NORMS = {
 
 def page() -> str:
     """The page in Markdown."""
-    return "\n".join([HEAD, *(line for name in COMMANDS for line in _command(name)), RECIPES, *_table()])
+    return "\n".join(
+        [HEAD, *(line for name in COMMANDS for line in _command(name)), RECIPES, *_table(), ROWS, *_rows()]
+    )
 
 
 def _command(name: str) -> Iterator[str]:
@@ -84,6 +93,15 @@ def _table() -> Iterator[str]:
     yield _row(*COLUMNS)
     yield _row(*[":--"] * len(COLUMNS))
     yield from (_row(*cells) for cells in recipe_rows())
+    yield ""
+
+
+def _rows() -> Iterator[str]:
+    yield from (_row("network", "rows"), _row(":--", ":--"))
+    fitted = methods()
+    for model in MODELS:
+        yield _row(f"`{model}`", ", ".join(f"`{name}`" for name in fitted if fitted[name].model == model))
+    yield _row("`table1 --filters`", f"`{FILTERS}`")
     yield ""
 
 

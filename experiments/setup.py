@@ -1,6 +1,6 @@
 """What the experiments have in common: their methods, their draws and seeds, and from options to a list of jobs."""
 
-__all__ = ["RIVALS", "conduct", "experiment_path", "methods", "plan_methods", "repetitions"]
+__all__ = ["RIVALS", "conduct", "experiment_path", "method_titles", "methods", "plan_methods", "repetitions"]
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -61,6 +61,11 @@ def methods() -> dict[str, Fitted]:
 
 def _ways(network: type[Segmenter]) -> tuple[Learned | None, ...]:
     return (None, 1, MEAN_TEACHER) if network.mean_teacher else (None, 1)
+
+
+def method_titles() -> dict[str, str]:
+    """The same rows, and the title of each one's network."""
+    return {name: get_model(fitted.model).title for name, fitted in methods().items()}
 
 
 def method_config(base: FitConfig, method: Method, rival_epochs: int | None) -> FitConfig:

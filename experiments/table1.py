@@ -1,6 +1,6 @@
 """Table 1 of the paper: every system on the same images, draws and seeds, with intervals and paired differences."""
 
-__all__ = ["row_names", "table1", "table1_plan", "table1_table"]
+__all__ = ["row_titles", "table1", "table1_plan", "table1_table"]
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -30,7 +30,7 @@ from textdiff.experiments.result_tables import (
     write_tables,
 )
 from textdiff.experiments.results import gather
-from textdiff.experiments.setup import conduct, experiment_path, methods, plan_methods
+from textdiff.experiments.setup import conduct, experiment_path, method_titles, methods, plan_methods
 from textdiff.models.networks.models import get_model, get_recipe
 from textdiff.options.experiments import FILTERS, Table1
 from textdiff.options.fit import FitConfig
@@ -44,9 +44,9 @@ METHOD, BAR = "full", "trees"
 """The method, and what is fitted on image filters: boosted trees."""
 
 
-def row_names() -> list[str]:
-    """The rows that the table can have, but for means of them."""
-    return [*methods(), FILTERS]
+def row_titles() -> dict[str, str]:
+    """The rows that the table can have, but for means of them, and what each is."""
+    return method_titles() | {FILTERS: "boosted trees on image filters"}
 
 
 def table1(options: Table1) -> Outcome:

@@ -27,9 +27,12 @@ from textdiff.options.shared import CachePath, Computing, Count, Repeats, RunPat
 
 FILTERS = "filters"
 """The row of ``table1`` that is of the cache ``--filters``."""
-Method = Annotated[str, Known("textdiff.experiments.setup:methods", strict=True, listed=False, sums=True)]
+_LIST = "docs/reference.md#rows-of-tables"
+Method = Annotated[
+    str, Known("textdiff.experiments.setup:method_titles", strict=True, listed=False, page=_LIST, sums=True)
+]
 """A row of a table: a variant of the method, another network with its recipe, or a mean of rows, as in full+unet."""
-Row = Annotated[str, Known("textdiff.experiments.table1:row_names", strict=True, listed=False, sums=True)]
+Row = Annotated[str, Known("textdiff.experiments.table1:row_titles", strict=True, listed=False, page=_LIST, sums=True)]
 """Of ``table1``: the same, or ``FILTERS``."""
 Seeds = Annotated[int, Range(least=1, most=100)]
 VARIED = ("labels", "variant", "seed", "draw_seed", "model", "blocks", "steps", "ensemble")

@@ -26,7 +26,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from textdiff.errors import UserError, nearest, suggest
+from textdiff.errors import UserError, nearest, one_of, one_of_many
 from textdiff.places import Url, located
 
 AnyPath = str | PathLike[str]
@@ -93,6 +93,8 @@ class Known(NamedTuple):
     strict: bool = False
     listed: bool = True
     """Whether the help lists all names of a strict option; not where that would take seconds."""
+    page: str = ""
+    """The page that lists the names where these are too many for a message; ``place`` then says what each is, too."""
     sums: bool = False
     """Whether several of a strict option's names with plus signs between them are a value, too."""
 
@@ -100,6 +102,12 @@ class Known(NamedTuple):
         """The names."""
         names: Collection[str] | Callable[[], Collection[str]] = imported(self.place)
         return names() if callable(names) else names
+
+    def described(self) -> Mapping[str, str]:
+        """The names that ``page`` lists, and what each is in words."""
+        names = self.names()
+        assert isinstance(names, Mapping)
+        return names
 
 
 class Usual(NamedTuple):
@@ -307,8 +315,10 @@ class Option:
         return tuple(known.names()) if known and known.strict else self.choices
 
     def _unknown(self, value: object) -> UserError:
-        names = self._names()
-        return UserError(f"{self.flag} {value}: must be one of {', '.join(names)}{suggest(str(value), names)}")
+        known = self._mark(Known)
+        if known and known.page:
+            return UserError(f"{self.flag} {value}: {one_of_many(str(value), known.described(), known.page)}")
+        return UserError(f"{self.flag} {value}: {one_of(str(value), self._names())}")
 
     def _no(self, value: object) -> UserError:
         what = {bool: "True or False", int: "a whole number", float: "a finite number", str: "text", Path: "a path"}[

@@ -18,7 +18,7 @@ from textdiff.experiments.experiment import open_experiment, plan_experiment
 from textdiff.experiments.job_runner import JobRunner
 from textdiff.experiments.pairs import check_scored
 from textdiff.experiments.results import Result
-from textdiff.experiments.table1 import _shortened, table1, table1_plan, table1_table
+from textdiff.experiments.table1 import _shortened, row_titles, table1, table1_plan, table1_table
 from textdiff.files import sha256_file, write_json
 from textdiff.options.experiments import Table1
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
@@ -172,7 +172,7 @@ def test_what_one_of_two_caches_refuses_makes_neither_grow(made, tmp_path, textd
     [
         ("full,full+unet", "full+unet: is a mean of rows, and unet is none; name it, too: unet,full+unet"),
         ("full,unet,full+unet+filters", "--models full+unet+filters: filters is the row of the cache --filters; give"),
-        ("full,unet,full+unett", "--models unett: must be one of"),
+        ("full,unet,full+unett", "--models unett: must be one of 71 names (did you mean unet"),
         ("full,full+full", "--models full+full: names one twice"),
     ],
 )
@@ -180,6 +180,17 @@ def test_a_mean_of_what_is_no_row_is_refused_before_anything_is_fitted(cache, tm
     stderr = textdiff_once(tmp_path, "table1", "--cache", str(cache.path), "--models", models, status=2).stderr
     assert words in one_line(stderr)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("name", "meant"), [("lvti", "lvit"), ("gloria", "resnet50-unet"), ("nothing-like-it", "")])
+def test_of_many_rows_the_nearest_are_named_and_the_page_that_has_all(cache, tmp_path, textdiff_once, name, meant):
+    run = textdiff_once(tmp_path, "table1", "--cache", str(cache.path), "--models", name, status=2)
+    said = one_line(run.stderr)
+    assert re.findall(r"did you mean ([\w-]+)", said) == [meant] * bool(meant)
+    place, anchor = re.search(r"(docs/\S+)#(\S+) lists them all", said).groups()
+    _, title, section = (Path(__file__).parents[2] / place).read_text(encoding="utf-8").partition("## Rows of tables\n")
+    assert anchor == title[3:].strip().lower().replace(" ", "-")
+    assert set(re.findall(r"`([\w-]+)`", section)) >= row_titles().keys()
 
 
 @pytest.mark.parametrize("command", [("table1",), ("ablate",), ("table1", "--models", "no-text,lvit-fair")])
