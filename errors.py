@@ -98,8 +98,11 @@ def few(names: Iterable[object], most: int, *, count: bool = False, between: str
     return between.join(shown[:most]) + (rest if more > 0 else "")
 
 
-def nearest(path: Path) -> str:
-    """`` (did you mean cache/monuseg.zarr?)`` where a path that does not exist has a close name beside it."""
+def nearest(path: Path, holds: str = "") -> str:
+    """`` (did you mean cache/monuseg.zarr?)`` where a path that does not exist has a close name beside it.
+
+    ``holds`` is a file that must be in what is named, as in a directory of one kind.
+    """
     there = next((parent for parent in path.parents if parent.is_dir()), None)
     if there is None:
         return ""
@@ -109,7 +112,7 @@ def nearest(path: Path) -> str:
     except OSError:
         return ""
     for name in difflib.get_close_matches(wrong, names, n=3, cutoff=0.6):
-        if (found := there.joinpath(name, *rest)).exists():
+        if ((found := there.joinpath(name, *rest)) / holds).exists():
             return f" (did you mean {found}?)"
     return ""
 

@@ -77,6 +77,8 @@ class Exists(NamedTuple):
 
     what: str
     fix: str = ""
+    holds: str = ""
+    """A file that is in every such directory: of names that are close, only those that have it are suggested."""
 
 
 class InStore:
@@ -289,7 +291,7 @@ class Option:
             raise UserError(f"{self.flag} {value}: must be {bounds}")
         if there and isinstance(value, Path) and not value.exists():
             fix = f"; {there.fix}" if there.fix else ""
-            raise UserError(f"{self.flag} {value}: no such {there.what}{nearest(value)}{fix}")
+            raise UserError(f"{self.flag} {value}: no such {there.what}{nearest(value, there.holds)}{fix}")
         return value
 
     def _scalar(self, text: str) -> Any:

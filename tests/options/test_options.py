@@ -151,7 +151,10 @@ def test_defaults_of_presets_and_recipes_are_told_with_their_values(helps):
         (["extract", "--dataset", "folder", "--data", "cahce/folder"], ["did you mean cache/folder?"]),
         (["fit", "--cache", "cache/monusge.zarr"], ["did you mean cache/monuseg.zarr?", "textdiff extract"]),
         (["fit", "--cache", "cache/monuseg.zarr", "--recipe", "fiar"], ["did you mean fair?"]),
+        (["fit", "--cache", "cach"], ["cach: no such cache; make one with"]),
+        (["fit", "--cache", "cache/foldr"], ["foldr: no such cache; make one with"]),
         (["score", "--run", "runs/monuseg-1"], ["did you mean runs/monuseg-12?"]),
+        (["score", "--run", "run"], ["run: no such run directory; make one with"]),
         (["score", "--runs", "rnus"], ["rnus: no run yet (did you mean runs?)"]),
         (["score", "--metrics", "dice,iuo", "--run", "runs/monuseg-12"], ["--metrics iuo", "did you mean iou?"]),
         (["predict", "net.ptt"], ["IMAGE net.ptt", "did you mean net.pt?"]),
@@ -162,7 +165,7 @@ def test_defaults_of_presets_and_recipes_are_told_with_their_values(helps):
             ["report", "--run", "runs/monuseg-12", "--out", "texts.csv"],
             ["--out texts.csv: name a file that ends"],
         ),
-        (["report", "--run", "runs/monuseg-12"], ["runs/monuseg-12: not a run directory"]),
+        (["report", "--run", "cache/folder"], ["cache/folder: not a run directory"]),
         (["report", "runs/monuseg-12"], ["--run runs/monuseg-12", "`textdiff report --help`"]),
         (["ablate", "--cache", "cache/monuseg.zarr", "--set", "widht=9"], ["did you mean width?"]),
         (["extract"], ["--dataset: is missing"]),
@@ -188,7 +191,8 @@ def test_defaults_of_presets_and_recipes_are_told_with_their_values(helps):
 def test_a_mistyped_word_gets_the_one_that_was_meant(textdiff_once, tmp_path, words, said):
     for directory in ("cache/monuseg.zarr", "cache/folder", "runs/monuseg-12"):
         (tmp_path / directory).mkdir(parents=True)
-    (tmp_path / "net.pt").touch()
+    for file in ("net.pt", "cache/monuseg.zarr/zarr.json", "runs/monuseg-12/config.json"):
+        (tmp_path / file).touch()
     result = textdiff_once(tmp_path, *words, status=2)
     assert result.stderr.count("\n") == 1, result.stderr
     for part in said:
