@@ -35,8 +35,9 @@ _JOINED = re.compile(
     rf"|(?:\s+(?!{_SMALL})\w+){{1,2}}\s+(?:of|in)\s+(?:(?:the|both)\s+)*"
 )
 """What stands between words of the same place: "left and right lung", "upper third of the left lung"."""
-_PART_OF = rf"(?:[\s-]+(?!{_SMALL}|hal(?:f|ves)\b)\w+){{1,2}}\s+(?:of|in)\s+(?:(?:the|both)\s+)*"
-"""What stands between upper, middle or lower and a part of the patient: "lower part of both lungs"."""
+_PART_OF = rf"(?:[\s-]+(?!{_SMALL})\w+){{1,2}}\s+(?:of|in)\s+(?:(?:the|both)\s+)*"
+"""What stands between a word and a part of the patient: "lower part of both lungs", "left side of the chest"."""
+_HALF = re.compile(r"\bhal(?:f|ves)\b", re.IGNORECASE)
 _BESIDE = re.compile(r"\s+|-")
 _NOUN = re.compile(rf"[\s-]+(?!{_SMALL})\w")
 _ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
@@ -54,7 +55,7 @@ class _Word(NamedTuple):
     before_noun: bool
     of_patient: bool
     of_thirds: bool
-    """Whether up and down are thirds: also in "lower part of both lungs", where left would still be the picture's."""
+    """Whether up and down are thirds, as they are of a patient but in "lower half of both lungs"."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,11 @@ class Directions:
         """A map of the places that a text names, for a network whose pixels are to know what is said of them.
 
         Left and right are halves of the picture, and so are up and down; before a part of the patient, which has a
-        middle too, upper, middle and lower are thirds, and left is the patient's, at the right; "lower part of both
-        lungs" is a third, and "lower half" of them a half. Places that are named
-        together, as in "upper and lower left lung", are all in it: it is the maximum of one map of each. In "right
-        middle and lower lobes" both are at the right. A clause that denies something names no place, but for a finding
-        that is told before ", no effusion" and the like; nor does a phrase that tells where one thing is beside
-        another.
+        middle too, upper, middle and lower are thirds, and left is the patient's, at the right. So it is in "lower part
+        of both lungs" and "left side of the chest"; "lower half" of them is a half. Places that are named together, as
+        in "upper and lower left lung", are all in it: it is the maximum of one map of each. In "right middle and lower
+        lobes" both are at the right. A clause that denies something names no place, but for a finding that is told
+        before ", no effusion" and the like; nor does a phrase that tells where one thing is beside another.
 
         Args:
             text: of the picture as it lies.
@@ -178,8 +178,9 @@ class Directions:
                 continue
             side, lines = self._known[key]
             after = text[match.end() :]
-            before_noun, of_patient = bool(_NOUN.match(after)), bool(self._part.match(after))
-            of_thirds = of_patient or bool(self._part_of.match(after))
+            part_of = self._part_of.match(after)
+            before_noun, of_patient = bool(_NOUN.match(after)), bool(self._part.match(after) or part_of)
+            of_thirds = of_patient and not (part_of and _HALF.search(part_of.group()))
             if found and _JOINED.fullmatch(text[match.end() : found[-1].start]):
                 before_noun, of_patient, of_thirds = found[-1][-3:]
             found.append(_Word(match.start(), match.end(), side, lines, before_noun, of_patient, of_thirds))

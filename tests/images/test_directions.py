@@ -149,6 +149,10 @@ ALL = {L: (UP, MID, LOW), R: (UP, MID, LOW)}
         ("Opacity in the upper third of the left lung.", {R: (UP,)}),
         ("Opacity in the lower part of both lungs.", {L: (LOW,), R: (LOW,)}),
         ("Dense upper and middle thirds of the lungs.", {L: (UP, MID), R: (UP, MID)}),
+        ("Opacity in the left part of both lungs.", {R: (UP, MID, LOW)}),
+        ("Opacity in the right side of her chest.", {L: (UP, MID, LOW)}),
+        ("Opacity in the left lower part of the thorax.", {R: (LOW,)}),
+        ("Dense in the left part of the picture of the lungs.", {L: (UP, MID, LOW)}),
         ("Upper zone opacities in both the right and the left lung.", {L: (UP,), R: (UP,)}),
         ("No effusion on the left.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
         ("A cell to the left of the gland, in the middle.", {L: (UP, MID, LOW), R: (UP, MID, LOW)}),
@@ -187,6 +191,12 @@ def test_the_map_is_lit_where_the_text_says(text, lit):
 )
 def test_the_lower_part_of_organs_is_a_third_and_half_of_them_a_half(text, bright):
     assert WORDS.place_map(text, 60).mean() == pytest.approx(bright, abs=0.01)
+
+
+@pytest.mark.parametrize("view", range(SYMMETRIES))
+@pytest.mark.parametrize("text", ["left half of both lungs", "lower half of the chest", "right half of the picture"])
+def test_the_turned_words_of_a_half_name_what_becomes_of_it_in_the_picture(text, view):
+    np.testing.assert_array_equal(WORDS.place_map(WORDS.turned(text, view), 60), WORDS.place_map(text, 60, view))
 
 
 @pytest.mark.parametrize(
