@@ -185,6 +185,19 @@ def test_the_map_is_lit_where_the_text_says(text, lit):
     assert ((found < 0.1) | (found > 0.9))[list(at.values())][:, [10, 50]].all()
 
 
+def test_the_picture_of_the_page_shows_the_places_that_its_sentences_name(tmp_path):
+    program = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks/places_figure.py"))
+    lit = []
+    for panel in program["draw_figure"]().axes:
+        shown = np.asarray(panel.get_images()[0].get_array())
+        # A ninth of the height and a quarter of the width stand for a part of the picture.
+        parts = shown[program["SIZE"] // 9 * np.arange(1, 9, 2)[:, None], program["SIZE"] // 4 * np.array([1, 3])]
+        lit.append(["".join("#" if bright > 0.9 else "." for bright in row) for row in parts])
+    assert lit == [["#.", "..", ".#", ".#"], ["#.", "#.", "..", ".."], ["#.", "#.", "#.", "#."]]
+    program["main"](str(tmp_path / "places.png"))
+    assert (tmp_path / "places.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("text", "bright"),
     [("lower part of both lungs", 1 / 3), ("lower half of both lungs", 1 / 2), ("lower part of the picture", 1 / 2)],
