@@ -10,9 +10,9 @@ from pathlib import Path
 
 from textdiff.cache import FeatureCache
 from textdiff.console import counted
-from textdiff.errors import UserError
+from textdiff.errors import UserError, few
 from textdiff.experiments.compare import SECONDS, fit_costs
-from textdiff.experiments.experiment import FILE, Experiment, Plan, check_plan
+from textdiff.experiments.experiment import FILE, Experiment, Plan, check_plan, open_experiment
 from textdiff.experiments.pairs import check_pairs, check_scored
 from textdiff.experiments.plots import draws_figure
 from textdiff.experiments.result_tables import (
@@ -73,6 +73,8 @@ def table1(options: Table1) -> Outcome:
     for place, (cache, plan) in plans.items():  # both, before one of them grows
         path = experiment_path(replace(options, name=_name(options, place)), plan, cache)
         if (path / FILE).exists():
+            if not options.table_only:
+                _check_lengths(path, plan)
             check_plan(path, plan, cache, grow=not options.table_only)
     failures, experiments = list[str](), dict[str, Experiment]()
     for place, (cache, plan) in reversed(plans.items()):  # filters first: rows of the other one are means with them
@@ -97,6 +99,25 @@ def _check_same_images(options: Table1) -> None:
             )
     if any("+" in row and FILTERS in row.split("+") for row in options.models or ()):
         check_caches([(cache.path, cache) for cache in caches])
+
+
+def _check_lengths(path: Path, plan: Plan) -> None:
+    """Says why an experiment of an earlier version cannot grow, where that cut fewer fits to ``--max-steps``."""
+    then = open_experiment(path).plan
+    before = {job.name: job for job in then.jobs}
+    same = all(then.options.get(name) == plan.options[name] for name in ("labels", "rival-epochs", "max-steps"))
+    whole = [
+        str(job.point["method"])
+        for job in plan.jobs
+        if job.name in before and job.config.epochs is not None and before[job.name].config.epochs is None
+    ]
+    if same and plan.options["max-steps"] is not None and whole and any(job.name not in before for job in plan.jobs):
+        rows = few(dict.fromkeys(whole), 5, count=True)
+        raise UserError(
+            f"{path}: cannot grow: an earlier TextDiff began it, and its --max-steps did not cut {rows}, as this one's "
+            "does; repeat the command as it was then, which goes on with what is there, or give another --name, which "
+            "fits all anew"
+        )
 
 
 def _by_default(row: str, options: Table1) -> bool:

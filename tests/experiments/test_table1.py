@@ -227,6 +227,20 @@ def test_long_recipes_are_cut_only_when_asked_and_the_table_says_so(cache, tmp_p
     assert "CUT" not in text
 
 
+def test_what_an_earlier_version_cut_otherwise_cannot_grow_and_the_cause_is_named(cache, tmp_path, textdiff_once):
+    options = Table1(cache.path, labels=3, draws=1, models=["full", "unet", "unet-fair"], max_steps=20, runs=tmp_path)
+    plan = table1_plan(options, cache, options.models)
+    jobs = [replace(job, fit=job.fit | {"epochs": None}) for job in plan.jobs]  # it cut what counts steps alone
+    plan_experiment(tmp_path / "table1-tiny", replace(plan, jobs=jobs), cache, 1)
+    words = ("--labels", "3", "--models", "full,unet,unet-fair", "--max-steps", "20", "--runs", str(tmp_path))
+    more = ("table1", "--cache", str(cache.path), *words, "--draws")
+    said = one_line(textdiff_once(tmp_path, *more, "2", status=2).stderr)
+    assert "cannot grow: an earlier TextDiff began it, and its --max-steps did not cut unet, unet-fair, as" in said
+    # As it was it goes on, and what else differs is named as ever.
+    assert "INCOMPLETE: 3 of 3 jobs" in textdiff_once(tmp_path, *more, "1", "--table-only").stdout
+    assert "max-steps: 20 before, now 30" in textdiff_once(tmp_path, *more, "2", "--max-steps", "30", status=2).stderr
+
+
 def test_an_epoch_of_a_cache_of_tiles_has_a_step_for_each_batch_of_tiles(tmp_path):
     places = [(f"train {image}", y) for image in range(3) for y in range(20)]
     rows = [
