@@ -20,7 +20,7 @@ from textdiff.experiments.result_tables import (
     write_tables,
 )
 from textdiff.experiments.results import gather
-from textdiff.experiments.setup import RIVALS, conduct, plan_methods
+from textdiff.experiments.setup import RIVALS, conduct, plan_methods, rows_by_default
 from textdiff.options.experiments import Ablate, Method
 from textdiff.options.fit import Variant
 
@@ -35,7 +35,8 @@ def ablate(options: Ablate) -> Outcome:
         KeyboardInterrupt: stopped; the same call goes on.
     """
     cache = FeatureCache.open(options.cache)
-    methods: list[Method] = [*(options.variants or get_args(Variant)), *(RIVALS if options.unet else [])]
+    variants = options.variants or rows_by_default(get_args(Variant), cache)
+    methods: list[Method] = [*variants, *(RIVALS if options.unet else [])]
     against = options.against or methods[0]
     if against not in methods:
         raise UserError(f"--against {against}: not among the rows, which are {', '.join(methods)}")

@@ -18,7 +18,7 @@ from textdiff.experiments.result_tables import (
     write_tables,
 )
 from textdiff.experiments.results import Result, gather
-from textdiff.experiments.setup import conduct, plan_methods
+from textdiff.experiments.setup import conduct, plan_methods, rows_by_default
 from textdiff.options.experiments import Curve
 
 
@@ -32,7 +32,9 @@ def curve(options: Curve) -> Outcome:
         KeyboardInterrupt: stopped; the same call goes on.
     """
     cache = FeatureCache.open(options.cache)
-    plan = plan_methods("curve", options, cache, options.variants, options.labels)
+    named = options.variants != Curve.variants or "variants" in options.explicit
+    variants = options.variants if named else rows_by_default(options.variants, cache)
+    plan = plan_methods("curve", options, cache, variants, options.labels)
     experiment, failures = conduct(options, plan, cache)
     return curve_table(experiment, options.truth)._replace(failures=failures)
 

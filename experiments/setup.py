@@ -1,6 +1,15 @@
 """What the experiments have in common: their methods, their draws and seeds, and from options to a list of jobs."""
 
-__all__ = ["RIVALS", "conduct", "experiment_path", "method_titles", "methods", "plan_methods", "repetitions"]
+__all__ = [
+    "RIVALS",
+    "conduct",
+    "experiment_path",
+    "method_titles",
+    "methods",
+    "plan_methods",
+    "repetitions",
+    "rows_by_default",
+]
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -105,12 +114,27 @@ def check_methods(rows: Sequence[Method], cache: FeatureCache, elsewhere: Collec
             if absent := [part for part in row.split("+") if part not in (*rows, *elsewhere)]:
                 raise UserError(f"{row}: is a mean of rows, and {absent[0]} is none; name it, too: {absent[0]},{row}")
             continue
-        several = len(get_model(known[row].model).variants) > 1
-        if several and known[row].variant != "no-text" and cache.text_dim is None:
+        if cache.text_dim is None and _reads_texts(known[row]):
             raise UserError(
                 f"{row}: reads texts, and {cache.path} was extracted with --text-encoder none; name rows that read "
                 "none, as no-text and unet, or extract with a text encoder"
             )
+
+
+def rows_by_default(rows: Sequence[Method], cache: FeatureCache) -> list[Method]:
+    """Of rows that nobody named those that a cache can have: without texts those that read none, as a line says."""
+    known = methods()
+    left_out = [row for row in rows if cache.text_dim is None and _reads_texts(known[row])]
+    if left_out:
+        console.info(
+            f"{cache.path}: was extracted with --text-encoder none, so the rows that read texts are left out: "
+            f"{', '.join(left_out)}"
+        )
+    return [row for row in rows if row not in left_out]
+
+
+def _reads_texts(method: Fitted) -> bool:
+    return method.variant != "no-text" and len(get_model(method.model).variants) > 1
 
 
 def repetitions(options: Options, cache: FeatureCache, labels: int) -> list[tuple[int, int]]:

@@ -30,7 +30,7 @@ from textdiff.experiments.result_tables import (
     write_tables,
 )
 from textdiff.experiments.results import gather
-from textdiff.experiments.setup import conduct, experiment_path, method_titles, methods, plan_methods
+from textdiff.experiments.setup import conduct, experiment_path, method_titles, methods, plan_methods, rows_by_default
 from textdiff.models.networks.models import get_model, get_recipe
 from textdiff.options.experiments import FILTERS, Table1
 from textdiff.options.fit import FitConfig
@@ -40,8 +40,8 @@ from textdiff.pipeline.evaluation.published import ARTEFACTS
 from textdiff.pipeline.training.begin import draw_images
 from textdiff.pipeline.training.epochs import rows_by_tile
 
-METHOD, BAR = "full", "trees"
-"""The method, and what is fitted on image filters: boosted trees."""
+METHOD, BAR = ("full", "no-text"), "trees"
+"""The method, with text or else without, and what is fitted on image filters: boosted trees."""
 
 
 def row_titles() -> dict[str, str]:
@@ -62,7 +62,8 @@ def table1(options: Table1) -> Outcome:
     """
     if options.filters is not None:
         _check_same_images(options)
-    wanted = options.models or [row for row in methods() if _by_default(row, options)]
+    by_default = [row for row in methods() if _by_default(row, options)]
+    wanted = options.models or rows_by_default(by_default, FeatureCache.open(options.cache))
     rows = [row for row in wanted if row != FILTERS]
     caches = {place: path for place, path in (("", options.cache), (FILTERS, options.filters)) if path is not None}
     plans = {}
@@ -126,11 +127,11 @@ def _by_default(row: str, options: Table1) -> bool:
     if rounds or places:
         return False
     if model == FitConfig.model:
-        return variant in (METHOD, "no-text", "shuffled-text")
+        return variant in (*METHOD, "shuffled-text")
     only = len(get_model(model).recipes) == 1
     if not get_model(model).usual:
         return False
-    return (only or recipe in options.recipes) and variant in (METHOD, "shuffled-text")
+    return (only or recipe in options.recipes) and variant in (METHOD[0], "shuffled-text")
 
 
 def _name(options: Table1, place: str) -> str:
@@ -183,7 +184,9 @@ def table1_table(experiments: Mapping[str, Experiment], truth: str) -> Outcome:
     }
     check_scored((name, result) for name, (_, result) in rows.items())
     results = [result for _, result in rows.values()]
-    against = [name for name, (_, result) in rows.items() if result.point["method"] == METHOD or name == FILTERS]
+    fitted = [result.point["method"] for result in results]
+    method = next((row for row in METHOD if row in fitted), None)
+    against = [name for name, (_, result) in rows.items() if result.point["method"] == method or name == FILTERS]
     shown = score_columns(results, truth)
     lines, records = [], []
     for name, (experiment, result) in rows.items():

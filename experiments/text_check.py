@@ -29,6 +29,11 @@ def text_check(options: TextCheck) -> Outcome:
         KeyboardInterrupt: stopped; the same call goes on.
     """
     cache = FeatureCache.open(options.cache)
+    if cache.text_dim is None:
+        raise UserError(
+            f"{cache.path}: has no texts to check, as it was extracted with --text-encoder none; extract with a text "
+            "encoder"
+        )
     if not any(row.split == "val" and row.has_mask for row in cache.rows):
         raise UserError(
             f"{cache.path}: has no annotated validation images to check texts on; put some in the split val"

@@ -193,17 +193,6 @@ def test_of_many_rows_the_nearest_are_named_and_the_page_that_has_all(cache, tmp
     assert set(re.findall(r"`([\w-]+)`", section)) >= row_titles().keys()
 
 
-@pytest.mark.parametrize("command", [("table1",), ("ablate",), ("table1", "--models", "no-text,lvit-fair")])
-def test_rows_that_read_texts_are_refused_of_a_cache_without_and_what_could_be_asked_for_is_named(
-    cache, tmp_path, textdiff_once, command
-):
-    made = {"fingerprint": cache.fingerprint, "blocks": cache.blocks, "steps": cache.steps, "image_size": 64}
-    FeatureCache.create(tmp_path / "silent.zarr", rows=[replace(row, text=-1) for row in cache.rows], texts=(), **made)
-    stderr = one_line(textdiff_once(tmp_path, *command, "--cache", "silent.zarr", status=2).stderr)
-    assert f"{'lvit-fair' if '--models' in command else 'full'}: reads texts, and silent.zarr" in stderr
-    assert "name rows that read none, as no-text and unet" in stderr
-
-
 def test_long_recipes_are_cut_only_when_asked_and_the_table_says_so(cache, tmp_path):
     rows = ["full", "transunet", "lvit", "unet", "unet-fair", "pixel-mlp"]
     options = Table1(cache.path, labels=3, draws=1, models=rows, runs=tmp_path)
