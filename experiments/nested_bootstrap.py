@@ -30,12 +30,20 @@ class Estimate(NamedTuple):
     def verdict(self) -> str:
         """What the interval of a difference says: ``higher``, ``lower``, or that none was seen where it holds zero.
 
-        With one draw of training images, or one run, it adds that it holds for these only.
+        With one draw of training images, or one run, it adds that it holds for these only. Without an interval nothing
+        could have been seen.
         """
-        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+        if self.low is None or self.high is None:
+            return f"{self.alone} tells nothing"
+        if self.low <= 0 <= self.high:
             return "no difference seen"
         only = "" if self.draws > 1 else " for this draw" if self.runs > 1 else " in this run"
         return ("higher" if self.mean > 0 else "lower") + only
+
+    @property
+    def alone(self) -> str:
+        """What it is of, where it has no interval, in words."""
+        return "one image" if self.images == 1 else "one group"
 
 
 def nested_bootstrap(

@@ -86,7 +86,7 @@ def points(estimate: Estimate | None) -> str:
 
 
 def compared(difference: Estimate | None) -> list[str]:
-    """``points`` and what their interval says, ``higher``, ``lower``, ``no difference seen``; empty without one."""
+    """``points`` and what their interval says, ``higher``, ``no difference seen``; empty where nothing is compared."""
     return [points(difference), difference.verdict if difference else ""]
 
 
@@ -163,10 +163,12 @@ def interval_notes(experiment: Experiment, results: Collection[Result], truth: s
     groups = {tuple(group_numbers(result.groups)): result.groups for result in results if result.runs}
     over = list(dict.fromkeys(resampled(own) for own in groups.values()))
     draws, runs, images = (max(getattr(estimate, name) for estimate in there) for name in ("draws", "runs", "images"))
+    intervals = f"with 95% intervals (bootstrap over draws, seeds within draws, and {' or '.join(over)})"
+    if all(estimate.low is None for estimate in there):
+        intervals = f"without intervals: one run on {there[0].alone} does not tell how others vary"
     lines.append(
         f"{experiment.dataset}, {counted(images, f'{experiment.plan.split} image')}, truth: {TRUTHS[truth]}; "
-        f"means over {counted(draws, 'draw')} of training images, {counted(runs, 'run')} a row, with 95% intervals "
-        f"(bootstrap over draws, seeds within draws, and {' or '.join(over)})."
+        f"means over {counted(draws, 'draw')} of training images, {counted(runs, 'run')} a row, {intervals}."
     )
     if len(groups) > 1:
         lines.append(

@@ -142,18 +142,25 @@ def sweep_table(experiment: Experiment, truth: str) -> Outcome:
 
 
 def fewest_bytes(results: Iterable[Result], whole: Mapping[bool, Result], metric: str) -> list[str]:
-    """A line that names the fewest bytes a row that were not seen to lose against all; nothing to be compared with all.
+    """A line that names the fewest bytes a row that were not seen to lose against all; none where nothing is compared.
 
     With text where there is one. Of as many bytes the better.
     """
     if not whole:
         return []
     text = max(whole)
-    found = []
-    for result in results:
-        cost = result.minus(whole[text], metric) if result.point["text"] == text else None
-        if cost is not None and not cost.verdict.startswith("lower"):
-            found.append((result.point["row_bytes"], -cost.mean, result.point, cost))
+    costs = [
+        (result.point, cost)
+        for result in results
+        if result.point["text"] == text and (cost := result.minus(whole[text], metric)) is not None
+    ]
+    judged = [(point, cost) for point, cost in costs if cost.low is not None]
+    if not judged:
+        why = [f"one run on {cost.alone} does not tell how others vary; take more --draws" for _, cost in costs]
+        return [f"What fewer blocks or steps lose cannot be seen: {why[0]}."] if why else []
+    found = [
+        (point["row_bytes"], -cost.mean, point, cost) for point, cost in judged if not cost.verdict.startswith("lower")
+    ]
     largest = whole[text].point["row_bytes"] / 1e6
     if not found:
         return [f"Every selection of fewer blocks or steps was seen to lose against all ({largest:.3g} MB a row)."]

@@ -80,6 +80,8 @@ def in_one_sentence(gains: Mapping[str, Estimate | None]) -> str:
     if none is None or others is None:
         return "Nothing can be said yet: fits are missing."
     gained, own = none.verdict.partition(" ")[0], others.verdict.partition(" ")[0]
+    if none.low is None or others.low is None:
+        return f"Nothing can be said: one run on {none.alone} does not tell how others vary; ask for more --draws."
     by = f"{points(none)} points of Dice against no text, {points(others)} against the texts of other images"
     if "lower" in (gained, own):
         return f"The texts do harm here: {by}."

@@ -155,6 +155,22 @@ def test_a_table_says_whose_images_its_intervals_are_over(fake, of_full, of_othe
     assert ("one group" in text, "Not all rows" in text) == ("one group" in said, "Not all rows" in said)
 
 
+@pytest.mark.parametrize(("images", "alone"), [("abcdef", "one group"), ("a", "one image")])
+def test_one_run_on_one_group_is_said_to_tell_nothing(tmp_path, cache, images, alone):
+    fake = cases.fake_experiment(tmp_path / "ablate-x", cache, draws=1, seeds=1)
+    for file in fake.path.glob("*/images-test.json"):
+        record = json.loads(file.read_text())
+        scores = {name: values[: len(images)] for name, values in record["scores"].items()}
+        facts = {name: record["facts"][name] for name in images}
+        own = {"ids": list(images), "groups": ["p"] * len(images), "facts": facts, "scores": scores}
+        file.write_text(json.dumps(record | own))
+    text = ablation_table(fake, "clean", "full").text
+    (line,) = (line for line in text.splitlines() if line.startswith("no-text"))
+    assert line.rstrip().endswith(f"−5.00{' ' * 22}{alone} tells nothing")
+    assert f"1 run a row, without intervals: one run on {alone} does not tell how others vary." in text
+    assert "no difference" not in text
+
+
 def test_images_without_any_foreground_are_counted_and_have_a_mean_beside_them(fake):
     for file in fake.path.glob("*/images-test.json"):
         record = json.loads(file.read_text())

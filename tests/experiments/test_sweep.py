@@ -93,6 +93,21 @@ def test_sweep_names_the_fewest_bytes_that_were_not_seen_to_lose(costs, named):
     assert named in line[0]
 
 
+def test_sweep_names_no_bytes_where_nothing_could_be_seen():
+    def result(block, nbytes):
+        point = {"block": block, "step": 50, "text": False, "row_bytes": nbytes}
+        return Result(point, 1, runs={(0, 0): {"dice_clean": np.array([0.5, 0.6])}}, groups=("p", "p"))
+
+    whole = result(None, 9)
+    line = sweep.fewest_bytes([whole, result(6, 1), result(8, 2)], {False: whole}, "dice_clean")
+    assert line == [
+        "What fewer blocks or steps lose cannot be seen: one run on one group does not tell how others vary; take more "
+        "--draws."
+    ]
+    unfinished = Result({"block": 6, "step": 50, "text": False, "row_bytes": 1})
+    assert not sweep.fewest_bytes([whole, unfinished], {False: whole}, "dice_clean")
+
+
 def test_curve_has_one_draw_where_all_images_are_drawn(cache, tmp_path, textdiff_once):
     options = ["--labels", "2,5", "--draws", "2", "--variants", "no-text", *cases.FITS, "--jobs", "1"]
     result = textdiff_once(tmp_path, "curve", "--cache", str(cache.path), *options)

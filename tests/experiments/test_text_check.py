@@ -11,6 +11,7 @@ from textdiff.experiments.text_leak import Told, explained, leak_warning, mask_n
 from textdiff.tests import experiment_cases as cases
 
 UP, NONE, DOWN = (Estimate(mean, mean - 0.01, mean + 0.01, 5, 5, 8) for mean in (0.05, 0.0, -0.05))
+ALONE = Estimate(0.05, None, None, 1, 1, 8)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def test_the_check_pairs_fits_with_and_without_texts_on_validation_images(checke
         (NONE, NONE, "No gain from the texts was seen"),
         (DOWN, UP, "The texts do harm"),
         (None, UP, "Nothing can be said yet"),
+        (ALONE, ALONE, "Nothing can be said: one run on one group does not tell"),
     ],
 )
 def test_what_the_differences_mean_is_one_sentence(against, others, begins):
