@@ -193,8 +193,8 @@ class Work:
             of = {name: target[name] for name in ("directory", "images")}
             told["target"] = of | {"seen_here": dict(sorted(seen.items()))}
             counts = ", ".join(f"{count} {split}" for split, count in sorted(seen.items())) or "none"
-            name = self.config.backbone
-            console.info(f"{name}: pretrained on images of its target, without labels; of these: {counts}")
+            said = "was pretrained on images of its target, without labels; of the images here it saw"
+            console.info(f"{self.config.backbone}: {said} {counts}")
         return {"pretraining": told} if told else {}
 
     def fill(self, filling: Filling) -> FeatureCache:
@@ -244,8 +244,13 @@ def _say_plan(cache: FeatureCache, pending: Sequence[int], config: ExtractConfig
     needed = len(pending) * cache.row_nbytes
     shapes = ", ".join(f"b{block:02d} {c}@{h}" for block, (c, h, _) in cache.blocks.items())
     licence = cache.about.get("backbone_licence", "")
-    console.info(f"backbone {cache.about['backbone']} on {where}, {precision}{licence and f'; its licence: {licence}'}")
-    console.info(f"blocks {shapes}; steps {', '.join(map(str, cache.steps))}; text encoder {config.text_encoder}")
+    under = licence and f"; its licence is {licence}"
+    console.info(f"the backbone {cache.about['backbone']} runs on {where}, in {precision}{under}")
+    blocks = console.form(len(cache.blocks), "block {} is", "blocks {} are").format(shapes)
+    steps = f"{console.form(len(cache.steps), 'step', 'steps')} {', '.join(map(str, cache.steps))}"
+    reads = config.text_encoder != "none"
+    texts = f"{config.text_encoder} embeds the texts" if reads else "no text is embedded"
+    console.info(f"{blocks} kept (channels@side) at {steps}; {texts}")
     if config.views > 1:
         colours = f" in varied colours ({config.jitter})" if config.jitter else ""
         console.info(f"{config.views} views of each annotated training image{colours} are stored; --views 1 stores one")
@@ -254,7 +259,7 @@ def _say_plan(cache: FeatureCache, pending: Sequence[int], config: ExtractConfig
             f"{config.test_views} views of each annotated validation and test image are stored; "
             "scores are of the mean over them"
         )
-    if said := _turned_texts(cache):
+    if reads and (said := _turned_texts(cache)):
         console.info(said)
     free = f" of {console.size(free_space(config.cache))} free" if isinstance(config.cache, Path) else ""
     console.info(

@@ -59,7 +59,7 @@ def test_extract_fit_score_and_predict_go_through_them(tmp_path, make_lvit, text
     command = ["extract", "--dataset", "monuseg", "--data", "data", "--preset", "filters", "--image-size", "48"]
     said = textdiff_once(tmp_path, *command, "--device", "cpu").stderr
     assert "backbone filters" in said
-    assert "text encoder none" in said
+    assert "no text is embedded" in said
     cache = FeatureCache.open(tmp_path / "cache/monuseg.zarr")
     assert (cache.steps, cache.blocks, len(cache.rows)) == ((0,), {0: (48, 48, 48)}, 5)
     # The seed is of noise, of which there is none.

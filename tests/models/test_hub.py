@@ -119,7 +119,7 @@ def test_of_many_layers_alike_four_are_kept_and_all_on_demand(tmp_path, saved, m
     command += ["--backbone", "hub:deep", "--device", "cpu", "--dry-run", "--blocks", "all", "--enlarge", "2"]
     every = textdiff_once(tmp_path, *command).stderr
     assert "b00 3@64, b01 16@8, b02 16@8" in every
-    assert "its licence: unknown" in every
+    assert "its licence is unknown" in every
     assert load_backbone(resolve_backbone(f"hub:{tmp_path / 'deep'}"), 64, CPU, enlarge=2).usual(64) == (0, 2, 3, 4, 6)
 
 
@@ -137,8 +137,8 @@ def test_extract_fit_score_and_predict_go_through_them(tmp_path, make_lvit, copi
         "none",
     ]
     said = textdiff_once(tmp_path, *command, "--image-size", "50", "--device", "cpu").stderr
-    assert "backbone hub:a@model on cpu" in said
-    assert "its licence: other (a-lab)" in said
+    assert "the backbone hub:a@model runs on cpu" in said
+    assert "its licence is other (a-lab)" in said
     cache = FeatureCache.open(tmp_path / "cache/monuseg.zarr")
     assert (cache.steps, cache.blocks) == ((0,), {0: (3, 50, 50), 1: (16, 4, 4), 2: (16, 4, 4)})
     assert cache.about["backbone_licence"] == "other (a-lab)"

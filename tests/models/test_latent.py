@@ -93,7 +93,7 @@ def test_extract_fit_and_score_go_through_it(tmp_path, make_lvit, saved, textdif
     command = ["extract", "--dataset", "monuseg", "--data", "data", "--image-size", "48", "--text-encoder", "none"]
     command += ["--backbone", f"sd:{saved[0]}", "--steps", "50,250", "--device", "cpu"]
     said = textdiff_once(tmp_path, *command).stderr
-    assert "its licence: creativeml-openrail-m" in said
+    assert "its licence is creativeml-openrail-m" in said
     cache = FeatureCache.open(tmp_path / "cache/monuseg.zarr")
     assert (cache.steps, [*cache.blocks]) == ((50, 250), [0, 1, 2, 3])
     assert cache.fingerprint["noise_seed"] == 0

@@ -43,7 +43,10 @@ def test_a_backbone_sees_images_as_its_checkpoint_says_it_was_trained(config, tm
     made = pretrain(dataclasses.replace(config, objective="masked", steps=2, target=str(seen)))
     command = ("extract", "--dataset", "folder", "--data", "target", "--text-encoder", "none", "--image-size", "32")
     said = textdiff_once(tmp_path, *command, "--backbone", str(made), "--blocks", "3", "--cache", "m.zarr").stderr
-    assert "pretrained on images of its target, without labels; of these: 2 test, 1 train" in " ".join(said.split())
+    assert (
+        "was pretrained on images of its target, without labels; of the images here it saw 2 test, 1 train"
+        in " ".join(said.split())
+    )
     cache = FeatureCache.open(tmp_path / "m.zarr")
     assert cache.steps == (50,)
     assert cache.fingerprint["unet"]["objective"] == "masked"
