@@ -73,8 +73,8 @@ def _ways(network: type[Segmenter]) -> tuple[Learned | None, ...]:
 
 
 def method_titles() -> dict[str, str]:
-    """The same rows, and the title of each one's network."""
-    return {name: get_model(fitted.model).title for name, fitted in methods().items()}
+    """The same rows, and the title of each one's network, where it has one: another package's may lack it."""
+    return {name: getattr(get_model(fitted.model), "title", "") for name, fitted in methods().items()}
 
 
 def method_config(base: FitConfig, method: Method, rival_epochs: int | None) -> FitConfig:
