@@ -129,9 +129,9 @@ def _selection(
         yield Caveat("note", f"The mean of {len(config['runs'])} runs, {weights_in_words(config)}.")
         return
     epochs = config.get("parameters", 1) > 0  # trees have none
+    averaged = config["fit"].get("select") == "average"
+    what = "running average of the weights was" if averaged else "weights of the last epoch were"
     if not config["val_ids"]:
-        averaged = config["fit"].get("select") == "average"
-        what = "running average of the weights was" if averaged else "weights of the last epoch were"
         kept_last = f": the {what} kept" if epochs else ""
         yield Caveat("note", f"No validation images{kept_last}.")
         return
@@ -156,7 +156,7 @@ def _selection(
         text = f"The kept weights are those of epoch {kept} of {len(log)}: validation was never better after it."
         yield Caveat("warning", text)
     if last and epochs:
-        yield Caveat("note", "The weights of the last epoch were kept, as the recipe says.")
+        yield Caveat("note", f"The {what} kept; no validation image chose.")
     elif len(chosen) > 1 and kept == len(chosen):
         yield Caveat("note", "The best epoch is the last one: a longer fit may do better.")
 

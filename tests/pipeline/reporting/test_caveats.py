@@ -59,6 +59,18 @@ def test_each_doubt_is_said(changes, log, warning):
     assert any(caveat.level == "warning" and warning in caveat.text for caveat in found), found
 
 
+@pytest.mark.parametrize("val_ids", [[], ["v"]])
+@pytest.mark.parametrize(
+    ("select", "kept"),
+    [("last", "he weights of the last epoch were kept"), ("average", "he running average of the weights was kept")],
+)
+def test_which_weights_were_kept_is_said(val_ids, select, kept):
+    config = {"git": "abc", "val_ids": val_ids, "fit": {"select": select}}
+    notes = [caveat.text for caveat in caveats(config, summary(), GOOD) if caveat.level == "note"]
+    (said,) = (text for text in notes if " kept" in text)
+    assert kept in said
+
+
 def test_weights_without_validation_or_with_little_are_said():
     config = {"git": None, "val_ids": [], "fit": {}}
     assert any("last epoch" in caveat.text for caveat in caveats(config, summary(), [{"epoch": 1.0}]))
