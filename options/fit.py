@@ -113,8 +113,13 @@ class FitConfig(Training, Head, Precise):
     default."""
 
     def check(self) -> None:
-        """Refuses parts of a pixel."""
+        """Refuses parts of a pixel, and the last weights of a fit whose average is what is kept."""
         super().check()
+        if self.unlabelled == MEAN_TEACHER and self.select == "last":
+            raise UserError(
+                f"--select last: the running average of the weights is kept with --unlabelled {MEAN_TEACHER}; leave it "
+                "out, or use --select best, which keeps the average after the best epoch"
+            )
         if self.label_pixels is not None and self.label_pixels > 1 and self.label_pixels % 1:
             raise UserError(
                 f"--label-pixels {self.label_pixels:g}: give a whole number of pixels, or a share below 1, as in 0.01"

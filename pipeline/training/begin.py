@@ -67,8 +67,8 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
         raise UserError(f"--positions: {get_model(config.model).title} takes none; leave it out")
     if config.unlabelled == MEAN_TEACHER and not get_model(config.model).mean_teacher:
         raise UserError(
-            f"--unlabelled {MEAN_TEACHER}: is for networks that read images, and {get_model(config.model).title} does "
-            "not; use --unlabelled 1"
+            f"--unlabelled {MEAN_TEACHER}: takes a network that reads images, not {get_model(config.model).title}; use "
+            "--unlabelled 1"
         )
     if config.places:
         _check_places(config, cache)
@@ -193,6 +193,8 @@ def _resolve(config: FitConfig, cache: FeatureCache, device: torch.device, image
     recipe = get_recipe(config.model, name)
     # Stopping early is of no use but to the weights that were best.
     select = config.select or ("best" if config.patience else recipe.select)
+    if config.unlabelled == MEAN_TEACHER and select == "last":
+        select = "average"  # which the teacher is; that of the best epoch is one, too
     batch_size = config.batch_size or recipe.batch_size
     batch = min(batch_size, images)
     in_epoch = math.ceil(images / batch)

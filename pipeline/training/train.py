@@ -172,10 +172,11 @@ def say_plan(fit: Trainer, training: Sequence[Sequence[int]], validated: int) ->
     more = fit.unlabelled.in_epoch(len(training)) if fit.unlabelled else 0
     if fit.unlabelled:
         count, parts = config["unlabelled"]["count"], len(fit.unlabelled.tiles)
+        # Fewer than are shown are drawn with repeats.
+        shown = f"{console.form(more, 'is', 'are')} {more} of" if more <= parts else f"are {more} draws of the"
         console.info(
-            f"in each epoch there {console.form(more, 'is', 'are')} {more} of "
-            f"{f'{parts} tiles of ' if parts > count else ''}{console.counted(count, 'image')} without labels, "
-            + fit.unlabelled.use
+            f"in each epoch there {shown} {f'{parts} tiles of ' if parts > count else ''}"
+            f"{console.counted(count, 'image')} without labels, {fit.unlabelled.use}"
         )
     rows = len(training) * views + validated
     if (stay := fit.loader.staying(rows)) < rows:

@@ -45,9 +45,14 @@ def lab(tmp_path_factory, make_lvit_once, textdiff_once) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(lab, textdiff_once) -> Run:
+def said(lab, textdiff_once) -> str:
+    """What is said of the fit of ``run``."""
+    return " ".join(textdiff_once(lab, *FIT, *UNET, *TEACHER, "--cache", "one.zarr", "--runs", "one").stderr.split())
+
+
+@pytest.fixture(scope="module")
+def run(lab, said) -> Run:
     """A run of a small U-Net on three labelled images and two without labels."""
-    textdiff_once(lab, *FIT, *UNET, *TEACHER, "--cache", "one.zarr", "--runs", "one")
     return newest(lab / "one")
 
 
@@ -77,6 +82,12 @@ def test_the_run_says_what_it_learned_from_and_is_used_like_any(lab, run, textdi
     assert list((lab / "predicted").rglob("*.png"))
 
 
+def test_what_is_kept_is_said_and_that_too_few_images_are_drawn_with_repeats(said):
+    assert "batches of 2; the running average of the weights is kept" in said
+    assert "fitted on 3 images; the running average of the weights (validation Dice" in said
+    assert "in each epoch there are 3 draws of the 2 images without labels, on which the network learns" in said
+
+
 def test_each_step_has_as_many_images_without_labels_as_labelled_ones(lab, textdiff_once, monkeypatch):
     shown = []
     loss = MeanTeacher.loss
@@ -101,7 +112,8 @@ def test_the_running_average_is_kept_though_the_recipe_keeps_the_last_weights(la
     monkeypatch.setattr(RunningAverage, "follow", watched)
     textdiff_once(lab, *FIT, *UNET, *TEACHER, "--cache", "one.zarr", "--epochs", "1", "--runs", "averaged")
     averaged = newest(lab / "averaged")
-    assert averaged.config["fit"]["select"] == "last"
+    assert averaged.config["recipe"]["select"] == "last"
+    assert averaged.config["fit"]["select"] == "average"
     kept, (first, second) = weights(averaged), steps
     assert all(torch.allclose(kept[name], (first[name] + second[name]) / 2, atol=1e-6) for name in first)
 
@@ -167,8 +179,9 @@ def test_members_of_an_ensemble_are_fits_with_seeds_of_their_own(lab, run, textd
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--variant", "no-text"), "--unlabelled mean-teacher: is for networks that read images, and "),
-        (("--model", "trees"), "use --unlabelled 1"),
+        (("--variant", "no-text"), "--unlabelled mean-teacher: takes a network that reads images, not "),
+        (("--model", "trees"), "not boosted trees; use --unlabelled 1"),
+        ((*UNET, "--select", "last"), "--select last: the running average of the weights is kept with --unl"),
         ((*UNET, "--labels", "5"), "--unlabelled mean-teacher: every training image of"),
         ((*UNET, "--unlabelled", "teacher"), "--unlabelled teacher: must be a whole number or mean-teacher"),
     ],
