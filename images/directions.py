@@ -32,7 +32,7 @@ _MIDDLE = 6
 _SMALL = r"(?:a|an|and|are|as|at|by|for|from|has|in|is|of|on|or|that|the|to|was|were|with)\b"
 _JOINED = re.compile(
     r"\s+|-|/|,\s*|\s+(?:and|or)\s+(?:the\s+)?"
-    rf"|(?:\s+(?!{_SMALL})\w+){{1,2}}\s+(?:of|in)\s+(?:(?:the|both)\s+)*"
+    rf"|(?P<part>(?:\s+(?!{_SMALL})\w+){{1,2}})\s+(?:of|in)\s+(?:(?:the|both)\s+)*"
 )
 """What stands between words of the same place: "left and right lung", "upper third of the left lung"."""
 _PART_OF = rf"(?:[\s-]+(?!{_SMALL})\w+){{1,2}}\s+(?:of|in)\s+(?:(?:the|both)\s+)*"
@@ -181,8 +181,10 @@ class Directions:
             part_of = self._part_of.match(after)
             before_noun, of_patient = bool(_NOUN.match(after)), bool(self._part.match(after) or part_of)
             of_thirds = of_patient and not (part_of and _HALF.search(part_of.group()))
-            if found and _JOINED.fullmatch(text[match.end() : found[-1].start]):
+            if found and (joined := _JOINED.fullmatch(text[match.end() : found[-1].start])):
                 before_noun, of_patient, of_thirds = found[-1][-3:]
+                if part := joined["part"]:
+                    of_thirds = of_patient and not _HALF.search(part)
             found.append(_Word(match.start(), match.end(), side, lines, before_noun, of_patient, of_thirds))
         return found[::-1]
 

@@ -200,7 +200,14 @@ def test_the_picture_of_the_page_shows_the_places_that_its_sentences_name(tmp_pa
 
 @pytest.mark.parametrize(
     ("text", "bright"),
-    [("lower part of both lungs", 1 / 3), ("lower half of both lungs", 1 / 2), ("lower part of the picture", 1 / 2)],
+    [
+        ("lower part of both lungs", 1 / 3),
+        ("lower half of both lungs", 1 / 2),
+        ("lower part of the picture", 1 / 2),
+        ("upper half of the right lung", 1 / 4),
+        ("upper third of the left half of the chest", 1 / 6),
+        ("lower left half of the chest", 1 / 4),
+    ],
 )
 def test_the_lower_part_of_organs_is_a_third_and_half_of_them_a_half(text, bright):
     assert WORDS.place_map(text, 60).mean() == pytest.approx(bright, abs=0.01)
