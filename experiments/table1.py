@@ -128,7 +128,7 @@ def _by_default(row: str, options: Table1) -> bool:
         return False
     if model == FitConfig.model:
         return variant in (*METHOD, "shuffled-text")
-    only = recipe == "default" and "fair" not in get_model(model).recipes
+    only = len(get_model(model).recipes) == 1
     if not get_model(model).usual:
         return False
     return (only or recipe in options.recipes) and variant in (METHOD[0], "shuffled-text")

@@ -11,7 +11,7 @@ from textdiff.cache import FeatureCache
 from textdiff.models.arguments import arguments
 from textdiff.models.networks.image_network import ImageNetwork
 from textdiff.models.networks.norms import NORMS
-from textdiff.models.networks.recipes import AVERAGED, FAIR, Recipe
+from textdiff.models.networks.recipes import FAIR, Recipe
 from textdiff.options.fit import FitConfig
 
 
@@ -43,8 +43,6 @@ class PlainUNet(ImageNetwork):
         "default": FAIR._replace(norm="batch"),
         # The same weights, used by each image's own statistics: on MoNuSeg the best of the three.
         "fair": FAIR,
-        # And the average of those weights over the steps, which is a point better again on nuclei.
-        "averaged": AVERAGED,
         "instance-norm": FAIR._replace(norm="image", standardise=True),
     }
 

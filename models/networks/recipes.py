@@ -1,6 +1,6 @@
 """How a network is trained unless the user says otherwise."""
 
-__all__ = ["AVERAGED", "FAIR", "OF_THE_METHOD", "Recipe", "usual"]
+__all__ = ["FAIR", "OF_THE_METHOD", "Recipe", "usual"]
 
 from typing import Literal, NamedTuple
 
@@ -58,9 +58,6 @@ FAIR = Recipe(
 Batch normalisation by each image's own statistics after training, the eight symmetries, and the loss of the method:
 docs/research has the measurements on validation images.
 """
-
-AVERAGED = FAIR._replace(select="average")
-"""``FAIR``, of which the running average of the weights is kept."""
 
 # For backbones much smaller than the paper's: docs/research has the measurements behind each choice.
 _FAIR = Recipe(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from textdiff.cache import FeatureCache, Item
 from textdiff.models.networks.plain_unet import PlainUNet
-from textdiff.models.networks.recipes import AVERAGED, FAIR, Recipe
+from textdiff.models.networks.recipes import FAIR, Recipe
 from textdiff.models.networks.segmenter import Reads, padded_texts, place_words
 from textdiff.models.networks.textdiff import CrossAttention
 from textdiff.models.networks.variants import check_variant
@@ -50,7 +50,7 @@ class TextUNet(PlainUNet):
     variants = ("full", "no-text", "shuffled-text", "constant-text")
     cached_views = True
     maps_places = True
-    recipes: ClassVar = {"default": FAIR._replace(augment="none"), "averaged": AVERAGED._replace(augment="none")}
+    recipes: ClassVar = {"default": FAIR._replace(augment="none")}
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ class RunningAverage:
     """The exponential moving average of a network's weights over its steps (Polyak and Juditsky, 1992; as in Mean
     Teacher, https://arxiv.org/abs/1703.01780): the mean of them all at first, of about the last hundred then.
 
-    The statistics of batch normalisation are averaged alike.
+    The statistics of batch normalisation are averaged alike; those of a mean teacher are of its own passes, too.
 
     Args:
         network: as it is before the first step, on its device; it is copied.
