@@ -24,6 +24,7 @@ from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.experiments.evaluate import SCHEMA as SCORES_SCHEMA
 from textdiff.files import write_json
+from textdiff.models.networks.models import check_mean_teacher
 from textdiff.pipeline.fit import FitConfig
 from textdiff.pipeline.runs import Run
 from textdiff.places import Location, located
@@ -152,7 +153,12 @@ class Experiment:
 
 
 def make_job(name: str, point: Mapping[str, Any], group: str, config: FitConfig, members: Sequence[str] = ()) -> Job:
-    """A job with its options in the form that is written down."""
+    """A job with its options in the form that is written down.
+
+    Raises:
+        UserError: options that no run could begin with.
+    """
+    check_mean_teacher(config)
     return Job(name, dict(point), group, asdict(config) | {"cache": str(config.cache)}, members)
 
 

@@ -1,6 +1,6 @@
 """The networks that ``fit`` can train."""
 
-__all__ = ["MODELS", "all_models", "get_model", "get_recipe", "method_name", "recipe_names"]
+__all__ = ["MODELS", "all_models", "check_mean_teacher", "get_model", "get_recipe", "method_name", "recipe_names"]
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -64,6 +64,19 @@ def get_recipe(model: str, name: str) -> Recipe:
     if name not in recipes:
         raise UserError(f"--recipe {name}: not for --model {model}; use {' or '.join(recipes)}")
     return recipes[name]
+
+
+def check_mean_teacher(options: FitConfig) -> None:
+    """Refuses a mean teacher for a network that has none.
+
+    Raises:
+        UserError: for that.
+    """
+    if options.unlabelled == MEAN_TEACHER and not get_model(options.model).mean_teacher:
+        raise UserError(
+            f"--unlabelled {MEAN_TEACHER}: takes a network that reads images, not {get_model(options.model).title}; "
+            "use --unlabelled 1"
+        )
 
 
 def method_name(

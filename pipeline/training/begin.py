@@ -18,7 +18,7 @@ from textdiff.errors import UserError, few, quoted
 from textdiff.files import sha256_file
 from textdiff.images.directions import Directions
 from textdiff.models.device import choose_device, describe_device, resolve_precision
-from textdiff.models.networks.models import get_model, get_recipe
+from textdiff.models.networks.models import check_mean_teacher, get_model, get_recipe
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.models.networks.variants import assign_texts
@@ -65,11 +65,7 @@ def begin(config: FitConfig, directory: Callable[[str], Path]) -> Run:
     config, recipe = _resolve(replace(config, draw_seed=draw_seed), cache, device, shown)
     if config.positions and not get_model(config.model).locates:
         raise UserError(f"--positions: {get_model(config.model).title} takes none; leave it out")
-    if config.unlabelled == MEAN_TEACHER and not get_model(config.model).mean_teacher:
-        raise UserError(
-            f"--unlabelled {MEAN_TEACHER}: takes a network that reads images, not {get_model(config.model).title}; use "
-            "--unlabelled 1"
-        )
+    check_mean_teacher(config)
     if config.places:
         _check_places(config, cache)
     network = get_model(config.model).build(cache, config, recipe)

@@ -189,6 +189,10 @@ def test_a_failed_job_is_named_and_the_others_are_done(cache, tmp_path, monkeypa
         (["ablate", "--labels", "9"], "--labels 9: the cache has 5"),
         (["ablate", "--against", "concat", "--variants", "full"], "--against concat: not among the rows"),
         (["ablate", "--set", "widht=8"], "--set widht: is no option that may be set (did you mean width?)"),
+        (
+            ["ablate", "--set", "unlabelled=mean-teacher"],
+            "--unlabelled mean-teacher: takes a network that reads images",
+        ),
         (["ablate", "--truth", "mine"], "--truth mine: must be one of clean"),
         (["ablate", "--draws", "0"], "--draws 0: must be at least 1"),
         (["ablate", "--split", "dev"], "--split dev: must be one of train"),
