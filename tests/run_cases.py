@@ -8,8 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from textdiff import console
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training import trainer
 
@@ -95,3 +98,30 @@ def one_line(stderr: str) -> str:
     (line,) = (line for line in stderr.splitlines() if line.startswith("error: "))
     assert "Traceback" not in stderr
     return line
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    """The weights that a fit kept, by name."""
+    return load_file(run.path / "head.safetensors")
+
+
+def same(one: Run, other: Run) -> bool:
+    """Whether two fits kept the same weights, to the bit."""
+    left, right = weights(one), weights(other)
+    return all(left[name].shape == right[name].shape and torch.equal(left[name], right[name]) for name in left)
+
+
+@contextlib.contextmanager
+def interrupted_at(monkeypatch: pytest.MonkeyPatch, stop: int) -> Iterator[None]:
+    """Ctrl-C, when a line of progress is to move for the ``stop``-th time."""
+    advance, calls = console.Progress.advance, []
+
+    def interrupt(*arguments: object, **named: object) -> None:
+        calls.append(0)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        advance(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(console.Progress, "advance", interrupt)
+        yield

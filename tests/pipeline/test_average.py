@@ -4,13 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from textdiff import console
 from textdiff.models.networks.segmenter import Segmenter
-from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.average import RunningAverage
-from textdiff.tests.run_cases import newest
+from textdiff.tests.run_cases import interrupted_at, newest, same, weights
 
 FIT = ("fit", "--cache", "cache.zarr", "--epochs", "2", "--device", "cpu", "--select", "average")
 UNET, HEAD = ("--model", "unet", "--width", "2"), ("--variant", "no-text", "--width", "8")
@@ -24,10 +21,6 @@ def lab(tmp_path_factory, make_lvit_once, textdiff_once) -> Path:
     extract = ("extract", "--dataset", "monuseg", "--preset", "rgb", "--image-size", "32", "--text-encoder", "none")
     textdiff_once(root, *extract, "--data", "data", "--cache", "cache.zarr")
     return root
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    return load_file(run.path / "head.safetensors")
 
 
 @pytest.mark.parametrize("network", [UNET, HEAD], ids=["unet", "head"])
@@ -57,20 +50,10 @@ def test_the_weights_kept_are_the_running_average_of_those_after_each_step(lab, 
 def test_a_fit_that_is_stopped_goes_on_to_the_same_weights(lab, textdiff_once, monkeypatch, stop):
     whole, cut = f"whole-{stop}", f"cut-{stop}"
     textdiff_once(lab, *FIT, *UNET, "--runs", whole)
-    advance, calls = console.Progress.advance, []
-
-    def interrupt(*arguments: object, **named: object) -> None:
-        calls.append(0)
-        if len(calls) == stop:
-            raise KeyboardInterrupt
-        advance(*arguments, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(console.Progress, "advance", interrupt)
+    with interrupted_at(monkeypatch, stop):
         textdiff_once(lab, *FIT, *UNET, "--runs", cut, status=130)
     textdiff_once(lab, "fit", "--resume", "--runs", cut)
-    one, other = weights(newest(lab / cut)), weights(newest(lab / whole))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert same(newest(lab / cut), newest(lab / whole))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
-from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.images.labels import UNSAID
 from textdiff.models.networks.plain_unet import PlainUNet
@@ -20,7 +18,7 @@ from textdiff.pipeline.training.average import RunningAverage
 from textdiff.pipeline.training.begin import draw_images
 from textdiff.pipeline.training.losses import segmentation_loss
 from textdiff.pipeline.training.mean_teacher import MeanTeacher
-from textdiff.tests.run_cases import newest
+from textdiff.tests.run_cases import interrupted_at, newest, same, weights
 
 FIT = ("fit", "--labels", "3", "--epochs", "2", "--device", "cpu")
 UNET = ("--model", "unet", "--width", "2")
@@ -54,15 +52,6 @@ def said(lab, textdiff_once) -> str:
 def run(lab, said) -> Run:
     """A run of a small U-Net on three labelled images and two without labels."""
     return newest(lab / "one")
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    return load_file(run.path / "head.safetensors")
-
-
-def same(one: Run, other: Run) -> bool:
-    left, right = weights(one), weights(other)
-    return all(torch.equal(left[name], right[name]) for name in left)
 
 
 @pytest.mark.parametrize(("changed", "expected"), [("masks", True), ("images", False)])
@@ -154,16 +143,7 @@ def test_changed_images_keep_what_they_show():
 @pytest.mark.parametrize("stop", [1, 2])
 def test_a_fit_that_is_stopped_goes_on_to_the_same_weights(lab, run, textdiff_once, monkeypatch, stop):
     cut = f"cut-{stop}"
-    advance, calls = console.Progress.advance, []
-
-    def interrupt(*arguments: object, **named: object) -> None:
-        calls.append(0)
-        if len(calls) == stop:
-            raise KeyboardInterrupt
-        advance(*arguments, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(console.Progress, "advance", interrupt)
+    with interrupted_at(monkeypatch, stop):
         textdiff_once(lab, *FIT, *UNET, *TEACHER, "--cache", "one.zarr", "--runs", cut, status=130)
     textdiff_once(lab, "fit", "--resume", "--runs", cut)
     assert same(newest(lab / cut), run)

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
-from textdiff import console
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.images.images import symmetry
@@ -19,7 +17,7 @@ from textdiff.pipeline.runs import Run
 from textdiff.pipeline.training.begin import draw_images
 from textdiff.pipeline.training.image_digests import changed_images, check_fitted
 from textdiff.pipeline.training.self_training import SoftLabels, soft_labels
-from textdiff.tests.run_cases import newest
+from textdiff.tests.run_cases import interrupted_at, newest, same
 
 FIT = ("fit", "--labels", "2", "--epochs", "2", "--device", "cpu")
 MODELS = {
@@ -52,15 +50,6 @@ def used(lab, textdiff_once) -> Run:
     """A run of a small U-Net after one round."""
     textdiff_once(lab, *FIT, "--cache", "one.zarr", *MODELS["unet"], "--unlabelled", "1", "--runs", "used")
     return newest(lab / "used")
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    return load_file(run.path / "head.safetensors")
-
-
-def same(one: Run, other: Run) -> bool:
-    left, right = weights(one), weights(other)
-    return all(left[name].shape == right[name].shape and torch.equal(left[name], right[name]) for name in left)
 
 
 @pytest.mark.parametrize(
@@ -135,16 +124,7 @@ def test_a_fit_that_is_stopped_in_any_round_goes_on_to_the_same_weights(lab, tex
     options = ("--cache", "one.zarr", *MODELS["head"], "--unlabelled", "2")
     if not (lab / "whole").exists():
         textdiff_once(lab, *FIT, *options, "--runs", "whole")
-    advance, calls = console.Progress.advance, []
-
-    def interrupt(*arguments: object, **named: object) -> None:
-        calls.append(0)
-        if len(calls) == stop:
-            raise KeyboardInterrupt
-        advance(*arguments, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(console.Progress, "advance", interrupt)
+    with interrupted_at(monkeypatch, stop):
         textdiff_once(lab, *FIT, *options, "--runs", f"cut-{stop}", status=130)
     textdiff_once(lab, "fit", "--resume", "--runs", f"cut-{stop}")
     cut, whole = newest(lab / f"cut-{stop}"), newest(lab / "whole")
