@@ -123,8 +123,8 @@ class Trainer:
         """One pass over the training images, a step at a time."""
         network, epoch = self.network, self.state.epoch
         network.train()
-        labelled = self.labelled.shown(items)
-        shown = self.narrowed(labelled if self.unlabelled is None else self.unlabelled.shown(labelled, epoch))
+        shown = self.labelled.shown(items, self.unlabelled.number if self.unlabelled else ())
+        shown = self.narrowed(self.unlabelled.shown(shown, epoch) if self.unlabelled else shown)
         fitted = network.learn(shown, seed, self.options["learning_rate"], self._criterion)
         if fitted is not None:
             self.losses.append(fitted)
