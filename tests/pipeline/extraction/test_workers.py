@@ -20,6 +20,7 @@ from textdiff.pipeline import extract as stage
 from textdiff.pipeline.extraction import dask_crew
 from textdiff.pipeline.extraction.config import array_shard
 from textdiff.pipeline.extraction.row_worker import Order, RowWorker, opened, part_of, sealed, split_rows
+from textdiff.tests.cache_cases import left_by_the_dead
 from textdiff.tests.worker_cases import OPTIONS, check, of_array, rows
 
 ROWS = 61
@@ -144,9 +145,7 @@ def test_the_row_that_a_dead_worker_was_writing_goes_once_all_are_done_and_that_
 
         def one_dies(crew, job):
             took = fill(crew, job)
-            with staging(cache / STAGED, "row") as dead:
-                pass
-            dead.mkdir()
+            left_by_the_dead(cache / STAGED, "row")
             living.append(stack.enter_context(staging(cache / STAGED, "row")))
             return took
 
