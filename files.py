@@ -1,6 +1,7 @@
 """Files that are either whole or absent, and the space there is for them."""
 
 __all__ = [
+    "HOST",
     "alive",
     "atomic_directory",
     "atomic_path",
@@ -34,9 +35,10 @@ from textdiff.console import printable, size
 from textdiff.errors import UserError, os_error
 from textdiff.places import Url, located
 
-# Part of the names of temporary files, so that those of a process that is dead can be told from one's own.
-_HOST, _TOKEN = f"{zlib.crc32(os.uname().nodename.encode()):08x}", uuid.uuid4().hex[:8]
-_LEFTOVER = re.compile(rf"\..*\.{_HOST}-(?P<pid>\d+)-(?P<token>[0-9a-f]{{8}})-[0-9a-f]{{8}}\.partial(\.[^.]*)?")
+# Parts of the names of temporary files, so that those of a process that is dead can be told from one's own, and both
+# from those of other machines, of whose processes nothing is known.
+HOST, _TOKEN = f"{zlib.crc32(os.uname().nodename.encode()):08x}", uuid.uuid4().hex[:8]
+_LEFTOVER = re.compile(rf"\..*\.{HOST}-(?P<pid>\d+)-(?P<token>[0-9a-f]{{8}})-[0-9a-f]{{8}}\.partial(\.[^.]*)?")
 os.umask(_UMASK := os.umask(0o077))
 
 
@@ -110,7 +112,7 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _mark() -> str:
-    return f"{_HOST}-{os.getpid()}-{_TOKEN}-{uuid.uuid4().hex[:8]}"
+    return f"{HOST}-{os.getpid()}-{_TOKEN}-{uuid.uuid4().hex[:8]}"
 
 
 @cache

@@ -12,18 +12,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from textdiff.files import HOST
+
 # Rows are staged inside an array, because who lists the group meanwhile should not come across an unknown directory.
 STAGED = "table"
 
 
 def sweep(parent: Path, name: str) -> None:
-    """Removes the directories of ``staging`` that killed processes left behind, and none that is in use.
+    """Removes the directories of ``staging`` that killed processes of this machine left, and none that is in use.
+
+    Those of other machines stay: on NFS a lock on a directory is seen on its own machine alone.
 
     Args:
         parent: where they are.
         name: as it was given to ``staging``, with ``*`` for any characters.
     """
-    for leftover in staged(parent, name):
+    for leftover in _found(parent, name, f"{HOST}*"):
         with unused(leftover) as ours:
             if ours:
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -31,18 +35,22 @@ def sweep(parent: Path, name: str) -> None:
 
 def staged(parent: Path, name: str) -> list[Path]:
     """The directories of ``staging`` that are there, in use or not; the arguments are those of ``sweep``."""
-    return sorted(parent.glob(f".{glob.escape(name).replace('[*]', '*')}.*.partial"))
+    return _found(parent, name, "*")
+
+
+def _found(parent: Path, name: str, mark: str) -> list[Path]:
+    return sorted(parent.glob(f".{glob.escape(name).replace('[*]', '*')}.{mark}.partial"))
 
 
 @contextmanager
 def staging(parent: Path, name: str) -> Iterator[Path]:
-    """Gives a fresh directory ``.{name}.{random}.partial`` in ``parent``, removed with its content at the end.
+    """Gives a fresh directory ``.{name}.{machine, random}.partial`` in ``parent``, removed with its content at the end.
 
     Its owner holds a lock on it that ends with the process, however it ends: ``sweep`` goes by that.
     """
     lock = None
     while lock is None:
-        path = parent / f".{name}.{uuid.uuid4().hex}.partial"
+        path = parent / f".{name}.{HOST}{uuid.uuid4().hex}.partial"
         path.mkdir()
         if sys.platform == "win32":
             break

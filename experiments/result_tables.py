@@ -173,7 +173,8 @@ def interval_notes(experiment: Experiment, results: Collection[Result], truth: s
     if len(groups) > 1:
         lines.append(
             "Not all rows know alike whose the images are (their group), so their intervals are not over the same, and "
-            "those over images may be too narrow; make all caches of the same table of the data."
+            "those over images may be too narrow; a difference is over groups where one of the two knows them. Make "
+            "all caches of the same table of the data."
         )
     elif images > 1 and not any(*groups):
         lines.append("All images are of one group, so that no interval covers what images of another would give.")

@@ -59,12 +59,14 @@ class Result:
     def minus(self, other: "Result | None", metric: str) -> Estimate | None:
         """The mean of the paired differences: runs of the same draw and seed, image by image.
 
-        None without a pair, and against no result or the same.
+        None without a pair, and against no result or the same. Where one of the two does not know whose the images are,
+        it goes by the other, which does: the images are the same.
         """
         if other is None or other is self:
             return None
         both = self.runs.keys() & other.runs.keys()
-        return _estimate({key: self.runs[key][metric] - other.runs[key][metric] for key in both}, self.groups)
+        groups = self.groups if any(self.groups) else other.groups
+        return _estimate({key: self.runs[key][metric] - other.runs[key][metric] for key in both}, groups)
 
     def present(self, truth: str) -> dict[str, int]:
         """For each class, how many images have it; empty while nothing has finished."""

@@ -3,6 +3,7 @@
 __all__ = [
     "RIVALS",
     "conduct",
+    "draws_all",
     "experiment_path",
     "method_titles",
     "methods",
@@ -146,10 +147,20 @@ def repetitions(options: Options, cache: FeatureCache, labels: int) -> list[tupl
     Raises:
         UserError: fewer annotated training images than ``labels``.
     """
-    drawn, _ = draw_images(cache, labels, 0)
-    everything, _ = draw_images(cache, None, 0)
-    draws = 1 if len(drawn) == len(everything) else options.draws
+    draws = 1 if draws_all(cache, labels) else options.draws
     return [(draw, SEEDS_PER_DRAW * draw + seed) for seed in range(options.seeds) for draw in range(draws)]
+
+
+def draws_all(cache: FeatureCache, labels: int) -> bool:
+    """Whether a draw of ``labels`` training images has all that are annotated, so that no other one differs.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    everything, _ = draw_images(cache, None, 0)
+    if labels > len(everything):
+        draw_images(cache, labels, 0)  # says how many there are
+    return labels == len(everything)
 
 
 def plan_methods(

@@ -24,7 +24,7 @@ from textdiff.experiments.result_tables import (
     write_tables,
 )
 from textdiff.experiments.results import Result, gather
-from textdiff.experiments.setup import conduct, repetitions
+from textdiff.experiments.setup import conduct, draws_all, repetitions
 from textdiff.models.networks.head import usual_width
 from textdiff.options.experiments import VARIED, Sweep
 from textdiff.options.fit import Variant
@@ -45,7 +45,9 @@ def sweep(options: Sweep) -> Outcome:
     """
     cache = FeatureCache.open(options.cache)
     experiment, failures = conduct(options, sweep_plan(options, cache), cache)
-    return sweep_table(experiment, options.truth)._replace(failures=failures)
+    # Where all images are drawn, no other draw differs.
+    more = "--seeds" if draws_all(cache, options.labels) else "--draws"
+    return sweep_table(experiment, options.truth, more)._replace(failures=failures)
 
 
 def sweep_plan(options: Sweep, cache: FeatureCache) -> Plan:
@@ -105,8 +107,8 @@ def sweep_plan(options: Sweep, cache: FeatureCache) -> Plan:
     return Plan("sweep", record, options.split, jobs)
 
 
-def sweep_table(experiment: Experiment, truth: str) -> Outcome:
-    """The table and the figure of what has finished."""
+def sweep_table(experiment: Experiment, truth: str, more: str) -> Outcome:
+    """The table and the figure of what has finished; ``more`` is the option that adds runs which differ."""
     results: dict[_Key, Result] = {(r.point["block"], r.point["step"], r.point["text"]): r for r in gather(experiment)}
     blocks, steps = ({key[i] for key in results} for i in (0, 1))
     whole = {
@@ -135,16 +137,16 @@ def sweep_table(experiment: Experiment, truth: str) -> Outcome:
     titles = [title.replace("Dice %", f"Dice % {text}") for title in metrics for text in ("with text", "without")]
     columns = ("block", "step", "MB a row", *titles, "text against none, points", "")
     columns += ("against all, points", "") if whole else ()
-    said = [*fewest_bytes(results.values(), whole, main), *notes(experiment, results.values(), truth)]
+    said = [*fewest_bytes(results.values(), whole, main, more), *notes(experiment, results.values(), truth)]
     table = Table(columns, rows, said)
     outcome = write_tables(experiment, table, records, {"truth": truth})
     return outcome._replace(files=[*outcome.files, *_draw(experiment, results, truth)])
 
 
-def fewest_bytes(results: Iterable[Result], whole: Mapping[bool, Result], metric: str) -> list[str]:
+def fewest_bytes(results: Iterable[Result], whole: Mapping[bool, Result], metric: str, more: str) -> list[str]:
     """A line that names the fewest bytes a row that were not seen to lose against all; none where nothing is compared.
 
-    With text where there is one. Of as many bytes the better.
+    With text where there is one. Of as many bytes the better. Where nothing can be seen, it advises ``more``.
     """
     if not whole:
         return []
@@ -156,7 +158,7 @@ def fewest_bytes(results: Iterable[Result], whole: Mapping[bool, Result], metric
     ]
     judged = [(point, cost) for point, cost in costs if cost.low is not None]
     if not judged:
-        why = [f"one run on {cost.alone} does not tell how others vary; take more --draws" for _, cost in costs]
+        why = [f"one run on {cost.alone} does not tell how others vary; take more {more}" for _, cost in costs]
         return [f"What fewer blocks or steps lose cannot be seen: {why[0]}."] if why else []
     found = [
         (point["row_bytes"], -cost.mean, point, cost) for point, cost in judged if not cost.verdict.startswith("lower")

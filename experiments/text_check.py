@@ -11,7 +11,7 @@ from textdiff.errors import UserError
 from textdiff.experiments.nested_bootstrap import Estimate
 from textdiff.experiments.result_tables import Outcome, Table, compared, notes, points, score, write_tables
 from textdiff.experiments.results import gather
-from textdiff.experiments.setup import conduct, plan_methods
+from textdiff.experiments.setup import conduct, draws_all, plan_methods
 from textdiff.experiments.text_leak import SUSPECT, leak_warning, told_by_words
 from textdiff.options.experiments import Ablate, Method, TextCheck
 
@@ -55,7 +55,11 @@ def text_check(options: TextCheck) -> Outcome:
         for name, result in results.items()
     ]
     told = told_by_words(cache)
-    said, warning = in_one_sentence(gains), leak_warning(told)
+    more = "ask for more --draws"
+    if draws_all(cache, options.labels):
+        fewer = "ask for fewer --labels or " if options.labels > 1 else ""
+        more = f"all annotated training images are drawn already, so {fewer}annotate more"
+    said, warning = in_one_sentence(gains, more), leak_warning(told)
     by = "".join(f", --{word}" for word in asked)
     epochs = counted(options.epochs, "epoch")
     short = f"These are short fits of {epochs}{by}: they tell whether texts help, not how good a model can be."
@@ -74,14 +78,14 @@ def text_check(options: TextCheck) -> Outcome:
     return write_tables(experiment, table, records, summary)._replace(failures=failures)
 
 
-def in_one_sentence(gains: Mapping[str, Estimate | None]) -> str:
-    """What the two differences mean, in one sentence."""
+def in_one_sentence(gains: Mapping[str, Estimate | None], more: str) -> str:
+    """What the two differences mean, in one sentence; ``more`` is advised where one run cannot tell."""
     none, others = gains["no-text"], gains["shuffled-text"]
     if none is None or others is None:
         return "Nothing can be said yet: fits are missing."
     gained, own = none.verdict.partition(" ")[0], others.verdict.partition(" ")[0]
     if none.low is None or others.low is None:
-        return f"Nothing can be said: one run on {none.alone} does not tell how others vary; ask for more --draws."
+        return f"Nothing can be said: one run on {none.alone} does not tell how others vary; {more}."
     by = f"{points(none)} points of Dice against no text, {points(others)} against the texts of other images"
     if "lower" in (gained, own):
         return f"The texts do harm here: {by}."

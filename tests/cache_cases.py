@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from textdiff.cache import FeatureCache, Row
+from textdiff.cache.staging import staging
 
 BLOCKS = {12: (5, 8, 8), 6: (8, 2, 2), 8: (6, 4, 4)}
 STEPS = (50, 150, 250)
@@ -121,3 +122,11 @@ def in_child(function: Callable[[], object], kill_at: int | None = None) -> int:
 def ended(child: int) -> int:
     """Waits for a process; 0 if it succeeded, -9 if it was killed."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def left_by_the_dead(parent: Path, name: str) -> Path:
+    """What a killed process leaves of ``staging``, which nothing holds."""
+    with staging(parent, name) as path:
+        pass
+    (path / "new").mkdir(parents=True)
+    return path

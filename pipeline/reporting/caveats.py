@@ -53,7 +53,7 @@ def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Cav
     if summary["split"] == "train":
         yield Caveat("warning", "Scored on the training split: the head has seen images and masks of it.")
     if summary["split"] == "val":
-        yield Caveat("warning", "Scored on the validation split, by which the weights were selected.")
+        yield _on_validation(config, summary)
     control = {
         "no-text": "The head of this run does not read the text (variant no-text).",
         "shuffled-text": "A control: every image was given the text of another one (variant shuffled-text).",
@@ -82,6 +82,21 @@ def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Cav
         yield Caveat("warning", text)
     if (config.get("git") or "").endswith("+"):
         yield Caveat("note", "Fitted with uncommitted changes: the recorded revision is not the whole code.")
+
+
+def _on_validation(config: Mapping[str, Any], summary: Mapping[str, Any]) -> Caveat:
+    """What scores of the validation split are worth: what these images have chosen."""
+    fit, split = config["fit"], "Scored on the validation split"
+    if "runs" in config:
+        by = "by which its runs are weighed" if config["weighed"] else "which the fits of its runs have seen"
+        return Caveat("warning", f"{split}, {by}.")
+    if config["val_ids"] and config.get("parameters", 1) and fit.get("select", "best") == "best":
+        return Caveat("warning", f"{split}, by which the weights were selected.")
+    if config["val_ids"] and fit.get("schedule") == "plateau":
+        return Caveat("warning", f"{split}, by which the learning rate was lowered.")
+    tempered = len(summary["trust"]["reliability"]) > 1
+    but = "; the temperature of the probabilities is of these images" if tempered else ""
+    return Caveat("note", f"{split}, which chose nothing in the fit{but}.")
 
 
 def _certainty(summary: Mapping[str, Any], primary: str) -> Iterator[Caveat]:

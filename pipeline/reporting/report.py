@@ -202,7 +202,9 @@ def _thumbnail(cache: FeatureCache, row: int) -> NDArray[np.uint8]:
 
 
 def _kept_epoch(log: Sequence[Mapping[str, float]], select: str) -> int | None:
-    """The epoch whose weights were kept: the first of the best validation Dice, or the last."""
+    """The epoch whose weights were kept: the first of the best validation Dice, or the last; an average is of many."""
+    if select == "average":
+        return None
     scored = [line for line in log if "val_dice" in line]
     if scored and select == "best":
         return int(max(scored, key=lambda line: line["val_dice"])["epoch"])

@@ -2,7 +2,7 @@
 
 __all__ = ["Labelled", "silent_images"]
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -77,10 +77,15 @@ class Labelled:
         """Whether a row, the unturned view of an image or a tile, has any."""
         return self.all or bool((self._labels(row) != UNSAID).any())
 
-    def shown(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items with ``UNSAID`` in their masks wherever they are not to be learned from."""
+    def shown(self, items: Iterable[Item], unlabelled: Container[int] = ()) -> Iterator[Item]:
+        """The items with ``UNSAID`` in their masks wherever they are not to be learned from.
+
+        Args:
+            items: of a row each.
+            unlabelled: the rows of images without labels; no pixels are drawn of these, and they are as they come.
+        """
         for item in items:
-            if self.amount is None or item.mask is None:
+            if self.amount is None or item.mask is None or item.row in unlabelled:
                 yield item
                 continue
             kept = torch.from_numpy(self._kept(item.row)).to(item.mask.device)

@@ -19,7 +19,6 @@ from textdiff.cache import FeatureCache, Item, Loader
 from textdiff.errors import UserError, explain, quoted
 from textdiff.files import write_text
 from textdiff.images.labels import UNSAID
-from textdiff.metrics.pixels import Confusion, pooled_dice
 from textdiff.models.device import autocast, synchronize
 from textdiff.models.networks.recipes import Recipe
 from textdiff.models.networks.segmenter import Criterion, Segmenter
@@ -36,6 +35,7 @@ from textdiff.pipeline.training.losses import LOSSES, segmentation_loss
 from textdiff.pipeline.training.mean_teacher import MeanTeacher
 from textdiff.pipeline.training.schedules import learning_rate
 from textdiff.pipeline.training.unlabelled import Unlabelled
+from textdiff.pipeline.training.validation import ValidationDice
 from textdiff.tables import csv_table
 
 # Of the time, for checkpoints at most. That of the paper's head has 150 MB: on a GPU an epoch over five images is over
@@ -92,7 +92,7 @@ class Trainer:
             self.teacher = MeanTeacher(self.kept, steps, self.options["precision"])
         self.state, self.best = _State(), _copy(network)
         self.losses: list[torch.Tensor] = []
-        self.counts: dict[tuple[str, int], list[torch.Tensor]] = {}
+        self.validation = ValidationDice(cache.image_size**2)
         self.steps_recorded: recorded.RecordedSteps | None = None
         if self.teacher is None and network.steady and (recorder := recorded.recorder_for(device)) is not None:
             loss = partial(self._loss, network.scores_of, network)
@@ -123,8 +123,8 @@ class Trainer:
         """One pass over the training images, a step at a time."""
         network, epoch = self.network, self.state.epoch
         network.train()
-        labelled = self.labelled.shown(items)
-        shown = self.narrowed(labelled if self.unlabelled is None else self.unlabelled.shown(labelled, epoch))
+        shown = self.labelled.shown(items, self.unlabelled.number if self.unlabelled else ())
+        shown = self.narrowed(self.unlabelled.shown(shown, epoch) if self.unlabelled else shown)
         fitted = network.learn(shown, seed, self.options["learning_rate"], self._criterion)
         if fitted is not None:
             self.losses.append(fitted)
@@ -217,32 +217,15 @@ class Trainer:
         for item in self.narrowed(items):
             assert item.mask is not None
             logits = logits_of(self.kept, item, self.options["precision"])
-            found, there = logits.argmax(1)[0], item.mask[0].to(logits.device)
-            for label in range(1, logits.shape[1]):
-                said = there != UNSAID
-                predicted, true = (found == label) & said, there == label
-                counts = torch.stack([(predicted & true).sum(), predicted.sum(), true.sum()])
-                self.counts.setdefault((self.cache.rows[item.row].id, label), []).append(counts)
+            self.validation.add(self.cache.rows[item.row].id, logits, item.mask)
             yield
-
-    def _validated(self) -> float | None:
-        """Mean Dice over the images, of several classes their mean; of an image in tiles over all its tiles' pixels."""
-        if not self.counts:
-            return None
-        pieces = iter(torch.stack([piece for pieces in self.counts.values() for piece in pieces]).tolist())
-        pixels = self.cache.image_size**2
-        scores = []
-        for name in self.counts:
-            each = (next(pieces) for _ in self.counts[name])
-            scores.append(pooled_dice([_confusion(counts, pixels) for counts in each]))
-        return float(np.mean(scores))
 
     def close_epoch(self, seconds: float) -> None:
         """Selects, logs, and writes a checkpoint if the last one is old."""
         state = self.state
         loss = float(torch.stack(self.losses).mean())
-        score = self._validated()
-        self.losses, self.counts = [], {}
+        score = self.validation.mean()
+        self.losses, self.validation = [], ValidationDice(self.cache.image_size**2)
         if not np.isfinite(loss):
             raise UserError(
                 f"{self.run.path}: the loss is {loss} in epoch {state.epoch + 1}; "
@@ -334,11 +317,6 @@ class Trainer:
         """What this run sees of rows read for several: its blocks, its steps, its text."""
         for item in items:
             yield self.loader.narrowed(item, self.texts[item.row], self.network.blocks, self.network.times)
-
-
-def _confusion(counts: Sequence[int], pixels: int) -> Confusion:
-    both, predicted, true = counts
-    return Confusion(both, predicted - both, true - both, pixels - predicted - true + both)
 
 
 def _optimizer(network: Segmenter, recipe: Recipe, rate: float, device: torch.device) -> torch.optim.Optimizer:

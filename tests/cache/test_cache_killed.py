@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from textdiff.cache import FeatureCache, chunks, create
-from textdiff.cache.staging import staging, sweep
+from textdiff.cache.staging import staged, staging, sweep
 from textdiff.errors import UserError
 from textdiff.tests import cache_cases as cases
+from textdiff.tests.cache_cases import left_by_the_dead
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 KILLED = -9
@@ -150,16 +151,21 @@ def test_loser_of_the_race_opens_the_winners_cache_and_loses_no_row(tmp_path, mo
 
 
 def test_sweeping_spares_directories_in_use_and_removes_those_of_the_dead(tmp_path):
-    dead, other = tmp_path / ".x.0123.partial", tmp_path / ".y.0123.partial"
-    for directory in (dead, other):
-        directory.mkdir()
-        (directory / "file").touch()
+    dead, other = (left_by_the_dead(tmp_path, name) for name in "xy")
     with staging(tmp_path, "x") as used:
         sweep(tmp_path, "x")
         assert used.exists()
         assert other.exists()
         assert not dead.exists()
     assert list(tmp_path.iterdir()) == [other]
+
+
+def test_sweeping_spares_directories_of_other_machines_whose_locks_may_not_be_seen_here(tmp_path, monkeypatch):
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("textdiff.cache.staging.HOST", "0123abcd")
+        theirs = left_by_the_dead(tmp_path, "x")
+    sweep(tmp_path, "x")
+    assert staged(tmp_path, "x") == [theirs]
 
 
 def test_full_disk_while_writing_leaves_the_rows_there_and_nothing_else(copy, monkeypatch):

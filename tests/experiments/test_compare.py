@@ -251,6 +251,24 @@ def test_a_comparison_says_which_predictions_are_means_over_views(ablated, elsew
     assert "ablate-tiny: Each" not in said
 
 
+def test_a_difference_is_over_patients_where_one_of_the_two_knows_them(ablated, tmp_path, textdiff_once):
+    known = shutil.copytree(ablated, tmp_path / "ablate-known")
+    for path in known.glob("*/images-test.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"groups": [*"ppqq"]}))
+    against = [word for place in ("known", "tiny") for word in ("--against", f"full@ablate-{place}")]
+    said = textdiff_once(tmp_path, "compare", str(ablated), str(known), *against, "--out", "both").stdout
+    assert "Not all rows know alike whose the images are (their group)" in said
+    found = {
+        (row["experiment"], row["against"]): (row["difference_low"], row["difference_high"])
+        for row in json.loads((tmp_path / "both.json").read_text())["rows"]
+        if (row["method"], row["truth"], row["metric"]) == ("shuffled-text", "clean", "dice")
+    }
+    by_images = found.pop(("ablate-tiny", "full@ablate-tiny"))
+    assert len(found) == 3
+    assert len(set(found.values())) == 1
+    assert by_images not in found.values()
+
+
 @pytest.mark.parametrize(
     ("file", "entry", "message"),
     [

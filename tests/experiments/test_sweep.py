@@ -89,23 +89,28 @@ def test_sweep_names_the_fewest_bytes_that_were_not_seen_to_lose(costs, named):
 
     whole = result(None, None, 0.0)
     results = [whole, *(result(*key, cost) for key, cost in costs.items())]
-    line = sweep.fewest_bytes(results, {True: whole}, "dice_clean")
+    line = sweep.fewest_bytes(results, {True: whole}, "dice_clean", "--draws")
     assert named in line[0]
 
 
-def test_sweep_names_no_bytes_where_nothing_could_be_seen():
-    def result(block, nbytes):
-        point = {"block": block, "step": 50, "text": False, "row_bytes": nbytes}
-        return Result(point, 1, runs={(0, 0): {"dice_clean": np.array([0.5, 0.6])}}, groups=("p", "p"))
-
-    whole = result(None, 9)
-    line = sweep.fewest_bytes([whole, result(6, 1), result(8, 2)], {False: whole}, "dice_clean")
-    assert line == [
+@pytest.mark.parametrize(("labels", "more"), [("2", "--draws"), ("5", "--seeds")])
+def test_sweep_names_no_bytes_where_nothing_could_be_seen(cache, tmp_path, textdiff_once, labels, more):
+    """All test images are of one group; of five training images there is one draw of five."""
+    options = ["--cache", str(cache.path), "--labels", labels, "--steps", "50", "--together", *cases.FITS]
+    textdiff_once(tmp_path, "sweep", *options)
+    for path in tmp_path.glob("runs/sweep-tiny/*/images-test.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"groups": ["p"] * len(record["ids"])}))
+    assert (
         "What fewer blocks or steps lose cannot be seen: one run on one group does not tell how others vary; take more "
-        "--draws."
-    ]
-    unfinished = Result({"block": 6, "step": 50, "text": False, "row_bytes": 1})
-    assert not sweep.fewest_bytes([whole, unfinished], {False: whole}, "dice_clean")
+        f"{more}."
+    ) in textdiff_once(tmp_path, "sweep", *options).stdout
+
+
+def test_sweep_says_nothing_of_bytes_while_runs_are_missing():
+    point = {"block": 6, "step": 50, "text": False, "row_bytes": 1}
+    whole = Result(point, 1, runs={(0, 0): {"dice_clean": np.array([0.5, 0.6])}})
+    assert not sweep.fewest_bytes([whole, Result(point)], {False: whole}, "dice_clean", "--draws")
 
 
 def test_curve_has_one_draw_where_all_images_are_drawn(cache, tmp_path, textdiff_once):

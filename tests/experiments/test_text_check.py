@@ -57,9 +57,22 @@ def test_the_check_pairs_fits_with_and_without_texts_on_validation_images(checke
     ],
 )
 def test_what_the_differences_mean_is_one_sentence(against, others, begins):
-    said = in_one_sentence({"no-text": against, "shuffled-text": others})
+    said = in_one_sentence({"no-text": against, "shuffled-text": others}, "ask for more --draws")
     assert said.startswith(begins)
     assert said.count(". ") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        (("--labels", "2", "--draws", "1"), "ask for more --draws."),
+        (("--labels", "5"), "all annotated training images are drawn already, so ask for fewer --labels or annotate "),
+    ],
+)
+def test_one_run_on_one_image_advises_what_gives_more(checked, tmp_path, textdiff_once, options, advice):
+    command = ("text-check", "--cache", str(checked[0] / "c.zarr"), *options, "--epochs", "1", "--jobs", "1")
+    said = textdiff_once(tmp_path, *command).stdout
+    assert f"Nothing can be said: one run on one image does not tell how others vary; {advice}" in said
 
 
 def test_left_out_errors_are_those_of_ridge_regressions_without_each_image():

@@ -7,6 +7,7 @@ import torch
 
 from textdiff.models.networks.segmenter import Segmenter
 from textdiff.pipeline.training.average import RunningAverage
+from textdiff.tests.report_cases import Parsed
 from textdiff.tests.run_cases import interrupted_at, newest, same, weights
 
 FIT = ("fit", "--cache", "cache.zarr", "--epochs", "2", "--device", "cpu", "--select", "average")
@@ -54,6 +55,16 @@ def test_a_fit_that_is_stopped_goes_on_to_the_same_weights(lab, textdiff_once, m
         textdiff_once(lab, *FIT, *UNET, "--runs", cut, status=130)
     textdiff_once(lab, "fit", "--resume", "--runs", cut)
     assert same(newest(lab / cut), newest(lab / whole))
+
+
+@pytest.mark.parametrize(("select", "marked"), [("average", None), ("last", 2)])
+def test_a_report_marks_no_epoch_as_that_of_an_average(lab, textdiff_once, select, marked):
+    run = ("--runs", f"report-{select}")
+    textdiff_once(lab, *FIT, *HEAD, "--select", select, *run)
+    textdiff_once(lab, "score", *run)
+    textdiff_once(lab, "report", *run)
+    page = Parsed(next((lab / run[1]).rglob("report.html")).read_text())
+    assert page.data()["keptEpoch"] == marked
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,21 @@ def test_each_step_has_as_many_images_without_labels_as_labelled_ones(lab, textd
     monkeypatch.setattr(MeanTeacher, "loss", watched)
     textdiff_once(lab, *FIT, *UNET, *TEACHER, "--cache", "one.zarr", "--batch-size", "2", "--runs", "watched")
     assert shown == [[False, False, True, True], [False, True]] * 2
+
+
+def test_no_pixels_are_drawn_of_images_without_labels(lab, run, textdiff_once, monkeypatch):
+    """A row is read with its mask, whole; once, as rows stay in memory. Pixels are drawn from masks read once more."""
+    read, mask = Counter(), FeatureCache.mask
+
+    def watched(self: FeatureCache, row: int) -> np.ndarray | None:
+        read[self.rows[row].id, row] += 1
+        return mask(self, row)
+
+    monkeypatch.setattr(FeatureCache, "mask", watched)
+    textdiff_once(lab, *FIT, *UNET, *TEACHER, "--cache", "one.zarr", "--label-pixels", "90", "--runs", "pixels")
+    undrawn = run.config["unlabelled"]["images"]
+    assert {count for (name, _), count in read.items() if name in undrawn} == {1}
+    assert all(max(count for (one, _), count in read.items() if one == name) > 1 for name in run.config["train_ids"])
 
 
 def test_the_running_average_is_kept_though_the_recipe_keeps_the_last_weights(lab, run, textdiff_once, monkeypatch):

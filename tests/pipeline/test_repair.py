@@ -14,6 +14,7 @@ from textdiff.cache import FeatureCache
 from textdiff.cache.staging import staging
 from textdiff.models import text
 from textdiff.models.backbones.extractor import Extractor
+from textdiff.tests.cache_cases import left_by_the_dead
 from textdiff.tests.file_tools import files, flip
 
 NAMES = ("a", "b", "c")
@@ -241,17 +242,16 @@ def test_verify_as_json_says_the_same(lab):
 
 def test_leftovers_beside_a_cache_go_with_the_next_run_and_those_in_use_stay(lab):
     """Killed after the cache came to its place, a process leaves what is beside it."""
-    names = (".c.zarr.0123.partial", "..c.update-0123456789abcdef.zarr.0123.partial")
-    for name in names:
-        (lab.root / name / "new").mkdir(parents=True)
+    for name in ("c.zarr", ".c.update-0123456789abcdef.zarr"):
+        left_by_the_dead(lab.root, name)
     other = lab.root / ".other.zarr.0123.partial"
     other.mkdir()
     with staging(lab.root, "c.zarr") as used:
         lab.run(*extract("--update"))
         assert used.exists()
     assert [path.name for path in lab.root.iterdir() if path.name.startswith(".")] == [other.name]
-    (lab.root / names[0]).mkdir()
+    left = left_by_the_dead(lab.root, "c.zarr")
     FeatureCache.open(lab.cache)  # looking is not running
-    assert (lab.root / names[0]).exists()
+    assert left.exists()
     lab.run(*extract())
-    assert not (lab.root / names[0]).exists()
+    assert not left.exists()

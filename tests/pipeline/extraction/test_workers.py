@@ -6,19 +6,21 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import textdiff
-from textdiff.cache import FeatureCache
+from textdiff.cache.staging import STAGED, staged, staging
 from textdiff.errors import UserError
 from textdiff.options.extract import Extract
 from textdiff.pipeline import extract as stage
 from textdiff.pipeline.extraction import dask_crew
 from textdiff.pipeline.extraction.config import array_shard
 from textdiff.pipeline.extraction.row_worker import Order, RowWorker, opened, part_of, sealed, split_rows
+from textdiff.tests.cache_cases import left_by_the_dead
 from textdiff.tests.worker_cases import OPTIONS, check, of_array, rows
 
 ROWS = 61
@@ -112,7 +114,6 @@ def test_the_rows_of_a_device_process_that_is_killed_are_done_by_the_other(place
     killer.start()
     textdiff.extract("monuseg", data=place / "data", cache=cache, devices="cpu,cpu", **OPTIONS)
     killer.join()
-    FeatureCache.open(cache, writable=True)  # removes the row that the killed process was writing
     check(place, cache)
     assert started[0].returncode == -signal.SIGKILL
     said = capfd.readouterr().err
@@ -132,6 +133,26 @@ def test_dask_workers_make_the_cache_of_one_process(place, cache, scheduler, mon
     made = textdiff.extract("monuseg", data=place / "data", cache=cache, scheduler=scheduler, overwrite=True, **OPTIONS)
     assert made.filled["rows"] == ROWS
     assert made.filled["seconds"] >= sum(made.filled["waited"].values()) > 0
+    check(place, cache)
+
+
+def test_the_row_that_a_dead_worker_was_writing_goes_once_all_are_done_and_that_of_a_living_one_stays(
+    place, cache, scheduler, monkeypatch
+):
+    fill = dask_crew.DaskCrew.fill
+
+    with ExitStack() as stack:
+
+        def one_dies(crew, job):
+            took = fill(crew, job)
+            left_by_the_dead(cache / STAGED, "row")
+            living.append(stack.enter_context(staging(cache / STAGED, "row")))
+            return took
+
+        living = []
+        monkeypatch.setattr(dask_crew.DaskCrew, "fill", one_dies)
+        textdiff.extract("monuseg", data=place / "data", cache=cache, scheduler=scheduler, **OPTIONS)
+        assert staged(cache / STAGED, "row") == living
     check(place, cache)
 
 

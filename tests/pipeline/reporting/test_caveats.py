@@ -71,6 +71,29 @@ def test_which_weights_were_kept_is_said(val_ids, select, kept):
     assert kept in said
 
 
+COMBINED = {"runs": [{}, {}], "weighed": None}
+
+
+@pytest.mark.parametrize(
+    ("config", "level", "said"),
+    [
+        ({"fit": {"select": "best"}}, "warning", "by which the weights were selected"),
+        ({"fit": {"select": "last"}}, "note", "which chose nothing in the fit; the temperature"),
+        ({"fit": {"select": "average"}}, "note", "which chose nothing in the fit; the temperature"),
+        ({"fit": {"select": "best"}, "parameters": 0}, "note", "which chose nothing in the fit"),
+        ({"fit": {"select": "last", "schedule": "plateau"}}, "warning", "by which the learning rate was lowered"),
+        ({"fit": {"select": "best"}, "val_ids": []}, "note", "which chose nothing in the fit"),
+        ({"fit": {"select": "last"}, **COMBINED}, "warning", "which the fits of its runs have seen"),
+        ({"fit": {"select": "last"}, **COMBINED, "weighed": {"images": 3}}, "warning", "its runs are weighed"),
+    ],
+)
+def test_what_the_validation_images_chose_is_said_where_they_are_scored(config, level, said):
+    scored = summary(split="val", trust={"reliability": [{"error": 0.03}, {"error": 0.01}]})
+    found = caveats({"git": "abc", "val_ids": ["v"] * 9} | config, scored, GOOD)
+    ((own_level, text),) = (caveat for caveat in found if "validation split" in caveat.text)
+    assert (own_level, said in text) == (level, True), text
+
+
 def test_weights_without_validation_or_with_little_are_said():
     config = {"git": None, "val_ids": [], "fit": {}}
     assert any("last epoch" in caveat.text for caveat in caveats(config, summary(), [{"epoch": 1.0}]))
