@@ -15,6 +15,7 @@ from textdiff.options.option import AnyPath
 from textdiff.outputs.colours import class_colours
 from textdiff.outputs.overlay import annotated, outlined
 from textdiff.pipeline.evaluation.calibration import Calibration
+from textdiff.pipeline.prediction.blank import HOLDS_NOTHING
 from textdiff.pipeline.prediction.predictor import open_predictor
 from textdiff.pipeline.prediction.preprocessing import missing_text
 from textdiff.pipeline.runs import find_run
@@ -93,7 +94,7 @@ class Predictor:
             self._warned = True
             console.warn(f"an image has no text: {missing_text(self.run)}")
         probabilities = self._predict(self._pixels(image), text)
-        if what := self._predict.unlike:
+        if what := HOLDS_NOTHING if self._predict.nothing else self._predict.unlike:
             console.warn(f"{image if isinstance(image, str | PathLike) else 'an image'} {what}")
         return probabilities
 

@@ -3,6 +3,7 @@
 __all__ = ["Command", "add", "usage"]
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -83,10 +84,13 @@ def usage(error: Any) -> str:
     message = error.format_message().rstrip(".")
     context = error.ctx
     command = context.command_path if context else "textdiff"
-    extra = message.partition("unexpected extra argument")[2]
+    extra = re.search(r"unexpected extra argument(?:\(s\))? \((.+)\)$", message)
     takes_run = context and any(parameter.name == "run" for parameter in context.command.params)
-    if takes_run and extra and Path(word := extra.strip("s() ")).is_dir():
-        message += f"; a run is given as --run {word}"
+    if takes_run and extra:
+        if Path(word := extra[1]).is_dir():
+            message += f"; a run is given as --run {word}"
+        elif all(Path(part).is_dir() for part in word.split()):
+            message += "; `textdiff combine` makes one run of several"
     return f"{message} (`{command} --help` shows what there is)"
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from textdiff.console import form
-from textdiff.errors import UserError, nearest
+from textdiff.errors import UserError, nearest, quoted
 from textdiff.options.option import AnyPath, Exists, InStore, Known, Range
 from textdiff.options.record import Record
 
@@ -88,6 +88,11 @@ class Runs(Record):
             return runs / latest.readlink()
         if latest.is_file() and (runs / (name := latest.read_text(encoding="utf-8").strip())).is_dir():
             return runs / name
+        if (runs / "config.json").is_file():
+            raise UserError(
+                f"--runs {runs}: is a run, not a directory of runs; name it with --run {quoted(runs)},"
+                " or make one of several with textdiff combine"
+            )
         begun = sorted(file.parent for file in runs.glob("*/config.json"))
         if begun:
             newest = max(begun, key=lambda path: path.stat().st_mtime_ns)

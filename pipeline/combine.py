@@ -149,7 +149,7 @@ def _facts(cache: FeatureCache) -> dict[str, Any]:
         "the resolution": made.get("mpp"),
         "tiles": f"{made['tile']} px, {made['overlap']} px overlap" if "tile" in made else "none",
         "test images": {entry.id: (entry.image_sha256, entry.mask_sha256) for entry in entries},
-        "views of test images": len({entry.view for entry in entries}),
+        "views of test images (--test-views)": len({entry.view for entry in entries}),
     }
 
 

@@ -31,6 +31,7 @@ from textdiff.outputs.object_tables import image_record
 from textdiff.outputs.objects import object_record, significant
 from textdiff.outputs.overlay import write_overlay
 from textdiff.pipeline.evaluation.calibration import LOW_DICE, Calibration
+from textdiff.pipeline.prediction.blank import HOLDS_NOTHING
 from textdiff.pipeline.prediction.in_parts import Streaming, segment_streamed
 from textdiff.pipeline.prediction.inputs import Input, gather
 from textdiff.pipeline.prediction.output_files import OVERLAY, OutputFiles
@@ -324,6 +325,8 @@ class _Batch:
         height, width = shape
         found = remarks(height, width, levels, notes, tiled=self.predictor.grid(height, width) is not None)
         distance = self.predictor.distance
+        if self.predictor.nothing:
+            found.append((HOLDS_NOTHING, "check its window, or the range of its numbers"))
         if what := self.predictor.unlike:
             found.append((what, "look at its mask before it is used"))
         if flagged := self.calibration.flags(expected):

@@ -283,6 +283,12 @@ def _precision(precision: Precision, device: torch.device) -> str:
     return resolve_precision(precision, device)
 
 
+def _told(options: Mapping[str, Any], name: str) -> str:
+    """An option's value as a message tells it; one that was not given is none."""
+    value = options.get(name)
+    return "none" if value is None else str(value)
+
+
 def _load_state(path: Path, trajectory: Mapping[str, Any], digest: str) -> dict[str, Any]:
     """Reads a state on the CPU; nothing in the file is executed.
 
@@ -298,11 +304,10 @@ def _load_state(path: Path, trajectory: Mapping[str, Any], digest: str) -> dict[
         if explain(error):
             raise
         raise UserError(f"{path}: damaged ({type(error).__name__}); remove it to start afresh") from error
-    changed = [
-        f"{name} was {then.get(name)}, is {trajectory.get(name)}"
-        for name in sorted({*then, *trajectory})
-        if then.get(name) != trajectory.get(name)
-    ]
+    differ = {name for name in {*then, *trajectory} if then.get(name) != trajectory.get(name)}
+    if "objective" in differ:
+        differ.discard("loss")  # masked patches have their own, so it goes with the objective
+    changed = [f"{name} was {_told(then, name)}, is {_told(trajectory, name)}" for name in sorted(differ)]
     if images != digest:
         changed.append("the images differ in names or contents")
     if changed:

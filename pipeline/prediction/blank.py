@@ -1,6 +1,6 @@
 """Pictures that hold nothing, such as tiles of empty glass: background, whatever a network would say of them."""
 
-__all__ = ["BLANK_BELOW", "SQUARE", "blank_limit", "contrast", "is_blank"]
+__all__ = ["BLANK_BELOW", "HOLDS_NOTHING", "SQUARE", "blank_limit", "contrast", "is_blank"]
 
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -14,6 +14,8 @@ from textdiff.images.labels import UNSAID
 
 BLANK_BELOW = 10.0
 """The contrast in 8-bit levels below which a picture is blank; docs/tiles.md has the measurements it was chosen by."""
+HOLDS_NOTHING = "holds nothing (docs/tiles.md), so it is background and the network was not asked"
+"""What to say of an image all of which is blank: it may be a picture whose numbers were read too small."""
 MANY = 2000
 """Rows that are looked at without a word: a few seconds."""
 SQUARE = 8

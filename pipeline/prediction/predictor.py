@@ -71,9 +71,9 @@ class Predictor:
         fitted = self._fitted
         self._facts = run.digest, views, fitted.device.type, fitted.precision, __version__
         """What the scores of a tile depend on besides what it shows."""
-        self.start()
         self.seen = self.blank = 0
         """What the network was to see so far, images or tiles, and how many of them were blank."""
+        self.start()
         self.native = np.empty((0, self.classes, 0, 0), np.float32)
         """What ``tile`` gave last as the network said it, before it was enlarged: (members, classes, S, S)."""
 
@@ -90,6 +90,7 @@ class Predictor:
                 none. See ``TileLog``.
             name: of the image, for messages.
         """
+        self._before = self.seen, self.blank
         self._contrast = Contrast(self._times)
         self._taken = np.empty((2, 0))
         self._log = None if log is None else TileLog(log, name)
@@ -112,6 +113,12 @@ class Predictor:
         if self._likeness is None or distance is None or distance <= self._likeness.limit:
             return ""
         return f"is unlike the training images (distance {distance:.2f}, limit {self._likeness.limit})"
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all of the last image was blank, so that it is background and the network saw none of it."""
+        seen, blank = self._before
+        return self.blank - blank == self.seen - seen > 0
 
     def __call__(self, image: NDArray[np.uint8], description: str = "") -> NDArray[np.float32]:
         """Class probabilities at the image's own size. A run that was fitted on tiles predicts by tiles.
@@ -249,6 +256,11 @@ class MixedPredictor(Predictor):
     def unlike(self) -> str:
         """What to say of the last image if it is unlike the training images of a run; empty otherwise."""
         return next((what for part in self._parts if (what := part.unlike)), "")
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all of the last image was blank to every run."""
+        return all(part.nothing for part in self._parts)
 
     def tile(self, pixels: NDArray[np.uint8], description: str = "", each: bool = False) -> NDArray[np.float32]:
         """What all runs stand for together, and if ``each`` then what every run says: (1 + runs, classes, h, w)."""

@@ -127,15 +127,18 @@ class TextEmbedder:
 
 def missing_text(run: Run) -> str:
     """What a run that reads text does with an image that has none, in one line; docs/texts.md says more."""
-    if run.combined:
-        return next(missing_text(member) for member in run.members if member.reads.text)
+    readers = [member for member in run.members if member.reads.text] if run.combined else [run]
+    done = "; ".join(dict.fromkeys(map(_without_text, readers)))
+    return f'{done}; what that costs: textdiff score --run {quoted(run.path)} --text ""'
+
+
+def _without_text(run: Run) -> str:
     config = run.config
-    measured = f'what that costs: textdiff score --run {quoted(run.path)} --text ""'
     if config["fit"].get("places"):
-        return f"the run draws a map of the places in it, and is given one that is bright everywhere; {measured}"
+        return "the run draws a map of the places in it, and is given one that is bright everywhere"
     does = "averages" if config["fit"]["variant"] == "concat" else "attends to"
     tokens = "special tokens and the padding" if config["fingerprint"]["pad_to"] else "special tokens"
     known = (
         " instead of the one sentence that it was fitted with" if config["fit"]["variant"] == "constant-text" else ""
     )
-    return f"the run reads it, so it is given the empty string and {does} its {tokens} alone{known}; {measured}"
+    return f"the run reads it, so it is given the empty string and {does} its {tokens} alone{known}"

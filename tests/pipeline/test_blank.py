@@ -1,5 +1,6 @@
 """Pictures that hold nothing are background, and the same from a file, by rows of a large file, and from a cache."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -24,7 +25,7 @@ from textdiff.metrics.pixels import entropy
 from textdiff.models.backbones.extractor import Extractor
 from textdiff.models.tensor_files import load_tensors, save_tensors
 from textdiff.pipeline.fit import FitConfig, begin, initial_network
-from textdiff.pipeline.prediction.blank import BLANK_BELOW, blank_limit, contrast, is_blank
+from textdiff.pipeline.prediction.blank import BLANK_BELOW, HOLDS_NOTHING, blank_limit, contrast, is_blank
 from textdiff.pipeline.prediction.predictor import Predictor
 from textdiff.pipeline.predictions import predict_members
 from textdiff.pipeline.runs import IDENTITY, Run, write_config
@@ -163,6 +164,27 @@ def test_score_evaluate_and_predict_count_the_same_pixels(made, textdiff_once, t
     mask = np.asarray(Image.open(tmp_path / "test_001.png")) > 0
     truth = np.asarray(Image.open(made / "data/Test_Folder/labelcol/test_001.png")) > 0
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) == pytest.approx(records[1]["dice_original"])
+
+
+@pytest.mark.parametrize("name", ["head", "both"])
+def test_an_image_that_holds_nothing_is_named_as_it_may_have_been_read_too_dark(made, textdiff_once, tmp_path, name):
+    if name == "both":
+        textdiff_once(made, "combine", "runs/head", "runs/unet", "--runs", str(tmp_path))
+    run = tmp_path / "latest" if name == "both" else made / "runs" / name
+    files = [f"data/Test_Folder/img/test_00{number}.tif" for number in range(3)]
+    result = textdiff_once(made, "predict", "--run", str(run), *files, "--out", str(tmp_path / "out"))
+    named = [line for line in result.stderr.splitlines() if "holds nothing" in line]
+    assert named == [f"warning: {files[2]}: {HOLDS_NOTHING}; check its window, or the range of its numbers"]
+    lines = list(csv.DictReader((tmp_path / "out/images.csv").read_text().splitlines()))
+    assert [HOLDS_NOTHING in line["notes"] for line in lines] == [False, False, True]
+
+
+def test_a_predictor_in_python_says_so_too(made, capsys):
+    predictor = textdiff.Predictor(made / "runs/head", device="cpu")
+    predictor(read_image(made / "data/Test_Folder/img/test_001.tif"))
+    assert HOLDS_NOTHING not in capsys.readouterr().err
+    predictor(glass(*SIZE))
+    assert f"warning: an image {HOLDS_NOTHING}" in capsys.readouterr().err
 
 
 def test_a_blank_image_is_the_last_to_be_annotated(run):

@@ -60,6 +60,7 @@ def made(tmp_path_factory, textdiff_once) -> Path:
         ("rgb", "data", "--preset", "rgb", "--image-size", "64"),
         ("filters", "more", "--preset", "filters", "--image-size", "64"),
         ("small", "data", "--preset", "rgb", "--image-size", "32"),
+        ("viewed", "data", "--preset", "rgb", "--image-size", "64", "--test-views", "8"),
         *((name, name, "--preset", "rgb", "--image-size", "64") for name in ("leak", "fewer", "unseen")),
         ("masked", "masked", "--preset", "rgb", "--image-size", "64"),
         ("classes", "classes", "--preset", "rgb", "--image-size", "64", "--classes", "disc,ring"),
@@ -72,7 +73,7 @@ def made(tmp_path_factory, textdiff_once) -> Path:
     ):
         textdiff_once(root, "fit", "--cache", f"{cache}.zarr", "--runs", "fits", *more)
         shutil.move(root / "fits" / (root / "fits/latest").readlink(), root / name)
-    for name in ("small", "leak", "fewer", "unseen", "classes", "masked"):
+    for name in ("small", "viewed", "leak", "fewer", "unseen", "classes", "masked"):
         pretend(root, name)
     return root
 
@@ -207,6 +208,7 @@ def test_report_next_panel_and_compare_take_it_and_it_needs_its_runs_no_longer(m
     ("names", "options", "words"),
     [
         (("head", "small"), (), "differ in the image size, 64 and 32"),
+        (("head", "viewed"), (), "differ in views of test images (--test-views), 1 and 8"),
         (("head", "classes"), (), "differ in classes, foreground and disc, ring"),
         (("head", "fewer"), (), "differ in test images, 2 and 1, of which only one has c5"),
         (("head", "masked"), (), "differ in test images, c5 has another mask"),

@@ -91,6 +91,15 @@ def test_a_combined_run_gives_it_to_each_of_its_runs_that_reads_texts(made, tmp_
         assert (given == own) == same
 
 
+def test_predict_tells_what_each_run_of_a_combined_one_does_and_measures_that_one(made, tmp_path, textdiff_once):
+    run = textdiff.combine([made / "one-full", made / "one-concat"], runs=tmp_path).path
+    image = made / "one/Test_Folder/img/test_000.tif"
+    said = textdiff_once(made, "predict", str(image), "--run", str(run), "--out", str(tmp_path / "out")).stderr
+    (line,) = [line for line in said.splitlines() if "1 of 1 image has no text" in line]
+    assert "attends to its special tokens alone; the run reads it" in line
+    assert f'averages its special tokens alone; what that costs: textdiff score --run {run} --text ""' in line
+
+
 def test_an_empty_text_is_what_predict_does_without_one(own, made):
     scores = textdiff.score(own, text="")
     assert scores.summary["given_text"] == {"text": "", "tokens": 2}

@@ -83,7 +83,7 @@ def test_masked_pretraining_resumes_to_the_same_bits(config, tmp_path):
     assert_same_bits(weights(tmp_path / "whole-7.safetensors"), weights(half))  # after the eighth crop
     assert_same_bits(weights(whole), weights(pretrain(config)))
     Image.open(tmp_path / "whole.samples.png").load()
-    with pytest.raises(UserError, match=r"loss was None, is hybrid; objective was masked, is noise"):
+    with pytest.raises(UserError, match="other options: objective was masked, is noise; repeat"):
         pretrain(dataclasses.replace(config, objective="noise", steps=5))
 
 
@@ -95,6 +95,13 @@ def test_resuming_with_other_options_is_refused_and_names_them(config, changes):
     for name in changes:
         assert f"{name} was" in str(error.value)
     assert "batch" not in str(error.value)
+
+
+def test_an_option_that_was_not_given_is_called_none(config, tmp_path):
+    start = pretrain(dataclasses.replace(config, steps=1, out=str(tmp_path / "start.safetensors")))
+    pretrain(dataclasses.replace(config, steps=1))
+    with pytest.raises(UserError, match=r"init was none, is .*start\.safetensors"):
+        pretrain(dataclasses.replace(config, init=str(start), set={}))
 
 
 def test_resuming_with_other_images_is_refused(config, tmp_path):
