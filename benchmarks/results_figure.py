@@ -15,8 +15,8 @@ from textdiff.files import atomic_path
 
 # A panel has a title, the heading of its tables, and what is said of each of the first ones.
 PANELS = (
-    ("Nuclei (MoNuSeg), 256 pixels", "256 pixels", ("twenty draws", "ten draws")),
-    ("Chest X-rays, 128 pixels, ten draws", "Ten draws", ("nano-cxr", "nano-he")),
+    ("Nuclei (MoNuSeg), 256 pixels, twenty draws", "256 pixels", ("which features", "which system")),
+    ("Chest X-rays, 128 pixels, ten draws", "Ten draws", ("on nano-cxr", "on nano-he")),
 )
 ROW = re.compile(r"\| (?P<system>[^|]+) \| (?P<mean>[\d.]+) \[(?P<low>[\d.]+), (?P<high>[\d.]+)\]")
 
