@@ -43,16 +43,21 @@ class Leftover(NamedTuple):
     what: str
     path: str
     """A file or a directory; of chunks of rows, that of the cache."""
-    files: int
-    """None of what is left where it is."""
+    files: int | None
+    """None if it is left where it is; 0 of a directory that holds no file."""
     nbytes: int
     """What its removal frees: a file that has another name frees nothing."""
 
     def __str__(self) -> str:
-        size = (
-            f"{console.counted(self.files, 'file')}, {console.size(self.nbytes)}" if self.files else "left where it is"
-        )
+        size = "left where it is" if self.files is None else _amount([self])
         return f"{self.path}: {self.what}, {size}"
+
+
+def _amount(found: Sequence[Leftover]) -> str:
+    """Files, bytes and empty directories of what is removed, in words."""
+    files, empty = sum(one.files or 0 for one in found), sum(one.files == 0 for one in found)
+    parts = [f"{console.counted(files, 'file')}, {console.size(sum(one.nbytes for one in found))}"] if files else []
+    return " and ".join(parts + ([console.counted(empty, "empty directory", "empty directories")] if empty else []))
 
 
 _Collected = tuple[list[Leftover], list[_Found]]
@@ -79,13 +84,12 @@ def collect(path: str | os.PathLike[str], delete: bool = False) -> list[Leftover
         result, left = _collect_remote(cache, path, delete)
     else:
         result, left = _collect_local(cache, path, delete)
-    count = console.counted(sum(one.files for one in result), "file")
-    total = f"{count}, {console.size(sum(one.nbytes for one in result))}"
     if not result:
         console.info(f"{path}: there is nothing to remove")
     else:
+        total = _amount(result)
         console.info(f"{path}: removed {total}" if delete else f"{path}: --delete removes {total}")
-    return result + [Leftover(what, str(shown), 0, 0) for what, shown in left]
+    return result + [Leftover(what, str(shown), None, 0) for what, shown in left]
 
 
 def _collect_local(cache: FeatureCache, path: Path, delete: bool) -> _Collected:

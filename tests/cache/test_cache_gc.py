@@ -105,6 +105,15 @@ def test_a_sound_cache_has_nothing_to_remove_and_foreign_files_are_named_and_lef
     assert all(file.exists() for file in [*foreign, tmp_path / ".other.zarr.0123.partial"])
 
 
+def test_an_empty_directory_of_a_killed_process_is_removed_and_said_to_be(cache, capsys):
+    row = cache.path / STAGED / ".row.0123.partial"
+    row.mkdir()
+    (found,) = collect(cache.path, delete=True)
+    assert str(found) == f"{row}: left by a killed process, 1 empty directory"
+    assert f"{cache.path}: removed 1 empty directory\n" in capsys.readouterr().err
+    assert not row.exists()
+
+
 def test_what_a_live_process_is_at_stays(cache, tmp_path):
     """A writer between two rows, one in the middle of a row, one that makes a cache, one that updates."""
     whole = cases.tree(cache.path)
@@ -116,9 +125,9 @@ def test_what_a_live_process_is_at_stays(cache, tmp_path):
         mark_in_use(update_at, update)
         before = cases.tree(tmp_path)
         with locked(cache.path / STAGED, shared=True):
-            assert {one.files for one in collect(cache.path, delete=True)} == {0}
+            assert {one.files for one in collect(cache.path, delete=True)} == {None}
         mark_in_use(cache.path, writer)
-        assert {one.files for one in collect(cache.path, delete=True)} == {0}
+        assert {one.files for one in collect(cache.path, delete=True)} == {None}
         assert cases.tree(tmp_path) == before
         del writer
         assert [one.what[:5] for one in collect(cache.path, delete=True) if one.files] == ["row 2"]
