@@ -84,13 +84,15 @@ def usage(error: Any) -> str:
     message = error.format_message().rstrip(".")
     context = error.ctx
     command = context.command_path if context else "textdiff"
-    extra = re.search(r"unexpected extra argument(?:\(s\))? \((.+)\)$", message)
+    extra = re.search(r"unexpected extra arguments?(?:\(s\))? \((.+)\)$", message)
     takes_run = context and any(parameter.name == "run" for parameter in context.command.params)
     if takes_run and extra:
-        if Path(word := extra[1]).is_dir():
-            message += f"; a run is given as --run {word}"
-        elif all(Path(part).is_dir() for part in word.split()):
-            message += "; `textdiff combine` makes one run of several"
+        words = [extra[1]] if Path(extra[1]).is_dir() else extra[1].split()
+        given = [context.params.get(name) for name in ("run", "runs")]
+        if all(Path(word).is_dir() for word in words):
+            several = len(words) > 1 or any(one and (Path(one) / "config.json").is_file() for one in given)
+            told = "`textdiff combine` makes one run of several" if several else f"a run is given as --run {words[0]}"
+            message += f"; {told}"
     return f"{message} (`{command} --help` shows what there is)"
 
 

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
 
 import textdiff
 from textdiff.cli import COMMANDS, GROUPS
+from textdiff.commands.make import usage
 from textdiff.commands.reference import page
 from textdiff.errors import UserError
 from textdiff.options import extract, fit, run, shared
@@ -170,6 +172,9 @@ def test_defaults_of_presets_and_recipes_are_told_with_their_values(helps):
         (["report", "runs/monuseg-12"], ["--run runs/monuseg-12", "`textdiff report --help`"]),
         (["report", "runs"], ["a run is given as --run runs (", "`textdiff report --help`"]),
         (["score", "--runs", "runs/a", "runs/monuseg-12", "runs"], ["`textdiff combine` makes one run of several"]),
+        (["score", "--runs", "runs/monuseg-12", "cache/folder"], ["`textdiff combine` makes one run of several"]),
+        (["score", "--run", "runs/monuseg-12", "cache/folder"], ["`textdiff combine` makes one run of several"]),
+        (["score", "--runs", "runs", "runs/monuseg-12"], ["a run is given as --run runs/monuseg-12 ("]),
         (["ablate", "--cache", "cache/monuseg.zarr", "--set", "widht=9"], ["did you mean width?"]),
         (["extract"], ["--dataset: is missing"]),
         (["fit"], ["--cache: is missing", "--resume"]),
@@ -200,6 +205,18 @@ def test_a_mistyped_word_gets_the_one_that_was_meant(textdiff_once, tmp_path, wo
     assert result.stderr.count("\n") == 1, result.stderr
     for part in said:
         assert part in result.stderr
+
+
+@pytest.mark.parametrize("many", ["arguments", "argument(s)"])
+def test_runs_that_are_named_plainly_are_told_of_combine_however_this_typer_says_it(tmp_path, monkeypatch, many):
+    """Typer 0.15 has Click's own words, with a plural; later ones have a copy of Click with both in one."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    command = SimpleNamespace(params=[SimpleNamespace(name="run")])
+    context = SimpleNamespace(command_path="textdiff report", command=command, params={})
+    error = SimpleNamespace(format_message=lambda: f"Got unexpected extra {many} (a b)", ctx=context)
+    assert usage(error).startswith(f"Got unexpected extra {many} (a b); `textdiff combine` makes one run of several (")
 
 
 @pytest.mark.parametrize(
