@@ -137,10 +137,10 @@ class _Batch:
         finally:
             self.remarks.close()
         if predictor.blank:
-            unit = "tiles" if "tile" in self.run.config["fingerprint"] else "images"
-            console.info(
-                f"{predictor.blank} of {predictor.seen} {unit} hold nothing and are background (docs/tiles.md)"
-            )
+            unit = "tile" if "tile" in self.run.config["fingerprint"] else "image"
+            hold = console.some(predictor.blank, predictor.seen, unit, "holds", "hold")
+            are = console.form(predictor.blank, "is", "are")
+            console.info(f"{hold} nothing and {are} background (docs/tiles.md)")
 
     def _one(self, one: Input) -> Generator[Path, None, str]:
         """Yields the files of one image; returns why it failed, or nothing."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import textdiff
+from textdiff import console
 from textdiff.cache import FeatureCache, Loader
 from textdiff.experiments.evaluate import evaluate
 from textdiff.images import formats
@@ -160,7 +161,7 @@ def test_score_evaluate_and_predict_count_the_same_pixels(made, textdiff_once, t
     result = textdiff_once(
         made, "predict", "--run", str(run.path), "data/Test_Folder/img/test_001.tif", "--out", str(tmp_path)
     )
-    assert "1 of 3 tiles hold nothing and are background" in result.stderr
+    assert "1 of 3 tiles holds nothing and is background" in result.stderr
     mask = np.asarray(Image.open(tmp_path / "test_001.png")) > 0
     truth = np.asarray(Image.open(made / "data/Test_Folder/labelcol/test_001.png")) > 0
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) == pytest.approx(records[1]["dice_original"])
@@ -207,7 +208,7 @@ def test_rows_of_tiles_of_a_large_image_skip_the_backbone(made, tmp_path, monkey
     command = ("predict", "--run", str(run.path), str(tmp_path / "a.tif"), "--out", str(tmp_path / "out"))
     result = textdiff_once(made, *command, "--device", "cpu")
     assert len(forwards) == len(blank) - sum(blank)
-    assert f"{sum(blank)} of {len(blank)} tiles hold nothing" in result.stderr
+    assert f"{console.some(sum(blank), len(blank), 'tile', 'holds', 'hold')} nothing" in result.stderr
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/a.tif") > 0, whole.argmax(0) > 0)
 
 
