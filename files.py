@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import stat
@@ -37,7 +38,7 @@ from textdiff.places import Url, located
 
 # Parts of the names of temporary files, so that those of a process that is dead can be told from one's own, and both
 # from those of other machines, of whose processes nothing is known.
-HOST, _TOKEN = f"{zlib.crc32(os.uname().nodename.encode()):08x}", uuid.uuid4().hex[:8]
+HOST, _TOKEN = f"{zlib.crc32(platform.node().encode()):08x}", uuid.uuid4().hex[:8]
 _LEFTOVER = re.compile(rf"\..*\.{HOST}-(?P<pid>\d+)-(?P<token>[0-9a-f]{{8}})-[0-9a-f]{{8}}\.partial(\.[^.]*)?")
 os.umask(_UMASK := os.umask(0o077))
 

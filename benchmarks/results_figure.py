@@ -1,4 +1,4 @@
-"""The picture of docs/results.md, drawn from the page's own tables, so that the two cannot differ.
+"""The picture of docs/results.md, drawn from the page's own tables; draw it again when these change.
 
 python benchmarks/results_figure.py docs/results.md docs/images/results.png
 """

@@ -27,7 +27,7 @@ def sweep(parent: Path, name: str) -> None:
         parent: where they are.
         name: as it was given to ``staging``, with ``*`` for any characters.
     """
-    for leftover in _found(parent, name, f"{HOST}*"):
+    for leftover in _found(parent, name, f"{HOST}[0-9a-f]*"):
         with unused(leftover) as ours:
             if ours:
                 shutil.rmtree(leftover, ignore_errors=True)

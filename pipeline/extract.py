@@ -225,7 +225,7 @@ class Work:
                         # What is taken over takes no time, and the caches it comes from are open here.
                         fill_rows(replace(part, made=[]), prepare, backbone, progress.advance)
                         taken.append(self.crew.fill(Job(Order.of(config, cache), cache, facts, part.made, progress)))
-                        # A worker that died left what it was at, and none may have begun after it.
+                        # A worker that died left what it was at, and the others sweep only when they begin.
                         cache.store.sweep()
         if taken:
             of_whom = f" of {self.crew.where}" if self.crew else ""

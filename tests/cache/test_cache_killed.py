@@ -11,6 +11,7 @@ import pytest
 from textdiff.cache import FeatureCache, chunks, create
 from textdiff.cache.staging import staged, staging, sweep
 from textdiff.errors import UserError
+from textdiff.files import atomic_directory
 from textdiff.tests import cache_cases as cases
 from textdiff.tests.cache_cases import left_by_the_dead
 
@@ -166,6 +167,13 @@ def test_sweeping_spares_directories_of_other_machines_whose_locks_may_not_be_se
         theirs = left_by_the_dead(tmp_path, "x")
     sweep(tmp_path, "x")
     assert staged(tmp_path, "x") == [theirs]
+
+
+def test_sweeping_spares_what_is_to_be_another_file_of_that_name(tmp_path):
+    """A directory that becomes one is known by its process, not by a lock."""
+    with atomic_directory(tmp_path / "x") as made:
+        sweep(tmp_path, "x")
+        assert made.exists()
 
 
 def test_full_disk_while_writing_leaves_the_rows_there_and_nothing_else(copy, monkeypatch):
