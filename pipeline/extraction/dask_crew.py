@@ -11,9 +11,10 @@ import logging
 import math
 import queue
 import signal
+import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 CONNECT_SECONDS = 5.0
+_LOOK_SECONDS = 5.0
+"""So often the rows that are there are counted: a task may take minutes, and a cluster ends many in a second."""
 _LEAST_ROWS, _MOST_ROWS = 64, 512
 _TASKS_EACH = 4
 """So many tasks a worker, if there are rows enough: at the end, others wait for the last one."""
@@ -107,43 +110,50 @@ class DaskCrew:
 
     def fill(self, job: Job) -> Timings:
         """Has the rows made; see ``Crew``."""
-        rows, took = job.rows, list[Timings]()
-        for _ in range(_ROUNDS):
-            self._fill(job, rows, took)
+        rows, took, before = job.rows, list[Timings](), job.progress.done
+
+        def look() -> list[int]:
+            """The rows that are not there yet; the progress is told of the others."""
             missing = set(job.cache.pending())
-            rows = [row for row in rows if row in missing]
+            left = [row for row in job.rows if row in missing]
+            if more := before + len(job.rows) - len(left) - job.progress.done:
+                job.progress.advance(more)
+            return left
+
+        for _ in range(_ROUNDS):
+            self._fill(job, rows, took, look)
+            rows = look()
             if not rows:
                 return Timings.total(took)
-            job.progress.advance(-len(rows))
         raise UserError(
             f"{job.order.config.cache}: {len(rows)} rows are not to be seen here after workers made them; all need the "
             "same file system at this path"
         )
 
-    def _fill(self, job: Job, rows: Sequence[int], took: list[Timings]) -> None:
+    def _fill(self, job: Job, rows: Sequence[int], took: list[Timings], look: Callable[[], object]) -> None:
         from distributed import KilledWorker
 
         from textdiff.pipeline.extraction.dask_task import fill_part
 
         todo = deque(split_rows(job.cache, rows, task_rows(len(rows), self._count())))
         under_way: dict[object, tuple[Future[Any], list[int]]] = {}
-        order = sealed(job.order)
+        order, looked = sealed(job.order), time.monotonic()
         try:
             while todo or under_way:
                 while todo and len(under_way) < _UNDER_WAY * self._count():
                     part = todo.popleft()
                     future = self._submit(fill_part, order, job.sealed_part(part))
                     under_way[future.key] = future, part
-                if (ended := self._next()) is None:
-                    continue
-                future, part = under_way.pop(ended.key)
-                try:
-                    took.append(Timings.of_json(self._result(future)["took"]))
-                    job.progress.advance(len(part))
-                except KilledWorker as error:
-                    left = _what_is_left(part, job.cache, error.allowed_failures + 1)
-                    todo.extend([left] if left else [])
-                    job.progress.advance(len(part) - len(left))
+                if (ended := self._next()) is not None:
+                    future, part = under_way.pop(ended.key)
+                    try:
+                        took.append(Timings.of_json(self._result(future)["took"]))
+                    except KilledWorker as error:
+                        left = _what_is_left(part, job.cache, error.allowed_failures + 1)
+                        todo.extend([left] if left else [])
+                if time.monotonic() - looked >= _LOOK_SECONDS:
+                    look()
+                    looked = time.monotonic()
         finally:
             self._client.cancel([future for future, _ in under_way.values()])
 

@@ -1,5 +1,6 @@
 """Many workers on one cache: what they make is what one process makes, byte for byte."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -134,6 +135,26 @@ def test_dask_workers_make_the_cache_of_one_process(place, cache, scheduler, mon
     assert made.filled["rows"] == ROWS
     assert made.filled["seconds"] >= sum(made.filled["waited"].values()) > 0
     check(place, cache)
+
+
+def test_rows_are_counted_while_a_task_is_under_way(place, cache, scheduler, monkeypatch, capfd):
+    """A task of a slow network takes minutes: without this its user sees no line, and then a rate that is too low."""
+    ended, told = vars(dask_crew.DaskCrew)["_next"], []
+
+    def late(crew):
+        if cache.exists() and not told:
+            while not rows(cache):
+                time.sleep(0.002)
+            told.append("")
+            return None
+        if told == [""]:
+            told[0] = capfd.readouterr().err
+        return ended(crew)
+
+    monkeypatch.setattr(dask_crew, "_LOOK_SECONDS", 0)
+    monkeypatch.setattr(dask_crew.DaskCrew, "_next", late)
+    textdiff.extract("monuseg", data=place / "data", cache=cache, scheduler=scheduler, **OPTIONS)
+    assert re.search(rf"extract: [1-9]\d*/{ROWS} rows, ", told[0])
 
 
 def test_the_row_that_a_dead_worker_was_writing_goes_once_all_are_done_and_that_of_a_living_one_stays(
