@@ -2,18 +2,23 @@
 
 __all__ = ["fits_as_experiments"]
 
+import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from textdiff import console
 from textdiff.errors import UserError
 from textdiff.experiments.evaluate import evaluate
 from textdiff.experiments.experiment import Experiment, Job, Plan
 from textdiff.models.device import choose_device
 from textdiff.models.networks.recipes import Recipe
 from textdiff.options.fit import FitConfig
+from textdiff.pipeline.evaluation.scored_rows import scored_rows
+from textdiff.pipeline.predictions import view_count
 from textdiff.pipeline.runs import Run
+from textdiff.pipeline.training.image_digests import image_digests
 from textdiff.places import located
 from textdiff.readers.presets import name_of_data
 
@@ -24,6 +29,8 @@ _OPTIONS = sorted({option.name for option in fields(FitConfig)}.difference(_TOLD
 
 def fits_as_experiments(runs: Sequence[Run], split: str) -> dict[str, Experiment]:
     """Single fits as the jobs of an experiment for each cache, scored image by image where they are not yet.
+
+    Those that were scored are scored anew where the images, masks, groups or views of their cache are others now.
 
     Fits of one label that differ in an option are rows of their own, called after it: ``unet-width=16``.
 
@@ -51,10 +58,41 @@ def fits_as_experiments(runs: Sequence[Run], split: str) -> dict[str, Experiment
             0,
             None,
         )
-        for job in experiment.missing():
+        for job in [*experiment.missing(), *_outdated(experiment)]:
             run = experiment.run(job)
             evaluate([run], run.open_cache(), choose_device("auto"), split)
         found[name] = experiment
+    return found
+
+
+def _outdated(experiment: Experiment) -> list[Job]:
+    """The fits that were scored on something else than what their cache has now; where that is gone, it is said."""
+    missing, split = experiment.missing(), experiment.plan.split
+    found, unknown = list[Job](), list[str]()
+    rows: list[int] | None = None
+    for job in experiment.plan.jobs:
+        if job in missing:
+            continue
+        run = experiment.run(job)
+        try:
+            cache = run.open_cache()
+        except UserError as error:
+            unknown.append(str(error).partition(";")[0])
+            continue
+        rows = scored_rows(cache, split) if rows is None else rows
+        groups = {cache.rows[row].id: cache.rows[row].group for row in rows}
+        facts = image_digests(cache, groups, run.texts(cache))
+        now = [*groups], [*groups.values()], facts, view_count(cache, rows)
+        try:
+            record = json.loads(experiment.scores_file(job).read_text(encoding="utf-8"))
+            then = tuple(record[name] for name in ("ids", "groups", "facts", "views"))
+        except (ValueError, KeyError, TypeError):  # what is damaged is named where it is gathered
+            continue
+        if then != now:
+            found.append(job)
+    if unknown:
+        others = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        console.warn(f"{unknown[0]}{others}: scores of before are taken as they are")
     return found
 
 

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import textdiff
@@ -76,6 +77,30 @@ def test_a_report_is_not_made_of_scores_and_masks_that_are_not_of_each_other(lab
         textdiff.report(run, cache=lab.cache)
     textdiff.score(run, cache=lab.cache)
     textdiff.report(run, cache=lab.cache)
+
+
+def test_compare_scores_fits_anew_where_a_mask_has_changed_and_says_where_their_cache_is_gone(lab, capfd):
+    runs = [textdiff.fit(lab.cache, epochs=1, width=width, runs=lab.root / f"runs{width}") for width in (8, 16)]
+
+    def compared() -> list[float]:
+        rows = textdiff.compare([run.path for run in runs]).summary["rows"]
+        return [row["mean"] for row in rows if (row["truth"], row["metric"]) == ("clean", "dice")]
+
+    def scored() -> list[float]:
+        return [textdiff.score(run).summary["scores"]["clean"]["dice"].mean for run in runs]
+
+    before = compared()
+    assert before == pytest.approx(scored())
+    other_mask(lab)
+    lab.extract(update=True)
+    assert compared() == pytest.approx(after := scored())
+    assert not np.allclose(before, after, atol=0.001)
+    # What is no longer there cannot be asked.
+    shutil.move(lab.cache, lab.root / "moved.zarr")
+    capfd.readouterr()
+    assert compared() == pytest.approx(after)
+    said = capfd.readouterr().err
+    assert f"the cache of {runs[0].path} is not there (and 1 more): scores of before are taken as they are" in said
 
 
 def test_next_names_the_command_that_keeps_what_there_is(lab, fitted, textdiff_once):
