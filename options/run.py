@@ -89,7 +89,8 @@ class Report(OfRun, Computing):
     images: Count = 40
     """Images to show at most, from the best to the worst in even steps."""
     own_mpp: Annotated[float, Range(above=0)] | None = None
-    """Micrometres per pixel that all images have, for densities and areas in the measurements; not known by default."""
+    """Micrometres per pixel that all images have, for densities and areas in the measurements; by default those of
+    extract's --mpp, else not known."""
     out: AnyPath | None = None
     """File to write; report.html in the run by default."""
 

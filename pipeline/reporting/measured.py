@@ -35,12 +35,15 @@ class Measured:
 
     Args:
         cache: where the images are.
-        mpp: micrometres per pixel of all images, if they are known: a cache does not know them.
+        mpp: micrometres per pixel of all images, if they are known; of a cache that looks at its images at so many they
+            are those, whatever the images' own.
         method: how objects are told apart in the prediction, see ``find_instances``.
         min_area: predicted objects of fewer pixels do not count.
     """
 
     def __init__(self, cache: FeatureCache, mpp: float | None, method: str, min_area: int) -> None:
+        self._seen_at: float | None = cache.fingerprint.get("mpp")
+        mpp = mpp if self._seen_at is None else self._seen_at
         self._cache, self._size = cache, None if mpp is None else (mpp, mpp)
         self._method, self._min_area = method, min_area
         self._lines: dict[str, list[dict[str, Any]]] = {kind: [] for kind in _KINDS}
@@ -84,6 +87,7 @@ class Measured:
         shown = [name for name in MEASURES if name in known and not (name == "mean_area" and "mean_area_um2" in known)]
         return {
             "over": over,
+            "at": "the images' own size" if self._seen_at is None else f"{self._seen_at:g} µm per pixel",
             "titles": {name: _TITLES[name] for name in shown},
             "means": [{"name": name, **{kind: means[kind].get(name) for kind in _KINDS}} for name in shown],
             "images": [

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from textdiff.cache import FeatureCache
 from textdiff.errors import UserError
 from textdiff.files import check_ours, write_text
+from textdiff.images.slide import SAME_SIZE
 from textdiff.metrics.instances import METHODS
 from textdiff.metrics.pixels import entropy
 from textdiff.models.networks.models import get_model
@@ -51,8 +52,8 @@ def write_report(options: Report) -> Path:
     large to be kept. At most ``images`` of them are shown; all are in the table.
 
     Raises:
-        UserError: the run was not scored on that split, its cache is gone or another one, or a file in the place is no
-            report.
+        UserError: the run was not scored on that split, its cache is gone or another one, looks at images at another
+            resolution than is given, or a file in the place is no report.
     """
     run, split, limit = Run(options.directory()), options.split, options.images
     path = Path(options.out) if options.out else run.path / f"report{of_split(split)}.html"
@@ -60,6 +61,7 @@ def write_report(options: Report) -> Path:
     summary, config, log = run.scores(split), run.config, run.log()
     cache = run.open_cache(options.cache)
     _check_images(run, cache, summary)
+    _check_resolution(cache, options.own_mpp)
     primary = summary["primary"]
     ids = [image["id"] for image in sorted(summary["images"], key=lambda image: -image[f"dice_{primary}"])]
     if len(ids) > limit:
@@ -113,6 +115,16 @@ def _check_images(run: Run, cache: FeatureCache, summary: Mapping[str, Any]) -> 
     if views != scored:
         raise UserError(
             f"{cache.path}: has {views} views of each image, and {run.path} was scored on {scored}; run {again} first"
+        )
+
+
+def _check_resolution(cache: FeatureCache, mpp: float | None) -> None:
+    """Refuses the images' own micrometres per pixel where masks are at those of the cache."""
+    seen_at: float | None = cache.fingerprint.get("mpp")
+    if mpp is not None and seen_at is not None and abs(mpp / seen_at - 1) > SAME_SIZE:
+        raise UserError(
+            f"--own-mpp {mpp:g}: {cache.path} was extracted with --mpp {seen_at:g}, and its masks have that; leave it "
+            "out"
         )
 
 

@@ -13,6 +13,8 @@ from PIL import Image
 from skimage import color, measure
 
 from textdiff.images import formats
+from textdiff.tests.report_cases import Parsed
+from textdiff.tests.run_cases import one_line
 
 cases = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "slide_cases.py")))
 SIDES = (320, 340)
@@ -100,3 +102,18 @@ def test_a_large_tiff_has_the_density_that_its_own_micrometres_give(made, textdi
         assert float(lines[name]["mean_area_um2"]) == pytest.approx(mask.sum() / counts[-1], rel=1e-6)
     summary = {line["measurement"]: float(line["mean"]) for line in table(made / "density/summary.csv")}
     assert summary["objects_per_mm2"] == pytest.approx(np.mean(counts) / square, rel=1e-6)
+
+
+def test_a_report_measures_at_the_resolution_of_its_cache(made, textdiff_once, tmp_path):
+    run = ("--run", "of-slides/latest", "--split", "train")
+    textdiff_once(made, "score", *run)
+    page = tmp_path / "page.html"
+    textdiff_once(made, "report", *run, "--out", str(page))
+    told = Parsed(page.read_text("utf-8")).data()["measured"]
+    assert told["at"] == "1 µm per pixel"
+    found = {one["id"]: one["annotated"] for one in told["images"]}
+    for number, name in enumerate(("a", "b")):
+        area = found[name]["mean_area_um2"] * found[name]["objects"]
+        assert area == pytest.approx(picture(number)[1].sum() * 0.5**2, rel=0.05)
+    refused = one_line(textdiff_once(made, "report", *run, "--own-mpp", "0.5", "--out", str(page), status=2).stderr)
+    assert refused.endswith("slides.zarr was extracted with --mpp 1, and its masks have that; leave it out")

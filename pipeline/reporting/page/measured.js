@@ -1,7 +1,7 @@
 // What the objects measure: means with intervals, prediction beside annotation, and each image's own.
 
 function measuredTables() {
-  const { over, titles, means, images } = data.measured;
+  const { over, at, titles, means, images } = data.measured;
   const scale = (name) => (name === "share" ? 100 : 1);
   const shown = (name, value) => (value == null ? "–" : number(scale(name) * value));
   const interval = (name, line) => {
@@ -27,7 +27,7 @@ function measuredTables() {
   const head = element("tr", {}, column("Predicted, annotated"), ...names.map((name, place) => column(titles[name], kind(place))));
   $("measured-images").append(element("thead", {}, head), own);
   const count = images.length === 1 ? "the one image shown" : `the ${images.length} images shown`;
-  say("measured-note", `Objects of ${count}, whatever their class, at the images' own size. ` +
+  say("measured-note", `Objects of ${count}, whatever their class, at ${at}. ` +
     `Intervals are 95% over ${over}${over === "groups" ? ", as objects of one patient are alike" : ""}. ` +
     "Haematoxylin is by colour deconvolution of the cached picture, with stains that are not fitted to this scanner." +
     ("objects_per_mm2" in titles ? "" : " textdiff report --own-mpp 0.25 adds densities, and areas in micrometres."));
