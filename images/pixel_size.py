@@ -21,6 +21,8 @@ of microscopes are smaller, so a resolution in dots that says more than this is 
 
 _UNITS = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 _UNITS |= {"inch": 25400.0, "in": 25400.0, "\\u00b5m": 1.0}
+_OF_DOTS = ("inch", "in", "cm")
+"""What ImageJ takes over from the tags of a file that it opened, 300 dots an inch say, and writes into its own."""
 _TURNED = (5, 6, 7, 8)
 _ORIENTATION = 274
 
@@ -29,7 +31,8 @@ def file_pixel_size(path: Path) -> PixelSize | None:
     """The pixel size that a file states, of the image as it is read, upright.
 
     Looked at are a DICOM's PixelSpacing, an OME-TIFF's PhysicalSizeX and Y, the unit in an ImageJ TIFF, the MPP of an
-    Aperio slide, and the resolution of TIFF, PNG (pHYs), JPEG and BMP, the last only up to ``COARSEST_OF_TAGS``.
+    Aperio slide, and the resolution of TIFF, PNG (pHYs), JPEG and BMP, the last, and inches and centimetres of ImageJ,
+    only up to ``COARSEST_OF_TAGS``.
 
     Returns:
         None where it states none, or no possible one.
@@ -79,8 +82,9 @@ def _stated_size(tiff: tifffile.TiffFile, page: Any) -> PixelSize | None:
                 ]
                 return None if any(map(math.isnan, lengths)) else (lengths[0], lengths[1])
     if tiff.is_imagej and tiff.imagej_metadata:
-        factor = _UNITS.get(str(tiff.imagej_metadata.get("unit", "")).strip().lower())
-        return _resolution(page, factor) if factor else None
+        unit = str(tiff.imagej_metadata.get("unit", "")).strip().lower()
+        size = _resolution(page, _UNITS[unit]) if unit in _UNITS else None
+        return _plausible(size) if unit in _OF_DOTS else size
     if found := re.search(r"\|\s*MPP\s*=\s*([\d.]+)", page.description):
         return float(found[1]), float(found[1])
     return None

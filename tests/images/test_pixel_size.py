@@ -27,8 +27,8 @@ def ome(**sizes):
     )
 
 
-def imagej(unit):
-    return tiff(imagej=True, resolution=(4, 2), metadata={"unit": unit})
+def imagej(unit, resolution=(4, 2)):
+    return tiff(imagej=True, resolution=resolution, metadata={"unit": unit})
 
 
 def saved(suffix, **options):
@@ -81,6 +81,9 @@ APERIO = "Aperio Image Library v12.0.15\n46000x32914 [0,100 46000x32814] |AppMag
         (imagej("micron"), (0.25, 0.5)),
         (imagej("mm"), (250, 500)),
         (imagej("pixel"), None),
+        # What ImageJ makes of a scan at 300 dots an inch that it opened and saved again.
+        *((imagej(unit, (dots, dots)), None) for unit, dots in (("inch", 300), ("cm", 118.11))),
+        (imagej("inch", (25_400, 12_700)), (1.0, 2.0)),
         (saved(".png", dpi=(101_600, 50_800)), (0.25, 0.5)),
         (saved(".bmp", dpi=(50_800, 50_800)), (0.5, 0.5)),
         (turned, (2.0, 1.0)),
