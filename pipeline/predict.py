@@ -91,7 +91,7 @@ def predict(options: Predict) -> Iterator[Path]:
         if predictor is not None:
             yield from _Batch(predictor, run, folder, outputs, records, calibration).predict(left, bad)
     finally:
-        tables = records.write_tables(bad)
+        tables = records.write_tables(bad, inputs)
     yield from tables
     unfit = sum(bool(records.refused(one)) for one in inputs if one.name not in bad)
     if bad or unfit:

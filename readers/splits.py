@@ -1,9 +1,9 @@
 """Which image is for training, validation or the test: as the data set says, or drawn by groups."""
 
-__all__ = ["draw_splits", "parse_split", "settle_splits", "unknown_split"]
+__all__ = ["alike_groups", "draw_splits", "parse_split", "settle_splits", "unknown_split"]
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
@@ -85,6 +85,13 @@ def draw_splits(samples: Sequence[Sample], options: ReadOptions) -> list[Sample]
     return [replace(sample, split=by_id.get(sample.id, "train")) for sample in samples]
 
 
+def alike_groups(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of different groups whose names differ in capitals or spaces only, each with the first of its kind."""
+    first: dict[str, str] = {}
+    pairs = dict.fromkeys((first.setdefault("".join(name.casefold().split()), name), name) for name in names)
+    return [(one, other) for one, other in pairs if one != other]
+
+
 def settle_splits(
     where: str, samples: list[Sample], problems: list[Problem], options: ReadOptions, given: bool | None = None
 ) -> list[Sample]:
@@ -108,14 +115,14 @@ def settle_splits(
     elif samples and not given:
         problems.append(note(where, UNSPLIT, "draw some with --val 0.2 --test 0.2, or add a column split"))
     groups: dict[str, Sample] = {}
-    alike: dict[str, Sample] = {}
     for sample in samples:
         first = groups.setdefault(sample.group, sample)
         if sample.group and first.split != sample.split:
             what = f"is in {sample.split} and {first.id} of the same group {sample.group} in {first.split}"
             problems.append(note(sample.id, f"{what}: scores would be too good", "keep a group in one split"))
-        other = alike.setdefault(" ".join(sample.group.casefold().split()), first)
-        if sample is first and other.group != sample.group and other.split != sample.split:
-            what = f"is of the group {sample.group} in {sample.split}, and {other.id} of {other.group} in {other.split}"
-            problems.append(note(sample.id, what, "write them alike if they are one: only capitals or spaces differ"))
+    # Also within a split, whose intervals would take one patient for two.
+    for one, other in alike_groups(groups):
+        first, second = groups[one], groups[other]
+        what = f"is of the group {other} in {second.split}, and {first.id} of {one} in {first.split}"
+        problems.append(note(second.id, what, "write them alike if they are one: only capitals or spaces differ"))
     return sorted(samples, key=lambda sample: (_ORDER.index(sample.split), sample.id))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from textdiff import console
 from textdiff.cache.fingerprint import digest_of
 from textdiff.errors import UserError
 from textdiff.files import sha256_file, write_json
@@ -19,7 +20,7 @@ from textdiff.outputs.object_tables import OBJECTS, write_tables
 from textdiff.pipeline.evaluation.calibration import Calibration
 from textdiff.pipeline.prediction.inputs import RECORDS, Input
 from textdiff.pipeline.prediction.output_files import OutputFiles
-from textdiff.pipeline.prediction.summaries import write_summaries
+from textdiff.pipeline.prediction.summaries import doubts, write_summaries
 from textdiff.pipeline.runs import Run
 from textdiff.readers.hdf5 import read_slice
 from textdiff.readers.names import visible_name
@@ -171,9 +172,14 @@ class Records:
             return False
         return same and all(path.exists() or path.name in record["refused"] for path in self._files(one, record))
 
-    def write_tables(self, errors: Mapping[str, str]) -> list[Path]:
-        """Writes the tables over everything in the folder, and the images that failed; returns their paths."""
+    def write_tables(self, errors: Mapping[str, str], asked: Iterable[Input]) -> list[Path]:
+        """Writes the tables over everything in the folder, and the images that failed; returns their paths.
+
+        Says what is to be known of them: that they are also of images that were not ``asked`` for, and so on.
+        """
         lines = write_tables(self._folder, sorted((self._folder / RECORDS / "images").rglob("*.json")), errors)
+        for what in doubts(lines, {one.name for one in asked}):
+            console.warn(f"{self._folder}: {what}")
         tables = [self._folder / "predictions.csv", self._folder / "images.csv"]
         return tables + write_summaries(self._folder, lines)
 

@@ -1,14 +1,17 @@
 """What is reported of a study: measurements by patient, and their means over patients with intervals."""
 
-__all__ = ["GROUP_COLUMNS", "MEASURES", "SUMMARY_COLUMNS", "group_lines", "summary_lines", "write_summaries"]
+__all__ = ["GROUP_COLUMNS", "MEASURES", "SUMMARY_COLUMNS", "doubts", "group_lines", "summary_lines", "write_summaries"]
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from textdiff.console import form, some
+from textdiff.errors import few
 from textdiff.files import write_text
 from textdiff.metrics.intervals import bootstrap_mean
 from textdiff.outputs.objects import significant
+from textdiff.readers.splits import alike_groups
 from textdiff.tables import csv_table
 
 MEASURES = (
@@ -22,6 +25,8 @@ _OF_OBJECTS = {"mean_area": "area", "mean_area_um2": "area_um2"} | dict.fromkeys
     ("mean_eccentricity", "mean_solidity", "mean_haematoxylin"), ""
 )
 """Means over objects, and the column that has their sum, where there is one."""
+
+_NAMED = 5
 
 Line = Mapping[str, Any]
 
@@ -81,11 +86,37 @@ def write_summaries(folder: Path, images: Sequence[Line]) -> list[Path]:
     return [folder / name for name, text in tables.items() if text]
 
 
+def doubts(images: Sequence[Line], asked: Collection[str]) -> list[str]:
+    """What is to be known of the tables before they are trusted, a line each: they are of all that is in a folder.
+
+    Args:
+        images: lines of ``images.csv``.
+        asked: the names of the images that were asked for this time.
+    """
+    found, total = [], len(images)
+    if others := [line["image"] for line in images if line["image"] not in asked]:
+        here = f"{some(len(others), total, 'image', 'is', 'are')} here from before, and in the tables too"
+        them = form(len(others), "it", "them")
+        found.append(f"{here} ({few(others, _NAMED)}); choose another --out to leave {them} out")
+    unsized = sum("pixel_width_um" not in line for line in images)
+    if 0 < unsized < total:
+        says = some(unsized, total, "image", "says", "say")
+        found.append(f"{says} no size of a pixel: micrometres, and objects per mm², are of the others (--own-mpp)")
+    for one, other in alike_groups(line.get("group", "") for line in images):
+        what = f"the groups {one} and {other} differ in capitals or spaces only, and count as two"
+        found.append(f"{what}; write them alike if they are one")
+    return found
+
+
 def _together(lines: Sequence[Line]) -> dict[str, Any]:
     """``MEASURES`` of several images as if they were one."""
     found: dict[str, Any] = {"objects": sum(line["objects"] for line in lines)}
-    area = sum(line.get("area", 0) for line in lines)
-    found["share"] = round(area / sum(line["width"] * line["height"] for line in lines), 6)
+    # A square millimetre counts once at any magnification, where all of them are known.
+    squares_of_one = [line.get("pixel_width_um", 0) * line.get("pixel_height_um", 0) for line in lines]
+    weights = squares_of_one if all(squares_of_one) else [1] * len(lines)
+    covered = sum(weight * line.get("area", 0) for weight, line in zip(weights, lines, strict=True))
+    whole = sum(weight * line["width"] * line["height"] for weight, line in zip(weights, lines, strict=True))
+    found["share"] = round(covered / whole, 6)
     squares = [(line["objects"], square) for line in lines if (square := _square(line))]
     if squares:
         found["objects_per_mm2"] = significant(sum(n for n, _ in squares) / sum(square for _, square in squares))

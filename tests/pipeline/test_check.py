@@ -77,13 +77,16 @@ def test_a_column_that_may_hold_the_splits_is_told_to_be_passed_over(data, capsy
     assert any("has no splits" in str(note) for note in check.notes)
 
 
-def test_groups_in_two_splits_that_may_be_one_are_named(data):
+@pytest.mark.parametrize(
+    ("image", "split", "written"), [(3, "test", "Patient 0"), (1, "train", "Patient 0"), (1, "train", "patient0")]
+)
+def test_groups_that_may_be_one_are_named(data, image, split, written):
     table = (data / "texts.csv").read_text()
-    (data / "texts.csv").write_text(table.replace("patient 3", "Patient 0"))
+    (data / "texts.csv").write_text(table.replace(f"patient {image}", written))
     check = check_dataset("folder", data)
     assert [str(note) for note in check.notes if "group" in str(note)] == [
-        "3: is of the group Patient 0 in test, and 0 of patient 0 in train; write them alike if they are one: only "
-        "capitals or spaces differ"
+        f"{image}: is of the group {written} in {split}, and 0 of patient 0 in train; write them alike if they are "
+        "one: only capitals or spaces differ"
     ]
     assert check.sound
 

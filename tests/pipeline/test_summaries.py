@@ -3,7 +3,7 @@
 import pytest
 
 from textdiff.metrics.intervals import bootstrap_mean
-from textdiff.pipeline.prediction.summaries import group_lines, summary_lines, write_summaries
+from textdiff.pipeline.prediction.summaries import doubts, group_lines, summary_lines, write_summaries
 
 
 def line(image, group, objects, ecc, size=100, **more):
@@ -31,6 +31,29 @@ def test_every_object_and_square_of_a_group_counts_once():
     assert single == {**single, "group": "c1", "objects": 20, "mean_eccentricity": 0.7}
     assert "objects_per_mm2" not in single
     assert [one["objects"] for one in group_lines([line("x", "c1", 5, 0.5), line("c1", "", 20, 0.7)])] == [5, 20]
+
+
+def test_the_share_of_a_group_is_of_its_square_millimetres_at_any_magnification():
+    sizes = {"pixel_width_um": 0.25, "pixel_height_um": 0.5}, {"pixel_width_um": 1.0, "pixel_height_um": 1.0}
+    lines = [line("x", "p", 100, 0.5, **sizes[0]), line("y", "p", 10, 0.5, **sizes[1])]
+    assert group_lines(lines)[0]["share"] == round((1000 * 0.125 + 100) / (10000 * 0.125 + 10000), 6)
+    # Where one of them is not known pixels are what there is.
+    assert group_lines([lines[0], line("y", "p", 10, 0.5)])[0]["share"] == 1100 / 20000
+
+
+def test_what_is_to_be_known_of_the_tables_is_said():
+    lines = [line(name, group, 1, 0.5) for name, group in (("a", "Eve"), ("b", "eve"), ("c", "E ve"), ("d", ""))]
+    assert doubts(lines, "abcd") == [
+        f"the groups Eve and {other} differ in capitals or spaces only, and count as two; write them alike if they are "
+        "one"
+        for other in ("eve", "E ve")
+    ]
+    size = {"pixel_width_um": 1.0, "pixel_height_um": 1.0}
+    assert doubts([lines[0], line("e", "", 1, 0.5, **size), lines[3] | size], "ae") == [
+        "1 of 3 images is here from before, and in the tables too (d); choose another --out to leave it out",
+        "1 of 3 images says no size of a pixel: micrometres, and objects per mm², are of the others (--own-mpp)",
+    ]
+    assert not doubts([lines[0], lines[3]], "ad")
 
 
 def test_intervals_are_over_groups_and_leave_out_those_without_a_value():

@@ -89,6 +89,9 @@ def test_lists_name_images_relative_to_themselves(made, images, tmp_path, textdi
     assert records == {"deeper/test_000.json": "The nuclei are dense.", "test_002.json": "Some."}
     textdiff_once(made, "predict", "--list", str(images / "list.txt"), "--out", str(out))
     assert len(read_csv(out / "images.csv")) == 3
+    (images / "list.txt").write_text("test_000.tif\ntest_002.tif\n")
+    told = textdiff_once(made, "predict", "--list", str(images / "list.txt"), "--text", "Some.", "--out", str(out))
+    assert "1 of 3 images is here from before, and in the tables too (deeper/test_000); choose another" in told.stderr
 
 
 def test_images_are_summed_up_by_the_groups_of_a_list_which_may_change(made, images, tmp_path, textdiff_once):
