@@ -29,6 +29,7 @@ from textdiff.pipeline.evaluation.image_predictions import (
     image_predictions,
     truth_scores,
 )
+from textdiff.pipeline.evaluation.leaks import leaks_note
 from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.score_tables import write_scores
@@ -129,6 +130,9 @@ class _Scoring:
         self.changed = [line for line in self.fitted.changed(cache) if not line.endswith((GONE, f": {VIEWS}"))]
         if self.changed:
             console.warn(_changed_since(self.changed))
+        self.leaks = leaks_note(run.config, cache, options.split, self.facts)
+        if self.leaks:
+            console.warn(self.leaks)
         self.own = self._own_scores()
         self.trust = Trust(Calibration.load(run), cache)
         self.previews: dict[int, np.ndarray] = {}
@@ -203,6 +207,7 @@ class _Scoring:
         more = {
             "facts": self.facts,
             "changed_since_fit": self.changed,
+            "leaks": self.leaks,
             "views": self.views,
             "objects": objects,
             "trust": trust,
@@ -226,6 +231,7 @@ class _Scoring:
             said_note(len(self.sparse), len(records), counted.get("said", 0), counted.get("pixels", 0)),
             why_not,
             _changed_since(self.changed),
+            self.leaks,
             f"Each prediction is the mean over {views} views (predict --views {views})." if views > 1 else "",
             *in_words(trust),
         )

@@ -64,6 +64,8 @@ def _data(config: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterator[Cav
     if changed := summary["changed_since_fit"]:
         text = f"Fitted on, or selected by, images that have changed since: {shortened(changed)}."
         yield Caveat("warning", text)
+    if leaks := summary.get("leaks"):  # scores of before do not know
+        yield Caveat("warning", leaks)
     if absent := presence_note(summary["present"], len(summary["images"])):
         yield Caveat("warning", absent)
     large = len(summary["too_large"])

@@ -81,6 +81,27 @@ def test_images_of_one_patient_have_no_interval_and_score_says_so(scored, tmp_pa
     assert "[" not in said.stdout.split("images\n")[1].split("\n\n")[0]
 
 
+def test_copies_of_training_images_and_their_patients_are_named_where_they_are_scored(scored, tmp_path, textdiff_once):
+    place = tmp_path / "there"
+    shutil.copytree(scored, place, symlinks=True)
+    assert "too good" not in textdiff_once(place, "score", "--cache", "c.zarr").stderr
+    shutil.copy(place / "data/images/b.png", place / "data/images/t1.png")
+    shutil.copy(place / "data/images/t2.png", place / "data/images/t4.png")
+    table = place / "data/texts.csv"
+    table.write_text(table.read_text().replace("t3,,test,p5", "t3,,test,p1"))
+    textdiff_once(place, "extract", "--cache", "c.zarr", "--update")
+    told = "1 of 5 test images is a copy of a training image (t1 of b), and 1 of 5 test images is of the group of "
+    told += "training images (p1): the scores are too good. 1 of 5 test images is a copy of another (t4 of t2), and "
+    told += "counts as one of its own."
+    assert f"warning: {told}\n" in textdiff_once(place, "score", "--cache", "c.zarr").stderr
+    run = place / "runs/latest"
+    assert json.loads((run / "scores.json").read_text())["leaks"] == told
+    assert told in (run / "report.md").read_text().replace("\n", " ")
+    textdiff_once(place, "report", "--cache", "c.zarr")
+    assert told in (run / "report.html").read_text()
+    assert "too good" not in textdiff_once(place, "score", "--cache", "c.zarr", "--split", "train").stderr
+
+
 def test_experiments_resample_patients_and_say_so(scored, textdiff_once):
     ablate = ("ablate", "--cache", "c.zarr", "--variants", "no-text", "--labels", "2", "--draws", "1", "--seeds", "1")
     textdiff_once(scored, *ablate, "--epochs", "3", "--no-unet")
