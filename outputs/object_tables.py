@@ -60,6 +60,8 @@ def image_record(segmented: Segmentation) -> dict[str, str | int | float]:
 def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str]) -> list[dict[str, Any]]:
     """Puts both tables together, atomically, and returns the lines of ``images.csv`` that have no error.
 
+    To each comes the ``sha256`` of the image's file, where its record has it.
+
     Args:
         folder: where to write.
         records: JSON files, one for each image: ``image``, its line of ``images.csv``, and ``objects``, those of
@@ -88,7 +90,7 @@ def write_tables(folder: Path, records: Iterable[Path], errors: Mapping[str, str
                 for found in _objects(path, record):
                     objects.write(found)
                 images.write(record["image"])
-                written.append(record["image"])
+                written.append(record["image"] | ({"sha256": record["sha256"]} if "sha256" in record else {}))
         for name, error in errors.items():
             images.write({"image": name, "error": error})
     return written

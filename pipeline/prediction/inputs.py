@@ -4,7 +4,7 @@ __all__ = ["RECORDS", "Input", "from_dataset", "from_list", "from_paths", "gathe
 
 import io
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ RECORDS = ".records"
 """The directory in a folder of results that tells it from a folder of images."""
 
 _NAMED = 5
+_MASKS_OF = {"masks": "images", "labelcol": "img"}
+"""What folders of masks are called in data sets, and those of images beside them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def gather(options: Predict) -> list[Input]:
 def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
     """Image files and, recursively, the images of directories, in the order of their names; says what is passed over.
 
-    Results of other predictions in a directory are no images.
+    Results of other predictions in a directory are no images, and neither are masks in a folder beside one of images.
 
     Args:
         paths: files and directories.
@@ -78,18 +80,22 @@ def from_paths(paths: Sequence[Path], text: str, without: Path) -> list[Input]:
                 )
             if links := unfollowed(path):
                 console.warn(f"{path}: {links}")
-            files = _files_below(path, without)
+            found = _files_below(path, without)
+            masks = {file for file in found if _is_mask(file, path)}
+            files = [file for file in found if file not in masks]
+            if masks:
+                said = console.counted(len(masks), "file")
+                console.info(f"{path}: {said} passed over, masks beside images ({_some_of(masks, path)})")
             images = [file for file in files if file.name.lower().endswith(IMAGES)]
             of_mirax = {image.with_suffix("") for image in images if image.suffix.lower() == ".mrxs"}
             unnamed = sorted({*files}.difference(images))
             left = [file for file in unnamed if of_mirax.isdisjoint(file.parents)]
-            others = [file.relative_to(path).as_posix() for file in left]
-            named = few(others, _NAMED, count=True)
+            named = _some_of(left, path)
             if not images:
-                there = f"; its files are {named}, and any file that is named itself is read" if others else ""
+                there = f"; its files are {named}, and any file that is named itself is read" if left else ""
                 raise UserError(f"{path}: holds no images ({', '.join(IMAGES)}){there}")
-            if others:
-                count = f"{len(others)} file{'s' if len(others) > 1 else ''}"
+            if left:
+                count = console.counted(len(left), "file")
                 console.info(f"{path}: {count} passed over, not called as images are ({named})")
             slides = dicom_slides(images)
             parts = further_files(slides)
@@ -179,6 +185,17 @@ def _files_below(root: Path, without: Path) -> list[Path]:
         and file.is_file()
         and left_out.isdisjoint(file.resolve().parents)
     )
+
+
+def _is_mask(file: Path, root: Path) -> bool:
+    """Whether a file below ``root`` lies in a folder of masks that is beside one of images."""
+    folders = [folder for folder in file.parents if folder != root and root in folder.parents]
+    return any((folder.parent / _MASKS_OF[folder.name]).is_dir() for folder in folders if folder.name in _MASKS_OF)
+
+
+def _some_of(files: Iterable[Path], root: Path) -> str:
+    """The first of some files below ``root``, and how many more there are."""
+    return few(sorted(file.relative_to(root).as_posix() for file in files), _NAMED, count=True)
 
 
 def _name(path: Path) -> str:

@@ -98,6 +98,12 @@ def doubts(images: Sequence[Line], asked: Collection[str]) -> list[str]:
         here = f"{some(len(others), total, 'image', 'is', 'are')} here from before, and in the tables too"
         them = form(len(others), "it", "them")
         found.append(f"{here} ({few(others, _NAMED)}); choose another --out to leave {them} out")
+    first: dict[Any, str] = {}
+    named = [(line["image"], first.setdefault(line.get("sha256", line["image"]), line["image"])) for line in images]
+    if twice := [f"{name} of {one}" for name, one in named if name != one]:
+        are = some(len(twice), total, "image", "is a copy of another", "are copies of others")
+        counts = form(len(twice), "counts as one of its own", "count as ones of their own")
+        found.append(f"{are} ({few(twice, _NAMED)}), and {counts}")
     unsized = sum("pixel_width_um" not in line for line in images)
     if 0 < unsized < total:
         says = some(unsized, total, "image", "says", "say")

@@ -53,6 +53,9 @@ def test_what_is_to_be_known_of_the_tables_is_said():
         "1 of 3 images is here from before, and in the tables too (d); choose another --out to leave it out",
         "1 of 3 images says no size of a pixel: micrometres, and objects per mm², are of the others (--own-mpp)",
     ]
+    assert doubts([lines[0], *(one | {"sha256": "5"} for one in (lines[3], line("e", "", 1, 0.5)))], "ade") == [
+        "1 of 3 images is a copy of another (e of d), and counts as one of its own"
+    ]
     assert not doubts([lines[0], lines[3]], "ad")
 
 

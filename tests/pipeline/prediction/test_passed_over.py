@@ -38,6 +38,27 @@ def test_an_unreadable_image_is_named_once_and_the_others_are_done(made, images,
     assert not any(row["error"] for row in read_csv(out / "images.csv"))
 
 
+@pytest.mark.parametrize(("of_images", "of_masks"), [("images", "masks"), ("img", "labelcol")])
+def test_masks_beside_images_are_no_images_and_copies_are_named(
+    made, images, tmp_path, textdiff_once, of_images, of_masks
+):
+    data, out = tmp_path / "data", tmp_path / "out"
+    for folder in (of_images, of_masks):
+        (data / folder).mkdir(parents=True)
+    shutil.copy(images / "test_000.tif", data / of_images / "a.tif")
+    shutil.copy(images / "test_000.tif", data / of_images / "b.tif")
+    Image.fromarray(np.full((64, 64), 255, np.uint8)).save(data / of_masks / "a.png")
+    told = textdiff_once(made, "predict", str(data), "--out", str(out)).stderr
+    assert f"{data}: 1 file passed over, masks beside images ({of_masks}/a.png)" in told
+    copy = f"1 of 2 images is a copy of another ({of_images}/b of {of_images}/a), and counts as one of its own"
+    assert f"warning: {out}: {copy}\n" in told
+    assert [row["image"] for row in read_csv(out / "images.csv")] == [f"{of_images}/a", f"{of_images}/b"]
+    # A folder of masks that is named itself is what is meant, and so is one that stands alone.
+    textdiff_once(made, "predict", str(data / of_masks), "--out", str(tmp_path / "masks"))
+    shutil.rmtree(data / of_images)
+    textdiff_once(made, "predict", str(data), "--out", str(tmp_path / "alone"))
+
+
 def test_other_settings_do_not_mix_in_one_folder(made, images, tmp_path, textdiff_once):
     arguments = ("predict", str(images / "test_000.tif"), "--out", str(tmp_path / "out"))
     textdiff_once(made, *arguments)
