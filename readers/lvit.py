@@ -3,7 +3,8 @@
     {Train,Val,Test}_Folder/
         img/         images
         labelcol/    masks, named as the image, or mask_<image> (QaTa-COV19)
-        {Train,Val,Test}_text.xlsx    columns Image (the image's or the mask's name) and Description
+        {Train,Val,Test}_text.xlsx    columns Image (the image's or the mask's name) and Description, and
+                                  if you like group (whose the image is)
 
 Names are matched without their extensions, which differ between the three in the published files.
 """
@@ -20,6 +21,7 @@ from textdiff.readers.layouts import known_layout
 from textdiff.readers.names import PICTURES, by_name, listing, note, owner, relative, sort_problems, unique_ids, visible
 from textdiff.readers.objects import has_object_folders
 from textdiff.readers.sample import Problem, Sample, Split
+from textdiff.readers.splits import odd_groups
 from textdiff.readers.texts import matched_texts, read_texts
 
 _SPLITS: dict[Split, str] = {"train": "Train", "val": "Val", "test": "Test"}
@@ -53,7 +55,8 @@ def read_lvit(root: Path, options: ReadOptions) -> tuple[list[Sample], list[Prob
         else:
             lost = "the last epoch is kept" if split == "val" else "nothing can be scored"
             problems.append(note(folder.name, f"is not there: {lost}"))
-    return unique_ids(root, samples, problems), problems
+    samples = unique_ids(root, samples, problems)
+    return samples, problems + odd_groups(samples)
 
 
 def _read_split(root: Path, folder: Path, split: Split, name: str) -> tuple[list[Sample], list[Problem]]:
@@ -72,7 +75,7 @@ def _read_split(root: Path, folder: Path, split: Split, name: str) -> tuple[list
     else:
         problems.append(note(f"{folder.name}/labelcol", "is not there: all its images are unlabelled"))
     table = _find_table(root, folder, name)
-    texts = matched_texts(relative(root, table), read_texts(table, "description", ()), images, problems)
+    texts = matched_texts(relative(root, table), read_texts(table, "description", ("group",)), images, problems)
     problems += masks_alone(root, masks, images)
     samples = []
     for key, paths in images.items():

@@ -1,6 +1,6 @@
 """Which image is for training, validation or the test: as the data set says, or drawn by groups."""
 
-__all__ = ["alike_groups", "draw_splits", "parse_split", "settle_splits", "unknown_split"]
+__all__ = ["alike_groups", "draw_splits", "odd_groups", "parse_split", "settle_splits", "unknown_split"]
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -114,6 +114,13 @@ def settle_splits(
         samples = draw_splits(samples, options)
     elif samples and not given:
         problems.append(note(where, UNSPLIT, "draw some with --val 0.2 --test 0.2, or add a column split"))
+    problems += odd_groups(samples)
+    return sorted(samples, key=lambda sample: (_ORDER.index(sample.split), sample.id))
+
+
+def odd_groups(samples: Iterable[Sample]) -> list[Problem]:
+    """Groups that are in two splits, and those that may be one, as their names differ in capitals or spaces only."""
+    problems: list[Problem] = []
     groups: dict[str, Sample] = {}
     for sample in samples:
         first = groups.setdefault(sample.group, sample)
@@ -125,4 +132,4 @@ def settle_splits(
         first, second = groups[one], groups[other]
         what = f"is of the group {other} in {second.split}, and {first.id} of {one} in {first.split}"
         problems.append(note(second.id, what, "write them alike if they are one: only capitals or spaces differ"))
-    return sorted(samples, key=lambda sample: (_ORDER.index(sample.split), sample.id))
+    return problems

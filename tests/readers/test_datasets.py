@@ -57,6 +57,19 @@ def test_qata_table_may_name_images_or_masks_with_any_extension(make_lvit):
     assert [sample.text for sample in samples[:3]] == ["a", "b", "c"]
 
 
+def test_a_table_may_say_whose_the_images_are(make_lvit):
+    root = make_lvit(n_train=2, n_val=1, n_test=2)
+    for split, groups in (("Train", ["anna", "bert"]), ("Val", ["carl"]), ("Test", ["anna", "Bert"])):
+        rows = [[f"{split.lower()}_{number:03d}", "some", group] for number, group in enumerate(groups)]
+        write_book(root / f"{split}_Folder/{split}_text.xlsx", [["Image", "Description", "Group"], *rows])
+    samples, problems = read_dataset("monuseg", root)
+    assert [sample.group for sample in samples] == ["anna", "bert", "carl", "anna", "Bert"]
+    assert [(problem.where, problem.what.split(":")[0]) for problem in problems] == [
+        ("test_000", "is in test and train_000 of the same group anna in train"),
+        ("test_001", "is of the group Bert in test, and train_001 of bert in train"),
+    ]
+
+
 def test_mosmed_is_read_in_the_lvit_layout(make_lvit):
     assert len(read_dataset("mosmed", make_lvit(qata=True))[0]) == 6
 
