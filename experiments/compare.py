@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from textdiff.cache import FeatureCache
 from textdiff.console import some
 from textdiff.errors import UserError
 from textdiff.experiments.experiment import FILE, Experiment, open_experiment
@@ -116,7 +117,11 @@ def compare(options: Compare) -> Outcome:
     own = [
         f"{place}: {note}"
         for place, experiment in experiments.items()
-        for note in (*missing_note(experiment), *views_note(row.result for row in rows if row.place == place))
+        for note in (
+            *missing_note(experiment),
+            *_changed_note(experiment),
+            *views_note(row.result for row in rows if row.place == place),
+        )
     ]
     for dataset in datasets:
         within = [row.result for row in rows if row.dataset == dataset]
@@ -206,6 +211,18 @@ def _row_nbytes(experiment: Experiment) -> int | None:
         return experiment.open_cache().row_nbytes
     except UserError:
         return None
+
+
+def _changed_note(experiment: Experiment) -> list[str]:
+    """A line that says where scores are of other images or masks than the experiment's cache has by now."""
+    try:
+        cache = FeatureCache.open(experiment.cache)
+    except UserError:
+        return []
+    if experiment.table_hash in (None, cache.table_hash):
+        return []
+    changed = "the images, masks or texts of its cache have changed since it was begun"
+    return [f"{changed}, and its scores are of those of then."]
 
 
 def _column(row: _Row, with_labels: bool, with_dataset: bool) -> str:

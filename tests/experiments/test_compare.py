@@ -115,6 +115,15 @@ def test_single_fits_that_differ_in_an_option_are_rows_of_their_own_and_the_same
     assert Path(again).name in refused
 
 
+def test_compare_says_where_the_cache_of_an_experiment_has_changed_since(ablated, elsewhere, tmp_path, textdiff_once):
+    place = shutil.copytree(ablated, tmp_path / "ablate-then")
+    file = place / "experiment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"table_hash": "0" * 64}))
+    printed = textdiff_once(tmp_path, "compare", str(place), str(elsewhere), "--json").stdout
+    said = [note for note in json.loads(printed)["notes"] if "have changed since it was begun" in note]
+    assert [note.split(":")[0] for note in said] == ["ablate-then"]
+
+
 def test_compare_takes_differences_within_each_of_several_data_sets(ablated, elsewhere, tmp_path, textdiff_once):
     place = shutil.copytree(ablated, tmp_path / "ablate-qata")
     file = place / "experiment.json"
