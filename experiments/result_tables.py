@@ -170,6 +170,10 @@ def interval_notes(experiment: Experiment, results: Collection[Result], truth: s
         f"{experiment.dataset}, {counted(images, f'{experiment.plan.split} image')}, truth: {TRUTHS[truth]}; "
         f"means over {counted(draws, 'draw')} of training images, {counted(runs, 'run')} a row, {intervals}."
     )
+    if truth != "original" and _in_tiles(experiment):
+        lines.append(
+            "The images are in tiles, and this truth is of whole images made as small as one: go by --truth original."
+        )
     if len(groups) > 1:
         lines.append(
             "Not all rows know alike whose the images are (their group), so their intervals are not over the same, and "
@@ -187,6 +191,13 @@ def interval_notes(experiment: Experiment, results: Collection[Result], truth: s
     if experiment.plan.split == "test":
         lines.append("Choosing among these rows by these numbers makes the test images validation images.")
     return lines
+
+
+def _in_tiles(experiment: Experiment) -> bool:
+    """Whether the runs of an experiment see images in tiles; their configuration tells."""
+    runs = (experiment.run(job) for job in experiment.plan.jobs if experiment.scores_file(job).is_file())
+    run = next((run for run in runs if (run.path / "config.json").is_file()), None)
+    return run is not None and "tile" in run.config["fingerprint"]
 
 
 def write_tables(

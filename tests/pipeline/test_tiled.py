@@ -57,6 +57,13 @@ def run(made) -> Run:
     return newest(made / "runs")
 
 
+def test_a_table_of_images_in_tiles_says_which_truth_to_go_by(made, textdiff_once):
+    rows = ("ablate", "--cache", "tiled.zarr", "--variants", "no-text", "--no-unet", "--labels", "2", "--epochs", "1")
+    rows += ("--draws", "1", "--seeds", "1", "--jobs", "1")
+    assert "go by --truth original" in textdiff_once(made, *rows).stdout
+    assert "go by --truth" not in textdiff_once(made, *rows, "--table-only", "--truth", "original").stdout
+
+
 def test_rows_are_the_tiles_of_the_images(made, cache):
     places = Grid(*SIZE, TILE, OVERLAP).places
     assert len(places) == 4
