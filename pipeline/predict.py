@@ -136,9 +136,9 @@ class _Batch:
                     progress.advance()
         finally:
             self.remarks.close()
-        if predictor.blank:
-            unit = "tile" if "tile" in self.run.config["fingerprint"] else "image"
-            hold = console.some(predictor.blank, predictor.seen, unit, "holds", "hold")
+        # Whole images that hold nothing are named, and not counted again.
+        if predictor.blank and "tile" in self.run.config["fingerprint"]:
+            hold = console.some(predictor.blank, predictor.seen, "tile", "holds", "hold")
             are = console.form(predictor.blank, "is", "are")
             console.info(f"{hold} nothing and {are} background (docs/tiles.md)")
 
@@ -318,7 +318,7 @@ class _Batch:
         shape: tuple[int, ...],
         size: PixelSize | None,
         notes: Sequence[str],
-        expected: float,
+        expected: float | None,
         levels: tuple[int, int] = (0, 255),
     ) -> dict[str, Any]:
         """What is known of the image just predicted, for ``images.csv``; says what is odd about it."""
@@ -326,10 +326,12 @@ class _Batch:
         found = remarks(height, width, levels, notes, tiled=self.predictor.grid(height, width) is not None)
         distance = self.predictor.distance
         if self.predictor.nothing:
+            expected = None
             found.append((HOLDS_NOTHING, "check its window, or the range of its numbers"))
         if what := self.predictor.unlike:
             found.append((what, "look at its mask before it is used"))
-        if flagged := self.calibration.flags(expected):
+        flagged = self.calibration.flags(expected)
+        if flagged and expected is not None:
             why = f"{100 * expected:.1f} is expected; the limit is {100 * self.calibration.limit:.1f}"
             what = f"likely has a Dice below {100 * LOW_DICE:.0f} ({why})"
             found.append((what, "look at its mask before it is used"))
@@ -339,5 +341,5 @@ class _Batch:
         line |= {"width": width, "height": height, "notes": "; ".join(what for what, _ in found)}
         if size is not None:
             line |= {"pixel_width_um": significant(size[0]), "pixel_height_um": significant(size[1])}
-        line |= {"expected_dice": round(expected, 4), "flagged": flagged}
+        line |= {"expected_dice": None if expected is None else round(expected, 4), "flagged": flagged}
         return line if distance is None else line | {"distance": round(distance, 2)}

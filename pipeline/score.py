@@ -134,7 +134,7 @@ class _Scoring:
         if self.leaks:
             console.warn(self.leaks)
         self.own = self._own_scores()
-        self.trust = Trust(Calibration.load(run), cache)
+        self.trust = Trust(Calibration.load(run), cache, run.config["blank_below"])
         self.previews: dict[int, np.ndarray] = {}
 
     def _give(self, text: str) -> GivenText:

@@ -24,6 +24,7 @@ from textdiff.metrics.pixels import Confusion
 from textdiff.models.networks.models import get_model
 from textdiff.pipeline.evaluation.class_scores import class_confusions, scores_of_counts
 from textdiff.pipeline.mixture import open_fitted
+from textdiff.pipeline.prediction.blank import is_blank
 from textdiff.pipeline.predictions import FittedNetwork, cached_predictions, mean_of_rows
 from textdiff.pipeline.runs import Run
 from textdiff.pipeline.sealed import read_sealed, write_sealed
@@ -102,9 +103,9 @@ class Calibration:
         found: NDArray[np.float32] = tempered(probabilities, self.temperature, self.least)
         return found
 
-    def flags(self, expected: float) -> bool:
-        """Whether an image of this expected Dice is likely to have one below ``LOW_DICE``."""
-        return expected < self.limit
+    def flags(self, expected: float | None) -> bool:
+        """Whether an image is to be checked: its Dice is likely below ``LOW_DICE``, or no network saw it (None)."""
+        return expected is None or expected < self.limit
 
 
 class _Row(NamedTuple):
@@ -212,10 +213,12 @@ class Trust:
     Args:
         calibration: of the run.
         cache: where the truth is, at the cache's image size; pixels of which it says nothing do not count.
+        blank_below: as the run's, so that images no network saw are flagged as by ``predict``.
     """
 
-    def __init__(self, calibration: Calibration, cache: FeatureCache) -> None:
-        self.calibration, self._cache = calibration, cache
+    def __init__(self, calibration: Calibration, cache: FeatureCache, blank_below: float | None) -> None:
+        self.calibration, self._cache, self._blank_below = calibration, cache, blank_below
+        self._seen: set[str] = set()
         self._kinds = ["as predicted", *(["tempered"] if calibration.temperature is not None else [])]
         self._reliability: dict[str, Reliability] = {}
         self._agreement: dict[str, Agreement] = {}
@@ -229,11 +232,14 @@ class Trust:
             own = Reliability.of(p, truth, truth != UNSAID)
             self._reliability[kind] = self._reliability[kind].plus(own) if kind in self._reliability else own
         name, part = self._cache.rows[row].id, Agreement.of(told, probability.argmax(0))
+        # Trees may find no pixel likely in a picture that they have seen.
+        if probability[1:].any() or not is_blank(self._cache.image(row), self._blank_below):
+            self._seen.add(name)
         self._agreement[name] = self._agreement[name].plus(part) if name in self._agreement else part
 
     def record(self, name: str) -> dict[str, Any]:
         """The columns of an image whose rows have all been taken."""
-        expected = self._agreement[name].dice
+        expected = self._agreement[name].dice if name in self._seen else None
         return {"expected_dice": expected, "flagged": self.calibration.flags(expected)}
 
     def summary(self, dice: Sequence[tuple[float | None, bool]]) -> dict[str, Any]:
@@ -288,6 +294,6 @@ def in_words(trust: Mapping[str, Any]) -> tuple[str, str]:
         if flag[of]
     ]
     return line, (
-        f"Images of which a Dice below {100 * flag['limit']:.1f} is expected ({how}) are flagged to be checked: "
-        f"{', and '.join(counts)}."
+        f"Images of which a Dice below {100 * flag['limit']:.1f} is expected ({how}), or that hold nothing, are "
+        f"flagged to be checked: {', and '.join(counts)}."
     )

@@ -256,8 +256,7 @@ class _Work:
                 line["objects_per_mm2"] = significant(objects / looked_at)
         if self._tissue is not None:
             line["tissue_mm2"] = significant(self._tissue)
-        # Where all was left out, nothing is expected and nothing found: that is 1.
-        line["expected_dice"] = self._agreement.dice
+        line["expected_dice"] = self._agreement.dice if self._places else None
         left_out = len(self._grid) - len(self._places)
         none = [f"{left_out} of {len(self._grid)} tiles show no tissue and are background"] if left_out else []
         return line | {"notes": self._notes + none}

@@ -178,6 +178,8 @@ def test_an_image_that_holds_nothing_is_named_as_it_may_have_been_read_too_dark(
     assert named == [f"warning: {files[2]}: {HOLDS_NOTHING}; check its window, or the range of its numbers"]
     lines = list(csv.DictReader((tmp_path / "out/images.csv").read_text().splitlines()))
     assert [HOLDS_NOTHING in line["notes"] for line in lines] == [False, False, True]
+    assert [line["expected_dice"] != "" for line in lines] == [True, True, False]
+    assert (lines[2]["flagged"], float(lines[0]["expected_dice"]) < 1) == ("True", True)
 
 
 def test_a_predictor_in_python_says_so_too(made, capsys):

@@ -230,6 +230,14 @@ def test_glass_is_left_out_and_changes_nothing_where_there_is_tissue(predicted, 
     assert (one & other & nuclei).sum() > 0.99 * ((one | other) & nuclei).sum() > 0
 
 
+def test_a_slide_of_glass_alone_has_no_expected_dice_and_is_flagged(predicted, textdiff_once):
+    glass = np.full((*SIZE, 3), 240, np.uint8)
+    cases.write_svs(predicted / "glass.svs", [glass, cases.halved(glass)], mpp=1.0)
+    textdiff_once(predicted, "predict", "glass.svs", "--out", "glass")
+    (line,) = csv.DictReader((predicted / "glass/images.csv").open())
+    assert (line["objects"], line["expected_dice"], line["flagged"]) == ("0", "", "True")
+
+
 def test_a_picture_of_another_resolution_is_seen_as_the_run_saw_its_slides(predicted, textdiff_once):
     image, _ = cases.tissue(*SIZE, seed=1)
     Image.fromarray(image).save(predicted / "fine.png", dpi=(25400, 25400))

@@ -111,6 +111,22 @@ def test_an_image_has_the_expected_dice_in_predict_that_it_has_in_score_whatever
     assert [line["flagged"] == "True" for line in lines] == [scored["flagged"]] * 2
 
 
+def test_an_image_that_no_network_saw_has_no_expected_dice_and_is_flagged_by_score_and_predict(
+    small_runs, run, tmp_path, textdiff_once
+):
+    shutil.copytree(small_runs / "data", tmp_path / "data")
+    for kind in ("images", "masks"):
+        Image.new("L", (64, 64)).save(tmp_path / f"data/{kind}/c3.png")
+    textdiff_once(tmp_path, "score", "--run", str(run.path), "--data", "data")
+    scores = run.scores()
+    (image,) = scores["images"]
+    assert (image["dice_clean"], image["expected_dice"], image["flagged"]) == (1, None, True)
+    assert scores["trust"]["flag"]["false_alarms"] == 1
+    textdiff_once(tmp_path, "predict", "data/images/c3.png", "--run", str(run.path), "--out", "out")
+    (line,) = csv.DictReader((tmp_path / "out/images.csv").read_text().splitlines())
+    assert (line["expected_dice"], line["flagged"]) == ("", "True")
+
+
 def test_what_is_told_has_the_temperature_and_masks_do_not_depend_on_it(small_runs, run, tmp_path, textdiff_once):
     temperature = kept(run)["temperature"]
     maps, masks, lines = {}, {}, {}
