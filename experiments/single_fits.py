@@ -111,7 +111,7 @@ def _name(run: Run, alike: Sequence[Run]) -> str:
     for option in own:
         # What a recipe sets is told by its name.
         others = [_settings(one) for one in alike if option not in Recipe._fields or _recipe(one) == _recipe(run)]
-        if any(other[option] != own[option] for other in others):
+        if any(other.get(option) != own[option] for other in others):  # only combined ones have weights
             differing.append(f"{option.replace('_', '-')}={own[option]}")
     return "-".join([run.label, *differing])
 

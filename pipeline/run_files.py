@@ -65,7 +65,7 @@ class RunFiles:
     def label(self) -> str:
         """What was fitted, in a few words, for tables: the variant of the method, or the rival and its recipe."""
         if self.combined:
-            return " + ".join(run["label"] for run in self.config["runs"])
+            return " + ".join(run["label"] for run in self.config["runs"] if run["weight"])
         options = self.config["fit"]
         facts = (options[name] for name in ("model", "recipe", "variant", "unlabelled", "places"))
         name = method_name(*facts)

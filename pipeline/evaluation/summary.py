@@ -202,9 +202,13 @@ def _means(groups: Sequence[str]) -> str:
 
 
 def weights_in_words(config: Mapping[str, Any]) -> str:
-    """How the weights of a combined run's runs came about."""
+    """How the weights of a combined run's runs came about, and which of them count for nothing."""
     weighed = config["weighed"]
-    return f"weighed by the Dice of {counted(weighed['images'], 'validation image')}" if weighed else "equally weighed"
+    if not weighed:
+        return "equally weighed"
+    none = " and to ".join(f"{one['label']} ({one['run']})" for one in config["runs"] if not one["weight"])
+    gave = f", which gave 0 to {none}" if none else ""
+    return f"weighed by the Dice of {counted(weighed['images'], 'validation image')}{gave}"
 
 
 def _fitted_lines(run: Run) -> str:
@@ -224,6 +228,7 @@ def _fitted_lines(run: Run) -> str:
 
 def _combined_lines(config: Mapping[str, Any]) -> str:
     runs = config["runs"]
-    parts = (f"{100 * one['weight']:.3g} % {escape(one['label'])} ({escape(one['run'])})" for one in runs)
+    counting = [one for one in runs if one["weight"]]
+    parts = (f"{100 * one['weight']:.3g} % {escape(one['label'])} ({escape(one['run'])})" for one in counting)
     return f"""* data set {escape(name_of_data(config["about"]))}
-* mean of {len(runs)} runs, {weights_in_words(config)}: {", ".join(parts)}"""
+* mean of {len(runs)} runs, {escape(weights_in_words(config))}: {", ".join(parts)}"""

@@ -173,6 +173,21 @@ def test_weights_have_the_best_dice_on_validation_images_and_are_recorded(made):
     assert scores["scores"]["clean"]["dice"].mean == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_run_of_weight_0_is_in_no_name_and_is_told_by_the_report(made, textdiff_once):
+    run = combined(made, "head", "trees", "unet")
+    weighed = [one | {"weight": weight} for one, weight in zip(run.config["runs"], (1, 0, 0), strict=True)]
+    write_config(run, run.config | {"runs": weighed, "weighed": {"images": 2}})
+    (run.path / "calibration.json").unlink()
+    textdiff_once(made, "score", "--run", str(run.path))
+    page = (run.path / "report.md").read_text()
+    how = "mean of 3 runs, weighed by the Dice of 2 validation images, which gave 0 to trees (trees) and to unet (unet)"
+    assert f"{how}: 100 % no-text (head)\n" in page
+    assert "\n| no-text (" in page
+    textdiff_once(made, "score", "--run", "head")
+    table = textdiff_once(made, "compare", str(run.path), "head").stdout
+    assert "no-text-weights=1/0/0 " in table
+
+
 @pytest.mark.parametrize("count", [2, 3, 4, 12])
 def test_grid_has_every_weight_in_even_steps_equal_ones_first(count):
     grid = convex_grid(count)
