@@ -37,6 +37,15 @@ STEPS = 10
 """Weights are multiples of one over this, for three runs 66 of them."""
 MOST = 500
 """Points of the grid at most: of many runs the steps are wider."""
+_ALIKE = {
+    "classes": "with the same --classes",
+    "the image size": "with the same --image-size",
+    "the resolution": "with the same --mpp",
+    "tiles": "with the same --tile and --overlap",
+    "test images": "of the same test images and masks",
+    "views of test images": "with the same --test-views",
+}
+"""How to make caches that have the same ``_facts``."""
 
 
 def combine(options: Combine) -> Run:
@@ -136,7 +145,7 @@ def check_caches(named: Sequence[tuple[AnyPath, FeatureCache]]) -> None:
             if value != theirs[what]:
                 raise UserError(
                     f"{one} and {other}: differ in {what}, {_difference(value, theirs[what])}, so they have no mean; "
-                    "combine what is of the same test images, classes and sizes"
+                    f"make both caches {_ALIKE[what]}, and fit on these"
                 )
 
 
@@ -146,10 +155,10 @@ def _facts(cache: FeatureCache) -> dict[str, Any]:
     return {
         "classes": ", ".join(cache.classes),
         "the image size": cache.image_size,
-        "the resolution": made.get("mpp"),
+        "the resolution": f"{made['mpp']:g} µm" if "mpp" in made else "that of each image",
         "tiles": f"{made['tile']} px, {made['overlap']} px overlap" if "tile" in made else "none",
         "test images": {entry.id: (entry.image_sha256, entry.mask_sha256) for entry in entries},
-        "views of test images (--test-views)": len({entry.view for entry in entries}),
+        "views of test images": len({entry.view for entry in entries}),
     }
 
 

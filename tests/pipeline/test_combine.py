@@ -222,11 +222,11 @@ def test_report_next_panel_and_compare_take_it_and_it_needs_its_runs_no_longer(m
 @pytest.mark.parametrize(
     ("names", "options", "words"),
     [
-        (("head", "small"), (), "differ in the image size, 64 and 32"),
-        (("head", "viewed"), (), "differ in views of test images (--test-views), 1 and 8"),
-        (("head", "classes"), (), "differ in classes, foreground and disc, ring"),
+        (("head", "small"), (), "64 and 32, so they have no mean; make both caches with the same --image-size"),
+        (("head", "viewed"), (), "1 and 8, so they have no mean; make both caches with the same --test-views"),
+        (("head", "classes"), (), "disc, ring, so they have no mean; make both caches with the same --classes"),
         (("head", "fewer"), (), "differ in test images, 2 and 1, of which only one has c5"),
-        (("head", "masked"), (), "differ in test images, c5 has another mask"),
+        (("head", "masked"), (), "c5 has another mask, so they have no mean; make both caches of the same test images"),
         (("head", "leak"), (), "is a test image now"),
         (("leak", "head"), (), "is a test image now"),
         (("head", "unseen"), (), "is a train image now"),
