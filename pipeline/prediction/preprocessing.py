@@ -127,18 +127,21 @@ class TextEmbedder:
 
 def missing_text(run: Run) -> str:
     """What a run that reads text does with an image that has none, in one line; docs/texts.md says more."""
-    readers = [member for member in run.members if member.reads.text] if run.combined else [run]
-    done = "; ".join(dict.fromkeys(map(_without_text, readers)))
+    parts = run.members if run.combined else [run]
+    # Where a backbone alone reads texts, no network of these does.
+    kinds = list(dict.fromkeys(map(_without_text, [part for part in parts if part.reads.text] or parts)))
+    done = f"the run {kinds[0]}" if len(kinds) == 1 else f"one of the combined runs {', and another '.join(kinds)}"
     return f'{done}; what that costs: textdiff score --run {quoted(run.path)} --text ""'
 
 
 def _without_text(run: Run) -> str:
+    """What follows the name of a run."""
     config = run.config
     if config["fit"].get("places"):
-        return "the run draws a map of the places in it, and is given one that is bright everywhere"
+        return "draws a map of the places in it, and is given one that is bright everywhere"
     does = "averages" if config["fit"]["variant"] == "concat" else "attends to"
     tokens = "special tokens and the padding" if config["fingerprint"]["pad_to"] else "special tokens"
     known = (
         " instead of the one sentence that it was fitted with" if config["fit"]["variant"] == "constant-text" else ""
     )
-    return f"the run reads it, so it is given the empty string and {does} its {tokens} alone{known}"
+    return f"reads it, so it is given the empty string and {does} its {tokens} alone{known}"

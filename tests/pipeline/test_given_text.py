@@ -96,7 +96,8 @@ def test_predict_tells_what_each_run_of_a_combined_one_does_and_measures_that_on
     image = made / "one/Test_Folder/img/test_000.tif"
     said = textdiff_once(made, "predict", str(image), "--run", str(run), "--out", str(tmp_path / "out")).stderr
     (line,) = [line for line in said.splitlines() if "1 of 1 image has no text" in line]
-    assert "attends to its special tokens alone; the run reads it" in line
+    assert "no text (--text): one of the combined runs reads it, so it is given the empty string and attends" in line
+    assert "tokens alone, and another reads it, so it is given the empty string and averages" in line
     assert f'averages its special tokens alone; what that costs: textdiff score --run {run} --text ""' in line
 
 
