@@ -1,8 +1,9 @@
 """What nothing vouches for, in a cache and beside it: found, and removed if that is wanted.
 
-Who is at work is known by locks, as ``staging.sweep`` knows it: a lock ends with its process, however that ends. In an
-object store it is known by leases (``stores.writers``), which end a minute after their process. What is in use, or may
-be, is left alone. What is not ours is named and left.
+Who is at work is known by locks, as ``staging.sweep`` knows it: a lock ends with its process, however that ends. Of
+other machines, whose locks may not be seen here, the age of what they staged has to tell. In an object store it is
+known by leases (``stores.writers``), which end a minute after their process. What is in use, or may be, is left
+alone. What is not ours is named and left.
 """
 
 __all__ = ["Leftover", "collect"]
@@ -20,7 +21,7 @@ from textdiff import console
 from textdiff.cache import chunks
 from textdiff.cache.feature_cache import FeatureCache
 from textdiff.cache.rows import CacheError
-from textdiff.cache.staging import STAGED, unused
+from textdiff.cache.staging import STAGED, staged, unused, used_elsewhere
 from textdiff.cache.stores.leases import Lease
 from textdiff.cache.stores.remote import ROOT, UNFINISHED, RemoteStore
 from textdiff.cache.stores.writers import removing
@@ -95,7 +96,9 @@ def collect(path: str | os.PathLike[str], delete: bool = False) -> list[Leftover
 def _collect_local(cache: FeatureCache, path: Path, delete: bool) -> _Collected:
     found, left = dict[tuple[str, Path], list[Path]](), list[_Found]()
     with ExitStack() as locks:
-        if all(locks.enter_context(unused(directory)) for directory in (path, path / STAGED)):
+        if theirs := _elsewhere(path):
+            left += theirs
+        elif all(locks.enter_context(unused(directory)) for directory in (path, path / STAGED)):
             cache.check_same()
             for what, shown, place, ours in _inside(cache):
                 if ours:
@@ -105,7 +108,9 @@ def _collect_local(cache: FeatureCache, path: Path, delete: bool) -> _Collected:
         else:
             left.append(("in use, or on a file system without locks", path))
         for what, place in _beside(path):
-            if locks.enter_context(unused(place)):
+            if theirs := _elsewhere(place):
+                left += theirs
+            elif locks.enter_context(unused(place)):
                 found[what, place] = [place]
             else:
                 left.append((f"{what}, in use", place))
@@ -219,6 +224,16 @@ def _beside(path: Path) -> Iterator[tuple[str, Path]]:
     for what, update in _updates(path):
         assert isinstance(update, Path)
         yield what, update
+
+
+def _elsewhere(directory: Path) -> list[_Found]:
+    """What another machine may be at of a cache, or of a directory that is to become one: locks do not tell of it."""
+    found = list[_Found]()
+    for place in (directory, *staged(directory / STAGED, "row")):
+        if changed := used_elsewhere(place):
+            what = f"staged by another machine, which may be at it (changed at {changed}; gc takes it a day later)"
+            found.append((what, place))
+    return found
 
 
 def _updates(path: Location) -> Iterator[_Found]:

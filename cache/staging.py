@@ -1,21 +1,27 @@
 """Directories for what is not finished, the removal of those whose process has died, and locks on directories."""
 
-__all__ = ["STAGED", "locked", "mark_in_use", "staged", "staging", "sweep", "unused"]
+__all__ = ["STAGED", "locked", "mark_in_use", "staged", "staging", "sweep", "unused", "used_elsewhere"]
 
 import glob
 import os
+import re
 import shutil
 import sys
+import time
 import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from textdiff.files import HOST
 
 # Rows are staged inside an array, because who lists the group meanwhile should not come across an unknown directory.
 STAGED = "table"
+_MARKED = re.compile(r"\..*\.(?P<host>[0-9a-f]{8})[0-9a-f]{32}\.partial")
+_RECENT = 24 * 3600
+"""Seconds in which another machine may be at what it staged: a row takes minutes, the texts of a new cache hours."""
 
 
 def sweep(parent: Path, name: str) -> None:
@@ -36,6 +42,17 @@ def sweep(parent: Path, name: str) -> None:
 def staged(parent: Path, name: str) -> list[Path]:
     """The directories of ``staging`` that are there, in use or not; the arguments are those of ``sweep``."""
     return _found(parent, name, "*")
+
+
+def used_elsewhere(directory: Path) -> str:
+    """When another machine changed a directory of ``staging``, if it may be at it still, in local time; else empty."""
+    if not (mark := _MARKED.fullmatch(directory.name)) or mark["host"] == HOST:
+        return ""
+    try:
+        changed = directory.stat().st_mtime
+    except FileNotFoundError:  # it has just been at it
+        changed = time.time()
+    return f"{datetime.fromtimestamp(changed):%Y-%m-%d %H:%M}" if time.time() - changed < _RECENT else ""
 
 
 def _found(parent: Path, name: str, mark: str) -> list[Path]:

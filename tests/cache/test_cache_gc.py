@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,27 @@ def test_what_a_live_process_is_at_stays(cache, tmp_path):
     del update
     assert [one.what[:9] for one in collect(cache.path, delete=True)] == ["an update"]
     assert cases.tree(cases.fill(cache).path) == whole
+
+
+def test_what_another_machine_staged_within_a_day_stays_as_its_locks_may_not_be_seen_here(cache, tmp_path, monkeypatch):
+    """A row in the cache, one in an update, and a cache that is made."""
+    abandoned_update(cache)
+    row_of_a_killed_writer(cache)
+    (update,) = tmp_path.glob(".c.update-*")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("textdiff.cache.staging.HOST", "0123abcd")
+        places = ((cache.path / STAGED, "row"), (update / STAGED, "row"), (tmp_path, "c.zarr"))
+        theirs = [cases.left_by_the_dead(*place) for place in places]
+    before = cases.tree(tmp_path)
+    told = collect(cache.path, delete=True)
+    assert {one.path for one in told} == set(map(str, theirs))
+    assert all("staged by another machine, which may be at it (changed at 2" in str(one) for one in told)
+    assert all("a day later), left where it is" in str(one) for one in told)
+    assert (cases.tree(tmp_path), all(place.exists() for place in theirs)) == (before, True)
+    for place in theirs:
+        os.utime(place, (0, time.time() - 25 * 3600))
+    assert [one.what[:5] for one in collect(cache.path, delete=True)] == ["row 2", "left ", "left ", "an up"]
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_nothing_is_removed_of_a_cache_of_which_nobody_knows_what_belongs_to_it(cache, tmp_path):
