@@ -1,8 +1,9 @@
-"""The picture of docs/results.md, drawn from the page's own tables; draw it again when these change.
+"""The picture of docs/results.md, drawn from the page's own tables; a test fails until it shows these again.
 
 python benchmarks/results_figure.py docs/results.md docs/images/results.png
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -44,9 +45,21 @@ def read_tables(page: str, heading: str) -> list[list[Score]]:
     return tables
 
 
+def read_panels(page: str) -> list[list[list[Score]]]:
+    """The tables of each panel."""
+    return [read_tables(page, heading)[: len(labels)] for _, heading, labels in PANELS]
+
+
+def drawn(page: str) -> str:
+    """All that the picture shows, as JSON: it is kept in the picture, and tells whether that is still the page's."""
+    return json.dumps(
+        [[title, labels, tables] for (title, _, labels), tables in zip(PANELS, read_panels(page), strict=True)]
+    )
+
+
 def draw_figure(page: str) -> Figure:
     """A panel for each kind of images, a row for each system: the mean, and the interval as a line."""
-    panels = [read_tables(page, heading)[: len(labels)] for _, heading, labels in PANELS]
+    panels = read_panels(page)
     rows = max(sum(map(len, tables)) + len(tables) for tables in panels)
     figure = Figure(figsize=(10, 0.5 + 0.24 * rows), dpi=150, facecolor="white", layout="constrained")
     for ax, tables, (title, _, labels) in zip(figure.subplots(1, len(PANELS)), panels, PANELS, strict=True):
@@ -81,9 +94,10 @@ def draw_figure(page: str) -> Figure:
 
 def main(source: str, target: str) -> None:
     """Reads the page and writes the picture."""
-    figure = draw_figure(Path(source).read_text(encoding="utf-8"))
+    page = Path(source).read_text(encoding="utf-8")
+    figure = draw_figure(page)
     with atomic_path(Path(target)) as partial_file:
-        figure.savefig(partial_file, format="png", metadata={"Software": None})
+        figure.savefig(partial_file, format="png", metadata={"Software": None, "Comment": drawn(page)})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the documents tell a reader to type exists, and what they point to is there."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -8,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 import typer.main
+from PIL import Image
 
+from textdiff.benchmarks.results_figure import drawn
 from textdiff.cli import COMMANDS, app
 from textdiff.models.networks.models import MODELS, get_model, get_recipe
 from textdiff.options.fit import FitConfig
@@ -82,3 +85,11 @@ def test_networks_have_the_parameters_that_their_page_says():
             with torch.device("meta"):
                 network = get_model(name).build(cache, options, get_recipe(name, recipe))
             assert f"{sum(x.numel() for x in network.parameters()):,}" == count, (name, recipe)
+
+
+def test_the_picture_of_the_results_shows_the_numbers_of_their_page():
+    """It is drawn again by ``python benchmarks/results_figure.py docs/results.md docs/images/results.png``."""
+    with Image.open(ROOT / "docs/images/results.png") as picture:
+        shown = picture.text["Comment"]
+    assert shown == drawn((ROOT / "docs/results.md").read_text(encoding="utf-8"))
+    assert all(len(rows) > 1 for _, labels, tables in json.loads(shown) for _, rows in zip(labels, tables, strict=True))
