@@ -225,7 +225,9 @@ class _Scoring:
         overlay = run.path / f"overlay{suffix}.png"
         overlay_figure(overlay, cases(cache, self.previews, records, primary), cache.classes)
         views, counted = self.views, found.truths[primary]
+        mpp: float | None = cache.fingerprint.get("mpp")
         notes = (
+            f"The original size is that at the cache's {mpp:g} µm per pixel." if mpp is not None else "",
             f"Objects of the original size are by {self.options.objects}, the true ones by {objects['truth']}.",
             self.left_out,
             said_note(len(self.sparse), len(records), counted.get("said", 0), counted.get("pixels", 0)),

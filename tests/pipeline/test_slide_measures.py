@@ -104,9 +104,10 @@ def test_a_large_tiff_has_the_density_that_its_own_micrometres_give(made, textdi
     assert summary["objects_per_mm2"] == pytest.approx(np.mean(counts) / square, rel=1e-6)
 
 
-def test_a_report_measures_at_the_resolution_of_its_cache(made, textdiff_once, tmp_path):
+def test_a_report_measures_and_scores_are_at_the_resolution_of_their_cache(made, textdiff_once, tmp_path):
     run = ("--run", "of-slides/latest", "--split", "train")
-    textdiff_once(made, "score", *run)
+    scored = textdiff_once(made, "score", *run).stdout
+    assert "The original size is that at the cache's 1 µm per pixel." in scored
     page = tmp_path / "page.html"
     textdiff_once(made, "report", *run, "--out", str(page))
     told = Parsed(page.read_text("utf-8")).data()["measured"]
