@@ -66,7 +66,7 @@ def fits_as_experiments(runs: Sequence[Run], split: str) -> dict[str, Experiment
 
 
 def _outdated(experiment: Experiment) -> list[Job]:
-    """The fits that were scored on something else than what their cache has now; where that is gone, it is said."""
+    """The fits that were scored on something else than what their cache has now; says of which that cannot be known."""
     missing, split = experiment.missing(), experiment.plan.split
     found, unknown = list[Job](), list[str]()
     rows: list[int] | None = None
@@ -76,10 +76,10 @@ def _outdated(experiment: Experiment) -> list[Job]:
         run = experiment.run(job)
         try:
             cache = run.open_cache()
+            rows = scored_rows(cache, split) if rows is None else rows
         except UserError as error:
             unknown.append(str(error).partition(";")[0])
             continue
-        rows = scored_rows(cache, split) if rows is None else rows
         groups = {cache.rows[row].id: cache.rows[row].group for row in rows}
         facts = image_digests(cache, groups, run.texts(cache))
         now = [*groups], [*groups.values()], facts, view_count(cache, rows)

@@ -96,8 +96,14 @@ def test_compare_scores_fits_anew_where_a_mask_has_changed_and_says_where_their_
     assert compared() == pytest.approx(after := scored())
     assert not np.allclose(before, after, atol=0.001)
     # What is no longer there cannot be asked.
-    shutil.move(lab.cache, lab.root / "moved.zarr")
+    for name in ("s", "t"):
+        (lab.data / f"masks/{name}.png").unlink()
+    lab.extract(update=True)
     capfd.readouterr()
+    assert compared() == pytest.approx(after)
+    said = capfd.readouterr().err
+    assert "so there is nothing to score (and 1 more): scores of before are taken as they are" in said
+    shutil.move(lab.cache, lab.root / "moved.zarr")
     assert compared() == pytest.approx(after)
     said = capfd.readouterr().err
     assert f"the cache of {runs[0].path} is not there (and 1 more): scores of before are taken as they are" in said
