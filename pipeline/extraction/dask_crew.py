@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0
 _LOOK_SECONDS = 5.0
 """So often the rows that are there are counted: a task may take minutes, and a cluster ends many in a second."""
+_LOOK_SHARE = 0.05
+"""Of the time at most goes into counting: it reads an entry of every row, and no task is given meanwhile."""
 _LEAST_ROWS, _MOST_ROWS = 64, 512
 _TASKS_EACH = 4
 """So many tasks a worker, if there are rows enough: at the end, others wait for the last one."""
@@ -137,7 +139,7 @@ class DaskCrew:
 
         todo = deque(split_rows(job.cache, rows, task_rows(len(rows), self._count())))
         under_way: dict[object, tuple[Future[Any], list[int]]] = {}
-        order, looked = sealed(job.order), time.monotonic()
+        order, next_look = sealed(job.order), time.monotonic() + _LOOK_SECONDS
         try:
             while todo or under_way:
                 while todo and len(under_way) < _UNDER_WAY * self._count():
@@ -151,9 +153,10 @@ class DaskCrew:
                     except KilledWorker as error:
                         left = _what_is_left(part, job.cache, error.allowed_failures + 1)
                         todo.extend([left] if left else [])
-                if time.monotonic() - looked >= _LOOK_SECONDS:
+                if (begun := time.monotonic()) >= next_look:
                     look()
-                    looked = time.monotonic()
+                    ended_at = time.monotonic()
+                    next_look = ended_at + max(_LOOK_SECONDS, (ended_at - begun) / _LOOK_SHARE)
         finally:
             self._client.cancel([future for future, _ in under_way.values()])
 

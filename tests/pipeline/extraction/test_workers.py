@@ -157,6 +157,21 @@ def test_rows_are_counted_while_a_task_is_under_way(place, cache, scheduler, mon
     assert re.search(rf"extract: [1-9]\d*/{ROWS} rows, ", told[0])
 
 
+def test_counting_the_rows_takes_a_small_share_of_the_time_however_long_it_takes(place, cache, scheduler, monkeypatch):
+    """It reads as many files as there are rows, and who reads gives no tasks meanwhile."""
+    fill, looks = vars(dask_crew.DaskCrew)["_fill"], []
+
+    def told(crew, job, rows, took, look):
+        fill(crew, job, rows, took, lambda: looks.append(look()))
+
+    monkeypatch.setattr(dask_crew, "task_rows", lambda rows, workers: 1)
+    monkeypatch.setattr(dask_crew, "_LOOK_SECONDS", 0)
+    monkeypatch.setattr(dask_crew, "_LOOK_SHARE", 1e-9)  # so that the next time comes after the test
+    monkeypatch.setattr(dask_crew.DaskCrew, "_fill", told)
+    textdiff.extract("monuseg", data=place / "data", cache=cache, scheduler=scheduler, **OPTIONS)
+    assert len(looks) == 1
+
+
 def test_the_row_that_a_dead_worker_was_writing_goes_once_all_are_done_and_that_of_a_living_one_stays(
     place, cache, scheduler, monkeypatch
 ):
