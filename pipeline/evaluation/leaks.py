@@ -2,13 +2,13 @@
 
 __all__ = ["leaks_note"]
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from textdiff.cache import FeatureCache
 from textdiff.console import form, some
 from textdiff.errors import few
-from textdiff.pipeline.training.image_digests import Digests
+from textdiff.pipeline.training.image_digests import Digests, unlabelled_digests
 
 _NAMED = 3
 
@@ -16,7 +16,8 @@ _NAMED = 3
 def leaks_note(config: Mapping[str, Any], cache: FeatureCache, split: str, facts: Mapping[str, Digests]) -> str:
     """What a reader of the scores must know of such images; empty where there are none.
 
-    A copy is known by its file. Whose an image is, is known where the cache has the training images, too.
+    A copy is known by its file. Whose an image is, is known where the cache has the training images, too. Training
+    images are all that the run learned from, with labels and without.
 
     Args:
         config: of the run.
@@ -24,8 +25,9 @@ def leaks_note(config: Mapping[str, Any], cache: FeatureCache, split: str, facts
         split: theirs.
         facts: their digests, by their ids.
     """
-    fitted: Collection[str] = set(config["train_ids"]) if split != "train" else ()
-    pictures = {digests[0]: name for name, digests in config["images"].items() if name in fitted}
+    unlabelled = unlabelled_digests(config)
+    fitted = {*config["train_ids"], *unlabelled} if split != "train" else set[str]()
+    pictures = {digests[0]: name for name, digests in (config["images"] | unlabelled).items() if name in fitted}
     copies = [f"{name} of {pictures[digests[0]]}" for name, digests in facts.items() if digests[0] in pictures]
     groups = {entry.group for entry in cache.rows if entry.group and entry.id in fitted}
     related = {entry.id: entry.group for entry in cache.rows if entry.id in facts and entry.group in groups}

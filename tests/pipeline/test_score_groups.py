@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from textdiff import open_run
+
 NAMES = [("a", "train", "p1"), ("b", "train", "p2"), ("v", "val", "p3")]
 NAMES += [(f"t{i}", "test", group) for i, group in enumerate(["p4", "p4", "p4", "p5", ""])]
 
@@ -100,6 +102,18 @@ def test_copies_of_training_images_and_their_patients_are_named_where_they_are_s
     textdiff_once(place, "report", "--cache", "c.zarr")
     assert told in (run / "report.html").read_text()
     assert "too good" not in textdiff_once(place, "score", "--cache", "c.zarr", "--split", "train").stderr
+
+
+def test_copies_of_images_that_a_run_learned_from_without_labels_are_named_too(scored, tmp_path, textdiff_once):
+    place = tmp_path / "there"
+    shutil.copytree(scored, place, symlinks=True)
+    fit = ("fit", "--cache", "c.zarr", "--variant", "no-text", "--epochs", "1", "--labels", "1", "--unlabelled", "1")
+    textdiff_once(place, *fit)
+    (name,) = open_run(place / "runs/latest").config["unlabelled"]["images"]
+    shutil.copy(place / f"data/images/{name}.png", place / "data/images/t1.png")
+    textdiff_once(place, "extract", "--cache", "c.zarr", "--update")
+    said = textdiff_once(place, "score", "--cache", "c.zarr").stderr
+    assert f"is a copy of a training image (t1 of {name}): the scores are too good" in said
 
 
 def test_experiments_resample_patients_and_say_so(scored, textdiff_once):
