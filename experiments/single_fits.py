@@ -117,12 +117,19 @@ def _name(run: Run, alike: Sequence[Run]) -> str:
 
 
 def _recipe(run: Run) -> str:
-    return str(run.config["fit"]["recipe"])
+    return str(_options(run)["recipe"])
+
+
+def _options(run: Run) -> dict[str, Any]:
+    """What a run was fitted with; of a combined one the first that its label names."""
+    if run.combined:
+        run = next(member for member, weight in zip(run.members, run.weights, strict=True) if weight)
+    return dict(run.config["fit"])
 
 
 def _settings(run: Run) -> dict[str, str]:
     """What may tell a fit from another of its label, in words."""
-    fit = run.config["fit"]
+    fit = _options(run)
     shown = {option: _shown(option, fit.get(option)) for option in _OPTIONS}
     return shown | ({"weights": "/".join(f"{weight:.3g}" for weight in run.weights)} if run.combined else {})
 

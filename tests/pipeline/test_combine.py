@@ -186,6 +186,12 @@ def test_a_run_of_weight_0_is_in_no_name_and_is_told_by_the_report(made, textdif
     textdiff_once(made, "score", "--run", "head")
     table = textdiff_once(made, "compare", str(run.path), "head").stdout
     assert "no-text-weights=1/0/0 " in table
+    # The options that tell it from others are not those of a run that does not count.
+    weighed = [one | {"weight": weight} for one, weight in zip(weighed, (0, 0, 1), strict=True)]
+    write_config(run, run.config | {"runs": weighed})
+    (run.path / "images-test.json").unlink()
+    table = textdiff_once(made, "compare", str(run.path), "unet").stdout
+    assert "unet-weights=0/0/1 " in table
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 12])
