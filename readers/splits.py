@@ -3,6 +3,7 @@
 __all__ = ["alike_groups", "draw_splits", "odd_groups", "parse_split", "settle_splits", "unknown_split"]
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -86,9 +87,13 @@ def draw_splits(samples: Sequence[Sample], options: ReadOptions) -> list[Sample]
 
 
 def alike_groups(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of different groups whose names differ in capitals or spaces only, each with the first of its kind."""
+    """Pairs of different groups whose names differ in capitals or spaces only, each with the first of its kind.
+
+    A space between digits counts: plate 1 12 is not plate 11 2.
+    """
     first: dict[str, str] = {}
-    pairs = dict.fromkeys((first.setdefault("".join(name.casefold().split()), name), name) for name in names)
+    kinds = ((re.sub(r"(?<!\d) | (?!\d)", "", " ".join(name.casefold().split())), name) for name in names)
+    pairs = dict.fromkeys((first.setdefault(kind, name), name) for kind, name in kinds)
     return [(one, other) for one, other in pairs if one != other]
 
 

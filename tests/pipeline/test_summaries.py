@@ -57,6 +57,7 @@ def test_what_is_to_be_known_of_the_tables_is_said():
         "1 of 3 images is a copy of another (e of d), and counts as one of its own"
     ]
     assert not doubts([lines[0], lines[3]], "ad")
+    assert not doubts([line("a", "plate 1 12", 1, 0.5), line("b", "plate 11 2", 1, 0.5)], "ab")
 
 
 def test_intervals_are_over_groups_and_leave_out_those_without_a_value():
