@@ -172,7 +172,8 @@ def interval_notes(experiment: Experiment, results: Collection[Result], truth: s
     )
     if truth != "original" and _in_tiles(experiment):
         lines.append(
-            "The images are in tiles, and this truth is of whole images made as small as one: go by --truth original."
+            "The images are in tiles, and this truth is of whole images made as small as a tile: go by --truth "
+            "original. Published scores alone are to be compared by --truth paper."
         )
     if len(groups) > 1:
         lines.append(
