@@ -11,7 +11,7 @@ from typing import Any
 from textdiff import console
 from textdiff.errors import UserError
 from textdiff.experiments.evaluate import evaluate
-from textdiff.experiments.experiment import Experiment, Job, Plan
+from textdiff.experiments.experiment import FILE, Experiment, Job, Plan
 from textdiff.models.device import choose_device
 from textdiff.models.networks.recipes import Recipe
 from textdiff.options.fit import FitConfig
@@ -30,7 +30,8 @@ _OPTIONS = sorted({option.name for option in fields(FitConfig)}.difference(_TOLD
 def fits_as_experiments(runs: Sequence[Run], split: str) -> dict[str, Experiment]:
     """Single fits as the jobs of an experiment for each cache, scored image by image where they are not yet.
 
-    Those that were scored are scored anew where the images, masks, groups or views of their cache are others now.
+    Those that were scored are scored anew where the images, masks, groups or views of their cache are others now, but
+    for the runs of an experiment, which would not be comparable with its others.
 
     Fits of one label that differ in an option are rows of their own, called after it: ``unet-width=16``.
 
@@ -88,7 +89,11 @@ def _outdated(experiment: Experiment) -> list[Job]:
             then = tuple(record[name] for name in ("ids", "groups", "facts", "views"))
         except (ValueError, KeyError, TypeError):  # what is damaged is named where it is gathered
             continue
-        if then != now:
+        if then == now:
+            continue
+        if (run.path.parent / FILE).exists():
+            unknown.append(f"{run.path}: is of an experiment, which was scored before its cache changed")
+        else:
             found.append(job)
     if unknown:
         others = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""

@@ -109,6 +109,20 @@ def test_compare_scores_fits_anew_where_a_mask_has_changed_and_says_where_their_
     assert f"the cache of {runs[0].path} is not there (and 1 more): scores of before are taken as they are" in said
 
 
+def test_compare_leaves_the_scores_of_an_experiment_where_its_runs_are_named_by_themselves(lab, capfd):
+    options = {"variants": ["full", "no-text"], "labels": 2, "draws": 1, "seeds": 1, "epochs": 1, "unet": False}
+    textdiff.ablate(lab.cache, **options, jobs=1, runs=lab.root / "runs")
+    files = [*lab.root.glob("runs/ablate-*/*/images-test.json")]
+    before = [file.read_bytes() for file in files]
+    other_mask(lab)
+    lab.extract(update=True)
+    capfd.readouterr()
+    textdiff.compare([file.parent for file in files])
+    said = "is of an experiment, which was scored before its cache changed (and 1 more): scores of before are taken as"
+    assert said in capfd.readouterr().err
+    assert [file.read_bytes() for file in files] == before
+
+
 def test_next_names_the_command_that_keeps_what_there_is(lab, fitted, textdiff_once):
     new_image(lab)
     lab.extract(update=True)
