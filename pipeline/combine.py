@@ -145,7 +145,7 @@ def check_caches(named: Sequence[tuple[AnyPath, FeatureCache]]) -> None:
             if value != theirs[what]:
                 raise UserError(
                     f"{one} and {other}: differ in {what}, {_difference(value, theirs[what])}, so they have no mean; "
-                    f"make both caches {_ALIKE[what]}, and fit on these"
+                    f"make both caches {_ALIKE[what]}, and fit again"
                 )
 
 

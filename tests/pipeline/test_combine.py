@@ -230,7 +230,7 @@ def test_report_next_panel_and_compare_take_it_and_it_needs_its_runs_no_longer(m
     [
         (("head", "small"), (), "64 and 32, so they have no mean; make both caches with the same --image-size"),
         (("head", "viewed"), (), "1 and 8, so they have no mean; make both caches with the same --test-views"),
-        (("head", "classes"), (), "disc, ring, so they have no mean; make both caches with the same --classes"),
+        (("head", "classes"), (), "so they have no mean; make both caches with the same --classes, and fit again"),
         (("head", "fewer"), (), "differ in test images, 2 and 1, of which only one has c5"),
         (("head", "masked"), (), "c5 has another mask, so they have no mean; make both caches of the same test images"),
         (("head", "leak"), (), "is a test image now"),
