@@ -27,6 +27,9 @@ def small(monkeypatch):
 def test_demo_runs_anywhere_says_where_things_are_and_redoes_nothing(small, textdiff_once, tmp_path, monkeypatch):
     result = textdiff_once(tmp_path, "demo")
     assert "full (mask by area)" in result.stdout
+    # Each picture is there twice, with a text and a mask for each kind of nuclei.
+    assert "copies of others" not in result.stdout + result.stderr
+    assert "copy of another" not in result.stdout + result.stderr
     run = tmp_path / "textdiff-demo/runs" / (tmp_path / "textdiff-demo/runs/latest").readlink()
     for path in (run / "report.md", run / "overlay.png"):
         assert path.is_file()

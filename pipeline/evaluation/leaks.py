@@ -40,12 +40,24 @@ def leaks_note(config: Mapping[str, Any], cache: FeatureCache, split: str, facts
         parts.append(f"{are} of training images ({few(sorted({*related.values()}), _NAMED)})")
     if parts:
         said.append(f"{', and '.join(parts)}: the scores are too good.")
-    first: dict[Any, str] = {}
-    twice = [
-        f"{name} of {one}" for name, digests in facts.items() if (one := first.setdefault(digests[0], name)) != name
-    ]
-    if twice:
+    if twice := _copies(cache, facts):
         are = some(len(twice), len(facts), f"{split} image", "is a copy of another", "are copies of others")
         count = form(len(twice), "counts as one of its own", "count as ones of their own")
         said.append(f"{are} ({few(twice, _NAMED)}), and {count}.")
     return " ".join(said)
+
+
+def _copies(cache: FeatureCache, facts: Mapping[str, Digests]) -> list[str]:
+    """The images that are copies of earlier ones, each as ``name of the other``.
+
+    One that comes with another text and another mask is none: something else is to be found in the same picture.
+    """
+    texts = {entry.id: entry.text for entry in cache.rows if entry.id in facts and not entry.view}
+    first, copies = dict[tuple[Any, ...], str](), list[str]()
+    for name, (image, mask, *_) in facts.items():
+        kinds = (image, "text", texts[name]), (image, "mask", mask)
+        if one := next((first[kind] for kind in kinds if kind in first), ""):
+            copies.append(f"{name} of {one}")
+        for kind in kinds:
+            first.setdefault(kind, name)
+    return copies
