@@ -71,7 +71,7 @@ def test_which_weights_were_kept_is_said(val_ids, select, kept):
     assert kept in said
 
 
-COMBINED = {"runs": [{}, {}], "weighed": None}
+COMBINED = {"runs": [{"weight": 0.5}, {"weight": 0.5}], "weighed": None}
 
 
 @pytest.mark.parametrize(
