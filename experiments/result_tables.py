@@ -25,7 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from textdiff.cache import FeatureCache
 from textdiff.console import counted, form, printable
+from textdiff.errors import UserError
 from textdiff.experiments.experiment import Experiment
 from textdiff.experiments.nested_bootstrap import Estimate
 from textdiff.experiments.results import Result
@@ -33,6 +35,7 @@ from textdiff.files import write_json, write_text
 from textdiff.metrics.intervals import Interval, group_numbers, resampled
 from textdiff.pipeline.evaluation.class_scores import presence_note
 from textdiff.pipeline.evaluation.image_predictions import TRUTHS
+from textdiff.pipeline.evaluation.leaks import leaks_note, to_learn_from
 from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.score_tables import percent
 from textdiff.tables import MINUS, csv_table, latex_table, markdown, markdown_table, text_table
@@ -183,6 +186,7 @@ def interval_notes(experiment: Experiment, results: Collection[Result], truth: s
         )
     elif images > 1 and not any(*groups):
         lines.append("All images are of one group, so that no interval covers what images of another would give.")
+    lines += _leaks(experiment, results)
     # All are scored on the same images.
     lines += list({note: None for result in results if (note := result.said(truth))})
     if draws == 1:
@@ -192,6 +196,19 @@ def interval_notes(experiment: Experiment, results: Collection[Result], truth: s
     if experiment.plan.split == "test":
         lines.append("Choosing among these rows by these numbers makes the test images validation images.")
     return lines
+
+
+def _leaks(experiment: Experiment, results: Iterable[Result]) -> list[str]:
+    """A line on scored images that are copies of training images, or of their patients, unless the cache is gone."""
+    try:
+        cache = FeatureCache.open(experiment.cache)
+    except UserError:
+        return []
+    there = {entry.id for entry in cache.rows}
+    images = next((result.images for result in results if result.runs), {})
+    known = {name: digests for name, digests in images.items() if name in there}
+    note = leaks_note(to_learn_from(cache), cache, experiment.plan.split, known)
+    return [note] if note else []
 
 
 def _in_tiles(experiment: Experiment) -> bool:

@@ -29,7 +29,7 @@ from textdiff.pipeline.evaluation.image_predictions import (
     image_predictions,
     truth_scores,
 )
-from textdiff.pipeline.evaluation.leaks import leaks_note
+from textdiff.pipeline.evaluation.leaks import leaks_note, learned_from
 from textdiff.pipeline.evaluation.object_scores import METRICS, measure
 from textdiff.pipeline.evaluation.published import Comparison, published_for
 from textdiff.pipeline.evaluation.score_tables import write_scores
@@ -130,7 +130,7 @@ class _Scoring:
         self.changed = [line for line in self.fitted.changed(cache) if not line.endswith((GONE, f": {VIEWS}"))]
         if self.changed:
             console.warn(_changed_since(self.changed))
-        self.leaks = leaks_note(run.config, cache, options.split, self.facts)
+        self.leaks = leaks_note(learned_from(run.config), cache, options.split, self.facts)
         if self.leaks:
             console.warn(self.leaks)
         self.own = self._own_scores()

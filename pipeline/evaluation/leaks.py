@@ -1,33 +1,46 @@
 """Scored images that are not what they seem: copies of training images, others of their patients, copies of others."""
 
-__all__ = ["leaks_note"]
+__all__ = ["leaks_note", "learned_from", "to_learn_from"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textdiff.cache import FeatureCache
 from textdiff.console import form, some
 from textdiff.errors import few
-from textdiff.pipeline.training.image_digests import Digests, unlabelled_digests
+from textdiff.pipeline.training.image_digests import Digests, image_digests, unlabelled_digests
 
 _NAMED = 3
 
 
-def leaks_note(config: Mapping[str, Any], cache: FeatureCache, split: str, facts: Mapping[str, Digests]) -> str:
+def learned_from(config: Mapping[str, Any]) -> dict[str, Digests]:
+    """The images that a run learned from, with labels and without, by their ids."""
+    labelled, unlabelled = set(config["train_ids"]), unlabelled_digests(config)
+    return {name: digests for name, digests in config["images"].items() if name in labelled} | unlabelled
+
+
+def to_learn_from(cache: FeatureCache) -> dict[str, Digests]:
+    """The annotated training images of a cache, by their ids."""
+    ids = {entry.id for entry in cache.rows if entry.split == "train" and entry.mask_sha256 is not None}
+    return image_digests(cache, ids, {row: row for row in range(len(cache.rows))})
+
+
+def leaks_note(
+    fitted: Mapping[str, Digests], cache: FeatureCache, split: str, facts: Mapping[str, Sequence[object]]
+) -> str:
     """What a reader of the scores must know of such images; empty where there are none.
 
-    A copy is known by its file. Whose an image is, is known where the cache has the training images, too. Training
-    images are all that the run learned from, with labels and without.
+    A copy is known by its file. Whose an image is, is known where the cache has the training images, too.
 
     Args:
-        config: of the run.
+        fitted: the training images, see ``learned_from`` and ``to_learn_from``.
         cache: where the scored images are.
-        split: theirs.
-        facts: their digests, by their ids.
+        split: theirs; where it is ``train`` only copies of one another are told.
+        facts: the digests of the scored images and of their masks, by their ids.
     """
-    unlabelled = unlabelled_digests(config)
-    fitted = {*config["train_ids"], *unlabelled} if split != "train" else set[str]()
-    pictures = {digests[0]: name for name, digests in (config["images"] | unlabelled).items() if name in fitted}
+    if split == "train":
+        fitted = {}
+    pictures = {digests[0]: name for name, digests in fitted.items()}
     copies = [f"{name} of {pictures[digests[0]]}" for name, digests in facts.items() if digests[0] in pictures]
     groups = {entry.group for entry in cache.rows if entry.group and entry.id in fitted}
     related = {entry.id: entry.group for entry in cache.rows if entry.id in facts and entry.group in groups}
@@ -47,7 +60,7 @@ def leaks_note(config: Mapping[str, Any], cache: FeatureCache, split: str, facts
     return " ".join(said)
 
 
-def _copies(cache: FeatureCache, facts: Mapping[str, Digests]) -> list[str]:
+def _copies(cache: FeatureCache, facts: Mapping[str, Sequence[object]]) -> list[str]:
     """The images that are copies of earlier ones, each as ``name of the other``.
 
     One that comes with another text and another mask is none: something else is to be found in the same picture.

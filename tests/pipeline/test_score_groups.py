@@ -102,6 +102,10 @@ def test_copies_of_training_images_and_their_patients_are_named_where_they_are_s
     textdiff_once(place, "report", "--cache", "c.zarr")
     assert told in (run / "report.html").read_text()
     assert "too good" not in textdiff_once(place, "score", "--cache", "c.zarr", "--split", "train").stderr
+    ablate = ("ablate", "--cache", "c.zarr", "--variants", "no-text", "--labels", "1", "--draws", "1", "--seeds", "1")
+    textdiff_once(place, *ablate, "--epochs", "1", "--no-unet")
+    (page,) = (place / "runs").glob("ablate-*/ablate.md")
+    assert f"* {told}\n" in page.read_text()
 
 
 def test_copies_of_images_that_a_run_learned_from_without_labels_are_named_too(scored, tmp_path, textdiff_once):
