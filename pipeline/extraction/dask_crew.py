@@ -34,7 +34,7 @@ CONNECT_SECONDS = 5.0
 _LOOK_SECONDS = 5.0
 """So often the rows that are there are counted: a task may take minutes, and a cluster ends many in a second."""
 _LOOK_SHARE = 0.05
-"""Of the time at most goes into counting: it reads an entry of every row, and no task is given meanwhile."""
+"""Counting takes at most this share of the time: it reads an entry of every row, and no task is given meanwhile."""
 _LEAST_ROWS, _MOST_ROWS = 64, 512
 _TASKS_EACH = 4
 """So many tasks a worker, if there are rows enough: at the end, others wait for the last one."""
