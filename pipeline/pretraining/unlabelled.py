@@ -169,5 +169,7 @@ def _look(path: Path, smallest: int, modality: str) -> _Look:
         if any(note.startswith("16-bit") for note in notes):
             return _Look(reason="16-bit", detail="16-bit, and H&E is photographed with 8 (--modality none takes it)")
         if np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(image[..., 0], image[..., 2]):
-            return _Look(reason="grey", detail="grey, and H&E is coloured (--modality none takes it)")
+            return _Look(
+                reason="grey", detail="grey, and H&E is coloured (--modality cxr takes radiographs, none any image)"
+            )
     return _Look(pixels=height * width, sha256=hashlib.sha256(data).hexdigest())
